@@ -1,0 +1,62 @@
+"""Measure how a vision model breaks when the world changes, and repair it without labels.
+
+>>> import numpy as np, shiftproof
+>>> image = np.zeros((32, 32, 3), np.uint8)
+>>> shiftproof.corrupt(image, "fog", severity=3, key="night.png").shape
+(32, 32, 3)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from shiftproof._version import __version__
+
+if TYPE_CHECKING:
+    from shiftproof import adapt, bench, corruptions, data, metrics, models, report, testing
+    from shiftproof.classes import Classes
+    from shiftproof.corruptions import corrupt
+    from shiftproof.errors import ShiftproofError
+    from shiftproof.models import Classifier, Preprocess, load_classifier
+
+__all__ = [
+    "Classes",
+    "Classifier",
+    "Preprocess",
+    "ShiftproofError",
+    "__version__",
+    "adapt",
+    "bench",
+    "corrupt",
+    "corruptions",
+    "data",
+    "load_classifier",
+    "metrics",
+    "models",
+    "report",
+    "testing",
+]
+
+# Loaded at first use: `import shiftproof` stays quick and needs no optional library.
+_MODULES = {"adapt", "bench", "corruptions", "data", "metrics", "models", "report", "testing"}
+_NAMES = {
+    "Classes": "shiftproof.classes",
+    "Classifier": "shiftproof.models",
+    "Preprocess": "shiftproof.models",
+    "ShiftproofError": "shiftproof.errors",
+    "corrupt": "shiftproof.corruptions",
+    "load_classifier": "shiftproof.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"shiftproof.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'shiftproof' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,79 @@
+"""What an adapter is: a classifier that learns from the images it predicts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shiftproof.classes import Classes
+from shiftproof.models.classifier import Classifier
+from shiftproof.models.preprocess import Preprocessing
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Adapter(ABC):
+    """A classifier that adapts to the images it predicts, without labels.
+
+    An adapter wraps a classifier, never changes it, and is a classifier itself: what measures
+    the one measures the other. ``shiftproof.testing.check_adapter`` holds every adapter to this.
+    A concrete adapter is final and implements what is abstract here.
+    """
+
+    @property
+    @abstractmethod
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted.
+
+        Raises:
+            ModelError: the adapter was put on a plain ``torch.nn.Module``, which knows neither
+                classes nor preprocessing.
+        """
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it; the wrapped classifier's under ``classifier``."""
+
+    @abstractmethod
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Adapt to a batch of images and return its logits, as ``Classifier.predict`` does."""
+
+    @abstractmethod
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Adapt to a batch of tensors and return its logits, as ``Classifier.__call__`` does.
+
+        On a plain ``torch.nn.Module`` the batch is what that module takes, and the result what
+        it returns.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything that was learnt: the first state comes back exactly."""
+
+    @abstractmethod
+    def merged(self) -> torch.nn.Module:
+        """Return what was learnt as a plain model.
+
+        It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and
+        with the same ``state_dict`` keys, takes the same normalised input, shares no tensor with
+        it, and needs no shiftproof to run.
+        """
+
+    @property
+    def name(self) -> str:
+        """The wrapped classifier's name."""
+        return self.classifier.name
+
+    @property
+    def classes(self) -> Classes:
+        """The wrapped classifier's classes."""
+        return self.classifier.classes
+
+    @property
+    def preprocess(self) -> Preprocessing:
+        """The wrapped classifier's preprocessing."""
+        return self.classifier.preprocess

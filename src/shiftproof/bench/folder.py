@@ -1,0 +1,180 @@
+"""A run's folder: what it holds, whom it belongs to, and how it is gone on with."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from shiftproof import files
+from shiftproof._version import __version__
+from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.types import Cell, Settings
+
+from . import records
+
+FORMAT = 1
+
+_LIBRARIES = (
+    "numpy", "numba", "opencv-python-headless", "Pillow", "pyarrow",
+    "torch", "torchvision", "timm", "onnxruntime",
+)  # fmt: skip
+
+
+class RunFolder:
+    """The files of one run.
+
+    ``run.json`` (settings and provenance), ``records/MODEL/CELL.parquet`` (one row per image),
+    ``scores.json``, ``gallery.json`` with ``gallery/``, ``report.html``. A file that is there is
+    complete: everything is written atomically.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, about: Settings) -> RunFolder:
+        """Make the folder, or go on with the run that is there if it has the same settings.
+
+        ``settings`` decide the numbers and must be equal to go on; ``about`` (provenance) only
+        tells how they came about.
+
+        Raises:
+            RunMismatchError: the folder belongs to a run with other settings.
+            InputError: the folder holds other things, or cannot be written to.
+        """
+        folder = cls(path)
+        if folder.run_file.exists():
+            folder._check_same(settings)
+            return folder
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; expected a folder for the run.")
+        if path.exists() and any(path.iterdir()):
+            raise InputError(
+                f"{path} is not empty and holds no run. Choose another output folder, or empty it."
+            )
+        files.make_folder(path)
+        files.write_json(
+            folder.run_file,
+            {"format": FORMAT, "kind": "classification", "settings": settings, **about},
+        )
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a folder that a run has been written to.
+
+        Raises:
+            InputError: there is no run.
+        """
+        folder = cls(path)
+        if not folder.run_file.is_file():
+            raise InputError(
+                f"{path} holds no run (no run.json). "
+                "Give the folder that `shiftproof bench --out` wrote."
+            )
+        return folder
+
+    # ------------------------------------------------------------ places
+
+    @property
+    def run_file(self) -> Path:
+        """Settings and provenance."""
+        return self.path / "run.json"
+
+    @property
+    def scores_file(self) -> Path:
+        """All figures with their intervals."""
+        return self.path / "scores.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images while the run goes on; taken away at its end."""
+        return self.path / "cache"
+
+    def records_file(self, model: str, cell: Cell) -> Path:
+        """The record table of one model in one cell."""
+        return records.cell_file(self.path, model, cell)
+
+    # ------------------------------------------------------------ contents
+
+    def info(self) -> dict[str, Any]:
+        """Read ``run.json``."""
+        info: dict[str, Any] = files.read_json(self.run_file)
+        return info
+
+    def has(self, model: str, cell: Cell) -> bool:
+        """Whether this cell is done."""
+        return self.records_file(model, cell).is_file()
+
+    def drop_cache(self) -> None:
+        """Remove the decoded images."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def _check_same(self, settings: Settings) -> None:
+        there = self.info().get("settings", {})
+        differences = list(_differences(there, settings))
+        if differences:
+            raise RunMismatchError(
+                f"{self.path} belongs to a run with other settings: "
+                + "; ".join(differences[:3])
+                + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+                + ". Choose another output folder, or delete this one to start anew."
+            )
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        found: list[str] = []
+        for key in dict.fromkeys([*there, *here]):
+            found += _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if there == here else [f"{name} was {_short(there)}, now {_short(here)}"]
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def provenance(device: str, workers: int) -> Settings:
+    """Return what a number's later reader wants to know of the machine and the software."""
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "shiftproof": __version__,
+        "python": platform.python_version(),
+        "libraries": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "workers": workers,
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _processor() -> str:
+    """The processor's own name; platform.processor() is empty on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()

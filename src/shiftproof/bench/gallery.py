@@ -1,0 +1,184 @@
+"""Small pictures for the report: photographs in every cell, and the images that suffer most.
+
+Kept in the run's folder, so that the report can be made again without the data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from shiftproof import files
+from shiftproof.classes import Classes
+from shiftproof.errors import BrokenFileError
+from shiftproof.types import CLEAN, Cell, Image, Sample
+
+from .folder import RunFolder
+from .records import CellRecords, read_cell
+from .views import View
+
+SHEETS = 3
+"""Photographs that are shown in every cell."""
+
+WORST = 12
+"""Images that are shown as those that suffer most."""
+
+LONG_SIDE = 192
+QUALITY = 82
+
+
+def save_gallery(
+    folder: RunFolder,
+    view: View,
+    cells: Sequence[Cell],
+    samples: Sequence[Sample],
+    models: Sequence[str],
+    classes: Classes,
+) -> None:
+    """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
+    tables = {
+        name: {cell: read_cell(folder.records_file(name, cell)) for cell in cells}
+        for name in models
+    }
+    source = tables[models[0]]
+    wrong, seen = _wrong_by_image(source)
+    has_clean = CLEAN in cells
+    content = {
+        "sheets": [
+            _sheet(folder, view, number, row, samples, tables, classes)
+            for number, row in enumerate(_telling(wrong, seen))
+        ],
+        "worst": [
+            entry
+            for number, row in enumerate(_worst(wrong, seen))
+            if has_clean
+            and (entry := _suffering(folder, view, number, row, samples, source, classes, wrong, seen))
+        ],
+    }
+    files.write_json(folder.path / "gallery.json", content)
+
+
+def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
+    """How often each image is answered wrongly over the corrupted cells, and in how many it was read."""
+    clean = table.get(CLEAN)
+    count = len(next(iter(table.values())))
+    wrong, seen = np.zeros(count, dtype=int), np.zeros(count, dtype=int)
+    for cell, record in table.items():
+        if cell.is_clean:
+            continue
+        unlabelled = record.target < 0
+        expected = np.where(unlabelled, clean.prediction, record.target) if clean else record.target
+        wrong += record.readable & (record.prediction != expected)
+        seen += record.readable
+    return wrong, seen
+
+
+def _telling(wrong: Any, seen: Any) -> list[int]:
+    """Choose the photographs whose share of wrong cells is nearest to one half: they show the border."""
+    readable = [row for row in range(len(wrong)) if seen[row] > 0]
+    return sorted(readable, key=lambda row: (abs(wrong[row] / seen[row] - 0.5), row))[:SHEETS]
+
+
+def _worst(wrong: Any, seen: Any) -> list[int]:
+    hit = [row for row in range(len(wrong)) if seen[row] > 0 and wrong[row] > 0]
+    return sorted(hit, key=lambda row: (-wrong[row] / seen[row], row))[:WORST]
+
+
+def _sheet(
+    folder: RunFolder,
+    view: View,
+    number: int,
+    row: int,
+    samples: Sequence[Sample],
+    tables: dict[str, dict[Cell, CellRecords]],
+    classes: Classes,
+) -> dict[str, Any]:
+    sample = samples[row]
+    place = files.make_folder(folder.path / "gallery" / str(number))
+    pictures: dict[str, str] = {}
+    for cell in next(iter(tables.values())):
+        path = place / f"{cell}.jpg"
+        if path.is_file() or _save_picture(path, view, sample, cell):
+            pictures[str(cell)] = path.relative_to(folder.path).as_posix()
+    return {
+        "id": sample.id,
+        "label": None if sample.label is None else classes.names[sample.label],
+        "files": pictures,
+        "predictions": {
+            name: {str(cell): _answer(record, row, classes) for cell, record in table.items()}
+            for name, table in tables.items()
+        },
+    }
+
+
+def _suffering(
+    folder: RunFolder,
+    view: View,
+    number: int,
+    row: int,
+    samples: Sequence[Sample],
+    table: dict[Cell, CellRecords],
+    classes: Classes,
+    wrong: Any,
+    seen: Any,
+) -> dict[str, Any] | None:
+    """The image clean, and in the mildest cell in which the answer is wrong."""
+    sample = samples[row]
+    clean_answer = _answer(table[CLEAN], row, classes)
+    expected = sample.label if sample.label is not None else int(table[CLEAN].prediction[row])
+    failing = [
+        cell
+        for cell, record in table.items()
+        if not cell.is_clean and record.error[row] is None and record.prediction[row] != expected
+    ]
+    cell = min(failing, key=lambda c: (c.severity, -float(table[c].confidence[row])))
+    place = files.make_folder(folder.path / "gallery" / "worst")
+    clean_file, corrupted_file = place / f"{number}-clean.jpg", place / f"{number}-{cell}.jpg"
+    for path, shown in ((clean_file, CLEAN), (corrupted_file, cell)):
+        if not path.is_file() and not _save_picture(path, view, sample, shown):
+            return None
+    return {
+        "id": sample.id,
+        "label": None if sample.label is None else classes.names[sample.label],
+        "errors": int(wrong[row]),
+        "cells": int(seen[row]),
+        "clean": {"file": clean_file.relative_to(folder.path).as_posix(), **clean_answer},
+        "corrupted": {
+            "cell": str(cell),
+            "file": corrupted_file.relative_to(folder.path).as_posix(),
+            **_answer(table[cell], row, classes),
+        },
+    }
+
+
+def _answer(record: CellRecords, row: int, classes: Classes) -> dict[str, Any]:
+    prediction, target = int(record.prediction[row]), int(record.target[row])
+    if record.error[row] is not None:
+        return {"class": None, "confidence": None, "correct": None}
+    return {
+        "class": classes.names[prediction],
+        "confidence": round(float(record.confidence[row]), 4),
+        "correct": None if target < 0 else prediction == target,
+    }
+
+
+def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> bool:
+    try:
+        image = view.load(sample, cell)
+    except BrokenFileError:
+        return False
+    files.write_bytes(path, _jpeg(image), durable=False)
+    return True
+
+
+def _jpeg(image: Image) -> bytes:
+    picture = PillowImage.fromarray(image)
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), PillowImage.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,136 @@
+"""The image that stands in a cell of the grid: corrupted on the fly, or read from a -C tree.
+
+A view is what worker processes get: it is small to pickle and needs no torch.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from shiftproof import files
+from shiftproof.corruptions import corrupt
+from shiftproof.errors import BrokenFileError, ShiftproofError
+from shiftproof.types import Cell, Image, Sample, Settings
+
+if TYPE_CHECKING:
+    from shiftproof.data import CorruptedTree, ImageData
+
+Encode = Literal["none", "jpeg"]
+Geometry = Callable[[Image], Image]
+
+JPEG_QUALITY = 85
+"""The quality at which the published ImageNet-C files were saved after the corruption."""
+
+
+class View(Protocol):
+    """Gives the image of a sample in a cell, as the model gets it: uint8, resized, not normalised."""
+
+    def load(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image, or raise BrokenFileError."""
+        ...
+
+    def settings(self) -> Settings:
+        """Return what decides the pixels, besides the data and the model's geometry."""
+        ...
+
+
+class OnTheFly:
+    """Read, resize and crop as the model wants, then corrupt: the order of ImageNet-C.
+
+    ``corruptions`` maps a name to what ``corrupt`` takes: the name itself or a function.
+    ``cache`` is a folder for the resized images, so that each file is decoded once for all cells.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        geometry: Geometry,
+        corruptions: Mapping[str, str | Callable[..., Image]],
+        *,
+        seed: int,
+        encode: Encode = "none",
+        cache: Path | None = None,
+    ) -> None:
+        self.data = data
+        self.geometry = geometry
+        self.corruptions = dict(corruptions)
+        self.seed = seed
+        self.encode = encode
+        self.cache = cache
+
+    def load(self, sample: Sample, cell: Cell) -> Image:
+        """Return the corrupted image; a corruption that fails names itself and the image."""
+        clean = self._clean(sample)
+        if cell.is_clean:
+            return clean
+        try:
+            image = corrupt(
+                clean,
+                self.corruptions[cell.corruption],
+                severity=cell.severity,
+                seed=self.seed,
+                key=sample.id,
+            )
+        except ShiftproofError as error:
+            # The image was readable, so this is no broken file: scoring the clean image instead,
+            # or leaving it out, would falsify the cell.
+            error.args = (f"{cell} of {sample.id}: {error}",)
+            raise
+        return through_jpeg(image) if self.encode == "jpeg" else image
+
+    def settings(self) -> Settings:
+        """Return how the pixels come about."""
+        return {"source": "on the fly", "seed": self.seed, "encode": encode_settings(self.encode)}
+
+    def _clean(self, sample: Sample) -> Image:
+        if self.cache is None:
+            return self.geometry(self.data.read(sample))
+        kept = self.cache / f"{files.fingerprint([sample.id.encode()])}.npy"
+        try:
+            return np.asarray(np.load(kept, allow_pickle=False), dtype=np.uint8)
+        except (OSError, ValueError, EOFError):
+            image = self.geometry(self.data.read(sample))
+        try:
+            buffer = io.BytesIO()
+            np.save(buffer, image, allow_pickle=False)
+            files.write_bytes(kept, buffer.getvalue(), durable=False)
+        except ShiftproofError:
+            # The cache is only there for speed: without room it is done without.
+            self.cache = None
+        return image
+
+
+class FromDisk:
+    """Read each cell from a -C tree as it was published; the clean cell from its clean twin."""
+
+    def __init__(self, tree: CorruptedTree, geometry: Geometry) -> None:
+        self.tree = tree
+        self.geometry = geometry
+
+    def load(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image that the tree holds for this cell."""
+        return self.geometry(self.tree.read_cell(sample, cell))
+
+    def settings(self) -> Settings:
+        """Return how the pixels come about."""
+        return {"source": "from disk"}
+
+
+def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:
+    """Save to JPEG and read back, as for the published files of ImageNet-C."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
+    return np.asarray(PillowImage.open(buffer), dtype=np.uint8)
+
+
+def encode_settings(encode: Encode) -> str:
+    """Say in the record what was done between corruption and model."""
+    return f"jpeg quality {JPEG_QUALITY}" if encode == "jpeg" else "none"
+
+

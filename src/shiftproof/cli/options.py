@@ -1,0 +1,70 @@
+"""How lists are spelt on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from shiftproof.corruptions import COMMON, GROUPS, HOLDOUT, TABLE
+from shiftproof.errors import InputError, UnknownNameError
+
+SETS: dict[str, tuple[str, ...]] = {
+    "common": tuple(COMMON),
+    "holdout": tuple(HOLDOUT),
+    "all": (*COMMON, *HOLDOUT),
+    **{group: tuple(names) for group, names in GROUPS.items()},
+}
+
+CORRUPTIONS_HELP = (
+    "Names separated by commas, or one of common (the 15 of the benchmark), holdout (4), all, "
+    "noise, blur, weather, digital. `shiftproof corruptions` lists them."
+)
+SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
+
+
+def parse_corruptions(text: str) -> list[str]:
+    """Read ``"fog,noise"`` as a list of corruption names without doubles."""
+    chosen: list[str] = []
+    for word in filter(None, re.split(r"[,\s]+", text)):
+        if word in SETS:
+            chosen += SETS[word]
+        elif word in TABLE:
+            chosen.append(word)
+        else:
+            raise UnknownNameError.of("corruption", word, [*TABLE, *SETS])
+    if not chosen:
+        raise InputError("Expected at least one corruption, got none.")
+    return list(dict.fromkeys(chosen))
+
+
+def parse_severities(text: str) -> list[int]:
+    """Read ``"1-3,5"`` as a list of severities."""
+    chosen: set[int] = set()
+    for word in filter(None, re.split(r"[,\s]+", text)):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        first = int(match[1]) if match else 0
+        last = int(match[2] or match[1]) if match else 0
+        if not 1 <= first <= last <= 5:
+            raise InputError(f"Expected severities from 1 to 5 such as 1-5 or 1,3,5; got {word!r}.")
+        chosen.update(range(first, last + 1))
+    if not chosen:
+        raise InputError("Expected at least one severity from 1 to 5, got none.")
+    return sorted(chosen)
+
+
+def parse_encode(text: str) -> Literal["none", "jpeg"]:
+    """Read what is done to an image between corruption and model."""
+    if text == "none":
+        return "none"
+    if text == "jpeg":
+        return "jpeg"
+    raise UnknownNameError.of("encode", text, ["none", "jpeg"])
+
+
+def parse_format(text: str) -> Literal["png", "jpeg"]:
+    """Read the format of written images."""
+    if text == "png":
+        return "png"
+    if text in ("jpeg", "jpg"):
+        return "jpeg"
+    raise UnknownNameError.of("image format", text, ["png", "jpeg"])

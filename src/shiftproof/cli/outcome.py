@@ -1,0 +1,37 @@
+"""What a person sees at the end of a run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from shiftproof.bench import Run
+from shiftproof.errors import MissingExtraError
+from shiftproof.progress import console
+
+
+def show_outcome(run: Run, *, as_json: bool) -> None:
+    """Write the report, then show the table and where things are; or the scores as JSON."""
+    from shiftproof.report import print_table, write_report
+
+    scores = run.scores
+    try:
+        page = write_report(run.path)
+    except MissingExtraError as error:
+        page = None
+        console.print(f"No report.html: {error}", highlight=False, markup=False)
+    if as_json:
+        typer.echo(run.folder.scores_file.read_text(encoding="utf-8"), nl=False)
+        return
+    broken = scores["images"]["broken"]
+    print_table(scores, Console(file=sys.stdout))
+    for entry in broken[:5]:
+        console.print(f"not readable: {entry['reason']}", style="yellow", markup=False)
+    if len(broken) > 5:
+        console.print(f"and {len(broken) - 5} more, listed in the report", style="yellow")
+    if page is not None:
+        typer.echo(f"report   {page}")
+    typer.echo(f"scores   {run.folder.scores_file}")
+    typer.echo(f"records  {run.path / 'records'}")

@@ -1,0 +1,62 @@
+"""``shiftproof report``: make the page of a run again, or compare runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from shiftproof.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "report",
+        epilog=(
+            "Examples:  shiftproof report run  ·  shiftproof report run1 run2 --out both.html  ·  "
+            "shiftproof report run --table latex"
+        ),
+    )(report)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; RUN/report.html by default.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="Print a table instead: text, csv or latex.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print scores.json on standard output.")
+    ] = False,
+) -> None:
+    """Write the HTML page of one run, or of several side by side."""
+    from shiftproof import files
+    from shiftproof.bench import Run
+    from shiftproof.report import print_table, table_csv, table_latex, write_report
+
+    opened = [Run(path) for path in runs]
+    if as_json or table:
+        if len(opened) > 1:
+            raise InputError("A table is of one run; give one folder.")
+        scores = opened[0].scores
+        if as_json:
+            typer.echo(opened[0].folder.scores_file.read_text(encoding="utf-8"), nl=False)
+        elif table == "csv":
+            typer.echo(table_csv(scores), nl=False)
+        elif table == "latex":
+            typer.echo(table_latex(scores), nl=False)
+        elif table == "text":
+            print_table(scores, Console(file=sys.stdout))
+        else:
+            raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
+        return
+    if out is not None:
+        files.make_folder(out.parent)
+    page = write_report(runs[0] if len(runs) == 1 else runs, out)
+    typer.echo(f"report   {page}")

@@ -1,0 +1,129 @@
+"""What a corruption is, and the checks at its border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import ImageError, InputError
+from shiftproof.types import Image
+
+Random: TypeAlias = np.random.Generator | np.random.RandomState
+"""Where a corruption takes its draws from.
+
+A ``Generator`` is the rule. A legacy ``RandomState`` is for comparisons: the published code
+draws from numpy's global ``RandomState``, and a corruption that is handed one draws the same
+numbers in the same order, so its pixels are those of the published code after ``np.random.seed``.
+"""
+
+CorruptionFunction: TypeAlias = Callable[[Image, int, np.random.Generator], Image]
+"""``(image, severity, rng) -> image`` of the same shape: pure, uint8 in and out, severity 1 to 5."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """An entry of the table of corruptions."""
+
+    name: str
+    function: CorruptionFunction
+    family: str
+    """One of ``noise``, ``blur``, ``weather``, ``digital``."""
+    description: str
+    """One line, for a list."""
+    is_random: bool
+    """Whether the result depends on the generator."""
+    variants: Mapping[str, CorruptionFunction] = field(default_factory=dict)
+    """Further forms by name; the function above is the form called ``published``."""
+
+
+def constants(table: Sequence[Row], severity: int) -> Row:
+    """Return the row of ``table`` (five rows) that belongs to ``severity`` 1 to 5."""
+    return table[severity - 1]
+
+
+def to_uint8(values: NDArray[np.floating]) -> Image:
+    """Clip ``values`` to 0..1 and scale to 0..255; fractions are cut off, as the published code does."""
+    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def checked_severity(severity: object) -> int:
+    """Return ``severity`` as an int from 1 to 5.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if isinstance(severity, bool | np.bool_) or not isinstance(severity, Integral):
+        raise InputError(
+            f"Severity is a whole number from 1 to 5; got {severity!r} "
+            f"of type {type(severity).__name__}."
+        )
+    value = int(severity)
+    if value == 0:
+        raise InputError(
+            "Severity is a whole number from 1 to 5; got 0. "
+            "No corruption at all is the clean image: use it as it is."
+        )
+    if value not in SEVERITIES:
+        raise InputError(f"Severity is a whole number from 1 to 5; got {value}.")
+    return value
+
+
+def checked_image(image: object) -> Image:
+    """Return ``image`` as a C-contiguous, writable array, copied only where it is not one already.
+
+    Raises:
+        ImageError: it is not a uint8 array ``(H, W, 3)`` or ``(H, W)`` with at least one pixel.
+    """
+    expected = "An image is a uint8 array (height, width, 3) in RGB or (height, width) in grey"
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            f"{expected}; got {type(image).__name__}. Convert it with numpy.asarray(image)."
+        )
+    if image.dtype != np.uint8:
+        raise ImageError(f"{expected}; got dtype {image.dtype}. {_how_to_convert(image)}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        hint = "Drop the last axis: image[..., 0]."
+    elif image.ndim == 3 and image.shape[2] == 4:
+        hint = "Drop the alpha channel: image[..., :3]."
+    elif image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] != 3:
+        hint = "Move the channels to the end: numpy.moveaxis(image, 0, -1)."
+    elif image.ndim == 4:
+        hint = "Take the images of a batch one by one."
+    elif image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
+        hint = "Give one image, with three channels or with none."
+    elif image.size == 0:
+        hint = "It has no pixel."
+    else:
+        # The compiled kernels are built once, for this one layout; a second build for
+        # read-only or strided arrays would cost more than the copy.
+        return np.require(image, requirements=["C", "W"])
+    raise ImageError(f"{expected}; got shape {image.shape}. {hint}")
+
+
+def _how_to_convert(image: NDArray[np.generic]) -> str:
+    if image.dtype == np.bool_:
+        return "Convert it with image.astype(numpy.uint8) * 255."
+    if np.issubdtype(image.dtype, np.floating):
+        return (
+            "Values in 0..1: (image * 255).round().astype(numpy.uint8); "
+            "values in 0..255: image.round().astype(numpy.uint8)."
+        )
+    if image.dtype == np.uint16:
+        return "Convert 16 bits with (image // 257).astype(numpy.uint8)."
+    return "Convert values in 0..255 with image.astype(numpy.uint8)."
+
+
+def integers(rng: Random, low: int, high: int, size: int | tuple[int, ...]) -> NDArray[np.int64]:
+    """Draw whole numbers from ``low`` to ``high - 1``, from either kind of generator."""
+    if isinstance(rng, np.random.RandomState):
+        return np.asarray(rng.randint(low, high, size=size), dtype=np.int64)
+    return rng.integers(low, high, size=size)

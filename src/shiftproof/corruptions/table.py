@@ -1,0 +1,197 @@
+"""The table of corruptions, and the one door to them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shiftproof.corruptions import blur, digital, noise, weather
+from shiftproof.corruptions.contract import (
+    Corruption,
+    CorruptionFunction,
+    checked_image,
+    checked_severity,
+)
+from shiftproof.errors import ImageError, InputError, UnknownNameError
+from shiftproof.rng import generator
+from shiftproof.types import Image
+
+PUBLISHED = "published"
+"""The name of the form that the published benchmark numbers were computed with: the default."""
+
+_ENTRIES = (
+    Corruption(
+        "gaussian_noise", noise.gaussian_noise, "noise",
+        "normal noise on every value", is_random=True,
+    ),
+    Corruption(
+        "shot_noise", noise.shot_noise, "noise",
+        "photon counts where light is scarce", is_random=True,
+    ),
+    Corruption(
+        "impulse_noise", noise.impulse_noise, "noise",
+        "values turned black or white", is_random=True,
+    ),
+    Corruption(
+        "defocus_blur", blur.defocus_blur, "blur",
+        "a lens out of focus", is_random=False,
+        variants={"corrected": blur.defocus_blur_corrected},
+    ),
+    Corruption(
+        "glass_blur", blur.glass_blur, "blur",
+        "pixels shuffled as by frosted glass", is_random=True,
+        variants={"corrected": blur.glass_blur_corrected},
+    ),
+    Corruption(
+        "motion_blur", blur.motion_blur, "blur",
+        "a camera moved during the exposure", is_random=True,
+    ),
+    Corruption(
+        "zoom_blur", blur.zoom_blur, "blur",
+        "a lens zoomed during the exposure", is_random=False,
+    ),
+    Corruption(
+        "snow", weather.snow, "weather",
+        "streaks of snow over a paler image", is_random=True,
+    ),
+    Corruption(
+        "frost", weather.frost, "weather",
+        "ice crystals on a cold pane", is_random=True,
+    ),
+    Corruption(
+        "fog", weather.fog, "weather",
+        "a fractal cloud that takes the contrast", is_random=True,
+        variants={"corrected": weather.fog_corrected},
+    ),
+    Corruption(
+        "brightness", weather.brightness, "weather",
+        "too much light", is_random=False,
+    ),
+    Corruption(
+        "contrast", digital.contrast, "digital",
+        "values pulled towards the mean", is_random=False,
+    ),
+    Corruption(
+        "elastic_transform", digital.elastic_transform, "digital",
+        "small smooth displacements", is_random=True,
+        variants={"corrected": digital.elastic_transform_corrected},
+    ),
+    Corruption(
+        "pixelate", digital.pixelate, "digital",
+        "shrunk and enlarged again", is_random=False,
+    ),
+    Corruption(
+        "jpeg_compression", digital.jpeg_compression, "digital",
+        "a JPEG file of low quality", is_random=False,
+    ),
+    Corruption(
+        "speckle_noise", noise.speckle_noise, "noise",
+        "normal noise in proportion to the value", is_random=True,
+    ),
+    Corruption(
+        "gaussian_blur", blur.gaussian_blur, "blur",
+        "a Gaussian blur", is_random=False,
+    ),
+    Corruption(
+        "spatter", weather.spatter, "weather",
+        "drops of water or mud on the lens", is_random=True,
+    ),
+    Corruption(
+        "saturate", digital.saturate, "digital",
+        "colours drained or overdone", is_random=False,
+    ),
+)  # fmt: skip
+
+CORRUPTIONS: dict[str, Corruption] = {entry.name: entry for entry in _ENTRIES}
+"""Every corruption by its name."""
+
+COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
+"""The 15 corruptions of the benchmark, in the paper's order."""
+
+HOLDOUT: tuple[str, ...] = tuple(CORRUPTIONS)[15:19]
+"""The 4 corruptions kept for choosing hyper-parameters."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    family: tuple(name for name in COMMON if CORRUPTIONS[name].family == family)
+    for family in ("noise", "blur", "weather", "digital")
+}
+"""The benchmark's corruptions by family."""
+
+
+def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
+    """Return the function of a corruption, in its published form or in a named variant.
+
+    Raises:
+        UnknownNameError: no such corruption, or no such variant of it.
+    """
+    if name not in CORRUPTIONS:
+        raise UnknownNameError.of("corruption", name, CORRUPTIONS)
+    entry = CORRUPTIONS[name]
+    if variant is None or variant == PUBLISHED:
+        return entry.function
+    if variant not in entry.variants:
+        raise UnknownNameError.of(f"variant of {name}", variant, [PUBLISHED, *entry.variants])
+    return entry.variants[variant]
+
+
+def corrupt(
+    image: Image,
+    name: str | CorruptionFunction,
+    *,
+    severity: int,
+    seed: int = 0,
+    key: str = "",
+    variant: str | None = None,
+) -> Image:
+    """Return a corrupted copy of ``image``.
+
+    The draws depend on ``seed``, the corruption's name and ``key`` alone. Severity is left out
+    on purpose: the five severities of one image share their noise.
+
+    Args:
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more; left as it is.
+        name: of a corruption, or a function ``(image, severity, rng) -> image``.
+        severity: 1 to 5.
+        seed: any integer.
+        key: what tells this image from others, for example its file name.
+        variant: a named variant; None is the published form.
+
+    Returns:
+        uint8, of the same shape.
+
+    Raises:
+        UnknownNameError: no such corruption or variant.
+        InputError: no such severity, or a variant asked of a function.
+        ImageError: not such an image, or the function's result is not one of the same shape.
+
+    >>> import numpy as np
+    >>> corrupt(np.full((4, 4, 3), 100, np.uint8), "brightness", severity=2)[0, 0]
+    array([151, 151, 151], dtype=uint8)
+    """
+    level = checked_severity(severity)
+    checked = checked_image(image)
+    if isinstance(name, str):
+        return function_of(name, variant)(checked, level, generator(seed, name, key))
+    if not callable(name):
+        raise InputError(
+            f"A corruption is a name or a function (image, severity, rng) -> image; "
+            f"got {type(name).__name__}."
+        )
+    if variant is not None:
+        raise InputError("A function has no variants; pass the function of the variant itself.")
+    label = getattr(name, "__name__", type(name).__name__)
+    result = name(checked, level, generator(seed, label, key))
+    if (
+        not isinstance(result, np.ndarray)
+        or result.dtype != np.uint8
+        or result.shape != checked.shape
+    ):
+        came = (
+            f"{result.dtype} {result.shape}"
+            if isinstance(result, np.ndarray)
+            else type(result).__name__
+        )
+        raise ImageError(
+            f"A corruption returns uint8 of the shape it was given, {checked.shape}; "
+            f"{label} returned {came}."
+        )
+    return result

@@ -1,0 +1,174 @@
+"""Write a corrupted copy of a folder of images to disk."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from PIL import Image as PillowImage
+
+from shiftproof import engine, files
+from shiftproof._version import __version__
+from shiftproof.corruptions import corrupt
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
+from shiftproof.progress import progress
+from shiftproof.types import Cell, Image
+
+ImageFormat = Literal["png", "jpeg"]
+
+JPEG_QUALITY = 95
+_SUFFIX = {"png": ".png", "jpeg": ".jpg"}
+
+
+@dataclass
+class Exported:
+    """What ``export_corrupted`` did: files written now, files that were there, sources not readable."""
+
+    written: int = 0
+    kept: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def export_corrupted(
+    source: Path,
+    target: Path,
+    *,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    seed: int = 0,
+    image_format: ImageFormat = "png",
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Exported:
+    """Write ``target/<corruption>/<severity>/<path below source>`` for every image.
+
+    Each source is decoded once; the corruption is applied at full size; its random key is the path
+    below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
+    Every file appears whole or not at all, and one that is there is not done again: an interrupted
+    copy is gone on with by the same call. PNG is lossless; "jpeg" is saved at quality 95, which is
+    another benchmark. ``manifest.json`` says what the folder holds.
+
+    Raises:
+        InputError: no images, or a target that holds other things.
+        RunMismatchError: the target holds a copy made with other settings.
+        RunError: the disk is full.
+    """
+    if image_format not in _SUFFIX:
+        raise UnknownNameError.of("image format", image_format, _SUFFIX)
+    root, names = _images_of(source)
+    outputs = _output_names(names, _SUFFIX[image_format])
+    cells = [Cell(name, severity) for name in corruptions for severity in severities]
+    if not cells:
+        raise InputError("Expected at least one corruption and one severity, got none.")
+    manifest = {
+        "shiftproof": __version__,
+        "source": root.name,
+        "images": len(names),
+        "corruptions": list(corruptions),
+        "severities": list(severities),
+        "seed": seed,
+        "encoder": image_format if image_format == "png" else f"jpeg quality {JPEG_QUALITY}",
+    }
+    _claim(target, manifest)
+    for cell in cells:
+        for folder in {PurePosixPath(name).parent for name in outputs.values()}:
+            files.make_folder(target / cell.corruption / str(cell.severity) / folder)
+    job = _Job(root, target, tuple(cells), seed, image_format)
+    done = Exported()
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    with progress("Corrupting", len(names) * len(cells), show=show_progress) as advance:
+        results = engine.map_ordered(_export_one, outputs.items(), context=job, workers=workers)
+        for name, (written, kept, reason) in zip(outputs, results, strict=True):
+            done.written += written
+            done.kept += kept
+            if reason is not None:
+                done.broken[name] = reason
+            advance(len(cells), note=name)
+    files.write_json(target / "manifest.json", {**manifest, "broken": done.broken})
+    return done
+
+
+@dataclass(frozen=True)
+class _Job:
+    root: Path
+    target: Path
+    cells: tuple[Cell, ...]
+    seed: int
+    image_format: ImageFormat
+
+
+def _export_one(job: _Job, names: tuple[str, str]) -> tuple[int, int, str | None]:
+    """Runs in a worker: all cells of one image. Returns (written, kept, why it could not be read)."""
+    name, output = names
+    paths = {c: job.target / c.corruption / str(c.severity) / output for c in job.cells}
+    missing = [cell for cell, path in paths.items() if not path.exists()]
+    if not missing:
+        return 0, len(paths), None
+    try:
+        image = files.read_image(job.root / name)
+    except BrokenFileError as error:
+        return 0, 0, str(error)
+    for cell in missing:
+        corrupted = corrupt(image, cell.corruption, severity=cell.severity, seed=job.seed, key=name)
+        files.write_bytes(paths[cell], _encode(corrupted, job.image_format), durable=False)
+    return len(missing), len(paths) - len(missing), None
+
+
+def _encode(image: Image, image_format: ImageFormat) -> bytes:
+    buffer = io.BytesIO()
+    picture = PillowImage.fromarray(image)
+    if image_format == "png":
+        picture.save(buffer, "PNG", compress_level=2)
+    else:
+        picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _images_of(source: Path) -> tuple[Path, list[str]]:
+    if source.is_file():
+        return source.parent, [source.name]
+    if not source.is_dir():
+        raise InputError(f"{source} does not exist; expected an image or a folder of images.")
+    names = sorted(
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if files.is_image(path) and path.is_file()
+    )
+    if not names:
+        kinds = ", ".join(sorted(files.IMAGE_SUFFIXES))
+        raise InputError(f"{source} holds no images ({kinds}).")
+    return source, names
+
+
+def _output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
+    """Give each image its new suffix; where two would share a name, the old suffix stays before it."""
+    plain = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
+    shared = Counter(plain.values())
+    return {
+        name: output if shared[output] == 1 else name + suffix for name, output in plain.items()
+    }
+
+
+def _claim(target: Path, manifest: dict[str, object]) -> None:
+    path = target / "manifest.json"
+    if path.is_file():
+        there = files.read_json(path)
+        there.pop("broken", None)
+        if there != manifest:
+            other = [key for key in manifest if there.get(key) != manifest[key]]
+            raise RunMismatchError(
+                f"{target} holds a copy made with other settings ({', '.join(other)}). "
+                "Choose another target folder, or delete this one."
+            )
+        return
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(
+            f"{target} is not empty and holds no corrupted copy. Choose another target folder."
+        )
+    files.make_folder(target)
+    files.write_json(path, manifest)

@@ -1,0 +1,80 @@
+"""Every exception that shiftproof raises on purpose.
+
+    ShiftproofError
+    ├── InputError (also a ValueError)    what was handed in cannot be used; the command line exits with 2
+    │   ├── UnknownNameError              a name that no table has; says the nearest one
+    │   ├── ImageError                    an array that is not the image that was asked for
+    │   ├── BrokenFileError               a file that cannot be read as what it should be
+    │   ├── ModelError                    a model or checkpoint that does not fit
+    │   ├── LabelError                    a label, class folder or class map that does not fit
+    │   └── RunMismatchError              an output folder that belongs to a run with other settings
+    ├── MissingExtraError (ImportError)   an optional library is not installed; says the pip line
+    └── RunError (also a RuntimeError)    the work itself failed (disk, worker); the command line exits with 1
+
+A message is one sentence or two: what was expected, what came, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ShiftproofError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class InputError(ShiftproofError, ValueError):
+    """What the caller handed in cannot be used."""
+
+
+class UnknownNameError(InputError):
+    """A name that no table has.
+
+    >>> UnknownNameError.of("corruption", "fgo", ["fog", "frost"])
+    UnknownNameError("Unknown corruption 'fgo'. Did you mean 'fog'? Known: fog, frost.")
+    """
+
+    @classmethod
+    def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
+        """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
+        names = list(known)
+        close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return cls(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class ImageError(InputError):
+    """An array that is not the image that was asked for."""
+
+
+class BrokenFileError(InputError):
+    """A file that cannot be read as what it should be."""
+
+
+class ModelError(InputError):
+    """A model or checkpoint that does not fit."""
+
+
+class LabelError(InputError):
+    """A label, class folder or class map that does not fit."""
+
+
+class RunMismatchError(InputError):
+    """An output folder that belongs to a run with other settings."""
+
+
+class MissingExtraError(ShiftproofError, ImportError):
+    """An optional library is not installed."""
+
+    @classmethod
+    def of(cls, library: str, extra: str) -> MissingExtraError:
+        """Build the error for ``library``, which the extra ``extra`` of shiftproof installs."""
+        return cls(
+            f"This needs {library}, which is not installed. "
+            f'Install it with: python -m pip install "shiftproof[{extra}]"'
+        )
+
+
+class RunError(ShiftproofError, RuntimeError):
+    """The work itself failed: a full disk, a worker that died again and again."""

@@ -1,0 +1,389 @@
+"""A network with its preprocessing and its classes: images in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
+
+import numpy as np
+
+from shiftproof import files
+from shiftproof.classes import Classes, named, numbered
+from shiftproof.errors import ImageError, ModelError
+from shiftproof.models.preprocess import (
+    ModelInput,
+    Preprocess,
+    Preprocessing,
+    as_batch,
+)
+from shiftproof.models.structure import (
+    find_device,
+    input_dtype,
+    is_torch_module,
+    place_of,
+    require_torch,
+    structural_copy,
+    weights_fingerprint,
+)
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ClassifierLike(Protocol):
+    """What can be measured as a classifier: ``Classifier`` itself, and every adapter."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its outputs mean."""
+
+    @property
+    def preprocess(self) -> Preprocessing:
+        """What brings an image into the form that ``predict`` takes."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it."""
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return ``(N, K)`` float32 logits of images that went through ``preprocess.geometry``."""
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, K)`` logits of a ``(N, 3, H, W)`` tensor, uint8 0..255 or floating 0..1."""
+
+
+@final
+class Classifier:
+    """A network with its preprocessing and its classes.
+
+    The network is used in evaluation mode and without gradients, whatever mode yours is in, and
+    yours is never changed. On the same device its parameters and buffers are shared, so that
+    what you train is what is measured; on another device a copy is used.
+
+    Args:
+        module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, K)`` logits; or any
+            function from a float32 array of that shape to a float32 array of logits (an ONNX
+            Runtime session, say), which needs no torch. A function may carry ``fingerprint``
+            (a string that names its weights) and ``device``, which are recorded.
+        preprocess: what brings an image into the form that the module takes.
+        classes: what the outputs mean: ``Classes``, or a list of names in the order of the
+            outputs. None numbers them, as many as the module gives for a black image.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        name: what the tables call it; None takes the module's class name.
+
+    Attributes:
+        module: what runs: a twin of your module in evaluation mode, on ``device``.
+        device: where it runs, spelt out (never ``"auto"``).
+
+    Raises:
+        ModelError: the module cannot be called or copied, the device is not there, or the
+            output is not ``(N, K)`` with one column per class.
+    """
+
+    module: Callable[..., Any]
+    preprocess: Preprocessing
+    classes: Classes
+    device: str
+    name: str
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[[ModelInput], Logits],
+        preprocess: Preprocessing,
+        classes: Classes | Iterable[str] | None = None,
+        *,
+        device: str = "cpu",
+        name: str | None = None,
+    ) -> None:
+        if not callable(module):
+            raise ModelError(
+                "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, "
+                f"got {type(module).__name__}. A checkpoint file is read by "
+                "load_classifier('file:PATH?arch=...')."
+            )
+        if isinstance(module, type):
+            raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
+        if isinstance(classes, str):
+            raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+        self.preprocess = preprocess
+        self.name = name or getattr(module, "__name__", None) or type(module).__name__
+        self._torch = is_torch_module(module)
+        self._module_name = _qualified_name(module)
+        if self._torch:
+            self.module, self.device = _on_device(cast("torch.nn.Module", module), device)
+        else:
+            self.module = module
+            self.device = str(getattr(module, "device", "cpu"))
+            if device not in ("auto", self.device, self.device.partition(":")[0]):
+                raise ModelError(
+                    f"A function brings its own device; this one runs on {self.device!r}, "
+                    f"so device={device!r} has no effect on it."
+                )
+        if classes is None:
+            self.classes = numbered(self._probe())
+        else:
+            self.classes = classes if isinstance(classes, Classes) else named(classes)
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.name}, {len(self.classes)} classes, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this classifier, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        if self._torch:
+            fingerprint = weights_fingerprint(cast("torch.nn.Module", self.module))
+        else:
+            fingerprint = str(getattr(self.module, "fingerprint", "unknown"))
+        return {
+            "name": self.name,
+            "module": self._module_name,
+            "fingerprint": fingerprint,
+            "device": self.device,
+            "classes": {
+                "title": self.classes.title,
+                "count": len(self.classes),
+                "fingerprint": files.fingerprint(name.encode() for name in self.classes.names),
+            },
+            "preprocess": self.preprocess.settings(),
+        }
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return the logits of a batch of images.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB in 0..255, each already through
+                ``preprocess.geometry``; where that keeps the images' own sizes, a sequence of
+                ``(H, W, 3)`` is taken too. Not changed.
+
+        Returns:
+            ``(N, K)`` float32, unnormalised log-probabilities.
+
+        Raises:
+            ImageError: another shape, size or dtype.
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        _check_geometry(images, self.preprocess)
+        if len(images) == 0:
+            return np.zeros((0, len(self.classes)), np.float32)
+        if not self._torch:
+            return self._run_function(self.preprocess.normalize(images))
+        torch = require_torch()
+        with torch.inference_mode():
+            batch = _normalized_tensor(images, self.preprocess, self.device)
+            logits = self._run(batch)
+            return cast("Logits", logits.float().cpu().numpy())
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of image tensors.
+
+        Args:
+            batch: ``(N, 3, H, W)`` RGB, on any device; the dtype states the range: uint8 is
+                0..255, floating is 0..1. Images of another size than ``preprocess.size`` are
+                resized and cropped by ``preprocess.geometry``; as that is defined on 8-bit
+                images, floating values are then rounded to 8 bits. Normalised in here.
+
+        Returns:
+            ``(N, K)`` floating, on the classifier's device, without gradients.
+
+        Raises:
+            ImageError: another shape, dtype or range.
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        torch = require_torch()
+        with torch.no_grad():
+            inputs = _model_input(batch, self.preprocess, self.device)
+            if len(batch) == 0:
+                return torch.zeros((0, len(self.classes)), device=inputs.device)
+            if not self._torch:
+                return torch.from_numpy(self._run_function(inputs.cpu().contiguous().numpy()))
+            return self._run(inputs)
+
+    def _run_function(self, inputs: ModelInput) -> Logits:
+        result = np.asarray(self.module(inputs))
+        _check_logits(result.shape, len(inputs), len(self.classes), self.name)
+        return result.astype(np.float32, copy=False)
+
+    def _run(self, inputs: torch.Tensor) -> torch.Tensor:
+        module = cast("torch.nn.Module", self.module)
+        output = module(inputs.to(input_dtype(module)))
+        if not hasattr(output, "shape"):
+            raise ModelError(
+                f"{self.name}: expected logits as one tensor, got {type(output).__name__}. "
+                "Wrap the model in a module that returns the logits alone."
+            )
+        _check_logits(tuple(output.shape), len(inputs), len(self.classes), self.name)
+        return cast("torch.Tensor", output)
+
+    def _probe(self) -> int:
+        """Return the width of the output for one black image."""
+        height, width = self.preprocess.size or (224, 224)
+        black = np.zeros((1, height, width, 3), np.uint8)
+        try:
+            if self._torch:
+                torch = require_torch()
+                module = cast("torch.nn.Module", self.module)
+                with torch.inference_mode():
+                    inputs = _normalized_tensor(black, self.preprocess, self.device)
+                    output = module(inputs.to(input_dtype(module)))
+            else:
+                output = np.asarray(self.module(self.preprocess.normalize(black)))
+        except Exception as error:
+            raise ModelError(
+                f"{self.name}: failed on one black image of {height} x {width} pixels ({error}). "
+                "Check that the preprocessing fits the model."
+            ) from error
+        shape = tuple(getattr(output, "shape", ()))
+        if len(shape) != 2:
+            got = f"shape {shape}" if shape else type(output).__name__
+            raise ModelError(f"{self.name}: expected logits (N, K), got {got}.")
+        return int(shape[1])
+
+
+def _check_geometry(images: Images | Sequence[Image], preprocess: Preprocessing) -> None:
+    """Raise an ImageError unless the images have the size that ``preprocess.geometry`` gives."""
+    if preprocess.size is None or len(images) == 0:
+        return
+    batch = as_batch(images)
+    if batch.shape[1:3] != preprocess.size:
+        raise ImageError(
+            f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
+            f"got {batch.shape[1]} x {batch.shape[2]}. "
+            "Pass each through preprocess.geometry first."
+        )
+
+
+def _check_logits(shape: tuple[int, ...], count: int, classes: int, name: str) -> None:
+    """Raise a ModelError unless ``shape`` is ``(count, classes)``."""
+    if len(shape) != 2 or shape[0] != count:
+        raise ModelError(f"{name}: expected logits ({count}, {classes}), got shape {shape}.")
+    if shape[1] != classes:
+        raise ModelError(
+            f"{name}: the model gives {shape[1]} outputs, but {classes} classes were named. "
+            "Give one class name per output."
+        )
+
+
+def _normalized_tensor(
+    images: Images | Sequence[Image], preprocess: Preprocessing, device: str
+) -> torch.Tensor:
+    """Return ``(N, C, H, W)`` float32 in channels_last on ``device``, as ``preprocess.normalize`` gives it.
+
+    For a ``Preprocess`` the work is done on the device, with the same bits on the CPU.
+    """
+    torch = require_torch()
+    if not isinstance(preprocess, Preprocess):
+        tensor = torch.from_numpy(preprocess.normalize(images)).to(device)
+        return cast("torch.Tensor", tensor.contiguous(memory_format=torch.channels_last))
+    batch = np.ascontiguousarray(as_batch(images))
+    if not batch.flags.writeable:
+        # torch warns of arrays that it could write to but must not.
+        batch = batch.copy()
+    # (N, H, W, 3) seen as (N, 3, H, W) is channels_last as it lies in memory.
+    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)
+    return _normalized(pixels, preprocess)
+
+
+def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) -> torch.Tensor:
+    """Check a ``(N, 3, H, W)`` batch, fit it to ``preprocess`` and normalise it.
+
+    Raises:
+        ImageError: as ``Classifier.__call__`` says.
+    """
+    torch = require_torch()
+    _check_tensor(batch)
+    batch = batch.detach()
+    fits = isinstance(preprocess, Preprocess) and tuple(batch.shape[2:]) == preprocess.size
+    if not fits:
+        pixels = batch if batch.dtype == torch.uint8 else (batch.float() * 255).round().byte()
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        if len(images) == 0:
+            return torch.zeros((0, 3, 1, 1), device=device)
+        return _normalized_tensor(
+            [preprocess.geometry(np.ascontiguousarray(image)) for image in images],
+            preprocess,
+            device,
+        )
+    moved = batch.to(device)
+    return _normalized(moved, cast("Preprocess", preprocess))
+
+
+def _normalized(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Normalise ``(N, 3, H, W)``: uint8 0..255 or floating 0..1, to float32 in channels_last."""
+    torch = require_torch()
+    integral = pixels.dtype == torch.uint8
+    if preprocess.channels == 1:
+        pixels = _luminosity(pixels)
+    values = torch.empty(
+        pixels.shape,
+        dtype=torch.float32,
+        device=pixels.device,
+        memory_format=torch.channels_last,
+    ).copy_(pixels)
+    if integral:
+        values.div_(255)
+    # In the order of torchvision's ToTensor and Normalize: the same bits come out.
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=pixels.device)
+    std = torch.tensor(preprocess.std, dtype=torch.float32, device=pixels.device)
+    return cast("torch.Tensor", values.sub_(mean[:, None, None]).div_(std[:, None, None]))
+
+
+def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, 1, H, W)``; for uint8 the same values as ``preprocess.luminosity``."""
+    torch = require_torch()
+    if pixels.dtype == torch.uint8:
+        red, green, blue = pixels.int().unbind(1)
+        grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    else:
+        red, green, blue = pixels.unbind(1)
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    return cast("torch.Tensor", grey[:, None])
+
+
+def _check_tensor(batch: torch.Tensor) -> None:
+    torch = require_torch()
+    if not isinstance(batch, torch.Tensor):
+        raise ImageError(
+            f"Expected a torch tensor (N, 3, H, W), got {type(batch).__name__}. "
+            "For numpy arrays (N, H, W, 3) use predict."
+        )
+    shape = tuple(batch.shape)
+    if batch.ndim != 4 or shape[1] != 3 or 0 in shape[2:]:
+        advice = ""
+        if batch.ndim == 3:
+            advice = " Add the batch dimension: batch[None]."
+        elif batch.ndim == 4 and shape[3] == 3:
+            advice = " The channels come second here: batch.permute(0, 3, 1, 2)."
+        raise ImageError(f"Expected a batch (N, 3, H, W), RGB, got shape {shape}.{advice}")
+    if batch.dtype == torch.uint8:
+        return
+    if not batch.is_floating_point():
+        raise ImageError(
+            f"Expected uint8 in 0..255 or floating in 0..1, got {batch.dtype}. Convert it first."
+        )
+    if len(batch) and bool(((batch < -1e-3) | (batch > 1 + 1e-3)).any()):
+        low, high = float(batch.min()), float(batch.max())
+        raise ImageError(
+            "Expected floating values in 0..1 (the classifier normalises by itself), "
+            f"got {low:.4g} to {high:.4g}. Pass uint8 for 0..255, or clip."
+        )
+
+
+def _on_device(module: torch.nn.Module, device: str) -> tuple[torch.nn.Module, str]:
+    """Return the twin in evaluation mode that runs on ``device``, and the device spelt out."""
+    target = find_device(device)
+    if place_of(module) in (None, target):
+        return structural_copy(module, share="tensors"), str(target)
+    return structural_copy(module, share="nothing").to(target), str(target)
+
+
+def _qualified_name(module: object) -> str:
+    kind = module if hasattr(module, "__qualname__") else type(module)
+    return f"{kind.__module__}.{kind.__qualname__}"

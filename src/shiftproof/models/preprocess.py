@@ -1,0 +1,316 @@
+"""From an image file's pixels to a model's input, in two steps with a place for a corruption between.
+
+``geometry`` resizes and crops and stays in 8 bits; ``normalize`` scales to what the network was
+trained on. ImageNet-C corrupts between the two, so they are two functions.
+
+This file needs numpy and Pillow only: it is sent to worker processes that never load a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from shiftproof.errors import ImageError, InputError, UnknownNameError
+from shiftproof.files import MAX_PIXELS
+from shiftproof.types import Image, Images, Settings
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+"""How pixels are resampled; all but ``nearest`` are antialiased when an image shrinks, as in Pillow."""
+
+ModelInput: TypeAlias = NDArray[np.float32]
+"""``(N, C, H, W)`` float32: normalised images, what a network takes."""
+
+_RESAMPLING = {
+    "bilinear": PillowImage.Resampling.BILINEAR,
+    "bicubic": PillowImage.Resampling.BICUBIC,
+    "lanczos": PillowImage.Resampling.LANCZOS,
+    "nearest": PillowImage.Resampling.NEAREST,
+}
+
+
+class Preprocessing(Protocol):
+    """What a classifier needs between an image and its network; ``Preprocess`` is the usual one."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """``(height, width)`` of what ``geometry`` returns; None where that depends on the image."""
+
+    def geometry(self, image: Image) -> Image:
+        """Resize and crop one ``(H, W, 3)`` uint8 RGB image of any size; it stays uint8."""
+
+    def normalize(self, images: Images | Sequence[Image]) -> ModelInput:
+        """Turn images that went through ``geometry`` into ``(N, C, H, W)`` float32."""
+
+    def settings(self) -> Settings:
+        """Return what reproduces this preprocessing."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, centre crop, normalise: the evaluation preprocessing of nearly all image classifiers.
+
+    Args:
+        size: ``(height, width)`` in pixels that the network takes.
+        resize: an int makes the shorter side that long and keeps the aspect ratio (the longer
+            side is truncated to a whole pixel, as in torchvision); ``(height, width)`` gives
+            exactly that size; None leaves the image as it is.
+        interpolation: how to resample.
+        mean: one number per channel, in units of an image that is scaled to 0..1.
+        std: likewise; the result is ``(image / 255 - mean) / std``.
+        channels: 3 for RGB; 1 for a network that takes grey: luminosity by ITU-R 601-2 as
+            Pillow's ``convert("L")``, taken after the corruption.
+
+    Raises:
+        InputError: a setting that cannot be used.
+
+    >>> preprocess = Preprocess((224, 224), 256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    >>> preprocess.geometry(np.zeros((300, 400, 3), np.uint8)).shape
+    (224, 224, 3)
+    """
+
+    size: tuple[int, int]
+    resize: int | tuple[int, int] | None
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channels: Literal[1, 3] = 3
+
+    def __post_init__(self) -> None:
+        # Lists (from a JSON file, or torchvision's presets) are as good as tuples, but do not hash.
+        for field in ("size", "mean", "std"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if self.resize is not None and not isinstance(self.resize, int):
+            object.__setattr__(self, "resize", tuple(self.resize))
+        _check_pixels("size", self.size, 2)
+        if isinstance(self.resize, tuple):
+            _check_pixels("resize", self.resize, 2)
+        elif self.resize is not None:
+            _check_pixels("resize", (self.resize,), 1)
+        if self.interpolation not in get_args(Interpolation):
+            raise UnknownNameError.of(
+                "interpolation", self.interpolation, get_args(Interpolation)
+            )
+        if self.channels not in (1, 3):
+            raise InputError(f"channels: expected 1 (grey) or 3 (RGB), got {self.channels!r}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels or not np.isfinite(values).all():
+                raise InputError(
+                    f"{name}: expected {self.channels} finite numbers, one per channel, got {values}."
+                )
+        if min(self.std) <= 0:
+            raise InputError(f"std: expected numbers above 0, got {self.std}.")
+
+    def geometry(self, image: Image) -> Image:
+        """Resize and centre-crop one image; what is smaller than the crop is padded with black.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB, any size from 1 pixel up; not changed.
+
+        Returns:
+            ``(*size, 3)`` uint8 RGB; equal, pixel for pixel, to torchvision's ``Resize`` and
+            ``CenterCrop`` on a Pillow image.
+
+        Raises:
+            ImageError: another shape or dtype.
+        """
+        check_image(image)
+        resized = _resize(image, self._resized(image.shape[0], image.shape[1]), self.interpolation)
+        return _center_crop(resized, self.size)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after the resize."""
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        if height <= width:
+            return self.resize, int(self.resize * width / height)
+        return int(self.resize * height / width), self.resize
+
+    def normalize(self, images: Images | Sequence[Image]) -> ModelInput:
+        """Scale and normalise a batch: ``(image / 255 - mean) / std``.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB.
+
+        Returns:
+            ``(N, channels, H, W)`` float32, contiguous.
+
+        Raises:
+            ImageError: another shape or dtype.
+        """
+        batch = as_batch(images)
+        planes = batch if self.channels == 3 else luminosity(batch)[..., None]
+        values = planes.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        # float32 in the order of torchvision's ToTensor and Normalize: the same bits come out.
+        values /= np.float32(255)
+        values -= np.asarray(self.mean, np.float32)[:, None, None]
+        values /= np.asarray(self.std, np.float32)[:, None, None]
+        return values
+
+    def settings(self) -> Settings:
+        """Return what reproduces this preprocessing, as JSON takes it."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class CallablePreprocess:
+    """Any function from an image to a network's input.
+
+    Use it where ``Preprocess`` cannot say what the model needs. A corruption is then applied to
+    the image as it was loaded, at full size, and the whole function runs after it, one image at
+    a time in the process of the model.
+
+    Args:
+        function: takes one ``(H, W, 3)`` uint8 RGB image; returns ``(C, h, w)`` float32, an array
+            or a torch tensor on the CPU, of one shape for all images of a batch.
+    """
+
+    function: Callable[[Image], Any]
+
+    @property
+    def size(self) -> None:
+        """None: images keep their own size until the function runs."""
+        return None
+
+    def geometry(self, image: Image) -> Image:
+        """Return the image as it is."""
+        check_image(image)
+        return image
+
+    def normalize(self, images: Images | Sequence[Image]) -> ModelInput:
+        """Call the function on each image.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB, or a sequence of ``(H, W, 3)`` of any sizes.
+
+        Returns:
+            ``(N, C, h, w)`` float32.
+
+        Raises:
+            ImageError: an image of another shape or dtype, or a result that is not ``(C, h, w)``
+                or not of one shape.
+        """
+        inputs: list[NDArray[np.float32]] = []
+        for image in images:
+            check_image(image)
+            result = np.asarray(self.function(image), dtype=np.float32)
+            if result.ndim != 3:
+                raise ImageError(
+                    "The preprocessing function must return one array (C, H, W), "
+                    f"got shape {result.shape}."
+                )
+            if inputs and result.shape != inputs[0].shape:
+                raise ImageError(
+                    "The preprocessing function must return one shape for all images of a batch, "
+                    f"got {inputs[0].shape} and {result.shape}."
+                )
+            inputs.append(result)
+        if not inputs:
+            return np.zeros((0, 3, 1, 1), np.float32)
+        return np.stack(inputs)
+
+    def settings(self) -> Settings:
+        """Return the function's name: all that can be said of it."""
+        function = self.function
+        named = function if hasattr(function, "__qualname__") else type(function)
+        return {"function": f"{named.__module__}.{named.__qualname__}"}
+
+
+def check_image(image: Image) -> None:
+    """Raise an ImageError unless ``image`` is ``(H, W, 3)`` uint8 with at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            "Expected an image as a numpy array (H, W, 3) uint8, RGB, "
+            f"got {type(image).__name__}."
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ImageError(
+            "Expected an image (H, W, 3) uint8, RGB, "
+            f"got shape {image.shape}, {image.dtype}. {_advice(image, 3)}".rstrip()
+        )
+
+
+def as_batch(images: Images | Sequence[Image]) -> Images:
+    """Return a batch ``(N, H, W, 3)`` uint8; a sequence of images of one size is stacked.
+
+    Raises:
+        ImageError: anything else.
+    """
+    if not isinstance(images, np.ndarray):
+        for image in images:
+            check_image(image)
+        shapes = {image.shape for image in images}
+        if len(shapes) != 1:
+            raise ImageError(
+                f"Expected a batch of images of one size, got the shapes {sorted(shapes)}."
+            )
+        return np.stack(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ImageError(
+            "Expected a batch of images (N, H, W, 3) uint8, RGB, "
+            f"got shape {images.shape}, {images.dtype}. {_advice(images, 4)}".rstrip()
+        )
+    return cast("Images", images)
+
+
+def luminosity(images: Images) -> NDArray[np.uint8]:
+    """Return ``(..., H, W)`` uint8 from ``(..., H, W, 3)``: Pillow's ``convert("L")``, bit for bit."""
+    wide = images.astype(np.uint32)
+    # ITU-R 601-2 weights .299, .587, .114 in 16-bit fixed point: Pillow's own rounding.
+    weighted = 19595 * wide[..., 0] + 38470 * wide[..., 1] + 7471 * wide[..., 2] + 0x8000
+    return cast("NDArray[np.uint8]", (weighted >> 16).astype(np.uint8))
+
+
+def _advice(array: NDArray[Any], dimensions: int) -> str:
+    if array.dtype != np.uint8:
+        return "Convert it to 0..255 first."
+    if array.ndim == dimensions and array.shape[-3] == 3:
+        return "The channels come last here; move them with numpy.moveaxis."
+    if array.ndim == dimensions - 1 and dimensions == 3:
+        return "Repeat a grey image three times."
+    return ""
+
+
+def _check_pixels(name: str, values: tuple[int, ...], count: int) -> None:
+    whole = all(isinstance(value, int) and value > 0 for value in values)
+    if len(values) != count or not whole:
+        expected = "a whole number of pixels" if count == 1 else "(height, width) in whole pixels"
+        raise InputError(f"{name}: expected {expected} above 0, got {values}.")
+
+
+def _resize(image: Image, size: tuple[int, int], interpolation: Interpolation) -> Image:
+    if image.shape[:2] == size:
+        return image
+    if size[0] * size[1] > MAX_PIXELS:
+        # A strip of 1 x 60,000 pixels would take gigabytes before its middle is cut out.
+        raise ImageError(
+            f"An image of {image.shape[0]} x {image.shape[1]} pixels would be resized to "
+            f"{size[0]} x {size[1]}, which is more than the limit of "
+            f"{MAX_PIXELS // 1_000_000} megapixels; cut it first."
+        )
+    pillow = PillowImage.fromarray(image).resize((size[1], size[0]), _RESAMPLING[interpolation])
+    return np.asarray(pillow, dtype=np.uint8)
+
+
+def _center_crop(image: Image, size: tuple[int, int]) -> Image:
+    height, width = size
+    if image.shape[0] < height or image.shape[1] < width:
+        above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
+        # An odd row or column goes below and to the right, as in torchvision.
+        padding = ((above // 2, (above + 1) // 2), (left // 2, (left + 1) // 2), (0, 0))
+        image = np.pad(image, padding)
+    # round(), not //: torchvision rounds half to even, which decides odd margins.
+    top = round((image.shape[0] - height) / 2)
+    start = round((image.shape[1] - width) / 2)
+    # A copy, so that what comes out is writable and never the caller's own array.
+    return image[top : top + height, start : start + width].copy()

@@ -1,0 +1,152 @@
+"""Work on a network without touching the caller's: structural copies, mode, placement, fingerprint."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from shiftproof import files
+from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_torch_module(value: object) -> bool:
+    """Whether ``value`` is a ``torch.nn.Module``, without importing torch to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def require_torch() -> Any:
+    """Import torch, or raise a MissingExtraError that says the pip line."""
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError.of("torch", "torch") from error
+    return torch
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that ``name`` means on this machine.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``: the first of CUDA,
+            MPS and CPU that is there.
+
+    Raises:
+        ModelError: the device is not there.
+        UnknownNameError: no device is called that.
+    """
+    torch = require_torch()
+    name = str(name).strip().lower()
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
+        raise UnknownNameError.of("device", name, ["cpu", "cuda", "cuda:1", "mps", "auto"])
+    if kind == "cuda" and not cuda:
+        raise ModelError(
+            "The device 'cuda' was asked for, but torch sees no CUDA device here. "
+            "Use 'cpu' or 'auto', or install a torch build with CUDA."
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise ModelError(
+            f"The device {name!r} was asked for, but torch sees "
+            f"{torch.cuda.device_count()} CUDA device(s): 'cuda:0' is the first."
+        )
+    if kind == "mps" and not mps:
+        raise ModelError(
+            "The device 'mps' was asked for, but torch sees no Apple GPU here. Use 'cpu' or 'auto'."
+        )
+    # A tensor's own word for it: "cuda" is "cuda:0" there.
+    return cast("torch.device", torch.empty(0, device=name).device)
+
+
+def structural_copy(
+    module: torch.nn.Module, *, share: Literal["tensors", "parameters", "nothing"]
+) -> torch.nn.Module:
+    """Copy a network's structure: its modules, flags and hooks, but not all of its tensors.
+
+    Args:
+        module: any module; not changed.
+        share: ``"tensors"``: parameters and buffers stay the caller's own, so the copy follows
+            when they are trained; ``"parameters"``: buffers are copied; ``"nothing"``: both are.
+
+    Returns:
+        A module of the same class in evaluation mode.
+
+    Raises:
+        ModelError: the module cannot be copied, or has not got its parameters yet.
+    """
+    torch = require_torch()
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        if any(torch.nn.parameter.is_lazy(value) for value in _own_tensors(part)):
+            raise ModelError(
+                f"The lazy module {type(part).__name__} has no parameters yet: "
+                "run the model on one batch first."
+            )
+        for name, value in vars(part).items():
+            # Tensors that are neither parameter nor buffer (the product that weight_norm keeps)
+            # may hang on a graph, which deepcopy refuses; the module computes them anew.
+            if isinstance(value, torch.Tensor) and name not in ("_parameters", "_buffers"):
+                shared = share != "nothing"
+                memo[id(value)] = value if shared else value.detach().clone()
+        if share != "nothing":
+            memo.update({id(p): p for p in part._parameters.values() if p is not None})
+        if share == "tensors":
+            memo.update({id(b): b for b in part._buffers.values() if b is not None})
+    try:
+        twin: torch.nn.Module = copy.deepcopy(module, memo)
+    except Exception as error:
+        raise ModelError(
+            f"The model {type(module).__name__} cannot be copied ({error}), and it is never "
+            "changed itself. Remove what copy.deepcopy cannot copy from it."
+        ) from error
+    for part in twin.modules():
+        # Not eval(): a model's own train() may rewrite weights (merged adapters do), and they
+        # are the caller's.
+        part.training = False
+    return twin
+
+
+def _own_tensors(part: torch.nn.Module) -> list[Any]:
+    return [value for value in (*part._parameters.values(), *part._buffers.values())]
+
+
+def place_of(module: torch.nn.Module) -> torch.device | None:
+    """Return the device that all tensors of a module are on; None where there are none or several."""
+    devices = {tensor.device for tensor in module.parameters()}
+    devices |= {tensor.device for tensor in module.buffers()}
+    return devices.pop() if len(devices) == 1 else None
+
+
+def input_dtype(module: torch.nn.Module) -> torch.dtype:
+    """Return the dtype that a network computes in: its first floating parameter's, else float32."""
+    torch = require_torch()
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return cast("torch.dtype", torch.float32)
+
+
+def weights_fingerprint(module: torch.nn.Module) -> str:
+    """Return 32 hex digits that change when any parameter or buffer of the state_dict changes."""
+    torch = require_torch()
+
+    def parts() -> Iterator[bytes]:
+        for name, value in module.state_dict().items():
+            yield name.encode()
+            if not isinstance(value, torch.Tensor):
+                yield repr(value).encode()
+                continue
+            yield f"{value.dtype} {tuple(value.shape)}".encode()
+            # reshape before view: a scalar has no last dimension to reinterpret.
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            yield flat.view(torch.uint8).numpy().tobytes()
+
+    return files.fingerprint(parts())

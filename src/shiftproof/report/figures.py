@@ -1,0 +1,393 @@
+"""The charts, as inline SVG of our own.
+
+SVG rather than a plotting library: colours come from the page's CSS variables, so a chart follows
+dark mode and print; it needs no script; it is small; and each mark carries its figures as a title.
+Positions along a bar are percentages, so that a chart fills any width without scaling its strokes.
+Nothing here decides what is shown: figures come in as series, markup goes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shiftproof.report import colours, wording
+from shiftproof.report.markup import Html, element, join
+from shiftproof.report.scores import Interval
+
+_NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is told from the others: by number, which picks colour, marker and dash."""
+
+    label: str
+    number: int
+
+    @property
+    def style(self) -> str:
+        """The class that carries the colour."""
+        return f"m{self.number % len(colours.MODEL_LIGHT)}"
+
+    @property
+    def dash(self) -> str | None:
+        """The dash of the model's line."""
+        return colours.MODEL_DASHES[self.number % len(colours.MODEL_DASHES)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model's figures along the severities; 0 is the clean image."""
+
+    look: Look
+    points: Sequence[tuple[int, Interval]]
+
+
+def nice_top(highest: float) -> float:
+    """Return the end of an axis that holds ``highest`` (a fraction) without wasting half of it."""
+    return next((top for top in _NICE_TOPS if highest <= top), 1.0)
+
+
+def nice_reach(furthest: float) -> float:
+    """Return the reach of an axis around 0 that holds ``furthest`` to either side."""
+    return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5) if furthest <= top), 1.0)
+
+
+# ---------------------------------------------------------------- markers
+
+
+def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
+    """Draw a model's marker: a circle, a square, a triangle, a diamond, then round again."""
+    inside = (element("title", None, title),) if title else ()
+    shape = look.number % 4
+    style = f"mark {look.style}"
+    if shape == 0:
+        return element("circle", {"class": style, "cx": x, "cy": y, "r": size}, *inside)
+    if shape == 1:
+        side = 1.8 * size
+        return element(
+            "rect",
+            {"class": style, "x": x - side / 2, "y": y - side / 2, "width": side, "height": side},
+            *inside,
+        )
+    reach = 1.25 * size
+    corners = (
+        [(x, y - reach), (x + reach, y + 0.8 * reach), (x - reach, y + 0.8 * reach)]
+        if shape == 2
+        else [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
+    )
+    return element("polygon", {"class": style, "points": _path_points(corners)}, *inside)
+
+
+def key(look: Look) -> Html:
+    """Draw the sample of line and marker that stands in a legend."""
+    return element(
+        "svg",
+        {"class": "key", "viewBox": "0 0 28 12", "width": 28, "height": 12, "aria-hidden": "true"},
+        element(
+            "line",
+            {
+                "class": f"line {look.style}",
+                "x1": 1,
+                "y1": 6,
+                "x2": 27,
+                "y2": 6,
+                "stroke-dasharray": look.dash,
+            },
+        ),
+        marker(look, 14, 6),
+    )
+
+
+def dot(look: Look) -> Html:
+    """Draw a model's marker alone, to stand before its name."""
+    return element(
+        "svg",
+        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
+        marker(look, 5, 5, 3.6),
+    )
+
+
+# ---------------------------------------------------------------- severity curves
+
+_WIDTH, _HEIGHT = 196.0, 136.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
+
+
+def severity_curves(
+    curves: Sequence[Curve], *, title: str, severities: Sequence[int], top: float
+) -> Html:
+    """Draw error against severity: a line with its interval band for each model.
+
+    ``top`` is the end of the error axis, the same for all panels that are compared.
+    """
+    last = max([*severities, 1])
+    start = 0 if any(severity == 0 for curve in curves for severity, _ in curve.points) else 1
+
+    def x(severity: int) -> float:
+        return _LEFT + (severity - start) / max(last - start, 1) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(fraction: float) -> float:
+        return _TOP + (1 - min(fraction, top) / top) * (_HEIGHT - _TOP - _BOTTOM)
+
+    pieces: list[Html] = []
+    for step in range(3):
+        value = top * step / 2
+        pieces.append(
+            element(
+                "line",
+                {
+                    "class": "grid" if step else "axis",
+                    "x1": _LEFT,
+                    "x2": _WIDTH - _RIGHT,
+                    "y1": y(value),
+                    "y2": y(value),
+                },
+            )
+        )
+        label = f"{100 * value:g}" + (" %" if step == 2 else "")
+        pieces.append(_text(_LEFT - 5, y(value) + 3.5, label, "end"))
+    for severity in sorted({0, *severities} if start == 0 else set(severities)):
+        name = "clean" if severity == 0 else str(severity)
+        # The first label would run into the error axis if it were centred.
+        anchor = "start" if severity == 0 else "middle"
+        offset = -6 if severity == 0 else 0
+        pieces.append(_text(x(severity) + offset, _HEIGHT - 5, name, anchor))
+    for curve in curves:
+        pieces.append(_band(curve, x, y))
+    for curve in curves:
+        line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
+        pieces.append(
+            element(
+                "polyline",
+                {
+                    "class": f"line {curve.look.style}",
+                    "points": _path_points(line),
+                    "stroke-dasharray": curve.look.dash,
+                },
+            )
+        )
+    for curve in curves:
+        for severity, interval in curve.points:
+            at = f"severity {severity}" if severity else "clean"
+            pieces.append(
+                marker(
+                    curve.look,
+                    x(severity),
+                    y(interval.value),
+                    2.6,
+                    f"{curve.look.label}, {at}: {wording.percent(interval.value)} % "
+                    f"({wording.span(interval)})",
+                )
+            )
+    spoken = "; ".join(
+        f"{curve.look.label}: "
+        + ", ".join(
+            f"{'clean' if severity == 0 else severity} {wording.percent(interval.value)} %"
+            for severity, interval in curve.points
+        )
+        for curve in curves
+    )
+    return element(
+        "svg",
+        {
+            "class": "curves",
+            "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+            "role": "img",
+            "aria-label": f"{title} by severity. {spoken}",
+        },
+        *pieces,
+    )
+
+
+def _band(
+    curve: Curve, x: Callable[[int], float], y: Callable[[float], float]
+) -> Html:
+    upper = [(x(severity), y(interval.high)) for severity, interval in curve.points]
+    lower = [(x(severity), y(interval.low)) for severity, interval in curve.points]
+    if len(upper) == 1:
+        # A band of one point has no area: draw it as a whisker.
+        (at, high), (_, low) = upper[0], lower[0]
+        return element(
+            "line",
+            {"class": f"whisker {curve.look.style}", "x1": at, "x2": at, "y1": high, "y2": low},
+        )
+    return element(
+        "polygon",
+        {"class": f"band {curve.look.style}", "points": _path_points([*upper, *lower[::-1]])},
+    )
+
+
+# ---------------------------------------------------------------- bars
+
+_BAR = 9.0
+_GAP = 5.0
+
+
+def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float) -> Html:
+    """Draw one horizontal bar with its interval per model, on an axis from 0 to ``top``."""
+    height = len(rows) * (_BAR + _GAP) + _GAP
+    pieces = [
+        element(
+            "line",
+            {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height},
+        )
+        for tick in (25, 50, 75, 100)
+    ]
+    pieces.append(element("line", {"class": "axis", "x1": 0, "x2": 0, "y1": 0, "y2": height}))
+    for position, (look, interval) in enumerate(rows):
+        if interval is None:
+            continue
+        y = _GAP + position * (_BAR + _GAP)
+        spoken = (
+            f"{look.label}: {wording.percent(interval.value)} % ({wording.span(interval)})"
+        )
+        pieces.append(
+            element(
+                "rect",
+                {
+                    "class": f"bar {look.style}",
+                    "x": 0,
+                    "y": y,
+                    "width": _share(interval.value, 0, top),
+                    "height": _BAR,
+                },
+                element("title", None, spoken),
+            )
+        )
+        pieces.append(_whisker(interval, y + _BAR / 2, 0, top, "whisker"))
+    spoken = "; ".join(
+        f"{look.label} {wording.percent(interval.value)} % ({wording.span(interval)})"
+        for look, interval in rows
+        if interval is not None
+    )
+    return element(
+        "svg",
+        {
+            "class": "bars",
+            "width": "100%",
+            "height": height,
+            "role": "img",
+            "aria-label": f"{title}: {spoken}",
+        },
+        *pieces,
+    )
+
+
+def axis(top: float) -> Html:
+    """Write the numbers of the axis that all bars of a table share."""
+    pieces = []
+    for step in range(5):
+        anchor = "start" if step == 0 else "end" if step == 4 else "middle"
+        label = f"{25 * step * top:g}" + (" %" if step == 4 else "")
+        pieces.append(
+            element(
+                "text",
+                {"class": "tick", "x": f"{25 * step}%", "y": 11, "text-anchor": anchor},
+                label,
+            )
+        )
+    return element(
+        "svg",
+        {"class": "bars", "width": "100%", "height": 14, "aria-hidden": "true"},
+        *pieces,
+    )
+
+
+# ---------------------------------------------------------------- intervals on their own
+
+
+def strip(look: Look, interval: Interval, *, top: float) -> Html:
+    """Draw a figure and its interval on a line from 0 to ``top``: decoration beside the number."""
+    return element(
+        "svg",
+        {"class": "strip", "width": "100%", "height": 12, "aria-hidden": "true"},
+        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 6, "y2": 6}),
+        element(
+            "line",
+            {
+                "class": f"reach {look.style}",
+                "x1": _share(interval.low, 0, top),
+                "x2": _share(interval.high, 0, top),
+                "y1": 6,
+                "y2": 6,
+            },
+        ),
+        element(
+            "circle",
+            {"class": f"mark {look.style}", "cx": _share(interval.value, 0, top), "cy": 6, "r": 4},
+        ),
+    )
+
+
+def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_better: bool) -> Html:
+    """Draw a paired difference with its interval around 0, better to the left of worse."""
+    low, high = -reach, reach
+    state = "flat"
+    if not interval.spans_zero:
+        state = "better" if (interval.value < 0) == lower_is_better else "worse"
+    pieces = [
+        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 14, "y2": 14}),
+        element("line", {"class": "zero", "x1": "50%", "x2": "50%", "y1": 2, "y2": 26}),
+        element(
+            "line",
+            {
+                "class": f"reach {state}",
+                "x1": _share(interval.low, low, high),
+                "x2": _share(interval.high, low, high),
+                "y1": 14,
+                "y2": 14,
+            },
+        ),
+        element(
+            "circle",
+            {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
+            element("title", None, f"{wording.points(interval.value)} points"),
+        ),
+        _end(0, 40, f"{wording.points(low)}", "start"),
+        _end(50, 40, "0", "middle"),
+        _end(100, 40, f"{wording.points(high)}", "end"),
+    ]
+    return element(
+        "svg",
+        {"class": "difference", "width": "100%", "height": 44, "role": "img", "aria-label": title},
+        *pieces,
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
+    start, end = _share(interval.low, low, high), _share(interval.high, low, high)
+    return join(
+        [
+            element("line", {"class": style, "x1": start, "x2": end, "y1": y, "y2": y}),
+            *(
+                element("line", {"class": style, "x1": at, "x2": at, "y1": y - 3, "y2": y + 3})
+                for at in (start, end)
+            ),
+        ]
+    )
+
+
+def _share(value: float, low: float, high: float) -> str:
+    share = 100 * (value - low) / (high - low)
+    share = max(0.0, min(100.0, share)) if math.isfinite(share) else 0.0
+    return f"{share:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Html:
+    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)
+
+
+def _end(percent: int, y: float, text: str, anchor: str) -> Html:
+    return element(
+        "text", {"class": "tick", "x": f"{percent}%", "y": y, "text-anchor": anchor}, text
+    )
+
+
+def _path_points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -1,0 +1,50 @@
+"""Building HTML and SVG by hand, escaped by construction, without a template library.
+
+``page`` hands these pieces to its templates, which recognise them by ``__html__``.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+
+Attribute = str | int | float | None
+
+
+class Html(str):
+    """Text that is markup already and is not to be escaped again."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        """Tell template engines that this is safe."""
+        return str(self)
+
+
+def element(name: str, attributes: Mapping[str, Attribute] | None = None, *children: str) -> Html:
+    """Return an element; children that are not ``Html`` are escaped, attributes of None left out.
+
+    >>> element("text", {"x": 1.50, "class": None}, "a < b")
+    '<text x="1.5">a &lt; b</text>'
+    """
+    written = "".join(
+        f' {key}="{html.escape(_attribute(value))}"'
+        for key, value in (attributes or {}).items()
+        if value is not None
+    )
+    inside = "".join(
+        child if isinstance(child, Html) else html.escape(child, quote=False) for child in children
+    )
+    return Html(f"<{name}{written}>{inside}</{name}>")
+
+
+def join(pieces: list[Html]) -> Html:
+    """Return the pieces one after the other."""
+    return Html("".join(pieces))
+
+
+def _attribute(value: str | int | float) -> str:
+    if isinstance(value, float):
+        # Two decimals of a pixel or a percent are finer than any screen.
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return str(value)

@@ -1,0 +1,243 @@
+"""Numbers and findings in words: the one place that decides how a figure is spelt.
+
+Percentages have one decimal. A difference is in percentage points and carries its sign. A sentence
+claims an effect only where the paired interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report.scores import Figures, Interval, Scored, Scores
+from shiftproof.types import Settings
+
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+NONE = "\N{EN DASH}"
+
+FEW_IMAGES = 100
+"""Below this many images one photograph moves an error by more than a percentage point."""
+
+_SPELT = {"jpeg": "JPEG", "gaussian": "Gaussian"}
+
+
+def percent(fraction: float | None) -> str:
+    """Return ``57.9`` for 0.579: the number alone, the unit stands in the heading."""
+    return NONE if fraction is None else _fixed(100 * fraction)
+
+
+def points(fraction: float | None) -> str:
+    """Return ``+3.1`` or ``−12.0``: a difference in percentage points."""
+    if fraction is None:
+        return NONE
+    text = _fixed(100 * fraction)
+    return text if text.startswith(MINUS) or text == "0.0" else f"+{text}"
+
+
+def loss(value: float | None) -> str:
+    """Return a loss in nats with two decimals."""
+    return NONE if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
+def value_of(interval: Interval | None) -> float | None:
+    """Return the figure without its interval."""
+    return None if interval is None else interval.value
+
+
+def span(interval: Interval | None) -> str:
+    """Return the ends of an interval, ``46.0–68.0``."""
+    if interval is None:
+        return ""
+    return f"{percent(interval.low)}{DASH}{percent(interval.high)}"
+
+
+def points_span(interval: Interval | None) -> str:
+    """Return the ends of a difference's interval, ``−14.0 to −6.1``."""
+    if interval is None:
+        return ""
+    return f"{points(interval.low)} to {points(interval.high)}"
+
+
+def _fixed(value: float) -> str:
+    text = f"{value:.1f}"
+    # A rounded −0.04 is no longer negative.
+    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
+
+
+def corruption_title(name: str) -> str:
+    """Return ``Gaussian noise`` for ``gaussian_noise``."""
+    words = [_SPELT.get(word, word) for word in name.replace("_", " ").split()]
+    text = " ".join(words) or name
+    return text[:1].upper() + text[1:]
+
+
+def group_title(group: str) -> str:
+    """Return the heading of a corruption group."""
+    return corruption_title(group)
+
+
+def cell_title(cell: str) -> str:
+    """Return ``Fog, severity 3`` for ``fog-3`` and ``Clean`` for ``clean``."""
+    name, dash, severity = cell.rpartition("-")
+    if dash and severity.isdecimal():
+        return f"{corruption_title(name)}, severity {severity}"
+    return corruption_title(cell)
+
+
+def listing(items: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return ``1 image`` or ``20 images``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def level(scores: Scores) -> str:
+    """Return ``95 %``."""
+    return f"{100 * scores.level:g} %"
+
+
+def measure_name(scores: Scores) -> str:
+    """Return what the percentages of this run count, as a noun."""
+    return "error" if scores.labelled else "disagreement"
+
+
+def severities_phrase(severities: Sequence[int]) -> str:
+    """Return ``severity 3`` or ``severities 1, 3 and 5``."""
+    word = "severity" if len(severities) == 1 else "severities"
+    if len(severities) > 2 and list(severities) == list(range(severities[0], severities[-1] + 1)):
+        return f"{word} {severities[0]} to {severities[-1]}"
+    return f"{word} {listing([str(severity) for severity in severities])}"
+
+
+def headline(scores: Scores, model: Scored, label: str) -> str:
+    """Say in one or two sentences how a model fares."""
+    over = (
+        f"over {plural(len(scores.corruptions), 'corruption')} "
+        f"at {severities_phrase(scores.severities)}"
+    )
+    mean = model.summary.mean_error
+    if mean is None:
+        return f"{label}: no figure under corruption could be computed."
+    if not scores.labelled:
+        return (
+            f"Under corruption, {label} changes its mind about {percent(mean.value)} % of the "
+            f"images: its prediction is not the one it gives for the clean image ({over})."
+        )
+    clean = model.summary.clean_error
+    if clean is None:
+        return f"{label} gets {percent(mean.value)} % of the corrupted images wrong ({over})."
+    return (
+        f"{label} gets {percent(clean.value)} % of the images wrong as they are, and "
+        f"{percent(mean.value)} % once they are corrupted ({over})."
+    )
+
+
+def verdict(scores: Scores, difference: Scored, label: str, against: str) -> str:
+    """Say what a change does under corruption, and claim no more than its paired interval."""
+    measure = f"{measure_name(scores)} under corruption"
+    return _change(
+        difference.summary.mean_error,
+        subject=label,
+        measure=measure,
+        compared=f"against {against}",
+        level_text=level(scores),
+        images=scores.used,
+    )
+
+
+def clean_verdict(scores: Scores, difference: Scored) -> str:
+    """Say what a change does to the clean images: the price of a repair."""
+    if not scores.labelled:
+        return ""
+    interval = difference.summary.clean_error or difference.clean.error
+    if interval is None:
+        return ""
+    if interval.is_zero:
+        return "On clean images the error does not change."
+    ends = f"{level(scores)} interval {points_span(interval)}"
+    if interval.spans_zero:
+        return (
+            f"On clean images the error changes by {points(interval.value)} points "
+            f"({ends}): not distinguishable from no change."
+        )
+    if interval.value > 0:
+        return (
+            f"The price: on clean images the error rises by {percent(interval.value)} points ({ends})."
+        )
+    return f"On clean images the error falls by {percent(-interval.value)} points ({ends})."
+
+
+def _change(
+    interval: Interval | None,
+    *,
+    subject: str,
+    measure: str,
+    compared: str,
+    level_text: str,
+    images: int,
+) -> str:
+    if interval is None:
+        return f"No difference in {measure} could be computed for {subject} {compared}."
+    if interval.is_zero:
+        return f"{subject} changes no prediction that counts: the {measure} is the same {compared}."
+    ends = f"{level_text} interval {points_span(interval)}"
+    if interval.spans_zero:
+        return (
+            f"Whether {subject} helps cannot be told from {plural(images, 'image')}: {compared} the "
+            f"{measure} changes by {points(interval.value)} percentage points, and the interval "
+            f"holds both gains and losses ({ends})."
+        )
+    if interval.value < 0:
+        return (
+            f"{subject} lowers the {measure} by {percent(-interval.value)} percentage points "
+            f"{compared} ({ends})."
+        )
+    return (
+        f"{subject} does harm here: it raises the {measure} by {percent(interval.value)} "
+        f"percentage points {compared} ({ends})."
+    )
+
+
+def tally(difference: Scored) -> str:
+    """Count the corruptions that a change helps and hurts, and how many of them for sure."""
+    intervals = [score.error for score in difference.corruptions if score.error is not None]
+    if not intervals:
+        return ""
+    better = [interval for interval in intervals if interval.value < 0]
+    worse = [interval for interval in intervals if interval.value > 0]
+    same = len(intervals) - len(better) - len(worse)
+
+    def sure(found: list[Interval]) -> str:
+        count = sum(not interval.spans_zero for interval in found)
+        return f" ({count} beyond chance)" if found else ""
+
+    text = (
+        f"Of {plural(len(intervals), 'corruption')}, {len(better)} get better{sure(better)} "
+        f"and {len(worse)} get worse{sure(worse)}"
+    )
+    return f"{text}; {same} stay the same." if same else f"{text}."
+
+
+def adapter_words(adapter: Settings | None) -> str:
+    """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model."""
+    if not adapter:
+        return ""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in adapter.items()
+        if isinstance(value, str | int | float | bool) and key not in ("name", "title", "format")
+    )
+
+
+def figure_words(figures: Figures, *, signed: bool = False) -> str:
+    """Return a cell's figure with its interval for a tooltip or a screen reader."""
+    if figures.error is None:
+        return "not measured"
+    if signed:
+        return f"{points(figures.error.value)} points, {points_span(figures.error)}"
+    return f"{percent(figures.error.value)} %, {span(figures.error)}"

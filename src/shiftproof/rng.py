@@ -1,0 +1,28 @@
+"""Randomness as a pure function of its key.
+
+Nothing here reads or moves a global random state, so neither the order of the work nor the
+number of workers nor the batch size changes a draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def generator(seed: int, *parts: str) -> np.random.Generator:
+    """Return the generator that belongs to ``seed`` and ``parts`` (for example a method and a sample id).
+
+    The same key gives the same stream on every machine and under every numpy version that
+    keeps the PCG64 bit stream. Parts are length-prefixed: ``("ab", "c")`` and ``("a", "bc")`` differ.
+
+    >>> float(generator(0, "fog", "cat.jpg").random()) == float(generator(0, "fog", "cat.jpg").random())
+    True
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (str(int(seed)), *parts):
+        encoded = part.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest.digest(), "little")))
