@@ -36,7 +36,7 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def settings(self) -> Settings:
-        """What reproduces this adapter, as JSON takes it; the wrapped classifier's under ``classifier``."""
+        """What reproduces it, as JSON takes it; the wrapped classifier's under ``classifier``."""
 
     @abstractmethod
     def predict(self, images: Images | Sequence[Image]) -> Logits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import numpy as np
 
 from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
-from shiftproof.corruptions import COMMON, TABLE
+from shiftproof.corruptions import COMMON, CORRUPTIONS
 from shiftproof.data import CorruptedTree, ImageData, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
@@ -59,7 +60,7 @@ class Run:
 
 def run(
     model: ClassifierLike | str,
-    data: ImageData | CorruptedTree | str | Path,
+    data: ImageData | str | Path,
     *,
     corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
@@ -105,7 +106,7 @@ def run(
     source = load_classifier(model, device=device) if isinstance(model, str) else model
     dataset = (
         data
-        if isinstance(data, (ImageData, CorruptedTree))
+        if isinstance(data, ImageData)
         else open_data(data, classes=source.classes)
     )
     named = _name_corruptions(corruptions)
@@ -113,7 +114,9 @@ def run(
     _check_at_least_one("batch_size", batch_size)
     _check_labels(dataset.samples, len(source.classes))
     models = {SOURCE: source, **_name_adapters(adapters, source)}
-    workers = default_workers(source) if workers is None else workers
+    model_settings = source.settings
+    device = str(model_settings.get("device", "cpu"))
+    workers = default_workers(device) if workers is None else workers
     out = Path(out)
 
     view = _make_view(dataset, source, named, seed, encode)
@@ -130,11 +133,16 @@ def run(
         out,
         _plain(
             {
-                "model": source.settings,
-                "adapters": {name: m.settings for name, m in models.items() if name != SOURCE},
+                "model": model_settings,
+                "adapters": {
+                    # The wrapped classifier stands under "model" already.
+                    name: {k: v for k, v in model.settings.items() if k != "classifier"}
+                    for name, model in models.items()
+                    if name != SOURCE
+                },
                 "data": dataset.settings(),
                 "images": view.settings(),
-                "corruptions": list(named),
+                "corruptions": {name: _identity(item) for name, item in named.items()},
                 "severities": chosen,
                 "batch_size": batch_size,
                 "seed": seed,
@@ -143,7 +151,7 @@ def run(
         ),
         {
             "classes": {"title": source.classes.title, "count": len(source.classes)},
-            "provenance": provenance(str(source.settings.get("device", "cpu")), workers),
+            "provenance": provenance(device, workers),
         },
     )
     if isinstance(view, OnTheFly):
@@ -151,9 +159,10 @@ def run(
     _fill(folder, view, cells, dataset, models, batch_size, seed, workers, show_progress)
     scores = summary.summarise(
         folder,
-        models={name: m.name for name, m in models.items()},
+        models={name: source.name if name == SOURCE else name for name in models},
         cells=cells,
         classes=source.classes,
+        show_progress=show_progress,
     )
     files.write_json(folder.scores_file, scores)
     save_gallery(folder, view, cells, dataset.samples, list(models), source.classes)
@@ -165,7 +174,7 @@ def _fill(
     folder: RunFolder,
     view: View,
     cells: Sequence[Cell],
-    data: ImageData | CorruptedTree,
+    data: ImageData,
     models: Mapping[str, ClassifierLike],
     batch_size: int,
     seed: int,
@@ -216,11 +225,10 @@ def _stack(images: Sequence[Image]) -> Any:
 # ---------------------------------------------------------------- what was handed in
 
 
-def default_workers(model: ClassifierLike) -> int:
+def default_workers(device: str) -> int:
     """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
     cores = os.cpu_count() or 1
-    on_cpu = str(model.settings.get("device", "cpu")) == "cpu"
-    return max(1, cores // 2) if on_cpu else max(1, cores - 1)
+    return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
 
 
 def _name_corruptions(
@@ -245,8 +253,8 @@ def _name_corruptions(
                 f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
                 "'_', '.', '+' and '-' only, and not 'clean'."
             )
-        if isinstance(corruption, str) and corruption not in TABLE:
-            raise UnknownNameError.of("corruption", corruption, TABLE)
+        if isinstance(corruption, str) and corruption not in CORRUPTIONS:
+            raise UnknownNameError.of("corruption", corruption, CORRUPTIONS)
         named[name] = corruption
     return named
 
@@ -312,7 +320,7 @@ def _name_adapters(
             raise ModelError(
                 f"Expected an adapter, a function that makes one, or a spec; got {adapter!r:.80}."
             )
-        name = given or adapter.name
+        name = given or type(adapter).__name__
         # The name names a folder; "batchnorm:prior=0" is a usual one.
         safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "adapter"
         if safe in named or safe == SOURCE:
@@ -322,7 +330,7 @@ def _name_adapters(
 
 
 def _make_view(
-    data: ImageData | CorruptedTree,
+    data: ImageData,
     source: ClassifierLike,
     corruptions: dict[str, CorruptionLike],
     seed: int,
@@ -332,8 +340,19 @@ def _make_view(
         raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
     geometry = source.preprocess.geometry
     if isinstance(data, CorruptedTree):
-        return FromDisk(data, geometry)
+        return FromDisk(data, geometry, source.preprocess.size)
     return OnTheFly(data, geometry, corruptions, seed=seed, encode=encode)
+
+
+def _identity(corruption: CorruptionLike) -> str:
+    """Say which corruption it is; of a function, by a fingerprint of its source where there is one."""
+    if isinstance(corruption, str):
+        return corruption
+    name = f"{corruption.__module__}.{getattr(corruption, '__qualname__', repr(corruption))}"
+    try:
+        return f"{name} {files.fingerprint([inspect.getsource(corruption).encode()])}"
+    except (OSError, TypeError):
+        return name
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,8 @@ is that of the paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,17 +20,16 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.metrics.calibration import BINS, bin_index
+from shiftproof.progress import progress
 from shiftproof.types import CLEAN, Cell
 
 from .folder import FORMAT, RunFolder
 from .records import CellRecords, read_cell
 
-REPLICATES = 1000
-LEVEL = 0.95
 SEED = 0
 
 Replicates: TypeAlias = NDArray[np.float64]
-"""``(1 + REPLICATES,)``: the figure on the images as they are, then on each resample of them."""
+"""``(1 + R,)``: the figure on the images as they are, then on each resample of them."""
 
 Figure: TypeAlias = dict[str, float] | None
 """``{"value", "low", "high"}``, or None where the figure has no meaning."""
@@ -41,6 +41,7 @@ def summarise(
     models: Mapping[str, str],
     cells: Sequence[Cell],
     classes: Classes,
+    show_progress: bool | None = None,
 ) -> dict[str, Any]:
     """Return the content of ``scores.json``: every figure of a run with its interval.
 
@@ -51,35 +52,25 @@ def summarise(
         models: name in the run to title; the first is the one that the others are compared with.
         cells: the cells of the run.
         classes: the model's classes; mCE is claimed on ImageNet's 1,000 only.
+        show_progress: None shows it on a terminal only.
     """
-    tables = {
-        name: {cell: read_cell(folder.records_file(name, cell)) for cell in cells}
-        for name in models
-    }
+    tables = _read(folder, list(models), cells)
     first = tables[next(iter(models))]
     ids = first[cells[0]].ids
-    for name, table in tables.items():
-        for cell, record in table.items():
-            if record.ids != ids:
-                raise BrokenFileError(
-                    f"{folder.records_file(name, cell)}: its images are not those of the other "
-                    "cells. Delete it and start the run again: only this cell is done anew."
-                )
     labelled = bool((first[cells[0]].target >= 0).all())
     corruptions = list(dict.fromkeys(cell.corruption for cell in cells if not cell.is_clean))
     severities = sorted({cell.severity for cell in cells if not cell.is_clean})
     reason = _why_no_mce(corruptions, severities, labelled, classes)
-    counts = intervals.resample_counts(len(ids), REPLICATES, seed=SEED)
     grid = _Grid(corruptions, severities, CLEAN in cells, labelled, reason is None)
-    replicates = {name: _replicates(table, grid, counts) for name, table in tables.items()}
+    replicates = _resample(tables, grid, show_progress)
     names = list(models)
     return {
         "format": FORMAT,
         "measure": "error" if labelled else "disagreement",
         "interval": {
-            "level": LEVEL,
+            "level": intervals.LEVEL,
             "method": "paired percentile bootstrap over images",
-            "replicates": REPLICATES,
+            "replicates": intervals.REPLICATES,
             "seed": SEED,
         },
         "images": {
@@ -111,6 +102,25 @@ def summarise(
             for name in names[1:]
         ],
     }
+
+
+def _read(
+    folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
+) -> dict[str, dict[Cell, CellRecords]]:
+    """Read all tables, and see that they are about the same images."""
+    ids = read_cell(folder.records_file(models[0], cells[0])).ids
+    tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
+    for name in models:
+        for cell in cells:
+            record = read_cell(folder.records_file(name, cell))
+            if record.ids != ids:
+                raise BrokenFileError(
+                    f"{folder.records_file(name, cell)}: its images are not those of the other "
+                    "cells. Delete it and start the run again: only this cell is done anew."
+                )
+            record.ids = ids  # one list for all cells: names are what takes the memory
+            tables[name][cell] = record
+    return tables
 
 
 def _why_no_mce(
@@ -149,14 +159,67 @@ _Key: TypeAlias = tuple[Any, ...]
 """("cell", Cell, figure), ("corruption", name, figure) or ("summary", figure)."""
 
 
+def _resample(
+    tables: Mapping[str, Mapping[Cell, CellRecords]], grid: _Grid, show_progress: bool | None
+) -> dict[str, dict[_Key, Replicates]]:
+    """All figures of all models, on the images as they are and on every resample of them."""
+    keys = [(name, cell) for name, table in tables.items() for cell in table]
+    count = len(tables[keys[0][0]][keys[0][1]])
+    columns = [
+        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), grid.labelled)
+        for name, cell in keys
+    ]
+    with progress("Intervals", len(keys) * intervals.blocks_of(count), show=show_progress) as advance:
+        sums = intervals.weighted_sums(columns, count, seed=SEED, done=advance)
+    per_cell: dict[str, dict[Cell, NDArray[np.float64]]] = {name: {} for name in tables}
+    for (name, cell), values in zip(keys, sums, strict=True):
+        per_cell[name][cell] = values
+    return {name: _replicates(per_cell[name], grid) for name in tables}
+
+
+def _columns(
+    record: CellRecords, clean: CellRecords | None, labelled: bool
+) -> NDArray[np.float64]:
+    """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
+
+    Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
+    the first five, the loss, and confidence minus right in the bin of the confidence.
+    """
+    counts = record.readable
+    if not labelled:
+        assert clean is not None
+        counts = counts & clean.readable
+        return np.stack([counts, counts & (record.prediction != clean.prediction)], axis=1).astype(
+            np.float64
+        )
+    right = record.prediction == record.target
+    in_top = (record.top == record.target[:, None]).any(axis=1)
+    columns = np.zeros((len(record), 4 + BINS))
+    columns[:, 0] = counts
+    columns[:, 1] = counts & ~right
+    columns[:, 2] = counts & ~in_top
+    columns[:, 3] = np.where(counts, record.loss, 0)
+    rows = np.flatnonzero(counts)
+    confidence = record.confidence[rows].astype(np.float64)
+    columns[rows, 4 + bin_index(confidence)] = confidence - right[rows]
+    return columns
+
+
 def _replicates(
-    table: Mapping[Cell, CellRecords], grid: _Grid, counts: NDArray[Any]
+    sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid
 ) -> dict[_Key, Replicates]:
-    """All figures of one model, each on the images as they are and on every resample."""
+    """All figures of one model from the sums of its cells."""
     out: dict[_Key, Replicates] = {}
-    for cell, record in table.items():
-        for figure, values in _cell_figures(record, table.get(CLEAN), grid, counts):
-            out["cell", cell, figure] = values
+    for cell, values in sums.items():
+        counted = values[:, 0]
+        out["cell", cell, "error"] = _divide(values[:, 1], counted)
+        if grid.labelled:
+            out["cell", cell, "top5_error"] = _divide(values[:, 2], counted)
+            out["cell", cell, "loss"] = _divide(values[:, 3], counted)
+            # Expected calibration error: the bins' |sum of (confidence - right)|, over the images.
+            out["cell", cell, "calibration_error"] = _divide(
+                np.abs(values[:, 4:]).sum(axis=1), counted
+            )
     clean = out.get(("cell", CLEAN, "error"))
     error = np.stack(
         [
@@ -195,43 +258,6 @@ def _replicates(
     return out
 
 
-def _cell_figures(
-    record: CellRecords, clean: CellRecords | None, grid: _Grid, counts: NDArray[Any]
-) -> Iterator[tuple[str, Replicates]]:
-    readable = record.readable
-    if not grid.labelled:
-        assert clean is not None
-        used = readable & clean.readable
-        wrong = (record.prediction != clean.prediction).astype(np.float64)
-        yield "error", _weighted_mean(wrong, used, counts)
-        return
-    right = record.prediction == record.target
-    yield "error", _weighted_mean(~right, readable, counts)
-    yield (
-        "top5_error",
-        _weighted_mean(~(record.top == record.target[:, None]).any(axis=1), readable, counts),
-    )
-    yield "loss", _weighted_mean(np.nan_to_num(record.loss), readable, counts)
-    # Expected calibration error: the mean over bins of |sum of (confidence - right)|.
-    confidence = np.where(readable, record.confidence, 0.0).astype(np.float64)
-    surplus = np.where(readable, confidence - right, 0.0)
-    per_bin = np.zeros((len(record), BINS))
-    per_bin[np.arange(len(record)), bin_index(confidence)] = surplus
-    total = _with_original(counts, readable.astype(np.float64)[:, None])[:, 0]
-    yield "calibration_error", _divide(np.abs(_with_original(counts, per_bin)).sum(axis=1), total)
-
-
-def _weighted_mean(values: NDArray[Any], used: NDArray[np.bool_], counts: NDArray[Any]) -> Replicates:
-    columns = np.stack([np.where(used, values, 0), used], axis=1).astype(np.float64)
-    sums = _with_original(counts, columns)
-    return _divide(sums[:, 0], sums[:, 1])
-
-
-def _with_original(counts: NDArray[Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of ``values`` (images, columns) as they are, then weighted by each row of ``counts``."""
-    return np.concatenate([values.sum(axis=0)[None], counts @ values])
-
-
 def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
     return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
@@ -251,12 +277,10 @@ def _figures(
 ) -> dict[str, Any]:
     def figure(*key: Any) -> Figure:
         values = replicates.get(key)
-        if values is None or not np.isfinite(values[0]):
+        interval = None if values is None else intervals.percentile_interval(values)
+        if interval is None:
             return None
-        drawn = values[1:][np.isfinite(values[1:])]
-        tail = (1 - LEVEL) / 2
-        low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (values[0], values[0])
-        return {"value": _round(values[0]), "low": _round(low), "high": _round(high)}
+        return {end: _round(number) for end, number in interval._asdict().items()}
 
     def cell_figures(cell: Cell) -> dict[str, Any]:
         counted = {"images": images[cell]} if cell in images else {}

@@ -109,17 +109,25 @@ class OnTheFly:
 class FromDisk:
     """Read each cell from a -C tree as it was published; the clean cell from its clean twin."""
 
-    def __init__(self, tree: CorruptedTree, geometry: Geometry) -> None:
+    def __init__(
+        self, tree: CorruptedTree, geometry: Geometry, size: tuple[int, int] | None
+    ) -> None:
         self.tree = tree
         self.geometry = geometry
+        self.size = size
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image that the tree holds for this cell."""
-        return self.geometry(self.tree.read_cell(sample, cell))
+        """Return the image that the tree holds for this cell.
+
+        One that has the model's input size is taken as it is: the files of ImageNet-C were resized
+        and cropped before they were corrupted, and are not resized and cropped once more.
+        """
+        image = self.tree.read_cell(sample, cell)
+        return image if image.shape[:2] == self.size else self.geometry(image)
 
     def settings(self) -> Settings:
         """Return how the pixels come about."""
-        return {"source": "from disk"}
+        return {"source": "from disk", "taken as they are": self.size and list(self.size)}
 
 
 def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:

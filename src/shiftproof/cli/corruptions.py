@@ -32,7 +32,7 @@ def corruptions(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """List the corruptions in one line each, or draw the sheet of all names and severities."""
-    from shiftproof.corruptions import COMMON, HOLDOUT, TABLE
+    from shiftproof.corruptions import COMMON, HOLDOUT, CORRUPTIONS
 
     if show is not None:
         from shiftproof.report import write_sheet
@@ -47,7 +47,7 @@ def corruptions(
             "set": "common" if name in COMMON else "holdout" if name in HOLDOUT else "further",
             "description": entry.description,
         }
-        for name, entry in TABLE.items()
+        for name, entry in CORRUPTIONS.items()
     ]
     if as_json:
         typer.echo(json.dumps(entries, indent=1))

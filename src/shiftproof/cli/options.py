@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from shiftproof.corruptions import COMMON, GROUPS, HOLDOUT, TABLE
+from shiftproof.corruptions import COMMON, GROUPS, HOLDOUT, CORRUPTIONS
 from shiftproof.errors import InputError, UnknownNameError
 
 SETS: dict[str, tuple[str, ...]] = {
@@ -28,10 +28,10 @@ def parse_corruptions(text: str) -> list[str]:
     for word in filter(None, re.split(r"[,\s]+", text)):
         if word in SETS:
             chosen += SETS[word]
-        elif word in TABLE:
+        elif word in CORRUPTIONS:
             chosen.append(word)
         else:
-            raise UnknownNameError.of("corruption", word, [*TABLE, *SETS])
+            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *SETS])
     if not chosen:
         raise InputError("Expected at least one corruption, got none.")
     return list(dict.fromkeys(chosen))

@@ -120,10 +120,3 @@ def _how_to_convert(image: NDArray[np.generic]) -> str:
     if image.dtype == np.uint16:
         return "Convert 16 bits with (image // 257).astype(numpy.uint8)."
     return "Convert values in 0..255 with image.astype(numpy.uint8)."
-
-
-def integers(rng: Random, low: int, high: int, size: int | tuple[int, ...]) -> NDArray[np.int64]:
-    """Draw whole numbers from ``low`` to ``high - 1``, from either kind of generator."""
-    if isinstance(rng, np.random.RandomState):
-        return np.asarray(rng.randint(low, high, size=size), dtype=np.int64)
-    return rng.integers(low, high, size=size)

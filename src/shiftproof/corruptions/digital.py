@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import io
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
+from shiftproof.corruptions import draws
 from shiftproof.corruptions.contract import Random, constants, to_uint8
-from shiftproof.corruptions.filters import gaussian
+from shiftproof.corruptions.filters import channels_of, gaussian, with_channels
 from shiftproof.errors import ImageError
 from shiftproof.types import Image
+
+F32 = NDArray[np.float32]
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size form of elastic_transform (Michaelis et al. 2019,
@@ -32,7 +34,11 @@ ELASTIC_SIGMA = 0.01
 ELASTIC_IMAGENET_C = tuple(
     (244 * amplitude, 244 * sigma, 244 * affine)
     for amplitude, sigma, affine in (
-        (2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)
+        (2, 0.7, 0.1),
+        (2, 0.08, 0.2),
+        (0.05, 0.01, 0.02),
+        (0.07, 0.01, 0.02),
+        (0.12, 0.01, 0.02),
     )
 )
 """Factor and sigma of the displacements, and jitter of the corner points, in pixels of 224."""
@@ -50,22 +56,32 @@ SATURATE = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
 """Factor on the saturation, and what is added to it."""
 
 
-def contrast(image: Image, severity: int, rng: Random) -> Image:
-    """Pull every value towards the mean of its channel."""
-    values = image / 255.0
-    means = values.mean(axis=(0, 1), keepdims=True)
-    return to_uint8((values - means) * constants(CONTRAST, severity) + means)
-
-
-def _displace(image: Image, down: NDArray[np.float64], right: NDArray[np.float64]) -> Image:
+def looked_up(image: Image, table: NDArray[np.uint8]) -> Image:
+    """Return ``table[channel, value]``; the table is ``(3, 256)``, or ``(1, 256)`` for grey."""
     from shiftproof.corruptions import kernels
 
-    height, width = image.shape[:2]
-    values = (image.astype(np.float32) / np.float32(255)).reshape(height, width, -1)
-    out = np.empty(values.shape)
-    kernels.displaced(values, down.astype(np.float32), right.astype(np.float32), out)
-    # The published code interpolates into a float32 array.
-    return to_uint8(out.astype(np.float32)).reshape(image.shape)
+    out = np.empty_like(image)
+    kernels.looked_up(with_channels(image), table, with_channels(out))
+    return out
+
+
+def contrast(image: Image, severity: int, rng: Random) -> Image:
+    """Pull every value towards the mean of its channel."""
+    from shiftproof.corruptions import kernels
+
+    sums = np.zeros(channels_of(image), np.int64)
+    kernels.channel_sums(with_channels(image), sums)
+    means = sums[:, np.newaxis] / 255.0 / (image.shape[0] * image.shape[1])
+    levels = np.arange(256) / 255.0
+    return looked_up(image, to_uint8((levels - means) * constants(CONTRAST, severity) + means))
+
+
+def _displace(image: Image, down: F32, right: F32) -> Image:
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.displaced(with_channels(image), down, right, with_channels(out))
+    return out
 
 
 def _elastic(image: Image, severity: int, rng: Random, reach: tuple[float, float]) -> Image:
@@ -73,8 +89,13 @@ def _elastic(image: Image, severity: int, rng: Random, reach: tuple[float, float
     sigma = (ELASTIC_SIGMA * height, ELASTIC_SIGMA * width)
     alpha = constants(ELASTIC_TRANSFORM, severity)
     right, down = (
-        gaussian(rng.uniform(-r, r, size=(height, width)), sigma, truncate=3, reflect=True) * alpha
-        for r in reach
+        gaussian(
+            draws.uniform(rng, (height, width)) * np.float32(length * alpha),
+            sigma,
+            truncate=3,
+            reflect=True,
+        )
+        for length in reach
     )
     return _displace(image, down, right)
 
@@ -97,46 +118,125 @@ def elastic_transform_corrected(image: Image, severity: int, rng: Random) -> Ima
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
+def elastic_transform_imagenet_c(image: Image, severity: int, rng: Random) -> Image:
+    """Skew the image a little, then move its pixels along random displacements.
+
+    The form of the original ImageNet-C, made for images of 224 x 224 pixels: its constants are
+    in pixels and do not follow the size. At severities 1 and 2 the displacements are all but
+    constant; at 3 to 5 they are rough.
+
+    Differs from ``elastic_transform``: all of it.
+    """
+    import cv2
+
+    amplitude, sigma, affine = constants(ELASTIC_IMAGENET_C, severity)
+    height, width = image.shape[:2]
+    centre = np.array([height, width], np.float32) // 2
+    arm = np.float32(min(height, width) // 3)
+    corners = np.array(
+        [centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float32
+    )
+    moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
+    skewed = image
+    # Under three pixels the corners coincide and span no map.
+    if arm > 0:
+        skewed = cv2.warpAffine(
+            image.astype(np.float32),
+            cv2.getAffineTransform(corners, moved),
+            (width, height),
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+    right, down = (
+        gaussian(
+            draws.uniform(rng, (height, width)) * np.float32(amplitude),
+            sigma,
+            truncate=3,
+            reflect=True,
+        )
+        for _ in range(2)
+    )
+    return _displace(np.asarray(skewed).reshape(image.shape), down, right)
+
+
+@lru_cache(maxsize=64)
+def _boxes(size: int, small: int) -> tuple[NDArray[np.int64], ...]:
+    """Return Pillow's boxes along one side: first pixel, first pixel after, and weight of each.
+
+    Pillow computes with weights in units of 2 ** -22.
+    """
+    scale = size / small
+    reach = max(scale, 1.0) / 2
+    middles = (np.arange(small) + 0.5) * scale
+    first = np.maximum((middles - reach + 0.5).astype(np.int64), 0)
+    after = np.minimum((middles + reach + 0.5).astype(np.int64), size)
+    # A pixel whose centre lies on a box's left border belongs to the box before.
+    first += (first - middles + 0.5) * (1 / max(scale, 1.0)) <= -0.5
+    after -= (after - 1 - middles + 0.5) * (1 / max(scale, 1.0)) > 0.5
+    weight = (0.5 + (1 / (after - first)) * 2**22).astype(np.int64)
+    return first, after, weight
+
+
+@lru_cache(maxsize=64)
+def _nearest(size: int, small: int) -> NDArray[np.int64]:
+    """Return which of ``small`` pixels each of ``size`` repeats, by Pillow's running sum."""
+    step = small / size
+    places = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
+    return np.minimum(places.astype(np.int64), small - 1)
+
+
 def pixelate(image: Image, severity: int, rng: Random) -> Image:
-    """Shrink by averaging and enlarge again by repetition.
+    """Shrink by averaging boxes of pixels and enlarge again by repetition.
+
+    The arithmetic is that of Pillow up to version 11, which averages across and then down;
+    later versions choose the order by size and round differently.
 
     Differs from the published code: at least one pixel is left along each side.
     """
+    from shiftproof.corruptions import kernels
+
     share = constants(PIXELATE, severity)
     height, width = image.shape[:2]
-    small = (max(1, int(width * share)), max(1, int(height * share)))
-    shrunk = PillowImage.fromarray(image).resize(small, PillowImage.Resampling.BOX)
-    return np.array(shrunk.resize((width, height), PillowImage.Resampling.NEAREST))
+    rows, columns = max(1, int(height * share)), max(1, int(width * share))
+    small = np.empty((rows, columns, channels_of(image)), np.uint8)
+    kernels.box_reduced(
+        with_channels(image), *_boxes(width, columns), *_boxes(height, rows), small
+    )
+    out = np.empty_like(image)
+    kernels.repeated(small, _nearest(height, rows), _nearest(width, columns), with_channels(out))
+    return out
 
 
 def jpeg_compression(image: Image, severity: int, rng: Random) -> Image:
-    """Save as JPEG of low quality and load again.
+    """Save as JPEG of low quality, with halved colour resolution, and load again.
+
+    OpenCV carries the same library as Pillow, which the published code uses, and is faster.
 
     Raises:
         ImageError: a side is longer than JPEG allows.
     """
+    import cv2
+
     if max(image.shape) > JPEG_LONGEST_SIDE:
         raise ImageError(
             f"JPEG holds at most {JPEG_LONGEST_SIDE} pixels along a side; "
             f"got shape {image.shape}. Cut the image into pieces."
         )
-    file = io.BytesIO()
-    PillowImage.fromarray(image).save(file, "JPEG", quality=constants(JPEG_COMPRESSION, severity))
-    return np.array(PillowImage.open(file))
+    options = [cv2.IMWRITE_JPEG_QUALITY, constants(JPEG_COMPRESSION, severity)]
+    if image.ndim == 2:
+        coded = cv2.imencode(".jpg", image, options)[1]
+        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+    coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def saturate(image: Image, severity: int, rng: Random) -> Image:
     """Change the saturation (HSV); a grey image stays as it is."""
+    from shiftproof.corruptions import kernels
+
     if image.ndim == 2:
         return image.copy()
     scale, offset = constants(SATURATE, severity)
-    return with_hsv(image, scale, offset, 0.0)
-
-
-def with_hsv(image: Image, scale: float, offset: float, value_offset: float) -> Image:
-    """Return an RGB image with its HSV saturation scaled and offset and its value offset."""
-    from shiftproof.corruptions import kernels
-
-    out = np.empty(image.shape)
-    kernels.change_hsv(image, float(scale), float(offset), float(value_offset), out)
-    return to_uint8(out)
+    out = np.empty_like(image)
+    kernels.with_saturation(image, float(scale), float(offset), out)
+    return out

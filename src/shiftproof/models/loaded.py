@@ -1,12 +1,13 @@
-"""What a loader hands back."""
+"""What a loader is told, and what it hands back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from shiftproof.classes import Classes
-from shiftproof.models.preprocess import Preprocess
+from shiftproof.models.preprocess import Interpolation, Preprocess
 
 
 class Loaded(NamedTuple):
@@ -15,3 +16,21 @@ class Loaded(NamedTuple):
     module: Callable[..., Any]
     preprocess: Preprocess
     classes: Classes | None
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the caller of ``load_classifier`` asked for beside the name; None where nothing.
+
+    ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
+    loader sees them, and may need ``size``.
+    """
+
+    device: str = "cpu"
+    pretrained: bool | None = None
+    arch: str | None = None
+    size: tuple[int, int] | None = None
+    resize: int | tuple[int, int] | None = None
+    interpolation: Interpolation | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None

@@ -1,4 +1,4 @@
-"""From an image file's pixels to a model's input, in two steps with a place for a corruption between.
+"""From an image to a model's input, in two steps with a place for a corruption between them.
 
 ``geometry`` resizes and crops and stays in 8 bits; ``normalize`` scales to what the network was
 trained on. ImageNet-C corrupts between the two, so they are two functions.
@@ -21,7 +21,7 @@ from shiftproof.files import MAX_PIXELS
 from shiftproof.types import Image, Images, Settings
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
-"""How pixels are resampled; all but ``nearest`` are antialiased when an image shrinks, as in Pillow."""
+"""How pixels are resampled, by Pillow: antialiased when an image shrinks, but for ``nearest``."""
 
 ModelInput: TypeAlias = NDArray[np.float32]
 """``(N, C, H, W)`` float32: normalised images, what a network takes."""
@@ -39,7 +39,7 @@ class Preprocessing(Protocol):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """``(height, width)`` of what ``geometry`` returns; None where that depends on the image."""
+        """``(height, width)`` that ``geometry`` returns; None where that depends on the image."""
 
     def geometry(self, image: Image) -> Image:
         """Resize and crop one ``(H, W, 3)`` uint8 RGB image of any size; it stays uint8."""
@@ -69,7 +69,7 @@ class Preprocess:
     Raises:
         InputError: a setting that cannot be used.
 
-    >>> preprocess = Preprocess((224, 224), 256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    >>> preprocess = Preprocess((224, 224), 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     >>> preprocess.geometry(np.zeros((300, 400, 3), np.uint8)).shape
     (224, 224, 3)
     """
@@ -93,15 +93,14 @@ class Preprocess:
         elif self.resize is not None:
             _check_pixels("resize", (self.resize,), 1)
         if self.interpolation not in get_args(Interpolation):
-            raise UnknownNameError.of(
-                "interpolation", self.interpolation, get_args(Interpolation)
-            )
+            raise UnknownNameError.of("interpolation", self.interpolation, get_args(Interpolation))
         if self.channels not in (1, 3):
             raise InputError(f"channels: expected 1 (grey) or 3 (RGB), got {self.channels!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not np.isfinite(values).all():
                 raise InputError(
-                    f"{name}: expected {self.channels} finite numbers, one per channel, got {values}."
+                    f"{name}: expected {self.channels} finite numbers, one per channel, "
+                    f"got {values}."
                 )
         if min(self.std) <= 0:
             raise InputError(f"std: expected numbers above 0, got {self.std}.")
@@ -147,7 +146,7 @@ class Preprocess:
         """
         batch = as_batch(images)
         planes = batch if self.channels == 3 else luminosity(batch)[..., None]
-        values = planes.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        values: ModelInput = planes.transpose(0, 3, 1, 2).astype(np.float32, order="C")
         # float32 in the order of torchvision's ToTensor and Normalize: the same bits come out.
         values /= np.float32(255)
         values -= np.asarray(self.mean, np.float32)[:, None, None]
@@ -230,8 +229,7 @@ def check_image(image: Image) -> None:
     """Raise an ImageError unless ``image`` is ``(H, W, 3)`` uint8 with at least one pixel."""
     if not isinstance(image, np.ndarray):
         raise ImageError(
-            "Expected an image as a numpy array (H, W, 3) uint8, RGB, "
-            f"got {type(image).__name__}."
+            f"Expected an image as a numpy array (H, W, 3) uint8, RGB, got {type(image).__name__}."
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ImageError(
@@ -260,11 +258,11 @@ def as_batch(images: Images | Sequence[Image]) -> Images:
             "Expected a batch of images (N, H, W, 3) uint8, RGB, "
             f"got shape {images.shape}, {images.dtype}. {_advice(images, 4)}".rstrip()
         )
-    return cast("Images", images)
+    return images
 
 
 def luminosity(images: Images) -> NDArray[np.uint8]:
-    """Return ``(..., H, W)`` uint8 from ``(..., H, W, 3)``: Pillow's ``convert("L")``, bit for bit."""
+    """Return ``(..., H, W)`` uint8 from ``(..., H, W, 3)``: Pillow's ``convert("L")`` exactly."""
     wide = images.astype(np.uint32)
     # ITU-R 601-2 weights .299, .587, .114 in 16-bit fixed point: Pillow's own rounding.
     weighted = 19595 * wide[..., 0] + 38470 * wide[..., 1] + 7471 * wide[..., 2] + 0x8000
@@ -313,4 +311,5 @@ def _center_crop(image: Image, size: tuple[int, int]) -> Image:
     top = round((image.shape[0] - height) / 2)
     start = round((image.shape[1] - width) / 2)
     # A copy, so that what comes out is writable and never the caller's own array.
-    return image[top : top + height, start : start + width].copy()
+    cropped: Image = image[top : top + height, start : start + width].copy()
+    return cropped

@@ -1,11 +1,11 @@
-"""Work on a network without touching the caller's: structural copies, mode, placement, fingerprint."""
+"""Work on a network without touching the caller's: copies, devices, fingerprints."""
 
 from __future__ import annotations
 
 import copy
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from shiftproof import files
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
@@ -20,13 +20,12 @@ def is_torch_module(value: object) -> bool:
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
-def require_torch() -> Any:
-    """Import torch, or raise a MissingExtraError that says the pip line."""
+def require_torch() -> None:
+    """Raise a MissingExtraError that says the pip line where torch is not installed."""
     try:
-        import torch
+        import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError.of("torch", "torch") from error
-    return torch
 
 
 def find_device(name: str) -> torch.device:
@@ -40,7 +39,8 @@ def find_device(name: str) -> torch.device:
         ModelError: the device is not there.
         UnknownNameError: no device is called that.
     """
-    torch = require_torch()
+    import torch
+
     name = str(name).strip().lower()
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
@@ -63,7 +63,7 @@ def find_device(name: str) -> torch.device:
             "The device 'mps' was asked for, but torch sees no Apple GPU here. Use 'cpu' or 'auto'."
         )
     # A tensor's own word for it: "cuda" is "cuda:0" there.
-    return cast("torch.device", torch.empty(0, device=name).device)
+    return torch.empty(0, device=name).device
 
 
 def structural_copy(
@@ -82,7 +82,8 @@ def structural_copy(
     Raises:
         ModelError: the module cannot be copied, or has not got its parameters yet.
     """
-    torch = require_torch()
+    import torch
+
     memo: dict[int, Any] = {}
     for part in module.modules():
         if any(torch.nn.parameter.is_lazy(value) for value in _own_tensors(part)):
@@ -115,11 +116,11 @@ def structural_copy(
 
 
 def _own_tensors(part: torch.nn.Module) -> list[Any]:
-    return [value for value in (*part._parameters.values(), *part._buffers.values())]
+    return [*part._parameters.values(), *part._buffers.values()]
 
 
 def place_of(module: torch.nn.Module) -> torch.device | None:
-    """Return the device that all tensors of a module are on; None where there are none or several."""
+    """Return the device of all tensors of a module; None where there are none or several."""
     devices = {tensor.device for tensor in module.parameters()}
     devices |= {tensor.device for tensor in module.buffers()}
     return devices.pop() if len(devices) == 1 else None
@@ -127,16 +128,17 @@ def place_of(module: torch.nn.Module) -> torch.device | None:
 
 def input_dtype(module: torch.nn.Module) -> torch.dtype:
     """Return the dtype that a network computes in: its first floating parameter's, else float32."""
-    torch = require_torch()
+    import torch
+
     for parameter in module.parameters():
         if parameter.is_floating_point():
             return parameter.dtype
-    return cast("torch.dtype", torch.float32)
+    return torch.float32
 
 
 def weights_fingerprint(module: torch.nn.Module) -> str:
     """Return 32 hex digits that change when any parameter or buffer of the state_dict changes."""
-    torch = require_torch()
+    import torch
 
     def parts() -> Iterator[bytes]:
         for name, value in module.state_dict().items():
@@ -150,3 +152,21 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
             yield flat.view(torch.uint8).numpy().tobytes()
 
     return files.fingerprint(parts())
+
+
+def download_error(name: str, arch: str, error: Exception) -> Exception:
+    """Return the error to raise where getting pretrained weights failed with ``error``.
+
+    What is no matter of the network or the disk is given back as it is.
+    """
+    # Hugging Face's client raises its HTTP library's errors, which are not all OSErrors.
+    roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    network = {"urllib", "requests", "urllib3", "httpx", "httpcore", "httpx2", "huggingface_hub"}
+    if not isinstance(error, OSError) and not roots & network:
+        return error
+    text = str(error).strip() or type(error).__name__
+    return ModelError(
+        f"The weights of {name} could not be downloaded ({text.splitlines()[0][:200]}). "
+        "Without a network, download them elsewhere and name the file: "
+        f"file:PATH?arch={arch}"
+    )

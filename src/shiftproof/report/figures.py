@@ -150,11 +150,8 @@ def severity_curves(
         label = f"{100 * value:g}" + (" %" if step == 2 else "")
         pieces.append(_text(_LEFT - 5, y(value) + 3.5, label, "end"))
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
-        name = "clean" if severity == 0 else str(severity)
-        # The first label would run into the error axis if it were centred.
-        anchor = "start" if severity == 0 else "middle"
-        offset = -6 if severity == 0 else 0
-        pieces.append(_text(x(severity) + offset, _HEIGHT - 5, name, anchor))
+        name = str(severity) if severity else "clean"
+        pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
     for curve in curves:
         pieces.append(_band(curve, x, y))
     for curve in curves:
@@ -178,14 +175,14 @@ def severity_curves(
                     x(severity),
                     y(interval.value),
                     2.6,
-                    f"{curve.look.label}, {at}: {wording.percent(interval.value)} % "
+                    f"{curve.look.label}, {at}: {wording.share(interval.value)} "
                     f"({wording.span(interval)})",
                 )
             )
     spoken = "; ".join(
         f"{curve.look.label}: "
         + ", ".join(
-            f"{'clean' if severity == 0 else severity} {wording.percent(interval.value)} %"
+            f"{'clean' if severity == 0 else severity} {wording.share(interval.value)}"
             for severity, interval in curve.points
         )
         for curve in curves
@@ -202,9 +199,7 @@ def severity_curves(
     )
 
 
-def _band(
-    curve: Curve, x: Callable[[int], float], y: Callable[[float], float]
-) -> Html:
+def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
     upper = [(x(severity), y(interval.high)) for severity, interval in curve.points]
     lower = [(x(severity), y(interval.low)) for severity, interval in curve.points]
     if len(upper) == 1:
@@ -241,9 +236,7 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
         if interval is None:
             continue
         y = _GAP + position * (_BAR + _GAP)
-        spoken = (
-            f"{look.label}: {wording.percent(interval.value)} % ({wording.span(interval)})"
-        )
+        spoken = f"{look.label}: {wording.share(interval.value)} ({wording.span(interval)})"
         pieces.append(
             element(
                 "rect",
@@ -259,7 +252,7 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
         )
         pieces.append(_whisker(interval, y + _BAR / 2, 0, top, "whisker"))
     spoken = "; ".join(
-        f"{look.label} {wording.percent(interval.value)} % ({wording.span(interval)})"
+        f"{look.label} {wording.share(interval.value)} ({wording.span(interval)})"
         for look, interval in rows
         if interval is not None
     )
@@ -346,9 +339,9 @@ def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_be
             {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
             element("title", None, f"{wording.points(interval.value)} points"),
         ),
-        _end(0, 40, f"{wording.points(low)}", "start"),
+        _end(0, 40, wording.axis_number(low), "start"),
         _end(50, 40, "0", "middle"),
-        _end(100, 40, f"{wording.points(high)}", "end"),
+        _end(100, 40, wording.axis_number(high), "end"),
     ]
     return element(
         "svg",

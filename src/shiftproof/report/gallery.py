@@ -148,5 +148,3 @@ def _encode(image: PillowImage.Image, trial: Trial) -> str:
     target = io.BytesIO()
     small.save(target, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode("ascii")
-
-

@@ -50,7 +50,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Figures:
-    """What is measured in one cell. Fractions 0 to 1, the loss in nats; None where it does not apply."""
+    """What is measured in one cell: fractions, the loss in nats, None where it does not apply."""
 
     error: Interval | None
     top5_error: Interval | None = None
@@ -95,7 +95,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Scored:
-    """All figures of one model, or of one difference (then ``against`` names what is subtracted)."""
+    """All figures of one model, or of a difference (then ``against`` names what is subtracted)."""
 
     name: str
     summary: Summary
@@ -114,7 +114,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class BrokenImage:
-    """A file of the data set that could not be used."""
+    """An image that could not be read, in how many of the cells, and in which one first."""
 
     id: str
     cells: int | None
@@ -159,9 +159,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model said about one image. ``correct`` is None where the image has no label."""
+    """What a model said about one image.
 
-    name: str
+    ``name`` is None where the image could not be read, ``correct`` also where it has no label.
+    """
+
+    name: str | None
     confidence: float | None
     correct: bool | None
 
@@ -263,8 +266,8 @@ def _check_format(node: _Node) -> None:
     found = node.get("format").value
     if found != FORMAT:
         raise BrokenFileError(
-            f"{node.file}: expected format {FORMAT}, got {_short(found)}. It was written by another "
-            "version of shiftproof, or is not a run at all; use the version that wrote it."
+            f"{node.file}: expected format {FORMAT}, got {_short(found)}. It was written by "
+            "another version of shiftproof, or is not a run at all; use the version that wrote it."
         )
 
 
@@ -284,7 +287,9 @@ def _scores(root: _Node) -> Scores:
     for position, difference in enumerate(differences):
         if difference.name not in names or difference.against not in names:
             raise (
-                root.get("differences").item(position).wrong("a difference between two of the models")
+                root.get("differences")
+                .item(position)
+                .wrong("a difference between two of the models")
             )
     return Scores(
         measure=measure,
@@ -404,7 +409,7 @@ def _read_gallery(path: Path) -> Gallery:
 
 def _prediction(node: _Node) -> Prediction:
     return Prediction(
-        name=node.get("class").text(),
+        name=node.get("class").optional_text(),
         confidence=node.get("confidence").optional_number(0.0, 1.0),
         correct=node.get("correct").optional_flag(),
     )
@@ -436,7 +441,7 @@ class _Node:
         )
 
     def get(self, key: str) -> _Node:
-        """A missing key reads as null: what must be there says so when it is asked for its value."""
+        """A missing key reads as null; what must be there says so when asked for its value."""
         if not isinstance(self.value, Mapping):
             raise self.wrong("an object")
         return _Node(self.value.get(key), self.file, f"{self.where}.{key}")

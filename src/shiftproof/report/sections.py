@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shiftproof.report.figures import Look
-from shiftproof.report.scores import Run, Scored
+from shiftproof.report.scores import Run, Scored, clean_text
+from shiftproof.types import Settings
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Entry:
-    """A model on the page: its scores, the run they are from, and how it is told from the others."""
+    """A model on the page: its scores, the run they are from, and how it looks."""
 
     run: Run
     scored: Scored
@@ -39,6 +40,15 @@ class Entry:
         """The model's name, with the run's name before it where several runs are shown."""
         return self.look.label
 
+    @property
+    def adapter(self) -> Settings | None:
+        """The settings of the adapter; None for the model as it is."""
+        if self.scored.adapter is not None:
+            return self.scored.adapter
+        adapters = self.run.settings.get("adapters")
+        found = adapters.get(self.scored.name) if isinstance(adapters, Mapping) else None
+        return dict(found) if isinstance(found, Mapping) else None
+
 
 @dataclass(frozen=True)
 class Document:
@@ -46,6 +56,7 @@ class Document:
 
     title: str
     kicker: str
+    byline: Sequence[Sequence[str]]
     lead: Sequence[str]
     sections: Sequence[Section]
     warnings: Sequence[str] = ()
@@ -64,8 +75,10 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
 
 def run_names(runs: Sequence[Run]) -> list[str]:
     """Return a name for each run: its folder's, with a number where two folders share one."""
-    folders = [run.path.resolve().name or str(run.path) for run in runs]
+    folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
-        folder if folders.count(folder) == 1 else f"{folder} ({1 + folders[:position].count(folder)})"
+        folder
+        if folders.count(folder) == 1
+        else f"{folder} ({1 + folders[:position].count(folder)})"
         for position, folder in enumerate(folders)
     ]

@@ -230,12 +230,12 @@ def summary_latex(scores: Scores) -> str:
         r"    \toprule",
         "    " + " & ".join(["", *(latex_escape(column.label) for column in shown)]) + r" \\",
     ]
-    section = ""
+    section = ("", "")
     for row in rows(scores, shown):
         kind, _, group = row
         if (kind, group) != section:
             lines.append(r"    \midrule")
-            section = (kind, group)  # type: ignore[assignment]
+            section = (kind, group)
         figures = [_latex_figure(column, figure(column.scored, row)) for column in shown]
         lines.append("    " + " & ".join([latex_escape(row_title(row)), *figures]) + r" \\")
     lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
@@ -296,7 +296,9 @@ def terminal_table(scores: Scores) -> Group:
     if scores.mce_reason:
         notes.append(f"no mCE: {scores.mce_reason}")
     if scores.broken:
-        notes.append(f"{wording.plural(len(scores.broken), 'broken file')} left out, see the report")
+        notes.append(
+            f"{wording.plural(len(scores.broken), 'broken file')} left out, see the report"
+        )
     if scores.used < wording.FEW_IMAGES:
         notes.append("few images: the intervals are wide, mind them")
     return Group(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.report.scores import Figures, Interval, Scored, Scores
+from shiftproof.report.scores import Interval, Scored, Scores, clean_text
 from shiftproof.types import Settings
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 NONE = "\N{EN DASH}"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 FEW_IMAGES = 100
 """Below this many images one photograph moves an error by more than a percentage point."""
@@ -24,6 +25,11 @@ _SPELT = {"jpeg": "JPEG", "gaussian": "Gaussian"}
 def percent(fraction: float | None) -> str:
     """Return ``57.9`` for 0.579: the number alone, the unit stands in the heading."""
     return NONE if fraction is None else _fixed(100 * fraction)
+
+
+def share(fraction: float | None) -> str:
+    """Return ``57.9 %``, with a space at which no line breaks."""
+    return NONE if fraction is None else f"{percent(fraction)}{PERCENT}"
 
 
 def points(fraction: float | None) -> str:
@@ -98,7 +104,12 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 def level(scores: Scores) -> str:
     """Return ``95 %``."""
-    return f"{100 * scores.level:g} %"
+    return f"{100 * scores.level:g}{PERCENT}"
+
+
+def axis_number(fraction: float) -> str:
+    """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
+    return f"{100 * fraction:+g}".replace("-", MINUS) if fraction else "0"
 
 
 def measure_name(scores: Scores) -> str:
@@ -125,15 +136,15 @@ def headline(scores: Scores, model: Scored, label: str) -> str:
         return f"{label}: no figure under corruption could be computed."
     if not scores.labelled:
         return (
-            f"Under corruption, {label} changes its mind about {percent(mean.value)} % of the "
+            f"Under corruption, {label} changes its mind about {share(mean.value)} of the "
             f"images: its prediction is not the one it gives for the clean image ({over})."
         )
     clean = model.summary.clean_error
     if clean is None:
-        return f"{label} gets {percent(mean.value)} % of the corrupted images wrong ({over})."
+        return f"{label} gets {share(mean.value)} of the corrupted images wrong ({over})."
     return (
-        f"{label} gets {percent(clean.value)} % of the images wrong as they are, and "
-        f"{percent(mean.value)} % once they are corrupted ({over})."
+        f"{label} gets {share(clean.value)} of the images wrong as they are, and "
+        f"{share(mean.value)} once they are corrupted ({over})."
     )
 
 
@@ -148,6 +159,20 @@ def verdict(scores: Scores, difference: Scored, label: str, against: str) -> str
         level_text=level(scores),
         images=scores.used,
     )
+
+
+def finding(scores: Scores, difference: Scored, label: str) -> str:
+    """Say the verdict in a few words, for under the title."""
+    interval = difference.summary.mean_error
+    if interval is None:
+        return ""
+    if interval.is_zero:
+        return f"{label} changes nothing about that."
+    if interval.spans_zero:
+        return f"Whether {label} helps cannot be told from {plural(scores.used, 'image')}."
+    if interval.value < 0:
+        return f"{label} takes {percent(-interval.value)} points off that."
+    return f"{label} makes it worse, by {percent(interval.value)} points."
 
 
 def clean_verdict(scores: Scores, difference: Scored) -> str:
@@ -166,9 +191,8 @@ def clean_verdict(scores: Scores, difference: Scored) -> str:
             f"({ends}): not distinguishable from no change."
         )
     if interval.value > 0:
-        return (
-            f"The price: on clean images the error rises by {percent(interval.value)} points ({ends})."
-        )
+        rise = percent(interval.value)
+        return f"The price: on clean images the error rises by {rise} points ({ends})."
     return f"On clean images the error falls by {percent(-interval.value)} points ({ends})."
 
 
@@ -188,9 +212,9 @@ def _change(
     ends = f"{level_text} interval {points_span(interval)}"
     if interval.spans_zero:
         return (
-            f"Whether {subject} helps cannot be told from {plural(images, 'image')}: {compared} the "
-            f"{measure} changes by {points(interval.value)} percentage points, and the interval "
-            f"holds both gains and losses ({ends})."
+            f"Whether {subject} helps cannot be told from {plural(images, 'image')}: {compared} "
+            f"the {measure} changes by {points(interval.value)} percentage points, and the "
+            f"interval holds both gains and losses ({ends})."
         )
     if interval.value < 0:
         return (
@@ -216,11 +240,16 @@ def tally(difference: Scored) -> str:
         count = sum(not interval.spans_zero for interval in found)
         return f" ({count} beyond chance)" if found else ""
 
-    text = (
-        f"Of {plural(len(intervals), 'corruption')}, {len(better)} get better{sure(better)} "
-        f"and {len(worse)} get worse{sure(worse)}"
-    )
-    return f"{text}; {same} stay the same." if same else f"{text}."
+    parts = [
+        f"{count} {one if count == 1 else many}{sure(found)}"
+        for count, found, one, many in (
+            (len(better), better, "gets better", "get better"),
+            (len(worse), worse, "gets worse", "get worse"),
+            (same, [], "stays the same", "stay the same"),
+        )
+        if count
+    ]
+    return f"Of {plural(len(intervals), 'corruption')}, {listing(parts)}."
 
 
 def adapter_words(adapter: Settings | None) -> str:
@@ -228,16 +257,7 @@ def adapter_words(adapter: Settings | None) -> str:
     if not adapter:
         return ""
     return ", ".join(
-        f"{key.replace('_', ' ')} {value}"
+        f"{clean_text(str(key)).replace('_', ' ')} {clean_text(str(value))}"
         for key, value in adapter.items()
-        if isinstance(value, str | int | float | bool) and key not in ("name", "title", "format")
+        if isinstance(value, str | int | float) and key not in ("name", "title", "format")
     )
-
-
-def figure_words(figures: Figures, *, signed: bool = False) -> str:
-    """Return a cell's figure with its interval for a tooltip or a screen reader."""
-    if figures.error is None:
-        return "not measured"
-    if signed:
-        return f"{points(figures.error.value)} points, {points_span(figures.error)}"
-    return f"{percent(figures.error.value)} %, {span(figures.error)}"

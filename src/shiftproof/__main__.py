@@ -1,0 +1,5 @@
+"""``python -m shiftproof``."""
+
+from shiftproof.cli import main
+
+main()

@@ -1,0 +1,342 @@
+"""The contract of adapters as a public check; ``shiftproof.testing`` offers it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.models.classifier import Classifier
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.types import Images, Logits
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_adapter(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier | None = None,
+    batches: Sequence[Images] | None = None,
+    *,
+    merged_predicts: bool = True,
+) -> None:
+    """Check that an adapter keeps the contract of adapters.
+
+    It is a classifier with the classes and preprocessing of the one that it wraps; gives finite
+    ``(N, K)`` float32 logits, for a batch of one image too; leaves the wrapped model as it was to
+    the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
+    model is put into; neither reads nor moves a global random state or torch's number of threads
+    or gradient mode; gives the same logits again after ``reset()``, and in a second adapter; and
+    ``merged()`` is a plain model of the wrapped model's class and ``state_dict`` keys, which
+    equals it before any batch and shares no tensor with it.
+
+    Args:
+        make: makes the adapter of a classifier: its class, or a function.
+        model: what it adapts; None takes a small random network with batch norm and dropout.
+        batches: two or more batches ``(N, H, W, 3)`` uint8 that went through
+            ``model.preprocess.geometry``, of two images at least; None makes some.
+        merged_predicts: whether ``merged()`` gives, on the last batch, the logits that the
+            adapter gave there. False for adapters that learn after they predict, or that change
+            the logits and not the model.
+
+    Raises:
+        AssertionError: it does not; the message begins with the clause that is broken.
+
+    >>> from shiftproof.adapt import BatchNorm
+    >>> check_adapter(lambda classifier: BatchNorm(classifier, prior=4))
+    """
+    model = _small_classifier() if model is None else model
+    batches = _small_batches() if batches is None else batches
+    if len(batches) < 2 or min(map(len, batches)) < 2:
+        raise ValueError("check_adapter needs two batches or more of two images or more.")
+
+    before = _portrait(model.module)
+    source = [model.predict(batch) for batch in batches]
+    copies = [batch.copy() for batch in batches]
+
+    with _globals_watched():
+        adapter = make(model)
+        _check_surface(adapter, model)
+        _check_merged(adapter, model, before, "before any batch")
+        _check_close(
+            _run_plain(adapter.merged(), model, batches[0]),
+            source[0],
+            "merged: before any batch it must equal the wrapped model",
+        )
+        expected = [_predict(adapter, batch) for batch in batches]
+        for batch, copy in zip(batches, copies, strict=True):
+            assert np.array_equal(batch, copy), "images: predict changed its argument"
+        _check_merged(adapter, model, before, "after the last batch")
+        if merged_predicts:
+            _check_close(
+                _run_plain(adapter.merged(), model, batches[-1]),
+                expected[-1],
+                "merged: on the last batch it must give the adapter's logits",
+            )
+        _check_equal(
+            _predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits"
+        )
+        _predict(adapter, batches[0][:1])
+
+        adapter.reset()
+        _check_close(
+            _run_plain(adapter.merged(), model, batches[0]),
+            source[0],
+            "reset: merged() must equal the wrapped model again",
+        )
+        for batch, logits in zip(batches, expected, strict=True):
+            _check_equal(
+                _predict(adapter, batch), logits, "reset: other logits than the first time"
+            )
+
+    _check_tensors(make(model), model, batches[0], expected[0])
+    _check_determinism(make, model, batches, expected)
+    _check_modes(make, model, batches, expected)
+    _check_untouched(model, before)
+    for batch, logits in zip(batches, source, strict=True):
+        _check_equal(model.predict(batch), logits, "wrapped model: it predicts other logits now")
+
+
+# ---------------------------------------------------------------- the clauses
+
+
+def _check_surface(adapter: Adapter, model: Classifier) -> None:
+    for name in ("name", "classes", "preprocess", "settings", "predict", "reset", "merged"):
+        assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
+    assert callable(adapter), "is a classifier: it cannot be called"
+    assert isinstance(adapter, Adapter), "is an adapter: it is no shiftproof.adapt.Adapter"
+    assert adapter.classes == model.classes, "is a classifier: it has other classes"
+    assert adapter.preprocess == model.preprocess, "is a classifier: it has another preprocessing"
+    assert isinstance(adapter.name, str), "is a classifier: its name is no text"
+    try:
+        json.dumps(adapter.settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+
+
+def _predict(adapter: Adapter, batch: Images) -> Logits:
+    what = "batch of one" if len(batch) == 1 else f"batch of {len(batch)}"
+    try:
+        logits = adapter.predict(batch)
+    except Exception as error:
+        raise AssertionError(f"{what}: predict raised {type(error).__name__}: {error}") from error
+    shape = (len(batch), len(adapter.classes))
+    assert isinstance(logits, np.ndarray), f"{what}: predict returned {type(logits).__name__}"
+    assert logits.shape == shape, f"{what}: logits of shape {logits.shape}, expected {shape}"
+    assert logits.dtype == np.float32, f"{what}: logits of {logits.dtype}, expected float32"
+    assert np.isfinite(logits).all(), f"finite: {what}: logits are not finite"
+    kept: Logits = logits.copy()  # an adapter may hand out a buffer that it uses again
+    return kept
+
+
+def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
+    import torch
+
+    merged = adapter.merged()
+    original = model.module
+    assert isinstance(original, torch.nn.Module)
+    where = f"merged, {when}"
+    assert isinstance(merged, torch.nn.Module), f"{where}: returned {type(merged).__name__}"
+    assert type(merged) is type(original), (
+        f"{where}: a {type(merged).__name__}, expected a plain {type(original).__name__}"
+    )
+    assert not any(part.training for part in merged.modules()), f"{where}: not in evaluation mode"
+    for name, part in merged.named_modules():
+        hooks = _hooks(part)
+        assert hooks == before["hooks"].get(name), f"{where}: the layer {name!r} has other hooks"
+    state = merged.state_dict()
+    assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
+    own = {tensor.data_ptr() for tensor in _tensors(original) if tensor.numel()}
+    shared = [name for name, value in state.items() if value.numel() and value.data_ptr() in own]
+    assert not shared, f"{where}: shares {shared[0]!r} with the wrapped model"
+
+
+def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected: Logits) -> None:
+    import torch
+
+    logits = adapter(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
+    assert isinstance(logits, torch.Tensor), f"call: returned {type(logits).__name__}"
+    _check_close(
+        logits.detach().float().cpu().numpy(), expected, "call: other logits than predict gives"
+    )
+
+
+def _check_determinism(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Make a second adapter under other global random states: it must give the same."""
+    import torch
+
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(12345)
+            np.random.seed(12345)  # noqa: NPY002
+            random.seed(12345)
+            adapter = make(model)
+            for batch, logits in zip(batches, expected, strict=True):
+                _check_equal(
+                    _predict(adapter, batch),
+                    logits,
+                    "deterministic: a second adapter gives other logits",
+                )
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+def _check_modes(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Flip the wrapped model's mode under the adapter: nothing may change."""
+    module: Any = model.module
+    flags = {part: part.training for part in module.modules()}
+    try:
+        for first in (True, False):
+            module.train(first)
+            adapter = make(model)
+            for index, (batch, logits) in enumerate(zip(batches, expected, strict=True)):
+                module.train(first == (index % 2 == 0))
+                _check_equal(
+                    _predict(adapter, batch),
+                    logits,
+                    "mode: train() and eval() on the wrapped model change the logits",
+                )
+    finally:
+        for part, flag in flags.items():
+            part.training = flag
+
+
+def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
+    import torch
+
+    after = _portrait(model.module)
+    for what in ("modes", "hooks", "gradients"):
+        assert after[what] == before[what], f"wrapped model: its {what} were changed"
+    for name, value in before["tensors"].items():
+        now = after["tensors"].get(name)
+        assert now is not None, f"wrapped model: {name!r} is gone"
+        # As bytes: NaN is NaN, and -0.0 is not 0.0.
+        assert torch.equal(
+            now.reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8)
+        ), f"wrapped model: {name!r} was changed"
+    assert len(after["tensors"]) == len(before["tensors"]), "wrapped model: it has new tensors"
+
+
+@contextmanager
+def _globals_watched() -> Iterator[None]:
+    import torch
+
+    def state() -> dict[str, Any]:
+        words: Any = np.random.get_state()  # noqa: NPY002
+        return {
+            "torch's global random state": torch.random.get_rng_state().numpy().tobytes(),
+            "numpy's global random state": (words[1].tobytes(), *words[2:]),
+            "Python's global random state": random.getstate(),
+            "torch's number of threads": torch.get_num_threads(),
+            "torch's gradient mode": torch.is_grad_enabled(),
+            "torch's default dtype": torch.get_default_dtype(),
+        }
+
+    before = state()
+    yield
+    after = state()
+    for what, value in before.items():
+        assert after[what] == value, f"globals: {what} was changed"
+
+
+# ---------------------------------------------------------------- tools
+
+
+def _portrait(module: Any) -> dict[str, Any]:
+    """Return all of a module that an adapter could change."""
+    tensors = {f"parameter {name}": value for name, value in module.named_parameters()}
+    tensors |= {f"buffer {name}": value for name, value in module.named_buffers()}
+    return {
+        "tensors": {name: value.detach().cpu().clone() for name, value in tensors.items()},
+        "modes": {name: part.training for name, part in module.named_modules()},
+        "hooks": {name: _hooks(part) for name, part in module.named_modules()},
+        "gradients": {
+            name: (value.requires_grad, value.grad is None)
+            for name, value in module.named_parameters()
+        },
+    }
+
+
+def _hooks(part: torch.nn.Module) -> tuple[int, int, int]:
+    return (
+        len(part._forward_pre_hooks),
+        len(part._forward_hooks),
+        len(part._backward_hooks),
+    )
+
+
+def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Logits:
+    return Classifier(merged, model.preprocess, model.classes, device=model.device).predict(batch)
+
+
+def _check_equal(got: Logits, expected: Logits, clause: str) -> None:
+    assert got.shape == expected.shape, f"{clause}: shape {got.shape} and not {expected.shape}"
+    if not np.array_equal(got, expected):
+        difference = float(np.abs(got - expected).max())
+        raise AssertionError(f"{clause} (largest difference {difference:.3g})")
+
+
+def _check_close(got: Logits, expected: Logits, clause: str) -> None:
+    """Compare up to the rounding that another memory layout brings."""
+    assert got.shape == expected.shape, f"{clause}: shape {got.shape} and not {expected.shape}"
+    difference = float(np.abs(got - expected).max())
+    scale = max(float(np.abs(expected).max()), 1.0)
+    assert difference <= 1e-4 * scale, f"{clause} (largest difference {difference:.3g})"
+
+
+def _small_classifier() -> Classifier:
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(16, 10),
+        )
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                # Statistics of some training set, which the batches below do not have.
+                layer.get_buffer("running_mean").normal_(0, 0.3)
+                layer.get_buffer("running_var").uniform_(0.5, 2)
+    half = (0.5, 0.5, 0.5)
+    return Classifier(network, Preprocess((32, 32), 32, mean=half, std=half), name="small")
+
+
+def _small_batches() -> list[Images]:
+    """Return three batches that differ in brightness and contrast, the last one smaller."""
+    rng = np.random.default_rng(0)
+    return [
+        np.clip(rng.normal(mean, deviation, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
+        for count, mean, deviation in ((8, 128, 60), (8, 200, 30), (3, 60, 20))
+    ]

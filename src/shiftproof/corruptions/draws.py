@@ -1,0 +1,82 @@
+"""Draws for whole layers of an image, from either kind of generator.
+
+A ``Generator`` gives two 32-bit keys, and a counter does the rest: a hash of the counter under
+the keys is several times faster than numpy's generators, and needs no order. A legacy
+``RandomState`` draws by itself, as the published code lets it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.corruptions.contract import Random
+
+F32 = NDArray[np.float32]
+
+STEPS = 65_536
+"""A draw of 16 bits takes one of this many quantiles, the outermost at 4.3 deviations."""
+
+
+@lru_cache(maxsize=1)
+def normal_quantiles() -> F32:
+    """Return the ``(65536,)`` mid-point quantiles of the standard normal, ascending."""
+    inverse = NormalDist().inv_cdf
+    upper = [inverse((i + 0.5) / STEPS) for i in range(STEPS // 2, STEPS)]
+    table = np.array([-z for z in reversed(upper)] + upper)
+    # Quantiles at mid-points fall short of the variance a little: they have no far tail.
+    return np.asarray(table / table.std(), dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def _uniform_quantiles() -> F32:
+    return np.asarray((np.arange(STEPS) + 0.5) * (2 / STEPS) - 1, dtype=np.float32)
+
+
+def keys(rng: np.random.Generator) -> tuple[np.uint32, np.uint32]:
+    """Draw two keys for the compiled generator."""
+    first, second = rng.integers(0, 2**32, size=2, dtype=np.uint32)
+    return first, second
+
+
+def normal(rng: Random, shape: tuple[int, int]) -> F32:
+    """Draw standard normal values."""
+    if isinstance(rng, np.random.RandomState):
+        return rng.normal(size=shape).astype(np.float32)
+    return _from_table(rng, shape, normal_quantiles())
+
+
+def uniform(rng: Random, shape: tuple[int, int]) -> F32:
+    """Draw values uniform in -1..1."""
+    if isinstance(rng, np.random.RandomState):
+        return rng.uniform(-1, 1, size=shape).astype(np.float32)
+    return _from_table(rng, shape, _uniform_quantiles())
+
+
+def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) -> F32:
+    from shiftproof.corruptions import kernels
+
+    out = np.empty(shape, np.float32)
+    kernels.table_draws(*keys(rng), table, out.reshape(-1))
+    return out
+
+
+def offsets(rng: Random, delta: int, count: int) -> NDArray[np.int8]:
+    """Draw ``(count, 2)`` whole numbers in ``[-delta, delta)``."""
+    if isinstance(rng, np.random.RandomState):
+        return rng.randint(-delta, delta, size=(count, 2)).astype(np.int8)
+    from shiftproof.corruptions import kernels
+
+    out = np.empty((count, 2), np.int8)
+    kernels.offset_draws(*keys(rng), delta, out.reshape(-1))
+    return out
+
+
+def index(rng: Random, below: int) -> int:
+    """Draw a whole number from 0 to ``below - 1``."""
+    if isinstance(rng, np.random.RandomState):
+        return int(rng.randint(0, below))
+    return int(rng.integers(0, below))

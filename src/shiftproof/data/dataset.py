@@ -1,0 +1,84 @@
+"""What a data set is: named images, with or without labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+
+from shiftproof import files
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, LabelError
+from shiftproof.types import Image, Sample, Settings
+
+
+class ImageData(ABC):
+    """Images with ids, and labels where there are any.
+
+    Small to pickle: worker processes are sent the data set once and read the images themselves.
+    A concrete data set is final; it calls ``super().__init__`` and gives ``read`` and
+    ``content_fingerprints``.
+
+    Args:
+        name: what tables and records call it.
+        samples: in a fixed order; ids are unique; all have labels or none has.
+        classes: what the labels index; None where there are no labels.
+    """
+
+    def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
+        self.name = name
+        self.samples = tuple(samples)
+        self.classes = classes
+        if not self.samples:
+            raise InputError(f"{name} has no images.")
+        doubled = [key for key, n in Counter(s.id for s in self.samples).items() if n > 1]
+        if doubled:
+            raise InputError(f"{name}: the id {doubled[0]!r} stands for {len(doubled) + 1} images.")
+        without = [sample.id for sample in self.samples if sample.label is None]
+        if without and len(without) < len(self.samples):
+            raise LabelError(
+                f"{name}: {len(without)} of {len(self.samples)} images have no label (first: "
+                f"{without[0]}); expected all or none."
+            )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __repr__(self) -> str:
+        kind = "labelled" if self.is_labelled else "unlabelled"
+        return f"{type(self).__name__}({self.name!r}, {len(self)} {kind} images)"
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the images have labels."""
+        return self.samples[0].label is not None
+
+    @abstractmethod
+    def read(self, sample: Sample) -> Image:
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read.
+        """
+
+    @abstractmethod
+    def content_fingerprints(self) -> list[str]:
+        """Return what tells the content of each image from any other, in the order of the samples."""
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits that change when an image, an id or a label changes."""
+        parts: list[bytes] = []
+        for sample, content in zip(self.samples, self.content_fingerprints(), strict=True):
+            parts += [sample.id.encode("utf-8", "surrogateescape"), str(sample.label).encode()]
+            parts.append(content.encode())
+        return files.fingerprint(parts)
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data."""
+        return {
+            "name": self.name,
+            "kind": type(self).__name__,
+            "images": len(self),
+            "labelled": self.is_labelled,
+            "fingerprint": self.fingerprint(),
+        }

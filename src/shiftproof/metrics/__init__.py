@@ -1,0 +1,33 @@
+"""Pure functions of arrays and tables: no model, no disk, no state."""
+
+from shiftproof.metrics.calibration import expected_calibration_error
+from shiftproof.metrics.classification import confidence, cross_entropy, top_classes, top_k_error
+from shiftproof.metrics.corruption import (
+    ALEXNET_CLEAN_ERROR,
+    ALEXNET_ERROR,
+    corruption_error,
+    mean_corruption_error,
+    mean_performance_under_corruption,
+    relative_corruption_error,
+    relative_mean_corruption_error,
+    relative_performance_under_corruption,
+)
+from shiftproof.metrics.intervals import Interval, bootstrap_mean
+
+__all__ = [
+    "ALEXNET_CLEAN_ERROR",
+    "ALEXNET_ERROR",
+    "Interval",
+    "bootstrap_mean",
+    "confidence",
+    "corruption_error",
+    "cross_entropy",
+    "expected_calibration_error",
+    "mean_corruption_error",
+    "mean_performance_under_corruption",
+    "relative_corruption_error",
+    "relative_mean_corruption_error",
+    "relative_performance_under_corruption",
+    "top_classes",
+    "top_k_error",
+]

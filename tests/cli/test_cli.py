@@ -1,0 +1,232 @@
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shiftproof import cli, corrupt
+from shiftproof.cli.options import parse_corruptions, parse_severities
+from shiftproof.corruptions import COMMON, HOLDOUT
+from shiftproof.errors import InputError, UnknownNameError
+
+PROGRAM = [sys.executable, "-m", "shiftproof"]
+
+
+def run(*arguments):
+    return cli.run([str(word) for word in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(3)
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png", "sub/c.jpg"):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+# ---------------------------------------------------------------- lists
+
+
+def test_lists_of_corruptions():
+    assert parse_corruptions("common") == list(COMMON)
+    assert parse_corruptions("fog, snow") == ["fog", "snow"]
+    assert parse_corruptions("noise") == ["gaussian_noise", "shot_noise", "impulse_noise"]
+    assert parse_corruptions("all") == [*COMMON, *HOLDOUT]
+    assert parse_corruptions("fog,weather") == ["fog", "snow", "frost", "brightness"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'frost'"):
+        parse_corruptions("frots")
+    with pytest.raises(InputError, match="at least one"):
+        parse_corruptions(" , ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1-5", [1, 2, 3, 4, 5]), ("3", [3]), ("5,1", [1, 5]), ("1-2,2-3", [1, 2, 3])],
+)
+def test_lists_of_severities(text, expected):
+    assert parse_severities(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "6", "0-3", "3-1", "two", "", "1.5", "-1"])
+def test_wrong_severities(text):
+    with pytest.raises(InputError, match="1 to 5"):
+        parse_severities(text)
+
+
+def test_every_corruption_is_listed_with_what_it_does(capsys):
+    assert run("corruptions", "--json") == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [e["name"] for e in entries][:19] == [*COMMON, *HOLDOUT]
+    assert all(e["description"] for e in entries)
+    assert run("corruptions") == 0
+    assert "jpeg_compression" in capsys.readouterr().out
+
+
+def test_models_and_adapters_are_listed(capsys):
+    assert run("models") == 0
+    shown = capsys.readouterr().out
+    for word in ("timm", "torchvision", "onnx", "file", "demo", "batchnorm"):
+        assert word in shown
+
+
+# ---------------------------------------------------------------- corrupt
+
+
+def test_corrupt_writes_the_tree_and_goes_on(photos, tmp_path, capsys):
+    target = tmp_path / "out"
+    words = ("corrupt", photos, target, "-c", "fog,contrast", "-s", "2,4", "--workers", "2")
+    assert run(*words) == 0
+    assert "12 images written" in capsys.readouterr().out
+    written = sorted(p.relative_to(target).as_posix() for p in target.rglob("*.png"))
+    assert written == sorted(
+        f"{c}/{s}/{n}.png" for c in ("fog", "contrast") for s in (2, 4) for n in ("a", "sub/b", "sub/c")
+    )
+    source = np.asarray(Image.open(photos / "sub" / "b.png"))
+    expected = corrupt(source, "fog", severity=4, seed=0, key="sub/b.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(target / "fog/4/sub/b.png")), expected)
+
+    (target / "fog" / "4" / "a.png").unlink()
+    before = (target / "fog" / "2" / "a.png").stat().st_mtime_ns
+    assert run(*words) == 0
+    assert "1 images written" in capsys.readouterr().out
+    assert (target / "fog" / "2" / "a.png").stat().st_mtime_ns == before
+
+
+def test_corrupt_one_image(photos, tmp_path):
+    assert run("corrupt", photos / "a.png", tmp_path / "out", "-c", "snow", "-s", "3") == 0
+    assert (tmp_path / "out" / "snow" / "3" / "a.png").is_file()
+
+
+def test_corrupt_names_broken_files_and_does_the_others(photos, tmp_path, capsys):
+    (photos / "z.jpg").write_bytes(b"")
+    assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1", "--json") == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["written"] == 3
+    assert done["broken"] == {"z.jpg": "z.jpg: the file is empty."}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["broken"] == done["broken"]
+    assert manifest["seed"] == 0
+
+
+def test_two_sources_that_would_share_a_name_keep_their_suffix(photos, tmp_path):
+    Image.open(photos / "a.png").save(photos / "a.jpg")
+    assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1") == 0
+    names = sorted(p.name for p in (tmp_path / "out" / "fog" / "1").iterdir() if p.is_file())
+    assert names == ["a.jpg.png", "a.png.png"]
+
+
+def test_a_target_with_other_settings_is_refused(photos, tmp_path, capsys):
+    assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1") == 0
+    assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1", "--seed", "5") == 2
+    assert "other settings (seed)" in capsys.readouterr().err
+
+
+def test_the_sheet_is_drawn(photos, tmp_path):
+    assert run("corruptions", "--show", photos / "a.png", "--out", tmp_path / "s.png") == 0
+    sheet = np.asarray(Image.open(tmp_path / "s.png"))
+    assert sheet.shape[1] > 6 * 50
+    assert sheet.shape[0] > 19 * 40
+
+
+# ---------------------------------------------------------------- errors and exit codes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["corrupt", "nowhere", "out"], "nowhere does not exist"),
+        (["corrupt", "photos", "out", "-c", "fgo"], "Did you mean 'fog'"),
+        (["corrupt", "photos", "out", "-s", "0"], "from 1 to 5"),
+        (["corrupt", "photos", "out", "-s", "6"], "from 1 to 5"),
+        (["corrupt", "photos", "out", "--format", "webp"], "Unknown image format 'webp'"),
+        (["corrupt", "photos"], "Missing argument"),
+        (["corupt"], "No such command"),
+        (["bench", "--model", "demmo", "--data", "photos", "--out", "r"], "demo"),
+        (["bench", "--data", "photos", "--out", "r"], "Missing option"),
+        (["report", "photos"], "holds no run"),
+        (["report", "photos", "--colour"], "No such option"),
+        (["corruptions", "--show", "photos/a.png", "--out", "s.gif"], ".png or .jpg"),
+        (["corruptions", "--show", "text.jpg", "--out", "s.png"], "not an image"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence_and_exit_code_2(
+    words, said, photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert said in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_failure_of_ours_is_exit_code_1_and_debug_shows_where(monkeypatch, capsys):
+    def broken(*args, **options):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("shiftproof.report.write_sheet", broken)
+    assert run("corruptions", "--show", "a.png") == 1
+    assert "ZeroDivisionError: by nought. This is a fault of shiftproof" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        run("corruptions", "--show", "a.png", "--debug")
+
+
+def test_help_has_examples(capsys):
+    for verb in ("demo", "bench", "corrupt", "report", "models", "corruptions"):
+        assert run(verb, "--help") == 0
+        assert "Example" in capsys.readouterr().out
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("shiftproof ")
+
+
+def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
+    rng = np.random.default_rng(3)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(40):
+        Image.fromarray(rng.integers(0, 255, (300, 300, 3), dtype=np.uint8)).save(
+            folder / f"{number:02}.png"
+        )
+    target = tmp_path / "out"
+    words = ["corrupt", folder, target, "--workers", "1"]
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(target.rglob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted" in error
+    assert "Traceback" not in error
+    for path in target.rglob("*.png"):
+        Image.open(path).load()
+
+
+def test_progress_is_shown_on_a_terminal_only(photos, tmp_path):
+    words = [*PROGRAM, "corrupt", str(photos), str(tmp_path / "out"), "-w", "0", "-s", "1-5"]
+    master, slave = pty.openpty()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave, env={**os.environ, "TERM": "xterm"})
+    os.close(slave)
+    seen = b""
+    try:
+        while chunk := os.read(master, 4096):
+            seen += chunk
+    except OSError:
+        pass  # the terminal closes with the program
+    process.communicate()
+    assert b"Corrupting" in seen
+    quiet = subprocess.run([*words[:-1], "1"], capture_output=True, text=True, check=False)
+    assert "Corrupting" not in quiet.stderr

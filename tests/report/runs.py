@@ -1,0 +1,306 @@
+"""Synthetic run folders, written as a benchmark writes them, from made-up predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+GROUPS = {
+    "noise": ["gaussian_noise", "shot_noise", "impulse_noise"],
+    "blur": ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur"],
+    "weather": ["snow", "frost", "fog", "brightness"],
+    "digital": ["contrast", "elastic_transform", "pixelate", "jpeg_compression"],
+}
+COMMON = [name for names in GROUPS.values() for name in names]
+GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+LABELS = ["tabby", "golden retriever", "school bus", "espresso", "daisy", "castle"]
+
+
+def interval(value: float, width: float, low: float = 0.0, high: float = 1.0) -> dict[str, float]:
+    return {
+        "value": value,
+        "low": max(low, value - width),
+        "high": min(high, value + width),
+    }
+
+
+def scores(
+    *,
+    models: Sequence[str] = ("source", "BN"),
+    corruptions: Sequence[str] = tuple(COMMON),
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    labelled: bool = True,
+    images: int = 20,
+    broken: Sequence[dict[str, Any]] = (),
+    labels: Sequence[str] = tuple(LABELS),
+    seed: int = 0,
+    title: str = "EfficientNet-Lite0",
+    gain: float = 0.1,
+) -> dict[str, Any]:
+    """Believable figures: worse with severity, BN better on noise and worse on brightness."""
+    rng = np.random.default_rng(seed)
+    width = 1.0 / np.sqrt(images)
+    hardness = {name: 0.2 + 0.5 * rng.random() for name in corruptions}
+    complete = len(corruptions) == 15 and len(severities) == 5 and labelled
+    built: list[dict[str, Any]] = []
+    for number, model in enumerate(models):
+        clean = 0.15 + 0.03 * number
+        cells, per_corruption = [], []
+        for name in corruptions:
+            helped = gain * number * (1.5 if GROUP_OF.get(name) == "noise" else 1.0)
+            if name == "brightness":
+                helped = -0.06 * number
+            errors = []
+            for severity in severities:
+                error = clean + hardness[name] * severity / 5 * 1.2 - helped * severity / 5
+                error = round(float(np.clip(error + 0.03 * rng.normal(), 0, 1)) * images) / images
+                errors.append(error)
+                cells.append(
+                    {
+                        "corruption": name,
+                        "severity": severity,
+                        "images": images,
+                        "error": interval(error, width),
+                        "top5_error": interval(error / 2, width) if labelled else None,
+                        "calibration_error": interval(error / 3, width) if labelled else None,
+                        "loss": interval(4 * error, width, 0, 99) if labelled else None,
+                    }
+                )
+            mean = float(np.mean(errors))
+            per_corruption.append(
+                {
+                    "corruption": name,
+                    "group": GROUP_OF.get(name, "other"),
+                    "error": interval(mean, 0.7 * width),
+                    "ce": interval(mean / 0.8, width, 0, 9) if complete else None,
+                    "relative_ce": interval(mean / 0.7, width, 0, 9) if complete else None,
+                }
+            )
+        mean = float(np.mean([c["error"]["value"] for c in per_corruption]))
+        built.append(
+            {
+                "name": model,
+                "title": title,
+                "adapter": None
+                if number == 0
+                else {"name": "BatchNorm", "prior": 16, "batch_size": 64},
+                "summary": {
+                    "clean_error": interval(clean, width) if labelled else None,
+                    "mean_error": interval(mean, 0.5 * width),
+                    "mce": interval(mean / 0.79, 0.5 * width, 0, 9) if complete else None,
+                    "relative_mce": interval(mean / 0.7, 0.6 * width, 0, 9) if complete else None,
+                    "rpc": interval((1 - mean) / (1 - clean), 0.5 * width) if labelled else None,
+                    "calibration_error": interval(0.21, width) if labelled else None,
+                },
+                "clean": {
+                    "error": interval(clean, width) if labelled else None,
+                    "top5_error": interval(clean / 3, width) if labelled else None,
+                    "calibration_error": interval(0.07, width) if labelled else None,
+                    "loss": interval(0.61, width, 0, 99) if labelled else None,
+                    "images": images,
+                },
+                "cells": cells,
+                "corruptions": per_corruption,
+                "classes": [
+                    {
+                        "class": label,
+                        "index": 281 + index,
+                        "images": max(1, images // len(labels)),
+                        "clean_error": 0.0 if labelled else None,
+                        "error": round(float(np.clip(mean + 0.2 * rng.normal(), 0, 1)), 4),
+                    }
+                    for index, label in enumerate(labels)
+                ],
+            }
+        )
+    return {
+        "format": 1,
+        "measure": "error" if labelled else "disagreement",
+        "interval": {
+            "level": 0.95,
+            "method": "percentile bootstrap over images",
+            "replicates": 1000,
+            "seed": 0,
+        },
+        "images": {"total": images + len(broken), "used": images, "broken": list(broken)},
+        "grid": {
+            "corruptions": list(corruptions),
+            "severities": list(severities),
+            "complete": complete,
+            "mce_reason": None
+            if complete
+            else "it needs all 15 benchmark corruptions at severities 1 to 5",
+        },
+        "models": built,
+        "differences": [_difference(built[0], model, width) for model in built[1:]],
+    }
+
+
+def _difference(base: dict[str, Any], model: dict[str, Any], width: float) -> dict[str, Any]:
+    def minus(after: Any, before: Any, scale: float = 0.3) -> Any:
+        if after is None or before is None:
+            return None
+        return interval(after["value"] - before["value"], scale * width, -99, 99)
+
+    figures = ("error", "top5_error", "calibration_error", "loss")
+    return {
+        "name": model["name"],
+        "against": base["name"],
+        "summary": {
+            key: minus(model["summary"][key], base["summary"][key]) for key in model["summary"]
+        },
+        "clean": {key: minus(model["clean"][key], base["clean"][key]) for key in figures},
+        "cells": [
+            {
+                "corruption": after["corruption"],
+                "severity": after["severity"],
+                "images": after["images"],
+                **{key: minus(after[key], before[key]) for key in figures},
+            }
+            for after, before in zip(model["cells"], base["cells"], strict=True)
+        ],
+        "corruptions": [
+            {
+                "corruption": after["corruption"],
+                "group": after["group"],
+                **{key: minus(after[key], before[key]) for key in ("error", "ce", "relative_ce")},
+            }
+            for after, before in zip(model["corruptions"], base["corruptions"], strict=True)
+        ],
+    }
+
+
+def picture(seed: int, severity: int, size: int = 96) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
+    colours = rng.integers(40, 220, (2, 3))
+    field = (0.5 + 0.5 * np.sin(6 * x + seed) * np.cos(5 * y))[:, :, None]
+    clean = colours[0] * field + colours[1] * (1 - field)
+    noisy = clean + 14 * severity * rng.normal(size=clean.shape)
+    return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def write_run(
+    folder: Path,
+    content: dict[str, Any] | None = None,
+    *,
+    sheets: int = 2,
+    size: int = 96,
+    ids: Sequence[str] | None = None,
+    labels: Sequence[str] = tuple(LABELS),
+    settings: dict[str, Any] | None = None,
+    provenance: dict[str, Any] | None = None,
+    kind: str = "classification",
+) -> Path:
+    content = scores() if content is None else content
+    folder.mkdir(parents=True, exist_ok=True)
+    labelled = content["measure"] == "error"
+    grid = content["grid"]
+    run = {
+        "format": 1,
+        "kind": kind,
+        "settings": {
+            "model": {"spec": "demo", "title": content["models"][0]["title"]},
+            "data": {"name": "photographs", "fingerprint": "0f" * 16, "images": 20},
+            "adapters": {m["name"]: m["adapter"] for m in content["models"] if m["adapter"]},
+            "corruptions": grid["corruptions"],
+            "severities": grid["severities"],
+            "batch_size": 64,
+            "seed": 0,
+            "protocol": "published",
+            "encode": "none",
+            **(settings or {}),
+        },
+        "classes": {"title": "imagenet-1k", "count": 1000},
+        "provenance": {
+            "shiftproof": "0.1.0",
+            "python": "3.11.2",
+            "numpy": "2.4.6",
+            "torch": "2.9.0",
+            "platform": "Linux x86_64",
+            "device": "cpu",
+            "started": "2026-01-02T03:04:05Z",
+            **(provenance or {}),
+        },
+    }
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    (folder / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    if sheets:
+        _write_gallery(folder, content, sheets, size, ids, labels, labelled)
+    return folder
+
+
+def _write_gallery(
+    folder: Path,
+    content: dict[str, Any],
+    sheets: int,
+    size: int,
+    ids: Sequence[str] | None,
+    labels: Sequence[str],
+    labelled: bool,
+) -> None:
+    rng = np.random.default_rng(3)
+    names = [model["name"] for model in content["models"]]
+    cells = [("clean", 0)] + [
+        (f"{name}-{severity}", severity)
+        for name in content["grid"]["corruptions"]
+        for severity in content["grid"]["severities"]
+    ]
+    built = []
+    for number in range(sheets):
+        where = folder / "gallery" / str(number)
+        where.mkdir(parents=True, exist_ok=True)
+        label = labels[number % len(labels)]
+        predictions: dict[str, Any] = {name: {} for name in names}
+        by_severity: dict[int, bytes] = {}
+        for cell, severity in cells:
+            path = where / f"{cell}.jpg"
+            if severity not in by_severity:
+                picture(number, severity, size).save(path, quality=85)
+                by_severity[severity] = path.read_bytes()
+            path.write_bytes(by_severity[severity])
+            for model in names:
+                right = bool(rng.random() > 0.13 * severity)
+                other = labels[(number + 1) % len(labels)]
+                predictions[model][cell] = {
+                    "class": label if right else other,
+                    "confidence": round(float(0.3 + 0.6 * rng.random()), 3),
+                    "correct": right if labelled else None,
+                }
+        built.append(
+            {
+                "id": ids[number] if ids else f"{label}/photo_{number}.jpg",
+                "label": label if labelled else None,
+                "files": {cell: f"gallery/{number}/{cell}.jpg" for cell, _ in cells},
+                "predictions": predictions,
+            }
+        )
+    worst = [
+        {
+            "id": sheet["id"],
+            "label": sheet["label"],
+            "errors": 61 - number,
+            "cells": 75,
+            "clean": {
+                "file": sheet["files"]["clean"],
+                **{k: sheet["predictions"][names[0]]["clean"][k] for k in ("class", "confidence")},
+            },
+            "corrupted": {
+                "cell": cells[-1][0],
+                "file": sheet["files"][cells[-1][0]],
+                **{
+                    k: sheet["predictions"][names[0]][cells[-1][0]][k]
+                    for k in ("class", "confidence")
+                },
+            },
+        }
+        for number, sheet in enumerate(built)
+    ]
+    (folder / "gallery.json").write_text(
+        json.dumps({"sheets": built, "worst": worst}), encoding="utf-8"
+    )

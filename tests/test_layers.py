@@ -1,0 +1,91 @@
+"""Imports only point down the layers of ARCHITECTURE.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import shiftproof
+
+ROOT = Path(shiftproof.__file__).parent
+
+LAYERS = [
+    {"_version"},
+    {"types", "errors", "rng", "classes", "files", "progress", "engine", "labels"},
+    {"corruptions"},
+    {"metrics", "models"},
+    {"data", "adapt"},
+    {"bench"},
+    {"report"},
+    {"cli", "testing"},
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+# Within the base layer, which a set cannot order: what each part may import of its peers.
+BASE = {
+    "types": set(),
+    "errors": set(),
+    "rng": set(),
+    "progress": set(),
+    "classes": {"errors"},
+    "files": {"errors", "types"},
+    "engine": {"errors"},
+}
+
+# Public doors that look down lazily are no layer of their own.
+SURFACE = {"__init__", "__main__"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_parts(source: str, package: list[str]):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module or "").split(".")]
+            module = [word for word in module if word]
+            names = [".".join([*module, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            words = name.split(".")
+            if words[0] == "shiftproof" and len(words) > 1:
+                part = words[1]
+                yield "_version" if part == "__version__" else part
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if part_of(path) not in SURFACE)
+
+
+def test_every_part_has_a_layer():
+    assert {part_of(path) for path in FILES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_down(path):
+    part = part_of(path)
+    package = ["shiftproof", *path.relative_to(ROOT).parent.parts]
+    source = path.read_text(encoding="utf-8")
+    for imported in set(imported_parts(source, package)) - {part}:
+        assert imported in LEVEL, f"{path.name} imports shiftproof.{imported}, which has no layer"
+        if LEVEL[imported] == LEVEL[part] and part in BASE:
+            assert imported in BASE[part], f"{part} imports its peer {imported}"
+        else:
+            assert LEVEL[imported] < LEVEL[part], f"{part} imports {imported}, which is not below it"
+
+
+def test_the_check_sees_every_form_of_import():
+    source = """
+from shiftproof.bench import run
+from ..report import page
+from shiftproof import cli
+import shiftproof.data.folder
+def late():
+    from .corruption import x
+"""
+    found = set(imported_parts(source, ["shiftproof", "metrics"]))
+    assert found == {"bench", "report", "cli", "data", "metrics"}

@@ -1,0 +1,61 @@
+"""The public names, written down: a change here is a change that users see."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+SURFACE = {
+    "shiftproof": {
+        "Classes", "Classifier", "Preprocess", "ShiftproofError", "__version__", "adapt", "bench",
+        "corrupt", "corruptions", "data", "load_classifier", "metrics", "models", "report",
+        "testing",
+    },
+    "shiftproof.bench": {"SOURCE", "CellRecords", "Run", "RunFolder", "read_cell", "run"},
+}  # fmt: skip
+
+FREE_OF = {
+    "shiftproof": {"numpy", "numba", "cv2", "torch", "pyarrow", "typer", "rich", "jinja2", "PIL"},
+    "shiftproof.corruptions": {"torch", "pyarrow", "typer", "jinja2", "scipy"},
+    "shiftproof.metrics": {"torch", "numba", "cv2", "pyarrow", "scipy", "pandas"},
+    "shiftproof.models": {"torch", "torchvision", "timm", "onnxruntime"},
+    "shiftproof.data": {"torch", "pyarrow"},
+    "shiftproof.adapt": {"torch"},
+    "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
+    "shiftproof.report": {"torch", "jinja2"},
+    "shiftproof.cli": {"torch", "torchvision", "pyarrow", "jinja2", "numba", "cv2"},
+}
+
+
+@pytest.mark.parametrize("module", SURFACE)
+def test_the_public_names_are_these(module):
+    imported = importlib.import_module(module)
+    assert set(imported.__all__) == SURFACE[module]
+    for name in SURFACE[module]:
+        assert getattr(imported, name) is not None
+        assert name in dir(imported)
+
+
+@pytest.mark.parametrize("module", SURFACE)
+def test_public_functions_and_classes_are_documented(module):
+    imported = importlib.import_module(module)
+    for name in SURFACE[module]:
+        value = getattr(imported, name)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert value.__doc__, f"{module}.{name} has no docstring"
+
+
+@pytest.mark.parametrize("module", FREE_OF)
+def test_importing_it_does_not_import(module):
+    code = f"import sys, {module}; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & FREE_OF[module]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    import shiftproof
+
+    with pytest.raises(AttributeError, match="no attribute 'corupt'"):
+        _ = shiftproof.corupt
