@@ -11,7 +11,7 @@ ROOT = Path(shiftproof.__file__).parent
 
 LAYERS = [
     {"_version"},
-    {"types", "errors", "rng", "classes", "files", "progress", "engine", "labels"},
+    {"types", "errors", "rng", "classes", "files", "progress", "engine", "allocator", "labels"},
     {"corruptions"},
     {"metrics", "models"},
     {"data", "adapt"},
@@ -29,7 +29,8 @@ BASE = {
     "progress": set(),
     "classes": {"errors"},
     "files": {"errors", "types"},
-    "engine": {"errors"},
+    "engine": {"allocator", "errors"},
+    "allocator": set(),
 }
 
 # Public doors that look down lazily are no layer of their own.

@@ -6,7 +6,6 @@ The results come in the order of the items and do not depend on the number of wo
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 from loky.process_executor import ProcessPoolExecutor
 
+from shiftproof.allocator import keep_freed_memory
 from shiftproof.errors import RunError
 
 Context = TypeVar("Context")
@@ -125,11 +125,10 @@ _context: Any
 
 
 def _initialise(function: Callable[[Any, Any], Any], context: Any) -> None:
-    """Set up a worker: Ctrl-C is the parent's business, and the caller's cores are not ours to take."""
+    """Set up a worker: it is ours alone, but Ctrl-C is the parent's business."""
     global _function, _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(1)
+    keep_freed_memory()
     _function, _context = function, context
 
 

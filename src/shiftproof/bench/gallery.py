@@ -158,7 +158,7 @@ def _suffering(
 
 def _answer(record: CellRecords, row: int, classes: Classes) -> dict[str, Any]:
     prediction, target = int(record.prediction[row]), int(record.target[row])
-    if record.error[row] is not None:
+    if prediction < 0:  # not readable, or the model's answer is not a number
         return {"class": None, "confidence": None, "correct": None}
     return {
         "class": classes.names[prediction],
