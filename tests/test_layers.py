@@ -76,7 +76,9 @@ def test_imports_point_down(path):
         if LEVEL[imported] == LEVEL[part] and part in BASE:
             assert imported in BASE[part], f"{part} imports its peer {imported}"
         else:
-            assert LEVEL[imported] < LEVEL[part], f"{part} imports {imported}, which is not below it"
+            assert LEVEL[imported] < LEVEL[part], (
+                f"{part} imports {imported}, which is not below it"
+            )
 
 
 def test_the_check_sees_every_form_of_import():

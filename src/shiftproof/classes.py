@@ -101,9 +101,8 @@ def named(names: Iterable[str]) -> Classes:
 @functools.lru_cache(maxsize=1)
 def imagenet() -> Classes:
     """Return the 1,000 classes of ILSVRC 2012 in the order that all published models use."""
-    table = resources.files("shiftproof").joinpath("labels", "imagenet.csv")
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    table = resources.files("shiftproof") / "labels" / "imagenet.csv"
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     synonyms: dict[str, int] = {}
     ambiguous: set[str] = set()
     for index, row in enumerate(rows):

@@ -28,16 +28,13 @@ ATTEMPTS = 3
 IDLE_SECONDS = 60
 """Workers end by themselves after this, so that a killed parent leaves none behind."""
 
-_THREADS = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "NUMBA_NUM_THREADS",
-        "OPENCV_FOR_THREADS_NUM",
-    )
-}
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
 def map_ordered(
@@ -81,7 +78,7 @@ def _in_processes(
             timeout=IDLE_SECONDS,
             initializer=_initialise,
             initargs=(function, context),
-            env=_THREADS,
+            env=dict.fromkeys(_ONE_THREAD, "1"),
         )
 
     pool = start()

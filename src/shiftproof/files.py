@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.types import Image
@@ -64,7 +64,7 @@ def read_image(source: Path | bytes) -> Image:
             return _to_rgb(image)
     except BrokenFileError:
         raise
-    except PillowImage.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
     except Exception as error:
         # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
@@ -109,11 +109,12 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         RunError: the disk is full.
         InputError: the folder is read-only or not there.
     """
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(
+        descriptor, name = tempfile.mkstemp(
             prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
         )
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             if durable:
@@ -122,15 +123,15 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         # mkstemp makes files that only the owner may read; give the usual rights back.
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
         temporary = None
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
 
 
 def disk_error(path: Path, error: OSError) -> Exception:
@@ -197,7 +198,7 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return 32 hex digits of a file's content; a file that cannot be read has a digest of its own."""
+    """Return 32 hex digits of a file's content; one that cannot be read has a digest of its own."""
     digest = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as file:

@@ -12,12 +12,13 @@ import numpy as np
 
 
 def generator(seed: int, *parts: str) -> np.random.Generator:
-    """Return the generator that belongs to ``seed`` and ``parts`` (for example a method and a sample id).
+    """Return the generator that belongs to ``seed`` and ``parts``: a method and a sample id, say.
 
     The same key gives the same stream on every machine and under every numpy version that
-    keeps the PCG64 bit stream. Parts are length-prefixed: ``("ab", "c")`` and ``("a", "bc")`` differ.
+    keeps the PCG64 bit stream. Parts are length-prefixed: ``("ab", "c")`` is not ``("a", "bc")``.
 
-    >>> float(generator(0, "fog", "cat.jpg").random()) == float(generator(0, "fog", "cat.jpg").random())
+    >>> first, again = generator(0, "fog", "cat.jpg"), generator(0, "fog", "cat.jpg")
+    >>> float(first.random()) == float(again.random())
     True
     """
     digest = hashlib.blake2b(digest_size=16)

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -193,7 +192,7 @@ def test_kill_nine_in_the_middle(photos, tmp_path):
 
 def test_a_full_disk_loses_nothing_and_the_run_goes_on(model, photos, tmp_path, monkeypatch):
     data = open_photos(photos, model)
-    real_replace = os.replace
+    real_replace = Path.replace
     allowed = [3]
 
     def full(source, target):
@@ -201,9 +200,9 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on(model, photos, tmp_path, 
             allowed[0] -= 1
             if allowed[0] < 0:
                 raise OSError(28, "No space left on device")
-        real_replace(source, target)
+        return real_replace(source, target)
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(RunError, match="disk is full"):
         bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
     monkeypatch.undo()
@@ -277,7 +276,9 @@ def test_without_labels_agreement_with_the_clean_answer_is_measured(model, photo
     [source] = scores["models"]
     clean = run.records("source", "clean", 0)
     noisy = run.records("source", "gaussian_noise", 5)
-    cell = next(c for c in source["cells"] if (c["corruption"], c["severity"]) == ("gaussian_noise", 5))
+    cell = next(
+        c for c in source["cells"] if (c["corruption"], c["severity"]) == ("gaussian_noise", 5)
+    )
     assert cell["error"]["value"] == pytest.approx(np.mean(clean.prediction != noisy.prediction))
     assert cell["top5_error"] is cell["loss"] is cell["calibration_error"] is None
     assert source["summary"]["clean_error"] is source["summary"]["mce"] is None
@@ -304,7 +305,11 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
 ):
     with pytest.raises(error, match=message):
         bench.run(
-            model, open_photos(photos, model), out=tmp_path / "run", workers=0, **{**GRID, **options}
+            model,
+            open_photos(photos, model),
+            out=tmp_path / "run",
+            workers=0,
+            **{**GRID, **options},
         )
     assert not (tmp_path / "run").exists()
 
@@ -328,7 +333,7 @@ def test_a_damaged_record_is_named(model, photos, tmp_path):
         bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
 
 
-# ---------------------------------------------------------------- corruptions of one's own, -C trees
+# ---------------------------------------------------------------- own corruptions, -C trees
 
 
 def test_a_function_is_as_good_as_a_name(model, photos, tmp_path):
@@ -401,7 +406,9 @@ def test_mce_is_claimed_on_the_whole_grid_of_imagenet_only(tmp_path):
     rows = {row["corruption"]: row for row in scores["models"][0]["corruptions"]}
     # CE by hand, AlexNet's average error on fog being 81.9324 % (METHODS of the papers).
     assert rows["fog"]["ce"]["value"] == pytest.approx(rows["fog"]["error"]["value"] / 0.819324)
-    assert summary["mce"]["value"] == pytest.approx(np.mean([r["ce"]["value"] for r in rows.values()]))
+    assert summary["mce"]["value"] == pytest.approx(
+        np.mean([r["ce"]["value"] for r in rows.values()])
+    )
     assert summary["clean_error"]["value"] == 0
 
     partial = bench.run(model, data, out=tmp_path / "some", workers=0, severities=[1, 2, 3])

@@ -87,7 +87,10 @@ def test_corrupt_writes_the_tree_and_goes_on(photos, tmp_path, capsys):
     assert "12 images written" in capsys.readouterr().out
     written = sorted(p.relative_to(target).as_posix() for p in target.rglob("*.png"))
     assert written == sorted(
-        f"{c}/{s}/{n}.png" for c in ("fog", "contrast") for s in (2, 4) for n in ("a", "sub/b", "sub/c")
+        f"{c}/{s}/{n}.png"
+        for c in ("fog", "contrast")
+        for s in (2, 4)
+        for n in ("a", "sub/b", "sub/c")
     )
     source = np.asarray(Image.open(photos / "sub" / "b.png"))
     expected = corrupt(source, "fog", severity=4, seed=0, key="sub/b.png")
@@ -218,7 +221,9 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
 def test_progress_is_shown_on_a_terminal_only(photos, tmp_path):
     words = [*PROGRAM, "corrupt", str(photos), str(tmp_path / "out"), "-w", "0", "-s", "1-5"]
     master, slave = pty.openpty()
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave, env={**os.environ, "TERM": "xterm"})
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=slave, env={**os.environ, "TERM": "xterm"}
+    )
     os.close(slave)
     seen = b""
     try:

@@ -104,11 +104,7 @@ def run(
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     source = load_classifier(model, device=device) if isinstance(model, str) else model
-    dataset = (
-        data
-        if isinstance(data, ImageData)
-        else open_data(data, classes=source.classes)
-    )
+    dataset = data if isinstance(data, ImageData) else open_data(data, classes=source.classes)
     named = _name_corruptions(corruptions)
     chosen = _check_severities(severities)
     _check_at_least_one("batch_size", batch_size)
@@ -192,9 +188,7 @@ def _fill(
     stream = grid.shuffled(data.samples, seed)
     recorders: dict[str, records.CellRecorder] = {}
     with progress("Benchmark", len(todo) * len(stream), show=show_progress) as advance:
-        for batch in grid.batches(
-            view, list(todo), stream, batch_size=batch_size, workers=workers
-        ):
+        for batch in grid.batches(view, list(todo), stream, batch_size=batch_size, workers=workers):
             names = todo[batch.cell]
             if not recorders:
                 recorders = {name: records.CellRecorder() for name in names}
@@ -324,7 +318,9 @@ def _name_adapters(
         # The name names a folder; "batchnorm:prior=0" is a usual one.
         safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "adapter"
         if safe in named or safe == SOURCE:
-            raise InputError(f"Two models of the run are called {safe!r}; give them names of a mapping.")
+            raise InputError(
+                f"Two models of the run are called {safe!r}; give them names of a mapping."
+            )
         named[safe] = adapter
     return named
 

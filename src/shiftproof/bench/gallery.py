@@ -57,7 +57,11 @@ def save_gallery(
             entry
             for number, row in enumerate(_worst(wrong, seen))
             if has_clean
-            and (entry := _suffering(folder, view, number, row, samples, source, classes, wrong, seen))
+            and (
+                entry := _suffering(
+                    folder, view, number, row, samples, source, classes, wrong, seen
+                )
+            )
         ],
     }
     files.write_json(folder.path / "gallery.json", content)

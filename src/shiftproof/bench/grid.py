@@ -62,9 +62,7 @@ def batches(
         for start in range(0, len(samples), CHUNK)
     ]
     lookahead = max(2, -(-batch_size // CHUNK))
-    loaded = engine.map_ordered(
-        _load, pieces, context=view, workers=workers, lookahead=lookahead
-    )
+    loaded = engine.map_ordered(_load, pieces, context=view, workers=workers, lookahead=lookahead)
     batch = Batch(cells[0], [], [], [], ends_cell=False) if cells else None
     for piece, images in zip(pieces, loaded, strict=True):
         assert batch is not None

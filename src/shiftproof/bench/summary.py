@@ -169,7 +169,9 @@ def _resample(
         functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), grid.labelled)
         for name, cell in keys
     ]
-    with progress("Intervals", len(keys) * intervals.blocks_of(count), show=show_progress) as advance:
+    with progress(
+        "Intervals", len(keys) * intervals.blocks_of(count), show=show_progress
+    ) as advance:
         sums = intervals.weighted_sums(columns, count, seed=SEED, done=advance)
     per_cell: dict[str, dict[Cell, NDArray[np.float64]]] = {name: {} for name in tables}
     for (name, cell), values in zip(keys, sums, strict=True):
@@ -177,9 +179,7 @@ def _resample(
     return {name: _replicates(per_cell[name], grid) for name in tables}
 
 
-def _columns(
-    record: CellRecords, clean: CellRecords | None, labelled: bool
-) -> NDArray[np.float64]:
+def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> NDArray[np.float64]:
     """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
 
     Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
@@ -205,9 +205,7 @@ def _columns(
     return columns
 
 
-def _replicates(
-    sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid
-) -> dict[_Key, Replicates]:
+def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[_Key, Replicates]:
     """All figures of one model from the sums of its cells."""
     out: dict[_Key, Replicates] = {}
     for cell, values in sums.items():
@@ -239,7 +237,11 @@ def _replicates(
         out["summary", "rpc"] = _divide(1 - out["summary", "mean_error"], 1 - clean)
     if grid.labelled:
         out["summary", "calibration_error"] = np.mean(
-            [out["cell", Cell(c, s), "calibration_error"] for c in averaged for s in grid.severities],
+            [
+                out["cell", Cell(c, s), "calibration_error"]
+                for c in averaged
+                for s in grid.severities
+            ],
             axis=0,
         )
     if grid.claims_mce:
@@ -260,7 +262,9 @@ def _replicates(
 
 def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+    result = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
 
 
 def _difference(

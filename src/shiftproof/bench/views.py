@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.corruptions import corrupt
-from shiftproof.errors import BrokenFileError, ShiftproofError
+from shiftproof.errors import ShiftproofError
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
@@ -140,5 +140,3 @@ def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:
 def encode_settings(encode: Encode) -> str:
     """Say in the record what was done between corruption and model."""
     return f"jpeg quality {JPEG_QUALITY}" if encode == "jpeg" else "none"
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from shiftproof._version import __version__
@@ -62,24 +61,21 @@ def run(arguments: list[str]) -> int:
         arguments = ["--debug", *(word for word in arguments if word != "--debug")]
     try:
         result = app(arguments, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return EXIT_BAD_INPUT
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        console.print(
-            "\nInterrupted. What is finished is kept; the same command goes on from there.",
-            highlight=False,
-        )
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        result = EXIT_INTERRUPTED
     except ShiftproofError as error:
         if debug:
             raise
         _complain(str(error))
-        return EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
+        return (
+            EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
+        )
     except Exception as error:
+        # Typer's own complaints about the words that were typed. Their class is click's or that of a
+        # copy of click inside of typer, by typer's version; they show themselves either way.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            return int(error.exit_code)
         if debug:
             raise
         _complain(
@@ -87,6 +83,11 @@ def run(arguments: list[str]) -> int:
             "--debug and report what it prints."
         )
         return EXIT_FAILURE
+    if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
+        console.print(
+            "\nInterrupted. What is finished is kept; the same command goes on from there.",
+            highlight=False,
+        )
     return result if isinstance(result, int) else 0
 
 

@@ -69,7 +69,9 @@ def bench(
     ] = "none",
     class_map: Annotated[
         Path | None,
-        typer.Option("--class-map", help="CSV or JSON: name of a class folder to the model's class."),
+        typer.Option(
+            "--class-map", help="CSV or JSON: name of a class folder to the model's class."
+        ),
     ] = None,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Ignore folder names; measure agreement.")
@@ -87,7 +89,9 @@ def bench(
             "--encode", help="none, or jpeg: save and reread as the files of ImageNet-C were."
         ),
     ] = "none",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")] = "cpu",
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")
+    ] = "cpu",
     workers: Annotated[
         int | None,
         typer.Option("--workers", "-w", min=0, help="Processes that read and corrupt."),

@@ -32,7 +32,7 @@ def corruptions(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """List the corruptions in one line each, or draw the sheet of all names and severities."""
-    from shiftproof.corruptions import COMMON, HOLDOUT, CORRUPTIONS
+    from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT
 
     if show is not None:
         from shiftproof.report import write_sheet
@@ -52,7 +52,9 @@ def corruptions(
     if as_json:
         typer.echo(json.dumps(entries, indent=1))
         return
-    table = Table("name", "family", "set", "what it does", box=None, header_style="bold", pad_edge=False)
+    table = Table(
+        "name", "family", "set", "what it does", box=None, header_style="bold", pad_edge=False
+    )
     for entry in entries:
         table.add_row(*entry.values())
     Console(file=sys.stdout).print(table)

@@ -12,14 +12,13 @@ from shiftproof.cli.outcome import show_outcome
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(
-        "demo", epilog="Example:  shiftproof demo --quick --out /somewhere/else"
-    )(demo)
+    app.command("demo", epilog="Example:  shiftproof demo --quick --out /somewhere/else")(demo)
 
 
 def demo(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on.")
+        Path,
+        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
     ] = Path("shiftproof-demo"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Severities 1, 3 and 5 only: no mCE is claimed then.")

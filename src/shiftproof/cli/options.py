@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from shiftproof.corruptions import COMMON, GROUPS, HOLDOUT, CORRUPTIONS
+from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
 
 SETS: dict[str, tuple[str, ...]] = {

@@ -19,14 +19,21 @@ from shiftproof.types import Image, Sample
 class ImageArrays(ImageData):
     """Arrays as a data set.
 
+    The arrays are not copied; do not change them while the data set is in use. They are sent to
+    each worker process whole: for more than fits into memory several times, use a folder.
+
     Args:
         images: ``(N, H, W, 3)`` uint8 RGB in 0..255, or a sequence of ``(H, W, 3)`` of any sizes;
-            grey ``(H, W)`` is repeated three times. They are sent to each worker once: for more than
-            memory holds, use a folder.
+            grey ``(H, W)`` becomes three equal channels when it is read.
         labels: ``(N,)`` integers, indices into ``classes``; None for no labels.
         classes: None numbers them as far as the labels go.
         ids: unique names, the keys of the noise; by default ``000000``, ``000001``, ...
         name: what tables call the data.
+
+    Raises:
+        ImageError: an array that is no uint8 image.
+        LabelError: labels that are not one integer per image, or outside the classes.
+        InputError: no images, or ids that are not one unique text per image.
     """
 
     def __init__(
@@ -38,22 +45,30 @@ class ImageArrays(ImageData):
         ids: Sequence[str] | None = None,
         name: str = "arrays",
     ) -> None:
+        if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3:
+            # As a batch it would be H grey images of W x 3 pixels, which nobody means.
+            raise ImageError(
+                f"Expected images, got one array of shape {images.shape}: for a single image, give "
+                "[image]."
+            )
         arrays = [_checked(image, number) for number, image in enumerate(images)]
-        if not arrays:
-            raise InputError(f"{name} has no images.")
-        ids = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
-        targets = _targets(labels, len(arrays))
-        if len(ids) != len(arrays):
-            raise InputError(f"Expected one id per image, got {len(ids)} for {len(arrays)} images.")
-        if labels is not None and classes is None:
-            classes = numbered(1 + max(t for t in targets if t is not None))
-        samples = [Sample(key, target) for key, target in zip(ids, targets, strict=True)]
+        keys = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
+        if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
+            raise InputError(
+                f"Expected one text per image as its id, got {len(keys)} ids for {len(arrays)} "
+                f"images: {keys!r:.80}."
+            )
+        targets = _targets(labels, len(arrays), classes)
+        if labels is not None and classes is None and targets:
+            classes = numbered(1 + max(target for target in targets if target is not None))
+        samples = [Sample(key, target) for key, target in zip(keys, targets, strict=True)]
         super().__init__(name, samples, classes if labels is not None else None)
-        self._images = dict(zip(ids, arrays, strict=True))
+        self._images = dict(zip(keys, arrays, strict=True))
 
     def read(self, sample: Sample) -> Image:
-        """Return a copy of the image."""
-        return self._images[sample.id].copy()
+        """Return a copy of the image as ``(H, W, 3)`` uint8 RGB."""
+        image = self._images[sample.id]
+        return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image.copy()
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each array's shape and values."""
@@ -65,24 +80,25 @@ class ImageArrays(ImageData):
 
 def _checked(image: Image, number: int) -> Image:
     array = np.asarray(image)
-    if array.dtype != np.uint8 or 0 in array.shape or not (
-        array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    ):
+    is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not is_shaped or array.size == 0:
         raise ImageError(
-            f"Image {number}: expected (H, W, 3) uint8 RGB in 0..255, got shape {array.shape}, "
-            f"{array.dtype}."
+            f"Image {number}: expected (H, W, 3) uint8 RGB in 0..255 or (H, W) grey, got shape "
+            f"{array.shape}, {array.dtype}."
         )
-    return np.repeat(array[:, :, None], 3, axis=2) if array.ndim == 2 else array
+    return array
 
 
-def _targets(labels: ArrayLike | None, count: int) -> list[int | None]:
+def _targets(labels: ArrayLike | None, count: int, classes: Classes | None) -> list[int | None]:
     if labels is None:
         return [None] * count
     array = np.asarray(labels)
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise LabelError(
-            f"Expected {count} integer labels, one per image, got shape {array.shape}, {array.dtype}."
+            f"Expected {count} integer labels, one per image, got shape {array.shape}, "
+            f"{array.dtype}."
         )
-    if array.min() < 0:
-        raise LabelError(f"Expected labels of 0 or more, got {array.min()}.")
+    if count and (array.min() < 0 or (classes is not None and array.max() >= len(classes))):
+        limit = "0 or more" if classes is None else f"0 to {len(classes) - 1}"
+        raise LabelError(f"Expected labels of {limit}, got {array.min()} to {array.max()}.")
     return [int(label) for label in array]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
@@ -11,14 +11,25 @@ from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.folder import find_images, folder_labels, read_below
+from shiftproof.data.disk import (
+    find_images,
+    fingerprints_below,
+    folders_in,
+    read_below,
+    shortened,
+    twins,
+)
+from shiftproof.data.folder import folder_labels, name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 
-_SEVERITY = re.compile(r"(?:severity_)?([1-5])")
+_SEVERITY = re.compile(r"(?:severity_)?(\d{1,3})")
 
 # The tars of ImageNet-C unpack to these folders, each with some corruptions in it.
 _GROUP_FOLDERS = {*GROUPS, "extra"}
+
+# Of these formats two files of one size may well hold different pixels.
+_UNCOMPRESSED = {".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
 
 
 @final
@@ -27,18 +38,22 @@ class CorruptedTree(ImageData):
 
     ``severity_3`` is read as 3, and one folder more is allowed above the corruption (``noise``,
     ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of any name are
-    found. An image is known by its path below the severity, so that it is the same image in every
-    cell; the samples are all that occur in any cell, and one that a cell lacks comes back there as a
-    broken file.
+    found; those that are neither of the 15 nor hold-out are listed in ``other_corruptions``.
+
+    An image's id is its path below the severity, so that it is the same image in every cell. The
+    samples are all images of any corrupted cell; where a cell lacks one, ``missing`` names it and
+    reading it gives a broken file. The clean twin is the image of the same path among the clean
+    ones, or the only one there that differs by its suffix alone (corrupted copies are often saved
+    in another format). Clean images without a corrupted twin are counted and left aside.
 
     Args:
         root: the tree.
         classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`.
-        clean: folder of the clean images, with the same paths below it; by default ``ROOT/clean``
-            where that exists.
+        clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
 
     Raises:
-        InputError: no tree of this layout.
+        InputError: no tree of this layout, a severity that is none of 1 to 5, a cell that is there
+            twice or holds no images, or no clean images where ``clean`` says.
         LabelError: class folders that the model does not know.
     """
 
@@ -52,41 +67,76 @@ class CorruptedTree(ImageData):
         clean: str | Path | None = None,
     ) -> None:
         self.root = Path(root)
-        self._folders = find_cells(self.root)
-        if not self._folders:
-            raise InputError(
-                f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
-            )
+        if not self.root.is_dir():
+            raise InputError(f"{root} is no folder; expected a -C tree.")
         if clean is not None and not Path(clean).is_dir():
-            raise InputError(f"{clean} does not exist; expected the folder of the clean images.")
+            raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
+        self._folders, self.passed_over = _cells(self.root, clean_folder)
+        names, self.missing = _pair(self._folders)
+        self._clean_names: dict[str, str] = {}
+        self.clean_without_twin = 0
         if clean_folder.is_dir():
             self._folders[CLEAN] = clean_folder
-        names: set[str] = set()
-        for folder in self._folders.values():
-            names.update(find_images(folder)[0])
-        ordered = sorted(names)
+            self._add_clean(names, find_images(clean_folder).names)
         labels = folder_labels(
-            ordered, classes, class_map=class_map, labelled=labelled, where=str(root)
+            names, classes, class_map=class_map, labelled=labelled, where=str(root)
         )
-        samples = [Sample(name, label) for name, label in zip(ordered, labels, strict=True)]
-        super().__init__(
-            self.root.resolve().name or str(root), samples, classes if labels[0] is not None else None
-        )
+        samples = [Sample(name, label) for name, label in zip(names, labels, strict=True)]
+        has_labels = labels[0] is not None
+        super().__init__(name_of(self.root), samples, classes if has_labels else None)
+
+    def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
+        clean_names = list(clean_names)
+        found = twins(names, clean_names)
+        # Only the odd ones are kept: the tree is sent to every worker.
+        self._clean_names = {
+            name: twin for name, twin in found.items() if twin is not None and twin != name
+        }
+        without = tuple(name for name, twin in found.items() if twin is None)
+        if len(without) == len(names):
+            raise InputError(
+                f"{self._folders[CLEAN]}: none of the {len(names)} images of the tree has a clean "
+                f"twin there; expected the same paths, such as {names[0]}."
+            )
+        if without:
+            self.missing[CLEAN] = without
+        self.clean_without_twin = len(set(clean_names) - set(found.values()))
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The corrupted cells that there are: the table's corruptions first, in its order."""
         known = {name: place for place, name in enumerate(CORRUPTIONS)}
-        cells = [cell for cell in self._folders if not cell.is_clean]
+
+        def order(cell: Cell) -> tuple[int, Cell]:
+            return known.get(cell.corruption, len(known)), cell
+
+        return tuple(sorted((cell for cell in self._folders if not cell.is_clean), key=order))
+
+    @property
+    def other_corruptions(self) -> tuple[str, ...]:
+        """The corruptions that are not in the table: they can be run by name, and enter no mCE."""
         return tuple(
-            sorted(cells, key=lambda c: (known.get(c.corruption, len(known)), c.corruption, c.severity))
+            dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
         )
 
     @property
     def has_clean(self) -> bool:
         """Whether the clean images are there."""
         return CLEAN in self._folders
+
+    def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
+        """Return the samples that the tree has in a cell.
+
+        Raises:
+            InputError: the tree has no such cell.
+        """
+        if cell not in self._folders:
+            raise InputError(
+                f"The tree {self.name} has no cell {cell}; it has {shortened(map(str, self.cells))}."
+            )
+        lacking = set(self.missing.get(cell, ()))
+        return tuple(sample for sample in self.samples if sample.id not in lacking)
 
     def read(self, sample: Sample) -> Image:
         """Return the clean image.
@@ -100,60 +150,123 @@ class CorruptedTree(ImageData):
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read.
+            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
         """
         if cell not in self._folders:
             raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
         try:
-            return read_below(self._folders[cell], sample.id)
+            return read_below(self._folders[cell], self._file(sample.id, cell))
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
+    def _file(self, name: str, cell: Cell) -> str:
+        return self._clean_names.get(name, name) if cell.is_clean else name
+
     def content_fingerprints(self) -> list[str]:
-        """Return what tells each image's files, in all cells together, from any others."""
-        cells = sorted(self._folders)
-        paths = [self._folders[cell] / sample.id for sample in self.samples for cell in cells]
-        # Size and time of change, not content: the published tree has millions of files.
-        marks = [_mark(path) for path in paths]
-        width = len(cells)
-        return [
-            files.fingerprint(mark.encode() for mark in marks[start : start + width])
-            for start in range(0, len(marks), width)
-        ]
+        """Return what tells each image's files, in all cells together, from any others.
+
+        That is the sizes of the files, not their contents: the published tree has 3.75 million, and
+        another picture hardly ever compresses to the same number of bytes. Files of formats that do
+        not compress are read.
+        """
+        marks: list[list[str]] = [[] for _ in self.samples]
+        for cell in sorted(self._folders):
+            folder = self._folders[cell]
+            names = [self._file(sample.id, cell) for sample in self.samples]
+            to_read = [n for n in names if Path(n).suffix.lower() in _UNCOMPRESSED]
+            contents = dict(zip(to_read, fingerprints_below(folder, to_read), strict=True))
+            for mark, name in zip(marks, names, strict=True):
+                mark.append(f"{cell} {contents.get(name) or _size(folder / name)}")
+        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
 
     def settings(self) -> Settings:
-        """Return what the record says of the data; its fingerprint is of sizes, not of contents."""
-        return {**super().settings(), "fingerprint of": "file sizes"}
+        """Return what the record says of the data, also what is missing or passed over."""
+        return {
+            **super().settings(),
+            "fingerprint of": "file sizes",
+            "missing": {str(cell): len(names) for cell, names in sorted(self.missing.items())},
+            "corruptions not in the table": list(self.other_corruptions),
+            "folders that are no corruption": list(self.passed_over),
+            "clean images without a corrupted twin": self.clean_without_twin,
+        }
 
 
-def _mark(path: Path) -> str:
+def is_corrupted_tree(root: Path) -> bool:
+    """Whether a folder looks like a -C tree: a known corruption with severities in it."""
+    return any(
+        _canonical(corruption.name) in CORRUPTIONS
+        and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
+        for first in folders_in(root)
+        if first.name in _GROUP_FOLDERS or _canonical(first.name) in CORRUPTIONS
+        for corruption in _corruption_folders(first)
+    )
+
+
+def _canonical(name: str) -> str:
+    """A known corruption's name, also where a folder spells it ``Gaussian Noise``."""
+    folded = re.sub(r"[\s-]+", "_", name.strip().lower())
+    return folded if folded in CORRUPTIONS else name
+
+
+def _corruption_folders(first: Path) -> list[Path]:
+    """The corruptions that a folder in the root is for: those in it where it is a group's."""
+    if first.name not in _GROUP_FOLDERS:
+        return [first]
+    inner = folders_in(first)
+    # Somebody's corruption may be called "noise" or "blur".
+    return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
+
+
+def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
+    """Return the folder of each cell, and the folders in the root that are none of a corruption."""
+    found: dict[Cell, Path] = {}
+    passed_over: list[str] = []
+    for first in folders_in(root):
+        if first.resolve() == clean.resolve() or first.name == "clean":
+            continue
+        for corruption in _corruption_folders(first):
+            severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
+            if not severities:
+                passed_over.append(corruption.relative_to(root).as_posix())
+            for folder in severities:
+                match = _SEVERITY.fullmatch(folder.name)
+                assert match is not None
+                severity = int(match[1])
+                if not 1 <= severity <= 5:
+                    raise InputError(f"{folder}: expected severities 1 to 5; remove the folder.")
+                cell = Cell(_canonical(corruption.name), severity)
+                if cell in found:
+                    raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
+                found[cell] = folder
+    if not found:
+        raise InputError(
+            f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
+        )
+    return found, tuple(passed_over)
+
+
+def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
+    """Return the images of all cells, sorted, and those that each cell lacks."""
+    # Only differences to the first cell are kept: 75 sets of 50,000 names would fill the memory.
+    first: frozenset[str] | None = None
+    extra: dict[Cell, set[str]] = {}
+    lacking: dict[Cell, set[str]] = {}
+    for cell, folder in folders.items():
+        names = frozenset(find_images(folder).names)
+        if first is None:
+            first = names
+        extra[cell] = set(names - first)
+        lacking[cell] = set(first - names)
+    assert first is not None
+    added = set().union(*extra.values())
+    missing = {cell: lacking[cell] | (added - extra[cell]) for cell in folders}
+    return sorted(first | added), {
+        cell: tuple(sorted(names)) for cell, names in missing.items() if names
+    }
+
+
+def _size(path: Path) -> str:
     try:
         return str(path.stat().st_size)
     except OSError:
         return "missing"
-
-
-def find_cells(root: Path) -> dict[Cell, Path]:
-    """Return the folders of a -C tree by cell; empty where ``root`` is none."""
-    found: dict[Cell, Path] = {}
-    for first in _folders(root):
-        inner = [first] if first.name not in _GROUP_FOLDERS else _folders(first)
-        for corruption in inner:
-            for folder in _folders(corruption):
-                match = _SEVERITY.fullmatch(folder.name)
-                if match is None:
-                    continue
-                cell = Cell(corruption.name, int(match[1]))
-                if cell in found:
-                    raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
-                found[cell] = folder
-    return found
-
-
-def is_corrupted_tree(root: Path) -> bool:
-    """Whether a folder looks like a -C tree: a known corruption with folders 1 to 5 in it."""
-    return any(cell.corruption in CORRUPTIONS for cell in find_cells(root))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -23,6 +23,10 @@ class ImageData(ABC):
         name: what tables and records call it.
         samples: in a fixed order; ids are unique; all have labels or none has.
         classes: what the labels index; None where there are no labels.
+
+    Raises:
+        InputError: no samples, or an id that stands for two.
+        LabelError: some have labels and some have none.
     """
 
     def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
@@ -31,9 +35,13 @@ class ImageData(ABC):
         self.classes = classes
         if not self.samples:
             raise InputError(f"{name} has no images.")
-        doubled = [key for key, n in Counter(s.id for s in self.samples).items() if n > 1]
-        if doubled:
-            raise InputError(f"{name}: the id {doubled[0]!r} stands for {len(doubled) + 1} images.")
+        counts = Counter(sample.id for sample in self.samples)
+        doubled = next((key for key, count in counts.items() if count > 1), None)
+        if doubled is not None:
+            raise InputError(
+                f"{name}: the id {doubled!r} stands for {counts[doubled]} images; expected each id "
+                "once."
+            )
         without = [sample.id for sample in self.samples if sample.label is None]
         if without and len(without) < len(self.samples):
             raise LabelError(
@@ -63,18 +71,17 @@ class ImageData(ABC):
 
     @abstractmethod
     def content_fingerprints(self) -> list[str]:
-        """Return what tells the content of each image from any other, in the order of the samples."""
+        """Return what tells each image's content from any other, in the order of the samples."""
 
     def fingerprint(self) -> str:
         """Return 32 hex digits that change when an image, an id or a label changes."""
         parts: list[bytes] = []
         for sample, content in zip(self.samples, self.content_fingerprints(), strict=True):
-            parts += [sample.id.encode("utf-8", "surrogateescape"), str(sample.label).encode()]
-            parts.append(content.encode())
+            parts += [sample.id.encode(), str(sample.label).encode(), content.encode()]
         return files.fingerprint(parts)
 
     def settings(self) -> Settings:
-        """Return what the record says of the data."""
+        """Return what the record says of the data: what it is, not where it lies."""
         return {
             "name": self.name,
             "kind": type(self).__name__,

@@ -7,11 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import final
 
-from shiftproof import files
-from shiftproof.classes import imagenet
+from shiftproof.classes import Classes, imagenet
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.folder import read_below
-from shiftproof.errors import MissingExtraError
+from shiftproof.data.disk import fingerprints_below, read_below
+from shiftproof.errors import LabelError, MissingExtraError
 from shiftproof.types import Image, Sample
 
 _NAME = re.compile(r"imagenet_\d\d_(\d{1,3})\.jpg")
@@ -19,15 +18,21 @@ _NAME = re.compile(r"imagenet_\d\d_(\d{1,3})\.jpg")
 
 @final
 class DemoPhotographs(ImageData):
-    """Twenty photographs of ImageNet's validation kind, labelled by index in their names.
+    """Twenty ImageNet photographs, labelled by the class's index in their names.
 
-    Found among foolbox's files without importing foolbox, which drags in far more than pictures.
+    Found among the files of foolbox without importing it: its import brings in far more than
+    pictures, and fails beside some versions of scipy.
+
+    Args:
+        classes: the model's classes, in any order, by ImageNet's names or ids; by default
+            ImageNet's 1,000 in their usual order.
 
     Raises:
-        MissingExtraError: foolbox is not installed.
+        MissingExtraError: foolbox is not installed, or has no photographs.
+        LabelError: ``classes`` are not those of ImageNet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: Classes | None = None) -> None:
         try:
             listed = metadata.files("foolbox") or []
         except metadata.PackageNotFoundError as error:
@@ -36,17 +41,36 @@ class DemoPhotographs(ImageData):
         if not found:
             raise MissingExtraError.of("foolbox with its photographs", "demo")
         self.root = Path(str(next(iter(found.values())).locate())).parent
-        samples = []
-        for name in sorted(found):
-            match = _NAME.fullmatch(name)
-            assert match is not None
-            samples.append(Sample(name, int(match[1])))
-        super().__init__("20 ImageNet photographs", samples, imagenet())
+        classes = imagenet() if classes is None else classes
+        samples = [Sample(name, _label(name, classes)) for name in sorted(found)]
+        super().__init__("20 ImageNet photographs", samples, classes)
 
     def read(self, sample: Sample) -> Image:
-        """Return the photograph as ``(H, W, 3)`` uint8 RGB."""
+        """Return the photograph as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read.
+        """
         return read_below(self.root, sample.id)
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each file's content."""
-        return files.file_fingerprints(self.root / sample.id for sample in self.samples)
+        return fingerprints_below(self.root, (sample.id for sample in self.samples))
+
+
+def _label(file_name: str, classes: Classes) -> int:
+    usual = imagenet()
+    match = _NAME.fullmatch(file_name)
+    assert match is not None
+    index = int(match[1])
+    if classes.title == usual.title:
+        return index
+    assert usual.wordnet_ids is not None
+    for spelling in (usual.wordnet_ids[index], usual.names[index]):
+        if (found := classes.find(spelling)) is not None:
+            return found
+    raise LabelError(
+        "The demo photographs are labelled with ImageNet's classes, and the model's "
+        f"({classes.title}, {len(classes)} classes) lack {usual.names[index]!r}. Use a model of "
+        "ImageNet, or measure on your own images."
+    )

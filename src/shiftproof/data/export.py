@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from shiftproof import engine, files
 from shiftproof._version import __version__
 from shiftproof.corruptions import corrupt
+from shiftproof.data.disk import find_images, read_below
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
 from shiftproof.progress import progress
 from shiftproof.types import Cell, Image
@@ -27,7 +28,7 @@ _SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 
 @dataclass
 class Exported:
-    """What ``export_corrupted`` did: files written now, files that were there, sources not readable."""
+    """What ``export_corrupted`` did: files written, files that were there, sources not readable."""
 
     written: int = 0
     kept: int = 0
@@ -103,14 +104,14 @@ class _Job:
 
 
 def _export_one(job: _Job, names: tuple[str, str]) -> tuple[int, int, str | None]:
-    """Runs in a worker: all cells of one image. Returns (written, kept, why it could not be read)."""
+    """Do all cells of one image, in a worker: (written, kept, why it could not be read)."""
     name, output = names
     paths = {c: job.target / c.corruption / str(c.severity) / output for c in job.cells}
     missing = [cell for cell, path in paths.items() if not path.exists()]
     if not missing:
         return 0, len(paths), None
     try:
-        image = files.read_image(job.root / name)
+        image = read_below(job.root, name)
     except BrokenFileError as error:
         return 0, 0, str(error)
     for cell in missing:
@@ -129,24 +130,16 @@ def _encode(image: Image, image_format: ImageFormat) -> bytes:
     return buffer.getvalue()
 
 
-def _images_of(source: Path) -> tuple[Path, list[str]]:
+def _images_of(source: Path) -> tuple[Path, Sequence[str]]:
     if source.is_file():
-        return source.parent, [source.name]
+        return source.parent, (source.name,)
     if not source.is_dir():
         raise InputError(f"{source} does not exist; expected an image or a folder of images.")
-    names = sorted(
-        path.relative_to(source).as_posix()
-        for path in source.rglob("*")
-        if files.is_image(path) and path.is_file()
-    )
-    if not names:
-        kinds = ", ".join(sorted(files.IMAGE_SUFFIXES))
-        raise InputError(f"{source} holds no images ({kinds}).")
-    return source, names
+    return source, find_images(source).names
 
 
 def _output_names(names: Sequence[str], suffix: str) -> dict[str, str]:
-    """Give each image its new suffix; where two would share a name, the old suffix stays before it."""
+    """Give each image its new suffix; where two would share a name, the old suffix stays, too."""
     plain = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
     shared = Counter(plain.values())
     return {

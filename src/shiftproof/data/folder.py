@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.data.dataset import ImageData
-from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.data.disk import (
+    find_images,
+    fingerprints_below,
+    read_below,
+    read_csv,
+    shortened,
+)
+from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.types import Image, Sample, Settings
 
 
@@ -21,7 +25,9 @@ class ImageFolder(ImageData):
     """Images below a folder; the first folder on the way to an image names its class.
 
     A class folder is called by WordNet id, by name or by index (see ``Classes.find``), or by what
-    ``class_map`` translates into one. Images that all lie in the root itself have no labels.
+    ``class_map`` translates into one; below it images may lie at any depth. Images that all lie in
+    the root itself have no labels. An image's id is its path below the root, with ``/`` on every
+    system; the samples are sorted by it.
 
     Args:
         root: the folder.
@@ -43,73 +49,39 @@ class ImageFolder(ImageData):
         labelled: bool | None = None,
     ) -> None:
         self.root = Path(root)
-        names, self.ignored = find_images(self.root)
+        found = find_images(self.root)
+        self.others, self.links = found.others, found.links
         labels = folder_labels(
-            names, classes, class_map=class_map, labelled=labelled, where=str(root)
+            found.names, classes, class_map=class_map, labelled=labelled, where=str(root)
         )
-        samples = [Sample(name, label) for name, label in zip(names, labels, strict=True)]
-        super().__init__(
-            self.root.resolve().name or str(root), samples, classes if labels[0] is not None else None
-        )
+        samples = [Sample(name, label) for name, label in zip(found.names, labels, strict=True)]
+        has_labels = labels[0] is not None
+        super().__init__(name_of(self.root), samples, classes if has_labels else None)
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB; errors name it by its id."""
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read; the message has the sample's id.
+        """
         return read_below(self.root, sample.id)
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each file's content."""
-        return files.file_fingerprints(self.root / sample.id for sample in self.samples)
+        return fingerprints_below(self.root, (sample.id for sample in self.samples))
 
     def settings(self) -> Settings:
-        """Return what the record says of the data; files that are no images are counted."""
-        return {**super().settings(), "files that are no images": self.ignored}
+        """Return what the record says of the data, also what in the folder was passed over."""
+        return {
+            **super().settings(),
+            "files that are no images": self.others,
+            "links to images that are there already": list(self.links),
+        }
 
 
-def read_below(root: Path, name: str) -> Image:
-    """Read the image ``name`` below ``root``; an error says the whole name, not the last part only."""
-    try:
-        return files.read_image(root / name)
-    except BrokenFileError as error:
-        short = Path(name).name
-        raise BrokenFileError(str(error).replace(f"{short}:", f"{name}:", 1)) from error
-
-
-def find_images(root: Path) -> tuple[list[str], int]:
-    """Return the images below ``root`` as sorted POSIX paths, and how many other files there are.
-
-    Hidden files and folders do not count; linked folders are followed once.
-
-    Raises:
-        InputError: no such folder, or no images.
-    """
-    if not root.exists():
-        raise InputError(f"{root} does not exist; expected a folder of images.")
-    if not root.is_dir():
-        raise InputError(f"{root} is a file; expected a folder of images: give {root.parent}.")
-    names: list[str] = []
-    others = 0
-    seen = {os.path.realpath(root)}
-    for folder, inner, inside in os.walk(root, followlinks=True, onerror=_refuse):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in list(inner):
-            real = os.path.realpath(os.path.join(folder, name))
-            if real in seen:  # a link to where we have been: a loop, or the same images twice
-                inner.remove(name)
-            seen.add(real)
-        for name in inside:
-            path = Path(folder, name)
-            if files.is_image(path):
-                names.append(path.relative_to(root).as_posix())
-            elif not name.startswith("."):
-                others += 1
-    if not names:
-        kinds = ", ".join(sorted(files.IMAGE_SUFFIXES))
-        raise InputError(f"{root} holds no images ({kinds}).")
-    return sorted(names), others
-
-
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
+def name_of(root: Path) -> str:
+    """Return what a folder is called, also where it is given as ``.``."""
+    return root.resolve().name or str(root)
 
 
 def folder_labels(
@@ -120,76 +92,102 @@ def folder_labels(
     labelled: bool | None,
     where: str,
 ) -> list[int] | list[None]:
-    """Return the label of each path by its first folder; Nones where there are none to be had."""
+    """Return the label of each path by its first folder; Nones where there are none to be had.
+
+    Takes paths with ``/``, at least one, and what :class:`ImageFolder` takes; ``where`` is what an
+    error calls the place.
+
+    Raises:
+        LabelError: class folders that are not known, or images beside them.
+    """
+    if labelled and classes is None:
+        raise LabelError(f"{where}: labels need the classes that they are of; none were given.")
     folders = sorted({name.split("/")[0] for name in names if "/" in name})
     loose = [name for name in names if "/" not in name]
     if labelled is False or classes is None or (not folders and labelled is None):
         return [None] * len(names)
     if loose:
         raise LabelError(
-            f"{where}: {len(loose)} images lie beside the class folders (first: {loose[0]}). Put them "
-            "into a class folder, or measure without labels (--unlabelled, labelled=False)."
+            f"{where}: {len(loose)} of {len(names)} images lie in no class folder (first: "
+            f"{loose[0]}). Put them into one, or measure without labels (--unlabelled, "
+            "labelled=False)."
         )
-    index = {folder: classes.find((class_map or {}).get(folder, folder)) for folder in folders}
-    unknown = [folder for folder in folders if index[folder] is None]
+    index = {
+        folder: _find(folder, classes, class_map or {}, f"{where}, class map") for folder in folders
+    }
+    unknown = [folder for folder, label in index.items() if label is None]
     if unknown:
-        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        how_many = "none of" if len(unknown) == len(folders) else f"{len(unknown)} of"
-        known = "is known" if len(unknown) == len(folders) else "are not known"
-        raise LabelError(
-            f"{where}: {how_many} the {len(folders)} class folders {known} to the model ({shown}). "
-            f"Expected a WordNet id, a name or an index of its {len(classes)} classes; give a class "
-            "map (--class-map FILE, rows of folder,class), or measure without labels "
+        raise LabelError(_unknown_folders(where, names, folders, unknown, classes))
+    return [label for name in names if (label := index[name.split("/")[0]]) is not None]
+
+
+def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
+    if folder not in class_map:
+        return classes.find(folder)
+    try:
+        return classes.index(class_map[folder])
+    except LabelError as error:
+        raise LabelError(f"{where}, folder {folder!r}: {error}") from error
+
+
+def _unknown_folders(
+    where: str, names: Sequence[str], folders: list[str], unknown: list[str], classes: Classes
+) -> str:
+    shown = ", ".join(classes.names) if len(classes) <= 20 else "the model's names"
+    inner = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(unknown) == len(folders) and any(classes.find(folder) is not None for folder in inner):
+        deeper = " or ".join(f"{where}/{folder}" for folder in folders[:3])
+        todo = f"The class folders lie one folder deeper: give {deeper}."
+    else:
+        todo = (
+            "Give a class map (--class-map FILE, rows of folder,class), or measure without labels "
             "(--unlabelled, labelled=False)."
         )
-    found: list[int] = []
-    for name in names:
-        label = index[name.split("/")[0]]
-        assert label is not None
-        found.append(label)
-    return found
+    known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
+    return (
+        f"{where}: the model knows {known} of the {len(folders)} class folders. Unknown: "
+        f"{shortened(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
+        f"classes ({shown}). {todo}"
+    )
 
 
 def read_class_map(path: str | Path) -> dict[str, str]:
-    """Read a class map: a CSV with rows ``folder,class``, or a JSON object.
+    """Read a class map: a CSV with rows ``folder,class``, or a JSON object of folder to class.
+
+    A first row ``folder,class`` of the CSV is a header. A class is what ``Classes.find`` takes.
 
     Raises:
         BrokenFileError: it is missing or neither.
         LabelError: a folder is given twice.
     """
     path = Path(path)
-    if path.suffix.lower() == ".json":
-        content = files.read_json(path)
-        if not isinstance(content, dict):
-            raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
-        return {str(folder): str(name) for folder, name in content.items()}
-    table: dict[str, str] = {}
-    for number, row in enumerate(read_csv(path), start=1):
-        if number == 1 and [cell.strip().lower() for cell in row[:2]] == ["folder", "class"]:
-            continue
-        if len(row) != 2:
-            raise BrokenFileError(
-                f"{path}, line {number}: expected folder,class; got {len(row)} columns."
-            )
-        folder, name = row[0].strip(), row[1].strip()
-        if folder in table:
-            raise LabelError(f"{path}, line {number}: the folder {folder!r} is given twice.")
-        table[folder] = name
+    table = _json_map(path) if path.suffix.lower() == ".json" else _csv_map(path)
     if not table:
         raise BrokenFileError(f"{path}: expected rows of folder,class; got none.")
     return table
 
 
-def read_csv(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV file; empty lines become rows of one empty cell or none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BrokenFileError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise BrokenFileError(f"{path}: not a text file in UTF-8.") from error
-    try:
-        rows: list[list[Any]] = list(csv.reader(io.StringIO(text), strict=True))
-    except csv.Error as error:
-        raise BrokenFileError(f"{path}: not a readable CSV file ({error}).") from error
-    return rows
+def _json_map(path: Path) -> dict[str, str]:
+    content = files.read_json(path)
+    if not isinstance(content, dict):
+        raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
+    for folder, name in content.items():
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise BrokenFileError(
+                f"{path}, folder {folder!r}: expected a class's name or index, got {name!r:.80}."
+            )
+    return {folder: str(name) for folder, name in content.items()}
+
+
+def _csv_map(path: Path) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for place, (line, row) in enumerate(read_csv(path)):
+        if place == 0 and [cell.lower() for cell in row] == ["folder", "class"]:
+            continue
+        if len(row) != 2 or not all(row):
+            raise BrokenFileError(f"{path}, line {line}: expected folder,class; got {row!r:.80}.")
+        folder, name = row
+        if folder in table:
+            raise LabelError(f"{path}, line {line}: the folder {folder!r} is given twice.")
+        table[folder] = name
+    return table

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.folder import read_below, read_csv
+from shiftproof.data.disk import fingerprints_below, read_below, read_csv
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import Image, Sample
+
+PATH_COLUMNS = ("path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class", "target")
 
 
 @final
 class ImageTable(ImageData):
-    """The images of a CSV file with rows ``path,label``, or ``path`` alone for images without labels.
+    """The images of a CSV file with rows ``path,label``, or ``path`` alone for lack of labels.
 
-    A first row ``path,label`` is a header. Paths are relative to ``root``, by default the folder of
-    the CSV file; absolute ones and such with ``..`` are taken, the file being the user's own, and
-    the id is the path with its ``.`` and ``..`` resolved. A row whose file is missing stays in the
-    data set and comes back as a broken file.
+    A first row that names a column ``path`` (or file, filename, image) is a header; the column
+    ``label`` (or class, target) then has the labels, and others are passed over. A label is what
+    ``Classes.find`` takes, or what ``class_map`` translates into that. The samples keep the order
+    of the rows. A row whose file is missing stays in the data set and comes back as a broken file.
+
+    A path may be absolute or lead out of ``root`` by ``..``: the file is the user's own. The id is
+    always the path from ``root`` to the image, with ``.`` and ``..`` resolved and ``/`` between the
+    parts (a backslash counts as one). So an image has one id however it is written, and it keeps
+    its id, and with it its noise, where CSV and images are moved together.
+
+    Args:
+        path: the CSV file.
+        classes: the model's classes; None leaves the images without labels.
+        root: what paths are relative to; by default the folder of the CSV file.
+        class_map: label to class, for labels that are not the model's.
+        labelled: None finds out; False passes over the labels; True insists on them.
 
     Raises:
-        BrokenFileError: the file is no CSV.
-        InputError: a path stands there twice, or there are no rows.
-        LabelError: a label that is none of the classes, with its line.
+        BrokenFileError: the file is no CSV, or a row is not ``path,label``; with its line.
+        InputError: an image stands there twice, with both lines; or there are no rows.
+        LabelError: a label is none of the classes, or is there in some rows only; with the line.
     """
 
     def __init__(
@@ -35,55 +50,101 @@ class ImageTable(ImageData):
         classes: Classes | None = None,
         *,
         root: str | Path | None = None,
+        class_map: Mapping[str, str] | None = None,
         labelled: bool | None = None,
     ) -> None:
         source = Path(path)
-        self.root = Path(root) if root is not None else source.parent
+        if labelled and classes is None:
+            raise LabelError(f"{source}: labels need the classes that they are of; none given.")
+        given_root = source.parent if root is None else Path(root)
+        # Without links on the way, ".." means the same in an id as on the disk.
+        self.root = given_root.resolve()
         lines: dict[str, int] = {}
-        samples: list[Sample] = []
-        for number, row in enumerate(read_csv(source), start=1):
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if number == 1 and cells[0].lower() in ("path", "file", "filename", "image"):
-                continue
-            if len(cells) > 2 or not cells[0]:
-                raise BrokenFileError(
-                    f"{source}, line {number}: expected path,label; got {len(cells)} columns."
-                )
-            name = Path(os.path.normpath(cells[0])).as_posix()
+        labels: dict[str, int | None] = {}
+        for line, written, label in _rows(source):
+            where = f"{source}, line {line}"
+            name = _id(written, self.root, given_root, where)
             if name in lines:
-                raise InputError(
-                    f"{source}, line {number}: {name} stands in line {lines[name]} already."
-                )
-            lines[name] = number
-            samples.append(Sample(name, self._label(source, number, cells, classes, labelled)))
-        if not samples:
-            raise InputError(f"{source} names no images: expected rows of path,label.")
-        has_labels = samples[0].label is not None
-        super().__init__(source.name, samples, classes if has_labels else None)
-
-    @staticmethod
-    def _label(
-        source: Path,
-        number: int,
-        cells: list[str],
-        classes: Classes | None,
-        labelled: bool | None,
-    ) -> int | None:
-        if labelled is False or classes is None or len(cells) < 2 or not cells[1]:
-            if labelled:
-                raise LabelError(f"{source}, line {number}: expected path,label; there is no label.")
-            return None
-        try:
-            return classes.index(cells[1])
-        except LabelError as error:
-            raise LabelError(f"{source}, line {number}: {error}") from error
+                raise InputError(f"{where}: {name} stands in line {lines[name]} already.")
+            lines[name] = line
+            labels[name] = (
+                None
+                if labelled is False or classes is None
+                else _label(label, classes, class_map or {}, where)
+            )
+        known = [name for name, found in labels.items() if found is not None]
+        without = [name for name, found in labels.items() if found is None]
+        if without and (known or labelled):
+            raise LabelError(
+                f"{source}, line {lines[without[0]]}: expected path,label; the label is missing "
+                f"here and in {len(without) - 1} more of {len(labels)} rows."
+            )
+        samples = [Sample(name, found) for name, found in labels.items()]
+        super().__init__(source.name, samples, classes if known else None)
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB."""
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it is missing or cannot be read; the message has the sample's id.
+        """
         return read_below(self.root, sample.id)
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each file's content."""
-        return files.file_fingerprints(self.root / sample.id for sample in self.samples)
+        return fingerprints_below(self.root, (sample.id for sample in self.samples))
+
+
+def _rows(source: Path) -> list[tuple[int, str, str]]:
+    """Return line, path and label of each row; the label is empty where there is none."""
+    rows = list(read_csv(source))
+    if not rows:
+        raise InputError(f"{source} names no images: expected rows of path,label.")
+    line, first = rows[0]
+    titles = [cell.lower() for cell in first]
+    path_at = next((titles.index(name) for name in PATH_COLUMNS if name in titles), None)
+    label_at = next((titles.index(name) for name in LABEL_COLUMNS if name in titles), None)
+    if path_at is not None:
+        width = len(titles)
+        del rows[0]
+        if not rows:
+            raise InputError(f"{source} names no images: expected rows of path,label.")
+    else:
+        path_at, label_at, width = 0, 1, 2
+        if len(first) == 1 and (";" in first[0] or "\t" in first[0]):
+            raise BrokenFileError(f"{source}, line {line}: expected commas between the cells.")
+    found = []
+    for line, cells in rows:
+        if len(cells) > width or path_at >= len(cells) or not cells[path_at]:
+            raise BrokenFileError(
+                f"{source}, line {line}: expected path,label, or a first row that names the columns "
+                f"path and label; got {','.join(cells)!r:.80}."
+            )
+        label = "" if label_at is None or label_at >= len(cells) else cells[label_at]
+        found.append((line, cells[path_at], label))
+    return found
+
+
+def _id(written: str, root: Path, given_root: Path, where: str) -> str:
+    full = Path(os.path.normpath(root / written.replace("\\", "/")))
+    for base in (root, given_root.absolute()):
+        if full.is_relative_to(base):
+            name = full.relative_to(base).as_posix()
+            break
+    else:
+        try:
+            name = Path(os.path.relpath(full, root)).as_posix()
+        except ValueError as error:  # another drive of Windows
+            raise InputError(f"{where}: no path leads from {root} to {written}.") from error
+    if name == ".":
+        raise BrokenFileError(f"{where}: expected the path of an image, got {written!r}.")
+    return name
+
+
+def _label(label: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
+    if not label:
+        return None
+    try:
+        return classes.index(class_map.get(label, label))
+    except LabelError as error:
+        raise LabelError(f"{where}: {error}") from error

@@ -12,21 +12,22 @@ BINS = 15
 
 
 def bin_index(confidence: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:
-    """Return ``(N,)`` the bin of each confidence: bin m is ``(m / bins, (m + 1) / bins]``.
+    """Return ``(N,)`` the bin of each confidence: bin m of 0..bins-1 is ``(m/bins, (m+1)/bins]``.
 
-    0 itself falls into the first bin.
+    0 itself falls into the first bin; what is not a number into the last.
     """
-    values = np.asarray(confidence, dtype=np.float64)
-    return np.clip(np.ceil(values * bins).astype(np.intp) - 1, 0, bins - 1)
+    # Compared with the bounds as floats round them: ceil(confidence * bins) puts 7/15 into bin 7.
+    upper = np.arange(1, bins) / bins
+    return np.searchsorted(upper, np.asarray(confidence, dtype=np.float64), side="left")
 
 
-def expected_calibration_error(
+def calibration_columns(
     confidence: ArrayLike, correct: ArrayLike, bins: int = BINS
-) -> float:
-    """Return the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3), in 0..1.
+) -> NDArray[np.float64]:
+    """Return ``(N, bins)``: confidence minus right, in the column of the confidence's bin, else 0.
 
-    The sum over bins of ``|accuracy - mean confidence|``, weighted by the share of samples; which
-    is the sum of ``|sum of (confidence - correct)|`` over the bins, divided by the samples.
+    Averages over any weighting of the samples, a bootstrap's for instance, give the expected
+    calibration error of that weighting by :func:`calibration_error_of`.
 
     Args:
         confidence: ``(N,)`` in 0..1.
@@ -34,19 +35,51 @@ def expected_calibration_error(
         bins: bins of equal width, closed on the right.
 
     Raises:
-        InputError: no samples, shapes that differ, or a confidence outside 0..1.
-
-    >>> expected_calibration_error([0.8, 0.8], [True, False])
-    0.30000000000000004
+        InputError: no samples, shapes that differ, a confidence outside 0..1, or no bins.
     """
     values = np.asarray(confidence, dtype=np.float64)
-    right = np.asarray(correct, dtype=bool)
+    right = np.asarray(correct)
+    if bins < 1:
+        raise InputError(f"Expected at least one bin, got {bins}.")
     if values.ndim != 1 or values.shape != right.shape or len(values) == 0:
         raise InputError(
             f"Expected one confidence and one answer per sample, got {values.shape} and "
             f"{right.shape}."
         )
+    if right.dtype != np.bool_:
+        raise InputError(f"Expected True or False for each answer, got {right.dtype}.")
     if not ((values >= 0) & (values <= 1)).all():
         raise InputError("Expected confidences in 0..1.")
-    surplus = np.bincount(bin_index(values, bins), weights=values - right, minlength=bins)
-    return float(np.abs(surplus).sum() / len(values))
+    columns = np.zeros((len(values), bins))
+    columns[np.arange(len(values)), bin_index(values, bins)] = values - right
+    return columns
+
+
+def calibration_error_of(means: ArrayLike) -> NDArray[np.float64]:
+    """Return ``(...)`` the calibration errors of ``(..., bins)`` means of calibration columns."""
+    return np.asarray(np.abs(np.asarray(means, dtype=np.float64)).sum(axis=-1))
+
+
+def expected_calibration_error(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = BINS
+) -> float:
+    """Return the expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3), in 0..1.
+
+    The mean over samples of ``|accuracy - mean confidence|`` of the sample's bin. A bin of n_m of N
+    samples adds ``n_m/N |accuracy - mean confidence| = |sum of (confidence - right)| / N``.
+
+    Differs from torchmetrics, whose bins are closed on the left: a confidence that lies on a bound
+    (1/3 of 15 bins, say) falls one bin lower here, as the paper writes it.
+
+    Args:
+        confidence: ``(N,)`` in 0..1.
+        correct: ``(N,)`` bool.
+        bins: bins of equal width, closed on the right.
+
+    Raises:
+        InputError: no samples, shapes that differ, a confidence outside 0..1, or no bins.
+
+    >>> expected_calibration_error([0.75, 0.75], [True, False])
+    0.25
+    """
+    return float(calibration_error_of(calibration_columns(confidence, correct, bins).mean(axis=0)))

@@ -1,4 +1,8 @@
-"""Per-sample measures of a classifier's logits; averages are taken later, from the record table."""
+"""Per-sample measures of a classifier's logits; averages are taken later, from the record table.
+
+What a model answers may be no number (an overflow, a damaged checkpoint). Such a row has no answer:
+it counts as wrong, and its confidence and loss are NaN. Nothing warns and nothing else is touched.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,19 @@ from shiftproof.errors import InputError
 
 
 def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Return ``(N, K)`` log-probabilities of ``(N, K)`` logits; no overflow at any finite logit."""
+    """Return ``(N, K)`` log-probabilities of ``(N, K)`` logits; no overflow at any finite logit.
+
+    A logit of minus infinity is a class that is ruled out. Rows with NaN or plus infinity, or
+    with all classes ruled out, become NaN.
+    """
     values = _logits(logits)
-    shifted = values - values.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore"):
+        shifted = values - values.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def confidence(logits: ArrayLike) -> NDArray[np.float64]:
-    """Return ``(N,)`` the largest softmax probability of each row, in 0..1.
+    """Return ``(N,)`` the largest softmax probability of each row, in 1/K..1.
 
     >>> confidence([[0.0, 0.0]])
     array([0.5])
@@ -40,17 +49,31 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
 
 
 def top_classes(logits: ArrayLike, k: int) -> NDArray[np.int32]:
-    """Return ``(N, min(k, K))`` classes of each row, best first; among equals the lower index first."""
+    """Return ``(N, min(k, K))`` classes of each row, best first; of equals the lower index first.
+
+    -1 throughout where a row holds NaN.
+    """
     values = _logits(logits)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return order[:, :k].astype(np.int32)
+    if k < 1:
+        raise InputError(f"Expected k of 1 or more, got {k}.")
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k].astype(np.int32)
+    order[np.isnan(values).any(axis=1)] = -1
+    return order
 
 
 def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> NDArray[np.bool_]:
     """Return ``(N,)`` whether the target is missing among the ``k`` classes of highest score.
 
+    Args:
+        logits: ``(N, K)``.
+        targets: ``(N,)`` integers in 0..K-1.
+        k: 1 to K; of classes with equal scores the lower index comes first, as in ``argmax``.
+
     Raises:
         InputError: shapes that do not fit, a target that is no class, or k outside 1..K.
+
+    >>> top_k_error([[0.1, 0.7, 0.2]], [2], k=2)
+    array([False])
     """
     values = _logits(logits)
     indices = _targets(targets, values.shape)
@@ -73,7 +96,7 @@ def _targets(targets: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.intp]:
             f"Expected {shape[0]} integer targets, one per row of the logits, got shape "
             f"{indices.shape}, {indices.dtype}."
         )
-    if len(indices) and not (0 <= indices.min() and indices.max() < shape[1]):
+    if ((indices < 0) | (indices >= shape[1])).any():
         raise InputError(
             f"Expected targets from 0 to {shape[1] - 1}, got {indices.min()} to {indices.max()}."
         )

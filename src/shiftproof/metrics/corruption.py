@@ -1,6 +1,9 @@
-"""Figures of the corruption grid: CE and mCE (Hendrycks & Dietterich 2019), mPC and rPC (Michaelis 2019).
+"""Figures of the corruption grid.
 
-All in fractions (0.25 is 25 %), all keyed by the corruption's name, and none from a partial grid.
+CE and mCE are by Hendrycks & Dietterich 2019 (arXiv 1903.12261), mPC and rPC by Michaelis et al.
+2019 (arXiv 1907.07484). All are in fractions (0.25 is 25 %), all are keyed by the corruption's
+name, and none is claimed from a partial grid. The functions of arrays are the definitions; those
+of tables check what a person hands in, and call them.
 """
 
 from __future__ import annotations
@@ -36,35 +39,58 @@ ALEXNET_ERROR: Mapping[str, float] = {
     "gaussian_blur": 0.787108,
     "spatter": 0.717512,
 }
-"""AlexNet's top-1 error on ImageNet-C, mean of the five severities (Hendrycks & Dietterich 2019)."""
+"""AlexNet's top-1 error on ImageNet-C, mean of the five severities.
+
+From the authors' repository (github.com/hendrycks/robustness). Keyed by name, since the copies that
+go by position stand in two different orders.
+"""
 
 ALEXNET_CLEAN_ERROR = 0.4348
-"""AlexNet's top-1 error on the clean ImageNet validation set (same source)."""
+"""AlexNet's top-1 error on the clean ImageNet validation set, from the same source."""
 
 
 def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return CE for arrays: ``(..., C, 5)`` errors over corruptions and severities to ``(..., C)``.
+    """Return ``(..., C)`` CE of ``(..., C, 5)`` errors over corruptions and severities.
 
     CE_c = sum_s err(c, s) / sum_s err_AlexNet(c, s) (Hendrycks & Dietterich 2019, section 4).
-    ``names`` are the C corruptions in the order of the axis. Only the mean of AlexNet's five errors
-    is published, and only their sum is needed.
+    Leading axes are for models or the resamples of a bootstrap; the values are not checked.
+
+    Args:
+        errors: ``(..., C, 5)`` top-1 errors in fractions.
+        names: the C corruptions in the order of the axis.
+
+    Raises:
+        InputError: another shape.
+        UnknownNameError: a corruption of which AlexNet's error is not known.
     """
-    table = np.asarray(errors, dtype=np.float64)
+    # Of AlexNet's five errors only the mean is published, and only their sum is needed.
+    table = _grid(errors, names)
     return np.asarray(table.sum(axis=-1) / (len(SEVERITIES) * _alexnet(names)))
 
 
 def relative_corruption_errors(
     errors: ArrayLike, clean: ArrayLike, names: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Return relative CE for arrays: ``(..., C, 5)`` errors and ``(...)`` clean errors to ``(..., C)``.
+    """Return ``(..., C)`` relative CE of ``(..., C, 5)`` errors and ``(...)`` clean errors.
 
-    Relative CE_c = sum_s (err(c, s) - err_clean) / sum_s (err_AlexNet(c, s) - err_AlexNet,clean).
+    Relative CE_c = sum_s (err(c, s) - err_clean) / sum_s (err_AlexNet(c, s) - err_AlexNet,clean)
+    (Hendrycks & Dietterich 2019, section 4). Arguments and errors as for :func:`corruption_errors`.
     """
-    table = np.asarray(errors, dtype=np.float64)
+    table = _grid(errors, names)
     loss = table - np.asarray(clean, dtype=np.float64)[..., None, None]
     return np.asarray(
         loss.sum(axis=-1) / (len(SEVERITIES) * (_alexnet(names) - ALEXNET_CLEAN_ERROR))
     )
+
+
+def _grid(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.float64]:
+    table = np.asarray(errors, dtype=np.float64)
+    if table.shape[-2:] != (len(names), len(SEVERITIES)):
+        raise InputError(
+            f"Expected errors of shape (..., {len(names)}, {len(SEVERITIES)}), over the named "
+            f"corruptions and the five severities, got {table.shape}."
+        )
+    return table
 
 
 def _alexnet(names: Sequence[str]) -> NDArray[np.float64]:
@@ -89,9 +115,19 @@ def corruption_error(name: str, errors: Sequence[float]) -> float:
 
 
 def relative_corruption_error(name: str, errors: Sequence[float], clean: float) -> float:
-    """Return relative CE of one corruption: how much is lost from clean, in proportion to AlexNet's loss.
+    """Return relative CE of one corruption: the loss from clean, in proportion to AlexNet's.
 
-    Args and errors as for :func:`corruption_error`; ``clean`` is the clean top-1 error, a fraction.
+    Args:
+        name: one of the 15 or of the 4 hold-out corruptions.
+        errors: top-1 errors at severities 1 to 5, in fractions.
+        clean: the clean top-1 error, a fraction.
+
+    Returns:
+        A fraction: 1 for AlexNet, below 0 where the corruption helps.
+
+    Raises:
+        InputError: not five errors, or not in fractions.
+        UnknownNameError: no such corruption.
     """
     table = [_five(name, errors)]
     return float(relative_corruption_errors(table, _fraction("clean", clean), [name])[0])
@@ -102,13 +138,15 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
 
     Args:
         errors: name to the five top-1 errors at severities 1 to 5, in fractions. Exactly the 15:
-            the hold-out corruptions are for choosing hyper-parameters and never enter.
+            the hold-out corruptions are for choosing hyper-parameters and never enter. They are
+            refused here and not left out in silence, so that nobody believes they count.
 
     Returns:
         A fraction: the published 76.7 of ResNet-50 is 0.767.
 
     Raises:
-        InputError: a corruption is missing or not of the 15, or a value is not a fraction.
+        InputError: a corruption is missing or a hold-out one, or a value is not a fraction.
+        UnknownNameError: no such corruption.
 
     >>> mean_corruption_error({name: [ALEXNET_ERROR[name]] * 5 for name in COMMON})
     1.0
@@ -135,23 +173,27 @@ def relative_mean_corruption_error(errors: Mapping[str, Sequence[float]], clean:
 
 
 def mean_performance_under_corruption(table: Mapping[str, Mapping[int, float]]) -> float:
-    """Return mPC: the mean of P(c, s) over the 15 corruptions and 5 severities (Michaelis 2019, eq. 1).
+    """Return mPC: the mean performance over the 15 corruptions and 5 severities.
+
+    mPC = 1/15 sum_c 1/5 sum_s P(c, s) (Michaelis et al. 2019, eq. 1).
 
     Args:
         table: name to severity to performance (AP, accuracy: higher is better), in fractions.
 
     Raises:
-        InputError: a corruption or severity is missing or not of the benchmark, or a value is not a
-            fraction.
+        InputError: a corruption or severity is missing, a corruption is a hold-out one, or a value
+            is not a fraction.
+        UnknownNameError: no such corruption.
     """
     _check_names(table)
     values = []
     for name in COMMON:
         row = table[name]
-        if set(row) != set(SEVERITIES):
+        if not isinstance(row, Mapping) or set(row) != set(SEVERITIES):
+            got = list(row) if isinstance(row, Mapping) else row
             raise InputError(
-                f"{name}: expected the severities 1 to 5, got {sorted(row)}. A partial grid has no "
-                "mPC: average what there is under another name."
+                f"{name}: expected one value for each severity from 1 to 5, got {got!r:.80}. "
+                "A partial grid has no mPC: average what there is under another name."
             )
         values.append([_fraction(f"{name}, severity {s}", row[s]) for s in SEVERITIES])
     return float(np.mean(values))
@@ -160,7 +202,7 @@ def mean_performance_under_corruption(table: Mapping[str, Mapping[int, float]]) 
 def relative_performance_under_corruption(
     table: Mapping[str, Mapping[int, float]], clean: float
 ) -> float:
-    """Return rPC = mPC / P_clean (Michaelis 2019, eq. 2): the ratio of the means.
+    """Return rPC = mPC / P_clean: how much of the performance stays (Michaelis et al., eq. 2).
 
     Args:
         table: as for :func:`mean_performance_under_corruption`.
@@ -195,14 +237,19 @@ def _check_names(table: Mapping[str, object]) -> None:
 def _five(name: str, errors: Sequence[float]) -> list[float]:
     if isinstance(errors, (str, Mapping)) or np.ndim(errors) != 1 or len(errors) != len(SEVERITIES):
         raise InputError(
-            f"{name}: expected five errors, for severities 1 to 5, got {np.size(errors)}. "
+            f"{name}: expected five errors, for severities 1 to 5, got {errors!r:.80}. "
             "A partial grid has no CE."
         )
     return [_fraction(f"{name}, severity {s}", e) for s, e in zip(SEVERITIES, errors, strict=True)]
 
 
 def _fraction(what: str, value: float) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
     if not 0 <= number <= 1:  # NaN, too
-        raise InputError(f"{what}: expected a fraction from 0 to 1, not per cent, got {value}.")
+        raise InputError(
+            f"{what}: expected a value in fractions, not per cent (0 to 1), got {value!r}."
+        )
     return number

@@ -29,14 +29,24 @@ class Interval(NamedTuple):
 def resample_weights(
     count: int, replicates: int = REPLICATES, *, seed: int = 0
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks ``(r, count)`` of how often each image is drawn in a resample of ``count`` images.
+    """Return blocks ``(r, count)`` of how often each image is drawn in a resample of the images.
 
-    The rows of all blocks together are ``replicates``; each sums to ``count``. They depend on
-    ``count``, ``replicates`` and ``seed`` alone, not on the size of the blocks. The same weights for
-    all models and cells make differences paired (Efron & Tibshirani 1993, chapter 8).
+    Each row is one resample of ``count`` images with replacement, so it sums to ``count``. The rows
+    of all blocks together are ``replicates``; they depend on ``count`` and ``seed`` alone, not on
+    the size of the blocks. The same weights for all models and cells make differences paired
+    (Efron & Tibshirani 1993, chapter 8).
+
+    Raises:
+        InputError: no images, or no resamples.
     """
     if count < 1:
         raise InputError(f"Expected at least one image to resample, got {count}.")
+    if replicates < 1:
+        raise InputError(f"Expected at least one resample, got {replicates}.")
+    return _weights(count, replicates, seed)
+
+
+def _weights(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.float32]]:
     rows = _rows(count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
@@ -57,17 +67,27 @@ def weighted_sums(
     """Return the sums of every table's columns over the images, as they are and over each resample.
 
     Args:
-        tables: functions that give ``(count, columns)``, one row per image. They are called once per
-            block of resamples, so that not all of them need to be in memory at once.
+        tables: functions that give ``(count, columns)``, one row per image. They are called once
+            per block of resamples, so that not all of them need to be in memory at once.
         count: number of images.
+        replicates: number of resamples.
+        seed: decides the resamples.
         done: called after each table of each block, for a progress display.
 
     Returns:
         For each table ``(1 + replicates, columns)``; the first row is on the images as they are.
+        They are the same to the last bit whatever the threads, the processor or the blocks: whole
+        numbers are summed exactly, others after rounding to about ten digits of the column's
+        largest value. A column with a value that is not finite sums to NaN.
+
+    Raises:
+        InputError: no images, no resamples, or a table of another shape.
     """
-    sums: list[list[NDArray[np.float64]]] = [[_table(table(), count).sum(axis=0)[None]] for table in tables]
-    for weights in resample_weights(count, replicates, seed=seed):
-        # float64 keeps sums of losses exact to the tenth digit, whatever the size of the blocks.
+    blocks = resample_weights(count, replicates, seed=seed)
+    sums: list[list[NDArray[np.float64]]] = [
+        [_table(table(), count).sum(axis=0)[None]] for table in tables
+    ]
+    for weights in blocks:
         wide = weights.astype(np.float64)
         for table, rows in zip(tables, sums, strict=True):
             rows.append(wide @ _table(table(), count))
@@ -89,19 +109,44 @@ def _table(values: ArrayLike, count: int) -> NDArray[np.float64]:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) != count:
         raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
-    return table
+    return _summable(table)
+
+
+def _summable(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round each column to multiples of a power of two so coarse that its weighted sums are exact.
+
+    A matrix product adds in an order that depends on the number of threads and on the processor.
+    Integers below 2^53 add up to the same in any order, and weights that sum to N keep the sums of
+    values up to the peak below N x peak.
+    """
+    peak = np.maximum(table.max(axis=0), -table.min(axis=0))
+    finite = np.isfinite(peak)
+    exponent = np.frexp(np.where(finite, peak, 1) * len(table))[1]
+    scale = np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
+    steps = np.asarray(table * scale)
+    np.rint(steps, out=steps)
+    return np.divide(steps, scale, out=steps)
 
 
 def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Interval | None:
-    """Return the figure of ``(1 + R,)`` replicates, the first of which is on the images as they are.
+    """Return a figure with its interval from ``(1 + R,)`` values: as it is, then on each resample.
 
     The ends are percentiles of the finite resamples (Efron & Tibshirani 1993, chapter 13); None
     where the figure itself is not finite. With few images they are rough, and where all images
     agree (0 errors in 20) the interval has no width: it says nothing about images not seen.
+
+    Args:
+        replicates: ``(1 + R,)``; the first value is on the images as they are.
+        level: share of the resamples within the ends.
+
+    Raises:
+        InputError: another shape, or a level outside 0..1.
     """
     values = np.asarray(replicates, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"Expected a figure and its resamples, got shape {values.shape}.")
+    if not 0 < level < 1:
+        raise InputError(f"Expected a level between 0 and 1, such as 0.95, got {level}.")
     if not np.isfinite(values[0]):
         return None
     drawn = values[1:][np.isfinite(values[1:])]
@@ -117,7 +162,8 @@ def bootstrap_mean(
 ) -> Interval:
     """Return the mean of ``(N,)`` per-image values with its interval.
 
-    For the difference of two models, hand in the per-image differences: that is the paired interval.
+    For the difference of two models, hand in the per-image differences: that is the paired
+    interval.
 
     >>> bootstrap_mean([1.0, 1.0, 1.0])
     Interval(value=1.0, low=1.0, high=1.0)

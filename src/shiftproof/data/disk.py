@@ -1,0 +1,185 @@
+"""What lies on the disk: the images below a folder, what is in them, and rows of CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shiftproof import files
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.types import Image
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
+
+    ``others`` counts the files that do not end like an image; ``links`` are the links to folders
+    that were not followed, since their images are there already.
+    """
+
+    names: tuple[str, ...]
+    others: int
+    links: tuple[str, ...]
+
+
+def find_images(root: Path) -> Found:
+    """Return the images below ``root``, at any depth, in an order that no locale changes.
+
+    Hidden files and folders do not count. A link to a folder is followed, unless it leads back into
+    ``root``, above it, or to where another link has led: there the images would come twice, or
+    without end. A link to nowhere that is called like an image is one, and broken when it is read.
+
+    Raises:
+        InputError: no such folder, a folder that cannot be read, no images, or a name that is not
+            UTF-8 and so could not be written to any record.
+    """
+    if not root.exists():
+        raise InputError(f"{root} does not exist; expected a folder of images.")
+    if not root.is_dir():
+        raise InputError(f"{root} is a file; expected a folder of images: give {root.parent}.")
+    names: list[str] = []
+    links: list[str] = []
+    others = 0
+    home = root.resolve()
+    visited = {home}
+    pending = [(root, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        for entry in _entries(folder):
+            name = prefix + entry.name
+            if _is_folder(entry):
+                if entry.is_symlink():
+                    target = Path(entry.path).resolve()
+                    if target in home.parents or not visited.isdisjoint((target, *target.parents)):
+                        links.append(name)
+                        continue
+                    visited.add(target)
+                pending.append((Path(entry.path), f"{name}/"))
+            elif files.is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
+                names.append(name)
+            else:
+                others += 1
+    if not names:
+        kinds = ", ".join(sorted(files.IMAGE_SUFFIXES))
+        raise InputError(f"{root} holds no images ({kinds}).")
+    for name in names:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError as error:
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise InputError(f"{root}: the name {shown} is not UTF-8; rename the file.") from error
+    return Found(tuple(sorted(names)), others, tuple(sorted(links)))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden, sorted: links are met in the same order everywhere."""
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}).") from error
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def folders_in(root: Path) -> list[Path]:
+    """Return the folders in ``root`` that are not hidden, sorted by name."""
+    return [Path(entry.path) for entry in _entries(root) if _is_folder(entry)]
+
+
+def read_below(root: Path, name: str) -> Image:
+    """Read the image ``name`` below ``root`` as ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        BrokenFileError: it cannot be read; the message has the whole of ``name``.
+    """
+    path = root / name
+    if path.exists() and not path.is_file():
+        # A pipe would wait for a writer for ever, a device might never end.
+        raise BrokenFileError(f"{name}: not a regular file.")
+    try:
+        return files.read_image(path)
+    except BrokenFileError as error:
+        reason = str(error).removeprefix(f"{path.name}: ")
+        raise BrokenFileError(f"{name}: {reason}") from error
+
+
+def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the fingerprint of the content of each file, in the order of ``names``."""
+    return files.file_fingerprints(_regular(root / name) for name in names)
+
+
+def _regular(path: Path) -> Path:
+    """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
+    return path if path.is_file() or not path.exists() else path / "not a regular file"
+
+
+def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
+    """Return for each of ``names`` the one of ``others`` that is the same image, or None.
+
+    The same path is; else, copies being saved in another format, ``a.jpg`` for ``a.jpg.png``; else
+    the only one that differs by its suffix alone.
+    """
+    known = set(others)
+    by_stem: dict[str, list[str]] = {}
+    for other in known:
+        by_stem.setdefault(_without_suffix(other), []).append(other)
+    found: dict[str, str | None] = {}
+    for name in names:
+        stem = _without_suffix(name)
+        same_stem = by_stem.get(stem, [])
+        if name in known:
+            found[name] = name
+        elif stem in known:
+            found[name] = stem
+        else:
+            found[name] = same_stem[0] if len(same_stem) == 1 else None
+    return found
+
+
+def _without_suffix(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and stripped cells of each row of a CSV file; empty lines do not count.
+
+    UTF-8, with or without a byte-order mark, cells separated by commas.
+
+    Raises:
+        BrokenFileError: the file cannot be read as that.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise BrokenFileError(f"{path}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise BrokenFileError(f"{path}: expected a text file in UTF-8.") from error
+    if "\0" in text:
+        raise BrokenFileError(f"{path}: expected a text file, got one with zero bytes.")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise BrokenFileError(f"{path}, line {reader.line_num}: no CSV ({error}).") from error
+
+
+def shortened(names: Iterable[str], count: int = 5) -> str:
+    """Return the first few of ``names``, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - count} more" if len(listed) > count else ""
+    return ", ".join(listed[:count]) + more

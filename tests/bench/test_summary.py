@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from conftest import write_photos
+from scipy import stats
+
+from shiftproof import Classifier, Preprocess, bench
+from shiftproof.adapt import BatchNorm
+from shiftproof.data import open_data
+from shiftproof.errors import InputError, ModelError
+
+GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5]}
+CELLS = [(c, s) for c in GRID["corruptions"] for s in GRID["severities"]]
+
+
+def small_network():
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3, stride=2),
+        torch.nn.BatchNorm2d(6),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(6, 3),
+    )
+    with torch.no_grad():
+        for _ in range(20):
+            module(torch.randn(16, 3, 24, 24) * 3)
+    return Classifier(module, Preprocess((24, 24), 24), ["red", "green", "blue"], name="small")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("summary")
+    photos = write_photos(folder / "photos", per_class=30)
+    model = small_network()
+    data = open_data(photos, classes=model.classes)
+    return bench.run(
+        model, data, adapters={"mean 0": BatchNorm(model, prior=0), "mixed": "batchnorm:prior=16"},
+        out=folder / "run", workers=0, batch_size=32, **GRID,
+    )  # fmt: skip
+
+
+def per_image_errors(run, model):
+    records = [run.records(model, *cell) for cell in CELLS]
+    return np.stack([r.prediction != r.target for r in records]).mean(axis=0)
+
+
+def test_an_interval_is_that_of_a_bootstrap_over_images(finished):
+    errors = per_image_errors(finished, "source")
+    figure = finished.scores["models"][0]["summary"]["mean_error"]
+    other = stats.bootstrap(
+        (errors,), np.mean, method="percentile", n_resamples=4000, random_state=1
+    ).confidence_interval
+    assert figure["value"] == pytest.approx(errors.mean())
+    assert figure["low"] == pytest.approx(other.low, abs=0.02)
+    assert figure["high"] == pytest.approx(other.high, abs=0.02)
+    assert figure["high"] - figure["low"] > 0.05
+
+
+def test_the_interval_of_a_difference_is_paired(finished):
+    source, adapted = per_image_errors(finished, "source"), per_image_errors(finished, "mixed")
+    [difference] = [d for d in finished.scores["differences"] if d["name"] == "mixed"]
+    figure = difference["summary"]["mean_error"]
+    paired = stats.bootstrap(
+        (adapted - source,), np.mean, method="percentile", n_resamples=4000, random_state=1
+    ).confidence_interval
+    assert difference["against"] == "source"
+    assert figure["value"] == pytest.approx((adapted - source).mean())
+    assert figure["low"] == pytest.approx(paired.low, abs=0.02)
+    assert figure["high"] == pytest.approx(paired.high, abs=0.02)
+    # Taken as two independent groups, the interval would be wider by far.
+    unpaired = np.hypot(source.std(), adapted.std()) * 2 * 1.96 / np.sqrt(len(source))
+    assert figure["high"] - figure["low"] < 0.8 * unpaired
+
+
+def test_every_adapter_is_a_model_of_the_run_beside_the_source(finished):
+    assert [m["name"] for m in finished.scores["models"]] == ["source", "mean-0", "mixed"]
+    info = finished.folder.info()["settings"]["adapters"]
+    assert info["mean-0"]["prior"] == 0
+    assert info["mixed"]["prior"] == 16
+    assert "classifier" not in info["mixed"]
+
+
+def test_an_adapter_sees_the_batches_of_the_stream_and_is_reset_before_each_cell(finished):
+    """Redo one cell by hand: the same images, in the recorded order, in batches of 32."""
+    run = finished
+    records = run.records("mean-0", "contrast", 5)
+    model = small_network()
+    data = open_data(run.path.parent / "photos", classes=model.classes)
+    from shiftproof import corrupt
+
+    order = np.argsort(records.position)
+    images = [
+        corrupt(model.preprocess.geometry(data.read(data.samples[i])), "contrast", severity=5,
+                key=data.samples[i].id)
+        for i in order
+    ]  # fmt: skip
+    module = model.module
+    logits = []
+    for start in range(0, len(images), 32):
+        batch = model.preprocess.normalize(np.stack(images[start : start + 32]))
+        # N = 0 is batch norm in training mode, applied to the part before the pooling.
+        conv, norm, *rest = list(module)
+        with torch.no_grad():
+            hidden = torch.nn.functional.batch_norm(
+                conv(torch.from_numpy(batch)), None, None, norm.weight, norm.bias, training=True
+            )
+            for layer in rest:
+                hidden = layer(hidden)
+        logits.append(hidden.numpy())
+    prediction = np.concatenate(logits).argmax(axis=1)
+    np.testing.assert_array_equal(records.prediction[order], prediction)
+
+
+def test_the_expected_calibration_error_over_the_records(finished):
+    records = finished.records("source", "gaussian_noise", 5)
+    right = (records.prediction == records.target).astype(float)
+    total = 0.0
+    for low in range(15):
+        inside = (records.confidence > low / 15) & (records.confidence <= (low + 1) / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - records.confidence[inside].mean())
+    cell = finished.scores["models"][0]["cells"][1]
+    assert (cell["corruption"], cell["severity"]) == ("gaussian_noise", 5)
+    assert cell["calibration_error"]["value"] == pytest.approx(total, abs=1e-6)
+
+
+def test_the_worst_classes_come_first(finished):
+    rows = finished.scores["models"][0]["classes"]
+    assert {row["class"] for row in rows} == {"red", "green", "blue"}
+    assert [row["error"] for row in rows] == sorted((row["error"] for row in rows), reverse=True)
+    assert {row["images"] for row in rows} == {30}
+
+
+@pytest.mark.parametrize(
+    ("adapters", "error", "message"),
+    [
+        ({"a b": "batchnorm", "a-b": "batchnorm"}, InputError, "Two models of the run are called"),
+        ({"source": "batchnorm"}, InputError, "Two models of the run are called 'source'"),
+        ([lambda model: model], ModelError, "Expected an adapter"),
+        ("batchnorm", InputError, r"write \['batchnorm'\]"),
+    ],
+)
+def test_adapters_that_cannot_be_used(finished, tmp_path, adapters, error, message):
+    model = small_network()
+    data = open_data(finished.path.parent / "photos", classes=model.classes)
+    with pytest.raises(error, match=message):
+        bench.run(model, data, adapters=adapters, out=tmp_path / "run", workers=0, **GRID)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_answer_that_is_not_a_number_counts_as_wrong(finished, tmp_path):
+    """A model whose answer is not a number is wrong there, and nothing else is touched."""
+
+    def sometimes_nothing(batch):
+        logits = np.ascontiguousarray(batch.mean(axis=(2, 3)), dtype=np.float32)
+        logits[0] = np.nan
+        return logits
+
+    model = Classifier(sometimes_nothing, Preprocess((24, 24), 24), ["red", "green", "blue"])
+    data = open_data(finished.path.parent / "photos", classes=model.classes)
+    run = bench.run(model, data, out=tmp_path / "run", workers=0, batch_size=30, **GRID)
+    records = run.records("source", "contrast", 1)
+    assert int((records.prediction < 0).sum()) == 3
+    assert np.isnan(records.confidence[records.prediction < 0]).all()
+    cell = run.scores["models"][0]["cells"][2]
+    assert cell["error"]["value"] == pytest.approx(np.mean(records.prediction != records.target))
+    assert cell["loss"] is None
