@@ -160,7 +160,7 @@ def test_kill_nine_in_the_middle(photos, tmp_path):
             f"""
             import sys, time
             sys.path.insert(0, {str(Path(__file__).parent)!r})
-            from conftest import make_model, mean_colour
+            from tiny import make_model, mean_colour
             from shiftproof import Classifier, bench
             from shiftproof.data import open_data
 

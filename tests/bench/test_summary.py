@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import write_photos
 from scipy import stats
+from tiny import write_photos
 
 from shiftproof import Classifier, Preprocess, bench
-from shiftproof.adapt import BatchNorm
+from shiftproof.adapt import Adapter, BatchNorm
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, ModelError
 
@@ -167,3 +167,45 @@ def test_an_answer_that_is_not_a_number_counts_as_wrong(finished, tmp_path):
     cell = run.scores["models"][0]["cells"][2]
     assert cell["error"]["value"] == pytest.approx(np.mean(records.prediction != records.target))
     assert cell["loss"] is None
+
+
+class Remembers(Adapter):
+    """Answers by the number of images it has seen since its last reset."""
+
+    def __init__(self, classifier):
+        self._classifier = classifier
+        self.seen = 0
+
+    @property
+    def classifier(self):
+        return self._classifier
+
+    @property
+    def settings(self):
+        return {"adapter": "remembers"}
+
+    def predict(self, images):
+        logits = np.eye(3, dtype=np.float32)[[self.seen // 50] * len(images)]
+        self.seen += len(images)
+        return logits
+
+    def __call__(self, batch):
+        raise NotImplementedError
+
+    def merged(self):
+        raise NotImplementedError
+
+    def reset(self):
+        self.seen = 0
+
+
+def test_what_an_adapter_learnt_in_one_cell_is_gone_in_the_next(finished, tmp_path):
+    model = small_network()
+    data = open_data(finished.path.parent / "photos", classes=model.classes)
+    run = bench.run(
+        model, data, adapters={"remembers": Remembers}, out=tmp_path / "run", workers=0,
+        batch_size=50, **GRID,
+    )  # fmt: skip
+    for cell in [("clean", 0), *CELLS]:
+        records = run.records("remembers", *cell)
+        np.testing.assert_array_equal(records.prediction, records.position // 50)
