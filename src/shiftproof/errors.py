@@ -39,8 +39,9 @@ class UnknownNameError(InputError):
     def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
         """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
         names = list(known)
-        close = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        folded = {known.lower(): known for known in reversed(names)}
+        close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+        hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
         return cls(f"Unknown {what} {name!r}.{hint} Known: {', '.join(names)}.")
 
 

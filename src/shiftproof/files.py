@@ -170,7 +170,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BrokenFileError(f"{path}: cannot be read ({_reason(error)}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenFileError(f"{path}: not valid JSON ({_reason(error)}).") from error
 
 

@@ -13,11 +13,12 @@ from types import ModuleType
 
 import numpy as np
 
+from shiftproof.adapt.contract import check_adapter
 from shiftproof.corruptions import CORRUPTIONS, CorruptionFunction, corrupt
 from shiftproof.corruptions.contract import SEVERITIES
 from shiftproof.types import Image
 
-__all__ = ["check_corruption"]
+__all__ = ["check_adapter", "check_corruption"]
 
 SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 17), (64, 48, 3))
 """From one pixel to an ordinary small image, colour and grey."""
@@ -42,7 +43,7 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
         corruption if isinstance(corruption, str) else getattr(corruption, "__name__", "function")
     )
 
-    def run(image: Image, severity: int, key: str = "key") -> Image:
+    def run(image: Image, severity: float, key: str = "key") -> Image:
         return corrupt(image, corruption, severity=severity, key=key, variant=variant)
 
     for shape in SHAPES:
@@ -114,7 +115,7 @@ def _check_order(
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
-    def run(severity: int) -> Image:
+    def run(severity: float) -> Image:
         return corrupt(image, corruption, severity=severity, key="key", variant=variant)
 
     for severity in reversed(SEVERITIES):

@@ -255,14 +255,15 @@ def test_a_folder_with_other_things_is_refused(model, photos, tmp_path):
 def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos, tmp_path):
     (photos / "red" / "broken.png").write_bytes((photos / "red" / "0.png").read_bytes()[:300])
     (photos / "blue" / "text.jpg").write_text("not an image")
+    Image.new("RGB", (1, 900_000)).save(photos / "green" / "strip.png")
     run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=2, **GRID)
     images = run.scores["images"]
-    assert (images["total"], images["used"]) == (14, 12)
-    assert [b["id"] for b in images["broken"]] == ["blue/text.jpg", "red/broken.png"]
+    assert (images["total"], images["used"]) == (15, 12)
+    assert [b["id"] for b in images["broken"]] == ["blue/text.jpg", "green/strip.png", "red/broken.png"]
     assert all(b["cells"] == 5 for b in images["broken"])
     assert "not an image" in images["broken"][0]["reason"]
     records = run.records("source", "contrast", 1)
-    assert len(records) == 14
+    assert len(records) == 15
     assert int(records.readable.sum()) == 12
     [source] = run.scores["models"]
     assert {cell["images"] for cell in source["cells"]} == {12}

@@ -26,7 +26,7 @@ def write_photos(root, per_class=4, side=32):
         folder.mkdir(parents=True)
         for number in range(per_class):
             pixels = rng.normal(110, 40, (side, side + 5, 3))
-            pixels[..., index] += 3 + 12 * number
+            pixels[..., index] += 1 + number
             path = folder / f"{number}.png"
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
     return root

@@ -57,6 +57,10 @@ def make_adapter(spec: str, classifier: ClassifierLike) -> Adapter:
         UnknownNameError: no such adapter or option; says the nearest.
         InputError: an option without a value, given twice, or of the wrong kind.
         ModelError: the classifier cannot be adapted that way.
+
+    >>> from shiftproof.models import load_classifier
+    >>> make_adapter("batchnorm:prior=0", load_classifier("demo"))
+    BatchNorm(prior=0, 49 layers)
     """
     name, _, rest = spec.strip().partition(":")
     if name not in ADAPTERS:

@@ -27,6 +27,10 @@ class Statistics(NamedTuple):
     variance: torch.Tensor
 
 
+_FUSED_ON = ("cpu", "cuda")
+"""The devices on which torch has the one-pass statistics that its batch norm uses in training."""
+
+
 # ---------------------------------------------------------------- the mathematics
 
 
@@ -43,7 +47,7 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
 
     if inputs.dtype in (torch.float16, torch.bfloat16):
         inputs = inputs.float()
-    if inputs.device.type in ("cpu", "cuda"):
+    if inputs.device.type in _FUSED_ON:
         # Many times faster on channels_last than var_mean, and biased too; without running
         # statistics the momentum (0) is not used.
         mean, variance = torch.batch_norm_update_stats(inputs, None, None, 0.0)
@@ -97,6 +101,8 @@ class BatchNorm(Adapter):
     (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. A layer
     that keeps no source statistics (``track_running_stats=False``) has nothing to mix; it
     normalises by the batch as it always did, and ``settings`` counts it under ``untracked``.
+
+    One adapter takes one batch at a time; threads each need their own.
 
     Differs from the paper's code: the variance of the batch is the biased one (divided by the
     number of values) for every prior; the reference takes the unbiased one when it mixes.
@@ -251,9 +257,12 @@ class BatchNorm(Adapter):
         in the middle leaves nothing behind. A hook and not another layer: the layer's own forward
         then runs as in evaluation, with whatever a subclass adds (an activation, a drop-out).
         """
+        if count == 0:
+            yield  # nothing is seen, so nothing is forgotten either
+            return
         learnt: dict[str, Statistics] = {}
         calls: collections.Counter[str] = collections.Counter()
-        if math.isinf(self.prior) or count == 0:
+        if math.isinf(self.prior):
             yield
         else:
             handles = [

@@ -58,42 +58,43 @@ def check_adapter(
 
     before = _portrait(model.module)
     source = [model.predict(batch) for batch in batches]
-    copies = [batch.copy() for batch in batches]
+    untouched = batches[0].copy()
 
     with _globals_watched():
         adapter = make(model)
         _check_surface(adapter, model)
-        _check_merged(adapter, model, before, "before any batch")
-        _check_close(
-            _run_plain(adapter.merged(), model, batches[0]),
-            source[0],
-            "merged: before any batch it must equal the wrapped model",
-        )
-        expected = [_predict(adapter, batch) for batch in batches]
-        for batch, copy in zip(batches, copies, strict=True):
-            assert np.array_equal(batch, copy), "images: predict changed its argument"
-        _check_merged(adapter, model, before, "after the last batch")
-        if merged_predicts:
-            _check_close(
-                _run_plain(adapter.merged(), model, batches[-1]),
-                expected[-1],
-                "merged: on the last batch it must give the adapter's logits",
-            )
-        _check_equal(
-            _predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits"
-        )
-        _predict(adapter, batches[0][:1])
-
+        first = _predict(adapter, batches[0])
+        adapter.merged()
         adapter.reset()
+    assert np.array_equal(batches[0], untouched), "images: predict changed its argument"
+
+    adapter = make(model)
+    _check_merged(adapter, model, before, "before any batch")
+    _check_close(
+        _run_plain(adapter.merged(), model, batches[0]),
+        source[0],
+        "merged: before any batch it must equal the wrapped model",
+    )
+    expected = [_predict(adapter, batch) for batch in batches]
+    _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
+    _check_merged(adapter, model, before, "after the last batch")
+    if merged_predicts:
         _check_close(
-            _run_plain(adapter.merged(), model, batches[0]),
-            source[0],
-            "reset: merged() must equal the wrapped model again",
+            _run_plain(adapter.merged(), model, batches[-1]),
+            expected[-1],
+            "merged: on the last batch it must give the adapter's logits",
         )
-        for batch, logits in zip(batches, expected, strict=True):
-            _check_equal(
-                _predict(adapter, batch), logits, "reset: other logits than the first time"
-            )
+    _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
+    _predict(adapter, batches[0][:1])
+
+    adapter.reset()
+    _check_close(
+        _run_plain(adapter.merged(), model, batches[0]),
+        source[0],
+        "reset: merged() must equal the wrapped model again",
+    )
+    for batch, logits in zip(batches, expected, strict=True):
+        _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
 
     _check_tensors(make(model), model, batches[0], expected[0])
     _check_determinism(make, model, batches, expected)
@@ -147,11 +148,11 @@ def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], w
         f"{where}: a {type(merged).__name__}, expected a plain {type(original).__name__}"
     )
     assert not any(part.training for part in merged.modules()), f"{where}: not in evaluation mode"
+    state = merged.state_dict()
+    assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
     for name, part in merged.named_modules():
         hooks = _hooks(part)
         assert hooks == before["hooks"].get(name), f"{where}: the layer {name!r} has other hooks"
-    state = merged.state_dict()
-    assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
     own = {tensor.data_ptr() for tensor in _tensors(original) if tensor.numel()}
     shared = [name for name, value in state.items() if value.numel() and value.data_ptr() in own]
     assert not shared, f"{where}: shares {shared[0]!r} with the wrapped model"

@@ -215,8 +215,8 @@ def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[_
             out["cell", cell, "top5_error"] = _divide(values[:, 2], counted)
             out["cell", cell, "loss"] = _divide(values[:, 3], counted)
             # Expected calibration error: the bins' |sum of (confidence - right)|, over the images.
-            out["cell", cell, "calibration_error"] = _divide(
-                np.abs(values[:, 4:]).sum(axis=1), counted
+            out["cell", cell, "calibration_error"] = intervals.without_bias(
+                _divide(np.abs(values[:, 4:]).sum(axis=1), counted)
             )
     clean = out.get(("cell", CLEAN, "error"))
     error = np.stack(

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.corruptions import corrupt
-from shiftproof.errors import ShiftproofError
+from shiftproof.errors import BrokenFileError, ImageError, ShiftproofError
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ class OnTheFly:
 
     def _clean(self, sample: Sample) -> Image:
         if self.cache is None:
-            return self.geometry(self.data.read(sample))
+            return resize(self.geometry, self.data.read(sample), sample)
         kept = self.cache / f"{files.fingerprint([sample.id.encode()])}.npy"
         try:
             return np.asarray(np.load(kept, allow_pickle=False), dtype=np.uint8)
         except (OSError, ValueError, EOFError):
-            image = self.geometry(self.data.read(sample))
+            image = resize(self.geometry, self.data.read(sample), sample)
         try:
             buffer = io.BytesIO()
             np.save(buffer, image, allow_pickle=False)
@@ -123,11 +123,19 @@ class FromDisk:
         and cropped before they were corrupted, and are not resized and cropped once more.
         """
         image = self.tree.read_cell(sample, cell)
-        return image if image.shape[:2] == self.size else self.geometry(image)
+        return image if image.shape[:2] == self.size else resize(self.geometry, image, sample)
 
     def settings(self) -> Settings:
         """Return how the pixels come about."""
         return {"source": "from disk", "taken as they are": self.size and list(self.size)}
+
+
+def resize(geometry: Geometry, image: Image, sample: Sample) -> Image:
+    """Bring an image into the model's size; one that cannot be (a strip of pixels) is a broken file."""
+    try:
+        return geometry(image)
+    except ImageError as error:
+        raise BrokenFileError(f"{sample.id}: {error}") from error
 
 
 def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:

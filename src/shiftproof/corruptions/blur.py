@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.contract import Random, constants
 from shiftproof.corruptions.filters import (
+    Places,
+    as_rows,
     bilinear_places,
     centre_crop,
     channels_of,
-    as_rows,
     gaussian_bytes,
+    packed,
     smear_bytes,
     with_channels,
 )
@@ -32,23 +34,18 @@ DEFOCUS_BLUR = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 GLASS_BLUR = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
 """Sigma of the Gaussian before and after; reach of the shuffle in pixels; its rounds."""
 
-MOTION_BLUR = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
+MOTION_BLUR = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))
 """Radius (the streak is 2 radius + 1 long) and sigma of its weights, in pixels."""
 
-ZOOM_BLUR = (
-    tuple(np.arange(1, 1.11, 0.01)),
-    tuple(np.arange(1, 1.16, 0.01)),
-    tuple(np.arange(1, 1.21, 0.02)),
-    tuple(np.arange(1, 1.26, 0.02)),
-    tuple(np.arange(1, 1.31, 0.03)),
-)
-"""Zoom factors. Rounding makes the first row end at 1.11: twelve factors, in numpy's arithmetic."""
+ZOOM_BLUR = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+"""Zoom factors from 1 in steps of the second number to short of the first, by numpy's arange: in
+its arithmetic the first row is twelve factors and ends at 1.11."""
 
-GAUSSIAN_BLUR = (1, 2, 3, 4, 6)
+GAUSSIAN_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 """Sigma in pixels."""
 
 
-def gaussian_blur(image: Image, severity: int, rng: Random) -> Image:
+def gaussian_blur(image: Image, severity: float, rng: Random) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
     return gaussian_bytes(image, constants(GAUSSIAN_BLUR, severity))
 
@@ -110,8 +107,9 @@ def _defocus(image: Image, disk: _Disk) -> Image:
 
     channels = channels_of(image)
     farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
-    padded = cv2.copyMakeBorder(
-        image, farthest, farthest, farthest, farthest, cv2.BORDER_REFLECT_101
+    padded = np.asarray(
+        cv2.copyMakeBorder(image, farthest, farthest, farthest, farthest, cv2.BORDER_REFLECT_101),
+        dtype=np.uint8,
     )
     out = np.empty_like(image)
     kernels.disk_bytes(
@@ -129,7 +127,7 @@ def _defocus(image: Image, disk: _Disk) -> Image:
     return out
 
 
-def defocus_blur(image: Image, severity: int, rng: Random) -> Image:
+def defocus_blur(image: Image, severity: float, rng: Random) -> Image:
     """Spread every pixel over a disk, as a lens does that is out of focus; mirrored at the edges.
 
     At severities 4 and 5 the disk touches the border of the grid that it is smoothed on, and the
@@ -138,7 +136,7 @@ def defocus_blur(image: Image, severity: int, rng: Random) -> Image:
     return _defocus(image, _disk(*constants(DEFOCUS_BLUR, severity), False))
 
 
-def defocus_blur_corrected(image: Image, severity: int, rng: Random) -> Image:
+def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Spread every pixel over a disk, at unchanged brightness.
 
     Differs from ``defocus_blur``: the kernel sums to 1, and flat areas stay as they are.
@@ -146,20 +144,23 @@ def defocus_blur_corrected(image: Image, severity: int, rng: Random) -> Image:
     return _defocus(image, _disk(*constants(DEFOCUS_BLUR, severity), True))
 
 
-def _glass(image: Image, severity: int, rng: Random, exchange: bool) -> Image:
+def _glass(image: Image, severity: float, rng: Random, exchange: bool) -> Image:
     from shiftproof.corruptions import kernels
 
     sigma, delta, rounds = constants(GLASS_BLUR, severity)
     height, width = image.shape[:2]
-    shuffled = gaussian_bytes(image, sigma)
-    pixels = max(0, height - 2 * delta) * max(0, width - 2 * delta)
-    for _ in range(rounds if pixels else 0):
-        offsets = draws.offsets(rng, delta, pixels)
-        kernels.shuffle(with_channels(shuffled), delta, offsets, exchange)
-    return gaussian_bytes(shuffled, sigma)
+    smooth = gaussian_bytes(image, sigma)
+    moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
+    if moved:
+        pixels = packed(smooth)
+        for _ in range(rounds):
+            offsets = draws.offsets(rng, delta, width, moved)
+            kernels.shuffle(pixels.reshape(-1), width, delta, offsets, exchange)
+        kernels.unpacked(pixels, with_channels(smooth))
+    return gaussian_bytes(smooth, sigma)
 
 
-def glass_blur(image: Image, severity: int, rng: Random) -> Image:
+def glass_blur(image: Image, severity: float, rng: Random) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
     Meant as an exchange of neighbours; the published code copies the neighbour over the pixel
@@ -168,7 +169,7 @@ def glass_blur(image: Image, severity: int, rng: Random) -> Image:
     return _glass(image, severity, rng, exchange=False)
 
 
-def glass_blur_corrected(image: Image, severity: int, rng: Random) -> Image:
+def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Exchange pixels within a few pixels, between two Gaussians, as through frosted glass.
 
     Differs from ``glass_blur``: pixels are exchanged, so that none is lost.
@@ -176,7 +177,7 @@ def glass_blur_corrected(image: Image, severity: int, rng: Random) -> Image:
     return _glass(image, severity, rng, exchange=True)
 
 
-def motion_blur(image: Image, severity: int, rng: Random) -> Image:
+def motion_blur(image: Image, severity: float, rng: Random) -> Image:
     """Smear along a direction within 45 degrees of the horizontal, the edge repeated.
 
     The weights are half a Gaussian, so that the image also moves a little.
@@ -185,63 +186,90 @@ def motion_blur(image: Image, severity: int, rng: Random) -> Image:
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45))
 
 
-Places: TypeAlias = "tuple[NDArray[np.int32], NDArray[np.float32]]"
+def _published_lines(size: int, factor: float) -> Places:
+    """Let the enlarged centre be cut at its start."""
+    return bilinear_places(*centre_crop(size, factor), size)
 
 
-@lru_cache(maxsize=64)
-def _published_places(size: int, factors: tuple[float, ...]) -> Places:
-    """Return where each enlargement reads a line, the enlarged centre cut at its start."""
-    lines = [bilinear_places(*centre_crop(size, factor), size) for factor in factors]
-    return np.stack([left for left, _ in lines]), np.stack([share for _, share in lines])
-
-
-@lru_cache(maxsize=64)
-def _centred_places(size: int, factors: tuple[float, ...]) -> Places:
-    """Return where each enlargement reads a line, the line's centre in its place."""
+def _centred_lines(size: int, factor: float) -> Places:
+    """Let the line's centre stay in its place."""
     middle = (size - 1) / 2
-    places = middle + (np.arange(size) - middle) / np.array(factors)[:, np.newaxis]
-    left = np.clip(np.floor(places), 0, max(size - 2, 0))
-    return left.astype(np.int32), (places - left).astype(np.float32)
+    places = middle + (np.arange(size) - middle) / factor
+    first = np.clip(np.floor(places), 0, max(size - 2, 0)).astype(np.int64)
+    return Places(first, 1 - (places - first), places - first)
+
+
+class _Plan(NamedTuple):
+    """What ``kernels.mean_of_zooms`` takes; see there."""
+
+    rows: NDArray[np.int64]
+    up: NDArray[np.float64]
+    down: NDArray[np.float64]
+    runs: NDArray[np.int64]
+    run_counts: NDArray[np.int64]
+    shifts: NDArray[np.int64]
+    shares: NDArray[np.float64]
 
 
 @lru_cache(maxsize=16)
-def _flat_zoom(layers: int) -> NDArray[np.uint8]:
-    """Return what the published code makes of flat areas of each grey level, in float32."""
-    values = (np.arange(256) / 255.0).astype(np.float32)
-    total = np.zeros(256, np.float32)
-    for _ in range(layers):
-        total = total + values
-    mean = (values + total) / np.float32(layers + 1)
-    return np.asarray((np.clip(mean, 0, 1) * np.float32(255)).astype(np.uint8))
+def _zoom_plan(
+    height: int, width: int, channels: int, factors: tuple[float, ...], centred: bool
+) -> _Plan:
+    lines = _centred_lines if centred else _published_lines
+    rows = [lines(height, factor) for factor in factors]
+    columns = [lines(width, factor) for factor in factors]
+    layers, size = len(factors), width * channels
+    run_lists, shift_lists = [], []
+    for line in columns:
+        # What reads 0 reads it after the end of the row.
+        first = np.where(line.share + line.next_share > 0, line.first, width + 1)
+        sources = (first[:, np.newaxis] * channels + np.arange(channels)).reshape(-1)
+        shifts = sources - np.arange(size)
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(shifts)) + 1])
+        run_lists.append([*starts.tolist(), size])
+        shift_lists.append(shifts[starts].tolist())
+    most = max(map(len, run_lists))
+    return _Plan(
+        rows=np.stack([line.first for line in rows]),
+        up=np.stack([line.share for line in rows]),
+        down=np.stack([line.next_share for line in rows]),
+        runs=np.array([run + [0] * (most - len(run)) for run in run_lists], dtype=np.int64),
+        run_counts=np.array([len(run) for run in run_lists], dtype=np.int64),
+        shifts=np.array([s + [0] * (most - len(s)) for s in shift_lists], dtype=np.int64),
+        shares=np.stack([np.repeat(line.next_share, channels) for line in columns]).reshape(
+            layers, size
+        ),
+    )
 
 
-def _zoom(image: Image, rows: Places, columns: Places, flat: Image) -> Image:
+def _zoom(image: Image, severity: float, centred: bool) -> Image:
     from shiftproof.corruptions import kernels
 
+    stop, step = constants(ZOOM_BLUR, severity)
+    factors = tuple(np.arange(1, stop, step).tolist())
+
+    height, width = image.shape[:2]
+    # The first factor is 1: that layer is the image itself.
+    plan = _zoom_plan(height, width, channels_of(image), factors[1:], centred)
     out = np.empty_like(image)
-    kernels.mean_of_zooms(with_channels(image), *rows, *columns, flat, with_channels(out))
+    kernels.mean_of_zooms(with_channels(image), *plan, with_channels(out))
     return out
 
 
-def zoom_blur(image: Image, severity: int, rng: Random) -> Image:
+def zoom_blur(image: Image, severity: float, rng: Random) -> Image:
     """Average the image with enlargements of its centre, as when zooming during the exposure.
 
     The centre is enlarged with its corner pixels on the corners, to a little more than the image,
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
+    At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    factors = constants(ZOOM_BLUR, severity)
-    height, width = image.shape[:2]
-    rows, columns = _published_places(height, factors), _published_places(width, factors)
-    return _zoom(image, rows, columns, _flat_zoom(len(factors)))
+    return _zoom(image, severity, centred=False)
 
 
-def zoom_blur_corrected(image: Image, severity: int, rng: Random) -> Image:
+def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Average the image with enlargements of its centre, as when zooming during the exposure.
 
-    Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and flat
-    areas stay as they are.
+    Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and none
+    has black edges.
     """
-    factors = constants(ZOOM_BLUR, severity)
-    height, width = image.shape[:2]
-    rows, columns = _centred_places(height, factors), _centred_places(width, factors)
-    return _zoom(image, rows, columns, np.arange(256, dtype=np.uint8))
+    return _zoom(image, severity, centred=True)

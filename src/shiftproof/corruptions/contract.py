@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import TypeAlias, TypeVar
+from numbers import Real
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ draws from numpy's global ``RandomState``, and a corruption that is handed one d
 numbers in the same order, so its pixels are those of the published code after ``np.random.seed``.
 """
 
-CorruptionFunction: TypeAlias = Callable[[Image, int, np.random.Generator], Image]
-"""``(image, severity, rng) -> image`` of the same shape: pure, uint8 in and out, severity 1 to 5."""
+CorruptionFunction: TypeAlias = Callable[[Image, float, np.random.Generator], Image]
+"""``(image, severity, rng) -> image`` of the same shape: pure, uint8, severity from 1 to 5."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -45,36 +46,52 @@ class Corruption:
     """Further forms by name; the function above is the form called ``published``."""
 
 
-def constants(table: Sequence[Row], severity: int) -> Row:
-    """Return the row of ``table`` (five rows) that belongs to ``severity`` 1 to 5."""
-    return table[severity - 1]
+def constants(table: Sequence[Row], severity: float) -> Row:
+    """Return the row of ``table`` (five rows) that belongs to ``severity``.
+
+    Between two whole severities constants are interpolated linearly; whole numbers (a radius, a
+    count) stay whole, rounded, and a choice goes over half-way.
+    """
+    below = int(severity)
+    if severity == below:
+        return table[below - 1]
+    return cast(Row, _between(table[below - 1], table[below], severity - below))
+
+
+def _between(low: object, high: object, share: float) -> object:
+    if isinstance(low, tuple) and isinstance(high, tuple):
+        return tuple(_between(a, b, share) for a, b in zip(low, high, strict=True))
+    if isinstance(low, bool):
+        return high if share >= 0.5 else low
+    if isinstance(low, int) and isinstance(high, int):
+        return math.floor(low + (high - low) * share + 0.5)
+    first, second = cast(float, low), cast(float, high)
+    return first + (second - first) * share
 
 
 def to_uint8(values: NDArray[np.floating]) -> Image:
-    """Clip ``values`` to 0..1 and scale to 0..255; fractions are cut off, as the published code does."""
-    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
+    """Clip ``values`` to 0..1 and scale to 0..255; fractions are cut off, as published."""
+    return np.asarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
 
 
-def checked_severity(severity: object) -> int:
-    """Return ``severity`` as an int from 1 to 5.
+def checked_severity(severity: object) -> float:
+    """Return ``severity``, from 1 to 5; as an int where it is whole.
 
     Raises:
         InputError: it is anything else.
     """
-    if isinstance(severity, bool | np.bool_) or not isinstance(severity, Integral):
-        raise InputError(
-            f"Severity is a whole number from 1 to 5; got {severity!r} "
-            f"of type {type(severity).__name__}."
-        )
-    value = int(severity)
+    expected = "Severity is a number from 1 to 5"
+    if isinstance(severity, bool | np.bool_) or not isinstance(severity, Real):
+        raise InputError(f"{expected}; got {severity!r} of type {type(severity).__name__}.")
+    value = float(severity)
     if value == 0:
         raise InputError(
-            "Severity is a whole number from 1 to 5; got 0. "
+            f"{expected}; got {severity!r}. "
             "No corruption at all is the clean image: use it as it is."
         )
-    if value not in SEVERITIES:
-        raise InputError(f"Severity is a whole number from 1 to 5; got {value}.")
-    return value
+    if not SEVERITIES[0] <= value <= SEVERITIES[-1]:
+        raise InputError(f"{expected}; got {severity!r}.")
+    return int(value) if value.is_integer() else value
 
 
 def checked_image(image: object) -> Image:

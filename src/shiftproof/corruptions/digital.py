@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.contract import Random, constants, to_uint8
-from shiftproof.corruptions.filters import channels_of, gaussian, with_channels
+from shiftproof.corruptions.filters import channels_of, gaussian, packed, with_channels
 from shiftproof.errors import ImageError
 from shiftproof.types import Image
 
 F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size form of elastic_transform (Michaelis et al. 2019,
@@ -52,7 +54,7 @@ JPEG_COMPRESSION = (25, 18, 15, 10, 7)
 JPEG_LONGEST_SIDE = 65_500
 """The JPEG library takes no longer side."""
 
-SATURATE = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
+SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
 """Factor on the saturation, and what is added to it."""
 
 
@@ -65,42 +67,66 @@ def looked_up(image: Image, table: NDArray[np.uint8]) -> Image:
     return out
 
 
-def contrast(image: Image, severity: int, rng: Random) -> Image:
+def contrast(image: Image, severity: float, rng: Random) -> Image:
     """Pull every value towards the mean of its channel."""
     from shiftproof.corruptions import kernels
 
-    sums = np.zeros(channels_of(image), np.int64)
-    kernels.channel_sums(with_channels(image), sums)
-    means = sums[:, np.newaxis] / 255.0 / (image.shape[0] * image.shape[1])
+    kept = constants(CONTRAST, severity)
     levels = np.arange(256) / 255.0
-    return looked_up(image, to_uint8((levels - means) * constants(CONTRAST, severity) + means))
+    sums = np.empty(channels_of(image))
+    kernels.channel_sums(with_channels(image), levels, sums)
+    means = sums[:, np.newaxis] / (image.shape[0] * image.shape[1])
+    return looked_up(image, to_uint8((levels - means) * kept + means))
 
 
 def _displace(image: Image, down: F32, right: F32) -> Image:
     from shiftproof.corruptions import kernels
 
-    out = np.empty_like(image)
-    kernels.displaced(with_channels(image), down, right, with_channels(out))
+    moved, out = np.empty(image.shape[:2], np.uint32), np.empty_like(image)
+    kernels.displaced(packed(image).reshape(-1), down, right, moved)
+    kernels.unpacked(moved, with_channels(out))
     return out
 
 
-def _elastic(image: Image, severity: int, rng: Random, reach: tuple[float, float]) -> Image:
+def _displacements(
+    rng: Random, height: int, width: int, reach: float, sigma: tuple[float, float]
+) -> F32:
+    """Draw displacements ``(height, width)`` uniform within ``reach`` and smooth them."""
+    # A field this smooth is made on a grid of nodes, five or more to a sigma, and interpolated.
+    steps = [1 if isinstance(rng, np.random.RandomState) else max(1, int(s / 5)) for s in sigma]
+    if steps == [1, 1]:
+        noise = draws.uniform(rng, (height, width))
+        noise *= np.float32(reach)
+        return gaussian(noise, sigma, truncate=3, reflect=True)
+    from shiftproof.corruptions import kernels
+
+    # Interpolation smooths by itself: by a triangle of variance step ** 2 / 6. It also takes a
+    # little of the variance between the nodes, which is given back on average.
+    node_sigma = tuple(
+        math.sqrt(s**2 - (step**2 / 6 if step > 1 else 0)) / step
+        for s, step in zip(sigma, steps, strict=True)
+    )
+    amplitude = reach * math.sqrt(math.prod(node_sigma) / math.prod(sigma))
+    for step, s in zip(steps, node_sigma, strict=True):
+        if step > 1:
+            amplitude /= math.sqrt(2 / 3 + math.exp(-1 / (4 * s**2)) / 3)
+    noise = draws.uniform(rng, (-(-height // steps[0]) + 1, -(-width // steps[1]) + 1))
+    noise *= np.float32(amplitude)
+    nodes = gaussian(noise, (node_sigma[0], node_sigma[1]), truncate=3, reflect=True)
+    out = np.empty((height, width), np.float32)
+    kernels.refined(nodes, steps[0], steps[1], out)
+    return out
+
+
+def _elastic(image: Image, severity: float, rng: Random, reach: tuple[float, float]) -> Image:
     height, width = image.shape[:2]
     sigma = (ELASTIC_SIGMA * height, ELASTIC_SIGMA * width)
     alpha = constants(ELASTIC_TRANSFORM, severity)
-    right, down = (
-        gaussian(
-            draws.uniform(rng, (height, width)) * np.float32(length * alpha),
-            sigma,
-            truncate=3,
-            reflect=True,
-        )
-        for length in reach
-    )
+    right, down = (_displacements(rng, height, width, r * alpha, sigma) for r in reach)
     return _displace(image, down, right)
 
 
-def elastic_transform(image: Image, severity: int, rng: Random) -> Image:
+def elastic_transform(image: Image, severity: float, rng: Random) -> Image:
     """Move pixels along smooth random displacements, as if the image were on rubber.
 
     The displacements of both directions are in proportion to the height, as in the published code.
@@ -109,7 +135,7 @@ def elastic_transform(image: Image, severity: int, rng: Random) -> Image:
     return _elastic(image, severity, rng, (reach, reach))
 
 
-def elastic_transform_corrected(image: Image, severity: int, rng: Random) -> Image:
+def elastic_transform_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Move pixels along smooth random displacements, as if the image were on rubber.
 
     Differs from ``elastic_transform``: displacements across are in proportion to the width.
@@ -118,14 +144,15 @@ def elastic_transform_corrected(image: Image, severity: int, rng: Random) -> Ima
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
-def elastic_transform_imagenet_c(image: Image, severity: int, rng: Random) -> Image:
+def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     """Skew the image a little, then move its pixels along random displacements.
 
     The form of the original ImageNet-C, made for images of 224 x 224 pixels: its constants are
     in pixels and do not follow the size. At severities 1 and 2 the displacements are all but
     constant; at 3 to 5 they are rough.
 
-    Differs from ``elastic_transform``: all of it.
+    Differs from ``elastic_transform``: all of it. Differs from the original: the skewed image is
+    rounded to bytes before its pixels are moved.
     """
     import cv2
 
@@ -140,12 +167,11 @@ def elastic_transform_imagenet_c(image: Image, severity: int, rng: Random) -> Im
     skewed = image
     # Under three pixels the corners coincide and span no map.
     if arm > 0:
-        skewed = cv2.warpAffine(
-            image.astype(np.float32),
-            cv2.getAffineTransform(corners, moved),
-            (width, height),
-            borderMode=cv2.BORDER_REFLECT_101,
+        affine_map = cv2.getAffineTransform(corners, moved)
+        warped = cv2.warpAffine(
+            image, affine_map, (width, height), borderMode=cv2.BORDER_REFLECT_101
         )
+        skewed = np.ascontiguousarray(warped, dtype=np.uint8).reshape(image.shape)
     right, down = (
         gaussian(
             draws.uniform(rng, (height, width)) * np.float32(amplitude),
@@ -155,11 +181,11 @@ def elastic_transform_imagenet_c(image: Image, severity: int, rng: Random) -> Im
         )
         for _ in range(2)
     )
-    return _displace(np.asarray(skewed).reshape(image.shape), down, right)
+    return _displace(skewed, down, right)
 
 
 @lru_cache(maxsize=64)
-def _boxes(size: int, small: int) -> tuple[NDArray[np.int64], ...]:
+def _boxes(size: int, small: int) -> tuple[I64, I64, I64]:
     """Return Pillow's boxes along one side: first pixel, first pixel after, and weight of each.
 
     Pillow computes with weights in units of 2 ** -22.
@@ -177,14 +203,14 @@ def _boxes(size: int, small: int) -> tuple[NDArray[np.int64], ...]:
 
 
 @lru_cache(maxsize=64)
-def _nearest(size: int, small: int) -> NDArray[np.int64]:
+def _nearest(size: int, small: int) -> I64:
     """Return which of ``small`` pixels each of ``size`` repeats, by Pillow's running sum."""
     step = small / size
     places = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
     return np.minimum(places.astype(np.int64), small - 1)
 
 
-def pixelate(image: Image, severity: int, rng: Random) -> Image:
+def pixelate(image: Image, severity: float, rng: Random) -> Image:
     """Shrink by averaging boxes of pixels and enlarge again by repetition.
 
     The arithmetic is that of Pillow up to version 11, which averages across and then down;
@@ -198,15 +224,13 @@ def pixelate(image: Image, severity: int, rng: Random) -> Image:
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, channels_of(image)), np.uint8)
-    kernels.box_reduced(
-        with_channels(image), *_boxes(width, columns), *_boxes(height, rows), small
-    )
+    kernels.box_reduced(with_channels(image), *_boxes(width, columns), *_boxes(height, rows), small)
     out = np.empty_like(image)
     kernels.repeated(small, _nearest(height, rows), _nearest(width, columns), with_channels(out))
     return out
 
 
-def jpeg_compression(image: Image, severity: int, rng: Random) -> Image:
+def jpeg_compression(image: Image, severity: float, rng: Random) -> Image:
     """Save as JPEG of low quality, with halved colour resolution, and load again.
 
     OpenCV carries the same library as Pillow, which the published code uses, and is faster.
@@ -226,17 +250,17 @@ def jpeg_compression(image: Image, severity: int, rng: Random) -> Image:
         coded = cv2.imencode(".jpg", image, options)[1]
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
     coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def saturate(image: Image, severity: int, rng: Random) -> Image:
+def saturate(image: Image, severity: float, rng: Random) -> Image:
     """Change the saturation (HSV); a grey image stays as it is."""
     from shiftproof.corruptions import kernels
 
     if image.ndim == 2:
-        return image.copy()
+        return np.array(image)
     scale, offset = constants(SATURATE, severity)
     out = np.empty_like(image)
-    kernels.with_saturation(image, float(scale), float(offset), out)
+    kernels.with_saturation(image, scale, offset, out)
     return out

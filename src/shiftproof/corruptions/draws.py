@@ -64,14 +64,15 @@ def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) ->
     return out
 
 
-def offsets(rng: Random, delta: int, count: int) -> NDArray[np.int8]:
-    """Draw ``(count, 2)`` whole numbers in ``[-delta, delta)``."""
+def offsets(rng: Random, delta: int, width: int, count: int) -> NDArray[np.int32]:
+    """Draw ``(count,)`` places ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
     if isinstance(rng, np.random.RandomState):
-        return rng.randint(-delta, delta, size=(count, 2)).astype(np.int8)
+        pairs = rng.randint(-delta, delta, size=(count, 2))
+        return (pairs[:, 1] * width + pairs[:, 0]).astype(np.int32)
     from shiftproof.corruptions import kernels
 
-    out = np.empty((count, 2), np.int8)
-    kernels.offset_draws(*keys(rng), delta, out.reshape(-1))
+    out = np.empty(count, np.int32)
+    kernels.offset_draws(*keys(rng), delta, width, out)
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from shiftproof.types import Image
 
 U8 = NDArray[np.uint8]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -35,6 +35,15 @@ def as_rows(image: U8) -> U8:
     return image.reshape(image.shape[0], -1)
 
 
+def packed(image: U8) -> NDArray[np.uint32]:
+    """Return ``(H, W)`` words that hold the channels of a pixel each."""
+    from shiftproof.corruptions import kernels
+
+    out = np.empty(image.shape[:2], np.uint32)
+    kernels.packed(with_channels(image), out)
+    return out
+
+
 @lru_cache(maxsize=256)
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """Return a Gaussian kernel from its centre outwards, whose two sides sum to 1.
@@ -48,31 +57,12 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     return np.pad(half, (0, -radius % UNROLLED))
 
 
-@lru_cache(maxsize=32)
-def _flat_gaussian(sigma: float) -> U8:
-    """Return what a Gaussian in float64 makes of flat areas of each grey level, cut off to bytes."""
-    half = gaussian_weights(sigma)
-    values = np.arange(256) / 255.0
-    for _ in range(2):
-        # The order of the sums in scipy.ndimage.correlate1d: the centre, then from outside in.
-        total = values * half[0]
-        for weight in half[:0:-1]:
-            total = total + (values + values) * weight
-        values = total
-    return np.asarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
-
-
 def gaussian_bytes(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions import kernels
 
     out = np.empty_like(image)
-    kernels.gaussian_bytes(
-        with_channels(image),
-        gaussian_weights(sigma).astype(np.float32),
-        _flat_gaussian(sigma),
-        with_channels(out),
-    )
+    kernels.gaussian_bytes(with_channels(image), gaussian_weights(sigma), with_channels(out))
     return out
 
 
@@ -108,47 +98,51 @@ def _streak_weights(radius: int, sigma: float) -> F64:
     return np.asarray(weights / weights.sum())
 
 
-@lru_cache(maxsize=32)
-def flat_streak(radius: int, sigma: float, count: int) -> U8:
-    """Return what a streak in float64 makes of flat areas of each grey level, cut off to bytes."""
-    values = np.arange(256)
-    total = np.zeros(256)
-    for weight in _streak_weights(radius, sigma)[:count]:
-        total = total + weight * values
-    return np.asarray(np.clip(total, 0, 255).astype(np.uint8))
+class Streak(NamedTuple):
+    """The copies of an image that make a streak, filled up to a multiple of 4 with weights of 0."""
+
+    down: I64
+    """``(4 m,)``, rows by which each copy moves down."""
+    right: I64
+    """``(4 m,)``, columns by which it moves to the right."""
+    weights: F64
+    """``(4 m,)``."""
+    margin: int
+    """The farthest move to the left or right."""
 
 
-def streak(
-    radius: int, sigma: float, angle: float, height: int, width: int
-) -> tuple[I64, I64, F64]:
-    """Return the shifts (down, right) and weights of a one-sided Gaussian streak.
+def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> Streak:
+    """Return a one-sided Gaussian streak.
 
     Args:
         radius: the streak is ``2 radius + 1`` pixels long.
         sigma: of the Gaussian, whose peak is at the start.
         angle: in degrees, clockwise from the right.
-        height, width: of the image. The streak ends where it would leave it altogether, and
+        height: of the image. The streak ends where it would leave it altogether, and
             what is left of the weights then sums to less than 1, as in the published code.
+        width: see ``height``.
     """
     length = 2 * radius + 1
     # With the length kept in the fraction the roundings are those of the published code.
     end_y, end_x = length * math.sin(math.radians(angle)), length * math.cos(math.radians(angle))
     distance = math.hypot(end_y, end_x)
-    shifts = []
+    down, right = [], []
     for i in range(length):
-        down = -math.ceil(i * end_y / distance - 0.5)
-        right = -math.ceil(i * end_x / distance - 0.5)
-        if abs(down) >= height or abs(right) >= width:
+        dy = -math.ceil(i * end_y / distance - 0.5)
+        dx = -math.ceil(i * end_x / distance - 0.5)
+        if abs(dy) >= height or abs(dx) >= width:
             break
-        shifts.append((down, right))
-    both = np.array(shifts, dtype=np.int64).reshape(-1, 2)
-    return both[:, 0].copy(), both[:, 1].copy(), _streak_weights(radius, sigma)[: len(shifts)]
-
-
-def unrolled(down: I64, right: I64, weights: F64) -> tuple[I64, I64, F32]:
-    """Fill a streak up with weights of zero to a multiple of 4."""
-    more = (0, -len(weights) % UNROLLED)
-    return np.pad(down, more), np.pad(right, more), np.pad(weights.astype(np.float32), more)
+        down.append(dy)
+        right.append(dx)
+    filling = [0] * (-len(down) % UNROLLED)
+    weights = np.zeros(len(down) + len(filling))
+    weights[: len(down)] = _streak_weights(radius, sigma)[: len(down)]
+    return Streak(
+        np.array(down + filling, dtype=np.int64),
+        np.array(right + filling, dtype=np.int64),
+        weights,
+        max(map(abs, right)),
+    )
 
 
 def smear_bytes(image: Image, radius: int, sigma: float, angle: float) -> Image:
@@ -157,41 +151,51 @@ def smear_bytes(image: Image, radius: int, sigma: float, angle: float) -> Image:
 
     from shiftproof.corruptions import kernels
 
-    height, width = image.shape[:2]
     channels = channels_of(image)
-    down, right, weights = streak(radius, sigma, angle, height, width)
-    margin = int(np.abs(right).max(initial=0))
-    padded = as_rows(cv2.copyMakeBorder(image, 0, 0, margin, margin, cv2.BORDER_REPLICATE))
+    copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
+    margin = copies.margin
+    padded = np.asarray(
+        cv2.copyMakeBorder(image, 0, 0, margin, margin, cv2.BORDER_REPLICATE), dtype=np.uint8
+    )
     out = np.empty_like(image)
-    shifts_down, shifts_right, weights32 = unrolled(down, right * channels, weights)
     kernels.smear_bytes(
-        padded,
+        as_rows(padded),
         margin * channels,
-        shifts_down,
-        shifts_right,
-        weights32,
-        flat_streak(radius, sigma, len(weights)),
+        copies.down,
+        copies.right * channels,
+        copies.weights,
         as_rows(out),
     )
     return out
 
 
 def centre_crop(size: int, factor: float) -> tuple[int, int, int]:
-    """Return (start, length, enlarged length) of the centre that ``factor`` enlarges to ``size``."""
+    """Return (start, length, enlarged length) of the centre that ``factor`` enlarges."""
     length = math.ceil(size / float(factor))
     return (size - length) // 2, length, round(length * factor)
 
 
-def bilinear_places(start: int, length: int, enlarged: int, size: int) -> tuple[I32, F32]:
-    """Return where the first ``size`` pixels of an enlargement read a line of pixels.
+class Places(NamedTuple):
+    """Where an enlargement reads a line of pixels; every array ``(size,)``."""
 
-    The first and last pixels of the part (start, length) fall on the first and last of
-    ``enlarged`` pixels.
+    first: I64
+    """The first of two neighbours."""
+    share: F64
+    """Of the first."""
+    next_share: F64
+    """Of the neighbour after it."""
 
-    Returns:
-        The left of two neighbours, and the share of the right one; both ``(size,)``.
+
+def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places:
+    """Return where the first ``size`` pixels of an enlargement read.
+
+    The first and last pixels of the part (start, length) of the line fall on the first and last
+    of ``enlarged`` pixels. Where rounding puts the last place a hair beyond the part, it reads 0,
+    as scipy.ndimage.zoom has it: both shares are 0.
     """
     step = (length - 1) / (enlarged - 1) if enlarged > 1 else 1.0
     places = np.arange(size) * step
-    left = np.minimum(places.astype(np.int64), length - 1)
-    return (start + left).astype(np.int32), (places - left).astype(np.float32)
+    first = np.minimum(places.astype(np.int64), length - 1)
+    inside = places <= length - 1
+    next_share = np.where(inside, places - first, 0.0)
+    return Places(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)

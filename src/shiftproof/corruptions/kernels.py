@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 U8 = NDArray[np.uint8]
-I8 = NDArray[np.int8]
 I16 = NDArray[np.int16]
 U16 = NDArray[np.uint16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -89,12 +89,13 @@ def _word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
     x = np.uint32(np.uint32(counter) ^ key)
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x7FEB352D))
-    x = np.uint32(x ^ (x >> np.uint32(15)))
     x = np.uint32(x + second_key)
+    x = np.uint32(x ^ (x >> np.uint32(15)))
     x = np.uint32(x * np.uint32(0x846CA68B))
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x9E3779B1))
-    return np.uint32(x ^ (x >> np.uint32(15)))
+    mixed: np.uint32 = np.uint32(x ^ (x >> np.uint32(15)))
+    return mixed
 
 
 @compiled
@@ -113,10 +114,10 @@ def table_draws(key: np.uint32, second_key: np.uint32, table: F32, out: F32) -> 
 
 
 @compiled
-def offset_draws(key: np.uint32, second_key: np.uint32, delta: int, out: I8) -> None:
-    """Fill ``out`` ``(n,)`` with whole numbers in ``[-delta, delta)``, two to a word."""
+def offset_draws(key: np.uint32, second_key: np.uint32, delta: int, width: int, out: I32) -> None:
+    """Fill ``out`` ``(n,)`` with ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
     size = out.shape[0]
-    span = np.uint32(2 * delta)
+    span, reach, line = np.uint32(2 * delta), np.int32(delta), np.int32(width)
     words = np.empty(BLOCK // 2, np.uint32)
     halves = words.view(np.uint16)
     for start in range(0, size, BLOCK):
@@ -125,7 +126,50 @@ def offset_draws(key: np.uint32, second_key: np.uint32, delta: int, out: I8) -> 
             words[j] = _word(start // 2 + j, key, second_key)
         part = out[start : start + length]
         for j in range(length):
-            part[j] = np.int8(np.uint32(halves[j]) * span >> np.uint32(16)) - np.int8(delta)
+            # The 16 bits as a fraction, of which two digits to the base ``span`` are read.
+            first = np.uint32(np.uint32(halves[j]) * span)
+            second = np.uint32((first & np.uint32(0xFFFF)) * span)
+            dx = np.int32(first >> np.uint32(16)) - reach
+            dy = np.int32(second >> np.uint32(16)) - reach
+            part[j] = np.int32(dy * line + dx)
+
+
+# ---------------------------------------------------------------- whole pixels
+
+
+@compiled
+def packed(image: U8, out: U32) -> None:
+    """Write the channels of each pixel of ``(H, W, C)`` into one word of ``(H, W)``."""
+    height, width, channels = image.shape
+    for y in range(height):
+        row, result = image[y], out[y]
+        if channels == 3:
+            for x in range(width):
+                result[x] = (
+                    np.uint32(row[x, 0])
+                    | np.uint32(row[x, 1]) << np.uint32(8)
+                    | np.uint32(row[x, 2]) << np.uint32(16)
+                )
+        else:
+            for x in range(width):
+                result[x] = np.uint32(row[x, 0])
+
+
+@compiled
+def unpacked(words: U32, out: U8) -> None:
+    """Write words ``(H, W)`` back into the channels of ``(H, W, C)``."""
+    height, width, channels = out.shape
+    for y in range(height):
+        row, result = words[y], out[y]
+        if channels == 3:
+            for x in range(width):
+                word = row[x]
+                result[x, 0] = np.uint8(word)
+                result[x, 1] = np.uint8(word >> np.uint32(8))
+                result[x, 2] = np.uint8(word >> np.uint32(16))
+        else:
+            for x in range(width):
+                result[x, 0] = np.uint8(row[x])
 
 
 # ---------------------------------------------------------------- noise
@@ -139,7 +183,8 @@ def add_noise(image: U8, table: U8, key: np.uint32, second_key: np.uint32, out: 
         image: ``(n,)``.
         table: ``(32768,)`` of ``floor(|noise|)``, each as likely as the next; a bit of its own
             decides on the sign, and floor(-a) is the complement of floor(a).
-        key, second_key: of the random words.
+        key: of the random words.
+        second_key: see ``key``.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
@@ -166,7 +211,8 @@ def scale_by_noise(image: U8, table: I16, key: np.uint32, second_key: np.uint32,
     Args:
         image: ``(n,)``.
         table: ``(32768,)`` of ``|noise|`` in units of 1/8192, each as likely as the next.
-        key, second_key: of the random words.
+        key: of the random words.
+        second_key: see ``key``.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
@@ -195,7 +241,8 @@ def alias_draws(image: U8, table: U64, key: np.uint32, second_key: np.uint32, ou
         image: ``(n,)``.
         table: ``(256, 64)``, an alias table per grey level: of each entry bits 0 to 7 are taken
             when the word's lower 26 bits are under the entry's upper 32, else bits 8 to 15.
-        key, second_key: of the random words.
+        key: of the random words.
+        second_key: see ``key``.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
@@ -245,6 +292,228 @@ def salt_and_pepper(
 
 
 @compiled
+def _add_pairs(
+    lines: Any, a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int,
+    weight: Any, weight1: Any, weight2: Any, weight3: Any, sums: Any,
+) -> None:  # fmt: skip
+    """Add four weighted pairs of rows of ``lines`` to ``sums``, one after the other."""
+    for i in range(sums.shape[0]):
+        sums[i] = (
+            sums[i]
+            + (lines[a, i] + lines[b, i]) * weight
+            + (lines[c, i] + lines[d, i]) * weight1
+            + (lines[e, i] + lines[f, i]) * weight2
+            + (lines[g, i] + lines[h, i]) * weight3
+        )
+
+
+@compiled
+def _filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
+    """Filter a row along its pixels, the terms added from the centre, then from outside in.
+
+    Args:
+        padded: ``((W + 2 r) * channels,)``, the row with r pixels on either side.
+        channels: that are interleaved.
+        half: ``(1 + 4 m,)``, the kernel from its centre outwards, r = 4 m.
+        out: ``(W * channels,)``, written.
+    """
+    size = out.shape[0]
+    step = np.uintp(channels)
+    centre = np.uintp(half.shape[0] - 1) * step
+    for i in range(size):
+        out[i] = padded[np.uintp(i) + centre] * half[0]
+    for k in range(half.shape[0] - 1, 0, -4):
+        a, b = centre - np.uintp(k) * step, centre + np.uintp(k) * step
+        c, d = a + step, b - step
+        e, f = c + step, d - step
+        g, h = e + step, f - step
+        w0, w1, w2, w3 = half[k], half[k - 1], half[k - 2], half[k - 3]
+        for j in range(size):
+            i = np.uintp(j)
+            out[j] = (
+                out[j]
+                + (padded[i + a] + padded[i + b]) * w0
+                + (padded[i + c] + padded[i + d]) * w1
+                + (padded[i + e] + padded[i + f]) * w2
+                + (padded[i + g] + padded[i + h]) * w3
+            )
+
+
+@compiled
+def _pad(padded: Any, radius: int, channels: int, reflect: bool) -> None:
+    """Fill the ``radius`` pixels on either side of a row."""
+    width = padded.shape[0] // channels - 2 * radius
+    for x in range(radius):
+        left = radius + (_reflected(-1 - x, width) if reflect else 0)
+        right = radius + (_reflected(width + x, width) if reflect else width - 1)
+        for c in range(channels):
+            padded[(radius - 1 - x) * channels + c] = padded[left * channels + c]
+            padded[(radius + width + x) * channels + c] = padded[right * channels + c]
+
+
+@compiled
+def gaussian_bytes(image: U8, half: F64, out: U8) -> None:
+    """Filter an image along both axes with one symmetric kernel, the edge repeated.
+
+    In float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its
+    level or loses one hangs on the last bit.
+
+    Args:
+        image: ``(H, W, C)``.
+        half: ``(1 + 4 m,)``, the kernel from its centre outwards.
+        out: ``(H, W, C)``, written; fractions are cut off.
+    """
+    height, width, channels = image.shape
+    size, radius = width * channels, half.shape[0] - 1
+    margin = radius * channels
+    rows, result = image.reshape(height, size), out.reshape(height, size)
+    # The rows that the kernel spans, as fractions; row y of the image lies in line y % lines.
+    lines = 2 * radius + 1
+    fractions = np.empty((lines, size), np.float64)
+    padded = np.empty(size + 2 * margin, np.float64)
+    sums = np.empty(size, np.float64)
+    ready = 0
+    for y in range(height):
+        while ready < min(y + radius + 1, height):
+            row, line = rows[ready], fractions[ready % lines]
+            for i in range(size):
+                line[i] = np.float64(row[i]) / 255.0
+            ready += 1
+        middle, centre = padded[margin : margin + size], fractions[y % lines]
+        for i in range(size):
+            middle[i] = centre[i] * half[0]
+        for k in range(radius, 0, -4):
+            _add_pairs(
+                fractions,
+                _nearest(y - k, height) % lines, _nearest(y + k, height) % lines,
+                _nearest(y - k + 1, height) % lines, _nearest(y + k - 1, height) % lines,
+                _nearest(y - k + 2, height) % lines, _nearest(y + k - 2, height) % lines,
+                _nearest(y - k + 3, height) % lines, _nearest(y + k - 3, height) % lines,
+                half[k], half[k - 1], half[k - 2], half[k - 3], middle,
+            )  # fmt: skip
+        _pad(padded, radius, channels, False)
+        _filter_across(padded, channels, half, sums)
+        line_out = result[y]
+        for i in range(size):
+            line_out[i] = np.uint8(np.int32(min(sums[i], 1.0) * 255.0))
+
+
+@compiled
+def gaussian_floats(values: F32, down: F32, across: F32, reflect: bool, out: F32) -> None:
+    """Filter ``(H, W)`` with a symmetric kernel along each axis, edges mirrored or repeated."""
+    height, width = values.shape
+    margin, radius = across.shape[0] - 1, down.shape[0] - 1
+    padded = np.empty(width + 2 * margin, np.float32)
+    for y in range(height):
+        middle, centre = padded[margin : margin + width], values[y]
+        for i in range(width):
+            middle[i] = centre[i] * down[0]
+        for k in range(radius, 0, -4):
+            _add_pairs(
+                values,
+                _row(y - k, height, reflect), _row(y + k, height, reflect),
+                _row(y - k + 1, height, reflect), _row(y + k - 1, height, reflect),
+                _row(y - k + 2, height, reflect), _row(y + k - 2, height, reflect),
+                _row(y - k + 3, height, reflect), _row(y + k - 3, height, reflect),
+                down[k], down[k - 1], down[k - 2], down[k - 3], middle,
+            )  # fmt: skip
+        _pad(padded, margin, 1, reflect)
+        _filter_across(padded, 1, across, out[y])
+
+
+@compiled
+def _row(y: int, height: int, reflect: bool) -> int:
+    return _reflected(y, height) if reflect else _nearest(y, height)
+
+
+@compiled
+def _sum_shifted_row(
+    padded: Any, y: int, margin: int, down: I64, right: I64, weights: F64, sums: F64
+) -> None:
+    """Add up row ``y`` of the weighted, shifted copies; the number of copies is a multiple of 4."""
+    height, size = padded.shape[0], sums.shape[0]
+    for i in range(size):
+        sums[i] = 0.0
+    for n in range(0, weights.shape[0], 4):
+        a, b = np.uintp(margin - right[n]), np.uintp(margin - right[n + 1])
+        c, d = np.uintp(margin - right[n + 2]), np.uintp(margin - right[n + 3])
+        first, second = _nearest(y - down[n], height), _nearest(y - down[n + 1], height)
+        third, fourth = _nearest(y - down[n + 2], height), _nearest(y - down[n + 3], height)
+        w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
+        for j in range(size):
+            i = np.uintp(j)
+            sums[j] = (
+                sums[j]
+                + np.float64(padded[first, i + a]) * w0
+                + np.float64(padded[second, i + b]) * w1
+                + np.float64(padded[third, i + c]) * w2
+                + np.float64(padded[fourth, i + d]) * w3
+            )
+
+
+@compiled
+def smear_bytes(padded: U8, margin: int, down: I64, right: I64, weights: F64, out: U8) -> None:
+    """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
+
+    In float64 and in the published order, for the sake of flat areas.
+
+    Args:
+        padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
+        margin: at least the largest ``right`` either way.
+        down: ``(4 m,)``, rows by which each copy moves down.
+        right: ``(4 m,)``, values by which it moves to the right.
+        weights: ``(4 m,)``.
+        out: ``(H, N)``, written; fractions are cut off.
+    """
+    sums = np.empty(out.shape[1], np.float64)
+    for y in range(out.shape[0]):
+        _sum_shifted_row(padded, y, margin, down, right, weights, sums)
+        row = out[y]
+        for i in range(row.shape[0]):
+            row[i] = np.uint8(np.int32(min(sums[i], 255.0)))
+
+
+@compiled
+def smear_to_bytes(padded: F32, margin: int, down: I64, right: I64, weights: F64, out: U8) -> None:
+    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255."""
+    sums = np.empty(padded.shape[1] - 2 * margin, np.float64)
+    for y in range(out.shape[0]):
+        _sum_shifted_row(padded, y, margin, down, right, weights, sums)
+        row = out[y]
+        for x in range(row.shape[0]):
+            row[x] = np.uint8(np.int32(np.rint(sums[x] * 255.0)))
+
+
+# ---------------------------------------------------------------- glass
+
+
+@compiled
+def shuffle(pixels: U32, width: int, delta: int, offsets: I32, exchange: bool) -> None:
+    """Copy a pixel from its neighbourhood, or exchange it with one there, from the far corner back.
+
+    Args:
+        pixels: ``(H * width,)``, changed in place.
+        width: of the image.
+        delta: pixels within ``delta`` of the edge are left out.
+        offsets: ``(n,)``, from a pixel to its neighbour, in the order of the walk.
+        exchange: whether the neighbour gets the pixel in return.
+    """
+    height = pixels.shape[0] // width
+    n = 0
+    for y in range(height - delta, delta, -1):
+        for x in range(width - delta, delta, -1):
+            here, there = np.uintp(y * width + x), np.uintp(y * width + x + offsets[n])
+            n += 1
+            value = pixels[here]
+            pixels[here] = pixels[there]
+            if exchange:
+                pixels[there] = value
+
+
+# ---------------------------------------------------------------- defocus
+
+
+@compiled
 def _truncate(sums: F32, flat: U8, out: U8) -> None:
     """Cut sums in 0..255 off to whole numbers.
 
@@ -265,222 +534,6 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
                 nearest = np.int32(source[j] + np.float32(0.5))
                 if abs(source[j] - np.float32(nearest)) < NEAR:
                     result[j] = flat[min(max(nearest, 0), 255)]
-
-
-@compiled
-def _add_pairs(
-    above: Any, below: Any, above1: Any, below1: Any,
-    above2: Any, below2: Any, above3: Any, below3: Any,
-    weight: np.float32, weight1: np.float32, weight2: np.float32, weight3: np.float32,
-    sums: F32,
-) -> None:  # fmt: skip
-    """Add four weighted pairs of rows to ``sums``; all ``(n,)``."""
-    for i in range(sums.shape[0]):
-        sums[i] += (
-            np.float32(above[i] + below[i]) * weight
-            + np.float32(above1[i] + below1[i]) * weight1
-            + np.float32(above2[i] + below2[i]) * weight2
-            + np.float32(above3[i] + below3[i]) * weight3
-        )
-
-
-@compiled
-def _row(y: int, height: int, reflect: bool) -> int:
-    return _reflected(y, height) if reflect else _nearest(y, height)
-
-
-@compiled
-def _filter_down(rows: Any, y: int, half: F32, reflect: bool, out: F32) -> None:
-    """Write row ``y`` of ``rows`` ``(H, N)``, filtered along axis 0, to ``out`` ``(N,)``.
-
-    ``half`` ``(1 + 4 m,)`` is the kernel from its centre outwards.
-    """
-    height = rows.shape[0]
-    centre = rows[y]
-    for i in range(out.shape[0]):
-        out[i] = np.float32(centre[i]) * half[0]
-    for k in range(half.shape[0] - 1, 0, -4):
-        _add_pairs(
-            rows[_row(y - k, height, reflect)], rows[_row(y + k, height, reflect)],
-            rows[_row(y - k + 1, height, reflect)], rows[_row(y + k - 1, height, reflect)],
-            rows[_row(y - k + 2, height, reflect)], rows[_row(y + k - 2, height, reflect)],
-            rows[_row(y - k + 3, height, reflect)], rows[_row(y + k - 3, height, reflect)],
-            half[k], half[k - 1], half[k - 2], half[k - 3], out,
-        )  # fmt: skip
-
-
-@compiled
-def _filter_across(padded: F32, channels: int, half: F32, out: F32) -> None:
-    """Filter a row along its pixels.
-
-    Args:
-        padded: ``((W + 2 r) * channels,)``, the row with r pixels on either side.
-        channels: that are interleaved.
-        half: ``(1 + 4 m,)``, the kernel from its centre outwards, r = 4 m.
-        out: ``(W * channels,)``, written.
-    """
-    size = out.shape[0]
-    centre = (half.shape[0] - 1) * channels
-    middle = padded[centre : centre + size]
-    for i in range(size):
-        out[i] = middle[i] * half[0]
-    for k in range(half.shape[0] - 1, 0, -4):
-        a, b = centre - k * channels, centre + k * channels
-        c, d = a + channels, b - channels
-        e, f = c + channels, d - channels
-        g, h = e + channels, f - channels
-        _add_pairs(
-            padded[a : a + size], padded[b : b + size],
-            padded[c : c + size], padded[d : d + size],
-            padded[e : e + size], padded[f : f + size],
-            padded[g : g + size], padded[h : h + size],
-            half[k], half[k - 1], half[k - 2], half[k - 3], out,
-        )  # fmt: skip
-
-
-@compiled
-def _pad(padded: F32, radius: int, channels: int, reflect: bool) -> None:
-    """Fill the ``radius`` pixels on either side of a row."""
-    width = padded.shape[0] // channels - 2 * radius
-    for x in range(radius):
-        left = radius + (_reflected(-1 - x, width) if reflect else 0)
-        right = radius + (_reflected(width + x, width) if reflect else width - 1)
-        for c in range(channels):
-            padded[(radius - 1 - x) * channels + c] = padded[left * channels + c]
-            padded[(radius + width + x) * channels + c] = padded[right * channels + c]
-
-
-@compiled
-def gaussian_bytes(image: U8, half: F32, flat: U8, out: U8) -> None:
-    """Filter an image along both axes with one symmetric kernel, the edge repeated.
-
-    Args:
-        image: ``(H, W, C)``.
-        half: ``(1 + 4 m,)``, the kernel from its centre outwards.
-        flat: ``(256,)``, what becomes of a flat area.
-        out: ``(H, W, C)``, written.
-    """
-    height, width, channels = image.shape
-    size, margin = width * channels, (half.shape[0] - 1) * channels
-    rows, result = image.reshape(height, size), out.reshape(height, size)
-    padded = np.empty(size + 2 * margin, np.float32)
-    sums = np.empty(size, np.float32)
-    for y in range(height):
-        _filter_down(rows, y, half, False, padded[margin : margin + size])
-        _pad(padded, half.shape[0] - 1, channels, False)
-        _filter_across(padded, channels, half, sums)
-        _truncate(sums, flat, result[y])
-
-
-@compiled
-def gaussian_floats(values: F32, down: F32, across: F32, reflect: bool, out: F32) -> None:
-    """Filter ``(H, W)`` with a symmetric kernel along each axis, edges mirrored or repeated."""
-    height, width = values.shape
-    margin = across.shape[0] - 1
-    padded = np.empty(width + 2 * margin, np.float32)
-    for y in range(height):
-        _filter_down(values, y, down, reflect, padded[margin : margin + width])
-        _pad(padded, margin, 1, reflect)
-        _filter_across(padded, 1, across, out[y])
-
-
-@compiled
-def _add_four(
-    first: Any, second: Any, third: Any, fourth: Any,
-    weight: np.float32, weight1: np.float32, weight2: np.float32, weight3: np.float32,
-    sums: F32,
-) -> None:  # fmt: skip
-    for i in range(sums.shape[0]):
-        sums[i] += (
-            np.float32(first[i]) * weight
-            + np.float32(second[i]) * weight1
-            + np.float32(third[i]) * weight2
-            + np.float32(fourth[i]) * weight3
-        )
-
-
-@compiled
-def _sum_shifted_row(
-    padded: Any, y: int, margin: int, down: I64, right: I64, weights: F32, sums: F32
-) -> None:
-    """Add up row ``y`` of the weighted, shifted copies; the number of copies is a multiple of 4."""
-    height, size = padded.shape[0], sums.shape[0]
-    for i in range(size):
-        sums[i] = np.float32(0.0)
-    for n in range(0, weights.shape[0], 4):
-        a, b = margin - right[n], margin - right[n + 1]
-        c, d = margin - right[n + 2], margin - right[n + 3]
-        _add_four(
-            padded[_nearest(y - down[n], height)][a : a + size],
-            padded[_nearest(y - down[n + 1], height)][b : b + size],
-            padded[_nearest(y - down[n + 2], height)][c : c + size],
-            padded[_nearest(y - down[n + 3], height)][d : d + size],
-            weights[n], weights[n + 1], weights[n + 2], weights[n + 3], sums,
-        )  # fmt: skip
-
-
-@compiled
-def smear_bytes(
-    padded: U8, margin: int, down: I64, right: I64, weights: F32, flat: U8, out: U8
-) -> None:
-    """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
-
-    Args:
-        padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
-        margin: at least the largest ``right`` either way.
-        down: ``(4 m,)``, rows by which each copy moves down.
-        right: ``(4 m,)``, values by which it moves to the right.
-        weights: ``(4 m,)``.
-        flat: ``(256,)``, what becomes of a flat area.
-        out: ``(H, N)``, written.
-    """
-    sums = np.empty(out.shape[1], np.float32)
-    for y in range(out.shape[0]):
-        _sum_shifted_row(padded, y, margin, down, right, weights, sums)
-        _truncate(sums, flat, out[y])
-
-
-@compiled
-def smear_to_bytes(
-    padded: F32, margin: int, down: I64, right: I64, weights: F32, out: U8
-) -> None:
-    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255."""
-    sums = np.empty(padded.shape[1] - 2 * margin, np.float32)
-    width = out.shape[1]
-    for y in range(out.shape[0]):
-        _sum_shifted_row(padded, y, margin, down, right, weights, sums)
-        row, result = sums[:width], out[y]
-        for x in range(width):
-            result[x] = np.uint8(np.int32(np.rint(row[x] * np.float32(255))))
-
-
-# ---------------------------------------------------------------- glass
-
-
-@compiled
-def shuffle(image: U8, delta: int, offsets: I8, exchange: bool) -> None:
-    """Copy a pixel from its neighbourhood, or exchange it with one there, from the far corner back.
-
-    Args:
-        image: ``(H, W, C)``, changed in place.
-        delta: pixels within ``delta`` of the edge are left out.
-        offsets: ``(n, 2)`` of (dx, dy) in the order of the walk.
-        exchange: whether the neighbour gets the pixel in return.
-    """
-    height, width, channels = image.shape
-    n = 0
-    for y in range(height - delta, delta, -1):
-        for x in range(width - delta, delta, -1):
-            from_x, from_y = x + offsets[n, 0], y + offsets[n, 1]
-            n += 1
-            for c in range(channels):
-                value = image[y, x, c]
-                image[y, x, c] = image[from_y, from_x, c]
-                if exchange:
-                    image[from_y, from_x, c] = value
-
-
-# ---------------------------------------------------------------- defocus
 
 
 @compiled
@@ -519,7 +572,8 @@ def disk_bytes(
     full = padded.shape[1]
     radius = widths.shape[0] - 1
     extended = size + 4 * channels  # two pixels more on either side, for the Gaussian across
-    first = (reach - 2) * channels
+    step = np.uintp(channels)
+    first = np.uintp(reach - 2) * step
     lines = 2 * reach + 1
     running = np.zeros((lines, full + channels), np.int32)
     disks = np.zeros((5, extended), np.int32)
@@ -528,8 +582,9 @@ def disk_bytes(
     for line in range(height + 2 * reach):
         # Running sums of one more row, for each channel by itself.
         row, total = padded[line], running[line % lines]
-        for i in range(full):
-            total[i + channels] = total[i] + np.int32(row[i])
+        for j in range(full):
+            i = np.uintp(j)
+            total[i + step] = total[i] + np.int32(row[i])
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
@@ -537,55 +592,65 @@ def disk_bytes(
         if centre < radius:
             continue
         disk = disks[target % 5]
-        w = widths[0] * channels
-        middle_row = running[centre % lines]
-        right, left = middle_row[first + w + channels :], middle_row[first - w :]
-        for i in range(extended):
-            disk[i] = right[i] - left[i]
+        w = np.uintp(widths[0]) * step
+        right, left = first + w + step, first - w
+        for j in range(extended):
+            i = np.uintp(j)
+            disk[j] = running[centre % lines, i + right] - running[centre % lines, i + left]
         for k in range(1, radius + 1):
-            w = widths[k] * channels
-            upper, lower = running[(centre - k) % lines], running[(centre + k) % lines]
-            a, b = upper[first + w + channels :], upper[first - w :]
-            c, d = lower[first + w + channels :], lower[first - w :]
-            for i in range(extended):
-                disk[i] += (a[i] - b[i]) + (c[i] - d[i])
+            w = np.uintp(widths[k]) * step
+            right, left = first + w + step, first - w
+            upper, lower = (centre - k) % lines, (centre + k) % lines
+            for j in range(extended):
+                i = np.uintp(j)
+                disk[j] += (running[upper, i + right] - running[upper, i + left]) + (
+                    running[lower, i + right] - running[lower, i + left]
+                )
         if edges.shape[0]:
             _vertical_edges(padded, target, channels, reach, edges, edge_weights, verticals)
         if y < 0 or y >= height:
             continue
-        a0, a1, a2 = disks[y % 5], disks[(y - 1) % 5], disks[(y + 1) % 5]
-        a3, a4 = disks[(y - 2) % 5], disks[(y + 2) % 5]
-        for i in range(extended):
-            middle[i] = (
-                np.float32(a0[i]) * smooth[0]
-                + np.float32(a1[i] + a2[i]) * smooth[1]
-                + np.float32(a3[i] + a4[i]) * smooth[2]
-            )
+        _smooth_down(disks, y, smooth, middle)
         for m in range(edges.shape[0]):
-            w = edges[m, 1] * channels
-            upper = running[(y + reach - edges[m, 0]) % lines]
-            lower = running[(y + reach + edges[m, 0]) % lines]
+            w = np.uintp(edges[m, 1]) * step
+            right, left = first + w + step, first - w
+            upper = (y + reach - edges[m, 0]) % lines
+            lower = (y + reach + edges[m, 0]) % lines
             weight = edge_weights[m]
-            p, q = upper[first + w + channels :], upper[first - w :]
-            r, s = lower[first + w + channels :], lower[first - w :]
-            for i in range(extended):
-                middle[i] += np.float32((p[i] - q[i]) + (r[i] - s[i])) * weight
-        b0, b1, b2 = middle[2 * channels :], middle[channels:], middle[3 * channels :]
-        b3, b4 = middle, middle[4 * channels :]
-        for i in range(size):
-            sums[i] = (
-                b0[i] * smooth[0] + (b1[i] + b2[i]) * smooth[1] + (b3[i] + b4[i]) * smooth[2]
-            )
-        if edges.shape[0]:
-            v0, v1, v2 = verticals[y % 5], verticals[(y - 1) % 5], verticals[(y + 1) % 5]
-            v3, v4 = verticals[(y - 2) % 5], verticals[(y + 2) % 5]
-            for i in range(size):
-                sums[i] += (
-                    v0[i] * smooth[0] + (v1[i] + v2[i]) * smooth[1] + (v3[i] + v4[i]) * smooth[2]
+            for j in range(extended):
+                i = np.uintp(j)
+                total_edge = (running[upper, i + right] - running[upper, i + left]) + (
+                    running[lower, i + right] - running[lower, i + left]
                 )
-        for i in range(size):
-            sums[i] = min(sums[i] * scale, np.float32(255))
+                middle[j] += np.float32(total_edge) * weight
+        if edges.shape[0]:
+            _smooth_down(verticals, y, smooth, sums)
+        else:
+            for i in range(size):
+                sums[i] = np.float32(0)
+        one, two, three, four = step, step + step, step * np.uintp(3), step * np.uintp(4)
+        for j in range(size):
+            i = np.uintp(j)
+            total_sum = (
+                sums[j]
+                + middle[i + two] * smooth[0]
+                + (middle[i + one] + middle[i + three]) * smooth[1]
+                + (middle[i] + middle[i + four]) * smooth[2]
+            )
+            sums[j] = min(total_sum * scale, np.float32(255))
         _truncate(sums, flat, out[y])
+
+
+@compiled
+def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
+    """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
+    a, b, c, d, e = y % 5, (y - 1) % 5, (y + 1) % 5, (y - 2) % 5, (y + 2) % 5
+    for i in range(out.shape[0]):
+        out[i] = (
+            np.float32(lines[a, i]) * smooth[0]
+            + np.float32(lines[b, i] + lines[c, i]) * smooth[1]
+            + np.float32(lines[d, i] + lines[e, i]) * smooth[2]
+        )
 
 
 @compiled
@@ -598,7 +663,7 @@ def _vertical_edges(
     edge_weights: F32,
     verticals: F32,
 ) -> None:
-    """Write the weighted sums of the edges' columns for image row ``y`` to its line of ``verticals``."""
+    """Write the weighted sums of the edges' columns for image row ``y`` to ``verticals``."""
     result = verticals[y % 5]
     size = result.shape[0]
     for i in range(size):
@@ -608,105 +673,204 @@ def _vertical_edges(
         weight = edge_weights[m]
         for k in range(-half, half + 1):
             row = padded[_nearest(y + reach + k, padded.shape[0])]
-            left, right = row[reach * channels - distance :], row[reach * channels + distance :]
-            for i in range(size):
-                result[i] += np.float32(np.int32(left[i]) + np.int32(right[i])) * weight
+            left = np.uintp(reach * channels - distance)
+            right = np.uintp(reach * channels + distance)
+            for j in range(size):
+                i = np.uintp(j)
+                both = np.int32(row[i + left]) + np.int32(row[i + right])
+                result[j] += np.float32(both) * weight
 
 
 # ---------------------------------------------------------------- zoom
 
 
 @compiled
-def _stretch(row: U8, source: I32, fraction: F32, channels: int, scratch: F32, out: F32) -> None:
-    """Read a row bilinearly: pixel ``source[x]`` and its right neighbour by ``fraction[x]``."""
-    for i in range(row.shape[0]):
-        scratch[i] = np.float32(row[i])
-    # The last pixel has no right neighbour; its fraction is 0.
+def _stretch(row: U8, runs: I64, shifts: I64, shares: F64, scratch: F64, out: F64) -> None:
+    """Read a row bilinearly, as fractions of 255.
+
+    Where an enlargement reads its source, the source's index runs along with the target's for a
+    while and then falls back by a pixel; each run is one vector loop.
+
+    Args:
+        row: ``(N,)``.
+        runs: ``(m,)``, where each run starts, and where the last ends.
+        shifts: ``(m - 1,)``, what to add to the target's index within each run.
+        shares: ``(N,)``, of the right neighbour.
+        scratch: ``(N + 3 C,)``: the row, its last pixel again, and two pixels of 0.
+        out: ``(N,)``, written.
+    """
+    size = row.shape[0]
+    channels = (scratch.shape[0] - size) // 3
+    for i in range(size):
+        scratch[i] = np.float64(np.float32(row[i]) / np.float32(255))
     for c in range(channels):
-        scratch[row.shape[0] + c] = scratch[row.shape[0] - channels + c]
-    if channels == 3:
-        for x in range(source.shape[0]):
-            i, f = 3 * source[x], fraction[x]
-            out[3 * x] = scratch[i] + (scratch[i + 3] - scratch[i]) * f
-            out[3 * x + 1] = scratch[i + 1] + (scratch[i + 4] - scratch[i + 1]) * f
-            out[3 * x + 2] = scratch[i + 2] + (scratch[i + 5] - scratch[i + 2]) * f
-    else:
-        for x in range(source.shape[0]):
-            i, f = source[x], fraction[x]
-            out[x] = scratch[i] + (scratch[i + 1] - scratch[i]) * f
+        scratch[size + c] = scratch[size - channels + c]
+    for k in range(runs.shape[0] - 1):
+        start, end, shift = runs[k], runs[k + 1], shifts[k]
+        for j in range(start, end):
+            i = np.uintp(j)
+            left = i + np.uintp(shift)
+            share = shares[i]
+            out[i] = scratch[left] * (1.0 - share) + scratch[left + np.uintp(channels)] * share
 
 
 @compiled
 def mean_of_zooms(
-    image: U8, rows: I32, down: F32, columns: I32, right: F32, flat: U8, out: U8
+    image: U8,
+    rows: I64,
+    up: F64,
+    down: F64,
+    runs: I64,
+    run_counts: I64,
+    shifts: I64,
+    shares: F64,
+    out: U8,
 ) -> None:
-    """Average an image with enlargements of itself.
+    """Average an image with itself once more and with enlargements of itself.
+
+    Interpolated in float64 and added up in float32, as published, for the sake of flat areas.
 
     Args:
         image: ``(H, W, C)``.
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
+        up: ``(L, H)``, the upper row's share.
         down: ``(L, H)``, the lower row's share.
-        columns: ``(L, W)``, the left of two pixels; ``right`` the other's share.
-        flat: ``(256,)``, what becomes of a flat area.
-        out: ``(H, W, C)``, written.
+        runs: ``(L, m)``, per layer what ``_stretch`` takes.
+        run_counts: ``(L,)``, how many entries of ``runs`` count.
+        shifts: ``(L, m)``, see ``runs``.
+        shares: ``(L, W * C)``, see ``runs``.
+        out: ``(H, W, C)``, written; fractions are cut off.
     """
     height, width, channels = image.shape
     layers, size = rows.shape[0], width * channels
     source, result = image.reshape(height, size), out.reshape(height, size)
-    kept = np.empty((layers, 2, size), np.float32)
+    kept = np.zeros((layers, 2, size), np.float64)
     kept_rows = np.full((layers, 2), -1, np.int64)
-    scratch = np.empty(size + channels, np.float32)
-    sums = np.empty(size, np.float32)
+    scratch = np.zeros(size + 3 * channels, np.float64)
+    own, sums = np.empty(size, np.float32), np.empty(size, np.float32)
+    count = np.float32(layers + 2)
     for y in range(height):
-        own = source[y]
+        row_bytes = source[y]
         for i in range(size):
-            sums[i] = np.float32(own[i])
+            own[i] = np.float32(row_bytes[i]) / np.float32(255)
+            sums[i] = own[i]
         for n in range(layers):
-            upper = np.int64(rows[n, y])
-            for row in (upper, min(upper + 1, height - 1)):
+            upper = rows[n, y]
+            lower = min(upper + 1, height - 1)
+            for row in (upper, lower):
                 if kept_rows[n, row % 2] != row:
-                    _stretch(source[row], columns[n], right[n], channels, scratch, kept[n, row % 2])
+                    entries = run_counts[n]
+                    _stretch(
+                        source[row], runs[n, :entries], shifts[n], shares[n],
+                        scratch, kept[n, row % 2],
+                    )  # fmt: skip
                     kept_rows[n, row % 2] = row
-            a, b = kept[n, upper % 2], kept[n, min(upper + 1, height - 1) % 2]
-            f = down[n, y]
-            e = np.float32(1) - f
+            a, b = kept[n, upper % 2], kept[n, lower % 2]
+            e, f = up[n, y], down[n, y]
             for i in range(size):
-                sums[i] += a[i] * e + b[i] * f
-        share = np.float32(1) / np.float32(layers + 1)
+                sums[i] += np.float32(a[i] * e + b[i] * f)
+        line = result[y]
         for i in range(size):
-            sums[i] = min(sums[i] * share, np.float32(255))
-        _truncate(sums, flat, result[y])
+            mean = min((own[i] + sums[i]) / count, np.float32(1))
+            line[i] = np.uint8(np.int32(mean * np.float32(255)))
 
 
 # ---------------------------------------------------------------- elastic
 
 
 @compiled
-def displaced(image: U8, down: F32, right: F32, out: U8) -> None:
+def refined(nodes: F32, step_down: int, step_across: int, out: F32) -> None:
+    """Interpolate bilinearly between nodes that lie ``step_down`` and ``step_across`` apart.
+
+    Args:
+        nodes: ``(m, n)`` with ``(m - 1) step_down >= H`` and ``(n - 1) step_across >= W``.
+        step_down: in pixels.
+        step_across: see ``step_down``.
+        out: ``(H, W)``, written.
+    """
+    height, width = out.shape
+    count = nodes.shape[1]
+    mixed = np.empty(count, np.float32)
+    row = np.empty(count * step_across, np.float32)
+    for y in range(height):
+        upper, lower = nodes[y // step_down], nodes[y // step_down + 1]
+        f = np.float32(y % step_down) / np.float32(step_down)
+        for i in range(count):
+            mixed[i] = upper[i] + (lower[i] - upper[i]) * f
+        for t in range(step_across):
+            g = np.float32(t) / np.float32(step_across)
+            part = row[t:]
+            for i in range(count - 1):
+                part[i * step_across] = mixed[i] + (mixed[i + 1] - mixed[i]) * g
+        out[y] = row[:width]
+
+
+@compiled
+def _mirrored_once(index: np.int32, size: np.int32) -> np.int32:
+    """Do as ``_reflected`` for an index from ``-size`` to ``2 size - 1``, without a division."""
+    low = index if index >= np.int32(0) else np.int32(np.int32(-1) - index)
+    return low if low < size else np.int32(np.int32(2) * size - np.int32(1) - low)
+
+
+@compiled
+def displaced(pixels: U32, down: F32, right: F32, out: U32) -> None:
     """Read an image bilinearly at each pixel's place moved by its displacement, edges mirrored.
 
     Args:
-        image: ``(H, W, C)``.
-        down, right: ``(H, W)``, in pixels.
-        out: ``(H, W, C)``, written; fractions are cut off.
+        pixels: ``(H * W,)``, see ``packed``.
+        down: ``(H, W)``, in pixels.
+        right: see ``down``.
+        out: ``(H, W)``, written; fractions are cut off.
     """
-    height, width, channels = image.shape
-    for y in range(height):
-        for x in range(width):
-            dy, dx = down[y, x], right[y, x]
-            floor_y, floor_x = np.int64(np.floor(dy)), np.int64(np.floor(dx))
-            fy, fx = dy - np.float32(floor_y), dx - np.float32(floor_x)
-            y0, x0 = y + floor_y, x + floor_x
-            y1, x1 = y0 + 1, x0 + 1
-            if y0 < 0 or y1 >= height:
-                y0, y1 = _reflected(y0, height), _reflected(y1, height)
-            if x0 < 0 or x1 >= width:
-                x0, x1 = _reflected(x0, width), _reflected(x1, width)
-            for c in range(channels):
-                a, b = np.float32(image[y0, x0, c]), np.float32(image[y0, x1, c])
-                d, e = np.float32(image[y1, x0, c]), np.float32(image[y1, x1, c])
-                upper, lower = a + (b - a) * fx, d + (e - d) * fx
-                out[y, x, c] = np.uint8(upper + (lower - upper) * fy)
+    height, width = np.int32(down.shape[0]), np.int32(down.shape[1])
+    places = np.empty((4, down.shape[1]), np.int32)
+    found = np.empty((4, down.shape[1]), np.uint32)
+    fractions_y, fractions_x = np.empty((2, down.shape[1]), np.float32)
+    at0, at1, at2, at3 = places[0], places[1], places[2], places[3]
+    found0, found1, found2, found3 = found[0], found[1], found[2], found[3]
+    for y in range(down.shape[0]):
+        by, bx = down[y], right[y]
+        far = np.int32(0)
+        for x in range(by.shape[0]):
+            floor_y, floor_x = np.floor(by[x]), np.floor(bx[x])
+            fractions_y[x], fractions_x[x] = by[x] - floor_y, bx[x] - floor_x
+            y0 = np.int32(np.int32(floor_y) + np.int32(y))
+            x0 = np.int32(np.int32(floor_x) + np.int32(x))
+            y1, x1 = np.int32(y0 + np.int32(1)), np.int32(x0 + np.int32(1))
+            far |= np.int32(y0 < -height) | np.int32(y1 >= np.int32(2) * height)
+            far |= np.int32(x0 < -width) | np.int32(x1 >= np.int32(2) * width)
+            upper = np.int32(_mirrored_once(y0, height) * width)
+            lower = np.int32(_mirrored_once(y1, height) * width)
+            left, other = _mirrored_once(x0, width), _mirrored_once(x1, width)
+            at0[x], at1[x] = upper + left, upper + other
+            at2[x], at3[x] = lower + left, lower + other
+        if far:
+            for x in range(by.shape[0]):
+                y0, x0 = np.int32(y + np.floor(by[x])), np.int32(x + np.floor(bx[x]))
+                upper = np.int32(_reflected(y0, down.shape[0]) * width)
+                lower = np.int32(_reflected(y0 + 1, down.shape[0]) * width)
+                left = np.int32(_reflected(x0, down.shape[1]))
+                other = np.int32(_reflected(x0 + 1, down.shape[1]))
+                at0[x], at1[x] = upper + left, upper + other
+                at2[x], at3[x] = lower + left, lower + other
+        for x in range(by.shape[0]):
+            found0[x] = pixels[np.uintp(np.uint32(at0[x]))]
+            found1[x] = pixels[np.uintp(np.uint32(at1[x]))]
+            found2[x] = pixels[np.uintp(np.uint32(at2[x]))]
+            found3[x] = pixels[np.uintp(np.uint32(at3[x]))]
+        result = out[y]
+        for x in range(by.shape[0]):
+            word = np.uint32(0)
+            fy, fx = fractions_y[x], fractions_x[x]
+            for bits in (0, 8, 16):
+                shift = np.uint32(bits)
+                a = np.float32(np.int32((found0[x] >> shift) & np.uint32(255)))
+                b = np.float32(np.int32((found1[x] >> shift) & np.uint32(255)))
+                c = np.float32(np.int32((found2[x] >> shift) & np.uint32(255)))
+                d = np.float32(np.int32((found3[x] >> shift) & np.uint32(255)))
+                above, below = a + (b - a) * fx, c + (d - c) * fx
+                word |= np.uint32(np.int32(above + (below - above) * fy)) << shift
+            result[x] = word
 
 
 # ---------------------------------------------------------------- snow
@@ -715,10 +879,12 @@ def displaced(image: U8, down: F32, right: F32, out: U8) -> None:
 @compiled
 def enlarged_flakes(
     layer: F32,
-    rows: I32,
-    down: F32,
-    columns: I32,
-    right: F32,
+    rows: I64,
+    up: F64,
+    down: F64,
+    columns: I64,
+    left: F64,
+    right: F64,
     threshold: np.float32,
     margin: int,
     out: F32,
@@ -727,24 +893,29 @@ def enlarged_flakes(
 
     Args:
         layer: ``(h, w)``.
-        rows, down: ``(H,)``, the upper of two rows, and the lower one's share.
-        columns, right: ``(W,)``, the left of two columns, and the right one's share.
+        rows: ``(H,)``, the upper of two rows.
+        up: ``(H,)``, the upper row's share.
+        down: ``(H,)``, the lower row's share.
+        columns: ``(W,)``, the left of two columns.
+        left: ``(W,)``, the left column's share.
+        right: ``(W,)``, the right column's share.
         threshold: values under it become 0.
         margin: columns of padding in ``out``.
         out: ``(H, W + 2 margin)``, written, the edge repeated.
     """
     height, width = rows.shape[0], columns.shape[0]
     mixed = np.empty(layer.shape[1], np.float32)
+    last = layer.shape[1] - 1
     for y in range(height):
         upper, lower = layer[rows[y]], layer[min(rows[y] + 1, layer.shape[0] - 1)]
-        f = down[y]
+        e, f = np.float32(up[y]), np.float32(down[y])
         for i in range(mixed.shape[0]):
-            mixed[i] = upper[i] + (lower[i] - upper[i]) * f
+            mixed[i] = upper[i] * e + lower[i] * f
         result = out[y, margin : margin + width]
         for x in range(width):
-            i = columns[x]
-            j = min(i + 1, mixed.shape[0] - 1)
-            value = mixed[i] + (mixed[j] - mixed[i]) * right[x]
+            i = np.uintp(columns[x])
+            j = np.uintp(min(columns[x] + 1, last))
+            value = mixed[i] * np.float32(left[x]) + mixed[j] * np.float32(right[x])
             if value < threshold:
                 value = np.float32(0)
             result[x] = min(max(value, np.float32(0)), np.float32(1))
@@ -764,29 +935,62 @@ def snowed(image: U8, layer: U8, share: np.float32, out: U8) -> None:
         out: ``(H, W, C)``, written.
     """
     height, width, channels = image.shape
-    rest = np.float32(1) - share
-    full = np.float32(255)
+    rest, full = np.float32(1) - share, np.float32(255)
+    size = width * channels
+    pale, snow = np.empty(size, np.float32), np.empty(size, np.float32)
+    rows, results = image.reshape(height, size), out.reshape(height, size)
     for y in range(height):
-        flakes, turned = layer[y], layer[height - 1 - y]
+        flakes, turned = layer[y], layer[height - 1 - y, ::-1]
+        pixels = image[y]
         if channels == 3:
             for x in range(width):
-                r, g, b = (
-                    np.float32(image[y, x, 0]),
-                    np.float32(image[y, x, 1]),
-                    np.float32(image[y, x, 2]),
+                luma = (
+                    np.float32(pixels[x, 0]) * np.float32(0.299)
+                    + np.float32(pixels[x, 1]) * np.float32(0.587)
+                    + np.float32(pixels[x, 2]) * np.float32(0.114)
                 )
-                luma = r * np.float32(0.299) + g * np.float32(0.587) + b * np.float32(0.114)
-                pale = luma * np.float32(1.5) + np.float32(127.5)
-                snow = np.float32(np.int32(flakes[x]) + np.int32(turned[width - 1 - x]))
-                out[y, x, 0] = np.uint8(min(share * r + rest * max(r, pale) + snow, full))
-                out[y, x, 1] = np.uint8(min(share * g + rest * max(g, pale) + snow, full))
-                out[y, x, 2] = np.uint8(min(share * b + rest * max(b, pale) + snow, full))
+                value = luma * np.float32(1.5) + np.float32(127.5)
+                both = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
+                for c in range(3):
+                    pale[3 * x + c] = value
+                    snow[3 * x + c] = both
         else:
             for x in range(width):
-                v = np.float32(image[y, x, 0])
-                pale = v * np.float32(1.5) + np.float32(127.5)
-                snow = np.float32(np.int32(flakes[x]) + np.int32(turned[width - 1 - x]))
-                out[y, x, 0] = np.uint8(min(share * v + rest * max(v, pale) + snow, full))
+                pale[x] = np.float32(pixels[x, 0]) * np.float32(1.5) + np.float32(127.5)
+                snow[x] = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
+        row, result = rows[y], results[y]
+        for i in range(size):
+            value = np.float32(row[i])
+            mixed = share * value + rest * max(value, pale[i]) + snow[i]
+            result[i] = np.uint8(np.int32(min(mixed, full)))
+
+
+# ---------------------------------------------------------------- spatter
+
+
+@compiled
+def watered(image: U8, water: F32, color: F32, out: U8) -> None:
+    """Add ``water`` ``(H, W)`` times ``color`` ``(C,)`` to an image, cut off to 0..255."""
+    height, width, channels = image.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(channels):
+                value = np.float32(image[y, x, c]) + water[y, x] * color[c]
+                out[y, x, c] = np.uint8(np.int32(min(value, np.float32(255))))
+
+
+@compiled
+def muddied(image: U8, mask: F32, least: np.float32, color: F32, out: U8) -> None:
+    """Put ``color`` ``(C,)`` over an image by a mask ``(H, W)`` in 0..1, 0 under ``least``."""
+    height, width, channels = image.shape
+    for y in range(height):
+        for x in range(width):
+            share = mask[y, x]
+            if share < least:
+                share = np.float32(0)
+            for c in range(channels):
+                value = np.float32(image[y, x, c]) * (np.float32(1) - share) + share * color[c]
+                out[y, x, c] = np.uint8(np.int32(min(value, np.float32(255))))
 
 
 # ---------------------------------------------------------------- frost
@@ -794,7 +998,7 @@ def snowed(image: U8, layer: U8, share: np.float32, out: U8) -> None:
 
 @compiled
 def blended(image: U8, layer: U8, row: int, column: int, table: U8, out: U8) -> None:
-    """Write ``table[image, layer]`` with the layer's part that starts at (row, column); ``(H, W, C)``."""
+    """Write ``table[image, layer]``, the layer's part starting at (row, column); ``(H, W, C)``."""
     height, width, channels = image.shape
     for y in range(height):
         source, result = image[y].reshape(width * channels), out[y].reshape(width * channels)
@@ -810,7 +1014,8 @@ def blended(image: U8, layer: U8, row: int, column: int, table: U8, out: U8) -> 
 def _noise_of(word: np.uint32, amplitude: np.float32) -> np.float32:
     """Return a draw, uniform within the amplitude, from the word's upper 24 bits."""
     whole = np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)
-    return np.float32(whole * (amplitude * np.float32(2.0**-23)))
+    value: np.float32 = np.float32(whole * (amplitude * np.float32(2.0**-23)))
+    return value
 
 
 @compiled
@@ -830,7 +1035,8 @@ def subdivided(
         corners: ``(m, n)``; with ``wrap`` it tiles, else its last row and column are borders.
         amplitude: of the uniform noise.
         wrap: see above.
-        key, second_key: of the random words.
+        key: of the random words.
+        second_key: see ``key``.
         first: the counter of the first word.
         centres: at least ``(cells down, cells across)``, scratch.
         out: ``(2 m, 2 n)`` with ``wrap``, else ``(2 m - 1, 2 n - 1)``; written.
@@ -862,15 +1068,13 @@ def subdivided(
         shifted = corner[1:]
         for j in range(inner):
             row[2 * j] = corner[j]
-            row[2 * j + 1] = (
-                corner[j] + shifted[j] + above[j] + below[j]
-            ) * quarter + _noise_of(_word(counter + j, key, second_key), amplitude)
+            row[2 * j + 1] = (corner[j] + shifted[j] + above[j] + below[j]) * quarter + _noise_of(
+                _word(counter + j, key, second_key), amplitude
+            )
         row[2 * (n - 1)] = corner[n - 1]
         if wrap:
             edge = (corner[n - 1] + corner[0] + above[n - 1] + below[n - 1]) * quarter
-            row[2 * n - 1] = edge + _noise_of(
-                _word(counter + n - 1, key, second_key), amplitude
-            )
+            row[2 * n - 1] = edge + _noise_of(_word(counter + n - 1, key, second_key), amplitude)
         counter += across
     for i in range(down):
         # Points on the rows of centres, between two of them.
@@ -891,9 +1095,7 @@ def subdivided(
         counter += across
         if not wrap:
             last = upper[n - 1] + lower[n - 1] + np.float32(2) * centre[across - 1]
-            row[2 * across] = last * quarter + _noise_of(
-                _word(counter, key, second_key), amplitude
-            )
+            row[2 * across] = last * quarter + _noise_of(_word(counter, key, second_key), amplitude)
             counter += 1
 
 
@@ -906,7 +1108,9 @@ def fogged(
     Args:
         image: ``(H, W, C)``.
         layer: ``(H, W)`` or larger.
-        keep, slope, offset: see above.
+        keep: see above.
+        slope: see ``keep``.
+        offset: see ``keep``.
         out: ``(H, W, C)``, written.
     """
     height, width, channels = image.shape
@@ -934,25 +1138,29 @@ def fogged(
 
 
 @compiled
-def channel_sums(image: U8, out: I64) -> None:
-    """Add up each channel of ``(H, W, C)`` into ``out`` ``(C,)``."""
+def channel_sums(image: U8, table: F64, out: F64) -> None:
+    """Add up ``table[value]`` for each channel of ``(H, W, C)``, pixel after pixel, in ``out``.
+
+    numpy adds up in the same order where it takes the mean over the first two of three axes.
+    """
     height, width, channels = image.shape
-    for y in range(height):
-        if channels == 3:
+    for c in range(channels):
+        out[c] = 0.0
+    if channels == 3:
+        r, g, b = 0.0, 0.0, 0.0
+        for y in range(height):
             row = image[y]
-            r, g, b = np.uint32(0), np.uint32(0), np.uint32(0)
             for x in range(width):
-                r += np.uint32(row[x, 0])
-                g += np.uint32(row[x, 1])
-                b += np.uint32(row[x, 2])
-            out[0] += np.int64(r)
-            out[1] += np.int64(g)
-            out[2] += np.int64(b)
-        else:
-            v = np.uint32(0)
+                r += table[row[x, 0]]
+                g += table[row[x, 1]]
+                b += table[row[x, 2]]
+        out[0], out[1], out[2] = r, g, b
+    else:
+        v = 0.0
+        for y in range(height):
             for x in range(width):
-                v += np.uint32(image[y, x, 0])
-            out[0] += np.int64(v)
+                v += table[image[y, x, 0]]
+        out[0] = v
 
 
 @compiled
@@ -1075,45 +1283,68 @@ def box_reduced(
 
     Args:
         image: ``(H, W, C)``.
-        left, right: ``(w,)``, the first column of each box and the first after it.
+        left: ``(w,)``, the first column of each box and the first after it.
+        right: see ``left``.
         across: ``(w,)``, one column's weight, in units of 2 ** -22 (Pillow's fixed point).
-        top, bottom, down: ``(h,)``, the same for rows.
+        top: ``(h,)``, the same for rows.
+        bottom: see ``top``.
+        down: see ``top``.
         out: ``(h, w, C)``, written.
     """
-    channels = image.shape[2]
+    height, width, channels = image.shape
     rows, columns = out.shape[0], out.shape[1]
-    half = np.int64(1) << 21
-    sums = np.empty((columns, channels), np.int64)
+    half, bits = np.uint32(1 << 21), np.uint32(22)
+    source, result = image.reshape(height, width * channels), out.reshape(rows, columns * channels)
+    sums = np.empty(columns * channels, np.uint32)
+    averages = np.empty(columns * channels, np.uint8)
+    step = np.uintp(channels)
     for y in range(rows):
-        for x in range(columns):
-            for c in range(channels):
-                sums[x, c] = half
-        weight = down[y]
-        for source in range(top[y], bottom[y]):
+        weight = np.uint32(down[y])
+        for i in range(sums.shape[0]):
+            sums[i] = half
+        for line in range(top[y], bottom[y]):
+            row = source[line]
+            target = np.uintp(0)
             for x in range(columns):
+                start, end = np.uintp(left[x]) * step, np.uintp(right[x]) * step
+                share = np.uint32(across[x])
                 for c in range(channels):
-                    total = np.int64(0)
-                    for k in range(left[x], right[x]):
-                        total += np.int64(image[source, k, c])
-                    average = min((total * across[x] + half) >> 22, 255)
-                    sums[x, c] += average * weight
-        for x in range(columns):
-            for c in range(channels):
-                out[y, x, c] = np.uint8(min(sums[x, c] >> 22, 255))
+                    total = np.uint32(0)
+                    i = start + np.uintp(c)
+                    while i < end:
+                        total += np.uint32(row[i])
+                        i += step
+                    averages[target] = np.uint8(np.uint32(total * share + half) >> bits)
+                    target += np.uintp(1)
+            for i in range(sums.shape[0]):
+                sums[i] += np.uint32(averages[i]) * weight
+        pixels = result[y]
+        for i in range(sums.shape[0]):
+            pixels[i] = np.uint8(sums[i] >> bits)
 
 
 @compiled
 def repeated(small: U8, rows: I64, columns: I64, out: U8) -> None:
-    """Write ``small[rows, columns]``; rows that repeat are copied."""
+    """Write ``small[rows, columns]``, ``(H, W, C)``; rows that repeat are copied."""
     height, width, channels = out.shape
+    source = small.reshape(small.shape[0], small.shape[1] * channels)
+    result = out.reshape(height, width * channels)
     for y in range(height):
+        line = result[y]
         if y > 0 and rows[y] == rows[y - 1]:
-            out[y] = out[y - 1]
-        elif channels == 3:
+            above = result[y - 1]
+            for i in range(line.shape[0]):
+                line[i] = above[i]
+            continue
+        row = source[rows[y]]
+        if channels == 3:
+            target = np.uintp(0)
             for x in range(width):
-                out[y, x, 0] = small[rows[y], columns[x], 0]
-                out[y, x, 1] = small[rows[y], columns[x], 1]
-                out[y, x, 2] = small[rows[y], columns[x], 2]
+                i = np.uintp(3) * np.uintp(columns[x])
+                line[target] = row[i]
+                line[target + np.uintp(1)] = row[i + np.uintp(1)]
+                line[target + np.uintp(2)] = row[i + np.uintp(2)]
+                target += np.uintp(3)
         else:
             for x in range(width):
-                out[y, x, 0] = small[rows[y], columns[x], 0]
+                line[x] = row[np.uintp(columns[x])]

@@ -28,7 +28,6 @@ SPECKLE_NOISE = (0.15, 0.2, 0.35, 0.45, 0.6)
 """Standard deviation, relative to the value."""
 
 
-
 @lru_cache(maxsize=16)
 def _noise_table(sigma: float) -> NDArray[np.uint8]:
     """Return ``floor(|noise|)`` in grey levels, up to 255: with more the sum is clipped anyway."""
@@ -36,7 +35,7 @@ def _noise_table(sigma: float) -> NDArray[np.uint8]:
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
 
 
-def gaussian_noise(image: Image, severity: int, rng: Random) -> Image:
+def gaussian_noise(image: Image, severity: float, rng: Random) -> Image:
     """Add normal noise to every value, as from a hot sensor in the dark."""
     sigma = constants(GAUSSIAN_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
@@ -73,7 +72,7 @@ def _photon_table(photons: int) -> NDArray[np.uint64]:
 
 
 def _alias_row(share: NDArray[np.float64], outcomes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the alias table (Walker 1977) of a distribution over 64 outcomes, see ``alias_draws``."""
+    """Return the alias table (Walker 1977) of a distribution, as ``alias_draws`` takes it."""
     size = len(share)
     scaled = share * size
     other = np.arange(size)
@@ -88,10 +87,11 @@ def _alias_row(share: NDArray[np.float64], outcomes: NDArray[np.uint64]) -> NDAr
     for index in small + large:
         scaled[index] = 1
     thresholds = np.minimum(np.round(scaled * 2**26), 2**26).astype(np.uint64)
-    return (thresholds << np.uint64(32)) | (outcomes[other] << np.uint64(8)) | outcomes
+    row = (thresholds << np.uint64(32)) | (outcomes[other] << np.uint64(8)) | outcomes
+    return np.asarray(row, dtype=np.uint64)
 
 
-def shot_noise(image: Image, severity: int, rng: Random) -> Image:
+def shot_noise(image: Image, severity: float, rng: Random) -> Image:
     """Replace every value by a Poisson count with that mean, as when light is scarce."""
     photons = constants(SHOT_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
@@ -99,11 +99,13 @@ def shot_noise(image: Image, severity: int, rng: Random) -> Image:
     from shiftproof.corruptions import kernels
 
     out = np.empty_like(image)
-    kernels.alias_draws(image.reshape(-1), _photon_table(photons), *draws.keys(rng), out.reshape(-1))
+    kernels.alias_draws(
+        image.reshape(-1), _photon_table(photons), *draws.keys(rng), out.reshape(-1)
+    )
     return out
 
 
-def impulse_noise(image: Image, severity: int, rng: Random) -> Image:
+def impulse_noise(image: Image, severity: float, rng: Random) -> Image:
     """Turn a share of the values black or white, half each, every channel by itself."""
     share = constants(IMPULSE_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
@@ -129,7 +131,7 @@ def _factor_table(sigma: float) -> NDArray[np.int16]:
     return np.asarray(np.round(upper * sigma * 8192), dtype=np.int16)
 
 
-def speckle_noise(image: Image, severity: int, rng: Random) -> Image:
+def speckle_noise(image: Image, severity: float, rng: Random) -> Image:
     """Add normal noise in proportion to the value, as radar and ultrasound have it."""
     sigma = constants(SPECKLE_NOISE, severity)
     if isinstance(rng, np.random.RandomState):

@@ -53,6 +53,7 @@ _ENTRIES = (
     Corruption(
         "snow", weather.snow, "weather",
         "streaks of snow over a paler image", is_random=True,
+        variants={"imagenet-c": weather.snow_imagenet_c},
     ),
     Corruption(
         "frost", weather.frost, "weather",
@@ -146,7 +147,7 @@ def corrupt(
     image: Image,
     name: str | CorruptionFunction,
     *,
-    severity: int,
+    severity: float,
     seed: int = 0,
     key: str = "",
     variant: str | None = None,
@@ -159,7 +160,7 @@ def corrupt(
     Args:
         image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more; left as it is.
         name: of a corruption, or a function ``(image, severity, rng) -> image``.
-        severity: 1 to 5.
+        severity: 1 to 5; between whole severities the constants are interpolated.
         seed: any integer.
         key: what tells this image from others, for example its file name.
         variant: a named variant; None is the published form.

@@ -1,8 +1,8 @@
 """Frost textures: drawn here, or read from the user's own photographs.
 
 The photographs that the published code draws from carry no origin, so none is shipped. What is
-drawn here matches their statistics one by one: the mean colour, the deviation, and the slope of
-the radial spectrum.
+drawn here matches their statistics one by one: mean and deviation of each channel, the grey
+values' distribution, and the radial power spectrum.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.corruptions import draws
 from shiftproof.errors import InputError
 from shiftproof.files import read_image
 from shiftproof.rng import generator
@@ -34,44 +35,64 @@ class Texture:
 
 @dataclass(frozen=True)
 class Style:
-    """What a drawn texture is to look like."""
+    """What a drawn texture is to look like; the statistics are those of a published photograph."""
 
     height: int
     width: int
     mean: tuple[float, float, float]
     """RGB, 0..255."""
-    deviation: float
-    """Of the grey values, 0..255."""
-    slope: float
-    """Of the logarithm of the radially averaged amplitude over that of the frequency."""
+    deviation: tuple[float, float, float]
+    """RGB, 0..255."""
+    quantiles: tuple[float, float, float, float, float]
+    """Grey values at ``QUANTILES``."""
+    spectrum: tuple[float, float, float, float, float, float, float, float]
+    """Base-10 logarithm of the grey values' power at ``FREQUENCIES``, averaged over directions."""
     crystals: int
     """How many crystals grow."""
+    arms: int
+    """Stems of a crystal, at most; six make a star."""
     length: float
-    """Of a crystal's longest branches, as a share of the height."""
+    """Of a crystal's longest stems, as a share of the height."""
 
 
-# Measured on the published photographs, in the order of their numbers; the third of them is the
-# second once more, and the sixth is never drawn.
+FREQUENCIES = (0.005, 0.0095, 0.0181, 0.0344, 0.0654, 0.1244, 0.2366, 0.45)
+"""In cycles per pixel."""
+
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+
+# Measured on the published photographs 1, 2, 4, 5 and 6 (frost1.png ... of imagecorruptions
+# 1.1.2, power under a Hann window); the third is the second once more, and the sixth is never
+# drawn there.
 STYLES = (
-    Style(600, 900, (78, 149, 166), 19, -1.43, 60, 0.30),
-    Style(315, 560, (201, 205, 214), 22, -1.67, 140, 0.30),
-    Style(350, 527, (138, 153, 165), 29, -1.04, 200, 0.12),
-    Style(495, 660, (112, 123, 135), 43, -1.78, 220, 0.16),
-    Style(323, 485, (71, 95, 104), 41, -1.6, 40, 0.45),
-)
+    Style(
+        600, 900, (77.7, 149.1, 165.7), (27.0, 16.0, 15.0), (97, 109, 129, 155, 177),
+        (5.75, 4.67, 4.09, 3.32, 2.74, 2.46, 2.23, 1.59), 150, 1, 0.16,
+    ),
+    Style(
+        315, 560, (200.8, 205.4, 214.5), (21.0, 22.0, 23.0), (141, 177, 210, 231, 245),
+        (5.34, 4.58, 4.29, 3.87, 3.59, 2.97, 2.5, 1.73), 120, 3, 0.22,
+    ),
+    Style(
+        350, 527, (137.6, 152.8, 165.2), (28.0, 28.0, 30.0), (82, 116, 152, 186, 234),
+        (5.62, 4.26, 4.31, 4.03, 3.69, 3.39, 2.96, 2.26), 200, 6, 0.10,
+    ),
+    Style(
+        495, 660, (112.4, 123.4, 134.8), (44.0, 43.0, 42.0), (45, 71, 119, 183, 238),
+        (5.6, 5.19, 4.94, 4.45, 3.92, 3.39, 2.88, 2.46), 220, 6, 0.14,
+    ),
+    Style(
+        323, 485, (71.4, 95.4, 104.5), (35.0, 43.0, 47.0), (16, 37, 89, 146, 186),
+        (6.45, 5.71, 4.89, 4.28, 3.82, 3.35, 2.88, 2.14), 45, 4, 0.42,
+    ),
+)  # fmt: skip
 
 PUBLISHED_ORDER = (0, 1, 1, 2, 3)
 """Which style stands for each of the five photographs that are drawn."""
 
 
-def published_choice() -> tuple[Texture, ...]:
-    """Return the five drawn textures in the order and weight of the published photographs."""
-    return tuple(drawn(index) for index in PUBLISHED_ORDER)
-
-
-def every_choice() -> tuple[Texture, ...]:
-    """Return every drawn texture once."""
-    return tuple(drawn(index) for index in range(len(STYLES)))
+def published(number: int) -> Texture:
+    """Return the drawn texture that stands for the published photograph ``number``, 0 to 4."""
+    return drawn(PUBLISHED_ORDER[number])
 
 
 PHOTOGRAPHS = (
@@ -81,7 +102,7 @@ PHOTOGRAPHS = (
     ("frost4.jpg", "frost4.png"),
     ("frost5.jpg", "frost5.png"),
 )
-"""The published files, in the order in which they are drawn, and other suffixes they are found with."""
+"""The published files, in the order in which they are drawn, under either suffix."""
 
 
 def photographs(folder: Path) -> tuple[Texture, ...]:
@@ -131,80 +152,106 @@ def drawn(index: int) -> Texture:
 
 
 def _draw(style: Style, rng: np.random.Generator) -> Image:
-    crystals = _crystals(style, rng)
-    clouds = _with_slope(rng.normal(size=crystals.shape), style.slope)
-    field_ = _with_slope(_standard(crystals) + 0.6 * clouds, style.slope)
-    # A slow tint shifts the colour a little, as ice of different thickness does.
-    tint = _with_slope(rng.normal(size=crystals.shape), -2.5)[..., np.newaxis] * np.array(
-        [-3.0, 0.5, 2.0]
-    )
-    pixels = np.array(style.mean) + style.deviation * field_[..., np.newaxis] + tint
+    clouds = draws.normal(rng, (style.height, style.width)).astype(np.float64)
+    crystals = _standard(_crystals(style, rng))
+    grey = _shaped(crystals + 0.5 * _standard(_shaped(clouds, style)), style)
+    # Ranks give the photograph's grey values, which a spectrum alone leaves normal.
+    ranks = np.argsort(np.argsort(grey, axis=None)).reshape(grey.shape) / (grey.size - 1)
+    grey = _standard(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
+    # Ice of different thickness shifts the colour a little, and slowly.
+    tint = _standard(_shaped(draws.normal(rng, grey.shape).astype(np.float64), STYLES[-1]))
+    layers = np.array(style.deviation) * grey[..., np.newaxis]
+    layers += 3 * tint[..., np.newaxis] * np.array([1.0, 0.0, -0.5])
+    pixels = np.array(style.mean) + layers
     return np.asarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
 
 
+def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
+    """Extend grey values at ``QUANTILES`` to the shares 0 and 1."""
+    low = max(0.0, 2 * quantiles[0] - quantiles[1])
+    return (low, *quantiles, min(255.0, 2 * quantiles[-1] - quantiles[-2]))
+
+
 def _standard(values: F64) -> F64:
-    return np.asarray((values - values.mean()) / max(values.std(), 1e-9))
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
 
 
-def _with_slope(values: F64, slope: float) -> F64:
-    """Give ``(H, W)`` a power-law radial spectrum and keep its phases: mean 0, deviation 1."""
+def _shaped(values: F64, style: Style) -> F64:
+    """Give ``(H, W)`` the radial spectrum of a style and keep its phases."""
     height, width = values.shape
     spectrum = np.fft.rfft2(values)
     down, right = np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width)[np.newaxis]
     frequency = np.hypot(down, right)
-    rings = np.minimum((frequency * 2 * min(height, width)).astype(int), min(height, width))
-    amplitude = np.abs(spectrum)
+    rings = (frequency * 2 * min(height, width)).astype(int)
+    power = np.abs(spectrum) ** 2
     count = np.bincount(rings.ravel())
-    average = np.bincount(rings.ravel(), amplitude.ravel()) / np.maximum(count, 1)
-    wanted = np.maximum(frequency, 1 / max(height, width)) ** slope
-    shaped = spectrum * wanted / np.maximum(average[rings], 1e-9)
+    average = np.bincount(rings.ravel(), power.ravel()) / np.maximum(count, 1)
+    decades = np.log10(np.maximum(frequency, FREQUENCIES[0]))
+    wanted = 10 ** np.interp(decades, np.log10(FREQUENCIES), style.spectrum)
+    shaped = spectrum * np.sqrt(wanted / np.maximum(average[rings], 1e-9))
     shaped[0, 0] = 0
-    return _standard(np.fft.irfft2(shaped, s=values.shape))
+    return np.asarray(np.fft.irfft2(shaped, s=values.shape))
+
+
+@dataclass(frozen=True)
+class _Twigs:
+    """Straight pieces of crystals, each array ``(n,)``."""
+
+    x: F64
+    y: F64
+    angle: F64
+    length: F64
+    light: F64
+
+    def ends(self) -> F64:
+        """Return ``(n, 2, 2)``: start and end of each, (x, y)."""
+        starts = np.stack([self.x, self.y], axis=1)
+        directions = np.stack([np.cos(self.angle), np.sin(self.angle)], axis=1)
+        return np.stack([starts, starts + self.length[:, np.newaxis] * directions], axis=1)
+
+
+def _branches(stems: _Twigs, rng: np.random.Generator) -> _Twigs:
+    """Let twigs grow out of stems at 60 degrees, on both sides, shorter towards the tip."""
+    each = np.clip(stems.length / 5, 0, 14).astype(int)
+    parent = np.repeat(np.arange(len(each)), 2 * each)
+    rank = np.arange(len(parent)) - np.repeat(np.cumsum(2 * each) - 2 * each, 2 * each)
+    at = (rank // 2 + 1) / (each[parent] + 1)
+    side = np.where(rank % 2 == 0, 1.0, -1.0)
+    bent, grown, lit = rng.random((3, len(parent)))
+    angle = stems.angle[parent]
+    along = at * stems.length[parent]
+    return _Twigs(
+        x=stems.x[parent] + along * np.cos(angle),
+        y=stems.y[parent] + along * np.sin(angle),
+        angle=angle + side * np.pi / 3 + 0.2 * (bent - 0.5),
+        length=stems.length[parent] * (1 - at) * 0.5 * (0.7 + 0.3 * grown),
+        light=stems.light[parent] * (0.6 + 0.35 * lit),
+    )
 
 
 def _crystals(style: Style, rng: np.random.Generator) -> F64:
-    """Draw fern-like crystals: a stem, side branches at 60 degrees, and their branches."""
+    """Draw crystals like ferns and stars: stems, their twigs, and the twigs' twigs."""
     import cv2
 
+    x, y, turn, size, light, number = rng.random((6, style.crystals))
+    arms = 1 + (number * style.arms).astype(int)
+    crystal = np.repeat(np.arange(style.crystals), arms)
+    arm = np.arange(len(crystal)) - np.repeat(np.cumsum(arms) - arms, arms)
+    stems = _Twigs(
+        x=x[crystal] * style.width,
+        y=y[crystal] * style.height,
+        angle=2 * np.pi * turn[crystal] + arm * np.pi / 3,
+        length=style.height * style.length * (0.3 + 0.7 * size[crystal]),
+        light=90 + 165 * light[crystal],
+    )
+    twigs = _branches(stems, rng)
+    pieces = [stems, twigs, _branches(twigs, rng)]
+    bits = 4
+    ends = np.round(np.concatenate([p.ends() for p in pieces]) * 2**bits).astype(np.int32)
+    lights = np.concatenate([p.light for p in pieces]).astype(int) // 8 * 8
     canvas = np.zeros((style.height, style.width), dtype=np.uint8)
-    starts = rng.uniform((0, 0), (style.width, style.height), size=(style.crystals, 2))
-    angles = rng.uniform(0, 2 * np.pi, size=style.crystals)
-    lengths = style.height * style.length * rng.uniform(0.3, 1.0, size=style.crystals)
-    lights = rng.uniform(90, 255, size=style.crystals)
-    for start, angle, length, light in zip(starts, angles, lengths, lights, strict=True):
-        layer = np.zeros_like(canvas)
-        _branch(layer, start, angle, length, light, 3, rng)
-        np.maximum(canvas, layer, out=canvas)
-    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.8).astype(np.float64))
-
-
-def _branch(
-    canvas: NDArray[np.uint8],
-    start: F64,
-    angle: float,
-    length: float,
-    light: float,
-    generations: int,
-    rng: np.random.Generator,
-) -> None:
-    import cv2
-
-    fraction_bits = 4
-    direction = np.array([np.cos(angle), np.sin(angle)])
-    end = start + length * direction
-    ends = [tuple(int(v) for v in np.round(point * 2**fraction_bits)) for point in (start, end)]
-    cv2.line(canvas, ends[0], ends[1], int(light), 1, cv2.LINE_AA, fraction_bits)
-    if generations == 1 or length < 6:
-        return
-    twigs = int(min(14, length / 5))
-    for at in (np.arange(twigs) + 1) / (twigs + 1):
-        for side in (-1, 1):
-            _branch(
-                canvas,
-                start + at * length * direction,
-                angle + side * np.pi / 3 + rng.normal(0, 0.06),
-                length * (1 - at) * 0.5 * rng.uniform(0.7, 1.0),
-                light * rng.uniform(0.6, 0.95),
-                generations - 1,
-                rng,
-            )
+    # The brightest are drawn last, over the others.
+    for level in np.unique(lights):
+        lines = list(ends[lights == level])
+        cv2.polylines(canvas, lines, False, int(level), 1, cv2.LINE_AA, bits)
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +17,6 @@ from shiftproof.corruptions.filters import (
     centre_crop,
     gaussian,
     streak,
-    unrolled,
     with_channels,
 )
 from shiftproof.errors import InputError
@@ -30,11 +29,11 @@ F64 = NDArray[np.float64]
 # imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484).
 
 SNOW = (
-    (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-    (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-    (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-    (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-    (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    (0.1, 0.3, 3.0, 0.5, 10, 4.0, 0.8),
+    (0.2, 0.3, 2.0, 0.5, 12, 4.0, 0.7),
+    (0.55, 0.3, 4.0, 0.9, 12, 8.0, 0.7),
+    (0.55, 0.3, 4.5, 0.85, 12, 8.0, 0.65),
+    (0.55, 0.3, 2.5, 0.85, 12, 12.0, 0.55),
 )
 """Mean and deviation of the layer; its zoom; threshold; radius and sigma of the streaks; the
 share of the image."""
@@ -55,11 +54,11 @@ FOG_WHOLE = 1024
 """Up to this side the whole square map is made; finer levels only where the image is."""
 
 SPATTER = (
-    (0.65, 0.3, 4, 0.69, 0.6, False),
-    (0.65, 0.3, 3, 0.68, 0.6, False),
-    (0.65, 0.3, 2, 0.68, 0.5, False),
-    (0.65, 0.3, 1, 0.65, 1.5, True),
-    (0.67, 0.4, 1, 0.65, 1.5, True),
+    (0.65, 0.3, 4.0, 0.69, 0.6, False),
+    (0.65, 0.3, 3.0, 0.68, 0.6, False),
+    (0.65, 0.3, 2.0, 0.68, 0.5, False),
+    (0.65, 0.3, 1.0, 0.65, 1.5, True),
+    (0.67, 0.4, 1.0, 0.65, 1.5, True),
 )
 """Mean and deviation of the layer; sigma of its blur; threshold; strength of water, or sigma of
 the mud's mask; whether it is mud."""
@@ -77,16 +76,10 @@ BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
 
 
-def _over_channels(layer: NDArray[np.floating], image: Image) -> NDArray[np.floating]:
-    """Return an ``(H, W)`` layer in the shape that broadcasts over ``image``."""
-    return layer if image.ndim == 2 else layer[..., np.newaxis]
-
-
-def _snow_layer(severity: int, height: int, width: int, rng: Random) -> Image:
-    """Return the streaks of snow, ``(height, width)``."""
-    from shiftproof.corruptions import kernels
-
-    mean, deviation, zoom, threshold, radius, sigma, _ = constants(SNOW, severity)
+def _flakes(
+    height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
+) -> tuple[F32, int, int]:
+    """Draw the centre of a layer of noise, and say to what size it is to be enlarged."""
     top, crop_height, rows = centre_crop(height, zoom)
     left, crop_width, columns = centre_crop(width, zoom)
     if isinstance(rng, np.random.RandomState):
@@ -94,33 +87,72 @@ def _snow_layer(severity: int, height: int, width: int, rng: Random) -> Image:
         layer = whole[top : top + crop_height, left : left + crop_width]
     else:
         layer = draws.normal(rng, (crop_height, crop_width))
-    layer = np.float32(mean) + np.float32(deviation) * layer
-    # The enlarged layer is streaked before it is cut to the image.
-    down, right, weights = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
-    margin = int(np.abs(right).max(initial=0))
-    flakes = np.empty((rows, columns + 2 * margin), np.float32)
-    kernels.enlarged_flakes(
-        layer,
-        *bilinear_places(0, crop_height, rows, rows),
-        *bilinear_places(0, crop_width, columns, columns),
-        np.float32(threshold),
-        margin,
-        flakes,
-    )
-    streaks = np.empty((height, width), np.uint8)
-    kernels.smear_to_bytes(flakes, margin, *unrolled(down, right, weights), streaks)
-    return streaks
+    return np.float32(mean) + np.float32(deviation) * layer, rows, columns
 
 
-def snow(image: Image, severity: int, rng: Random) -> Image:
-    """Let it snow: streaks of flakes in two directions over a paler image."""
+def _enlarged(layer: F32, rows: int, columns: int, threshold: float, margin: int) -> F32:
+    """Enlarge a layer, drop what is under the threshold, clip to 0..1, and pad on both sides."""
     from shiftproof.corruptions import kernels
 
-    layer = _snow_layer(severity, image.shape[0], image.shape[1], rng)
-    share = constants(SNOW, severity)[-1]
+    down = bilinear_places(0, layer.shape[0], rows, rows)
+    across = bilinear_places(0, layer.shape[1], columns, columns)
+    out = np.empty((rows, columns + 2 * margin), np.float32)
+    kernels.enlarged_flakes(layer, *down, *across, np.float32(threshold), margin, out)
+    return out
+
+
+def _snowed(image: Image, layer: Image, share: float) -> Image:
+    from shiftproof.corruptions import kernels
+
     out = np.empty_like(image)
     kernels.snowed(with_channels(image), layer, np.float32(share), with_channels(out))
     return out
+
+
+def snow(image: Image, severity: float, rng: Random) -> Image:
+    """Let it snow: streaks of flakes in two directions over a paler image."""
+    from shiftproof.corruptions import kernels
+
+    mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
+    height, width = image.shape[:2]
+    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    # The enlarged layer is streaked before its top left is cut to the image.
+    copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
+    flakes = _enlarged(layer, rows, columns, threshold, copies.margin)
+    streaks = np.empty((height, width), np.uint8)
+    kernels.smear_to_bytes(
+        flakes, copies.margin, copies.down, copies.right, copies.weights, streaks
+    )
+    return _snowed(image, streaks, share)
+
+
+def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
+    """Let it snow: streaks of flakes in two directions over a paler image.
+
+    The form of the original ImageNet-C, whose streaks are ImageMagick's motion blur.
+
+    Differs from ``snow``: the enlarged layer is cut at its centre and to bytes before it is
+    streaked.
+    """
+    from shiftproof.corruptions import kernels
+
+    mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
+    height, width = image.shape[:2]
+    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    cut = _enlarged(layer, rows, columns, threshold, 0)[top : top + height, left : left + width]
+    flakes = np.floor(np.pad(cut, ((0, 0), (copies.margin,) * 2), mode="edge") * np.float32(255))
+    streaks = np.empty((height, width), np.uint8)
+    kernels.smear_to_bytes(
+        flakes / np.float32(255),
+        copies.margin,
+        copies.down,
+        copies.right,
+        copies.weights,
+        streaks,
+    )
+    return _snowed(image, streaks, share)
 
 
 @lru_cache(maxsize=8)
@@ -130,7 +162,7 @@ def _blend_table(keep: float, add: float) -> NDArray[np.uint8]:
     return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
 
 
-def _blend(image: Image, severity: int, texture: Image, row: int, column: int) -> Image:
+def _blend(image: Image, severity: float, texture: Image, row: int, column: int) -> Image:
     """Lay the part of ``texture`` that starts at (row, column) over the image."""
     keep, add = constants(FROST, severity)
     height, width = image.shape[:2]
@@ -162,12 +194,14 @@ def _covering(texture: textures.Texture, image: Image, enlarged: float) -> Image
 
 def _frosted(
     image: Image,
-    severity: int,
+    severity: float,
     rng: Random,
-    choice: Sequence[textures.Texture],
+    count: int,
+    texture_at: Callable[[int], textures.Texture],
     enlarged: float,
 ) -> Image:
-    texture = choice[draws.index(rng, len(choice))]
+    """Lay a random part of one of ``count`` textures over the image."""
+    texture = texture_at(draws.index(rng, count))
     scaled = _covering(texture, image, enlarged)
     row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
     column = draws.index(rng, max(1, scaled.shape[1] - image.shape[1]))
@@ -186,13 +220,13 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     if not textures_:
         raise InputError("Frost needs at least one texture; got none.")
 
-    def frost(image: Image, severity: int, rng: Random) -> Image:
-        return _frosted(image, severity, rng, textures_, FROST_ENLARGED)
+    def frost(image: Image, severity: float, rng: Random) -> Image:
+        return _frosted(image, severity, rng, len(textures_), textures_.__getitem__, FROST_ENLARGED)
 
     return frost
 
 
-def frost(image: Image, severity: int, rng: Random) -> Image:
+def frost(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
     As in the published code one texture of four has twice the weight of the others.
@@ -201,35 +235,36 @@ def frost(image: Image, severity: int, rng: Random) -> Image:
     of the published photographs, whose origin is unknown. With the photographs: the variant
     ``photographs``, or ``frost_with(textures.photographs(folder))``.
     """
-    return _frosted(image, severity, rng, textures.published_choice(), FROST_ENLARGED)
+    return _frosted(image, severity, rng, 5, textures.published, FROST_ENLARGED)
 
 
-def frost_corrected(image: Image, severity: int, rng: Random) -> Image:
+def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
     Differs from ``frost``: a fifth texture, which stands for the photograph that the published
     code never draws, and the same weight for each.
     """
-    return _frosted(image, severity, rng, textures.every_choice(), FROST_ENLARGED)
+    return _frosted(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
 
 
-def frost_photographs(image: Image, severity: int, rng: Random) -> Image:
+def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     """Lay the published photographs of ice over the image, from an installed imagecorruptions.
 
     Raises:
         InputError: no such package is installed.
     """
-    return _frosted(image, severity, rng, textures.installed_photographs(), FROST_ENLARGED)
+    found = textures.installed_photographs()
+    return _frosted(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
-def frost_imagenet_c(image: Image, severity: int, rng: Random) -> Image:
+def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image at the textures' own scale.
 
     The form of the original ImageNet-C for images of 224 x 224 pixels.
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _frosted(image, severity, rng, textures.published_choice(), 1.0)
+    return _frosted(image, severity, rng, 5, textures.published, 1.0)
 
 
 def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
@@ -267,7 +302,8 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     rest could add to the extremes is under a tenth of a grey level.
 
     Args:
-        height, width: of the part.
+        height: of the part.
+        width: see ``height``.
         decay: by which the roughness shrinks from level to level; it enters squared.
         rng: where the draws come from.
 
@@ -303,9 +339,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
         step, wibble = step // 2, wibble / decay
         grid = finer
         if not wrap:
-            grid = np.ascontiguousarray(
-                grid[: -(-height // step) + 1, : -(-width // step) + 1]
-            )
+            grid = np.ascontiguousarray(grid[: -(-height // step) + 1, : -(-width // step) + 1])
     return grid, min(low, float(grid.min())), max(high, float(grid.max()))
 
 
@@ -328,7 +362,7 @@ def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Im
     return out
 
 
-def fog(image: Image, severity: int, rng: Random) -> Image:
+def fog(image: Image, severity: float, rng: Random) -> Image:
     """Add a fractal cloud and scale back to the image's own brightest value.
 
     The cloud is scaled to 0..1 over a square map that is larger than the image, as in the
@@ -339,7 +373,7 @@ def fog(image: Image, severity: int, rng: Random) -> Image:
     return _fog(image, amount, layer, low, high)
 
 
-def fog_corrected(image: Image, severity: int, rng: Random) -> Image:
+def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Add a fractal cloud and scale back to the image's own brightest value.
 
     Differs from ``fog``: the cloud is scaled to 0..1 over the part that is seen.
@@ -355,7 +389,7 @@ def fog_corrected(image: Image, severity: int, rng: Random) -> Image:
     return _fog(image, amount, layer, low, high)
 
 
-def spatter(image: Image, severity: int, rng: Random) -> Image:
+def spatter(image: Image, severity: float, rng: Random) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
     mean, deviation, sigma, threshold, strength, mud = constants(SPATTER, severity)
     layer = draws.normal(rng, (image.shape[0], image.shape[1]))
@@ -366,34 +400,41 @@ def spatter(image: Image, severity: int, rng: Random) -> Image:
     return _water(image, layer, strength)
 
 
+def _color(rgb: tuple[int, int, int], image: Image) -> F32:
+    """Return a colour in 0..255, or its luma for a grey image; ``(C,)``."""
+    color = np.array(rgb) if image.ndim == 3 else np.array([np.dot(rgb, LUMA)])
+    return color.astype(np.float32)
+
+
 def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
+    from shiftproof.corruptions import kernels
+
     mask = gaussian(covered.astype(np.float32), sigma)
-    mask[mask < np.float32(0.8)] = 0
-    color = np.array(MUD, dtype=np.float32) / np.float32(255)
-    values = image.astype(np.float32) / np.float32(255) * (1 - _over_channels(mask, image))
-    if image.ndim == 2:
-        return to_uint8(values + mask * np.float32(color @ np.array(LUMA)))
-    return to_uint8(values + mask[..., np.newaxis] * color)
+    out = np.empty_like(image)
+    kernels.muddied(
+        with_channels(image), mask, np.float32(0.8), _color(MUD, image), with_channels(out)
+    )
+    return out
 
 
 def _water(image: Image, layer: F32, strength: float) -> Image:
     import cv2
 
+    from shiftproof.corruptions import kernels
+
     drops = (layer * np.float32(255)).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
-    distance = np.minimum(distance, 20)
+    np.minimum(distance, 20, out=distance)
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
     relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     relieved = cv2.blur(cv2.filter2D(distance, cv2.CV_8U, relief), (3, 3))
     water = drops * relieved.reshape(drops.shape).astype(np.float32)
     most = water.max()
     if most > 0:
-        water = water / most * np.float32(strength)
-    color = np.array(WATER, dtype=np.float32) / np.float32(255)
-    values = image.astype(np.float32) / np.float32(255)
-    if image.ndim == 2:
-        return to_uint8(values + np.clip(water[..., np.newaxis] * color, 0, 1) @ np.array(LUMA))
-    return to_uint8(values + water[..., np.newaxis] * color)
+        water *= np.float32(strength) / most
+    out = np.empty_like(image)
+    kernels.watered(with_channels(image), water, _color(WATER, image), with_channels(out))
+    return out
 
 
 @lru_cache(maxsize=8)
@@ -411,7 +452,7 @@ def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]
     return lowest.astype(np.uint8), between
 
 
-def brightness(image: Image, severity: int, rng: Random) -> Image:
+def brightness(image: Image, severity: float, rng: Random) -> Image:
     """Raise the HSV value, as with too long an exposure; a grey image is raised as it is."""
     offset = constants(BRIGHTNESS, severity)
     if image.ndim == 2:

@@ -117,7 +117,7 @@ def _rows(source: Path) -> list[tuple[int, str, str]]:
     for line, cells in rows:
         if len(cells) > width or path_at >= len(cells) or not cells[path_at]:
             raise BrokenFileError(
-                f"{source}, line {line}: expected path,label, or a first row that names the columns "
+                f"{source}, line {line}: expected path,label, or a first row with the columns' names "
                 f"path and label; got {','.join(cells)!r:.80}."
             )
         label = "" if label_at is None or label_at >= len(cells) else cells[label_at]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,28 +117,48 @@ def _read_safetensors(path: Path) -> Any:
 def _read_torch(path: Path) -> Any:
     import torch
 
+    if _is_torchscript(path):
+        raise ModelError(
+            f"{path} is a TorchScript archive, which is a program and no checkpoint. "
+            "Load it yourself where you trust it, and wrap it: "
+            "Classifier(torch.jit.load(PATH), preprocess, classes)."
+        )
     try:
-        # Without weights_only a checkpoint is a program that runs when it is loaded.
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Torch warns of a pickle protocol that it did not write itself, and then refuses it.
+            warnings.simplefilter("ignore")
+            # Without weights_only a checkpoint is a program that runs when it is loaded.
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         text = str(error)
-        if "TorchScript" in text:
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            named = re.search(r"GLOBAL (\S+)", text)
             raise ModelError(
-                f"{path} is a TorchScript archive, which is a program and no checkpoint. "
-                "Load it yourself where you trust it, and wrap it: "
-                "Classifier(torch.jit.load(PATH), preprocess, classes)."
-            ) from error
-        if refused := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", text):
-            raise ModelError(
-                f"{path} holds a pickled object ({refused[1]}), which could run code when it is "
-                "loaded: it was refused, and nothing of it was run. Save the weights alone: "
-                "torch.save(model.state_dict(), PATH)."
+                f"{path} holds a pickled object{f' ({named[1]})' if named else ''}, which could "
+                "run code when it is loaded: it was refused, and nothing of it was run. Save the "
+                "weights alone: torch.save(model.state_dict(), PATH)."
             ) from error
         reason = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
-            # Torch's advice here is to load it unsafely; the reason is further down.
-            reason = "neither a torch archive nor a pickle of tensors"
+            # What torch says here is how to load it without the safeguard.
+            reason = "neither a torch archive nor a pickle"
         raise BrokenFileError(f"{path}: not a checkpoint that can be read ({reason}).") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: older versions of torch.load would run it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle does, or is an archive around one."""
+    with path.open("rb") as file:
+        first = file.read(2)
+    return first in (b"PK", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
 
 
 def _fitted(

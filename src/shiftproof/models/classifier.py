@@ -82,6 +82,12 @@ class Classifier:
     Raises:
         ModelError: the module cannot be called or copied, the device is not there, or the
             output is not ``(N, K)`` with one column per class.
+
+    >>> import torch
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+    >>> classifier = Classifier(network, Preprocess((8, 8), 8), ["cat", "dog"])
+    >>> classifier.predict(np.zeros((5, 8, 8, 3), np.uint8)).shape
+    (5, 2)
     """
 
     module: Callable[..., Any]

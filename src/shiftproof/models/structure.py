@@ -91,10 +91,10 @@ def structural_copy(
                 f"The lazy module {type(part).__name__} has no parameters yet: "
                 "run the model on one batch first."
             )
-        for name, value in vars(part).items():
+        for value in vars(part).values():
             # Tensors that are neither parameter nor buffer (the product that weight_norm keeps)
             # may hang on a graph, which deepcopy refuses; the module computes them anew.
-            if isinstance(value, torch.Tensor) and name not in ("_parameters", "_buffers"):
+            if isinstance(value, torch.Tensor):
                 shared = share != "nothing"
                 memo[id(value)] = value if shared else value.detach().clone()
         if share != "nothing":

@@ -36,7 +36,7 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
         try:
             module = timm.create_model(target, pretrained=pretrained)
         except Exception as error:
-            arch = target.partition(".")[0]
+            arch = "NAME" if _is_on_the_hub(target) else target.partition(".")[0]
             raise download_error(f"timm:{target}", f"timm:{arch}", error) from error
     return Loaded(module, preprocess_of(module), classes_of(module))
 
@@ -102,7 +102,7 @@ def classes_of(module: torch.nn.Module) -> Classes | None:
 
 def _check_name(name: str, *, pretrained: bool) -> None:
     timm = _timm()
-    if name.startswith(("hf-hub:", "hf_hub:")):
+    if _is_on_the_hub(name):
         return
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
@@ -120,7 +120,11 @@ def _check_name(name: str, *, pretrained: bool) -> None:
                 f"file:PATH?arch=timm:{arch}"
             )
         if tag and tag not in tags:
-            raise UnknownNameError.of(f"weights of timm's {arch}", tag, tags)
+            raise UnknownNameError.of(f"{arch} weights", tag, tags)
+
+
+def _is_on_the_hub(name: str) -> bool:
+    return name.startswith(("hf-hub:", "hf_hub:"))
 
 
 def _timm() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, named
-from shiftproof.errors import MissingExtraError, UnknownNameError
+from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import Interpolation, Preprocess
 from shiftproof.models.structure import download_error, require_torch
@@ -26,6 +26,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
     """
     name, _, tag = target.partition("@")
     weights = find_weights(name, tag)
+    classes = classes_of(weights)
     models = _models()
     import torch
 
@@ -40,7 +41,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
                 raise download_error(
                     f"torchvision:{target}", f"torchvision:{name}", error
                 ) from error
-    return Loaded(module, preprocess_of(weights), classes_of(weights))
+    return Loaded(module, preprocess_of(weights), classes)
 
 
 def build_torchvision(name: str, num_classes: int | None) -> torch.nn.Module:
@@ -73,7 +74,7 @@ def find_weights(name: str, tag: str) -> Any:
     if not tag:
         return weights.DEFAULT
     if tag not in weights.__members__:
-        raise UnknownNameError.of(f"weights of torchvision's {name}", tag, weights.__members__)
+        raise UnknownNameError.of(f"{name} weights", tag, weights.__members__)
     return weights[tag]
 
 
@@ -88,7 +89,13 @@ def preprocess_of(weights: Any) -> Preprocess:
 
 
 def classes_of(weights: Any) -> Classes:
-    """Return what the outputs mean."""
+    """Return what the outputs mean.
+
+    Raises:
+        ModelError: the weights have features only and no trained last layer (one set of VGG16's).
+    """
+    if weights.meta.get("categories") is None:
+        raise ModelError(f"The weights {weights} classify nothing: they are for features only.")
     categories = list(weights.meta["categories"])
     # All its ImageNet weights carry one list; its spelling is not that of our table.
     if categories == list(_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):

@@ -43,7 +43,7 @@ class Change:
     @property
     def label(self) -> str:
         """The name of the difference."""
-        return f"{self.entry.label} {wording.MINUS} {self.against.label}"
+        return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
 
 
 def document(runs: Sequence[Run], pictures: Pictures) -> Document:
@@ -56,7 +56,11 @@ def document(runs: Sequence[Run], pictures: Pictures) -> Document:
     changes = _changes(runs, shown)
     plain = _unadapted(shown, changes)
     titles = list(dict.fromkeys(entry.scored.title or entry.label for entry in plain))
-    over = wording.plural(len(first.corruptions), "corruption")
+    over = (
+        wording.plural(len(first.corruptions), "corruption")
+        if all(run.scores.corruptions == first.corruptions for run in runs)
+        else "corruption"
+    )
     title = (
         f"{titles[0]} under {over}"
         if len(titles) == 1
@@ -93,7 +97,8 @@ def document(runs: Sequence[Run], pictures: Pictures) -> Document:
         byline=[_byline(run, name) for run, name in zip(runs, run_names(runs), strict=True)],
         lead=_lead(runs, shown, changes),
         sections=[section for section in sections if section is not None],
-        warnings=[*_differing(runs), *_warnings(runs)],
+        alarms=_differing(runs),
+        warnings=_warnings(runs),
     )
 
 
@@ -189,7 +194,7 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
         if scores.broken:
             found.append(
                 f"{where}{wording.plural(len(scores.broken), 'image')} of {scores.total:,} could "
-                "not be read in every cell, and count only where they could. They are listed below."
+                "not be read everywhere. What was not read counts nowhere, and is listed below."
             )
     return found
 
@@ -213,16 +218,16 @@ def _changes(runs: Sequence[Run], shown: Sequence[Entry]) -> list[Change]:
 
 def _lead(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]) -> list[str]:
     """Return the sentences under the title."""
-    sentences = [
-        wording.headline(entry.run.scores, entry.scored, _subject(runs, entry))
-        for entry in _unadapted(shown, changes)[:4]
-    ]
-    found = [
-        wording.finding(change.run.scores, change.scored, change.entry.label)
-        for change in changes[:4]
-    ]
-    # What adaptation does belongs to the sentence about the one model it is done to.
-    return [" ".join([*sentences, *found])] if len(sentences) == 1 else [*sentences, *found]
+    found = []
+    for entry in _unadapted(shown, changes)[:4]:
+        sentences = [wording.headline(entry.run.scores, entry.scored, _subject(runs, entry))]
+        sentences += [
+            wording.finding(change.run.scores, change.scored, change.entry.label)
+            for change in changes
+            if change.against is entry
+        ]
+        found.append(" ".join(sentences))
+    return found
 
 
 def _subject(runs: Sequence[Run], entry: Entry) -> str:
@@ -284,16 +289,31 @@ def _overview(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Cha
         {
             "cards": cards,
             "changes": [_change_card(change, reach) for change in changes],
-            "mce_reasons": [
-                run.scores.mce_reason for run in runs if run.scores.mce_reason is not None
-            ]
-            if labelled
-            else [],
+            "mce_reasons": _mce_reasons(runs) if labelled else [],
+            "alike": not _differing(runs),
             "level": wording.level(runs[0].scores),
             "several": len(runs) > 1,
             "measure": wording.measure_name(runs[0].scores),
         },
     )
+
+
+def _mce_reasons(runs: Sequence[Run]) -> list[str]:
+    """Say why there is no mCE, once for each reason."""
+    found: dict[str, list[str]] = {}
+    for run, name in zip(runs, run_names(runs), strict=True):
+        if run.scores.mce_reason is not None:
+            found.setdefault(run.scores.mce_reason, []).append(name)
+    if len(runs) == 1:
+        return list(found)
+    return [f"for {wording.listing(names)}, {reason}" for reason, names in found.items()]
+
+
+def _severities(runs: Sequence[Run]) -> str:
+    first = runs[0].scores.severities
+    if all(run.scores.severities == first for run in runs):
+        return wording.severities_phrase(first)
+    return "the severities of each run"
 
 
 def _summary(summary: Summary, name: str) -> Interval | None:
@@ -444,7 +464,7 @@ def _by_corruption(
             "entries": shown,
             "changes": changes,
             "measure": wording.measure_name(runs[0].scores),
-            "severities": wording.severities_phrase(runs[0].scores.severities),
+            "severities": _severities(runs),
             "level": wording.level(runs[0].scores),
         },
     )
@@ -900,6 +920,9 @@ def _picture(shown: Shown | None, pictures: Pictures) -> dict[str, object] | Non
     return {
         "uri": pictures.uri(shown.file),
         "cell": wording.cell_title(shown.cell),
+        "mark": None
+        if shown.prediction.correct is None
+        else _mark(shown.prediction.correct, labelled=True),
         "name": shown.prediction.name or "",
         "confidence": _confidence(shown.prediction),
     }
@@ -993,9 +1016,9 @@ def _settings(runs: Sequence[Run]) -> Section:
                 {
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
-                        ("Settings", flat(run.settings)),
+                        *_setting_blocks(run.settings),
                         ("Classes", flat(run.classes)),
-                        ("Images", _images(run.scores)),
+                        ("Images used", _images(run.scores)),
                         ("Intervals", flat(run.scores.interval)),
                         ("Provenance", flat(run.provenance)),
                     ],
@@ -1004,6 +1027,16 @@ def _settings(runs: Sequence[Run]) -> Section:
             ]
         },
     )
+
+
+def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return nested settings as a block each, before them what stands on its own."""
+    nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
+    plain = {key: value for key, value in settings.items() if key not in nested}
+    return [
+        ("Settings", flat(plain)),
+        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
+    ]
 
 
 def _images(scores: Scores) -> list[tuple[str, str]]:
@@ -1018,6 +1051,11 @@ def _images(scores: Scores) -> list[tuple[str, str]]:
 def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return nested settings as lines, ``data.name`` and its value; a plain list is one line."""
     lines: list[tuple[str, str]] = []
+    if settings and all(key == value for key, value in settings.items()):
+        # A table of names that stand for themselves: the list of them says as much.
+        return [
+            (prefix.rstrip(".") or "names", ", ".join(clean_text(str(key)) for key in settings))
+        ]
     for key, value in settings.items():
         name = f"{prefix}{clean_text(str(key))}"
         if isinstance(value, Mapping) and value:

@@ -52,7 +52,7 @@ def nice_top(highest: float) -> float:
 
 def nice_reach(furthest: float) -> float:
     """Return the reach of an axis around 0 that holds ``furthest`` to either side."""
-    return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5) if furthest <= top), 1.0)
+    return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if furthest <= top), 1.0)
 
 
 # ---------------------------------------------------------------- markers

@@ -102,7 +102,8 @@ def _choose(run: Path, wanted: Sequence[str], budget: int) -> Trial:
 
     Noise compresses badly and fog well, so the sample is spread over all files.
     """
-    sample = wanted[:: max(1, len(wanted) // 40)][:40]
+    distinct = list(dict.fromkeys(wanted))
+    sample = distinct[:: max(1, len(distinct) // 40)][:40]
     decoded = [image for name in sample if (image := _open(run, name)) is not None]
     if not decoded:
         return _SIZES[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -134,9 +135,17 @@ def _palettes() -> Mapping[str, object]:
 
 def _environment() -> jinja2.Environment:
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingExtraError.of("jinja2", "report") from error
+    return _templates()
+
+
+@functools.lru_cache(maxsize=1)
+def _templates() -> jinja2.Environment:
+    """Return the templates; compiling them takes longer than filling them in."""
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("shiftproof.report"),
         autoescape=True,

@@ -59,6 +59,8 @@ class Document:
     byline: Sequence[Sequence[str]]
     lead: Sequence[str]
     sections: Sequence[Section]
+    alarms: Sequence[str] = ()
+    """What makes the page misleading if it is not read; stands above all figures."""
     warnings: Sequence[str] = ()
 
 

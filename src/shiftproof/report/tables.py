@@ -192,6 +192,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     wording.MINUS: r"$-$",
     wording.DASH: "--",
+    "\N{NO-BREAK SPACE}": r"\,",
 }
 
 
@@ -254,9 +255,15 @@ def _latex_figure(column: Column, interval: Interval | None) -> str:
 
 # ---------------------------------------------------------------- terminal
 
-_BIDI_CONTROLS = dict.fromkeys(
-    [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
+_PLAIN = {
+    ord(wording.MINUS): "-",
+    ord(wording.DASH): "-",
+    ord("\N{NO-BREAK SPACE}"): " ",
+    # What turns the direction of writing: a file name must not rearrange the line it stands in.
+    **dict.fromkeys(
+        [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+    ),
+}
 
 
 def print_table(scores: Mapping[str, Any], console: Console) -> None:
@@ -293,7 +300,7 @@ def terminal_table(scores: Scores) -> Group:
         f"{what}, {wording.plural(scores.used, 'image')}, "
         f"{wording.severities_phrase(scores.severities)}, {wording.level(scores)} intervals"
     ]
-    if scores.mce_reason:
+    if scores.mce_reason and scores.labelled:
         notes.append(f"no mCE: {scores.mce_reason}")
     if scores.broken:
         notes.append(
@@ -340,5 +347,4 @@ def _terminal_figure(column: Column, interval: Interval | None) -> Text:
 
 def _terminal(text: str) -> str:
     """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
-    plain = text.replace(wording.MINUS, "-").replace(wording.DASH, "-")
-    return plain.translate(_BIDI_CONTROLS)
+    return text.translate(_PLAIN)

@@ -152,12 +152,11 @@ def verdict(scores: Scores, difference: Scored, label: str, against: str) -> str
     """Say what a change does under corruption, and claim no more than its paired interval."""
     measure = f"{measure_name(scores)} under corruption"
     return _change(
+        scores,
         difference.summary.mean_error,
         subject=label,
         measure=measure,
         compared=f"against {against}",
-        level_text=level(scores),
-        images=scores.used,
     )
 
 
@@ -169,7 +168,7 @@ def finding(scores: Scores, difference: Scored, label: str) -> str:
     if interval.is_zero:
         return f"{label} changes nothing about that."
     if interval.spans_zero:
-        return f"Whether {label} helps cannot be told from {plural(scores.used, 'image')}."
+        return f"Whether {label} {_helps(scores)} cannot be told from {_images(scores)}."
     if interval.value < 0:
         return f"{label} takes {percent(-interval.value)} points off that."
     return f"{label} makes it worse, by {percent(interval.value)} points."
@@ -196,23 +195,26 @@ def clean_verdict(scores: Scores, difference: Scored) -> str:
     return f"On clean images the error falls by {percent(-interval.value)} points ({ends})."
 
 
+def _helps(scores: Scores) -> str:
+    # Without labels a prediction that stays is not therefore a right one.
+    return "helps" if scores.labelled else "steadies the predictions"
+
+
+def _images(scores: Scores) -> str:
+    return plural(scores.used, "image").replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _change(
-    interval: Interval | None,
-    *,
-    subject: str,
-    measure: str,
-    compared: str,
-    level_text: str,
-    images: int,
+    scores: Scores, interval: Interval | None, *, subject: str, measure: str, compared: str
 ) -> str:
     if interval is None:
         return f"No difference in {measure} could be computed for {subject} {compared}."
     if interval.is_zero:
         return f"{subject} changes no prediction that counts: the {measure} is the same {compared}."
-    ends = f"{level_text} interval {points_span(interval)}"
+    ends = f"{level(scores)} interval {points_span(interval)}"
     if interval.spans_zero:
         return (
-            f"Whether {subject} helps cannot be told from {plural(images, 'image')}: {compared} "
+            f"Whether {subject} {_helps(scores)} cannot be told from {_images(scores)}: {compared} "
             f"the {measure} changes by {points(interval.value)} percentage points, and the "
             f"interval holds both gains and losses ({ends})."
         )
@@ -221,8 +223,9 @@ def _change(
             f"{subject} lowers the {measure} by {percent(-interval.value)} percentage points "
             f"{compared} ({ends})."
         )
+    harm = "does harm here" if scores.labelled else "unsettles the predictions"
     return (
-        f"{subject} does harm here: it raises the {measure} by {percent(interval.value)} "
+        f"{subject} {harm}: it raises the {measure} by {percent(interval.value)} "
         f"percentage points {compared} ({ends})."
     )
 

@@ -50,7 +50,8 @@ def scores(
     built: list[dict[str, Any]] = []
     for number, model in enumerate(models):
         clean = 0.15 + 0.03 * number
-        cells, per_corruption = [], []
+        cells: list[dict[str, Any]] = []
+        per_corruption: list[dict[str, Any]] = []
         for name in corruptions:
             helped = gain * number * (1.5 if GROUP_OF.get(name) == "noise" else 1.0)
             if name == "brightness":
@@ -251,15 +252,19 @@ def _write_gallery(
         for name in content["grid"]["corruptions"]
         for severity in content["grid"]["severities"]
     ]
-    built = []
+    built: list[dict[str, Any]] = []
     for number in range(sheets):
         where = folder / "gallery" / str(number)
         where.mkdir(parents=True, exist_ok=True)
         label = labels[number % len(labels)]
         predictions: dict[str, Any] = {name: {} for name in names}
         by_severity: dict[int, bytes] = {}
+        names_on_disk = {
+            cell: cell if cell.replace("_", "").replace("-", "").isalnum() else str(place)
+            for place, (cell, _) in enumerate(cells)
+        }
         for cell, severity in cells:
-            path = where / f"{cell}.jpg"
+            path = where / f"{names_on_disk[cell]}.jpg"
             if severity not in by_severity:
                 picture(number, severity, size).save(path, quality=85)
                 by_severity[severity] = path.read_bytes()
@@ -276,7 +281,9 @@ def _write_gallery(
             {
                 "id": ids[number] if ids else f"{label}/photo_{number}.jpg",
                 "label": label if labelled else None,
-                "files": {cell: f"gallery/{number}/{cell}.jpg" for cell, _ in cells},
+                "files": {
+                    cell: f"gallery/{number}/{name}.jpg" for cell, name in names_on_disk.items()
+                },
                 "predictions": predictions,
             }
         )
@@ -288,15 +295,12 @@ def _write_gallery(
             "cells": 75,
             "clean": {
                 "file": sheet["files"]["clean"],
-                **{k: sheet["predictions"][names[0]]["clean"][k] for k in ("class", "confidence")},
+                **sheet["predictions"][names[0]]["clean"],
             },
             "corrupted": {
                 "cell": cells[-1][0],
                 "file": sheet["files"][cells[-1][0]],
-                **{
-                    k: sheet["predictions"][names[0]][cells[-1][0]][k]
-                    for k in ("class", "confidence")
-                },
+                **sheet["predictions"][names[0]][cells[-1][0]],
             },
         }
         for number, sheet in enumerate(built)

@@ -1,0 +1,58 @@
+"""The published pixels: arrays that imagecorruptions 1.1.2 made, see tests/reference/README.md."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, frost_with, function_of
+from shiftproof.corruptions.textures import Texture
+
+FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
+
+# What may differ: one grey level, at one value in a thousand.
+LEVELS = 1
+SHARE = 0.001
+
+
+@pytest.fixture(scope="module")
+def textures():
+    with np.load(FOLDER / "frost.npz") as arrays:
+        return [Texture(name, arrays[name]) for name in sorted(arrays)]
+
+
+@pytest.mark.parametrize("name", COMMON + HOLDOUT)
+@pytest.mark.parametrize("picture", ["picture", "odd", "patches", "large"])
+def test_pixels_are_the_published_ones(picture, name, textures):
+    function = frost_with(textures) if name == "frost" else function_of(name)
+    with np.load(FOLDER / f"{picture}.npz") as arrays:
+        image, step, seed = arrays["image"], int(arrays["step"]), int(arrays["seed"])
+        for severity in range(1, 6):
+            expected = arrays[f"{name}-{severity}"].astype(int)
+            result = function(image, severity, np.random.RandomState(seed))
+            difference = np.abs(result[::step, ::step] - expected)
+            off = (
+                f"severity {severity}: {np.mean(difference > 0):.3%} off, {difference.max()} levels"
+            )
+            assert difference.max() <= LEVELS, off
+            assert np.mean(difference > 0) <= SHARE, off
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COMMON + HOLDOUT if not CORRUPTIONS[name].is_random]
+)
+def test_grey_is_a_channel_of_the_published_result(name):
+    """The published code makes three equal channels of grey; so the result has to be one of them."""
+    with np.load(FOLDER / "picture.npz") as arrays:
+        grey = np.ascontiguousarray(arrays["image"][..., 0])
+    colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    for severity in range(1, 6):
+        rng = np.random.default_rng(0)
+        expected = function_of(name)(colour, severity, rng)[..., 0].astype(int)
+        if name == "saturate":
+            # Severities 4 and 5 colour a grey image red; grey stays what its largest channel is.
+            expected = function_of(name)(colour, severity, rng).max(axis=2).astype(int)
+        result = function_of(name)(grey, severity, rng)
+        difference = np.abs(result - expected)
+        assert difference.max() <= LEVELS
+        assert np.mean(difference > 0) <= SHARE

@@ -1,0 +1,31 @@
+"""The examples in the docstrings run, in every module that has some."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import shiftproof
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(shiftproof.__path__, "shiftproof.")
+    if not module.name.endswith("__main__")
+)
+WITH_EXAMPLES = {
+    "shiftproof",
+    "shiftproof.adapt.batchnorm",
+    "shiftproof.corruptions.table",
+    "shiftproof.metrics.corruption",
+    "shiftproof.models.load",
+    "shiftproof.rng",
+    "shiftproof.testing",
+}
+
+
+@pytest.mark.parametrize("name", ["shiftproof", *MODULES])
+def test_examples(name):
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+    assert tried > 0 or name not in WITH_EXAMPLES
