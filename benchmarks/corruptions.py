@@ -240,16 +240,58 @@ def summary(rows: list[dict[str, Any]], severity: int = 3) -> str:
     return "\n".join(lines)
 
 
+def plot(rows: list[dict[str, Any]], severity: int = 3) -> str:
+    """Return an SVG: how many times faster than the peer each corruption is, at the three sizes."""
+    names = [n for n in (*COMMON, *HOLDOUT) if any(r["name"] == n for r in rows)]
+    left, line, width = 150, 30, 560
+    decades = 2.2
+    colors = dict(zip(SIZES, ("#56b4e9", "#0072b2", "#d55e00"), strict=True))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} '
+        f'{line * len(names) + 60}" font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    for times in (1, 3, 10, 30, 100):
+        x = left + np.log10(times) / decades * width
+        parts.append(
+            f'<line x1="{x:.0f}" x2="{x:.0f}" y1="30" y2="{line * len(names) + 34}" '
+            f'stroke="#ccc"/><text x="{x:.0f}" y="24" text-anchor="middle">{times} times</text>'
+        )
+    for row, name in enumerate(names):
+        y = 36 + row * line
+        parts.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{name}</text>')
+        for offset, (size, color) in enumerate(colors.items()):
+            for r in rows:
+                if (r["name"], r["size"], r["severity"]) == (name, size, severity):
+                    ratio = r["imagecorruptions"] / r["shiftproof"]
+                    bar = np.log10(max(ratio, 1)) / decades * width
+                    parts.append(
+                        f'<rect x="{left}" y="{y + 8 * offset}" width="{bar:.0f}" height="7" '
+                        f'fill="{color}"><title>{name} {size}: {ratio:.1f}</title></rect>'
+                    )
+    for offset, (size, color) in enumerate(colors.items()):
+        x, y = left + 150 * offset, line * len(names) + 50
+        parts.append(
+            f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{color}"/>'
+            f'<text x="{x + 16}" y="{y}">{size}</text>'
+        )
+    return "\n".join([*parts, "</svg>"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="write the measurements to this JSON file")
     parser.add_argument("--table", type=Path, help="print the tables of an earlier file")
+    parser.add_argument("--plot", type=Path, help="with --table: draw them into this SVG file")
     parser.add_argument("--names", nargs="+", default=[*COMMON, *HOLDOUT])
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--quick", action="store_true", help="severity 3 alone, no scaling")
     arguments = parser.parse_args()
     if arguments.table:
-        print(summary(json.loads(arguments.table.read_text())["rows"]))
+        rows = json.loads(arguments.table.read_text())["rows"]
+        print(summary(rows))
+        if arguments.plot:
+            arguments.plot.write_text(plot(rows) + "\n")
         return
     warnings.filterwarnings("ignore")
     cv2.setNumThreads(1)

@@ -11,7 +11,7 @@ ROOT = Path(shiftproof.__file__).parent
 
 LAYERS = [
     {"_version"},
-    {"types", "errors", "rng", "classes", "files", "progress", "engine", "allocator", "labels"},
+    {"types", "errors", "rng", "classes", "files", "progress", "engine", "process", "labels"},
     {"corruptions"},
     {"metrics", "models"},
     {"data", "adapt"},
@@ -29,8 +29,8 @@ BASE = {
     "progress": set(),
     "classes": {"errors"},
     "files": {"errors", "types"},
-    "engine": {"allocator", "errors"},
-    "allocator": set(),
+    "engine": {"process", "errors"},
+    "process": set(),
 }
 
 # Public doors that look down lazily are no layer of their own.

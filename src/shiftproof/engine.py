@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from loky.process_executor import ProcessPoolExecutor
 
-from shiftproof.allocator import keep_freed_memory
 from shiftproof.errors import RunError
+from shiftproof.process import tune_own_process
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
@@ -125,7 +125,7 @@ def _initialise(function: Callable[[Any, Any], Any], context: Any) -> None:
     """Set up a worker: it is ours alone, but Ctrl-C is the parent's business."""
     global _function, _context
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_freed_memory()
+    tune_own_process()
     _function, _context = function, context
 
 

@@ -259,7 +259,11 @@ def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos
     run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=2, **GRID)
     images = run.scores["images"]
     assert (images["total"], images["used"]) == (15, 12)
-    assert [b["id"] for b in images["broken"]] == ["blue/text.jpg", "green/strip.png", "red/broken.png"]
+    assert [b["id"] for b in images["broken"]] == [
+        "blue/text.jpg",
+        "green/strip.png",
+        "red/broken.png",
+    ]
     assert all(b["cells"] == 5 for b in images["broken"])
     assert "not an image" in images["broken"][0]["reason"]
     records = run.records("source", "contrast", 1)

@@ -10,13 +10,11 @@ from scipy import stats
 
 from shiftproof.errors import InputError
 from shiftproof.metrics import Interval, bootstrap_mean, intervals
-from shiftproof.metrics.calibration import calibration_columns, calibration_error_of
 from shiftproof.metrics.intervals import (
     blocks_of,
     percentile_interval,
     resample_weights,
     weighted_sums,
-    without_bias,
     without_bias,
 )
 
@@ -185,26 +183,6 @@ def test_resamples_that_have_no_value_are_left_out():
     assert percentile_interval([1.0, 2.0, np.nan, 2.0]) == Interval(1.0, 2.0, 2.0)
     assert percentile_interval([np.nan, 1.0]) is None
     assert percentile_interval([np.inf, 1.0]) is None
-
-
-def test_resamples_are_moved_by_their_bias_and_the_figure_stays():
-    # The resamples' mean is 0.5, 0.2 above the figure.
-    moved = without_bias([0.3, 0.4, 0.5, 0.6, np.nan])
-    np.testing.assert_allclose(moved, [0.3, 0.2, 0.3, 0.4, np.nan])
-    np.testing.assert_array_equal(without_bias([np.nan, 1.0]), [np.nan, 1.0])
-    np.testing.assert_array_equal(without_bias([1.0, np.nan]), [1.0, np.nan])
-
-
-def test_a_calibration_error_lies_within_its_interval_once_the_bias_is_gone():
-    rng = np.random.default_rng(12)
-    confidence = rng.random(300)
-    columns = calibration_columns(confidence, rng.random(300) < confidence)
-    errors = calibration_error_of(weighted_sums([lambda: columns], 300)[0] / 300)
-    assert (errors[1:] > errors[0]).mean() > 0.9  # what the bias does
-    low, value, high = (percentile_interval(without_bias(errors))._asdict()[k]
-                        for k in ("low", "value", "high"))  # fmt: skip
-    assert low < value < high
-    assert value == errors[0]
 
 
 def test_one_image_has_an_interval_without_width():

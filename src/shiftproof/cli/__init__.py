@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import typer
 
 from shiftproof._version import __version__
-from shiftproof.allocator import keep_freed_memory
 from shiftproof.cli import bench, corrupt, corruptions, demo, models, report
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
+from shiftproof.process import tune_own_process
 from shiftproof.progress import console
 
 EXIT_FAILURE = 1
@@ -49,7 +49,7 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0, 1 (failed), 2 (bad input), 130 (interrupted)."""
-    keep_freed_memory()
+    tune_own_process()
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 

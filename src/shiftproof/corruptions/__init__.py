@@ -4,21 +4,35 @@ from shiftproof.corruptions.contract import Corruption, CorruptionFunction
 from shiftproof.corruptions.table import (
     COMMON,
     CORRUPTIONS,
+    EXTRA,
     GROUPS,
     HOLDOUT,
     corrupt,
     function_of,
 )
+from shiftproof.corruptions.transforms import (
+    Corrupt,
+    CorruptedDataset,
+    CorruptTargets,
+    corrupt_batch,
+)
+from shiftproof.corruptions.video import corrupt_video
 from shiftproof.corruptions.weather import frost_with
 
 __all__ = [
     "COMMON",
     "CORRUPTIONS",
+    "EXTRA",
     "GROUPS",
     "HOLDOUT",
+    "Corrupt",
+    "CorruptTargets",
+    "CorruptedDataset",
     "Corruption",
     "CorruptionFunction",
     "corrupt",
+    "corrupt_batch",
+    "corrupt_video",
     "frost_with",
     "function_of",
 ]

@@ -51,8 +51,34 @@ PIXELATE = (0.6, 0.5, 0.4, 0.3, 0.25)
 JPEG_COMPRESSION = (25, 18, 15, 10, 7)
 """Quality, 1 to 100."""
 
+WEBP_LONGEST_SIDE = 16_383
+"""The WebP format has no longer side."""
+
 JPEG_LONGEST_SIDE = 65_500
 """The JPEG library takes no longer side."""
+
+# Not of the benchmark, ours:
+
+WEBP_COMPRESSION = (30, 20, 12, 6, 2)
+"""Quality, 0 to 100."""
+
+JPEG2000_COMPRESSION = (40, 25, 15, 8, 4)
+"""Thousandths of the raw size that the file may take."""
+
+JPEG2000_SHORTEST_SIDE = 64
+"""Smaller images are extended before they are coded: the codec has no room for its levels."""
+
+BLOCK_LOSS = (0.02, 0.05, 0.1, 0.2, 0.3)
+"""Share of the macroblocks that are lost."""
+
+MACROBLOCK = 16
+"""Side of a macroblock in pixels, as in H.264."""
+
+COLOUR_CAST = (0.1, 0.18, 0.27, 0.38, 0.5)
+"""By how much a channel's light is raised or lowered at most."""
+
+VIGNETTE = (0.3, 0.45, 0.6, 0.75, 0.9)
+"""Light that is lost in the corners."""
 
 SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
 """Factor on the saturation, and what is added to it."""
@@ -185,7 +211,7 @@ def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> 
 
 
 @lru_cache(maxsize=64)
-def _boxes(size: int, small: int) -> tuple[I64, I64, I64]:
+def boxes(size: int, small: int) -> tuple[I64, I64, I64]:
     """Return Pillow's boxes along one side: first pixel, first pixel after, and weight of each.
 
     Pillow computes with weights in units of 2 ** -22.
@@ -203,7 +229,7 @@ def _boxes(size: int, small: int) -> tuple[I64, I64, I64]:
 
 
 @lru_cache(maxsize=64)
-def _nearest(size: int, small: int) -> I64:
+def nearest(size: int, small: int) -> I64:
     """Return which of ``small`` pixels each of ``size`` repeats, by Pillow's running sum."""
     step = small / size
     places = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
@@ -224,9 +250,9 @@ def pixelate(image: Image, severity: float, rng: Random) -> Image:
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, channels_of(image)), np.uint8)
-    kernels.box_reduced(with_channels(image), *_boxes(width, columns), *_boxes(height, rows), small)
+    kernels.box_reduced(with_channels(image), *boxes(width, columns), *boxes(height, rows), small)
     out = np.empty_like(image)
-    kernels.repeated(small, _nearest(height, rows), _nearest(width, columns), with_channels(out))
+    kernels.repeated(small, nearest(height, rows), nearest(width, columns), with_channels(out))
     return out
 
 
@@ -264,3 +290,95 @@ def saturate(image: Image, severity: float, rng: Random) -> Image:
     out = np.empty_like(image)
     kernels.with_saturation(image, scale, offset, out)
     return out
+
+
+def _coded(image: Image, suffix: str, options: list[int]) -> Image:
+    """Send an image through one of OpenCV's codecs."""
+    import cv2
+
+    if image.ndim == 2:
+        coded = cv2.imencode(suffix, image, options)[1]
+        decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+        return decoded.reshape(image.shape)
+    coded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def webp_compression(image: Image, severity: float, rng: Random) -> Image:
+    """Save as WebP of low quality and load again. Not of the benchmark.
+
+    Raises:
+        ImageError: a side is longer than WebP allows.
+    """
+    import cv2
+
+    if max(image.shape) > WEBP_LONGEST_SIDE:
+        raise ImageError(
+            f"WebP holds at most {WEBP_LONGEST_SIDE} pixels along a side; "
+            f"got shape {image.shape}. Cut the image into pieces."
+        )
+    quality = constants(WEBP_COMPRESSION, severity)
+    return _coded(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+
+
+def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
+    """Save as JPEG 2000 of a small size and load again. Not of the benchmark."""
+    import cv2
+
+    share = constants(JPEG2000_COMPRESSION, severity)
+    height, width = image.shape[:2]
+    below, right = max(0, JPEG2000_SHORTEST_SIDE - height), max(0, JPEG2000_SHORTEST_SIDE - width)
+    padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    options = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, share]
+    decoded = _coded(np.asarray(padded, dtype=np.uint8), ".jp2", options)
+    return np.ascontiguousarray(decoded[:height, :width])
+
+
+def block_loss(image: Image, severity: float, rng: Random) -> Image:
+    """Lose macroblocks, as a video stream does, and show what lies beside them instead.
+
+    A decoder conceals a lost block with one from elsewhere in the picture. Losses come in runs
+    along the rows of blocks. Not of the benchmark.
+    """
+    share = constants(BLOCK_LOSS, severity)
+    height, width = image.shape[:2]
+    rows, columns = -(-height // MACROBLOCK), -(-width // MACROBLOCK)
+    chances = rng.uniform(size=(rows, columns))
+    # A block is lost with the chance of the block that its run of four started with.
+    chances = np.repeat(chances[:, ::4], 4, axis=1)[:, :columns]
+    # In a small image, too, something is lost.
+    lost = chances <= max(share, float(chances.min()))
+    moves = np.round(rng.uniform(-1, 1, size=(rows, columns, 2)) * 1.5 * MACROBLOCK).astype(int)
+    down, across = (
+        np.kron(np.where(lost, moves[..., axis], 0), np.ones((MACROBLOCK, MACROBLOCK), int))
+        for axis in (0, 1)
+    )
+    y = np.clip(np.arange(height)[:, np.newaxis] + down[:height, :width], 0, height - 1)
+    x = np.clip(np.arange(width) + across[:height, :width], 0, width - 1)
+    return np.ascontiguousarray(image[y, x])
+
+
+def colour_cast(image: Image, severity: float, rng: Random) -> Image:
+    """Shift the white balance by gains of the channels; the green stays. Not of the benchmark.
+
+    A grey image has no colour: its light is changed as much.
+    """
+    most = constants(COLOUR_CAST, severity)
+    # Towards blue or towards orange, with a little magenta or green.
+    side = 1.0 if rng.uniform() < 0.5 else -1.0
+    warm, tint = side * rng.uniform(0.7, 1.0), rng.uniform(-0.3, 0.3)
+    gains = 1 + most * np.array([[warm + tint], [0.0], [-warm + tint]])
+    gains = gains if image.ndim == 3 else gains[:1]
+    return looked_up(image, to_uint8(np.arange(256) / 255.0 * gains))
+
+
+def vignette(image: Image, severity: float, rng: Random) -> Image:
+    """Darken towards the corners, as a wide lens does. Not of the benchmark."""
+    lost = constants(VIGNETTE, severity)
+    height, width = image.shape[:2]
+    y = np.linspace(-1, 1, height)[:, np.newaxis] if height > 1 else np.zeros((1, 1))
+    x = np.linspace(-1, 1, width) if width > 1 else np.zeros(1)
+    light = 1 - lost * ((y**2 + x**2) / 2) ** 1.5
+    light = light if image.ndim == 2 else light[..., np.newaxis]
+    return np.asarray((image * light).astype(np.uint8))

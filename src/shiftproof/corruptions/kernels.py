@@ -925,12 +925,13 @@ def enlarged_flakes(
 
 
 @compiled
-def snowed(image: U8, layer: U8, share: np.float32, out: U8) -> None:
-    """Mix an image with its pale twin and add a layer and the layer turned by 180 degrees.
+def snowed(image: U8, layer: U8, other: U8, share: np.float32, out: U8) -> None:
+    """Mix an image with its pale twin and add a layer and another turned by 180 degrees.
 
     Args:
         image: ``(H, W, C)``.
         layer: ``(H, W)``.
+        other: ``(H, W)``.
         share: of the image; the rest is the larger of the image and 1.5 luma + 0.5.
         out: ``(H, W, C)``, written.
     """
@@ -940,7 +941,7 @@ def snowed(image: U8, layer: U8, share: np.float32, out: U8) -> None:
     pale, snow = np.empty(size, np.float32), np.empty(size, np.float32)
     rows, results = image.reshape(height, size), out.reshape(height, size)
     for y in range(height):
-        flakes, turned = layer[y], layer[height - 1 - y, ::-1]
+        flakes, turned = layer[y], other[height - 1 - y, ::-1]
         pixels = image[y]
         if channels == 3:
             for x in range(width):

@@ -109,6 +109,38 @@ _ENTRIES = (
         "saturate", digital.saturate, "digital",
         "colours drained or overdone", is_random=False,
     ),
+    Corruption(
+        "low_light", noise.low_light, "noise",
+        "little light on a noisy sensor", is_random=True,
+    ),
+    Corruption(
+        "rain", weather.rain, "weather",
+        "slanting streaks over a darker scene", is_random=True,
+    ),
+    Corruption(
+        "lens_dirt", weather.lens_dirt, "weather",
+        "specks of dirt on the lens", is_random=True,
+    ),
+    Corruption(
+        "colour_cast", digital.colour_cast, "digital",
+        "a wrong white balance", is_random=True,
+    ),
+    Corruption(
+        "vignette", digital.vignette, "digital",
+        "dark corners", is_random=False,
+    ),
+    Corruption(
+        "block_loss", digital.block_loss, "digital",
+        "macroblocks lost from a video stream", is_random=True,
+    ),
+    Corruption(
+        "webp_compression", digital.webp_compression, "digital",
+        "a WebP file of low quality", is_random=False,
+    ),
+    Corruption(
+        "jpeg2000_compression", digital.jpeg2000_compression, "digital",
+        "a JPEG 2000 file of a small size", is_random=False,
+    ),
 )  # fmt: skip
 
 CORRUPTIONS: dict[str, Corruption] = {entry.name: entry for entry in _ENTRIES}
@@ -119,6 +151,9 @@ COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
 
 HOLDOUT: tuple[str, ...] = tuple(CORRUPTIONS)[15:19]
 """The 4 corruptions kept for choosing hyper-parameters."""
+
+EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:]
+"""Further corruptions of our own, in no benchmark."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     family: tuple(name for name in COMMON if CORRUPTIONS[name].family == family)

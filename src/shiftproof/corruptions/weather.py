@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from shiftproof.corruptions.filters import (
     bilinear_places,
     centre_crop,
     gaussian,
+    smear_bytes,
     streak,
     with_channels,
 )
@@ -75,6 +77,24 @@ LUMA = (0.2989, 0.5870, 0.1140)
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
 
+# Not of the benchmark, ours:
+
+RAIN = (
+    (0.002, 8, 0.5, 0.95),
+    (0.004, 10, 0.6, 0.9),
+    (0.006, 14, 0.7, 0.85),
+    (0.009, 18, 0.8, 0.8),
+    (0.013, 22, 0.9, 0.75),
+)
+"""Share of pixels with a drop; half the length of its streak in pixels; its light; light of the
+scene that is left."""
+
+LENS_DIRT = ((0.03, 0.35), (0.05, 0.45), (0.08, 0.55), (0.12, 0.65), (0.18, 0.75))
+"""Share of the lens that is dirty; light that the dirt takes."""
+
+LENS_DIRT_SIZE = 0.03
+"""Sigma of the specks, as a share of the larger side."""
+
 
 def _flakes(
     height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
@@ -101,16 +121,24 @@ def _enlarged(layer: F32, rows: int, columns: int, threshold: float, margin: int
     return out
 
 
-def _snowed(image: Image, layer: Image, share: float) -> Image:
+def _snowed(image: Image, layer: Image, other: Image, share: float) -> Image:
     from shiftproof.corruptions import kernels
 
     out = np.empty_like(image)
-    kernels.snowed(with_channels(image), layer, np.float32(share), with_channels(out))
+    kernels.snowed(with_channels(image), layer, other, np.float32(share), with_channels(out))
     return out
 
 
 def snow(image: Image, severity: float, rng: Random) -> Image:
     """Let it snow: streaks of flakes in two directions over a paler image."""
+    return snow_at(image, severity, rng, 0.0)
+
+
+def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
+    """Return ``snow`` after its flakes have fallen by a share of the height; they come in again.
+
+    The flakes move by whole pixels of the layer before it is enlarged.
+    """
     from shiftproof.corruptions import kernels
 
     mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
@@ -118,12 +146,22 @@ def snow(image: Image, severity: float, rng: Random) -> Image:
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
     # The enlarged layer is streaked before its top left is cut to the image.
     copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
-    flakes = _enlarged(layer, rows, columns, threshold, copies.margin)
-    streaks = np.empty((height, width), np.uint8)
-    kernels.smear_to_bytes(
-        flakes, copies.margin, copies.down, copies.right, copies.weights, streaks
-    )
-    return _snowed(image, streaks, share)
+
+    def streaked(flakes: F32) -> Image:
+        enlarged = _enlarged(flakes, rows, columns, threshold, copies.margin)
+        out = np.empty((height, width), np.uint8)
+        kernels.smear_to_bytes(
+            enlarged, copies.margin, copies.down, copies.right, copies.weights, out
+        )
+        return out
+
+    if fallen == 0:
+        streaks = streaked(layer)
+        return _snowed(image, streaks, streaks, share)
+    step = round(fallen * layer.shape[0])
+    # The second layer is turned upside down afterwards: to fall it has to rise before.
+    first, second = (streaked(np.roll(layer, shift, axis=0)) for shift in (step, -step))
+    return _snowed(image, first, second, share)
 
 
 def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
@@ -152,7 +190,7 @@ def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
         copies.weights,
         streaks,
     )
-    return _snowed(image, streaks, share)
+    return _snowed(image, streaks, streaks, share)
 
 
 @lru_cache(maxsize=8)
@@ -294,6 +332,12 @@ def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
     return heights
 
 
+def _map_side(height: int, width: int) -> int:
+    # The published code takes the number of channels for a side, too; a grey image gets the same
+    # fog as a colour image of its size.
+    return 1 << (max(height, width, 3) - 1).bit_length()
+
+
 def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
     """Return the top left of a diamond-square height map, with the whole map's least and most.
 
@@ -310,9 +354,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     Returns:
         The map, ``(height, width)`` or larger, and its least and its most.
     """
-    # The published code takes the number of channels for a side, too; a grey image gets the same
-    # fog as a colour image of its size.
-    size = 1 << (max(height, width, 3) - 1).bit_length()
+    size = _map_side(height, width)
     if isinstance(rng, np.random.RandomState):
         heights = _whole_plasma(size, decay, rng)
         low, high = float(heights.min()), float(heights.max())
@@ -371,6 +413,19 @@ def fog(image: Image, severity: float, rng: Random) -> Image:
     amount, decay = constants(FOG, severity)
     layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
     return _fog(image, amount, layer, low, high)
+
+
+def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: float) -> Image:
+    """Return ``fog`` after its cloud has drifted by a share of the width; it comes in again.
+
+    Differs from ``fog``: the whole square map is made, which tiles.
+    """
+    amount, decay = constants(FOG, severity)
+    height, width = image.shape[:2]
+    size = _map_side(height, width)
+    layer, low, high = plasma(size, size, decay, rng)
+    moved = np.roll(layer[:size, :size], round(drifted * width), axis=1)
+    return _fog(image, amount, np.ascontiguousarray(moved), low, high)
 
 
 def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -462,3 +517,33 @@ def brightness(image: Image, severity: float, rng: Random) -> Image:
     out = np.empty_like(image)
     kernels.with_value(image, offset, *_value_tables(offset), out)
     return out
+
+
+def rain(image: Image, severity: float, rng: Random) -> Image:
+    """Let it rain: thin bright streaks, all slanting one way, over a darker scene.
+
+    Not of the benchmark.
+    """
+    share, radius, light, left = constants(RAIN, severity)
+    height, width = image.shape[:2]
+    drops = draws.normal(rng, (height, width)) > np.float32(NormalDist().inv_cdf(1 - share))
+    angle = 90 + rng.uniform(-15, 15)
+    streaks = smear_bytes((drops * np.uint8(255)).astype(np.uint8), radius, float(radius), angle)
+    # A streak spreads a drop's light over its length; what it shows is the light of its middle.
+    layer = np.minimum(streaks.astype(np.float32) * np.float32(radius * light), 255 * light)
+    values = image.astype(np.float32) * np.float32(left)
+    layer = layer if image.ndim == 2 else layer[..., np.newaxis]
+    return np.asarray(np.clip(values + layer * (1 - values / 255), 0, 255).astype(np.uint8))
+
+
+def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
+    """Put blurred specks on the lens that take light away. Not of the benchmark."""
+    share, taken = constants(LENS_DIRT, severity)
+    height, width = image.shape[:2]
+    size = max(1.0, LENS_DIRT_SIZE * max(height, width))
+    field = gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)
+    # The share of the lens is kept whatever the draw; the rim of a speck is soft.
+    limit, spread = np.quantile(field, 1 - share), max(float(field.std()), 1e-6)
+    mask = 1 / (1 + np.exp(np.clip(-8 * (field - limit) / spread, -50, 50)))
+    mask = mask if image.ndim == 2 else mask[..., np.newaxis]
+    return np.asarray((image * (1 - taken * mask)).astype(np.uint8))

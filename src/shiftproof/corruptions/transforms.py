@@ -1,0 +1,229 @@
+"""Corruptions in the shapes that other code asks for: batches, training transforms, data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from shiftproof.corruptions.contract import CorruptionFunction, checked_image, checked_severity
+from shiftproof.corruptions.table import COMMON, corrupt, function_of
+from shiftproof.errors import ImageError, InputError
+from shiftproof.rng import generator
+from shiftproof.types import Image, Images
+
+Picture = TypeVar("Picture")
+Item = TypeVar("Item", covariant=True)
+
+
+def corrupt_batch(
+    images: Images | Sequence[Image],
+    name: str | CorruptionFunction,
+    *,
+    severity: float,
+    keys: Sequence[str],
+    seed: int = 0,
+    variant: str | None = None,
+    threads: int = 1,
+) -> list[Image]:
+    """Corrupt images one by one, each under its own key.
+
+    The result does not depend on how images are batched nor on the number of threads.
+
+    Args:
+        images: ``(N, H, W, 3)``, or N images of any sizes.
+        name: as for ``corrupt``.
+        severity: as for ``corrupt``.
+        keys: one for each image.
+        seed: as for ``corrupt``.
+        variant: as for ``corrupt``.
+        threads: the compiled kernels run side by side.
+
+    Returns:
+        N images of the sizes that came; ``numpy.stack`` makes a batch of equal ones.
+
+    Raises:
+        InputError: not one key for each image; and as ``corrupt``.
+
+    >>> batch = np.zeros((2, 8, 8, 3), np.uint8)
+    >>> np.stack(corrupt_batch(batch, "fog", severity=3, keys=["a", "b"])).shape
+    (2, 8, 8, 3)
+    """
+    if len(images) != len(keys):
+        raise InputError(f"Each image needs a key: got {len(images)} images and {len(keys)} keys.")
+
+    def one(index: int) -> Image:
+        return corrupt(
+            images[index], name, severity=severity, seed=seed, key=keys[index], variant=variant
+        )
+
+    if threads <= 1:
+        return [one(index) for index in range(len(images))]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, range(len(images))))
+
+
+def _to_array(picture: object) -> Image:
+    """Return a PIL image, a torch tensor ``(C, H, W)`` or an array as an array."""
+    if isinstance(picture, PillowImage.Image):
+        if picture.mode not in ("RGB", "L"):
+            raise ImageError(
+                f"A PIL image is of mode RGB or L; got {picture.mode}. "
+                'Convert it with image.convert("RGB").'
+            )
+        return np.asarray(picture)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(picture, torch.Tensor):
+        tensor: Any = picture
+        if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+            raise ImageError(
+                "A tensor is a uint8 image (3, height, width) or (1, height, width); "
+                f"got {tensor.dtype} {tuple(tensor.shape)}. Put the transform before those that "
+                "scale to floats."
+            )
+        array = tensor.detach().cpu().numpy()
+        return cast(Image, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
+    return checked_image(picture)
+
+
+def _like(array: Image, picture: object) -> object:
+    """Return an array as what ``picture`` is."""
+    if isinstance(picture, PillowImage.Image):
+        return PillowImage.fromarray(array)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(picture, torch.Tensor):
+        channels = array[np.newaxis] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        tensor: Any = picture
+        return torch.from_numpy(np.ascontiguousarray(channels)).to(tensor.device)
+    return array
+
+
+class Corrupt:
+    """A transform that applies a random corruption at a random severity, for training.
+
+    PIL in, PIL out; uint8 arrays ``(H, W, 3)`` and ``(H, W)`` and uint8 tensors ``(3, H, W)``
+    likewise. It fits into ``torchvision.transforms.Compose`` before the step to floats.
+
+    What an image gets is a function of ``seed``, ``epoch`` and the image's own content, or the
+    key that is given, so neither the order nor the number of workers changes a pixel. Raise
+    ``epoch`` to get other draws for the same image.
+    """
+
+    def __init__(
+        self,
+        *,
+        corruptions: Sequence[str | CorruptionFunction] = COMMON,
+        severities: Sequence[float] = (1, 2, 3, 4, 5),
+        probability: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if not corruptions or not severities:
+            raise InputError("A transform needs at least one corruption and one severity.")
+        if not 0 <= probability <= 1:
+            raise InputError(f"A probability is a number from 0 to 1; got {probability!r}.")
+        for corruption in corruptions:
+            if isinstance(corruption, str):
+                function_of(corruption)
+        self.corruptions = tuple(corruptions)
+        self.severities = tuple(checked_severity(severity) for severity in severities)
+        self.probability = probability
+        self.seed = seed
+        self.epoch = 0
+
+    def __call__(self, image: Picture, key: str | None = None) -> Picture:
+        """Return a corrupted copy of ``image``, of its own kind."""
+        array = _to_array(image)
+        if key is None:
+            key = hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+        key = f"{self.epoch}/{key}"
+        rng = generator(self.seed, "choice of corruption", key)
+        if rng.random() >= self.probability:
+            return image
+        corruption = self.corruptions[int(rng.integers(len(self.corruptions)))]
+        severity = self.severities[int(rng.integers(len(self.severities)))]
+        result = corrupt(array, corruption, severity=severity, seed=self.seed, key=key)
+        return cast(Picture, _like(result, image))
+
+    def __repr__(self) -> str:
+        return (
+            f"Corrupt(corruptions={self.corruptions!r}, severities={self.severities!r}, "
+            f"probability={self.probability}, seed={self.seed})"
+        )
+
+
+class CorruptTargets:
+    """``Corrupt`` as albumentations calls transforms: by keyword, a dict back.
+
+    Only the image changes; boxes, masks and labels are handed through, since no corruption moves
+    an object by more than a few pixels.
+
+    >>> transform = CorruptTargets(Corrupt(corruptions=["fog"]))
+    >>> sorted(transform(image=np.zeros((8, 8, 3), np.uint8), bboxes=[(0, 0, 4, 4)]))
+    ['bboxes', 'image']
+    """
+
+    def __init__(self, transform: Corrupt) -> None:
+        self.transform = transform
+
+    def __call__(self, *, image: Image, **targets: Any) -> dict[str, Any]:
+        """Return all that came, with the image corrupted."""
+        return {**targets, "image": self.transform(image)}
+
+
+class MapStyle(Protocol[Item]):
+    """A data set with a length and items by index, as torch has it."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Item: ...
+
+
+class CorruptedDataset:
+    """A data set with every image corrupted, and all else as it was.
+
+    An item of the data set is the image alone, or a tuple whose first entry is the image. The
+    index is the image's key, so item 7 has the same pixels in every worker and every order.
+    """
+
+    def __init__(
+        self,
+        dataset: MapStyle[Any],
+        corruption: str | CorruptionFunction,
+        *,
+        severity: float,
+        seed: int = 0,
+        variant: str | None = None,
+    ) -> None:
+        if isinstance(corruption, str):
+            function_of(corruption, variant)
+        self.dataset = dataset
+        self.corruption = corruption
+        self.severity = checked_severity(severity)
+        self.seed = seed
+        self.variant = variant
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        # A negative index is the same item, and has to have the same key.
+        index = index + len(self) if index < 0 else index
+        item = self.dataset[index]
+        picture = item[0] if isinstance(item, tuple) else item
+        result = corrupt(
+            _to_array(picture),
+            self.corruption,
+            severity=self.severity,
+            seed=self.seed,
+            key=str(index),
+            variant=self.variant,
+        )
+        corrupted = _like(result, picture)
+        return (corrupted, *item[1:]) if isinstance(item, tuple) else corrupted
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))

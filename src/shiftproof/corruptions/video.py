@@ -1,0 +1,65 @@
+"""Corruptions of sequences: what is in the world stays there and moves, what is in the sensor is fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from shiftproof.corruptions import weather
+from shiftproof.corruptions.contract import checked_image, checked_severity
+from shiftproof.corruptions.table import CORRUPTIONS, corrupt, function_of
+from shiftproof.errors import ImageError
+from shiftproof.rng import generator
+from shiftproof.types import Image
+
+SNOW_SPEED = 0.02
+"""Share of the height that snow falls from frame to frame: at 30 frames a second, 0.6 heights."""
+
+FOG_SPEED = 0.004
+"""Share of the width that fog drifts from frame to frame."""
+
+
+def corrupt_video(
+    frames: Iterable[Image], name: str, *, severity: float, seed: int = 0, key: str = ""
+) -> Iterator[Image]:
+    """Yield the frames of a sequence, corrupted coherently over time.
+
+    Noise is drawn anew for each frame. Snow falls and fog drifts. Everything else keeps its draws
+    over the sequence: the angle of the motion blur, the pane of frost or glass, the drops on the
+    lens, the waves of the elastic transform.
+
+    Args:
+        frames: ``(H, W, 3)`` or ``(H, W)`` uint8, all of one size; read one at a time.
+        name: of a corruption.
+        severity: 1 to 5.
+        seed: any integer.
+        key: names the sequence. Frame t depends on seed, name, key and t alone.
+
+    Raises:
+        ImageError: a frame of another size than the first; and as ``corrupt``.
+    """
+    level = checked_severity(severity)
+    function_of(name)
+    return _corrupted(frames, name, level, seed, key)
+
+
+def _corrupted(
+    frames: Iterable[Image], name: str, severity: float, seed: int, key: str
+) -> Iterator[Image]:
+    shape: tuple[int, ...] | None = None
+    for number, frame in enumerate(frames):
+        image = checked_image(frame)
+        if shape is not None and image.shape != shape:
+            raise ImageError(
+                f"The frames of a sequence are of one size: the first is {shape}, "
+                f"frame {number} is {image.shape}."
+            )
+        shape = image.shape
+        rng = generator(seed, name, key)
+        if name == "snow":
+            yield weather.snow_at(image, severity, rng, SNOW_SPEED * number)
+        elif name == "fog":
+            yield weather.fog_at(image, severity, rng, FOG_SPEED * number)
+        elif CORRUPTIONS[name].family == "noise":
+            yield corrupt(image, name, severity=severity, seed=seed, key=f"{key}/{number}")
+        else:
+            yield corrupt(image, name, severity=severity, seed=seed, key=key)
