@@ -165,7 +165,7 @@ def without_bias(replicates: ArrayLike) -> NDArray[np.float64]:
     the mean of the resamples minus the figure (Efron & Tibshirani 1993, chapter 10). The figure
     itself stays as it is.
     """
-    values = np.asarray(replicates, dtype=np.float64).copy()
+    values: NDArray[np.float64] = np.array(replicates, dtype=np.float64)
     drawn = values[1:]
     finite = np.isfinite(drawn)
     if finite.any() and np.isfinite(values[0]):
