@@ -128,6 +128,14 @@ def test_a_rotated_photo_is_read_as_a_person_sees_it(save, orientation):
     np.testing.assert_array_equal(files.read_image(path), TURNED[orientation](RAMP))
 
 
+def test_odd_metadata_neither_warns_nor_breaks_the_pixels(tmp_path):
+    path = tmp_path / "a.jpg"
+    # A tag that claims more bytes than there are; Pillow warns, and warnings are errors here.
+    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff" * 3
+    Image.fromarray(RAMP).save(path, exif=exif)
+    assert files.read_image(path).shape == RAMP.shape
+
+
 def test_the_suffix_does_not_decide_what_it_is(save, tmp_path):
     path = save(Image.fromarray(RAMP), "a.png").rename(tmp_path / "a.jpg")
     np.testing.assert_array_equal(files.read_image(path), RAMP)

@@ -66,6 +66,14 @@ def corrupt(
     else:
         there = f", {done.kept} were there" if done.kept else ""
         typer.echo(f"{done.written} images written to {target}{there}")
+        parts = {
+            "decode": done.decode_seconds,
+            "corrupt": done.corrupt_seconds,
+            "encode and write": done.write_seconds,
+        }
+        if (spent := sum(parts.values())) > 0:
+            shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
+            typer.echo(f"{spent:.1f} s of CPU: {shares}")
         for reason in done.broken.values():
             console.print(f"not readable: {reason}", style="yellow", markup=False)
     if done.broken and not (done.written or done.kept):

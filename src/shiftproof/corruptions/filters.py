@@ -57,12 +57,22 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     return np.pad(half, (0, -radius % UNROLLED))
 
 
+def with_margin(image: Image, margin: int) -> U8:
+    """Return an image with ``margin`` columns repeated on either side."""
+    import cv2
+
+    padded = cv2.copyMakeBorder(image, 0, 0, margin, margin, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, dtype=np.uint8)
+
+
 def gaussian_bytes(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions import kernels
 
+    half = gaussian_weights(sigma)
+    padded = as_rows(with_margin(image, len(half) - 1))
     out = np.empty_like(image)
-    kernels.gaussian_bytes(with_channels(image), gaussian_weights(sigma), with_channels(out))
+    kernels.gaussian_bytes(padded, channels_of(image), half, as_rows(out))
     return out
 
 
@@ -147,16 +157,12 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
 
 def smear_bytes(image: Image, radius: int, sigma: float, angle: float) -> Image:
     """Smear an image along a streak, the edge repeated; fractions are cut off."""
-    import cv2
-
     from shiftproof.corruptions import kernels
 
     channels = channels_of(image)
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
     margin = copies.margin
-    padded = np.asarray(
-        cv2.copyMakeBorder(image, 0, 0, margin, margin, cv2.BORDER_REPLICATE), dtype=np.uint8
-    )
+    padded = with_margin(image, margin)
     out = np.empty_like(image)
     kernels.smear_bytes(
         as_rows(padded),

@@ -36,6 +36,9 @@ NEAR = np.float32(5e-5)
 BLOCK = 2048
 """Values that are worked on at a time, so that what lies between two steps stays in the cache."""
 
+STRIP = 2048
+"""Values of a row that a filter works on at a time, for the same reason."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -352,50 +355,51 @@ def _pad(padded: Any, radius: int, channels: int, reflect: bool) -> None:
 
 
 @compiled
-def gaussian_bytes(image: U8, half: F64, out: U8) -> None:
+def gaussian_bytes(padded: U8, channels: int, half: F64, out: U8) -> None:
     """Filter an image along both axes with one symmetric kernel, the edge repeated.
 
     In float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its
-    level or loses one hangs on the last bit.
+    level or loses one hangs on the last bit. The image is worked on in strips, so that the rows
+    that the kernel spans stay in the cache.
 
     Args:
-        image: ``(H, W, C)``.
-        half: ``(1 + 4 m,)``, the kernel from its centre outwards.
-        out: ``(H, W, C)``, written; fractions are cut off.
+        padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
+        channels: that are interleaved.
+        half: ``(1 + r,)``, the kernel from its centre outwards, r = 4 m.
+        out: ``(H, N)``, written; fractions are cut off.
     """
-    height, width, channels = image.shape
-    size, radius = width * channels, half.shape[0] - 1
-    margin = radius * channels
-    rows, result = image.reshape(height, size), out.reshape(height, size)
-    # The rows that the kernel spans, as fractions; row y of the image lies in line y % lines.
+    height, size = out.shape
+    radius = half.shape[0] - 1
     lines = 2 * radius + 1
-    fractions = np.empty((lines, size), np.float64)
-    padded = np.empty(size + 2 * margin, np.float64)
-    sums = np.empty(size, np.float64)
-    ready = 0
-    for y in range(height):
-        while ready < min(y + radius + 1, height):
-            row, line = rows[ready], fractions[ready % lines]
-            for i in range(size):
-                line[i] = np.float64(row[i]) / 255.0
-            ready += 1
-        middle, centre = padded[margin : margin + size], fractions[y % lines]
-        for i in range(size):
-            middle[i] = centre[i] * half[0]
-        for k in range(radius, 0, -4):
-            _add_pairs(
-                fractions,
-                _nearest(y - k, height) % lines, _nearest(y + k, height) % lines,
-                _nearest(y - k + 1, height) % lines, _nearest(y + k - 1, height) % lines,
-                _nearest(y - k + 2, height) % lines, _nearest(y + k - 2, height) % lines,
-                _nearest(y - k + 3, height) % lines, _nearest(y + k - 3, height) % lines,
-                half[k], half[k - 1], half[k - 2], half[k - 3], middle,
-            )  # fmt: skip
-        _pad(padded, radius, channels, False)
-        _filter_across(padded, channels, half, sums)
-        line_out = result[y]
-        for i in range(size):
-            line_out[i] = np.uint8(np.int32(min(sums[i], 1.0) * 255.0))
+    longest = min(size, STRIP) + 2 * radius * channels
+    # Row y of the strip lies in line y % lines, as fractions.
+    fractions = np.empty((lines, longest), np.float64)
+    sums, total = np.empty(longest, np.float64), np.empty(min(size, STRIP), np.float64)
+    for start in range(0, size, STRIP):
+        width = min(STRIP, size - start)
+        span = width + 2 * radius * channels
+        ready = 0
+        for y in range(height):
+            while ready < min(y + radius + 1, height):
+                line = ready % lines
+                for j in range(span):
+                    fractions[line, j] = np.float64(padded[ready, start + j]) / 255.0
+                ready += 1
+            line = y % lines
+            for j in range(span):
+                sums[j] = fractions[line, j] * half[0]
+            for k in range(radius, 0, -4):
+                _add_pairs(
+                    fractions,
+                    _nearest(y - k, height) % lines, _nearest(y + k, height) % lines,
+                    _nearest(y - k + 1, height) % lines, _nearest(y + k - 1, height) % lines,
+                    _nearest(y - k + 2, height) % lines, _nearest(y + k - 2, height) % lines,
+                    _nearest(y - k + 3, height) % lines, _nearest(y + k - 3, height) % lines,
+                    half[k], half[k - 1], half[k - 2], half[k - 3], sums[:span],
+                )  # fmt: skip
+            _filter_across(sums, channels, half, total[:width])
+            for j in range(width):
+                out[y, start + j] = np.uint8(np.int32(min(total[j], 1.0) * 255.0))
 
 
 @compiled
