@@ -114,7 +114,8 @@ def _in_processes(
             yield result
         finished = True
     finally:
-        pool.shutdown(wait=finished, kill_workers=not finished)
+        # Waiting lets loky put its semaphores away; killed workers are gone at once.
+        pool.shutdown(wait=True, kill_workers=not finished)
 
 
 _function: Callable[[Any, Any], Any]

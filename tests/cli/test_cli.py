@@ -214,6 +214,7 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
     assert process.returncode == 130
     assert "Interrupted" in error
     assert "Traceback" not in error
+    assert "leaked" not in error
     for path in target.rglob("*.png"):
         Image.open(path).load()
 
@@ -235,3 +236,24 @@ def test_progress_is_shown_on_a_terminal_only(photos, tmp_path):
     assert b"Corrupting" in seen
     quiet = subprocess.run([*words[:-1], "1"], capture_output=True, text=True, check=False)
     assert "Corrupting" not in quiet.stderr
+
+
+def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
+    rng = np.random.default_rng(9)
+    ice = tmp_path / "ice"
+    ice.mkdir()
+    for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
+        Image.fromarray(rng.integers(0, 40, (90, 120, 3), dtype=np.uint8)).save(ice / name)
+    words = ("corrupt", photos, tmp_path / "out", "-c", "frost,fog", "-s", "3", "-w", "0")
+    assert run(*words, "--frost-dir", ice) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["corruptions"]["fog"] == "fog"
+    assert manifest["corruptions"]["frost"].startswith("frost with frost1.png, frost2.png")
+    source = np.asarray(Image.open(photos / "a.png")).astype(float)
+    frosted = np.asarray(Image.open(tmp_path / "out" / "frost" / "3" / "a.png")).astype(float)
+    # Severity 3 is 0.7 image + 0.7 ice, and this ice is at most 40 bright.
+    assert (frosted - 0.7 * source).max() < 0.7 * 45
+    assert run(*words) == 2
+    assert "other settings (corruptions)" in capsys.readouterr().err
+    assert run(*words[:2], tmp_path / "other", *words[3:], "--frost-dir", tmp_path) == 2
+    assert "frost1.png is not in" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON, CORRUPTIONS
+from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedTree, ImageData, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
@@ -138,7 +138,7 @@ def run(
                 },
                 "data": dataset.settings(),
                 "images": view.settings(),
-                "corruptions": {name: _identity(item) for name, item in named.items()},
+                "corruptions": {name: identity_of(item) for name, item in named.items()},
                 "severities": chosen,
                 "batch_size": batch_size,
                 "seed": seed,
@@ -338,17 +338,6 @@ def _make_view(
     if isinstance(data, CorruptedTree):
         return FromDisk(data, geometry, source.preprocess.size)
     return OnTheFly(data, geometry, corruptions, seed=seed, encode=encode)
-
-
-def _identity(corruption: CorruptionLike) -> str:
-    """Say which corruption it is; of a function, by a fingerprint of its source where there is one."""
-    if isinstance(corruption, str):
-        return corruption
-    name = f"{corruption.__module__}.{getattr(corruption, '__qualname__', repr(corruption))}"
-    try:
-        return f"{name} {files.fingerprint([inspect.getsource(corruption).encode()])}"
-    except (OSError, TypeError):
-        return name
 
 
 def _plain(value: Any) -> Any:

@@ -9,8 +9,9 @@ import typer
 
 from shiftproof.cli.options import (
     CORRUPTIONS_HELP,
+    FROST_HELP,
     SEVERITIES_HELP,
-    parse_corruptions,
+    named_corruptions,
     parse_encode,
     parse_severities,
 )
@@ -58,6 +59,7 @@ def bench(
         str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)
     ] = "common",
     severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
+    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
     adapt: Annotated[
         str,
         typer.Option(
@@ -105,7 +107,7 @@ def bench(
     from shiftproof.data import open_data, read_class_map
     from shiftproof.models import load_classifier
 
-    names = parse_corruptions(corruptions)
+    names = named_corruptions(corruptions, frost_dir)
     chosen = parse_severities(severities)
     classifier = load_classifier(model, device=device)
     dataset = open_data(

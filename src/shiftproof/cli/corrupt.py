@@ -10,8 +10,9 @@ import typer
 
 from shiftproof.cli.options import (
     CORRUPTIONS_HELP,
+    FROST_HELP,
     SEVERITIES_HELP,
-    parse_corruptions,
+    named_corruptions,
     parse_format,
     parse_severities,
 )
@@ -36,6 +37,7 @@ def corrupt(
         str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)
     ] = "common",
     severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
+    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
     image_format: Annotated[
         str,
@@ -55,7 +57,7 @@ def corrupt(
     done = export_corrupted(
         source,
         target,
-        corruptions=parse_corruptions(corruptions),
+        corruptions=named_corruptions(corruptions, frost_dir),
         severities=parse_severities(severities),
         seed=seed,
         image_format=parse_format(image_format),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT
+from shiftproof.corruptions import (
+    COMMON,
+    CORRUPTIONS,
+    GROUPS,
+    HOLDOUT,
+    CorruptionFunction,
+    frost_with,
+    textures,
+)
 from shiftproof.errors import InputError, UnknownNameError
 
 SETS: dict[str, tuple[str, ...]] = {
@@ -18,6 +27,10 @@ SETS: dict[str, tuple[str, ...]] = {
 CORRUPTIONS_HELP = (
     "Names separated by commas, or one of common (the 15 of the benchmark), holdout (4), all, "
     "noise, blur, weather, digital. `shiftproof corruptions` lists them."
+)
+FROST_HELP = (
+    "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped; "
+    "without it frost is drawn."
 )
 SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
 
@@ -35,6 +48,14 @@ def parse_corruptions(text: str) -> list[str]:
     if not chosen:
         raise InputError("Expected at least one corruption, got none.")
     return list(dict.fromkeys(chosen))
+
+
+def named_corruptions(text: str, frost_dir: Path | None) -> dict[str, str | CorruptionFunction]:
+    """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given."""
+    named: dict[str, str | CorruptionFunction] = {name: name for name in parse_corruptions(text)}
+    if frost_dir is not None and "frost" in named:
+        named["frost"] = frost_with(textures.photographs(frost_dir))
+    return named
 
 
 def parse_severities(text: str) -> list[int]:

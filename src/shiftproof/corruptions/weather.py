@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -22,6 +23,7 @@ from shiftproof.corruptions.filters import (
     with_channels,
 )
 from shiftproof.errors import InputError
+from shiftproof.files import fingerprint
 from shiftproof.types import Image
 
 F32 = NDArray[np.float32]
@@ -246,8 +248,24 @@ def _frosted(
     return _blend(image, severity, scaled, row, column)
 
 
+@dataclass(frozen=True)
+class _FrostWith:
+    """``frost`` with given textures: an object, so that records can tell which and workers get it."""
+
+    choice: tuple[textures.Texture, ...]
+    identity: str
+    __name__ = "frost"  # by which it is keyed, as the frost of the table
+
+    def __call__(self, image: Image, severity: float, rng: Random) -> Image:
+        return _frosted(
+            image, severity, rng, len(self.choice), self.choice.__getitem__, FROST_ENLARGED
+        )
+
+
 def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     """Return ``frost`` with textures of one's own, each drawn equally often.
+
+    Its attribute ``identity`` names the textures with a fingerprint of their pixels, for records.
 
     >>> from shiftproof.corruptions import corrupt, textures
     >>> frost = frost_with([textures.drawn(4)])
@@ -257,11 +275,9 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     textures_ = tuple(choice)
     if not textures_:
         raise InputError("Frost needs at least one texture; got none.")
-
-    def frost(image: Image, severity: float, rng: Random) -> Image:
-        return _frosted(image, severity, rng, len(textures_), textures_.__getitem__, FROST_ENLARGED)
-
-    return frost
+    print_of_all = fingerprint(texture.pixels.tobytes() for texture in textures_)
+    names = ", ".join(texture.name for texture in textures_)
+    return _FrostWith(textures_, f"frost with {names} ({print_of_all})")
 
 
 def frost(image: Image, severity: float, rng: Random) -> Image:

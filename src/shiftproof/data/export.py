@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 
 from shiftproof import engine, files
 from shiftproof._version import __version__
-from shiftproof.corruptions import corrupt
+from shiftproof.corruptions import CorruptionFunction, corrupt
+from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.disk import find_images, read_below
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
 from shiftproof.progress import progress
@@ -47,7 +48,7 @@ def export_corrupted(
     source: Path,
     target: Path,
     *,
-    corruptions: Sequence[str],
+    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
     severities: Sequence[int],
     seed: int = 0,
     image_format: ImageFormat = "png",
@@ -60,7 +61,8 @@ def export_corrupted(
     below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
     Every file appears whole or not at all, and one that is there is not done again: an interrupted
     copy is gone on with by the same call. PNG is lossless; "jpeg" is saved at quality 95, which is
-    another benchmark. ``manifest.json`` says what the folder holds.
+    another benchmark. ``manifest.json`` says what the folder holds. ``corruptions`` are names, or
+    folder name to name or function.
 
     Raises:
         InputError: no images, or a target that holds other things.
@@ -71,14 +73,17 @@ def export_corrupted(
         raise UnknownNameError.of("image format", image_format, _SUFFIX)
     root, names = _images_of(source)
     outputs = _output_names(names, _SUFFIX[image_format])
-    cells = [Cell(name, severity) for name in corruptions for severity in severities]
+    named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
+    if isinstance(corruptions, Mapping):
+        named.update(corruptions)
+    cells = [Cell(name, severity) for name in named for severity in severities]
     if not cells:
         raise InputError("Expected at least one corruption and one severity, got none.")
     manifest = {
         "shiftproof": __version__,
         "source": root.name,
         "images": len(names),
-        "corruptions": list(corruptions),
+        "corruptions": {name: identity_of(item) for name, item in named.items()},
         "severities": list(severities),
         "seed": seed,
         "encoder": image_format if image_format == "png" else f"jpeg quality {JPEG_QUALITY}",
@@ -87,7 +92,7 @@ def export_corrupted(
     for cell in cells:
         for folder in {PurePosixPath(name).parent for name in outputs.values()}:
             files.make_folder(target / cell.corruption / str(cell.severity) / folder)
-    job = _Job(root, target, tuple(cells), seed, image_format)
+    job = _Job(root, target, named, tuple(cells), seed, image_format)
     done = Exported()
     workers = (os.cpu_count() or 1) if workers is None else workers
     with progress("Corrupting", len(names) * len(cells), show=show_progress) as advance:
@@ -108,6 +113,7 @@ def export_corrupted(
 class _Job:
     root: Path
     target: Path
+    corruptions: dict[str, str | CorruptionFunction]
     cells: tuple[Cell, ...]
     seed: int
     image_format: ImageFormat
@@ -129,7 +135,13 @@ def _export_one(job: _Job, names: tuple[str, str]) -> Exported:
     done.decode_seconds = time.process_time() - start
     for cell in missing:
         start = time.process_time()
-        corrupted = corrupt(image, cell.corruption, severity=cell.severity, seed=job.seed, key=name)
+        corrupted = corrupt(
+            image,
+            job.corruptions[cell.corruption],
+            severity=cell.severity,
+            seed=job.seed,
+            key=name,
+        )
         middle = time.process_time()
         files.write_bytes(paths[cell], _encode(corrupted, job.image_format), durable=False)
         done.corrupt_seconds += middle - start

@@ -1,0 +1,27 @@
+"""What a record says of a corruption: enough to tell whether two runs had the same."""
+
+from __future__ import annotations
+
+import inspect
+
+from shiftproof.corruptions.contract import CorruptionFunction
+from shiftproof.files import fingerprint
+
+
+def identity_of(corruption: str | CorruptionFunction) -> str:
+    """Return the name of a corruption, or of a function its name with a fingerprint of its source.
+
+    A function says it better by an attribute ``identity``. Of frost the textures are named: with the
+    published photographs it is another corruption than with drawn ice.
+    """
+    if isinstance(corruption, str):
+        return "frost with drawn textures" if corruption == "frost" else corruption
+    identity = getattr(corruption, "identity", None)
+    if isinstance(identity, str):
+        return identity
+    qualified = getattr(corruption, "__qualname__", type(corruption).__qualname__)
+    name = f"{corruption.__module__}.{qualified}"
+    try:
+        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}"
+    except (OSError, TypeError):  # typed into a console, or not a function
+        return name
