@@ -209,3 +209,32 @@ def test_what_an_adapter_learnt_in_one_cell_is_gone_in_the_next(finished, tmp_pa
     for cell in [("clean", 0), *CELLS]:
         records = run.records("remembers", *cell)
         np.testing.assert_array_equal(records.prediction, records.position // 50)
+
+
+def test_every_interval_holds_its_figure_and_stays_in_its_range(finished):
+    def figures(node):
+        if isinstance(node, dict) and set(node) == {"value", "low", "high"}:
+            yield node
+        elif isinstance(node, dict):
+            for key, child in node.items():
+                if key not in ("loss", "ce", "mce", "relative_ce", "relative_mce", "rpc"):
+                    yield from figures(child)
+        elif isinstance(node, list):
+            for child in node:
+                yield from figures(child)
+
+    found = list(figures(finished.scores["models"]))
+    assert len(found) > 30
+    for figure in found:
+        assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+
+
+def test_the_report_can_be_written_from_the_run(finished):
+    from shiftproof.report import table_csv, table_latex, write_report
+
+    page = write_report(finished.path)
+    text = page.read_text(encoding="utf-8")
+    error = finished.scores["models"][0]["summary"]["mean_error"]["value"]
+    assert f"{100 * error:.1f}" in text
+    assert "gaussian_noise" in table_csv(finished.scores)
+    assert r"\toprule" in table_latex(finished.scores)

@@ -257,3 +257,20 @@ def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
     assert "other settings (corruptions)" in capsys.readouterr().err
     assert run(*words[:2], tmp_path / "other", *words[3:], "--frost-dir", tmp_path) == 2
     assert "frost1.png is not in" in capsys.readouterr().err
+
+
+def test_bench_and_report_from_the_command_line(tmp_path, capsys):
+    words = ("bench", "--model", "demo", "--data", "demo", "--out", tmp_path / "run",
+             "-c", "contrast", "-s", "4", "--adapt", "batchnorm batchnorm:prior=0", "-w", "0")  # fmt: skip
+    assert run(*words) == 0
+    shown = capsys.readouterr().out
+    assert "Contrast" in shown
+    assert "no mCE: 14 of the 15 corruptions were not run" in " ".join(shown.split())
+    assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
+    assert run(*words, "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert [m["name"] for m in scores["models"]] == ["source", "batchnorm", "batchnorm-prior-0"]
+    assert run("report", tmp_path / "run", "--table", "csv") == 0
+    assert capsys.readouterr().out.count("contrast") >= 1
+    assert run("report", tmp_path / "run", "--out", tmp_path / "page.html") == 0
+    assert (tmp_path / "page.html").is_file()

@@ -66,7 +66,7 @@ def statistics(result, image):
 
 @pytest.mark.parametrize("name", [n for n in ALL if CORRUPTIONS[n].is_random])
 def test_random_ones_have_the_arrays_distribution(name, image):
-    draws = 60
+    draws = 40
     keys = [str(n) for n in range(draws)]
     # A level less in flat areas is no other distribution: up to half a level of the mean.
     slack = np.array([0.5] * 3 + [0.2] * 2 + [0.002] * 6)
@@ -109,10 +109,11 @@ def test_a_result_does_not_depend_on_the_batch(name):
 def test_any_size_and_grey(name, shape):
     for channels in (1, 3):
         images = torch.randint(0, 256, (2, channels, *shape), dtype=torch.uint8)
-        for severity in (1, 5):
+        # Severity 2 is water where 5 is mud, and the reach of the filters differs.
+        for severity in (2, 5):
             assert on_device(images, name, severity, ["a", "b"], 0).shape == images.shape
-            result = corrupt_tensor(images, name, severity=severity, keys=["a", "b"])
-            assert result.shape == images.shape
+        result = corrupt_tensor(images, name, severity=3, keys=["a", "b"])
+        assert result.shape == images.shape
 
 
 def test_on_the_cpu_it_is_the_array_path(image):

@@ -101,7 +101,8 @@ def published(image):
     return functools.cache(draw)
 
 
-@pytest.mark.parametrize("severity", [1, 3, 5])
+# Water is spattered up to severity 3, mud from 4.
+@pytest.mark.parametrize("severity", [3, 4])
 @pytest.mark.parametrize("name", RANDOM)
 def test_distribution_is_the_published_one(name, severity, ours, published):
     assert distance(ours(name, severity), published(name, severity)) < LIMIT
@@ -110,6 +111,7 @@ def test_distribution_is_the_published_one(name, severity, ours, published):
 @pytest.mark.parametrize("name", RANDOM)
 def test_another_severity_is_told_apart(name, ours, published):
     assert distance(ours(name, 3), published(name, 4)) > LIMIT
+    assert distance(ours(name, 4), published(name, 3)) > LIMIT
 
 
 def test_frost_draws_its_textures_as_often_as_published(monkeypatch):
@@ -244,9 +246,9 @@ def test_plasma_of_large_images_is_that_of_the_whole_map(monkeypatch):
         edges = [np.log(np.var(np.diff(seen[0]))), np.log(np.var(np.diff(seen[:, -1])))]
         return np.array([seen.mean(), seen.std(), seen.min(), seen.max(), *rough, *edges])
 
-    exact = np.array([plasma_statistics(np.random.RandomState(n)) for n in range(100)])
+    exact = np.array([plasma_statistics(np.random.RandomState(n)) for n in range(60)])
     monkeypatch.setattr(weather, "FOG_WHOLE", 64)
-    partial = np.array([plasma_statistics(generator(0, str(n))) for n in range(100)])
+    partial = np.array([plasma_statistics(generator(0, str(n))) for n in range(60)])
     assert distance(partial, exact) < LIMIT
 
 

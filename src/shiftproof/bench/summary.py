@@ -215,9 +215,10 @@ def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[_
             out["cell", cell, "top5_error"] = _divide(values[:, 2], counted)
             out["cell", cell, "loss"] = _divide(values[:, 3], counted)
             # Expected calibration error: the bins' |sum of (confidence - right)|, over the images.
-            out["cell", cell, "calibration_error"] = intervals.without_bias(
-                _divide(np.abs(values[:, 4:]).sum(axis=1), counted)
-            )
+            calibration = _divide(np.abs(values[:, 4:]).sum(axis=1), counted)
+            # Moved resamples may leave the range in which the figure lies.
+            calibration = np.clip(intervals.without_bias(calibration), 0, 1)
+            out["cell", cell, "calibration_error"] = calibration
     clean = out.get(("cell", CLEAN, "error"))
     error = np.stack(
         [
