@@ -268,3 +268,23 @@ def test_motion_blur_keeps_within_45_degrees():
     for key in "abcdef":
         row = corrupt(image, "motion_blur", severity=3, key=key)[40]
         assert np.count_nonzero(row) >= 15
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_defocus_of_a_wide_image_is_a_plain_convolution(severity):
+    """Two thousand columns: running sums stay exact, and strips join."""
+    import cv2
+
+    radius, alias = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[severity - 1]
+    reach, size = (8, 3) if radius <= 8 else (radius, 5)
+    x, y = np.meshgrid(*[np.arange(-reach, reach + 1)] * 2)
+    disk = (x**2 + y**2 <= radius**2).astype(np.float64)
+    kernel = cv2.GaussianBlur(disk / disk.sum(), (size, size), alias)
+    image = np.random.default_rng(0).integers(0, 256, (30, 2100, 3), dtype=np.uint8)
+    exact = np.clip(cv2.filter2D(image.astype(np.float64), -1, kernel), 0, 255)
+    result = corrupt(image, "defocus_blur", severity=severity)
+    # Cut off, and a level less where the exact sum is a whole number: with the 29 pixels of
+    # severity 1 that is one value of 29.
+    assert np.all(result <= exact + 1e-3)
+    assert np.all(result >= exact - 1 - 1e-3)
+    assert np.mean(result == np.floor(exact + 1e-6)) > (0.95 if severity == 1 else 0.999)

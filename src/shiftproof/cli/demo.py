@@ -21,7 +21,7 @@ def demo(
         typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
     ] = Path("shiftproof-demo"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Severities 1, 3 and 5 only: no mCE is claimed then.")
+        bool, typer.Option("--quick", help="Severity 3 only, under a minute: no mCE is claimed.")
     ] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "cpu",
     workers: Annotated[
@@ -44,7 +44,7 @@ def demo(
     run = benchmark.run(
         "demo",
         "demo",
-        severities=(1, 3, 5) if quick else (1, 2, 3, 4, 5),
+        severities=(3,) if quick else (1, 2, 3, 4, 5),
         adapters={"batchnorm": "batchnorm"},
         out=out,
         device=device,

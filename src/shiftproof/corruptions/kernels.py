@@ -580,6 +580,10 @@ def disk_bytes(
     first = np.uintp(reach - 2) * step
     lines = 2 * reach + 1
     running = np.zeros((lines, full + channels), np.int32)
+    below = np.zeros((lines, full if edges.shape[0] else 0), np.int32)
+    edge_steps = edges.copy()
+    for m in range(edges.shape[0]):
+        edge_steps[m, 0] *= channels
     disks = np.zeros((5, extended), np.int32)
     verticals = np.zeros((5, size), np.float32)
     middle, sums = np.empty(extended, np.float32), np.empty(size, np.float32)
@@ -589,6 +593,9 @@ def disk_bytes(
         for j in range(full):
             i = np.uintp(j)
             total[i + step] = total[i] + np.int32(row[i])
+        # And down the columns, where the kernel has edges.
+        for j in range(below.shape[1]):
+            below[line % lines, j] = below[(line - 1) % lines, j] + np.int32(row[j])
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
@@ -611,7 +618,9 @@ def disk_bytes(
                     running[lower, i + right] - running[lower, i + left]
                 )
         if edges.shape[0]:
-            _vertical_edges(padded, target, channels, reach, edges, edge_weights, verticals)
+            _vertical_edges(
+                below, centre, reach * channels, edge_steps, edge_weights, verticals[target % 5]
+            )
         if y < 0 or y >= height:
             continue
         _smooth_down(disks, y, smooth, middle)
@@ -659,30 +668,31 @@ def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
 
 @compiled
 def _vertical_edges(
-    padded: U8,
-    y: int,
-    channels: int,
-    reach: int,
-    edges: I64,
-    edge_weights: F32,
-    verticals: F32,
+    below: I32, line: int, first: int, edges: I64, edge_weights: F32, out: F32
 ) -> None:
-    """Write the weighted sums of the edges' columns for image row ``y`` to ``verticals``."""
-    result = verticals[y % 5]
-    size = result.shape[0]
-    for i in range(size):
-        result[i] = np.float32(0.0)
+    """Write the weighted sums of the edges' columns for one row to ``out`` ``(N,)``.
+
+    Args:
+        below: running sums down the columns, row n in line n % lines.
+        line: the padded row in the middle.
+        first: where the image starts in the padded row.
+        edges: see ``disk_bytes``; here the distance is in values, not in pixels.
+        edge_weights: see ``edges``.
+        out: written.
+    """
+    lines = below.shape[0]
+    for i in range(out.shape[0]):
+        out[i] = np.float32(0.0)
     for m in range(edges.shape[0]):
-        distance, half = edges[m, 0] * channels, edges[m, 1]
+        left, right = np.uintp(first - edges[m, 0]), np.uintp(first + edges[m, 0])
+        end, start = (line + edges[m, 1]) % lines, (line - edges[m, 1] - 1) % lines
         weight = edge_weights[m]
-        for k in range(-half, half + 1):
-            row = padded[_nearest(y + reach + k, padded.shape[0])]
-            left = np.uintp(reach * channels - distance)
-            right = np.uintp(reach * channels + distance)
-            for j in range(size):
-                i = np.uintp(j)
-                both = np.int32(row[i + left]) + np.int32(row[i + right])
-                result[j] += np.float32(both) * weight
+        for j in range(out.shape[0]):
+            i = np.uintp(j)
+            total = (below[end, i + left] - below[start, i + left]) + (
+                below[end, i + right] - below[start, i + right]
+            )
+            out[j] += np.float32(total) * weight
 
 
 # ---------------------------------------------------------------- zoom
