@@ -109,11 +109,12 @@ def test_an_image_that_a_cell_lacks_is_named_and_kept(tree, classes):
     assert data.settings()["missing"] == {"fog-3": 1, "snow-1": 1}
 
 
-def test_an_image_that_one_cell_alone_has_is_missing_in_all_others(tree, photo, classes):
-    photo(tree / "fog" / "1" / "dog" / "new.png")
+@pytest.mark.parametrize("cell", [Cell("fog", 1), Cell("snow", 1), Cell("snow", 3)])
+def test_an_image_that_one_cell_alone_has_is_missing_in_all_others(tree, photo, classes, cell):
+    photo(tree / cell.corruption / str(cell.severity) / "dog" / "new.png")
     data = CorruptedTree(tree, classes)
     assert ids(data) == [*IDS, "dog/new.png"]
-    assert data.missing == {cell: ("dog/new.png",) for cell in data.cells if cell != Cell("fog", 1)}
+    assert data.missing == {other: ("dog/new.png",) for other in data.cells if other != cell}
 
 
 # ---------------------------------------------------------------- the clean twin
