@@ -273,6 +273,16 @@ def test_the_fingerprint_moves_with_a_file_of_any_cell(tree, photo, classes, mon
     assert CorruptedTree(tree, classes).fingerprint() not in (first, second)
 
 
+def test_of_a_small_tree_every_file_is_read(tmp_path, photo):
+    for number in range(45):
+        photo(tmp_path / "fog" / "1" / f"{number:02}.bmp")
+    prints = {CorruptedTree(tmp_path).fingerprint()}
+    for number in range(45):
+        photo(tmp_path / "fog" / "1" / f"{number:02}.bmp", 7)  # another picture of the same size
+        prints.add(CorruptedTree(tmp_path).fingerprint())
+    assert len(prints) == 46
+
+
 def test_of_a_large_tree_some_files_are_read_and_the_size_of_all(tmp_path, photo, monkeypatch):
     for number in range(9):
         photo(tmp_path / "fog" / "1" / f"{number}.bmp")
