@@ -92,9 +92,10 @@ def test_corrupt_writes_the_tree_and_goes_on(photos, tmp_path, capsys):
         for s in (2, 4)
         for n in ("a", "sub/b", "sub/c")
     )
-    source = np.asarray(Image.open(photos / "sub" / "b.png"))
-    expected = corrupt(source, "fog", severity=4, seed=0, key="sub/b.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(target / "fog/4/sub/b.png")), expected)
+    # The key is the name of the source, not that of the written file: c.jpg becomes c.png.
+    source = np.asarray(Image.open(photos / "sub" / "c.jpg"))
+    expected = corrupt(source, "fog", severity=4, seed=0, key="sub/c.jpg")
+    np.testing.assert_array_equal(np.asarray(Image.open(target / "fog/4/sub/c.png")), expected)
 
     (target / "fog" / "4" / "a.png").unlink()
     before = (target / "fog" / "2" / "a.png").stat().st_mtime_ns
