@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import stat
 import struct
 import sys
@@ -18,6 +19,7 @@ from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError, RunError
 
 RAMP = np.linspace(0, 255, 7 * 11 * 3).reshape(7, 11, 3).astype(np.uint8)
+RAMP_ROWS = b"".join(b"\0" + row.tobytes() for row in RAMP)  # as PNG has them, unfiltered
 
 
 @pytest.fixture
@@ -210,11 +212,39 @@ def test_what_is_no_image_says_so(tmp_path, content, says):
         files.read_image(content)
 
 
-@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (60_000, 60_000), (2**31 - 1, 1)])
-def test_a_huge_claimed_size_is_refused_before_it_is_decoded(tmp_path, width, height):
-    path = write_png(tmp_path / "bomb.png", width, height, 8, 2, b"\0")
-    with pytest.raises(BrokenFileError, match=r"^bomb\.png: .*(pixels|exceeds)"):
+@pytest.mark.parametrize("width", [13_400, 20_000, 60_000])
+def test_a_huge_claimed_size_is_refused_before_it_is_decoded(tmp_path, width):
+    path = write_png(tmp_path / "bomb.png", width, width, 8, 2, b"\0")
+    with pytest.raises(BrokenFileError, match=r"^bomb\.png: .*more than the limit of 178 megapix"):
         files.read_image(path)
+
+
+@pytest.mark.parametrize("pillows", [None, 10**9])
+def test_our_limit_holds_where_pillow_has_none(tmp_path, monkeypatch, pillows):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows)
+    path = write_png(tmp_path / "bomb.png", 14_000, 13_000, 8, 2, b"\0")
+    with pytest.raises(
+        BrokenFileError, match=r"14000 x 13000 pixels is more than the limit of 178 megapixels"
+    ):
+        files.read_image(path)
+    assert Image.MAX_IMAGE_PIXELS is pillows
+
+
+def test_a_lower_limit_of_pillow_is_the_one_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    path = write_png(tmp_path / "big.png", 2000, 1500, 8, 2, b"\0")
+    with pytest.raises(BrokenFileError, match="the image is more than the limit of 2 megapixels"):
+        files.read_image(path)
+
+
+def test_just_below_the_limit_an_image_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_PIXELS", 77)
+    np.testing.assert_array_equal(
+        files.read_image(write_png(tmp_path / "a.png", 11, 7, 8, 2, RAMP_ROWS)), RAMP
+    )
+    monkeypatch.setattr(files, "MAX_PIXELS", 76)
+    with pytest.raises(BrokenFileError, match="11 x 7 pixels is more than the limit"):
+        files.read_image(tmp_path / "a.png")
 
 
 def test_floating_point_pixels_are_refused_and_not_guessed_at(save):
@@ -247,6 +277,63 @@ def test_a_message_is_one_line(save):
 )  # fmt: skip
 def test_names_that_end_like_an_image(name, expected):
     assert files.is_image(Path(name)) is expected
+
+
+# ---------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">i4", "<f2", "?"])
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (5, 0, 3), (0, 2), (5, 2, 3, 1)])
+def test_rows_of_an_array_are_read_where_they_lie(tmp_path, dtype, shape):
+    values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    array = files.open_array(tmp_path / "a.npy")
+    assert (array.shape, array.dtype) == (shape, values.dtype)
+    np.testing.assert_array_equal(array.read(0, shape[0]), values)
+    for start in range(0, shape[0], 2):
+        rows = array.read(start, 1)
+        np.testing.assert_array_equal(rows, values[start : start + 1])
+        assert rows.flags.writeable
+    assert pickle.loads(pickle.dumps(array)) == array
+
+
+class Harm:
+    def __reduce__(self):
+        return pytest.fail, ("the file was executed",)
+
+
+def test_pickles_and_what_is_no_array_are_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([Harm()], dtype=object), allow_pickle=True)
+    contents = [path.read_bytes(), pickle.dumps([1]), b"", b"text", b"\x93NUMPY\x01\x00", b"PK\3\4"]
+    np.save(path, np.zeros(100))
+    whole = path.read_bytes()
+    contents += [whole[:50], whole[:-1], whole.replace(b"(100,)", b"(1e9,)")]
+    contents += [whole.replace(b"(100,)", b"(-10,)"), whole.replace(b"descr", b"other")]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(BrokenFileError, match=r"a\.npy: (no array in NumPy|cannot be read)"):
+            files.open_array(path)
+    with pytest.raises(BrokenFileError, match=r"b\.npy: cannot be read \(no such file"):
+        files.open_array(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("values", [np.array(3), np.asfortranarray(np.ones((3, 2)))])
+def test_an_array_that_is_not_stored_row_by_row_is_refused(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(BrokenFileError, match="row by row; save it by"):
+        files.open_array(tmp_path / "a.npy")
+
+
+def test_an_array_that_was_changed_after_it_was_opened_is_broken(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(100))
+    array = files.open_array(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.zeros(99))
+    with pytest.raises(BrokenFileError, match="changed after it was opened"):
+        array.read(0, 1)
+    (tmp_path / "a.npy").unlink()
+    with pytest.raises(BrokenFileError, match="cannot be read"):
+        array.read(0, 1)
 
 
 # ---------------------------------------------------------------- writing
@@ -283,7 +370,7 @@ def test_a_crash_leaves_what_was_there_and_nothing_else(tmp_path, crash, before)
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if before is None else [before])
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace", "write"])
+@pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_run_error_and_leaves_what_was_there(tmp_path, monkeypatch, step, number):
     path = tmp_path / "a.bin"
@@ -297,28 +384,57 @@ def test_a_full_disk_is_a_run_error_and_leaves_what_was_there(tmp_path, monkeypa
         monkeypatch.setattr(Path, "replace", full)
     elif step == "fsync":
         monkeypatch.setattr(os, "fsync", full)
-
-    def write():
-        with files.atomic(path) as file:
-            file.write(b"new")
-            if step == "write":
-                full()
-
+    else:
+        monkeypatch.setattr(Path, "chmod", full)
     with pytest.raises(RunError, match=r"The disk is full: \S+a\.bin could not be written"):
-        write()
+        files.write_bytes(path, b"new")
     monkeypatch.undo()
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
-def test_a_disk_that_is_really_full(tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_disk_that_is_really_full(tmp_path, monkeypatch, size):
     def on_the_full_device(**_options):
         return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "part")
 
     monkeypatch.setattr(tempfile, "mkstemp", on_the_full_device)
-    with pytest.raises(RunError, match="The disk is full"):
-        files.write_bytes(tmp_path / "a.bin", b"x" * 100_000)
+    with pytest.raises(RunError, match=r"The disk is full: \S+a\.bin could not be written"):
+        files.write_bytes(tmp_path / "a.bin", b"x" * size)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_full_disk_is_one_too_for_a_writer_that_wraps_the_error(tmp_path, monkeypatch):
+    def on_the_full_device(**_options):
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "part")
+
+    def write():
+        with files.atomic(tmp_path / "a.bin") as file:
+            try:
+                file.write(b"x" * 100_000)
+            except OSError as error:
+                raise OSError("the encoder failed") from error
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_the_full_device)
+    with pytest.raises(RunError, match=r"The disk is full: \S+a\.bin could not be written"):
+        write()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT])
+def test_an_error_of_the_blocks_own_is_no_failed_write(tmp_path, number):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    own = OSError(number, "met while reading something else")
+
+    def write():
+        with files.atomic(tmp_path / "a.bin") as file:
+            file.write(b"new")
+            raise own
+
+    with pytest.raises(OSError, match="something else") as caught:
+        write()
+    assert caught.value is own
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])

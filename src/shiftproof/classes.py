@@ -1,10 +1,15 @@
-"""What a model's outputs mean, and how a folder name or a label in a file finds its output."""
+"""What a model's outputs mean, and how a folder name or a label in a file finds its output.
+
+A data set may share some of a model's classes only, or mean several of them by one of its own: a
+:class:`LabelSet` says which outputs mean which class.
+"""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -16,13 +21,15 @@ class Classes:
     """The classes of a model, in the order of its outputs.
 
     ``names`` are for people. ``wordnet_ids`` (``n01440764``) are there for ImageNet only.
-    ``synonyms`` maps further spellings to an index. ``title`` names the class space
+    ``synonyms`` maps further spellings to an index, or to several where a word means several
+    classes. A spelling of several classes finds none of them: it is ambiguous, and
+    :meth:`ambiguity` says what to write instead. ``title`` names the class space
     (``imagenet-1k``): numbers that are defined on one class space only ask for it.
     """
 
     names: tuple[str, ...]
     wordnet_ids: tuple[str, ...] | None = None
-    synonyms: Mapping[str, int] = field(default_factory=dict, repr=False)
+    synonyms: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict, repr=False)
     title: str = "custom"
 
     def __post_init__(self) -> None:
@@ -37,50 +44,81 @@ class Classes:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the names say no more than the index."""
+        return all(name == str(index) for index, name in enumerate(self.names))
+
     @functools.cached_property
-    def _exact(self) -> dict[str, int]:
-        """Spelling to index. A spelling that stands for two classes stands for none."""
-        table: dict[str, int] = {}
-        ambiguous: set[str] = set()
-        spellings = [(_fold(name), index) for index, name in enumerate(self.names)]
-        for spelling, index in spellings:
-            if table.setdefault(spelling, index) != index:
-                ambiguous.add(spelling)
-        for spelling in ambiguous:
-            del table[spelling]
-        for index, wordnet_id in enumerate(self.wordnet_ids or ()):
-            table[wordnet_id] = index
-        for name, index in self.synonyms.items():
-            if (spelling := _fold(name)) not in ambiguous:
-                table.setdefault(spelling, index)
-        return table
+    def _spellings(self) -> dict[str, tuple[int, ...]]:
+        """Folded spelling to the classes that it stands for, one as a rule."""
+        found: dict[str, set[int]] = {}
+        for index, name in enumerate(self.names):
+            found.setdefault(_fold(name), set()).add(index)
+        for name, meant in self.synonyms.items():
+            found.setdefault(_fold(name), set()).update(
+                [meant] if isinstance(meant, int) else meant
+            )
+        table = {spelling: tuple(sorted(indices)) for spelling, indices in found.items()}
+        # An id is the exact word where a name or a synonym may be shared.
+        return table | {key: (index,) for index, key in enumerate(self.wordnet_ids or ())}
 
-    def find(self, label: str) -> int | None:
-        """Return the index of the class that ``label`` spells, or None.
+    def meanings(self, label: str) -> tuple[int, ...]:
+        """Return the indices of all classes that ``label`` spells: none, one, or several.
 
-        Looked up in this order: WordNet id or name (upper case, spaces, hyphens and underscores
-        make no difference), then a decimal index.
+        Looked up in this order: WordNet id, name or synonym (upper case, spaces, hyphens and
+        underscores make no difference), then a decimal index. A name that is a synonym of another
+        class spells both: a folder "crane" may hold birds or machines.
         """
-        found = self._exact.get(_fold(label))
-        if found is None and label.strip().isdecimal() and int(label) < len(self):
-            found = int(label)
+        found = self._spellings.get(_fold(label), ())
+        # Not longer than an index can be: Python refuses to read numbers of thousands of digits.
+        digits = label.strip().lstrip("0") or label.strip()[-1:]
+        if not found and digits.isdecimal() and len(digits) <= len(str(len(self))):
+            found = (int(digits),) if int(digits) < len(self) else ()
         return found
 
+    def find(self, label: str) -> int | None:
+        """Return the index of the one class that ``label`` spells (see ``meanings``), or None."""
+        found = self.meanings(label)
+        return found[0] if len(found) == 1 else None
+
     def index(self, label: str) -> int:
-        """Return the index of the class that ``label`` spells, or raise a LabelError saying what is near."""
-        found = self.find(label)
-        if found is not None:
-            return found
+        """Return the index of the one class that ``label`` spells (see ``meanings``).
+
+        Raises:
+            LabelError: none, saying what is near; or several, saying which.
+        """
+        found = self.meanings(label)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise LabelError(self.ambiguity(label))
         if label.strip().isdecimal():
+            shown = label.strip() if len(label) < 20 else f"{label.strip()[:20]}…"
             raise LabelError(
-                f"Label {label} is outside the model's classes: it has {len(self)}, "
+                f"Label {shown} is outside the model's classes: it has {len(self)}, "
                 f"so expected 0 to {len(self) - 1}."
             )
-        shown = self.names if len(self) <= 20 else (*self.names[:5], "…")
+        shown = ", ".join(self.names if len(self) <= 20 else (*self.names[:5], "…"))
         message = str(UnknownNameError.of("class", label, self.names)).partition(" Known:")[0]
         raise LabelError(
-            f"{message} The model has {len(self)} classes ({', '.join(shown)}); "
+            f"{message} The model has {len(self)} classes ({shown}); "
             "give a class map (folder or label to class) if yours are spelt differently."
+        )
+
+    def ambiguity(self, label: str) -> str:
+        """Return the sentence that says which classes ``label`` spells and how to name one."""
+        found = self.meanings(label)
+        ids = self.wordnet_ids
+        meant = [
+            f"{self.names[index]} ({index if ids is None else f'{index}, {ids[index]}'})"
+            for index in found
+        ]
+        exact = found[0] if ids is None else ids[found[0]]
+        return (
+            f"{label!r} spells {len(found)} classes: {' and '.join(meant)}. Say the index"
+            f"{'' if ids is None else ' or the WordNet id'}, in the label itself or by a class map "
+            f"({label},{exact})."
         )
 
 
@@ -101,19 +139,169 @@ def named(names: Iterable[str]) -> Classes:
 @functools.lru_cache(maxsize=1)
 def imagenet() -> Classes:
     """Return the 1,000 classes of ILSVRC 2012 in the order that all published models use."""
-    table = resources.files("shiftproof") / "labels" / "imagenet.csv"
-    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
-    synonyms: dict[str, int] = {}
-    ambiguous: set[str] = set()
+    rows = _table("imagenet")
+    synonyms: dict[str, tuple[int, ...]] = {}
     for index, row in enumerate(rows):
         for lemma in row["lemmas"].split("|"):
-            if synonyms.setdefault(lemma, index) != index:
-                ambiguous.add(lemma)
-    for lemma in ambiguous:
-        del synonyms[lemma]
+            synonyms[lemma] = (*synonyms.get(lemma, ()), index)
     return Classes(
         names=tuple(row["name"] for row in rows),
         wordnet_ids=tuple(row["wordnet_id"] for row in rows),
         synonyms=synonyms,
         title="imagenet-1k",
     )
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    text = (resources.files("shiftproof") / "labels" / f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+# ---------------------------------------------------------------- a share of a model's classes
+
+
+@dataclass(frozen=True, repr=False)
+class LabelSet:
+    """The classes of a data set that are some of a model's, and the outputs that mean each.
+
+    A model's ``restricted`` gives it these classes; the data are opened with the label set in place
+    of the classes. The score of a class is the highest of its outputs.
+
+    ``classes`` are found by the data set's folder names. ``outputs`` holds for each of them indices
+    into ``of``, none of them twice. Images in the folders ``left_out`` are of no class and are left
+    aside. ``border`` is the width in pixels of a frame around each image that is none of it.
+
+    Raises:
+        LabelError: not one group of outputs per class, an empty one, an output that ``of`` has not
+            or that stands twice, or a folder that is both of a class and left out.
+    """
+
+    title: str
+    classes: Classes
+    outputs: tuple[tuple[int, ...], ...]
+    of: Classes
+    left_out: tuple[str, ...] = ()
+    border: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.outputs) != len(self.classes):
+            raise LabelError(
+                f"{self.title}: expected outputs for each of {len(self.classes)} classes, got "
+                f"{len(self.outputs)}."
+            )
+        check_outputs(self.outputs, len(self.of), self.title)
+        for folder in self.left_out:
+            if self.classes.meanings(folder):
+                raise LabelError(f"{self.title}: the folder {folder!r} is of a class and left out.")
+
+    def __repr__(self) -> str:
+        return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.of.title})"
+
+    def leaves_out(self, folder: str) -> bool:
+        """Whether ``folder`` is one that the data set has and that is of no class."""
+        return _fold(folder) in self._left_out
+
+    @functools.cached_property
+    def _left_out(self) -> frozenset[str]:
+        return frozenset(_fold(folder) for folder in self.left_out)
+
+    def with_rest(self) -> LabelSet:
+        """Return these classes and one more, "none of these", which all other outputs mean.
+
+        An image whose best output is of no class of the data set is then answered wrongly, as
+        where the best of all a model's outputs is taken first and translated afterwards.
+        """
+        used = {output for group in self.outputs for output in group}
+        rest = tuple(output for output in range(len(self.of)) if output not in used)
+        if not rest:
+            raise LabelError(f"{self.title}: every output means a class, so there is no rest.")
+        ids = {key: index for index, key in enumerate(self.classes.wordnet_ids or ())}
+        classes = Classes(
+            (*self.classes.names, "none of these"),
+            synonyms={**self.classes.synonyms, **ids},
+            title=self.classes.title,
+        )
+        return dataclasses.replace(self, classes=classes, outputs=(*self.outputs, rest))
+
+
+def check_outputs(outputs: Sequence[Sequence[int]], count: int | None, where: str) -> None:
+    """Raise a LabelError unless each group has outputs of 0 to ``count``, and each output one group."""
+    seen: set[int] = set()
+    for place, group in enumerate(outputs):
+        if not group:
+            raise LabelError(f"{where}: expected at least one output for class {place}, got none.")
+        for output in group:
+            if output < 0 or (count is not None and output >= count):
+                limit = "0 or more" if count is None else f"0 to {count - 1}"
+                raise LabelError(f"{where}: expected outputs of {limit}, got {output}.")
+            if output in seen:
+                raise LabelError(f"{where}: the output {output} stands for two classes or twice.")
+            seen.add(output)
+
+
+def _share_of_imagenet(title: str) -> LabelSet:
+    """The label set of a list of WordNet ids, in the order of ImageNet's outputs."""
+    of = imagenet()
+    indices = tuple(sorted(of.index(row["wordnet_id"]) for row in _table(title)))
+    places = {index: place for place, index in enumerate(indices)}
+    assert of.wordnet_ids is not None
+    synonyms: dict[str, tuple[int, ...]] = {}
+    for name, meant in of.synonyms.items():
+        kept = tuple(
+            places[i] for i in ([meant] if isinstance(meant, int) else meant) if i in places
+        )
+        if kept:
+            synonyms[name] = kept
+    classes = Classes(
+        tuple(of.names[index] for index in indices),
+        wordnet_ids=tuple(of.wordnet_ids[index] for index in indices),
+        synonyms=synonyms,
+        title=title,
+    )
+    return LabelSet(title, classes, tuple((index,) for index in indices), of)
+
+
+def _folders_of(title: str, border: int = 0) -> LabelSet:
+    """The label set of a table with the rows folder, class, outputs; the classes sorted by name.
+
+    A folder without a class is left out.
+    """
+    rows = _table(title)
+    mapped = sorted((row for row in rows if row["class"]), key=lambda row: row["class"])
+    groups = {
+        row["class"]: tuple(int(output) for output in row["outputs"].split("|")) for row in mapped
+    }
+    places = {name: place for place, name in enumerate(groups)}
+    classes = Classes(
+        tuple(name.replace("_", " ") for name in groups),
+        synonyms={row["folder"]: places[row["class"]] for row in mapped},
+        title=title,
+    )
+    left_out = tuple(row["folder"] for row in rows if not row["class"])
+    return LabelSet(title, classes, tuple(groups.values()), imagenet(), left_out, border)
+
+
+LABEL_SETS: dict[str, Callable[[], LabelSet]] = {
+    "imagenet-a": lambda: _share_of_imagenet("imagenet-a"),
+    "imagenet-r": lambda: _share_of_imagenet("imagenet-r"),
+    # As published, the best of all 1,000 outputs is taken first: hence the rest.
+    "imagenet-d": lambda: _folders_of("imagenet-d").with_rest(),
+    "objectnet": lambda: _folders_of("objectnet", border=2),
+}
+"""Label sets by the name that ``label_set`` and the command line take; labels/README.md has their
+sources. ImageNet-V2, -Sketch and -C have all of ImageNet's classes and need none."""
+
+
+@functools.cache
+def label_set(name: str) -> LabelSet:
+    """Return a label set of ``LABEL_SETS``.
+
+    Raises:
+        UnknownNameError: no such label set; says the nearest.
+
+    >>> label_set("imagenet-r")
+    LabelSet('imagenet-r', 200 classes, outputs of imagenet-1k)
+    """
+    if name not in LABEL_SETS:
+        raise UnknownNameError.of("label set", name, LABEL_SETS)
+    return LABEL_SETS[name]()

@@ -7,30 +7,37 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.types import Image
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 )
 
-MAX_PIXELS = 300_000_000
-"""Larger images are refused before they are decoded: a few bytes can claim to be any size."""
+MAX_PIXELS = 178_956_970
+"""Larger images are refused before they are decoded: a few bytes can claim to be any size. It is
+where Pillow refuses by default, too, so that no setting of the whole process has to be changed."""
 
 
-# ---------------------------------------------------------------- reading images
+# ---------------------------------------------------------------- reading images and arrays
 
 
 def read_image(source: Path | bytes) -> Image:
@@ -57,18 +64,25 @@ def read_image(source: Path | bytes) -> Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenFileError(
-                    f"{name}: {width} x {height} pixels is more than the limit of "
-                    f"{MAX_PIXELS // 1_000_000} megapixels."
+                    f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
                 )
             image.load()
             return _to_rgb(image)
     except BrokenFileError:
         raise
+    except PillowImage.DecompressionBombError as error:
+        # Pillow counts the pixels first; its own limit can be lowered, and then it is the one.
+        limit = min(MAX_PIXELS, 2 * (PillowImage.MAX_IMAGE_PIXELS or MAX_PIXELS))
+        raise BrokenFileError(f"{name}: the image is {_above_the_limit(limit)}") from error
     except UnidentifiedImageError as error:
         raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
     except Exception as error:
         # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
         raise BrokenFileError(f"{name}: damaged image ({_reason(error)}).") from error
+
+
+def _above_the_limit(pixels: int) -> str:
+    return f"more than the limit of {pixels // 1_000_000} megapixels; scale it down first."
 
 
 def _to_rgb(image: PillowImage.Image) -> Image:
@@ -91,6 +105,63 @@ def _reason(error: BaseException) -> str:
     return text.splitlines()[0][:200]
 
 
+@dataclass(frozen=True)
+class ArrayFile:
+    """A ``.npy`` file that stays on the disk: small to pickle, and read where it is used.
+
+    It is not mapped into memory: a process that meets a mapped file cut short is killed.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    size: int
+
+    def read(self, start: int, count: int) -> NDArray[Any]:
+        """Return ``count`` rows from ``start`` on as an array of their own.
+
+        Raises:
+            BrokenFileError: the file is gone, or is not the one any more that was opened.
+        """
+        row = math.prod(self.shape[1:])
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != self.size:
+                    raise BrokenFileError(f"{self.path}: it was changed after it was opened.")
+                file.seek(self.offset + start * row * self.dtype.itemsize)
+                values = np.fromfile(file, self.dtype, count * row)
+        except OSError as error:
+            raise BrokenFileError(f"{self.path}: cannot be read ({_reason(error)}).") from error
+        return values.reshape(count, *self.shape[1:])
+
+
+def open_array(path: Path) -> ArrayFile:
+    """Open a ``.npy`` file of one dimension or more.
+
+    Nothing in the file is executed: arrays of Python objects (pickles) are refused.
+
+    Raises:
+        BrokenFileError: it is missing, no ``.npy`` file, damaged, or shorter than it claims.
+    """
+    try:
+        array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="r")
+        size = path.stat().st_size
+    except OSError as error:
+        raise BrokenFileError(f"{path}: cannot be read ({_reason(error)}).") from error
+    except Exception as error:
+        # As with images, what reads a damaged header raises anything: SyntaxError, TypeError, ...
+        raise BrokenFileError(
+            f"{path}: no array in NumPy's .npy form ({_reason(error)})."
+        ) from error
+    if array.ndim == 0 or not array.flags.c_contiguous:
+        raise BrokenFileError(
+            f"{path}: expected an array that is stored row by row; save it by "
+            "numpy.save(path, numpy.ascontiguousarray(array))."
+        )
+    return ArrayFile(path, array.shape, array.dtype, array.offset, size)
+
+
 def is_image(path: Path) -> bool:
     """Whether the name ends like an image file; hidden files do not count."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
@@ -103,35 +174,61 @@ def is_image(path: Path) -> bool:
 def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that appears under ``path`` whole or not at all.
 
-    ``durable=False`` does not wait for the disk: for caches that a power cut may cost.
+    ``durable=False`` does not wait for the disk: for caches that a power cut may cost. An error of
+    the block's own, an OSError too, comes out as it is; nothing is left of the file then.
 
     Raises:
         RunError: the disk is full.
         InputError: the folder is read-only or not there.
     """
-    temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
         )
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        # mkstemp makes files that only the owner may read; give the usual rights back.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise disk_error(path, error) from error
+    temporary = Path(name)
+    raw = _Target(descriptor, "wb")
+    try:
+        with io.BufferedWriter(raw) as file:
+            yield file
+            file.flush()
+            with raw.watched():
+                if durable:
+                    os.fsync(file.fileno())
+        with raw.watched():
+            # mkstemp makes files that only the owner may read; give the usual rights back.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+    except OSError as error:
+        if raw.failure is None:
+            # The caller's own, met while it made what it wanted to write.
+            raise
+        raise disk_error(path, raw.failure) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        # After a success it has moved away.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+class _Target(io.FileIO):
+    """A file that remembers the error that its own writing met, also when the caller wraps it."""
+
+    failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with self.watched():
+            return super().write(data)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def disk_error(path: Path, error: OSError) -> Exception:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from shiftproof.corruptions import COMMON, HOLDOUT
-from shiftproof.data import CorruptedTree, ImageFolder, corrupted, export_corrupted, open_data
+from shiftproof.data import (
+    CorruptedTree,
+    ImageFolder,
+    cells,
+    corrupted,
+    export_corrupted,
+    open_data,
+)
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 
@@ -263,7 +270,7 @@ def test_a_cell_that_is_not_there(tree, classes):
 
 @pytest.mark.parametrize("limit", [10**9, 0])
 def test_the_fingerprint_moves_with_a_file_of_any_cell(tree, photo, classes, monkeypatch, limit):
-    monkeypatch.setattr(corrupted, "FINGERPRINT_BYTES", limit)
+    monkeypatch.setattr(cells, "FINGERPRINT_BYTES", limit)
     first = CorruptedTree(tree, classes).fingerprint()
     assert CorruptedTree(tree, classes).fingerprint() == first
     photo(tree / "fog" / "3" / "dog" / "c.png", 0)
@@ -286,8 +293,8 @@ def test_of_a_small_tree_every_file_is_read(tmp_path, photo):
 def test_of_a_large_tree_some_files_are_read_and_the_size_of_all(tmp_path, photo, monkeypatch):
     for number in range(9):
         photo(tmp_path / "fog" / "1" / f"{number}.bmp")
-    monkeypatch.setattr(corrupted, "FINGERPRINT_BYTES", 0)
-    monkeypatch.setattr(corrupted, "FINGERPRINT_FILES", 3)
+    monkeypatch.setattr(cells, "FINGERPRINT_BYTES", 0)
+    monkeypatch.setattr(cells, "FINGERPRINT_FILES", 3)
     read = []
     whole = corrupted.fingerprints_below
     monkeypatch.setattr(

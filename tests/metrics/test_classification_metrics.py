@@ -133,10 +133,15 @@ def test_targets_that_are_no_class_are_refused(targets):
         top_k_error(np.zeros((2, 3)), targets)
 
 
-@pytest.mark.parametrize("k", [0, -1, 4])
-def test_k_outside_the_classes_is_refused(k):
-    with pytest.raises(InputError, match="Expected k from 1 to the 3 classes"):
-        top_k_error(np.zeros((1, 3)), [0], k)
-    if k < 1:
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one_is_refused(k):
+    for measure in (lambda: top_classes(np.zeros((1, 3)), k),
+                    lambda: top_k_error(np.zeros((1, 3)), [0], k)):  # fmt: skip
         with pytest.raises(InputError, match="k of 1 or more"):
-            top_classes(np.zeros((1, 3)), k)
+            measure()
+
+
+def test_k_above_the_classes_is_all_of_them():
+    logits = [[0.1, 0.3, 0.2], [np.nan, 0.0, 0.0]]
+    assert top_classes(logits, 5).tolist() == [[1, 2, 0], [-1, -1, -1]]
+    assert top_k_error(logits, [0, 0], 5).tolist() == [False, True]

@@ -1,4 +1,14 @@
-"""Where samples come from: folders, CSV files, -C trees, arrays; and corrupted copies to disk."""
+"""Where samples come from: folders, CSV files, -C trees, arrays; and corrupted copies to disk.
+
+The published relatives of ImageNet, as they are unpacked:
+
+- ImageNet-C, Tiny-ImageNet-C, CIFAR-10-C, CIFAR-100-C, MNIST-C: ``open_data(PATH, classes=...)``
+  gives :class:`CorruptedData`.
+- ImageNet-V2 (folders ``0`` to ``999``), ImageNet-Sketch: ``open_data(PATH, classes=model.classes)``.
+- ImageNet-R, -A, -D (a domain's folder of DomainNet), ObjectNet (``objectnet-1.0/images``): with
+  ``labels = label_set("imagenet-r")``, open ``open_data(PATH, classes=labels)`` and measure
+  ``model.restricted(labels)``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof import files
-from shiftproof.classes import Classes
+from shiftproof.classes import Classes, LabelSet
 from shiftproof.data.arrays import ImageArrays
+from shiftproof.data.cells import CorruptedData
 from shiftproof.data.corrupted import CorruptedTree, is_corrupted_tree
+from shiftproof.data.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.demo import DemoPhotographs
 from shiftproof.data.export import Exported, export_corrupted
@@ -17,6 +29,8 @@ from shiftproof.data.table import ImageTable
 from shiftproof.errors import InputError, LabelError
 
 __all__ = [
+    "CorruptedArrays",
+    "CorruptedData",
     "CorruptedTree",
     "DemoPhotographs",
     "Exported",
@@ -24,6 +38,7 @@ __all__ = [
     "ImageData",
     "ImageFolder",
     "ImageTable",
+    "check_labels",
     "export_corrupted",
     "open_data",
     "read_class_map",
@@ -33,66 +48,92 @@ __all__ = [
 def open_data(
     source: str | Path | ImageData,
     *,
-    classes: Classes | None,
+    classes: Classes | LabelSet | None,
     class_map: Mapping[str, str] | None = None,
     labelled: bool | None = None,
     clean: str | Path | None = None,
 ) -> ImageData:
-    """Open what a person names: "demo", a folder, a CSV file or a -C tree.
+    """Open what a person names: "demo", a folder, a CSV file, a -C tree or -C arrays.
 
     Args:
         source: "demo" for the 20 photographs (where nothing else is called so); a folder with one
             folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
-            ``corruption/severity/class/file``, which comes back as a :class:`CorruptedTree`; or a
-            data set, which comes back as it is once its labels are seen to fit ``classes``.
-        classes: the model's classes, into which labels are looked up; None for no labels.
+            ``corruption/severity/class/file``, which comes back as a :class:`CorruptedTree`; ``.npy``
+            files as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; or a data set,
+            which comes back as it is once its labels are seen to fit ``classes``.
+        classes: the model's classes, into which labels are looked up; the label set of a published
+            data set that shares some of them; None for no labels.
         class_map: folder name or label to class, for those that are not the model's.
         labelled: None finds out; False ignores labels; True insists on them.
-        clean: the clean images of a -C tree.
+        clean: the clean images of a -C tree or -C arrays.
 
     Raises:
         InputError: there is nothing of the kind, or it holds no images.
         LabelError: labels or class folders that the model does not know.
         MissingExtraError: "demo" without the extra that brings the photographs.
     """
+    of_model = classes.classes if isinstance(classes, LabelSet) else classes
     if isinstance(source, ImageData):
         if class_map is not None or labelled is not None or clean is not None:
             raise InputError(
                 "A data set is open already: give class_map, labelled and clean where it is made."
             )
-        _check_labels(source, classes)
+        if of_model is not None:
+            check_labels(source, of_model)
         return source
     path = Path(source)
-    if clean is not None and path.exists() and not (path.is_dir() and is_corrupted_tree(path)):
+    is_tree = path.is_dir() and is_corrupted_tree(path)
+    is_arrays = path.is_dir() and not is_tree and is_corrupted_arrays(path)
+    if clean is not None and path.exists() and not (is_tree or is_arrays):
         raise InputError(
             f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
         )
     if str(source) == "demo" and not path.exists():
         if class_map is not None or labelled is not None:
             raise InputError("The demo photographs have their labels; leave out what changes them.")
-        return DemoPhotographs(classes)
+        return DemoPhotographs(of_model)
     if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
         )
-    if not path.is_dir():
-        if path.suffix.lower() == ".csv":
-            return ImageTable(path, classes, class_map=class_map, labelled=labelled)
-        raise InputError(_no_data(path))
-    if is_corrupted_tree(path):
+    if is_tree:
         return CorruptedTree(path, classes, class_map=class_map, labelled=labelled, clean=clean)
-    return ImageFolder(path, classes, class_map=class_map, labelled=labelled)
+    if path.is_dir() and not is_arrays:
+        return ImageFolder(path, classes, class_map=class_map, labelled=labelled)
+    if isinstance(classes, LabelSet):
+        raise InputError(
+            f"{path} has no class folders, and the label set {classes.title} says what those mean; "
+            "give its classes instead."
+        )
+    if is_arrays:
+        if class_map is not None:
+            raise InputError(f"{path} has its labels as numbers, so a class map has no effect.")
+        return CorruptedArrays(path, classes, labelled=labelled, clean=clean)
+    if path.suffix.lower() == ".csv":
+        return ImageTable(path, classes, class_map=class_map, labelled=labelled)
+    raise InputError(_no_data(path))
 
 
-def _check_labels(data: ImageData, classes: Classes | None) -> None:
-    if classes is None:
-        return
+def check_labels(data: ImageData, classes: Classes) -> None:
+    """Check that the labels of a data set are those of a model.
+
+    Raises:
+        LabelError: a label outside the model's classes, or a data set that was opened with others.
+    """
     for sample in data.samples:
         if sample.label is not None and not 0 <= sample.label < len(classes):
             raise LabelError(
                 f"{data.name}: {sample.id} has the label {sample.label}, but the model has "
                 f"{len(classes)} classes: expected 0 to {len(classes) - 1}."
             )
+    own = data.classes
+    if own is None or own.is_numbered or classes.is_numbered or own.names == classes.names:
+        return
+    raise LabelError(
+        f"{data.name} was opened with the classes of {own.title} ({len(own)}), but the model has "
+        f"those of {classes.title} ({len(classes)}). Open it with the model's classes, or with a "
+        "label set and measure model.restricted(label set)."
+    )
 
 
 def _no_data(path: Path) -> str:

@@ -62,7 +62,7 @@ class ImageArrays(ImageData):
         if labels is not None and classes is None and targets:
             classes = numbered(1 + max(target for target in targets if target is not None))
         samples = [Sample(key, target) for key, target in zip(keys, targets, strict=True)]
-        super().__init__(name, samples, classes if labels is not None else None)
+        super().__init__(name, samples, classes)
         self._images = dict(zip(keys, arrays, strict=True))
 
     def read(self, sample: Sample) -> Image:

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import final
 
 from shiftproof import files
-from shiftproof.classes import Classes
+from shiftproof.classes import Classes, LabelSet
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
-from shiftproof.data.dataset import ImageData
+from shiftproof.data import cells
+from shiftproof.data.cells import CorruptedData, canonical, ordered
 from shiftproof.data.disk import (
     find_images,
     fingerprints_below,
     folders_in,
     read_below,
-    shortened,
     twins,
 )
-from shiftproof.data.folder import folder_labels, name_of
+from shiftproof.data.folder import FolderLabels, name_of, without_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 
@@ -28,16 +28,9 @@ _SEVERITY = re.compile(r"(?:severity_)?(\d{1,3})")
 # The tars of ImageNet-C unpack to these folders, each with some corruptions in it.
 _GROUP_FOLDERS = {*GROUPS, "extra"}
 
-FINGERPRINT_BYTES = 2_000_000_000
-"""Up to this size a tree is read whole for its fingerprint; ImageNet-C with its 3.75 million files
-would take as long to read as a benchmark of a small model takes."""
-
-FINGERPRINT_FILES = 20
-"""So many files of each cell of a larger tree are read."""
-
 
 @final
-class CorruptedTree(ImageData):
+class CorruptedTree(CorruptedData):
     """``ROOT/<corruption>/<severity>/<class>/<file>``, read as it is.
 
     ``severity_3`` is read as 3, and one folder more is allowed above the corruption (``noise``,
@@ -52,7 +45,7 @@ class CorruptedTree(ImageData):
 
     Args:
         root: the tree.
-        classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`.
+        classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
         clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
 
     Raises:
@@ -64,7 +57,7 @@ class CorruptedTree(ImageData):
     def __init__(
         self,
         root: str | Path,
-        classes: Classes | None = None,
+        classes: Classes | LabelSet | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
         labelled: bool | None = None,
@@ -77,18 +70,19 @@ class CorruptedTree(ImageData):
             raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
         self._folders, self.passed_over = _cells(self.root, clean_folder)
-        names, self.missing = _pair(self._folders)
+        names, missing = _pair(self._folders)
+        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        samples = labels.samples(names)
+        self.left_aside = labels.left_aside(names)
+        self.border = labels.border
+        names = [sample.id for sample in samples]
+        self.missing = _only(missing, names)
         self._clean_names: dict[str, str] = {}
         self.clean_without_twin = 0
         if clean_folder.is_dir():
             self._folders[CLEAN] = clean_folder
             self._add_clean(names, find_images(clean_folder).names)
-        labels = folder_labels(
-            names, classes, class_map=class_map, labelled=labelled, where=str(root)
-        )
-        samples = [Sample(name, label) for name, label in zip(names, labels, strict=True)]
-        has_labels = labels[0] is not None
-        super().__init__(name_of(self.root), samples, classes if has_labels else None)
+        super().__init__(name_of(self.root), samples, labels.classes)
 
     def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
         clean_names = list(clean_names)
@@ -110,19 +104,7 @@ class CorruptedTree(ImageData):
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The corrupted cells that there are: the table's corruptions first, in its order."""
-        known = {name: place for place, name in enumerate(CORRUPTIONS)}
-
-        def order(cell: Cell) -> tuple[int, Cell]:
-            return known.get(cell.corruption, len(known)), cell
-
-        return tuple(sorted((cell for cell in self._folders if not cell.is_clean), key=order))
-
-    @property
-    def other_corruptions(self) -> tuple[str, ...]:
-        """The corruptions that are not in the table: they can be run by name, and enter no mCE."""
-        return tuple(
-            dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
-        )
+        return ordered(self._folders)
 
     @property
     def has_clean(self) -> bool:
@@ -136,18 +118,9 @@ class CorruptedTree(ImageData):
             InputError: the tree has no such cell.
         """
         if cell not in self._folders:
-            there = shortened(str(cell) for cell in self.cells)
-            raise InputError(f"The tree {self.name} has no cell {cell}; it has {there}.")
+            raise self._no_cell(cell)
         lacking = set(self.missing.get(cell, ()))
         return tuple(sample for sample in self.samples if sample.id not in lacking)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the clean image.
-
-        Raises:
-            BrokenFileError: it is not there, or cannot be read.
-        """
-        return self.read_cell(sample, CLEAN)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
@@ -158,7 +131,8 @@ class CorruptedTree(ImageData):
         if cell not in self._folders:
             raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
         try:
-            return read_below(self._folders[cell], self._file(sample.id, cell))
+            image = read_below(self._folders[cell], self._file(sample.id, cell))
+            return without_border(image, self.border, sample.id)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
@@ -168,19 +142,20 @@ class CorruptedTree(ImageData):
     def content_fingerprints(self) -> list[str]:
         """Return what tells each image's files, in all cells together, from any others.
 
-        That is their contents; of a tree above ``FINGERPRINT_BYTES`` the sizes of all files and the
-        contents of ``FINGERPRINT_FILES`` in each cell, evenly spread. A cell made anew changes
+        That is their contents; of a tree above 2 GB the sizes of all files and the contents of 20
+        (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A cell made anew changes
         those, a single file that was exchanged for one of the same length may not.
         """
-        cells = sorted(self._folders)
-        names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in cells}
+        places = sorted(self._folders)
+        names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
         sizes = {
-            cell: [_size(self._folders[cell] / name) for name in names[cell]] for cell in cells
+            cell: [_size(self._folders[cell] / name) for name in names[cell]] for cell in places
         }
         total = sum(size for row in sizes.values() for size in row if size is not None)
-        step = 1 if total <= FINGERPRINT_BYTES else -(-len(self) // FINGERPRINT_FILES)
+        whole = total <= cells.FINGERPRINT_BYTES
+        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
         marks: list[list[str]] = [[] for _ in self.samples]
-        for cell in cells:
+        for cell in places:
             contents = fingerprints_below(self._folders[cell], names[cell][::step])
             for place, (mark, size) in enumerate(zip(marks, sizes[cell], strict=True)):
                 content = "" if place % step else contents[place // step]
@@ -196,24 +171,20 @@ class CorruptedTree(ImageData):
             "corruptions not in the table": list(self.other_corruptions),
             "folders that are no corruption": list(self.passed_over),
             "clean images without a corrupted twin": self.clean_without_twin,
+            "images of no class": sum(self.left_aside.values()),
+            "pixels cut off each side": self.border,
         }
 
 
 def is_corrupted_tree(root: Path) -> bool:
     """Whether a folder looks like a -C tree: a known corruption with severities in it."""
     return any(
-        _canonical(corruption.name) in CORRUPTIONS
+        canonical(corruption.name) in CORRUPTIONS
         and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
         for first in folders_in(root)
-        if first.name in _GROUP_FOLDERS or _canonical(first.name) in CORRUPTIONS
+        if first.name in _GROUP_FOLDERS or canonical(first.name) in CORRUPTIONS
         for corruption in _corruption_folders(first)
     )
-
-
-def _canonical(name: str) -> str:
-    """A known corruption's name, also where a folder spells it ``Gaussian Noise``."""
-    folded = re.sub(r"[\s-]+", "_", name.strip().lower())
-    return folded if folded in CORRUPTIONS else name
 
 
 def _corruption_folders(first: Path) -> list[Path]:
@@ -242,7 +213,7 @@ def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
                 severity = int(match[1])
                 if not 1 <= severity <= 5:
                     raise InputError(f"{folder}: expected severities 1 to 5; remove the folder.")
-                cell = Cell(_canonical(corruption.name), severity)
+                cell = Cell(canonical(corruption.name), severity)
                 if cell in found:
                     raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
                 found[cell] = folder
@@ -271,6 +242,15 @@ def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str
     return sorted(first | added), {
         cell: tuple(sorted(names)) for cell, names in missing.items() if names
     }
+
+
+def _only(
+    missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
+) -> dict[Cell, tuple[str, ...]]:
+    """Return what is missing of ``names``."""
+    kept = set(names)
+    lacking = {cell: tuple(name for name in gone if name in kept) for cell, gone in missing.items()}
+    return {cell: gone for cell, gone in lacking.items() if gone}
 
 
 def _size(path: Path) -> int | None:

@@ -22,7 +22,7 @@ class ImageData(ABC):
     Args:
         name: what tables and records call it.
         samples: in a fixed order; ids are unique; all have labels or none has.
-        classes: what the labels index; None where there are no labels.
+        classes: what the labels index; kept only where there are labels.
 
     Raises:
         InputError: no samples, or an id that stands for two.
@@ -32,7 +32,6 @@ class ImageData(ABC):
     def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
         self.name = name
         self.samples = tuple(samples)
-        self.classes = classes
         if not self.samples:
             raise InputError(f"{name} has no images.")
         counts = Counter(sample.id for sample in self.samples)
@@ -48,6 +47,7 @@ class ImageData(ABC):
                 f"{name}: {len(without)} of {len(self.samples)} images have no label (first: "
                 f"{without[0]}); expected all or none."
             )
+        self.classes = None if without else classes
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -80,7 +80,7 @@ class ImageTable(ImageData):
                 f"here and in {len(without) - 1} more of {len(labels)} rows."
             )
         samples = [Sample(name, found) for name, found in labels.items()]
-        super().__init__(source.name, samples, classes if known else None)
+        super().__init__(source.name, samples, classes)
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.

@@ -67,18 +67,18 @@ def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> NDArray[np
     Args:
         logits: ``(N, K)``.
         targets: ``(N,)`` integers in 0..K-1.
-        k: 1 to K; of classes with equal scores the lower index comes first, as in ``argmax``.
+        k: 1 or more; above K it counts as K, as in ``top_classes``, where only a row without an
+            answer is wrong. Of classes with equal scores the lower index comes first, as in
+            ``argmax``.
 
     Raises:
-        InputError: shapes that do not fit, a target that is no class, or k outside 1..K.
+        InputError: shapes that do not fit, a target that is no class, or k below 1.
 
     >>> top_k_error([[0.1, 0.7, 0.2]], [2], k=2)
     array([False])
     """
     values = _logits(logits)
     indices = _targets(targets, values.shape)
-    if not 1 <= k <= values.shape[1]:
-        raise InputError(f"Expected k from 1 to the {values.shape[1]} classes, got {k}.")
     return np.asarray(~(top_classes(values, k) == indices[:, None]).any(axis=1))
 
 

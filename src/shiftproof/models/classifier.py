@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 
 import numpy as np
 
 from shiftproof import files
-from shiftproof.classes import Classes, named, numbered
-from shiftproof.errors import ImageError, ModelError
+from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
+from shiftproof.errors import ImageError, LabelError, ModelError
 from shiftproof.models.preprocess import (
     ModelInput,
     Preprocess,
@@ -74,14 +75,18 @@ class Classifier:
             outputs. None numbers them, as many as the module gives for a black image.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         name: what the tables call it; None takes the module's class name.
+        outputs: for each class the module's output that means it, or several: then its logit is the
+            highest of theirs. None where there is one output per class, in the order of the
+            classes. ``restricted`` fills this in for a published data set.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.
         device: where it runs, spelt out (never ``"auto"``).
 
     Raises:
-        ModelError: the module cannot be called or copied, the device is not there, or the
-            output is not ``(N, K)`` with one column per class.
+        ModelError: the module cannot be called or copied, the device is not there, the output is
+            not ``(N, K)`` with one column per class, or ``outputs`` are not one group for each
+            class, none of them empty, and no output twice.
 
     >>> import torch
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
@@ -95,6 +100,7 @@ class Classifier:
     classes: Classes
     device: str
     name: str
+    outputs: tuple[tuple[int, ...], ...] | None
 
     def __init__(
         self,
@@ -104,6 +110,7 @@ class Classifier:
         *,
         device: str = "cpu",
         name: str | None = None,
+        outputs: Sequence[int | Sequence[int]] | None = None,
     ) -> None:
         if not callable(module):
             raise ModelError(
@@ -129,10 +136,16 @@ class Classifier:
                     f"A function brings its own device; this one runs on {self.device!r}, "
                     f"so device={device!r} has no effect on it."
                 )
+        self.outputs = None if outputs is None else _groups(outputs, self.name)
         if classes is None:
-            self.classes = numbered(self._probe())
+            self.classes = numbered(self._probe() if self.outputs is None else len(self.outputs))
         else:
             self.classes = classes if isinstance(classes, Classes) else named(classes)
+        if self.outputs is not None and len(self.outputs) != len(self.classes):
+            raise ModelError(
+                f"{self.name}: outputs are given for {len(self.outputs)} classes, but "
+                f"{len(self.classes)} are named. Give one output, or one group of them, per class."
+            )
 
     def __repr__(self) -> str:
         return f"Classifier({self.name}, {len(self.classes)} classes, {self.device})"
@@ -157,8 +170,42 @@ class Classifier:
                 "count": len(self.classes),
                 "fingerprint": files.fingerprint(name.encode() for name in self.classes.names),
             },
+            "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
         }
+
+    def restricted(self, labels: LabelSet) -> Classifier:
+        """Return this classifier with the classes of a data set that shares some of its own.
+
+        It answers among those classes only, and shares parameters and buffers with this one.
+
+        Raises:
+            ModelError: the label set is of other classes than this classifier has.
+
+        >>> from shiftproof.classes import imagenet, label_set
+        >>> network = lambda inputs: np.zeros((len(inputs), 1000), np.float32)
+        >>> classifier = Classifier(network, Preprocess((8, 8), 8), imagenet(), name="zeros")
+        >>> classifier.restricted(label_set("imagenet-r"))
+        Classifier(zeros, 200 classes, cpu)
+        """
+        if self.classes.title != labels.of.title or len(self.classes) != len(labels.of):
+            raise ModelError(
+                f"{self.name}: {labels.title} is a share of the classes of {labels.of.title}, but "
+                f"this model's are {self.classes.title} ({len(self.classes)}). If they are the same, "
+                "give them when the model is wrapped or loaded: classes=imagenet()."
+            )
+        outputs = labels.outputs
+        if self.outputs is not None:
+            own = self.outputs
+            outputs = tuple(tuple(i for place in group for i in own[place]) for group in outputs)
+        return Classifier(
+            self.module,
+            self.preprocess,
+            labels.classes,
+            device=self.device,
+            name=self.name,
+            outputs=outputs,
+        )
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Return the logits of a batch of images.
@@ -183,8 +230,7 @@ class Classifier:
         import torch
 
         with torch.inference_mode():
-            batch = _normalized_tensor(images, self.preprocess, self.device)
-            logits = self._run(batch)
+            logits = self.logits(_normalized_tensor(images, self.preprocess, self.device))
             return cast("Logits", logits.float().cpu().numpy())
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
@@ -212,14 +258,50 @@ class Classifier:
             inputs = _model_input(batch, self.preprocess, self.device)
             if not self._torch:
                 return torch.from_numpy(self._run_function(inputs.cpu().contiguous().numpy()))
-            return self._run(inputs)
+            return self.logits(inputs)
 
-    def _run_function(self, inputs: ModelInput) -> Logits:
-        result = np.asarray(self.module(inputs))
-        _check_logits(result.shape, len(inputs), len(self.classes), self.name)
-        return result.astype(np.float32, copy=False)
+    def prepare(self, batch: Images | Sequence[Image] | torch.Tensor) -> torch.Tensor:
+        """Return what the network takes for a batch of images: the first half of a prediction.
 
-    def _run(self, inputs: torch.Tensor) -> torch.Tensor:
+        Args:
+            batch: what ``predict`` takes, or a tensor that a call takes; one image or more.
+
+        Returns:
+            ``(N, C, H, W)`` float32 in channels_last on the classifier's device, normalised.
+
+        Raises:
+            ImageError: another shape, size, dtype or range.
+        """
+        import torch
+
+        with torch.no_grad():
+            if isinstance(batch, torch.Tensor):
+                _check_tensor(batch)
+                return _model_input(batch, self.preprocess, self.device)
+            _check_geometry(batch, self.preprocess)
+            return _normalized_tensor(batch, self.preprocess, self.device)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Run the network on what ``prepare`` gave: the second half of a prediction.
+
+        Gradients are recorded where the caller has them enabled. The classifier must be on torch.
+
+        Returns:
+            ``(N, K)`` floating, on the classifier's device.
+
+        Raises:
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        return select_outputs(self.all_logits(inputs), self.outputs)
+
+    def all_logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what ``logits`` returns, but of all outputs of the network, of classes or not.
+
+        ``select_outputs(all_logits, outputs)`` gives those of the classes.
+
+        Raises:
+            ModelError: the module's output is not ``(N, K)`` with a column for each class.
+        """
         module = cast("torch.nn.Module", self.module)
         output = module(inputs.to(input_dtype(module)))
         if not hasattr(output, "shape"):
@@ -227,8 +309,33 @@ class Classifier:
                 f"{self.name}: expected logits as one tensor, got {type(output).__name__}. "
                 "Wrap the model in a module that returns the logits alone."
             )
-        _check_logits(tuple(output.shape), len(inputs), len(self.classes), self.name)
+        self._check_logits(tuple(output.shape), len(inputs))
         return cast("torch.Tensor", output)
+
+    def _run_function(self, inputs: ModelInput) -> Logits:
+        result = np.asarray(self.module(inputs))
+        self._check_logits(result.shape, len(inputs))
+        return select_outputs(result.astype(np.float32, copy=False), self.outputs)
+
+    def _check_logits(self, shape: tuple[int, ...], count: int) -> None:
+        """Raise a ModelError unless ``shape`` is that of ``count`` logits of the network."""
+        if len(shape) != 2 or shape[0] != count:
+            expected = len(self.classes) if self.outputs is None else "outputs"
+            raise ModelError(
+                f"{self.name}: expected logits ({count}, {expected}), got shape {shape}."
+            )
+        if self.outputs is not None:
+            highest = max(max(group) for group in self.outputs)
+            if shape[1] <= highest:
+                raise ModelError(
+                    f"{self.name}: the model gives {shape[1]} outputs, but output {highest} was "
+                    f"asked for; expected outputs of 0 to {shape[1] - 1}."
+                )
+        elif shape[1] != len(self.classes):
+            raise ModelError(
+                f"{self.name}: the model gives {shape[1]} outputs, but {len(self.classes)} classes "
+                "were named. Give one class name per output."
+            )
 
     def _probe(self) -> int:
         """Return the width of the output for one black image."""
@@ -256,6 +363,76 @@ class Classifier:
         return int(shape[1])
 
 
+@overload
+def select_outputs(logits: Logits, outputs: Sequence[Sequence[int]] | None) -> Logits: ...
+@overload
+def select_outputs(
+    logits: torch.Tensor, outputs: Sequence[Sequence[int]] | None
+) -> torch.Tensor: ...
+def select_outputs(
+    logits: Logits | torch.Tensor, outputs: Sequence[Sequence[int]] | None
+) -> Logits | torch.Tensor:
+    """Return the logits of classes that one output or several mean: the highest of each group.
+
+    The class of the highest is then that of the best output in any group. For tensors gradients
+    pass through; of equal outputs in a group each gets the same share.
+
+    Args:
+        logits: ``(N, M)`` floating, an array or a tensor; not changed.
+        outputs: for each of K classes the indices of its outputs; None for one output per class.
+
+    Returns:
+        ``(N, K)`` of the same kind, dtype and device; ``logits`` itself where ``outputs`` is None.
+
+    >>> select_outputs(np.array([[3.0, 1.0, 2.0]], np.float32), [[2], [0, 1]])
+    array([[2., 3.]], dtype=float32)
+    """
+    if outputs is None:
+        return logits
+    listed = logits[:, [output for group in outputs for output in group]]
+    if all(len(group) == 1 for group in outputs):
+        return listed
+    # The group of each listed output: one operation for all of them, and not one for each.
+    places = np.repeat(np.arange(len(outputs)), [len(group) for group in outputs])
+    if isinstance(listed, np.ndarray):
+        best: Logits = np.maximum.reduceat(listed, np.unique(places, return_index=True)[1], axis=1)
+        return best
+    import torch
+
+    index = torch.from_numpy(places).to(listed.device).expand(len(listed), -1)
+    # Minus infinity, since what is in the target shares the gradient of a logit that equals it,
+    # even where it is left out of the maximum.
+    empty = listed.new_full((len(listed), len(outputs)), -torch.inf)
+    return empty.scatter_reduce(1, index, listed, "amax")
+
+
+def _groups(outputs: Sequence[int | Sequence[int]], name: str) -> tuple[tuple[int, ...], ...]:
+    try:
+        groups = tuple(
+            (operator.index(group),)
+            if isinstance(group, (int, np.integer))
+            else tuple(operator.index(output) for output in group)
+            for group in outputs
+        )
+    except TypeError as error:
+        raise ModelError(
+            f"{name}: outputs: expected an index or several for each class, got {outputs!r:.80}."
+        ) from error
+    try:
+        check_outputs(groups, None, f"{name}: outputs")
+    except LabelError as error:
+        raise ModelError(str(error)) from error
+    return groups
+
+
+def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
+    parts = (" ".join(str(output) for output in group).encode() for group in outputs)
+    return {
+        "count": sum(len(group) for group in outputs),
+        "fingerprint": files.fingerprint(parts),
+    }
+
+
 def _check_geometry(images: Images | Sequence[Image], preprocess: Preprocessing) -> None:
     """Raise an ImageError unless the images have the size that ``preprocess.geometry`` gives."""
     if preprocess.size is None or len(images) == 0:
@@ -266,17 +443,6 @@ def _check_geometry(images: Images | Sequence[Image], preprocess: Preprocessing)
             f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
             f"got {batch.shape[1]} x {batch.shape[2]}. "
             "Pass each through preprocess.geometry first."
-        )
-
-
-def _check_logits(shape: tuple[int, ...], count: int, classes: int, name: str) -> None:
-    """Raise a ModelError unless ``shape`` is ``(count, classes)``."""
-    if len(shape) != 2 or shape[0] != count:
-        raise ModelError(f"{name}: expected logits ({count}, {classes}), got shape {shape}.")
-    if shape[1] != classes:
-        raise ModelError(
-            f"{name}: the model gives {shape[1]} outputs, but {classes} classes were named. "
-            "Give one class name per output."
         )
 
 

@@ -1,0 +1,88 @@
+"""What a data set is that somebody has corrupted already: the same images in many cells."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.data.dataset import ImageData
+from shiftproof.data.disk import shortened
+from shiftproof.errors import InputError
+from shiftproof.types import CLEAN, Cell, Image, Sample
+
+FINGERPRINT_BYTES = 2_000_000_000
+"""Up to this size such a data set is read whole for its fingerprint; ImageNet-C with its 3.75 million
+files would take as long to read as a benchmark of a small model takes."""
+
+FINGERPRINT_FILES = 20
+"""So many images of each cell of a larger one are read."""
+
+
+class CorruptedData(ImageData):
+    """Images in the cells of a corruption grid, read as they are and not corrupted here.
+
+    A sample is one image in all its cells. ``read`` gives the clean one, where there is one.
+    """
+
+    @property
+    @abstractmethod
+    def cells(self) -> tuple[Cell, ...]:
+        """The corrupted cells that there are: the table's corruptions first, in its order."""
+
+    @property
+    @abstractmethod
+    def has_clean(self) -> bool:
+        """Whether the clean images are there."""
+
+    @abstractmethod
+    def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
+        """Return the samples that there are in a cell.
+
+        Raises:
+            InputError: there is no such cell.
+        """
+
+    @abstractmethod
+    def read_cell(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+        """
+
+    @property
+    def other_corruptions(self) -> tuple[str, ...]:
+        """The corruptions that are not in the table: they can be run by name, and enter no mCE."""
+        return tuple(
+            dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
+        )
+
+    def read(self, sample: Sample) -> Image:
+        """Return the clean image.
+
+        Raises:
+            BrokenFileError: it is not there, or cannot be read.
+        """
+        return self.read_cell(sample, CLEAN)
+
+    def _no_cell(self, cell: Cell) -> InputError:
+        there = shortened(str(other) for other in self.cells)
+        return InputError(f"{self.name} has no cell {cell}; it has {there}.")
+
+
+def ordered(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return the corrupted ones of ``cells``: the table's corruptions first, in its order."""
+    known = {name: place for place, name in enumerate(CORRUPTIONS)}
+
+    def order(cell: Cell) -> tuple[int, Cell]:
+        return known.get(cell.corruption, len(known)), cell
+
+    return tuple(sorted((cell for cell in cells if not cell.is_clean), key=order))
+
+
+def canonical(name: str) -> str:
+    """A known corruption's name, also where a folder or file spells it ``Gaussian Noise``."""
+    folded = re.sub(r"[\s-]+", "_", name.strip().lower())
+    return folded if folded in CORRUPTIONS else name
