@@ -109,6 +109,17 @@ def test_distribution_is_the_published_one(name, severity, ours, published):
 
 
 @pytest.mark.parametrize("name", RANDOM)
+def test_distribution_at_the_scale_of_cifar_is_the_published_one(name, image):
+    function = function_of(name, "cifar-10-c")
+
+    def draw(generators):
+        return np.array([statistics(function(image, 3, rng), image) for rng in generators])
+
+    keyed_draws = draw(generator(0, name, str(n)) for n in range(DRAWS))
+    assert distance(keyed_draws, draw(map(np.random.RandomState, range(DRAWS)))) < LIMIT
+
+
+@pytest.mark.parametrize("name", RANDOM)
 def test_another_severity_is_told_apart(name, ours, published):
     assert distance(ours(name, 3), published(name, 4)) > LIMIT
     assert distance(ours(name, 4), published(name, 3)) > LIMIT
@@ -119,9 +130,9 @@ def test_frost_draws_its_textures_as_often_as_published(monkeypatch):
     drawn = []
     blend = weather._blend
 
-    def spy(image, severity, texture, row, column):
+    def spy(image, severity, texture, row, column, table):
         drawn.append((texture.shape, row, column))
-        return blend(image, severity, texture, row, column)
+        return blend(image, severity, texture, row, column, table)
 
     monkeypatch.setattr(weather, "_blend", spy)
     image = np.zeros((32, 32, 3), np.uint8)

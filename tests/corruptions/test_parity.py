@@ -1,11 +1,18 @@
-"""The published pixels: arrays that imagecorruptions 1.1.2 made, see tests/reference/README.md."""
+"""The published pixels: arrays that other code made, see tests/reference/README.md."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, frost_with, function_of
+from shiftproof.corruptions import (
+    COMMON,
+    CORRUPTIONS,
+    HOLDOUT,
+    frost_with,
+    function_of,
+    weather,
+)
 from shiftproof.corruptions.textures import Texture
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
@@ -36,6 +43,26 @@ def test_pixels_are_the_published_ones(picture, name, textures):
             )
             assert difference.max() <= LEVELS, off
             assert np.mean(difference > 0) <= SHARE, off
+
+
+@pytest.mark.parametrize("name", COMMON + HOLDOUT)
+@pytest.mark.parametrize("picture", ["cifar-picture", "cifar-patches"])
+def test_pixels_at_the_scale_of_cifar_are_the_published_ones(picture, name, textures, monkeypatch):
+    # A fifth of a texture's sides has to be more than the image's.
+    enlarged = [
+        Texture(texture.name, np.kron(texture.pixels, np.ones((7, 7, 1), np.uint8)))
+        for texture in textures
+    ]
+    monkeypatch.setattr(weather.textures, "published", enlarged.__getitem__)
+    with np.load(FOLDER / f"{picture}.npz") as arrays:
+        image, step, seed = arrays["image"], int(arrays["step"]), int(arrays["seed"])
+        expected = arrays[name].astype(int)
+    for severity in range(1, 6):
+        result = function_of(name, "cifar-10-c")(image, severity, np.random.RandomState(seed))
+        difference = np.abs(result[::step, ::step] - expected[severity - 1])
+        off = f"severity {severity}: {np.mean(difference > 0):.3%} off, {difference.max()} levels"
+        assert difference.max() <= LEVELS, off
+        assert np.mean(difference > 0) <= SHARE, off
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from shiftproof.corruptions.table import (
     HOLDOUT,
     corrupt,
     function_of,
+    scale,
 )
 from shiftproof.corruptions.transforms import (
     Corrupt,
@@ -35,4 +36,5 @@ __all__ = [
     "corrupt_video",
     "frost_with",
     "function_of",
+    "scale",
 ]

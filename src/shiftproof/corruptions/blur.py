@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.contract import Random, constants
+from shiftproof.corruptions.contract import Random, constants, to_uint8
 from shiftproof.corruptions.filters import (
     Places,
     as_rows,
@@ -26,7 +27,7 @@ from shiftproof.corruptions.filters import (
 from shiftproof.types import Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
-# imagecorruptions 1.1.2, which agrees with it.
+# imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
 
 DEFOCUS_BLUR = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 """Radius of the disk in pixels; sigma of the Gaussian that smooths its edge."""
@@ -45,9 +46,11 @@ GAUSSIAN_BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 """Sigma in pixels."""
 
 
-def gaussian_blur(image: Image, severity: float, rng: Random) -> Image:
+def gaussian_blur(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
-    return gaussian_bytes(image, constants(GAUSSIAN_BLUR, severity))
+    return gaussian_bytes(image, constants(table or GAUSSIAN_BLUR, severity))
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,37 @@ def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     return _defocus(image, _disk(*constants(DEFOCUS_BLUR, severity), True))
 
 
-def _glass(image: Image, severity: float, rng: Random, exchange: bool) -> Image:
+@lru_cache(maxsize=16)
+def _small_disk(radius: float, alias: float) -> NDArray[np.float32]:
+    import cv2
+
+    reach = int(radius) + 1
+    place = np.arange(-reach, reach + 1)
+    disk = (place[:, np.newaxis] ** 2 + place**2 <= radius**2).astype(np.float32)
+    smooth = cv2.GaussianBlur(disk / disk.sum(), (3, 3), alias, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(smooth, dtype=np.float32)
+
+
+def defocus_blur_small(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]]
+) -> Image:
+    """Spread every pixel over a disk of a few pixels, mirrored at the edges.
+
+    Differs from ``defocus_blur``: radii are fractions, and of the grid that the disk is smoothed on
+    only the part that is not 0 is computed with; in float64, because the mean of five pixels is
+    often a whole number.
+    """
+    import cv2
+
+    kernel = _small_disk(*constants(table, severity))
+    values = np.asarray(cv2.filter2D(image / 255.0, -1, kernel), dtype=np.float64)
+    return to_uint8(values.reshape(image.shape))
+
+
+def _glass(image: Image, row: tuple[float, int, int], rng: Random, exchange: bool) -> Image:
     from shiftproof.corruptions import kernels
 
-    sigma, delta, rounds = constants(GLASS_BLUR, severity)
+    sigma, delta, rounds = row
     height, width = image.shape[:2]
     smooth = gaussian_bytes(image, sigma)
     moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
@@ -160,13 +190,18 @@ def _glass(image: Image, severity: float, rng: Random, exchange: bool) -> Image:
     return gaussian_bytes(smooth, sigma)
 
 
-def glass_blur(image: Image, severity: float, rng: Random) -> Image:
+def glass_blur(
+    image: Image,
+    severity: float,
+    rng: Random,
+    table: Sequence[tuple[float, int, int]] | None = None,
+) -> Image:
     """Shuffle pixels within a few pixels, between two Gaussians, as through frosted glass.
 
     Meant as an exchange of neighbours; the published code copies the neighbour over the pixel
     instead, and so does this.
     """
-    return _glass(image, severity, rng, exchange=False)
+    return _glass(image, constants(table or GLASS_BLUR, severity), rng, exchange=False)
 
 
 def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -174,7 +209,7 @@ def glass_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``glass_blur``: pixels are exchanged, so that none is lost.
     """
-    return _glass(image, severity, rng, exchange=True)
+    return _glass(image, constants(GLASS_BLUR, severity), rng, exchange=True)
 
 
 def motion_blur(image: Image, severity: float, rng: Random) -> Image:
@@ -184,6 +219,22 @@ def motion_blur(image: Image, severity: float, rng: Random) -> Image:
     """
     radius, sigma = constants(MOTION_BLUR, severity)
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45))
+
+
+def motion_blur_rounded(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[int, float]] | None = None
+) -> Image:
+    """Smear along a direction within 45 degrees of the horizontal, the edge repeated.
+
+    Differs from ``motion_blur``: values are rounded, as by ImageMagick, which the original code of
+    ImageNet-C and CIFAR-10-C calls.
+    """
+    radius, sigma = constants(table or MOTION_BLUR, severity)
+    return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
+
+
+Lines: TypeAlias = Callable[[int, float], Places]
+"""Where a line of pixels reads when its centre is enlarged: from (size, factor)."""
 
 
 def _published_lines(size: int, factor: float) -> Places:
@@ -213,9 +264,8 @@ class _Plan(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _zoom_plan(
-    height: int, width: int, channels: int, factors: tuple[float, ...], centred: bool
+    height: int, width: int, channels: int, factors: tuple[float, ...], lines: Lines
 ) -> _Plan:
-    lines = _centred_lines if centred else _published_lines
     rows = [lines(height, factor) for factor in factors]
     columns = [lines(width, factor) for factor in factors]
     layers, size = len(factors), width * channels
@@ -242,28 +292,39 @@ def _zoom_plan(
     )
 
 
-def _zoom(image: Image, severity: float, centred: bool) -> Image:
+def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     from shiftproof.corruptions import kernels
 
-    stop, step = constants(ZOOM_BLUR, severity)
+    stop, step = row
     factors = tuple(np.arange(1, stop, step).tolist())
 
     height, width = image.shape[:2]
     # The first factor is 1: that layer is the image itself.
-    plan = _zoom_plan(height, width, channels_of(image), factors[1:], centred)
+    plan = _zoom_plan(height, width, channels_of(image), factors[1:], lines)
     out = np.empty_like(image)
-    kernels.mean_of_zooms(with_channels(image), *plan, with_channels(out))
+    layers, size = plan.shares.shape
+    kernels.mean_of_zooms(
+        as_rows(image),
+        *plan,
+        np.empty((2 * layers, size)),
+        np.full(2 * layers, -1),
+        np.zeros(size + 3 * channels_of(image)),
+        np.empty(size, np.float32),
+        as_rows(out),
+    )
     return out
 
 
-def zoom_blur(image: Image, severity: float, rng: Random) -> Image:
+def zoom_blur(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
     """Average the image with enlargements of its centre, as when zooming during the exposure.
 
     The centre is enlarged with its corner pixels on the corners, to a little more than the image,
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    return _zoom(image, severity, centred=False)
+    return _zoom(image, constants(table or ZOOM_BLUR, severity), _published_lines)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -272,4 +333,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and none
     has black edges.
     """
-    return _zoom(image, severity, centred=True)
+    return _zoom(image, constants(ZOOM_BLUR, severity), _centred_lines)

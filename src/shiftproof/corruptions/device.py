@@ -93,14 +93,16 @@ def _on_the_cpu(
 
     planes = images.contiguous().numpy()
     out = np.empty_like(planes)
-    for index, key in enumerate(keys):
-        if len(planes[index]) == 1:
-            out[index, 0] = corrupt(planes[index, 0], name, severity=severity, seed=seed, key=key)
+    # One image at a time lies here: its memory stays in the cache.
+    image = np.empty((*planes.shape[2:], 3), np.uint8)
+    for source, target, key in zip(planes, out, keys, strict=True):
+        if len(source) == 1:
+            target[0] = corrupt(source[0], name, severity=severity, seed=seed, key=key)
         else:
             # OpenCV interleaves planes several times faster than a strided copy does.
-            image = np.asarray(cv2.merge(list(planes[index])), dtype=np.uint8)
+            cv2.merge((source[0], source[1], source[2]), image)
             result = corrupt(image, name, severity=severity, seed=seed, key=key)
-            cv2.split(result, list(out[index]))
+            cv2.split(result, (target[0], target[1], target[2]))
     return torch.from_numpy(out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +20,7 @@ I64 = NDArray[np.int64]
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size form of elastic_transform (Michaelis et al. 2019,
-# arXiv 1907.07484).
+# arXiv 1907.07484). ``table`` holds the constants of another scale.
 
 CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
 """What is left of the distance to the mean."""
@@ -93,11 +94,13 @@ def looked_up(image: Image, table: NDArray[np.uint8]) -> Image:
     return out
 
 
-def contrast(image: Image, severity: float, rng: Random) -> Image:
+def contrast(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Pull every value towards the mean of its channel."""
     from shiftproof.corruptions import kernels
 
-    kept = constants(CONTRAST, severity)
+    kept = constants(table or CONTRAST, severity)
     levels = np.arange(256) / 255.0
     sums = np.empty(channels_of(image))
     kernels.channel_sums(with_channels(image), levels, sums)
@@ -170,19 +173,13 @@ def elastic_transform_corrected(image: Image, severity: float, rng: Random) -> I
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
-def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
-    """Skew the image a little, then move its pixels along random displacements.
-
-    The form of the original ImageNet-C, made for images of 224 x 224 pixels: its constants are
-    in pixels and do not follow the size. At severities 1 and 2 the displacements are all but
-    constant; at 3 to 5 they are rough.
-
-    Differs from ``elastic_transform``: all of it. Differs from the original: the skewed image is
-    rounded to bytes before its pixels are moved.
-    """
+def _skewed(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
+    """Skew an image, then move its pixels; ``row`` as ``ELASTIC_IMAGENET_C`` has them."""
     import cv2
 
-    amplitude, sigma, affine = constants(ELASTIC_IMAGENET_C, severity)
+    from shiftproof.corruptions import kernels
+
+    amplitude, sigma, affine = row
     height, width = image.shape[:2]
     centre = np.array([height, width], np.float32) // 2
     arm = np.float32(min(height, width) // 3)
@@ -190,14 +187,12 @@ def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> 
         [centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float32
     )
     moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
-    skewed = image
     # Under three pixels the corners coincide and span no map.
+    back = np.eye(2, 3)
     if arm > 0:
-        affine_map = cv2.getAffineTransform(corners, moved)
-        warped = cv2.warpAffine(
-            image, affine_map, (width, height), borderMode=cv2.BORDER_REFLECT_101
-        )
-        skewed = np.ascontiguousarray(warped, dtype=np.uint8).reshape(image.shape)
+        back[:] = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
+    values = np.empty(with_channels(image).shape, np.float32)
+    kernels.skewed(with_channels(image), back, values)
     right, down = (
         gaussian(
             draws.uniform(rng, (height, width)) * np.float32(amplitude),
@@ -207,7 +202,33 @@ def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> 
         )
         for _ in range(2)
     )
-    return _displace(skewed, down, right)
+    out = np.empty_like(image)
+    kernels.displaced_values(values, down, right, with_channels(out))
+    return out
+
+
+def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
+    """Skew the image a little, then move its pixels along random displacements.
+
+    The form of the original ImageNet-C, made for images of 224 x 224 pixels: its constants are
+    in pixels and do not follow the size. At severities 1 and 2 the displacements are all but
+    constant; at 3 to 5 they are rough.
+
+    Differs from ``elastic_transform``: all of it.
+    """
+    return _skewed(image, constants(ELASTIC_IMAGENET_C, severity), rng)
+
+
+def elastic_transform_skewed(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float, float]]
+) -> Image:
+    """Skew the image a little, then move its pixels along random displacements.
+
+    Differs from ``elastic_transform_imagenet_c``: the constants are shares of the shorter side.
+    """
+    amplitude, sigma, affine = constants(table, severity)
+    side = min(image.shape[:2])
+    return _skewed(image, (side * amplitude, side * sigma, side * affine), rng)
 
 
 @lru_cache(maxsize=64)
@@ -236,7 +257,9 @@ def nearest(size: int, small: int) -> I64:
     return np.minimum(places.astype(np.int64), small - 1)
 
 
-def pixelate(image: Image, severity: float, rng: Random) -> Image:
+def pixelate(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Shrink by averaging boxes of pixels and enlarge again by repetition.
 
     The arithmetic is that of Pillow up to version 11, which averages across and then down;
@@ -246,7 +269,7 @@ def pixelate(image: Image, severity: float, rng: Random) -> Image:
     """
     from shiftproof.corruptions import kernels
 
-    share = constants(PIXELATE, severity)
+    share = constants(table or PIXELATE, severity)
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, channels_of(image)), np.uint8)
@@ -256,7 +279,9 @@ def pixelate(image: Image, severity: float, rng: Random) -> Image:
     return out
 
 
-def jpeg_compression(image: Image, severity: float, rng: Random) -> Image:
+def jpeg_compression(
+    image: Image, severity: float, rng: Random, table: Sequence[int] | None = None
+) -> Image:
     """Save as JPEG of low quality, with halved colour resolution, and load again.
 
     OpenCV carries the same library as Pillow, which the published code uses, and is faster.
@@ -271,7 +296,7 @@ def jpeg_compression(image: Image, severity: float, rng: Random) -> Image:
             f"JPEG holds at most {JPEG_LONGEST_SIDE} pixels along a side; "
             f"got shape {image.shape}. Cut the image into pieces."
         )
-    options = [cv2.IMWRITE_JPEG_QUALITY, constants(JPEG_COMPRESSION, severity)]
+    options = [cv2.IMWRITE_JPEG_QUALITY, constants(table or JPEG_COMPRESSION, severity)]
     if image.ndim == 2:
         coded = cv2.imencode(".jpg", image, options)[1]
         return np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
@@ -280,13 +305,15 @@ def jpeg_compression(image: Image, severity: float, rng: Random) -> Image:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def saturate(image: Image, severity: float, rng: Random) -> Image:
+def saturate(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
     """Change the saturation (HSV); a grey image stays as it is."""
     from shiftproof.corruptions import kernels
 
     if image.ndim == 2:
         return np.array(image)
-    scale, offset = constants(SATURATE, severity)
+    scale, offset = constants(table or SATURATE, severity)
     out = np.empty_like(image)
     kernels.with_saturation(image, scale, offset, out)
     return out

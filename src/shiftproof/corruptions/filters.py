@@ -65,14 +65,28 @@ def with_margin(image: Image, margin: int) -> U8:
     return np.asarray(padded, dtype=np.uint8)
 
 
+@lru_cache(maxsize=64)
+def _extended(size: int, radius: int, *, reflect: bool) -> I64:
+    """Return which pixel of a line stands for each from ``-radius`` to ``size + radius - 1``."""
+    places = np.arange(-radius, size + radius)
+    if not reflect:
+        return np.clip(places, 0, size - 1)
+    places %= 2 * size
+    return np.minimum(places, 2 * size - 1 - places)
+
+
 def gaussian_bytes(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions import kernels
 
     half = gaussian_weights(sigma)
-    padded = as_rows(with_margin(image, len(half) - 1))
+    radius, channels = len(half) - 1, channels_of(image)
+    padded = as_rows(with_margin(image, radius))
     out = np.empty_like(image)
-    kernels.gaussian_bytes(padded, channels_of(image), half, as_rows(out))
+    strip = min(as_rows(out).shape[1], kernels.STRIP)
+    fractions = np.empty((2 * radius + 2, strip + 2 * radius * channels))
+    places = _extended(len(image), radius, reflect=False) % (2 * radius + 1)
+    kernels.gaussian_bytes(padded, channels, half, places, fractions, np.empty(strip), as_rows(out))
     return out
 
 
@@ -90,14 +104,12 @@ def gaussian(
     from shiftproof.corruptions import kernels
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    out = np.empty_like(values)
-    kernels.gaussian_floats(
-        values,
-        gaussian_weights(down, truncate).astype(np.float32),
-        gaussian_weights(across, truncate).astype(np.float32),
-        reflect,
-        out,
-    )
+    of_rows = gaussian_weights(down, truncate).astype(np.float32)
+    of_columns = gaussian_weights(across, truncate).astype(np.float32)
+    rows = _extended(values.shape[0], len(of_rows) - 1, reflect=reflect)
+    columns = _extended(values.shape[1], len(of_columns) - 1, reflect=reflect)
+    padded, out = np.empty(len(columns), np.float32), np.empty_like(values)
+    kernels.gaussian_floats(values, of_rows, of_columns, rows, columns, 1, padded, out)
     return out
 
 
@@ -155,8 +167,10 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
     )
 
 
-def smear_bytes(image: Image, radius: int, sigma: float, angle: float) -> Image:
-    """Smear an image along a streak, the edge repeated; fractions are cut off."""
+def smear_bytes(
+    image: Image, radius: int, sigma: float, angle: float, *, rounded: bool = False
+) -> Image:
+    """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
     from shiftproof.corruptions import kernels
 
     channels = channels_of(image)
@@ -170,6 +184,7 @@ def smear_bytes(image: Image, radius: int, sigma: float, angle: float) -> Image:
         copies.down,
         copies.right * channels,
         copies.weights,
+        0.5 if rounded else 0.0,
         as_rows(out),
     )
     return out

@@ -44,11 +44,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def compiled(function: Function) -> Function:
     """Compile ``function`` at its first call and keep the result on disk where that is possible."""
+    # C does not call these, and a wrapper for it takes time to compile.
+    options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
-        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+        return cast(Function, numba.njit(cache=True, **options)(function))
     except RuntimeError:
         # Neither the package's folder nor the user's cache can be written.
-        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+        return cast(Function, numba.njit(**options)(function))
 
 
 # ---------------------------------------------------------------- indices
@@ -242,14 +244,18 @@ def alias_draws(image: U8, table: U64, key: np.uint32, second_key: np.uint32, ou
 
     Args:
         image: ``(n,)``.
-        table: ``(256, 64)``, an alias table per grey level: of each entry bits 0 to 7 are taken
-            when the word's lower 26 bits are under the entry's upper 32, else bits 8 to 15.
+        table: ``(256, 2 ** n)``, an alias table per grey level: a word's upper n bits choose the
+            entry, of which bits 0 to 7 are taken when the word's other bits are under the entry's
+            upper 32, else bits 8 to 15.
         key: of the random words.
         second_key: see ``key``.
         out: ``(n,)``, written.
     """
     size = image.shape[0]
     words = np.empty(BLOCK, np.uint32)
+    shift, lower = np.uint32(32), np.uint32(2**32 // table.shape[1] - 1)
+    while np.uint32(lower >> (shift - np.uint32(1))) == 0:
+        shift = np.uint32(shift - np.uint32(1))
     for start in range(0, size, BLOCK):
         length = min(BLOCK, size - start)
         for j in range(length):
@@ -257,8 +263,8 @@ def alias_draws(image: U8, table: U64, key: np.uint32, second_key: np.uint32, ou
         source, result = image[start : start + length], out[start : start + length]
         for j in range(length):
             word = words[j]
-            entry = table[source[j], word >> np.uint32(26)]
-            if (word & np.uint32(0x3FFFFFF)) < (entry >> np.uint64(32)):
+            entry = table[source[j], word >> shift]
+            if (word & lower) < (entry >> np.uint64(32)):
                 result[j] = np.uint8(entry)
             else:
                 result[j] = np.uint8(entry >> np.uint64(8))
@@ -343,19 +349,9 @@ def _filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
 
 
 @compiled
-def _pad(padded: Any, radius: int, channels: int, reflect: bool) -> None:
-    """Fill the ``radius`` pixels on either side of a row."""
-    width = padded.shape[0] // channels - 2 * radius
-    for x in range(radius):
-        left = radius + (_reflected(-1 - x, width) if reflect else 0)
-        right = radius + (_reflected(width + x, width) if reflect else width - 1)
-        for c in range(channels):
-            padded[(radius - 1 - x) * channels + c] = padded[left * channels + c]
-            padded[(radius + width + x) * channels + c] = padded[right * channels + c]
-
-
-@compiled
-def gaussian_bytes(padded: U8, channels: int, half: F64, out: U8) -> None:
+def gaussian_bytes(
+    padded: U8, channels: int, half: F64, places: I64, fractions: F64, total: F64, out: U8
+) -> None:
     """Filter an image along both axes with one symmetric kernel, the edge repeated.
 
     In float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its
@@ -366,15 +362,16 @@ def gaussian_bytes(padded: U8, channels: int, half: F64, out: U8) -> None:
         padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
         channels: that are interleaved.
         half: ``(1 + r,)``, the kernel from its centre outwards, r = 4 m.
+        places: ``(H + 2 r,)``, in which line of ``fractions`` each row from -r to H + r - 1 lies.
+        fractions: ``(2 r + 2, min(N, STRIP) + 2 r channels)``, scratch: row y of the strip lies in
+            line y % (2 r + 1), the sums in the last line.
+        total: ``(min(N, STRIP),)``, scratch.
         out: ``(H, N)``, written; fractions are cut off.
     """
     height, size = out.shape
     radius = half.shape[0] - 1
     lines = 2 * radius + 1
-    longest = min(size, STRIP) + 2 * radius * channels
-    # Row y of the strip lies in line y % lines, as fractions.
-    fractions = np.empty((lines, longest), np.float64)
-    sums, total = np.empty(longest, np.float64), np.empty(min(size, STRIP), np.float64)
+    sums = fractions[lines]
     for start in range(0, size, STRIP):
         width = min(STRIP, size - start)
         span = width + 2 * radius * channels
@@ -389,12 +386,11 @@ def gaussian_bytes(padded: U8, channels: int, half: F64, out: U8) -> None:
             for j in range(span):
                 sums[j] = fractions[line, j] * half[0]
             for k in range(radius, 0, -4):
+                a, b = y + radius - k, y + radius + k
                 _add_pairs(
                     fractions,
-                    _nearest(y - k, height) % lines, _nearest(y + k, height) % lines,
-                    _nearest(y - k + 1, height) % lines, _nearest(y + k - 1, height) % lines,
-                    _nearest(y - k + 2, height) % lines, _nearest(y + k - 2, height) % lines,
-                    _nearest(y - k + 3, height) % lines, _nearest(y + k - 3, height) % lines,
+                    places[a], places[b], places[a + 1], places[b - 1],
+                    places[a + 2], places[b - 2], places[a + 3], places[b - 3],
                     half[k], half[k - 1], half[k - 2], half[k - 3], sums[:span],
                 )  # fmt: skip
             _filter_across(sums, channels, half, total[:width])
@@ -403,31 +399,41 @@ def gaussian_bytes(padded: U8, channels: int, half: F64, out: U8) -> None:
 
 
 @compiled
-def gaussian_floats(values: F32, down: F32, across: F32, reflect: bool, out: F32) -> None:
-    """Filter ``(H, W)`` with a symmetric kernel along each axis, edges mirrored or repeated."""
+def gaussian_floats(
+    values: F32, down: F32, across: F32, rows: I64, columns: I64, step: int, padded: F32, out: F32
+) -> None:
+    """Filter ``(H, W)`` with a symmetric kernel along each axis.
+
+    Args:
+        values: ``(H, W)``.
+        down: ``(1 + r,)``, the kernel for the columns from its centre outwards, r = 4 m.
+        across: ``(1 + q,)``, the kernel for the rows, q = 4 n.
+        rows: ``(H + 2 r,)``, which row stands for each from -r to H + r - 1.
+        columns: ``(W + 2 q,)``, which column.
+        step: 1. As an argument it is no constant, of which ``_filter_across`` would be compiled
+            once more.
+        padded: ``(W + 2 q,)``, scratch.
+        out: ``(H, W)``, written.
+    """
     height, width = values.shape
     margin, radius = across.shape[0] - 1, down.shape[0] - 1
-    padded = np.empty(width + 2 * margin, np.float32)
+    middle = padded[margin : margin + width]
     for y in range(height):
-        middle, centre = padded[margin : margin + width], values[y]
+        centre = values[y]
         for i in range(width):
             middle[i] = centre[i] * down[0]
         for k in range(radius, 0, -4):
+            a, b = y + radius - k, y + radius + k
             _add_pairs(
                 values,
-                _row(y - k, height, reflect), _row(y + k, height, reflect),
-                _row(y - k + 1, height, reflect), _row(y + k - 1, height, reflect),
-                _row(y - k + 2, height, reflect), _row(y + k - 2, height, reflect),
-                _row(y - k + 3, height, reflect), _row(y + k - 3, height, reflect),
+                rows[a], rows[b], rows[a + 1], rows[b - 1],
+                rows[a + 2], rows[b - 2], rows[a + 3], rows[b - 3],
                 down[k], down[k - 1], down[k - 2], down[k - 3], middle,
             )  # fmt: skip
-        _pad(padded, margin, 1, reflect)
-        _filter_across(padded, 1, across, out[y])
-
-
-@compiled
-def _row(y: int, height: int, reflect: bool) -> int:
-    return _reflected(y, height) if reflect else _nearest(y, height)
+        for x in range(margin):
+            padded[x] = middle[columns[x]]
+            padded[margin + width + x] = middle[columns[margin + width + x]]
+        _filter_across(padded, step, across, out[y])
 
 
 @compiled
@@ -456,7 +462,9 @@ def _sum_shifted_row(
 
 
 @compiled
-def smear_bytes(padded: U8, margin: int, down: I64, right: I64, weights: F64, out: U8) -> None:
+def smear_bytes(
+    padded: U8, margin: int, down: I64, right: I64, weights: F64, added: float, out: U8
+) -> None:
     """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
 
     In float64 and in the published order, for the sake of flat areas.
@@ -467,14 +475,15 @@ def smear_bytes(padded: U8, margin: int, down: I64, right: I64, weights: F64, ou
         down: ``(4 m,)``, rows by which each copy moves down.
         right: ``(4 m,)``, values by which it moves to the right.
         weights: ``(4 m,)``.
-        out: ``(H, N)``, written; fractions are cut off.
+        added: to the sums before fractions are cut off: 0.5 rounds them.
+        out: ``(H, N)``, written.
     """
     sums = np.empty(out.shape[1], np.float64)
     for y in range(out.shape[0]):
         _sum_shifted_row(padded, y, margin, down, right, weights, sums)
         row = out[y]
         for i in range(row.shape[0]):
-            row[i] = np.uint8(np.int32(min(sums[i], 255.0)))
+            row[i] = np.uint8(np.int32(min(sums[i] + added, 255.0)))
 
 
 @compiled
@@ -699,7 +708,9 @@ def _vertical_edges(
 
 
 @compiled
-def _stretch(row: U8, runs: I64, shifts: I64, shares: F64, scratch: F64, out: F64) -> None:
+def _stretch(
+    row: U8, runs: I64, count: int, shifts: I64, shares: F64, scratch: F64, out: F64
+) -> None:
     """Read a row bilinearly, as fractions of 255.
 
     Where an enlargement reads its source, the source's index runs along with the target's for a
@@ -707,8 +718,9 @@ def _stretch(row: U8, runs: I64, shifts: I64, shares: F64, scratch: F64, out: F6
 
     Args:
         row: ``(N,)``.
-        runs: ``(m,)``, where each run starts, and where the last ends.
-        shifts: ``(m - 1,)``, what to add to the target's index within each run.
+        runs: ``(m,)`` or longer, where each run starts, and where the last ends.
+        count: m.
+        shifts: ``(m - 1,)`` or longer, what to add to the target's index within each run.
         shares: ``(N,)``, of the right neighbour.
         scratch: ``(N + 3 C,)``: the row, its last pixel again, and two pixels of 0.
         out: ``(N,)``, written.
@@ -719,7 +731,7 @@ def _stretch(row: U8, runs: I64, shifts: I64, shares: F64, scratch: F64, out: F6
         scratch[i] = np.float64(np.float32(row[i]) / np.float32(255))
     for c in range(channels):
         scratch[size + c] = scratch[size - channels + c]
-    for k in range(runs.shape[0] - 1):
+    for k in range(count - 1):
         start, end, shift = runs[k], runs[k + 1], shifts[k]
         for j in range(start, end):
             i = np.uintp(j)
@@ -738,6 +750,10 @@ def mean_of_zooms(
     run_counts: I64,
     shifts: I64,
     shares: F64,
+    kept: F64,
+    kept_rows: I64,
+    scratch: F64,
+    sums: F32,
     out: U8,
 ) -> None:
     """Average an image with itself once more and with enlargements of itself.
@@ -745,7 +761,7 @@ def mean_of_zooms(
     Interpolated in float64 and added up in float32, as published, for the sake of flat areas.
 
     Args:
-        image: ``(H, W, C)``.
+        image: ``(H, W * C)``.
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
         up: ``(L, H)``, the upper row's share.
         down: ``(L, H)``, the lower row's share.
@@ -753,40 +769,38 @@ def mean_of_zooms(
         run_counts: ``(L,)``, how many entries of ``runs`` count.
         shifts: ``(L, m)``, see ``runs``.
         shares: ``(L, W * C)``, see ``runs``.
-        out: ``(H, W, C)``, written; fractions are cut off.
+        kept: ``(2 L, W * C)``, scratch: the last two rows of each layer.
+        kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
+        scratch: ``(W * C + 3 C,)``, zeros.
+        sums: ``(W * C,)``, scratch.
+        out: ``(H, W * C)``, written; fractions are cut off.
     """
-    height, width, channels = image.shape
-    layers, size = rows.shape[0], width * channels
-    source, result = image.reshape(height, size), out.reshape(height, size)
-    kept = np.zeros((layers, 2, size), np.float64)
-    kept_rows = np.full((layers, 2), -1, np.int64)
-    scratch = np.zeros(size + 3 * channels, np.float64)
-    own, sums = np.empty(size, np.float32), np.empty(size, np.float32)
+    height, size = out.shape
+    layers = rows.shape[0]
+    whole = np.float32(255)
     count = np.float32(layers + 2)
     for y in range(height):
-        row_bytes = source[y]
+        source, result = image[y], out[y]
         for i in range(size):
-            own[i] = np.float32(row_bytes[i]) / np.float32(255)
-            sums[i] = own[i]
+            sums[i] = np.float32(source[i]) / whole
         for n in range(layers):
             upper = rows[n, y]
             lower = min(upper + 1, height - 1)
-            for row in (upper, lower):
-                if kept_rows[n, row % 2] != row:
-                    entries = run_counts[n]
+            for row in range(upper, lower + 1):
+                line = 2 * n + row % 2
+                if kept_rows[line] != row:
                     _stretch(
-                        source[row], runs[n, :entries], shifts[n], shares[n],
-                        scratch, kept[n, row % 2],
+                        image[row], runs[n], run_counts[n], shifts[n], shares[n],
+                        scratch, kept[line],
                     )  # fmt: skip
-                    kept_rows[n, row % 2] = row
-            a, b = kept[n, upper % 2], kept[n, lower % 2]
+                    kept_rows[line] = row
+            a, b = kept[2 * n + upper % 2], kept[2 * n + lower % 2]
             e, f = up[n, y], down[n, y]
             for i in range(size):
                 sums[i] += np.float32(a[i] * e + b[i] * f)
-        line = result[y]
         for i in range(size):
-            mean = min((own[i] + sums[i]) / count, np.float32(1))
-            line[i] = np.uint8(np.int32(mean * np.float32(255)))
+            mean = min((np.float32(source[i]) / whole + sums[i]) / count, np.float32(1))
+            result[i] = np.uint8(np.int32(mean * whole))
 
 
 # ---------------------------------------------------------------- elastic
@@ -885,6 +899,61 @@ def displaced(pixels: U32, down: F32, right: F32, out: U32) -> None:
                 above, below = a + (b - a) * fx, c + (d - c) * fx
                 word |= np.uint32(np.int32(above + (below - above) * fy)) << shift
             result[x] = word
+
+
+@compiled
+def skewed(image: U8, back: F64, out: F32) -> None:
+    """Map an image affinely, read bilinearly, mirrored about its outermost pixels.
+
+    In OpenCV's fixed point, where places are whole 32nds of a pixel: later versions of it compute
+    otherwise.
+
+    Args:
+        image: ``(H, W, C)``.
+        back: ``(2, 3)``, from a pixel (x, y, 1) of the result to its place (x, y) in the image.
+        out: ``(H, W, C)``, written, in 0..1.
+    """
+    height, width, channels = image.shape
+    one, whole = np.float32(1), np.float32(255)
+    for y in range(height):
+        start_x = int(np.rint((back[0, 1] * y + back[0, 2]) * 1024)) + 16
+        start_y = int(np.rint((back[1, 1] * y + back[1, 2]) * 1024)) + 16
+        for x in range(width):
+            place_x = (start_x + int(np.rint(back[0, 0] * x * 1024))) >> 5
+            place_y = (start_y + int(np.rint(back[1, 0] * x * 1024))) >> 5
+            fx, fy = (
+                np.float32(place_x & 31) / np.float32(32),
+                np.float32(place_y & 31) / np.float32(32),
+            )
+            left, other = _mirrored(place_x >> 5, width), _mirrored((place_x >> 5) + 1, width)
+            upper, lower = _mirrored(place_y >> 5, height), _mirrored((place_y >> 5) + 1, height)
+            for c in range(channels):
+                out[y, x, c] = (
+                    np.float32(image[upper, left, c]) / whole * ((one - fy) * (one - fx))
+                    + np.float32(image[upper, other, c]) / whole * ((one - fy) * fx)
+                    + np.float32(image[lower, left, c]) / whole * (fy * (one - fx))
+                    + np.float32(image[lower, other, c]) / whole * (fy * fx)
+                )
+
+
+@compiled
+def displaced_values(values: F32, down: F32, right: F32, out: U8) -> None:
+    """Do as ``displaced`` for ``(H, W, C)`` in 0..1; in scipy's order of sums, to bytes cut off."""
+    height, width, channels = values.shape
+    for y in range(height):
+        for x in range(width):
+            place_y, place_x = y + np.float64(down[y, x]), x + np.float64(right[y, x])
+            floor_y, floor_x = np.floor(place_y), np.floor(place_x)
+            fy, fx = place_y - floor_y, place_x - floor_x
+            upper, lower = _reflected(int(floor_y), height), _reflected(int(floor_y) + 1, height)
+            left, other = _reflected(int(floor_x), width), _reflected(int(floor_x) + 1, width)
+            for c in range(channels):
+                total = np.float64(values[upper, left, c]) * (1.0 - fy) * (1.0 - fx)
+                total += np.float64(values[upper, other, c]) * (1.0 - fy) * fx
+                total += np.float64(values[lower, left, c]) * fy * (1.0 - fx)
+                total += np.float64(values[lower, other, c]) * fy * fx
+                value = min(max(np.float32(total), np.float32(0)), np.float32(1))
+                out[y, x, c] = np.uint8(np.int32(value * np.float32(255)))
 
 
 # ---------------------------------------------------------------- snow

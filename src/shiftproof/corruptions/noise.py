@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from shiftproof.corruptions.contract import Random, constants, to_uint8
 from shiftproof.types import Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
-# imagecorruptions 1.1.2, which agrees with it.
+# imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
 
 GAUSSIAN_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
 """Standard deviation, of an image in 0..1."""
@@ -47,9 +48,11 @@ def _noise_table(sigma: float) -> NDArray[np.uint8]:
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
 
 
-def gaussian_noise(image: Image, severity: float, rng: Random) -> Image:
+def gaussian_noise(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Add normal noise to every value, as from a hot sensor in the dark."""
-    sigma = constants(GAUSSIAN_NOISE, severity)
+    sigma = constants(table or GAUSSIAN_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions import kernels
@@ -61,24 +64,30 @@ def gaussian_noise(image: Image, severity: float, rng: Random) -> Image:
 
 @lru_cache(maxsize=16)
 def _photon_table(photons: int) -> NDArray[np.uint64]:
-    """Return an alias table ``(256, 64)`` per grey level of the grey level that is counted.
+    """Return an alias table per grey level of the grey level that is counted, ``(256, 64)``.
 
-    Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough.
+    Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough for the
+    published constants. Of more, the 128 most likely are kept, ``(256, 128)``: from 127 photons
+    on that is seven deviations and more on either side.
     """
-    slots = 64
+    slots = 64 if photons < 64 else 128
     table = np.empty((256, slots), np.uint64)
-    outcomes = np.zeros(slots, np.uint64)
     counts = np.arange(photons + 1)
-    outcomes[: photons + 1] = to_uint8(counts / float(photons))
+    # Many photons share a grey level.
+    levels, level_of_count = np.unique(to_uint8(counts / float(photons)), return_inverse=True)
     log_factorials = np.array([math.lgamma(k + 1) for k in counts])
     for value in range(256):
-        share = np.zeros(slots)
+        chances = np.zeros(photons + 1)
         mean = value / 255.0 * photons
         if mean > 0:
-            share[: photons + 1] = np.exp(counts * math.log(mean) - mean - log_factorials)
-            share[photons] = max(0.0, 1 - share[:photons].sum())
+            chances[:] = np.exp(counts * math.log(mean) - mean - log_factorials)
+            chances[photons] = max(0.0, 1 - chances[:photons].sum())
         else:
-            share[0] = 1
+            chances[0] = 1
+        of_levels = np.bincount(level_of_count, chances)
+        kept = np.sort(np.argsort(-of_levels, kind="stable")[:slots])
+        share, outcomes = np.zeros(slots), np.zeros(slots, np.uint64)
+        share[: len(kept)], outcomes[: len(kept)] = of_levels[kept], levels[kept]
         table[value] = _alias_row(share / share.sum(), outcomes)
     return table
 
@@ -98,14 +107,17 @@ def _alias_row(share: NDArray[np.float64], outcomes: NDArray[np.uint64]) -> NDAr
             small.append(large.pop())
     for index in small + large:
         scaled[index] = 1
-    thresholds = np.minimum(np.round(scaled * 2**26), 2**26).astype(np.uint64)
+    whole = 2**32 // size
+    thresholds = np.minimum(np.round(scaled * whole), whole).astype(np.uint64)
     row = (thresholds << np.uint64(32)) | (outcomes[other] << np.uint64(8)) | outcomes
     return np.asarray(row, dtype=np.uint64)
 
 
-def shot_noise(image: Image, severity: float, rng: Random) -> Image:
+def shot_noise(
+    image: Image, severity: float, rng: Random, table: Sequence[int] | None = None
+) -> Image:
     """Replace every value by a Poisson count with that mean, as when light is scarce."""
-    photons = constants(SHOT_NOISE, severity)
+    photons = constants(table or SHOT_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
     from shiftproof.corruptions import kernels
@@ -117,9 +129,11 @@ def shot_noise(image: Image, severity: float, rng: Random) -> Image:
     return out
 
 
-def impulse_noise(image: Image, severity: float, rng: Random) -> Image:
+def impulse_noise(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Turn a share of the values black or white, half each, every channel by itself."""
-    share = constants(IMPULSE_NOISE, severity)
+    share = constants(table or IMPULSE_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         changed = rng.random_sample(image.shape) <= share
         white = rng.random_sample(image.shape) <= 0.5
@@ -143,9 +157,11 @@ def _factor_table(sigma: float) -> NDArray[np.int16]:
     return np.asarray(np.round(upper * sigma * 8192), dtype=np.int16)
 
 
-def speckle_noise(image: Image, severity: float, rng: Random) -> Image:
+def speckle_noise(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Add normal noise in proportion to the value, as radar and ultrasound have it."""
-    sigma = constants(SPECKLE_NOISE, severity)
+    sigma = constants(table or SPECKLE_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))

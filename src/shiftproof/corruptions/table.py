@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from shiftproof.corruptions import blur, digital, noise, weather
+from shiftproof.corruptions import blur, digital, noise, scales, weather
 from shiftproof.corruptions.contract import (
     Corruption,
     CorruptionFunction,
@@ -143,7 +145,15 @@ _ENTRIES = (
     ),
 )  # fmt: skip
 
-CORRUPTIONS: dict[str, Corruption] = {entry.name: entry for entry in _ENTRIES}
+
+def _with_scales(entry: Corruption) -> Corruption:
+    if entry.name not in scales.FUNCTIONS:
+        return entry
+    variants = {**entry.variants, scales.CIFAR_10_C: scales.FUNCTIONS[entry.name]}
+    return replace(entry, variants=variants)
+
+
+CORRUPTIONS: dict[str, Corruption] = {entry.name: _with_scales(entry) for entry in _ENTRIES}
 """Every corruption by its name."""
 
 COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
@@ -176,6 +186,24 @@ def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
     if variant not in entry.variants:
         raise UnknownNameError.of(f"variant of {name}", variant, [PUBLISHED, *entry.variants])
     return entry.variants[variant]
+
+
+def scale(name: str) -> dict[str, CorruptionFunction]:
+    """Return the benchmark's 15 corruptions and the 4 hold-out ones at a named scale, in order.
+
+    Args:
+        name: "published", the constants for photographs, or "cifar-10-c", those for 32 x 32 pixels.
+
+    Raises:
+        UnknownNameError: no such scale.
+
+    >>> cifar = scale("cifar-10-c")
+    >>> grid = {name: cifar[name] for name in COMMON}
+    """
+    known = (PUBLISHED, scales.CIFAR_10_C)
+    if name not in known:
+        raise UnknownNameError.of("scale", name, known)
+    return {corruption: function_of(corruption, name) for corruption in (*COMMON, *HOLDOUT)}
 
 
 def corrupt(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,11 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
-# imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484).
+# imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484). ``table``
+# holds the constants of another scale.
+
+Snow: TypeAlias = tuple[float, float, float, float, int, float, float]
+Spatter: TypeAlias = tuple[float, float, float, float, float, bool]
 
 SNOW = (
     (0.1, 0.3, 3.0, 0.5, 10, 4.0, 0.8),
@@ -47,6 +52,9 @@ FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
 
 FROST_ENLARGED = 1.1
 """The frost is enlarged by this factor on top of what it takes to cover the image."""
+
+FROST_SHRUNK = 0.2
+"""Share of the textures' sides that is left where the images are of 32 x 32 pixels."""
 
 FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 """Amount of fog; decay of the plasma's roughness from level to level."""
@@ -166,7 +174,9 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
     return _snowed(image, first, second, share)
 
 
-def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
+def snow_imagenet_c(
+    image: Image, severity: float, rng: Random, table: Sequence[Snow] | None = None
+) -> Image:
     """Let it snow: streaks of flakes in two directions over a paler image.
 
     The form of the original ImageNet-C, whose streaks are ImageMagick's motion blur.
@@ -176,7 +186,7 @@ def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     """
     from shiftproof.corruptions import kernels
 
-    mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
+    mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
@@ -195,16 +205,23 @@ def snow_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     return _snowed(image, streaks, streaks, share)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _blend_table(keep: float, add: float) -> NDArray[np.uint8]:
     levels = np.arange(256)
     sums = keep * levels[:, np.newaxis] + add * levels
     return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
 
 
-def _blend(image: Image, severity: float, texture: Image, row: int, column: int) -> Image:
+def _blend(
+    image: Image,
+    severity: float,
+    texture: Image,
+    row: int,
+    column: int,
+    table: Sequence[tuple[float, float]] | None = None,
+) -> Image:
     """Lay the part of ``texture`` that starts at (row, column) over the image."""
-    keep, add = constants(FROST, severity)
+    keep, add = constants(table or FROST, severity)
     height, width = image.shape[:2]
     if image.ndim == 2:
         part = texture[row : row + height, column : column + width] @ np.array(LUMA)
@@ -239,13 +256,14 @@ def _frosted(
     count: int,
     texture_at: Callable[[int], textures.Texture],
     enlarged: float,
+    table: Sequence[tuple[float, float]] | None = None,
 ) -> Image:
     """Lay a random part of one of ``count`` textures over the image."""
     texture = texture_at(draws.index(rng, count))
     scaled = _covering(texture, image, enlarged)
     row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
     column = draws.index(rng, max(1, scaled.shape[1] - image.shape[1]))
-    return _blend(image, severity, scaled, row, column)
+    return _blend(image, severity, scaled, row, column, table)
 
 
 @dataclass(frozen=True)
@@ -319,6 +337,32 @@ def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
     return _frosted(image, severity, rng, 5, textures.published, 1.0)
+
+
+@lru_cache(maxsize=8)
+def _shrunk(texture: textures.Texture) -> textures.Texture:
+    import cv2
+
+    # Without a filter, as in the published code: of five pixels one is kept.
+    pixels = cv2.resize(texture.pixels, None, fx=FROST_SHRUNK, fy=FROST_SHRUNK)
+    return textures.Texture(f"{texture.name} shrunk", np.asarray(pixels, dtype=np.uint8))
+
+
+def frost_shrunk(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
+    """Lay ice crystals over the image, at a fifth of the textures' own scale.
+
+    The form of CIFAR-10-C for images of 32 x 32 pixels.
+
+    Differs from ``frost``: the textures are shrunk, and enlarged only to cover an image that is
+    larger than they are then.
+    """
+
+    def texture_at(number: int) -> textures.Texture:
+        return _shrunk(textures.published(number))
+
+    return _frosted(image, severity, rng, 5, texture_at, 1.0, table)
 
 
 def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
@@ -420,13 +464,15 @@ def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Im
     return out
 
 
-def fog(image: Image, severity: float, rng: Random) -> Image:
+def fog(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
     """Add a fractal cloud and scale back to the image's own brightest value.
 
     The cloud is scaled to 0..1 over a square map that is larger than the image, as in the
     published code.
     """
-    amount, decay = constants(FOG, severity)
+    amount, decay = constants(table or FOG, severity)
     layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
     return _fog(image, amount, layer, low, high)
 
@@ -460,9 +506,11 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     return _fog(image, amount, layer, low, high)
 
 
-def spatter(image: Image, severity: float, rng: Random) -> Image:
+def spatter(
+    image: Image, severity: float, rng: Random, table: Sequence[Spatter] | None = None
+) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
-    mean, deviation, sigma, threshold, strength, mud = constants(SPATTER, severity)
+    mean, deviation, sigma, threshold, strength, mud = constants(table or SPATTER, severity)
     layer = draws.normal(rng, (image.shape[0], image.shape[1]))
     layer = np.float32(mean) + np.float32(deviation) * gaussian(layer, sigma)
     if mud:
@@ -523,9 +571,11 @@ def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]
     return lowest.astype(np.uint8), between
 
 
-def brightness(image: Image, severity: float, rng: Random) -> Image:
+def brightness(
+    image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
+) -> Image:
     """Raise the HSV value, as with too long an exposure; a grey image is raised as it is."""
-    offset = constants(BRIGHTNESS, severity)
+    offset = constants(table or BRIGHTNESS, severity)
     if image.ndim == 2:
         return looked_up(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
     from shiftproof.corruptions import kernels

@@ -1,0 +1,116 @@
+"""The constants of CIFAR-10-C, for images of 32 x 32 pixels, and the forms that take them.
+
+All for severities 1 to 5, from Hendrycks & Dietterich 2019 (arXiv 1903.12261): ImageNet-C/create_c/
+make_cifar_c.py of their repository. What each number of a row means stands at the table of the
+same name of its family.
+
+At 32 x 32 pixels the forms are those of that file; at other sizes lengths in pixels stay as they
+are, save that elastic_transform follows the shorter side, and the fog's map the longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shiftproof.corruptions import blur, digital, noise, weather
+from shiftproof.corruptions.contract import CorruptionFunction, Random
+from shiftproof.types import Image
+
+CIFAR_10_C = "cifar-10-c"
+"""The name of the scale."""
+
+GAUSSIAN_NOISE = (0.04, 0.06, 0.08, 0.09, 0.10)
+SHOT_NOISE = (500, 250, 100, 75, 50)
+IMPULSE_NOISE = (0.01, 0.02, 0.03, 0.05, 0.07)
+DEFOCUS_BLUR = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
+GLASS_BLUR = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
+MOTION_BLUR = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))
+ZOOM_BLUR = ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01))
+SNOW = (
+    (0.1, 0.2, 1.0, 0.6, 8, 3.0, 0.95),
+    (0.1, 0.2, 1.0, 0.5, 10, 4.0, 0.9),
+    (0.15, 0.3, 1.75, 0.55, 10, 4.0, 0.9),
+    (0.25, 0.3, 2.25, 0.6, 12, 6.0, 0.85),
+    (0.3, 0.3, 1.25, 0.65, 14, 12.0, 0.8),
+)
+FROST = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
+FOG = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))
+BRIGHTNESS = (0.05, 0.1, 0.15, 0.2, 0.3)
+CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)
+ELASTIC_TRANSFORM = (
+    (0.0, 0.0, 0.08),
+    (0.05, 0.2, 0.07),
+    (0.08, 0.06, 0.06),
+    (0.1, 0.04, 0.05),
+    (0.1, 0.03, 0.03),
+)
+PIXELATE = (0.95, 0.9, 0.85, 0.75, 0.65)
+JPEG_COMPRESSION = (80, 65, 58, 50, 40)
+SPECKLE_NOISE = (0.06, 0.1, 0.12, 0.16, 0.2)
+GAUSSIAN_BLUR = (0.4, 0.6, 0.7, 0.8, 1.0)
+SPATTER = (
+    (0.62, 0.1, 0.7, 0.7, 0.5, False),
+    (0.65, 0.1, 0.8, 0.7, 0.5, False),
+    (0.65, 0.3, 1.0, 0.69, 0.5, False),
+    (0.65, 0.1, 0.7, 0.69, 0.6, True),
+    (0.65, 0.1, 0.5, 0.68, 0.6, True),
+)
+SATURATE = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))
+
+# motion_blur, snow and elastic_transform have the forms of the original ImageNet-C.
+_FORMS: tuple[tuple[str, Callable[..., Image], Sequence[Any]], ...] = (
+    ("gaussian_noise", noise.gaussian_noise, GAUSSIAN_NOISE),
+    ("shot_noise", noise.shot_noise, SHOT_NOISE),
+    ("impulse_noise", noise.impulse_noise, IMPULSE_NOISE),
+    ("defocus_blur", blur.defocus_blur_small, DEFOCUS_BLUR),
+    ("glass_blur", blur.glass_blur, GLASS_BLUR),
+    ("motion_blur", blur.motion_blur_rounded, MOTION_BLUR),
+    ("zoom_blur", blur.zoom_blur, ZOOM_BLUR),
+    ("snow", weather.snow_imagenet_c, SNOW),
+    ("frost", weather.frost_shrunk, FROST),
+    ("fog", weather.fog, FOG),
+    ("brightness", weather.brightness, BRIGHTNESS),
+    ("contrast", digital.contrast, CONTRAST),
+    ("elastic_transform", digital.elastic_transform_skewed, ELASTIC_TRANSFORM),
+    ("pixelate", digital.pixelate, PIXELATE),
+    ("jpeg_compression", digital.jpeg_compression, JPEG_COMPRESSION),
+    ("speckle_noise", noise.speckle_noise, SPECKLE_NOISE),
+    ("gaussian_blur", blur.gaussian_blur, GAUSSIAN_BLUR),
+    ("spatter", weather.spatter, SPATTER),
+    ("saturate", digital.saturate, SATURATE),
+)
+
+
+@dataclass(frozen=True)
+class _AtScale:
+    """A corruption with the constants of CIFAR-10-C.
+
+    An object, so that records can tell which it is and workers get it.
+
+    Differs from the published form: in the constants; where the form differs, too, see ``form``.
+    """
+
+    name: str
+    form: Callable[..., Image]
+    table: Sequence[Any]
+
+    def __call__(self, image: Image, severity: float, rng: Random) -> Image:
+        return self.form(image, severity, rng, self.table)
+
+    @property
+    def __name__(self) -> str:
+        """The corruption's own name, by which it is keyed, as in the table."""
+        return self.name
+
+    @property
+    def identity(self) -> str:
+        textures = " with drawn textures" if self.name == "frost" else ""
+        return f"{self.name} ({CIFAR_10_C}){textures}"
+
+
+FUNCTIONS: Mapping[str, CorruptionFunction] = {
+    name: _AtScale(name, form, table) for name, form, table in _FORMS
+}
+"""The benchmark's 15 corruptions and the 4 hold-out ones at this scale, by name, in order."""
