@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from learner import Learner
 from scipy import stats
 from tiny import write_photos
 
 from shiftproof import Classifier, Preprocess, bench
-from shiftproof.adapt import Adapter, BatchNorm
+from shiftproof.adapt import BatchNorm
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, ModelError
 
@@ -126,6 +127,16 @@ def test_the_expected_calibration_error_over_the_records(finished):
     assert cell["calibration_error"]["value"] == pytest.approx(total, abs=1e-6)
 
 
+def test_each_corrupted_cell_says_what_would_have_been_guessed_without_labels(finished):
+    for model in finished.scores["models"]:
+        names = [entry["name"] for entry in model["estimators"]]
+        assert names == ["atc", "doc"] + ["disagreement"] * (model["name"] != "source")
+        assert "estimated_error" not in model["clean"]
+        for cell in model["cells"]:
+            assert list(cell["estimated_error"]) == names
+            assert all(0 <= guess <= 1 for guess in cell["estimated_error"].values())
+
+
 def test_the_worst_classes_come_first(finished):
     rows = finished.scores["models"][0]["classes"]
     assert {row["class"] for row in rows} == {"red", "green", "blue"}
@@ -167,33 +178,18 @@ def test_an_answer_that_is_not_a_number_counts_as_wrong(finished, tmp_path):
     cell = run.scores["models"][0]["cells"][2]
     assert cell["error"]["value"] == pytest.approx(np.mean(records.prediction != records.target))
     assert cell["loss"] is None
+    assert cell["calibration_error"] is None
 
 
-class Remembers(Adapter):
+class Remembers(Learner):
     """Answers by the number of images it has seen since its last reset."""
 
-    def __init__(self, classifier):
-        self._classifier = classifier
-        self.seen = 0
-
-    @property
-    def classifier(self):
-        return self._classifier
-
-    @property
-    def settings(self):
-        return {"adapter": "remembers"}
+    seen = 0
 
     def predict(self, images):
         logits = np.eye(3, dtype=np.float32)[[self.seen // 50] * len(images)]
         self.seen += len(images)
         return logits
-
-    def __call__(self, batch):
-        raise NotImplementedError
-
-    def merged(self):
-        raise NotImplementedError
 
     def reset(self):
         self.seen = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from report_runs import scores, write_run
+from report_runs import scores, with_guesses, write_run
 
 from shiftproof.report import write_report
 
@@ -88,7 +88,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = [{"id": "a.jpg", "cells": 76, "first_cell": "clean", "reason": "a.jpg: empty."}]
     run = write_run(
         folder / "run",
-        scores(models=("source", "BN", "ENT"), broken=broken, title="</script><script>alert(1)"),
+        with_guesses(
+            scores(models=("source", "BN", "ENT"), broken=broken, title="</script><script>alert(1)")
+        ),
         sheets=1,
         size=48,
     )

@@ -28,8 +28,9 @@ class CellRecords:
     ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
     (no label; a file that could not be read). ``confidence`` is the largest softmax probability,
     ``loss`` the cross-entropy in nats (NaN without a target), ``top`` the five classes of highest
-    score, best first. ``position`` is the place in the stream that the model saw. ``error`` says why
-    a file could not be read.
+    score, best first. ``position`` is the place in the stream that the model saw since its last
+    reset (of an offline protocol, in the pass that predicts). ``error`` says why a file could not
+    be read.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -51,49 +52,83 @@ class CellRecords:
 
 
 class CellRecorder:
-    """Collects the answers of one model in one cell, batch by batch, in the order of the stream."""
+    """Collects the answers of one model in one cell, batch by batch; ``samples`` are the cell's.
 
-    def __init__(self) -> None:
-        self._rows: dict[str, tuple[Any, ...]] = {}
+    Arrays and no rows: where all cells are mixed, all of them are under way at once.
+    """
 
-    def add(self, samples: Sequence[Sample], logits: Logits) -> None:
-        """Record one batch; ``logits`` is ``(N, K)`` for the N samples."""
-        target = np.array([-1 if s.label is None else s.label for s in samples], dtype=np.int32)
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        count = len(samples)
+        self._samples = samples
+        self._seen = np.zeros(count, dtype=bool)
+        self._position = np.zeros(count, dtype=np.int32)
+        self._prediction = np.full(count, -1, dtype=np.int32)
+        self._confidence = np.full(count, np.nan, dtype=np.float32)
+        self._loss = np.full(count, np.nan, dtype=np.float32)
+        self._top = np.full((count, TOP), -1, dtype=np.int32)
+        self._error: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, records: CellRecords, samples: Sequence[Sample]) -> CellRecorder:
+        """Go on with records of some of the samples.
+
+        Raises:
+            LookupError: records of other samples.
+        """
+        recorder = cls(samples)
+        places = {sample.id: row for row, sample in enumerate(samples)}
+        rows = np.array([places[name] for name in records.ids], dtype=np.int64)
+        recorder._seen[rows] = True
+        recorder._position[rows] = records.position
+        recorder._prediction[rows] = records.prediction
+        recorder._confidence[rows] = records.confidence
+        recorder._loss[rows] = records.loss
+        recorder._top[rows] = records.top
+        recorder._error = {
+            int(row): reason
+            for row, reason in zip(rows, records.error, strict=True)
+            if reason is not None
+        }
+        return recorder
+
+    def add(self, rows: Sequence[int], logits: Logits, positions: Sequence[int]) -> None:
+        """Record a batch of samples, given by their places; ``logits`` is ``(N, K)`` for those N."""
+        where = np.array(rows, dtype=np.int64)
+        target = np.array([_label(self._samples[row]) for row in rows], dtype=np.int32)
         top = classification.top_classes(logits, TOP)
-        confidence = classification.confidence(logits)
-        loss = np.full(len(samples), np.nan, dtype=np.float32)
+        self._seen[where] = True
+        self._position[where] = positions
+        self._prediction[where] = top[:, 0]
+        self._confidence[where] = classification.confidence(logits)
+        self._top[where, : top.shape[1]] = top
         known = target >= 0
         if known.any():
-            loss[known] = classification.cross_entropy(logits[known], target[known])
-        for row, sample in enumerate(samples):
-            position = len(self._rows)
-            padded = np.full(TOP, -1, dtype=np.int32)
-            padded[: top.shape[1]] = top[row]
-            self._rows[sample.id] = (
-                position, target[row], top[row, 0], confidence[row], loss[row], padded, None,
-            )  # fmt: skip
+            self._loss[where[known]] = classification.cross_entropy(logits[known], target[known])
 
-    def add_broken(self, sample: Sample, reason: str) -> None:
+    def add_broken(self, row: int, reason: str, position: int) -> None:
         """Record a file that could not be read."""
-        label = -1 if sample.label is None else sample.label
-        self._rows[sample.id] = (
-            len(self._rows), label, -1, np.nan, np.nan, np.full(TOP, -1, np.int32), reason,
-        )  # fmt: skip
+        self._seen[row] = True
+        self._position[row] = position
+        self._error[row] = reason
 
-    def finish(self, samples: Sequence[Sample]) -> CellRecords:
-        """Return the table in the order of ``samples``."""
-        rows = [self._rows[sample.id] for sample in samples]
-        position, target, prediction, confidence, loss, top, error = zip(*rows, strict=True)
+    def finish(self) -> CellRecords:
+        """Return the table of the samples that were seen, in their order."""
+        rows = np.flatnonzero(self._seen)
+        samples = [self._samples[row] for row in rows.tolist()]
         return CellRecords(
             ids=[sample.id for sample in samples],
-            position=np.array(position, dtype=np.int32),
-            target=np.array(target, dtype=np.int32),
-            prediction=np.array(prediction, dtype=np.int32),
-            confidence=np.array(confidence, dtype=np.float32),
-            loss=np.array(loss, dtype=np.float32),
-            top=np.stack(top),
-            error=list(error),
+            position=self._position[rows],
+            target=np.array([_label(sample) for sample in samples], dtype=np.int32),
+            prediction=self._prediction[rows],
+            confidence=self._confidence[rows],
+            loss=self._loss[rows],
+            top=self._top[rows],
+            error=[self._error.get(row) for row in rows.tolist()],
         )
+
+
+def _label(sample: Sample) -> int:
+    return -1 if sample.label is None else sample.label
 
 
 # ---------------------------------------------------------------- Parquet
@@ -171,6 +206,31 @@ def read_cell(path: Path) -> CellRecords:
         top=top,
         error=column["error"].to_pylist(),
     )
+
+
+def read_tables(
+    folder: Path, models: Sequence[str], cells: Sequence[Cell]
+) -> dict[str, dict[Cell, CellRecords]]:
+    """Read the tables of ``models`` in ``cells`` below a run's folder.
+
+    Raises:
+        BrokenFileError: one of them cannot be read, or they are not about the same images.
+    """
+    tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
+    ids: list[str] | None = None
+    for name in models:
+        for cell in cells:
+            path = cell_file(folder, name, cell)
+            record = read_cell(path)
+            ids = record.ids if ids is None else ids
+            if record.ids != ids:
+                raise BrokenFileError(
+                    f"{path}: its images are not those of the other cells. Delete it and start the "
+                    "run again: only this cell is done anew."
+                )
+            record.ids = ids  # one list for all cells: names are what takes the memory
+            tables[name][cell] = record
+    return tables
 
 
 def _numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,15 +17,15 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import COMMON, GROUPS
-from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
-from shiftproof.metrics.calibration import BINS, bin_index
+from shiftproof.metrics.calibration import BINS, calibration_columns, calibration_error_of
 from shiftproof.progress import progress
 from shiftproof.types import CLEAN, Cell
 
+from . import estimates
 from .folder import FORMAT, RunFolder
-from .records import CellRecords, read_cell
+from .records import CellRecords, read_tables
 
 SEED = 0
 
@@ -54,7 +55,7 @@ def summarise(
         classes: the model's classes; mCE is claimed on ImageNet's 1,000 only.
         show_progress: None shows it on a terminal only.
     """
-    tables = _read(folder, list(models), cells)
+    tables = read_tables(folder.path, list(models), cells)
     first = tables[next(iter(models))]
     ids = first[cells[0]].ids
     labelled = bool((first[cells[0]].target >= 0).all())
@@ -63,6 +64,7 @@ def summarise(
     reason = _why_no_mce(corruptions, severities, labelled, classes)
     grid = _Grid(corruptions, severities, CLEAN in cells, labelled, reason is None)
     replicates = _resample(tables, grid, show_progress)
+    estimated = estimates.estimate_grid(tables) if labelled else {}
     names = list(models)
     return {
         "format": FORMAT,
@@ -88,7 +90,13 @@ def summarise(
             {
                 "name": name,
                 "title": title,
-                **_figures(replicates[name], grid, _images_per_cell(tables[name])),
+                **_figures(
+                    replicates[name],
+                    grid,
+                    _images_per_cell(tables[name]),
+                    estimated.get(name, {}),
+                ),
+                "estimators": _estimators(estimated.get(name, {}), replicates[name]),
                 "classes": _classes(tables[name], classes) if labelled else [],
             }
             for name, title in models.items()
@@ -97,30 +105,11 @@ def summarise(
             {
                 "name": name,
                 "against": names[0],
-                **_figures(_difference(replicates[name], replicates[names[0]]), grid, {}),
+                **_figures(_difference(replicates[name], replicates[names[0]]), grid),
             }
             for name in names[1:]
         ],
     }
-
-
-def _read(
-    folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
-) -> dict[str, dict[Cell, CellRecords]]:
-    """Read all tables, and see that they are about the same images."""
-    ids = read_cell(folder.records_file(models[0], cells[0])).ids
-    tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
-    for name in models:
-        for cell in cells:
-            record = read_cell(folder.records_file(name, cell))
-            if record.ids != ids:
-                raise BrokenFileError(
-                    f"{folder.records_file(name, cell)}: its images are not those of the other "
-                    "cells. Delete it and start the run again: only this cell is done anew."
-                )
-            record.ids = ids  # one list for all cells: names are what takes the memory
-            tables[name][cell] = record
-    return tables
 
 
 def _why_no_mce(
@@ -199,9 +188,10 @@ def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> 
     columns[:, 1] = counts & ~right
     columns[:, 2] = counts & ~in_top
     columns[:, 3] = np.where(counts, record.loss, 0)
-    rows = np.flatnonzero(counts)
-    confidence = record.confidence[rows].astype(np.float64)
-    columns[rows, 4 + bin_index(confidence)] = confidence - right[rows]
+    known = counts & ~np.isnan(record.confidence)
+    if known.any():
+        columns[known, 4:] = calibration_columns(record.confidence[known], right[known])
+    columns[counts & ~known, 4:] = np.nan  # an answer that is no number has no calibration
     return columns
 
 
@@ -214,8 +204,7 @@ def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[_
         if grid.labelled:
             out["cell", cell, "top5_error"] = _divide(values[:, 2], counted)
             out["cell", cell, "loss"] = _divide(values[:, 3], counted)
-            # Expected calibration error: the bins' |sum of (confidence - right)|, over the images.
-            calibration = _divide(np.abs(values[:, 4:]).sum(axis=1), counted)
+            calibration = _divide(calibration_error_of(values[:, 4:]), counted)
             # Moved resamples may leave the range in which the figure lies.
             calibration = np.clip(intervals.without_bias(calibration), 0, 1)
             out["cell", cell, "calibration_error"] = calibration
@@ -278,7 +267,10 @@ def _difference(
 
 
 def _figures(
-    replicates: Mapping[_Key, Replicates], grid: _Grid, images: Mapping[Cell, int]
+    replicates: Mapping[_Key, Replicates],
+    grid: _Grid,
+    images: Mapping[Cell, int] = MappingProxyType({}),
+    estimated: Mapping[Cell, Mapping[str, float]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     def figure(*key: Any) -> Figure:
         values = replicates.get(key)
@@ -289,7 +281,12 @@ def _figures(
 
     def cell_figures(cell: Cell) -> dict[str, Any]:
         counted = {"images": images[cell]} if cell in images else {}
-        return {**counted, **{name: figure("cell", cell, name) for name in _PER_CELL}}
+        guessed = (
+            {"estimated_error": {name: _round(value) for name, value in estimated[cell].items()}}
+            if cell in estimated
+            else {}
+        )
+        return {**counted, **{name: figure("cell", cell, name) for name in _PER_CELL}, **guessed}
 
     return {
         "summary": {
@@ -313,6 +310,35 @@ def _figures(
             for name in grid.corruptions
         ],
     }  # fmt: skip
+
+
+def _estimators(
+    estimated: Mapping[Cell, Mapping[str, float]], replicates: Mapping[_Key, Replicates]
+) -> list[dict[str, Any]]:
+    """Per estimator: how far it is off over the corrupted cells, and in which cell it is furthest."""
+    errors = {
+        cell: float(value)
+        for cell in estimated
+        if np.isfinite(value := replicates["cell", cell, "error"][0])
+    }
+    return [
+        {
+            "name": name,
+            "title": estimates.ESTIMATORS[name],
+            "cells": quality.cells,
+            "mean_absolute_error": _round(quality.mean_absolute_error),
+            "root_mean_square": _round(quality.root_mean_square),
+            "bias": _round(quality.bias),
+            "within": quality.within,
+            "worst": {
+                "corruption": quality.worst.cell.corruption,
+                "severity": quality.worst.cell.severity,
+                "estimate": _round(quality.worst.estimate),
+                "error": _round(quality.worst.error),
+            },
+        }
+        for name, quality in estimates.judge(estimated, errors).items()
+    ]
 
 
 def _round(value: float) -> float:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         "report",
         epilog=(
             "Examples:  shiftproof report run  ·  shiftproof report run1 run2 --out both.html  ·  "
-            "shiftproof report run --table latex"
+            "shiftproof report run --table latex  ·  shiftproof report stream --calibration run"
         ),
     )(report)
 
@@ -27,6 +27,14 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page; RUN/report.html by default.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="For a run without labels: a labelled run of the same model, to say how right it "
+            "is believed to be.",
+        ),
     ] = None,
     table: Annotated[
         str | None, typer.Option("--table", help="Print a table instead: text, csv or latex.")
@@ -42,6 +50,8 @@ def report(
 
     opened = [Run(path) for path in runs]
     if as_json or table:
+        if calibration is not None:
+            raise InputError("--calibration is for the page; leave out --table and --json.")
         if len(opened) > 1:
             raise InputError("A table is of one run; give one folder.")
         scores = opened[0].scores
@@ -58,5 +68,5 @@ def report(
         return
     if out is not None:
         files.make_folder(out.parent)
-    page = write_report(runs[0] if len(runs) == 1 else runs, out)
+    page = write_report(runs[0] if len(runs) == 1 else runs, out, calibration=calibration)
     typer.echo(f"report   {page}")

@@ -12,16 +12,24 @@ from shiftproof.metrics.corruption import (
     relative_mean_corruption_error,
     relative_performance_under_corruption,
 )
+from shiftproof.metrics.estimation import (
+    agreement,
+    average_thresholded_confidence,
+    difference_of_confidences,
+)
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
     "ALEXNET_ERROR",
     "Interval",
+    "agreement",
+    "average_thresholded_confidence",
     "bootstrap_mean",
     "confidence",
     "corruption_error",
     "cross_entropy",
+    "difference_of_confidences",
     "expected_calibration_error",
     "mean_corruption_error",
     "mean_performance_under_corruption",

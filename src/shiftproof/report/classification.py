@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shiftproof.report import colours, figures, tables, wording
+from shiftproof.report import colours, estimation, figures, happenings, tables, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.scores import (
     ClassScore,
@@ -22,6 +22,9 @@ from shiftproof.report.scores import (
 )
 from shiftproof.report.sections import Document, Entry, Section, entries, run_names
 from shiftproof.types import CLEAN, Cell
+
+if TYPE_CHECKING:
+    from shiftproof.bench.estimates import StreamEstimate
 
 MOST = 10
 """How many classes a list of the worst holds."""
@@ -46,10 +49,13 @@ class Change:
         return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
 
 
-def document(runs: Sequence[Run], pictures: Pictures) -> Document:
+def document(
+    runs: Sequence[Run], pictures: Pictures, stream: StreamEstimate | None = None
+) -> Document:
     """Build the page of one run, or of several side by side.
 
-    ``pictures`` are those of the first run that has any.
+    ``pictures`` are those of the first run that has any; ``stream`` is what is believed of the
+    errors of a run without labels.
     """
     first = runs[0].scores
     shown = entries(runs)
@@ -69,12 +75,15 @@ def document(runs: Sequence[Run], pictures: Pictures) -> Document:
         else f"{len(titles)} models under {over}"
     )
     sections = [
+        None if stream is None else estimation.belief_section(stream, shown),
         _overview(runs, shown, changes),
         _by_corruption(runs, shown, changes),
         _heat(runs, shown, changes),
         _curves(runs, shown, changes),
+        estimation.known_section(shown),
         _gallery(runs, shown, pictures),
         _sufferers(shown, changes, pictures, runs),
+        happenings.happenings_section(shown),
         _broken(runs),
         _numbers(runs),
         _settings(runs),
@@ -95,10 +104,13 @@ def document(runs: Sequence[Run], pictures: Pictures) -> Document:
         title=title,
         kicker="Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs",
         byline=[_byline(run, name) for run, name in zip(runs, run_names(runs), strict=True)],
-        lead=_lead(runs, shown, changes),
+        lead=[
+            *([] if stream is None else estimation.belief_lead(stream, shown)),
+            *_lead(runs, shown, changes),
+        ],
         sections=[section for section in sections if section is not None],
         alarms=_differing(runs),
-        warnings=_warnings(runs),
+        warnings=_warnings(runs, believed=stream is not None),
     )
 
 
@@ -134,6 +146,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
         "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
         "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
         "protocol": lambda run: run.settings.get("protocol"),
+        "batch size of the adapters": lambda run: _batch_size(run, runs),
         "corrupted images": lambda run: (
             _look_up(run.settings, "images") or run.settings.get("encode")
         ),
@@ -157,9 +170,34 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def _batch_size(run: Run, runs: Sequence[Run]) -> object:
+    """The batch size where it moves a figure; a run without adapters is like any other there."""
+    adapted = [one for one in runs if one.settings.get("adapters")]
+    asked = run if run.settings.get("adapters") else (adapted or runs)[0]
+    return _look_up(asked.settings, "batch_size")
+
+
+def _protocol(run: Run) -> str | None:
+    """The protocol in words, as the run states it."""
+    stated = run.settings.get("protocol")
+    words = stated.get("description") if isinstance(stated, Mapping) else stated
+    return clean_text(words) if isinstance(words, str) else None
+
+
+def _protocols(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Each protocol in words, with the names of the runs that had it."""
+    found: dict[str, list[str]] = {}
+    for run, name in zip(runs, run_names(runs), strict=True):
+        if (words := _protocol(run)) is not None:
+            found.setdefault(words, []).append(name)
+    return list(found.items())
+
+
 def _spelt(value: object) -> str:
     if value is None:
         return "not stated"
+    if isinstance(value, Mapping) and isinstance(value.get("description"), str):
+        return clean_text(value["description"])
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {spelt}" for key, spelt in flat(value))
     return clean_text(str(value))
@@ -173,14 +211,20 @@ def _look_up(settings: Mapping[str, Any], *keys: str) -> object:
     return found
 
 
-def _warnings(runs: Sequence[Run]) -> list[str]:
+def _warnings(runs: Sequence[Run], *, believed: bool) -> list[str]:
     found = []
     for run, name in zip(runs, run_names(runs), strict=True):
         scores = run.scores
         where = "" if len(runs) == 1 else f"{name}: "
         if not scores.labelled:
             found.append(
-                f"{where}These images have no labels. Every percentage is the share of images "
+                f"{where}These images have no labels. "
+                + (
+                    f"Outside “{estimation.BELIEF}” every percentage "
+                    if believed
+                    else "Every percentage "
+                )
+                + "is the share of images "
                 "whose prediction differs from the same model's prediction for the clean image. "
                 "There is no clean error, no mCE and no calibration error, and a model that is "
                 "wrong from the start can look steady here."
@@ -291,6 +335,10 @@ def _overview(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Cha
             "changes": [_change_card(change, reach) for change in changes],
             "mce_reasons": _mce_reasons(runs) if labelled else [],
             "alike": not _differing(runs),
+            "protocols": [
+                {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
+                for words, names in _protocols(runs)
+            ],
             "level": wording.level(runs[0].scores),
             "several": len(runs) > 1,
             "measure": wording.measure_name(runs[0].scores),

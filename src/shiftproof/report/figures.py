@@ -38,6 +38,16 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A mark of a scatter: a model's, at the true and the estimated figure, with its words."""
+
+    look: Look
+    true: float
+    estimated: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Curve:
     """A model's figures along the severities; 0 is the clean image."""
 
@@ -212,6 +222,55 @@ def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) 
     return element(
         "polygon",
         {"class": f"band {curve.look.style}", "points": _path_points([*upper, *lower[::-1]])},
+    )
+
+
+# ---------------------------------------------------------------- estimated against true
+
+_SIDE = 300.0
+_INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
+
+
+def scatter(spots: Sequence[Spot], *, title: str, spoken: str, top: float) -> Html:
+    """Draw estimated against true errors, both from 0 to ``top``, with the line where they agree."""
+    right, bottom = _SIDE - 10, _SIDE - _FOOT
+
+    def x(fraction: float) -> float:
+        return _INSET + min(fraction, top) / top * (right - _INSET)
+
+    def y(fraction: float) -> float:
+        return bottom - min(fraction, top) / top * (bottom - _HEAD)
+
+    pieces: list[Html] = []
+    for step in range(5):
+        value = top * step / 4
+        style = "grid" if step else "axis"
+        for x1, y1, x2, y2 in (
+            (_INSET, y(value), right, y(value)),
+            (x(value), _HEAD, x(value), bottom),
+        ):
+            pieces.append(element("line", {"class": style, "x1": x1, "y1": y1, "x2": x2, "y2": y2}))
+        if step % 2 == 0:
+            label = f"{100 * value:g}"
+            pieces.append(_text(_INSET - 6, y(value) + 4, label, "end"))
+            pieces.append(_text(x(value), bottom + 15, label, "middle"))
+    pieces.append(_text(4, 10, "estimated error, %", "start"))
+    pieces.append(_text(right, _SIDE - 6, "true error, %", "end"))
+    pieces.append(
+        element("line", {"class": "agree", "x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)})
+    )
+    pieces += [
+        marker(spot.look, x(spot.true), y(spot.estimated), 2.9, spot.words) for spot in spots
+    ]
+    return element(
+        "svg",
+        {
+            "class": "scatter",
+            "viewBox": f"0 0 {_SIDE:g} {_SIDE:g}",
+            "role": "img",
+            "aria-label": f"{title}: estimated against true error. {spoken}",
+        },
+        *pieces,
     )
 
 

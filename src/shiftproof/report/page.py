@@ -21,19 +21,23 @@ from shiftproof.report.sections import Document
 if TYPE_CHECKING:
     import jinja2
 
+    from shiftproof.bench.estimates import StreamEstimate
+
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-DOCUMENTS: dict[str, Callable[[Sequence[Run], Pictures], Document]] = {
+DOCUMENTS: dict[str, Callable[[Sequence[Run], Pictures, StreamEstimate | None], Document]] = {
     "classification": classification.document,
 }
 """What builds the page of each kind of run."""
 
 
-def write_report(run: Path | Sequence[Path], out: Path | None = None) -> Path:
+def write_report(
+    run: Path | Sequence[Path], out: Path | None = None, *, calibration: Path | None = None
+) -> Path:
     """Write the page of a run, or of several runs side by side, and return its path.
 
-    The page is a function of the run alone: the same run gives the same bytes.
+    The page is a function of the runs alone: the same runs give the same bytes.
 
     Several runs are shown in one page with their models side by side. Where the runs differ in
     what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
@@ -43,11 +47,16 @@ def write_report(run: Path | Sequence[Path], out: Path | None = None) -> Path:
     Args:
         run: the folder of a run, or a list of such folders.
         out: the file to write; the default is ``report.html`` in the (first) run's folder.
+        calibration: for one run without labels, the folder of a labelled run of the same model and
+            adapters: the page then says how right the model is believed to be, and how far such
+            beliefs were off where the truth is known (:func:`~shiftproof.bench.estimate_stream`).
 
     Raises:
-        InputError: a folder is not a finished run, or ``out`` cannot be written to.
+        InputError: a folder is not a finished run, ``out`` cannot be written to, or
+            ``calibration`` cannot calibrate this.
         BrokenFileError: a file of the run is damaged; the message names the place.
-        RunMismatchError: the runs cannot be shown on one page.
+        RunMismatchError: the runs cannot be shown on one page, or ``calibration`` is a run of
+            another model.
         MissingExtraError: jinja2 is not installed.
     """
     environment = _environment()
@@ -70,15 +79,33 @@ def write_report(run: Path | Sequence[Path], out: Path | None = None) -> Path:
             f"{paths[0]} is a run of the kind {kind!r}; this version can show "
             f"{', '.join(DOCUMENTS)}. Use the version of shiftproof that wrote it."
         )
+    stream = None if calibration is None else _estimate(runs, Path(calibration))
     page = b""
     # Nearly always the first budget holds; a page with very much text gets fewer pictures.
     for budget in (gallery.BUDGET, gallery.BUDGET // 3, 0):
-        page = _render(environment, runs, DOCUMENTS[kind], budget)
+        page = _render(
+            environment, runs, lambda shown, pics: DOCUMENTS[kind](shown, pics, stream), budget
+        )
         if len(page) <= LIMIT:
             break
     target = paths[0] / "report.html" if out is None else Path(out)
     files.write_bytes(target, page)
     return target
+
+
+def _estimate(runs: Sequence[Run], calibration: Path) -> StreamEstimate:
+    from shiftproof.bench import estimate_stream
+
+    if len(runs) > 1:
+        raise InputError(
+            f"Expected one run to calibrate, got {len(runs)}. Write a report for each."
+        )
+    if runs[0].scores.labelled:
+        raise InputError(
+            f"{runs[0].path} has labels: its errors are measured and need no estimate. Leave the "
+            "calibration out."
+        )
+    return estimate_stream(runs[0].path, calibration)
 
 
 def _render(

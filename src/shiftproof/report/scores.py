@@ -57,6 +57,27 @@ class Figures:
     calibration_error: Interval | None = None
     loss: Interval | None = None
     images: int | None = None
+    estimated: Mapping[str, float] = field(default_factory=dict)
+    """By estimator, the error as it would have been guessed without labels."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How far a guess without labels is off over a model's corrupted cells. Fractions.
+
+    ``bias`` is the mean of guess minus error. ``worst`` is the cell where it is furthest off, with
+    the guess and the error there.
+    """
+
+    name: str
+    title: str
+    cells: int
+    mean_absolute_error: float
+    root_mean_square: float
+    bias: float
+    worst: Cell
+    worst_estimate: float
+    worst_error: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +127,7 @@ class Scored:
     against: str | None = None
     adapter: Settings | None = None
     classes: tuple[ClassScore, ...] = ()
+    estimators: tuple[Estimator, ...] = ()
 
     def corruption(self, name: str) -> CorruptionScore | None:
         """Return the score of the corruption ``name``, or None where it was not run."""
@@ -209,6 +231,23 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Happening:
+    """Something that an adapter told of itself: what, in which batch since its reset, and why.
+
+    ``episode`` names what lies between two resets, ``number`` counts the passes over it from 0.
+    ``cell`` is None where the batches mix cells.
+    """
+
+    model: str
+    episode: str
+    cell: str | None
+    number: int
+    batch: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder, read."""
 
@@ -219,6 +258,7 @@ class Run:
     provenance: Settings
     scores: Scores
     gallery: Gallery = field(default_factory=Gallery)
+    happenings: tuple[Happening, ...] = ()
 
 
 # ---------------------------------------------------------------- reading
@@ -242,14 +282,16 @@ def read_run(path: Path) -> Run:
             )
     run = _Node(files.read_json(path / "run.json"), path / "run.json")
     _check_format(run)
+    scores = _scores(_Node(files.read_json(path / "scores.json"), path / "scores.json"))
     return Run(
         path=path,
         kind=run.get("kind").text(),
         settings=run.get("settings").settings(),
         classes=run.get("classes").optional_settings(),
         provenance=run.get("provenance").optional_settings(),
-        scores=_scores(_Node(files.read_json(path / "scores.json"), path / "scores.json")),
+        scores=scores,
         gallery=_read_gallery(path / "gallery.json"),
+        happenings=tuple(_read_happenings(path / "events", scores)),
     )
 
 
@@ -361,6 +403,22 @@ def _scored(node: _Node, *, low: float) -> Scored:
             )
             for item in node.get("classes").optional_items()
         ),
+        estimators=tuple(_estimator(item) for item in node.get("estimators").optional_items()),
+    )
+
+
+def _estimator(node: _Node) -> Estimator:
+    worst = node.get("worst")
+    return Estimator(
+        name=node.get("name").text(),
+        title=node.get("title").text(),
+        cells=node.get("cells").count(),
+        mean_absolute_error=node.get("mean_absolute_error").number(0.0, 1.0),
+        root_mean_square=node.get("root_mean_square").number(0.0, 1.0),
+        bias=node.get("bias").number(-1.0, 1.0),
+        worst=Cell(worst.get("corruption").text(), worst.get("severity").count()),
+        worst_estimate=worst.get("estimate").number(0.0, 1.0),
+        worst_error=worst.get("error").number(0.0, 1.0),
     )
 
 
@@ -373,6 +431,10 @@ def _figures(node: _Node, low: float) -> Figures:
         calibration_error=node.get("calibration_error").interval(low, 1.0),
         loss=node.get("loss").interval(),
         images=node.get("images").optional_count(),
+        estimated={
+            name: value.number(0.0, 1.0)
+            for name, value in node.get("estimated_error").optional_entries()
+        },
     )
 
 
@@ -405,6 +467,32 @@ def _read_gallery(path: Path) -> Gallery:
             for node in root.get("worst").optional_items()
         ),
     )
+
+
+def _read_happenings(folder: Path, scores: Scores) -> Iterator[Happening]:
+    """Read what the adapters told, in the order of the models and of the grid."""
+    # Looked up among the files that there are: names in scores.json lead to no other place.
+    files_by_name = {(path.parent.name, path.stem): path for path in folder.glob("*/*.json")}
+    episodes = [str(CLEAN)]
+    for name in scores.corruptions:
+        episodes += [name, *(str(Cell(name, severity)) for severity in scores.severities)]
+    for model in scores.models:
+        for episode in dict.fromkeys([*episodes, "all"]):
+            path = files_by_name.get((model.name, episode))
+            if path is None:
+                continue
+            root = _Node(files.read_json(path), path)
+            _check_format(root)
+            for node in root.get("events").items():
+                yield Happening(
+                    model=model.name,
+                    episode=episode,
+                    cell=node.get("cell").optional_text(),
+                    number=node.get("pass").count(),
+                    batch=node.get("batch").count(),
+                    kind=node.get("kind").text(),
+                    reason=node.get("reason").text(),
+                )
 
 
 def _prediction(node: _Node) -> Prediction:
@@ -464,6 +552,9 @@ class _Node:
             (clean_text(str(key)), _Node(value, self.file, f"{self.where}.{key}"))
             for key, value in self.value.items()
         )
+
+    def optional_entries(self) -> Iterator[tuple[str, _Node]]:
+        return iter(()) if self.value is None else self.entries()
 
     def text(self) -> str:
         if not isinstance(self.value, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.report.scores import Interval, Scored, Scores, clean_text
+from shiftproof.report.scores import Estimator, Interval, Scored, Scores, clean_text
 from shiftproof.types import Settings
 
 MINUS = "\N{MINUS SIGN}"
@@ -253,6 +253,71 @@ def tally(difference: Scored) -> str:
         if count
     ]
     return f"Of {plural(len(intervals), 'corruption')}, {listing(parts)}."
+
+
+# ---------------------------------------------------------------- errors without labels
+
+
+def rough(fraction: float) -> str:
+    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than a guess has."""
+    text = f"{100 * fraction:.0f}"
+    return f"{100 * fraction:.1f}".replace("0.0", "0") if text == "0" else text
+
+
+def give_or_take(interval: Interval) -> str:
+    """Return ``71 ± 12 %``; the larger half where the ends are not equally far."""
+    half = max(interval.value - interval.low, interval.high - interval.value)
+    space = "\N{NO-BREAK SPACE}"
+    return f"{rough(interval.value)}{space}±{space}{rough(half)}{PERCENT}"
+
+
+def complement(interval: Interval) -> Interval:
+    """Return the share that is right with its interval, from the share that is wrong."""
+    return Interval(1 - interval.value, 1 - interval.high, 1 - interval.low)
+
+
+TOO_WIDE = 0.2
+"""A belief that may be off by this much to a side is of no use as a number."""
+
+
+def is_too_wide(interval: Interval) -> bool:
+    """Whether an interval reaches ``TOO_WIDE`` or more to a side, so that its value says little."""
+    return max(interval.value - interval.low, interval.high - interval.value) >= TOO_WIDE
+
+
+def rough_span(interval: Interval) -> str:
+    """Return ``2–60 %``."""
+    return f"{rough(interval.low)}{DASH}{rough(interval.high)}{PERCENT}"
+
+
+def belief(label: str, interval: Interval) -> str:
+    """Say how often a model is believed to be right, or that it cannot be told."""
+    if is_too_wide(interval):
+        return (
+            f"How often {label} is right on your images cannot be told without labels: believable is "
+            f"anything within {rough_span(interval)}."
+        )
+    return (
+        f"We believe that {label} is right on {give_or_take(interval)} of your images as they are."
+    )
+
+
+def leaning(bias: float) -> str:
+    """Say to which side a guess of the error is off on average; half a point is neither."""
+    if abs(bias) < 0.005:
+        return "it leans to neither side"
+    return f"on the whole it is too {'hopeful' if bias < 0 else 'gloomy'}"
+
+
+def off_by(estimator: Estimator) -> str:
+    """Say how far a guess is off, on average and at worst."""
+    return (
+        f"off by {percent(estimator.mean_absolute_error)} points on average over "
+        f"{plural(estimator.cells, 'cell')}, and by "
+        f"{percent(abs(estimator.worst_estimate - estimator.worst_error))} at worst "
+        f"({cell_title(str(estimator.worst))}: {share(estimator.worst_estimate)} where "
+        f"{share(estimator.worst_error)} were wrong)"
+    )
 
 
 def adapter_words(adapter: Settings | None) -> str:

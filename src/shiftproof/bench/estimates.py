@@ -1,0 +1,498 @@
+"""How well a run's errors could have been known without labels, and what they are where none are.
+
+A run with labels learns each estimator on its clean images and holds it against the truth in every
+corrupted cell. How far it is off there is what its word is worth on a stream without labels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import files
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.metrics import intervals
+from shiftproof.metrics.estimation import Threshold, confidence_threshold, thought_wrong
+from shiftproof.metrics.intervals import Interval
+from shiftproof.rng import generator
+from shiftproof.types import CLEAN, Cell, Settings
+
+from .folder import RunFolder
+from .records import CellRecords, read_tables
+
+if TYPE_CHECKING:
+    from .classification import Run
+
+SEED = 0
+
+ESTIMATORS = {
+    "atc": "average thresholded confidence",
+    "doc": "difference of confidences",
+    "disagreement": "disagreement with the first model",
+}
+"""Name in the files to title. Garg et al. 2022; Guillory et al. 2021; Jiang et al. 2022."""
+
+WIDTH = 1.96
+"""Half an interval that holds 95 % of a normal distribution, in root mean squares."""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """An estimated error beside the true one, in one cell. Fractions."""
+
+    cell: Cell
+    estimate: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far an estimator of one model is off over the corrupted cells. Fractions.
+
+    ``bias`` is the mean of estimate minus error: below 0 the estimator is too hopeful. ``within``
+    counts the cells that are off by no more than ``WIDTH`` root mean squares.
+    """
+
+    cells: int
+    mean_absolute_error: float
+    root_mean_square: float
+    bias: float
+    within: int
+    worst: Miss
+
+
+@dataclass(frozen=True)
+class CellEstimate:
+    """What is believed of one cell: by estimator, the error in 0..1 with its interval.
+
+    ``error`` is the truth where the run has labels, else None.
+    """
+
+    cell: Cell
+    images: int
+    estimates: Mapping[str, Interval]
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """What is believed of one model of a run, and how good such beliefs were with labels.
+
+    ``best`` names the estimator of the smallest root mean square over the calibration run's cells;
+    ``hardest`` is the largest error that was seen there.
+    """
+
+    name: str
+    best: str
+    quality: Mapping[str, Quality]
+    hardest: float
+    cells: tuple[CellEstimate, ...]
+
+
+@dataclass(frozen=True)
+class StreamEstimate:
+    """What is believed of a run without labels, and what it rests on."""
+
+    models: tuple[ModelEstimate, ...]
+    calibration: Path
+    images: int
+    """Labelled clean images that the estimators were learnt on."""
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+
+
+# ---------------------------------------------------------------- with labels
+
+
+def estimate_grid(
+    tables: Mapping[str, Mapping[Cell, CellRecords]],
+) -> dict[str, dict[Cell, dict[str, float]]]:
+    """Return the estimated error of each model in each corrupted cell, by estimator. Fractions.
+
+    The clean and the corrupted images are the same photographs, and a threshold set on a photograph
+    knows how hard it is. So a keyed draw splits them in halves: what is learnt on the clean images of
+    one half is applied to the corrupted images of the other, and the other way round. They are still
+    photographs of one data set: on others an estimator does worse rather than better.
+
+    Args:
+        tables: per model its labelled records by cell; the first model is the one that the
+            disagreement is with.
+
+    Returns:
+        For each model and corrupted cell what could be estimated; nothing without a clean cell, or
+        with too few images for two halves.
+    """
+    first = next(iter(tables.values()))
+    return {
+        name: _estimate_cells(table, None if table is first else first)
+        for name, table in tables.items()
+    }
+
+
+def judge(
+    estimates: Mapping[Cell, Mapping[str, float]], errors: Mapping[Cell, float]
+) -> dict[str, Quality]:
+    """Return how far each estimator is off over the cells, by its name.
+
+    Args:
+        estimates: per cell the estimated error by estimator.
+        errors: per cell the true error; cells without one are left out.
+    """
+    misses: dict[str, list[Miss]] = {}
+    for cell, by_name in estimates.items():
+        if cell in errors:
+            for name, estimate in by_name.items():
+                misses.setdefault(name, []).append(Miss(cell, estimate, errors[cell]))
+    return {name: _quality(found) for name, found in misses.items()}
+
+
+def _quality(misses: Sequence[Miss]) -> Quality:
+    off = np.array([miss.estimate - miss.error for miss in misses])
+    spread = math.sqrt(np.mean(off**2))
+    return Quality(
+        cells=len(misses),
+        mean_absolute_error=float(np.abs(off).mean()),
+        root_mean_square=spread,
+        bias=float(off.mean()),
+        within=int(np.count_nonzero(np.abs(off) <= WIDTH * spread + 1e-12)),
+        worst=misses[int(np.abs(off).argmax())],
+    )
+
+
+def _estimate_cells(
+    table: Mapping[Cell, CellRecords], other: Mapping[Cell, CellRecords] | None
+) -> dict[Cell, dict[str, float]]:
+    clean = table.get(CLEAN)
+    if clean is None:
+        return {}
+    usable = clean.readable
+    half = _halves(len(clean))
+    pairs = [(half, ~half), (~half, half)]
+    if not all((usable & source).any() for source, _ in pairs):
+        return {}
+    learnt = [(_learn(clean, usable & source), target) for source, target in pairs]
+    found: dict[Cell, dict[str, float]] = {}
+    for cell, record in table.items():
+        counts = record.readable
+        if cell.is_clean or not counts.any():
+            continue
+        sums: dict[str, float] = {}
+        for source, target in learnt:
+            for name, values in _per_image(source, record, counts & target).items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+        found[cell] = {name: _fraction(total / counts.sum()) for name, total in sums.items()}
+        if other is not None:
+            found[cell]["disagreement"] = float(_differs(record, other[cell])[counts].mean())
+    return found
+
+
+def _halves(count: int) -> NDArray[np.bool_]:
+    """``(count,)`` bool: one half of the images by a keyed draw, the same for all models."""
+    drawn = generator(SEED, "estimation halves", str(count)).permutation(count) < count // 2
+    return np.asarray(drawn)
+
+
+# ---------------------------------------------------------------- learnt on labelled clean images
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the estimators know of the clean images: all that they need."""
+
+    threshold: Threshold
+    error_and_confidence: float
+    """Error plus mean confidence: less a target's mean confidence, it is the target's error."""
+
+
+def _learn(clean: CellRecords, counts: NDArray[np.bool_]) -> _Source:
+    confidence = _confidence(clean, counts)
+    right = (clean.prediction == clean.target)[counts]
+    return _Source(
+        confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
+    )
+
+
+def _per_image(
+    source: _Source, record: CellRecords, counts: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """By estimator a value per image that counts; their mean, brought into 0..1, is the estimate."""
+    if not counts.any():
+        return {}
+    confidence = _confidence(record, counts)
+    return {
+        "atc": thought_wrong(confidence, source.threshold),
+        "doc": source.error_and_confidence - confidence,
+    }
+
+
+def _confidence(record: CellRecords, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """An answer that is no number is wrong, and the least sure of all."""
+    confidence = record.confidence[counts].astype(np.float64)
+    return np.nan_to_num(confidence, copy=False, nan=0.0)
+
+
+def _differs(record: CellRecords, other: CellRecords) -> NDArray[np.bool_]:
+    """``(N,)`` bool: whether two models answer differently; no answer agrees with nothing."""
+    return np.asarray((record.prediction != other.prediction) | (record.prediction < 0))
+
+
+def _fraction(value: float) -> float:
+    return min(1.0, max(0.0, float(value)))
+
+
+def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
+    return {
+        cell: float((record.prediction != record.target)[counts].mean())
+        for cell, record in table.items()
+        if (counts := record.readable).any()
+    }
+
+
+# ---------------------------------------------------------------- a stream without labels
+
+
+def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> StreamEstimate:
+    """Estimate the error of each model of ``run`` in each of its cells, without its labels.
+
+    The estimators are learnt on the labelled clean images of ``calibration``, a run of the same
+    models. Its corrupted cells say how far they are off there: the root mean square of that, times
+    1.96, and the bootstrap interval over the images of ``run`` are independent and added in
+    quadrature. What the estimators were off by in the calibration's grid they may well exceed on a
+    shift of another kind; classes that the model does not know, and frequencies of classes that
+    changed, are such shifts.
+
+    Args:
+        run: a finished run, or its folder; where it has labels, they are given beside the estimate
+            and not used for it.
+        calibration: a finished run with labels, a clean cell and at least one corruption, of the
+            same model (by the fingerprint of its weights) and the same adapters.
+
+    Raises:
+        InputError: one of them is no finished run, or ``calibration`` cannot calibrate.
+        RunMismatchError: the models are not the same.
+        BrokenFileError: a file of a run is damaged.
+    """
+    here, there = _Opened.of(run), _Opened.of(calibration)
+    pairs = _pair_models(here, there)
+    labelled = there.tables(list(dict.fromkeys([there.models[0], *pairs.values()])))
+    clean = _check_calibration(there, labelled)
+    stream = here.tables(list(pairs))
+    grid = estimate_grid(labelled)
+    models = []
+    for name, twin in pairs.items():
+        errors = _true_errors(labelled[twin])
+        quality = judge(grid[twin], errors)
+        if not quality:
+            raise InputError(
+                f"{there.folder.path} has too few readable images to learn from: expected at least "
+                "two in its clean cell."
+            )
+        source = _learn(labelled[twin][CLEAN], labelled[twin][CLEAN].readable)
+        other = None if name == here.models[0] else stream[here.models[0]]
+        models.append(
+            ModelEstimate(
+                name=name,
+                best=min(quality, key=lambda estimator: quality[estimator].root_mean_square),
+                quality=quality,
+                hardest=max(error for cell, error in errors.items() if not cell.is_clean),
+                cells=_believe(source, quality, stream[name], other),
+            )
+        )
+    return StreamEstimate(
+        models=tuple(models),
+        calibration=there.folder.path,
+        images=int(clean.readable.sum()),
+        corruptions=tuple(dict.fromkeys(c.corruption for c in there.cells if not c.is_clean)),
+        severities=tuple(sorted({c.severity for c in there.cells if not c.is_clean})),
+    )
+
+
+def _believe(
+    source: _Source,
+    quality: Mapping[str, Quality],
+    table: Mapping[Cell, CellRecords],
+    other: Mapping[Cell, CellRecords] | None,
+) -> tuple[CellEstimate, ...]:
+    """What is believed of every cell of one model, with intervals over its images."""
+    read = {cell: record for cell, record in table.items() if record.readable.any()}
+    columns = [
+        functools.partial(_columns, source, record, None if other is None else other[cell])
+        for cell, record in read.items()
+    ]
+    if not columns:
+        return ()
+    count = len(next(iter(read.values())))
+    names = list(ESTIMATORS)
+    found = []
+    for (cell, record), sums in zip(
+        read.items(), intervals.weighted_sums(columns, count, seed=SEED), strict=True
+    ):
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of broken images alone
+            means = np.clip(sums[:, 1:] / sums[:, :1], 0, 1)
+        counts = record.readable
+        known = (record.target >= 0)[counts].all()
+        found.append(
+            CellEstimate(
+                cell=cell,
+                images=int(counts.sum()),
+                estimates={
+                    name: _widened(means[:, names.index(name)], found_there.root_mean_square)
+                    for name, found_there in quality.items()
+                    if name != "disagreement" or other is not None
+                },
+                error=float((record.prediction != record.target)[counts].mean()) if known else None,
+            )
+        )
+    return tuple(found)
+
+
+def _columns(
+    source: _Source, record: CellRecords, other: CellRecords | None
+) -> NDArray[np.float64]:
+    """``(N, 4)``: whether the image counts, then what each of ``ESTIMATORS`` sums over the images."""
+    counts = record.readable
+    columns = np.zeros((len(record), 1 + len(ESTIMATORS)))
+    columns[:, 0] = counts
+    for position, name in enumerate(ESTIMATORS, start=1):
+        if name != "disagreement":
+            columns[counts, position] = _per_image(source, record, counts)[name]
+        elif other is not None:
+            columns[:, position] = counts & _differs(record, other)
+    return columns
+
+
+def _widened(replicates: NDArray[np.float64], spread: float) -> Interval:
+    """Add the estimator's spread to the bootstrap's interval, in quadrature to either side."""
+    interval = intervals.percentile_interval(replicates)
+    assert interval is not None  # a cell without a readable image is left out before
+    value = interval.value
+    return Interval(
+        value,
+        _fraction(value - math.hypot(value - interval.low, WIDTH * spread)),
+        _fraction(value + math.hypot(interval.high - value, WIDTH * spread)),
+    )
+
+
+# ---------------------------------------------------------------- the two runs
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A finished run, with the parts of its files that are needed here."""
+
+    folder: RunFolder
+    settings: Settings
+    models: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def of(cls, run: Run | str | Path) -> _Opened:
+        folder = RunFolder.open(Path(run) if isinstance(run, str | Path) else run.path)
+        if not folder.scores_file.is_file():
+            raise InputError(
+                f"{folder.path} holds a run that is not finished (no scores.json). Start it again "
+                "with the same settings; it goes on where it stopped."
+            )
+        scores = files.read_json(folder.scores_file)
+        try:
+            settings = folder.info()["settings"]
+            models = tuple(str(model["name"]) for model in scores["models"])
+            named = [
+                Cell(str(entry["corruption"]), int(entry["severity"]))
+                for entry in scores["models"][0]["cells"]
+            ]
+            wrong = not isinstance(settings, dict) or any(_leaves(name) for name in models)
+        except (KeyError, TypeError, ValueError, IndexError):
+            wrong = True
+        if wrong or any(_leaves(cell.corruption) for cell in named):
+            raise BrokenFileError(
+                f"{folder.path}: run.json and scores.json are not what a run writes. They are "
+                "damaged or were changed by hand; start the run again to have them written anew."
+            )
+        has_clean = folder.records_file(models[0], CLEAN).is_file()
+        return cls(folder, settings, models, tuple([CLEAN, *named] if has_clean else named))
+
+    def tables(self, models: Sequence[str]) -> dict[str, dict[Cell, CellRecords]]:
+        return read_tables(self.folder.path, models, self.cells)
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name that stands in a path would lead out of its folder."""
+    return not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name
+
+
+def _pair_models(here: _Opened, there: _Opened) -> dict[str, str]:
+    """Return for each model of ``here`` the one of ``there`` that is the same."""
+    differences = [
+        what
+        for what in ("fingerprint", "classes", "preprocess", "name")
+        if _of_model(here, what) != _of_model(there, what)
+    ]
+    # Two names for the same weights are one model; without a fingerprint the name is all there is.
+    if "name" in differences and _of_model(here, "fingerprint") not in (None, "unknown"):
+        differences.remove("name")
+    if differences:
+        raise RunMismatchError(
+            f"{there.folder.path} cannot calibrate {here.folder.path}: expected a run of the same "
+            f"model, but they differ in {', '.join(f'the {what}' for what in differences)}. Run "
+            "the benchmark with this model on labelled images."
+        )
+    return {name: _twin(here, there, name) for name in here.models}
+
+
+def _twin(here: _Opened, there: _Opened, name: str) -> str:
+    if name == here.models[0]:
+        return there.models[0]
+    wanted = _of_adapter(here, name)
+    same = [twin for twin in there.models[1:] if _of_adapter(there, twin) == wanted]
+    if wanted is None or not same:
+        raise RunMismatchError(
+            f"{there.folder.path} has no adapter like {name!r} of {here.folder.path}, with the same "
+            "settings and the same batch size. Run the benchmark with it on labelled images."
+        )
+    return name if name in same else same[0]
+
+
+def _of_model(opened: _Opened, what: str) -> Any:
+    model = opened.settings.get("model")
+    return model.get(what) if isinstance(model, dict) else None
+
+
+def _of_adapter(opened: _Opened, name: str) -> Settings | None:
+    """What decides the answers of an adapter: its settings, and the batches that it is given."""
+    adapters = opened.settings.get("adapters")
+    found = adapters.get(name) if isinstance(adapters, dict) else None
+    if not isinstance(found, dict):
+        return None
+    batches = {key: opened.settings.get(key) for key in ("batch_size", "protocol")}
+    return {"adapter": found, **batches}
+
+
+def _check_calibration(
+    opened: _Opened, tables: Mapping[str, Mapping[Cell, CellRecords]]
+) -> CellRecords:
+    """Return the clean cell of a run that can calibrate."""
+    table = tables[opened.models[0]]
+    clean = table.get(CLEAN)
+    missing = (
+        "its images have no labels"
+        if any((record.target < 0).any() for record in table.values())
+        else "it has no clean cell"
+        if clean is None
+        else "it has no corrupted cell, which says how far an estimate is off"
+        if len(table) < 2
+        else None
+    )
+    if missing is not None or clean is None:
+        raise InputError(
+            f"{opened.folder.path} cannot calibrate: {missing}. Give a run on labelled images, "
+            "clean and corrupted."
+        )
+    return clean

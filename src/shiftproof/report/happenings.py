@@ -1,0 +1,51 @@
+"""What the adapters told of themselves on the way, as a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import wording
+from shiftproof.report.scores import Happening
+from shiftproof.report.sections import Entry, Section
+
+FIRST = 3
+"""How many of a kind are told in full; the run's folder has them all."""
+
+
+def happenings_section(shown: Sequence[Entry]) -> Section | None:
+    """Build the section: counts per model and kind, and the first few; None where nothing happened."""
+    rows = [
+        {
+            "model": entry.label,
+            "kind": kind,
+            "count": f"{len(found):,}",
+            "first": [f"{_place(one)}: {one.reason}" for one in found[:FIRST]],
+            "more": max(0, len(found) - FIRST),
+        }
+        for entry in shown
+        for kind, found in _by_kind(entry).items()
+    ]
+    if not rows:
+        return None
+    return Section(
+        "happenings", "What happened on the way", "Events", "happenings.html.j2", {"rows": rows}
+    )
+
+
+def _by_kind(entry: Entry) -> dict[str, list[Happening]]:
+    found: dict[str, list[Happening]] = {}
+    for one in entry.run.happenings:
+        if one.model == entry.scored.name:
+            found.setdefault(one.kind, []).append(one)
+    return found
+
+
+def _place(one: Happening) -> str:
+    if one.cell is not None:
+        where = wording.cell_title(one.cell)
+    elif one.episode == "all":
+        where = "All corruptions, mixed"
+    else:
+        where = f"{wording.corruption_title(one.episode)}, mixed"
+    again = f", pass {one.number + 1}" if one.number else ""
+    return f"{where}{again}, batch {one.batch + 1}"

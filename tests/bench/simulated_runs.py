@@ -1,0 +1,79 @@
+"""Runs on disk without a model: records drawn from a world whose truth is known."""
+
+import numpy as np
+
+from shiftproof import files
+from shiftproof.bench import records, summary
+from shiftproof.bench.folder import RunFolder
+from shiftproof.classes import Classes
+from shiftproof.types import CLEAN, Cell
+
+CLASSES = Classes(tuple("abcdefgh"))
+GRID = [Cell(name, severity) for name in ("fog", "contrast") for severity in (1, 3, 5)]
+
+MODEL = {
+    "name": "drawn", "fingerprint": "f" * 16, "device": "cpu",
+    "classes": {"title": "custom", "count": 8, "fingerprint": "c"}, "preprocess": {"size": [24, 24]},
+}  # fmt: skip
+ADAPTERS = {"BN": {"adapter": "batchnorm", "prior": 16}}
+
+
+def answers(count, severity, rng, *, hope=0.0, labelled=True, first=None):
+    """Draw a cell: sure of ``p``, right with the chance ``p - hope * severity``.
+
+    ``first`` are another model's answers; half of this model's are the same.
+    """
+    target = np.arange(count) % len(CLASSES)
+    confidence = rng.beta(5, 1 + 0.5 * severity, count)
+    right = rng.random(count) < confidence - hope * severity
+    shift = rng.integers(1, len(CLASSES), count)
+    prediction = np.where(right, target, (target + shift) % len(CLASSES))
+    if first is not None:
+        same = rng.random(count) < 0.5
+        prediction = np.where(same, first.prediction, prediction)
+    return records.CellRecords(
+        ids=[f"{number:05d}.png" for number in range(count)],
+        position=np.arange(count, dtype=np.int32),
+        target=target.astype(np.int32) if labelled else np.full(count, -1, np.int32),
+        prediction=prediction.astype(np.int32),
+        confidence=confidence.astype(np.float32),
+        loss=np.full(count, 1.0 if labelled else np.nan, np.float32),
+        top=np.stack([(prediction + k) % len(CLASSES) for k in range(5)], axis=1).astype(np.int32),
+        error=[None] * count,
+    )
+
+
+def draw_tables(count, *, seed=0, cells=GRID, models=("source", "BN"), **world):
+    """Draw the tables of a run: by model and cell."""
+    rng = np.random.default_rng(seed)
+    tables = {name: {} for name in models}
+    for cell in [CLEAN, *cells]:
+        first = None
+        for name in models:
+            tables[name][cell] = answers(count, cell.severity, rng, first=first, **world)
+            first = first or tables[name][cell]
+    return tables
+
+
+def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
+    """Write a finished run, its scores from the records as a benchmark does it."""
+    names = list(tables)
+    cells = list(tables[names[0]])
+    settings = {
+        "model": model,
+        "adapters": {name: adapters[name] for name in names[1:]},
+        "data": {"name": "drawn"},
+        "batch_size": batch_size,
+        "protocol": "online",
+    }
+    folder = RunFolder.create(path, settings, {"classes": {"title": "custom", "count": 8}})
+    for name in names:
+        files.make_folder(path / "records" / name)
+        for cell, record in tables[name].items():
+            records.write_cell(folder.records_file(name, cell), record)
+    scores = summary.summarise(
+        folder, models={name: name for name in names}, cells=cells, classes=CLASSES,
+        show_progress=False,
+    )  # fmt: skip
+    files.write_json(folder.scores_file, scores)
+    return path

@@ -1,0 +1,280 @@
+"""Errors without labels on the page: the guesses beside the truth, and what is believed of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_reading import Node, parse
+from report_runs import GUESSES, scores, with_guesses, write_run
+
+from shiftproof.bench.estimates import (
+    CellEstimate,
+    Miss,
+    ModelEstimate,
+    Quality,
+    StreamEstimate,
+)
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.metrics import Interval
+from shiftproof.report import scores as report_scores
+from shiftproof.report import wording, write_report
+from shiftproof.types import CLEAN, Cell
+
+
+def page_of(run: Path, **options: Any) -> Node:
+    return parse(write_report(run, **options).read_text(encoding="utf-8"))
+
+
+def rows_of(table: Node) -> list[list[str]]:
+    return [[cell.text for cell in row.inside("td")] for row in table.one("tbody").all("tr")]
+
+
+# ---------------------------------------------------------------- a run with labels
+
+
+def test_every_guess_stands_beside_the_truth(tmp_path: Path) -> None:
+    content = with_guesses(scores())
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    assert rows_of(section.one("table", "cells")) == [
+        [
+            model["name"],
+            f"{(cell['corruption'][:1].upper() + cell['corruption'][1:]).replace('_', ' ')}, "
+            f"severity {cell['severity']}".replace("Jpeg", "JPEG"),
+            f"{100 * cell['error']['value']:.1f}",
+            *(
+                f"{100 * cell['estimated_error'][name]:.1f}"
+                if name in cell["estimated_error"]
+                else "–"
+                for name in GUESSES
+            ),
+        ]
+        for model in content["models"]
+        for cell in model["cells"]
+    ]
+
+
+def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
+    content = with_guesses(scores())
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    rows = rows_of(section.one("table", "guesses"))
+    entries = [(model, entry) for model in content["models"] for entry in model["estimators"]]
+    assert len(rows) == len(entries) == 5
+    for row, (model, entry) in zip(rows, entries, strict=True):
+        assert row[:5] == [
+            model["name"],
+            entry["title"].capitalize(),
+            f"{100 * entry['mean_absolute_error']:.1f}",
+            f"{100 * entry['root_mean_square']:.1f}",
+            f"−{-100 * entry['bias']:.1f}",
+        ]
+        assert row[5].endswith(f"severity {entry['worst']['severity']}")
+        assert row[6:] == [
+            f"{100 * entry['worst']['estimate']:.1f}",
+            f"{100 * entry['worst']['error']:.1f}",
+        ]
+    best = min(content["models"][0]["estimators"], key=lambda entry: entry["root_mean_square"])
+    assert (
+        f"For source the {best['title']} comes nearest: it is off by "
+        f"{100 * best['mean_absolute_error']:.1f} points on average over 75 cells"
+    ) in section.text
+    assert "too hopeful" in section.text
+
+
+def test_marks_lie_where_guess_and_truth_say(tmp_path: Path) -> None:
+    content = with_guesses(scores(models=("source", "BN"), corruptions=("fog",)))
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    charts = section.all("svg", "scatter")
+    assert len(charts) == 3
+    for chart, name in zip(charts, GUESSES, strict=True):
+        [line] = chart.all("line", "agree")
+        x1, y1, x2, y2 = (float(line.attributes[end]) for end in ("x1", "y1", "x2", "y2"))
+        # The axis ends at a round number that the largest figure of all panels fits under.
+        top = float(chart.all("text")[-4].raw) / 100
+        model = content["models"][name == "disagreement"]
+        marks = chart.all("rect", "mark") if name == "disagreement" else chart.all("circle", "mark")
+        assert len(marks) == 5
+        for mark, cell in zip(marks, model["cells"], strict=True):
+            if mark.tag == "circle":
+                x, y = float(mark.attributes["cx"]), float(mark.attributes["cy"])
+            else:
+                half = float(mark.attributes["width"]) / 2
+                x, y = float(mark.attributes["x"]) + half, float(mark.attributes["y"]) + half
+            assert (x - x1) / (x2 - x1) * top == pytest.approx(cell["error"]["value"], abs=0.002)
+            estimate = cell["estimated_error"][name]
+            assert (y - y1) / (y2 - y1) * top == pytest.approx(estimate, abs=0.002)
+            assert f"{100 * estimate:.1f}" in mark.one("title").raw
+
+
+def test_every_scatter_says_what_it_shows(tmp_path: Path) -> None:
+    content = with_guesses(scores())
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    for chart in section.all("svg", "scatter"):
+        assert chart.attributes["role"] == "img"
+        assert "75 cells" in chart.attributes["aria-label"]
+
+
+def test_a_run_without_guesses_has_no_such_section(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", scores(), sheets=0))
+    assert not [node for node in page.all("section") if node.attributes["id"] == "known"]
+
+
+def put(place: Callable[[dict[str, Any]], tuple[dict[str, Any], str]], value: Any) -> Any:
+    content = with_guesses(scores(models=("source",), corruptions=("fog",)))
+    node, key = place(content["models"][0])
+    node[key] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            put(lambda model: (model["cells"][1]["estimated_error"], "atc"), 1.5),
+            r"from 0 to 1 at models\[0\].cells\[1\].estimated_error.atc",
+        ),
+        (
+            put(lambda model: (model["cells"][1], "estimated_error"), [1]),
+            r"an object at models\[0\].cells\[1\].estimated_error",
+        ),
+        (
+            put(lambda model: (model["estimators"][0], "worst"), {}),
+            r"a text at models\[0\].estimators\[0\].worst.corruption",
+        ),
+        (
+            put(lambda model: (model["estimators"][1], "bias"), "low"),
+            r"a number at models\[0\].estimators\[1\].bias",
+        ),
+    ],
+)
+def test_damaged_guesses_are_named_by_place(content: dict[str, Any], says: str) -> None:
+    with pytest.raises(BrokenFileError, match=says):
+        report_scores.parse_scores(content)
+
+
+def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
+    content = with_guesses(scores(models=("<b>m</b>",), corruptions=("fog",)))
+    entry = content["models"][0]["estimators"][0]
+    entry["title"], entry["worst"]["corruption"] = "<i>t</i>", "<u>w</u>"
+    section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
+    assert not [node for node in section.walk() if node.tag in ("i", "u")]
+    assert "<b>m</b>" in section.text
+    assert "<i>t</i>" in section.text
+
+
+# ---------------------------------------------------------------- a stream without labels
+
+
+def believed(
+    value: float, *, reach: float = 0.06, other: float | None = None, images: int = 500,
+    hardest: float = 0.9,
+) -> StreamEstimate:  # fmt: skip
+    """What is believed of one model: wrong on ``value``, by a second estimator on ``other``."""
+
+    def ends(center: float) -> Interval:
+        return Interval(center, max(0.0, center - reach), min(1.0, center + reach))
+
+    estimates = {"atc": ends(value), "doc": ends(value if other is None else other)}
+    quality = Quality(75, 0.021, 0.03, -0.01, 71, Miss(Cell("glass_blur", 5), 0.61, 0.73))
+    return StreamEstimate(
+        models=(
+            ModelEstimate(
+                "source", "atc", dict.fromkeys(estimates, quality), hardest,
+                (CellEstimate(CLEAN, images, estimates), CellEstimate(Cell("fog", 3), 9, estimates)),
+            ),
+        ),
+        calibration=Path("somewhere/labelled"),
+        images=2000,
+        corruptions=("fog", "glass_blur"),
+        severities=(1, 2, 3, 4, 5),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Node]:
+    run = write_run(tmp_path / "run", scores(models=("source",), labelled=False), sheets=0)
+
+    def build(stream: StreamEstimate) -> Node:
+        monkeypatch.setattr("shiftproof.bench.estimate_stream", lambda run, calibration: stream)
+        return page_of(run, calibration=tmp_path)
+
+    return build
+
+
+def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> None:
+    seen = page(believed(0.29))
+    header = seen.one("header").text
+    assert "We believe that source is right on 71 ± 6 % of your images as they are." in header
+    assert "Outside “How right is it on your images?” every percentage is" in header
+    section = seen.by_id("belief")
+    assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
+    for words in (
+        "Average thresholded confidence",
+        "Learnt on 2,000 labelled images of the run “labelled”",
+        "In its 75 corrupted cells, where the truth is known, this guess was off by 3.0 points",
+        "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
+        "61.0 %)",
+        "in 71 of those 75 cells the truth lay within that reach",
+        "When not to believe it",
+        "unlike the corruptions that the guess was tried on (Fog and Glass blur; severities 1 to 5)",
+    ):
+        assert words in section.text
+    assert not section.all(style="alarm")
+    assert rows_of(section.one("table", "cells"))[0] == [
+        "source", "Clean", "Average thresholded confidence", "500", "71.0", "65.0–77.0",
+    ]  # fmt: skip
+
+
+def test_a_belief_that_is_too_wide_is_not_put_as_a_number(page: Callable[..., Node]) -> None:
+    seen = page(believed(0.29, reach=0.25))
+    assert "cannot be told without labels: believable is anything within 46–96 %." in seen.text
+    assert "We believe" not in seen.text
+    assert seen.by_id("belief").one(style="big").text == "46–96 % too wide to be of use"
+
+
+@pytest.mark.parametrize(
+    ("stream", "says"),
+    [
+        (
+            believed(0.5, hardest=0.45),
+            "beyond all that was seen with labels (at most 45.0 % wrong)",
+        ),
+        (believed(0.3, other=0.5), "difference of confidences says 50 ± 6 %, which cannot be"),
+        (believed(0.3, images=99), "only 99 images"),
+    ],
+)
+def test_what_speaks_against_a_belief_is_said(
+    page: Callable[..., Node], stream: StreamEstimate, says: str
+) -> None:
+    [alarm] = page(stream).by_id("belief").all(style="alarm")
+    assert says in alarm.text
+
+
+def test_a_calibration_needs_one_run_without_labels(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", scores(), sheets=0)
+    with pytest.raises(InputError, match="its errors are measured and need no estimate"):
+        write_report(run, calibration=run)
+    blind = write_run(tmp_path / "blind", scores(labelled=False), sheets=0)
+    with pytest.raises(InputError, match="Expected one run to calibrate, got 2"):
+        write_report([blind, blind], calibration=run)
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.713, "71"), (0.0061, "1"), (0.004, "0.4"), (0.0, "0"), (0.0002, "0"), (1.0, "100")],
+)
+def test_a_guess_has_no_more_digits_than_it_deserves(fraction: float, text: str) -> None:
+    assert wording.rough(fraction) == text
+
+
+@pytest.mark.parametrize(
+    ("bias", "says"),
+    [(-0.02, "hopeful"), (0.02, "gloomy"), (0.004, "neither"), (-0.004, "neither")],
+)
+def test_a_guess_leans_to_a_side(bias: float, says: str) -> None:
+    assert says in wording.leaning(bias)
