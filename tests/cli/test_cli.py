@@ -47,6 +47,13 @@ def test_lists_of_corruptions():
         parse_corruptions(" , ")
 
 
+def test_corruptions_of_a_tree_are_names_too():
+    assert parse_corruptions("drizzle,fog", ["drizzle"]) == ["drizzle", "fog"]
+    assert parse_corruptions("noise", ["noise"]) == ["noise"]
+    with pytest.raises(UnknownNameError, match="Did you mean 'drizzle'"):
+        parse_corruptions("drizle", ["drizzle"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("1-5", [1, 2, 3, 4, 5]), ("3", [3]), ("5,1", [1, 5]), ("1-2,2-3", [1, 2, 3])],
@@ -142,6 +149,8 @@ def test_the_sheet_is_drawn(photos, tmp_path):
 
 # ---------------------------------------------------------------- errors and exit codes
 
+BENCH = ["bench", "--model", "demo", "--data", "photos", "--out", "r", "--unlabelled"]
+
 
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -155,6 +164,10 @@ def test_the_sheet_is_drawn(photos, tmp_path):
         (["corupt"], "No such command"),
         (["bench", "--model", "demmo", "--data", "photos", "--out", "r"], "demo"),
         (["bench", "--data", "photos", "--out", "r"], "Missing option"),
+        ([*BENCH, "--protocol", "onlin"], "Did you mean 'online'"),
+        ([*BENCH, "--protocol", "online:epochs=2"], "offline:epochs=2"),
+        ([*BENCH, "--protocol", "online:order=sorted"], "expected labels, or order=shuffled"),
+        ([*BENCH, "-c", "fgo"], "Did you mean 'fog'"),
         (["report", "photos"], "holds no run"),
         (["report", "photos", "--colour"], "No such option"),
         (["corruptions", "--show", "photos/a.png", "--out", "s.gif"], ".png or .jpg"),
@@ -262,9 +275,13 @@ def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
 
 def test_bench_and_report_from_the_command_line(tmp_path, capsys):
     words = ("bench", "--model", "demo", "--data", "demo", "--out", tmp_path / "run",
-             "-c", "contrast", "-s", "4", "--adapt", "batchnorm batchnorm:prior=0", "-w", "0")  # fmt: skip
+             "-c", "contrast", "-s", "4", "--adapt", "batchnorm batchnorm:prior=0", "-w", "0",
+             "--protocol", "online:reset=never,order=dirichlet")  # fmt: skip
     assert run(*words) == 0
     shown = capsys.readouterr().out
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert settings["protocol"]["reset"] == "never"
+    assert settings["protocol"]["concentration"] == 0.1
     assert "Contrast" in shown
     assert "no mCE: 14 of the 15 corruptions were not run" in " ".join(shown.split())
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
@@ -274,4 +291,4 @@ def test_bench_and_report_from_the_command_line(tmp_path, capsys):
     assert run("report", tmp_path / "run", "--table", "csv") == 0
     assert capsys.readouterr().out.count("contrast") >= 1
     assert run("report", tmp_path / "run", "--out", tmp_path / "page.html") == 0
-    assert (tmp_path / "page.html").is_file()
+    assert "Dirichlet, concentration 0.1" in (tmp_path / "page.html").read_text()

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
 
 from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON, CORRUPTIONS
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data import CorruptedTree, ImageData, open_data
+from shiftproof.data import CorruptedData, ImageData, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.progress import progress
@@ -25,6 +24,9 @@ from shiftproof.types import Cell, Image, Settings
 from . import grid, records, summary
 from .folder import RunFolder, provenance
 from .gallery import save_gallery
+from .passage import Passage, check_that_states_can_be_kept, stacked
+from .protocol import Protocol, parse_protocol
+from .stream import Episode, episodes
 from .views import Encode, FromDisk, OnTheFly, View
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def run(
     adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike] = (),
     out: str | Path,
     batch_size: int = 64,
+    protocol: Protocol | str = "online",
     seed: int = 0,
     encode: Encode = "none",
     workers: int | None = None,
@@ -75,22 +78,25 @@ def run(
 ) -> Run:
     """Measure ``model``, as it is and under each adapter, on every corruption and severity.
 
-    The corruption is applied to the image as resized and cropped for the model (the protocol of
-    ImageNet-C); a :class:`~shiftproof.data.CorruptedTree` is read from disk instead. Every adapter
-    is reset before each cell and sees its images once, in batches of ``batch_size`` of one
-    corruption and one severity, in an order shuffled by ``seed`` that all cells share. (Schneider
-    et al. 2020, Table 1, mix the five severities of a corruption: another protocol.)
+    The corruption is applied to the image as resized and cropped for the model, as for ImageNet-C;
+    :class:`~shiftproof.data.CorruptedData` is read from disk instead. By default every adapter is
+    reset before each cell and sees its images once, in batches of ``batch_size`` of one corruption
+    and one severity, in an order shuffled by ``seed`` that all cells share. ``protocol`` changes
+    that: Schneider et al. 2020, Table 1, mix the five severities of a corruption, for one.
 
     Args:
         model: a classifier, or what ``load_classifier`` takes ("timm:resnet50").
         data: a data set, or what ``open_data`` takes: a folder, a CSV, a -C tree, "demo".
-        corruptions: names, functions ``(image, severity, rng) -> image``, or name to either.
+        corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of a
+            -C tree the names of its folders.
         severities: any of 1 to 5.
         adapters: what to run beside the model: specs ("batchnorm:prior=0"), adapters of this
             model, or functions from a classifier to an adapter; as a mapping, with your names.
         out: the folder of the run. One that holds an unfinished run with the same settings is
             gone on with; finished cells are not done again.
-        batch_size: images per forward pass, and the ``n`` of batch-norm adaptation.
+        batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 1 or more.
+        protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
+            ("online:mix=severities"). It moves no figure of the model as it is.
         seed: decides the noise of the corruptions and the order of the stream.
         encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back, as was
             done for the published files of ImageNet-C.
@@ -100,12 +106,15 @@ def run(
 
     Raises:
         InputError: something handed in cannot be used; nothing has been written then.
+        MissingExtraError: safetensors is not installed, which writes what an adapter has learnt
+            where it learns for longer than one cell.
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     source = load_classifier(model, device=device) if isinstance(model, str) else model
     dataset = data if isinstance(data, ImageData) else open_data(data, classes=source.classes)
-    named = _name_corruptions(corruptions)
+    protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
+    named = _name_corruptions(corruptions, dataset)
     chosen = _check_severities(severities)
     _check_at_least_one("batch_size", batch_size)
     _check_labels(dataset.samples, len(source.classes))
@@ -116,15 +125,18 @@ def run(
     out = Path(out)
 
     view = _make_view(dataset, source, named, seed, encode)
-    has_clean = not isinstance(dataset, CorruptedTree) or dataset.has_clean
+    has_clean = not isinstance(dataset, CorruptedData) or dataset.has_clean
     cells = grid.cells_of(list(named), chosen, clean=has_clean)
-    if isinstance(dataset, CorruptedTree):
+    if isinstance(dataset, CorruptedData):
         _check_cells(dataset, cells)
     if not dataset.is_labelled and not has_clean:
         raise InputError(
-            "Without labels the answers are compared with those on the clean images, and this tree "
-            "has none: give labels (class folders), or the clean images."
+            "Without labels the answers are compared with those on the clean images, and this data "
+            "set has none: give labels (class folders), or the clean images."
         )
+    streams = episodes(cells, dataset.samples, protocol, seed=seed)
+    if len(models) > 1 and any(len(stream.visits) > 1 for stream in streams):
+        check_that_states_can_be_kept()
     folder = RunFolder.create(
         out,
         _plain(
@@ -142,7 +154,7 @@ def run(
                 "severities": chosen,
                 "batch_size": batch_size,
                 "seed": seed,
-                "protocol": "online, one cell at a time, reset before each, shuffled",
+                "protocol": protocol.settings,
             }
         ),
         {
@@ -152,7 +164,7 @@ def run(
     )
     if isinstance(view, OnTheFly):
         view.cache = files.make_folder(folder.cache)
-    _fill(folder, view, cells, dataset, models, batch_size, seed, workers, show_progress)
+    _fill(folder, view, streams, dataset.samples, models, batch_size, workers, show_progress)
     scores = summary.summarise(
         folder,
         models={name: source.name if name == SOURCE else name for name in models},
@@ -169,51 +181,63 @@ def run(
 def _fill(
     folder: RunFolder,
     view: View,
-    cells: Sequence[Cell],
-    data: ImageData,
+    streams: Sequence[Episode],
+    samples: Sequence[Sample],
     models: Mapping[str, ClassifierLike],
     batch_size: int,
-    seed: int,
     workers: int,
     show_progress: bool | None,
 ) -> None:
-    """Do the cells that are not there yet; each is written when its last batch is through."""
+    """Do what is not there yet; a cell is written when its last batch is through."""
     for name in models:
         files.make_folder(folder.path / "records" / name)
-    todo = {
-        cell: missing
-        for cell in cells
-        if (missing := [name for name in models if not folder.has(name, cell)])
-    }
-    stream = grid.shuffled(data.samples, seed)
-    recorders: dict[str, records.CellRecorder] = {}
-    with progress("Benchmark", len(todo) * len(stream), show=show_progress) as advance:
-        for batch in grid.batches(view, list(todo), stream, batch_size=batch_size, workers=workers):
-            names = todo[batch.cell]
-            if not recorders:
-                recorders = {name: records.CellRecorder() for name in names}
-                for name in names:
-                    model = models[name]
-                    if isinstance(model, Adapter):
-                        model.reset()
-            for name, recorder in recorders.items():
-                if batch.samples:
-                    recorder.add(batch.samples, models[name].predict(_stack(batch.images)))
-                for sample, reason in batch.broken:
-                    recorder.add_broken(sample, reason)
-            advance(len(batch.samples) + len(batch.broken), note=str(batch.cell))
-            if batch.ends_cell:
-                for name, recorder in recorders.items():
-                    records.write_cell(
-                        folder.records_file(name, batch.cell), recorder.finish(data.samples)
-                    )
-                recorders = {}
+    steps = [
+        (episode, number, taking)
+        for episode in streams
+        if (passages := _passages(folder, episode, samples, models))
+        for number in range(len(episode.visits))
+        if (taking := [passage for passage in passages if passage.takes(number)])
+    ]
+    visits = [episode.visits[number] for episode, number, _ in steps]
+    batches = grid.batches(view, visits, samples, batch_size=batch_size, workers=workers)
+    with (
+        contextlib.closing(batches),
+        progress("Benchmark", sum(map(len, visits)), show=show_progress) as advance,
+    ):
+        for episode, number, taking in steps:
+            with contextlib.ExitStack() as contexts:
+                for passage in taking:
+                    contexts.enter_context(passage.during(number))
+                for batch in _of_one_visit(batches):
+                    images = stacked(batch.images)
+                    for passage in taking:
+                        passage.show(number, batch, images)
+                    advance(len(batch), note=_note(episode, number))
+            for passage in taking:
+                passage.finish(number)
 
 
-def _stack(images: Sequence[Image]) -> Any:
-    """One array where all images have one size, as behind a preprocess with a fixed size."""
-    same = all(image.shape == images[0].shape for image in images)
-    return np.stack(images) if same else list(images)
+def _passages(
+    folder: RunFolder,
+    episode: Episode,
+    samples: Sequence[Sample],
+    models: Mapping[str, ClassifierLike],
+) -> list[Passage]:
+    passages = [Passage(name, model, episode, folder, samples) for name, model in models.items()]
+    return [passage for passage in passages if not passage.is_done]
+
+
+def _of_one_visit(batches: Iterator[grid.Batch]) -> Iterator[grid.Batch]:
+    for batch in batches:
+        yield batch
+        if batch.ends_visit:
+            return
+
+
+def _note(episode: Episode, number: int) -> str:
+    visit = episode.visits[number]
+    what = str(visit.cells[0]) if len(visit.cells) == 1 else f"{episode.name}, mixed"
+    return f"{what}, pass {visit.number + 1} of {episode.passes}" if episode.is_offline else what
 
 
 # ---------------------------------------------------------------- what was handed in
@@ -226,8 +250,11 @@ def default_workers(device: str) -> int:
 
 
 def _name_corruptions(
-    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike],
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike], data: ImageData
 ) -> dict[str, CorruptionLike]:
+    """Name what is to be run; corrupted data may have corruptions that are not in the table."""
+    there = [cell.corruption for cell in data.cells] if isinstance(data, CorruptedData) else []
+    known = dict.fromkeys([*CORRUPTIONS, *there])
     if isinstance(corruptions, str):
         raise InputError(f"Expected a list of corruptions; write [{corruptions!r}].")
     pairs = (
@@ -247,8 +274,8 @@ def _name_corruptions(
                 f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
                 "'_', '.', '+' and '-' only, and not 'clean'."
             )
-        if isinstance(corruption, str) and corruption not in CORRUPTIONS:
-            raise UnknownNameError.of("corruption", corruption, CORRUPTIONS)
+        if isinstance(corruption, str) and corruption not in known:
+            raise UnknownNameError.of("corruption", corruption, known)
         named[name] = corruption
     return named
 
@@ -282,11 +309,11 @@ def _check_labels(samples: Sequence[Sample], classes: int) -> None:
             )
 
 
-def _check_cells(tree: CorruptedTree, cells: Sequence[Cell]) -> None:
-    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in tree.cells]
+def _check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
+    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in data.cells]
     if missing:
         raise InputError(
-            f"The tree {tree.name} has no folder for {', '.join(missing[:5])}"
+            f"{data.name} has no cell {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + ". Choose --corruptions and --severities that it has."
         )
@@ -335,7 +362,7 @@ def _make_view(
     if encode not in ("none", "jpeg"):
         raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
     geometry = source.preprocess.geometry
-    if isinstance(data, CorruptedTree):
+    if isinstance(data, CorruptedData):
         return FromDisk(data, geometry, source.preprocess.size)
     return OnTheFly(data, geometry, corruptions, seed=seed, encode=encode)
 

@@ -30,8 +30,9 @@ class RunFolder:
     """The files of one run.
 
     ``run.json`` (settings and provenance), ``records/MODEL/CELL.parquet`` (one row per image),
-    ``scores.json``, ``gallery.json`` with ``gallery/``, ``report.html``. A file that is there is
-    complete: everything is written atomically.
+    ``events/MODEL/EPISODE.json`` (what an adapter tells, where it told something), ``scores.json``,
+    ``gallery.json`` with ``gallery/``, ``report.html``. A file that is there is complete:
+    everything is written atomically.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,12 +100,20 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Decoded images while the run goes on; taken away at its end."""
+        """Decoded images and what adapters have learnt while the run goes on; taken away at its end."""
         return self.path / "cache"
 
     def records_file(self, model: str, cell: Cell) -> Path:
         """The record table of one model in one cell."""
         return records.cell_file(self.path, model, cell)
+
+    def events_file(self, model: str, episode: str) -> Path:
+        """What happened to one model between two resets."""
+        return self.path / "events" / model / f"{episode}.json"
+
+    def checkpoint(self, model: str) -> Path:
+        """The folder from which a model goes on in the middle of an episode."""
+        return self.cache / "checkpoints" / model
 
     # ------------------------------------------------------------ contents
 
@@ -118,7 +127,7 @@ class RunFolder:
         return self.records_file(model, cell).is_file()
 
     def drop_cache(self) -> None:
-        """Remove the decoded images."""
+        """Remove what is only there to go on."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
     def _check_same(self, settings: Settings) -> None:

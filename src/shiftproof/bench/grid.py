@@ -1,15 +1,15 @@
-"""Walk over the grid: which cells there are, and their images in batches."""
+"""Walk over the grid: which cells there are, and the images of a stream in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from shiftproof import engine
 from shiftproof.errors import BrokenFileError
-from shiftproof.rng import generator
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
+from .stream import Visit
 from .views import View
 
 CHUNK = 8
@@ -18,13 +18,22 @@ CHUNK = 8
 
 @dataclass
 class Batch:
-    """The next images of a cell: those that could be read, and why the others could not."""
+    """The next images of a visit: those that could be read, and why the others could not.
 
-    cell: Cell
-    samples: list[Sample]
-    images: list[Image]
-    broken: list[tuple[Sample, str]]
-    ends_cell: bool
+    ``rows`` says for each of ``images`` which sample it is of, ``cells`` which cell. ``start`` is
+    the place of the first of them in the stream; the broken ones come behind them, each with row,
+    cell and reason.
+    """
+
+    start: int
+    rows: list[int] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
+    broken: list[tuple[int, Cell, str]] = field(default_factory=list)
+    ends_visit: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.broken)
 
 
 def cells_of(corruptions: Sequence[str], severities: Sequence[int], clean: bool) -> list[Cell]:
@@ -33,69 +42,65 @@ def cells_of(corruptions: Sequence[str], severities: Sequence[int], clean: bool)
     return [CLEAN, *grid] if clean else grid
 
 
-def shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """Return the order in which a model sees the samples: the same in every cell.
-
-    Image folders come sorted by class, and statistics of batches with one class in each are not
-    what anybody wants to measure by accident (Schneider et al. 2020 shuffle, too).
-    """
-    order = generator(seed, "stream order").permutation(len(samples))
-    return [samples[i] for i in order]
-
-
 def batches(
     view: View,
-    cells: Sequence[Cell],
+    visits: Sequence[Visit],
     samples: Sequence[Sample],
     *,
     batch_size: int,
     workers: int,
-) -> Iterator[Batch]:
-    """Yield the images of all ``cells``, each as batches of ``batch_size`` readable images.
+) -> Generator[Batch, None, None]:
+    """Yield the images of all ``visits``, each as batches of ``batch_size`` readable images.
 
-    The last batch of a cell is smaller. Workers run ahead into the next cells while the caller is
-    busy. Which images share a batch does not depend on ``workers``.
+    The last batch of a visit is smaller, and there is one where nothing could be read. Workers run
+    ahead into the next visits while the caller is busy. Which images share a batch does not depend
+    on ``workers``.
     """
-    pieces = [
-        _Piece(cell, tuple(samples[start : start + CHUNK]), start + CHUNK >= len(samples))
-        for cell in cells
-        for start in range(0, len(samples), CHUNK)
-    ]
     lookahead = max(2, -(-batch_size // CHUNK))
-    loaded = engine.map_ordered(_load, pieces, context=view, workers=workers, lookahead=lookahead)
-    batch = Batch(cells[0], [], [], [], ends_cell=False) if cells else None
-    for piece, images in zip(pieces, loaded, strict=True):
-        assert batch is not None
-        for sample, image in zip(piece.samples, images, strict=True):
-            if isinstance(image, str):
-                batch.broken.append((sample, image))
-                continue
-            if len(batch.samples) == batch_size:
-                yield batch
-                batch = Batch(piece.cell, [], [], [], ends_cell=False)
-            batch.samples.append(sample)
-            batch.images.append(image)
-        if piece.ends_cell:
-            batch.ends_cell = True
-            yield batch
-            following = cells.index(piece.cell) + 1
-            if following < len(cells):
-                batch = Batch(cells[following], [], [], [], ends_cell=False)
+    loaded = engine.map_ordered(
+        _load, _pieces(visits, samples), context=view, workers=workers, lookahead=lookahead
+    )
+    for visit in visits:
+        batch = Batch(visit.start)
+        # The same pieces once more: a list of all of them would fill the memory. They stand first,
+        # so that none is taken from the workers once this visit has no more.
+        for piece, images in zip(_pieces([visit], samples), loaded, strict=False):
+            for row, cell, image in zip(piece.rows, piece.cells, images, strict=True):
+                if isinstance(image, str):
+                    batch.broken.append((row, cell, image))
+                    continue
+                if len(batch.images) == batch_size:
+                    yield batch
+                    batch = Batch(batch.start + len(batch))
+                batch.rows.append(row)
+                batch.cells.append(cell)
+                batch.images.append(image)
+        batch.ends_visit = True
+        yield batch
 
 
 @dataclass(frozen=True)
 class _Piece:
-    cell: Cell
-    samples: tuple[Sample, ...]
-    ends_cell: bool
+    rows: list[int]
+    samples: list[Sample]
+    cells: list[Cell]
+
+
+def _pieces(visits: Sequence[Visit], samples: Sequence[Sample]) -> Iterator[_Piece]:
+    """Cut visits into pieces of work, none of which is of two visits."""
+    for visit in visits:
+        for start in range(0, len(visit), CHUNK):
+            rows = visit.rows[start : start + CHUNK].tolist()
+            which = visit.which[start : start + CHUNK].tolist()
+            yield _Piece(rows, [samples[row] for row in rows], [visit.cells[i] for i in which])
 
 
 def _load(view: View, piece: _Piece) -> list[Image | str]:
-    """Runs in a worker: the image of each sample, or the reason why there is none."""
+    """Runs in a worker: each image, or the reason why there is none."""
     loaded: list[Image | str] = []
-    for sample in piece.samples:
+    for sample, cell in zip(piece.samples, piece.cells, strict=True):
         try:
-            loaded.append(view.load(sample, piece.cell))
+            loaded.append(view.load(sample, cell))
         except BrokenFileError as error:
             loaded.append(str(error))
     return loaded

@@ -19,7 +19,7 @@ from shiftproof.errors import BrokenFileError, ImageError, ShiftproofError
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
-    from shiftproof.data import CorruptedTree, ImageData
+    from shiftproof.data import CorruptedData, ImageData
 
 Encode = Literal["none", "jpeg"]
 Geometry = Callable[[Image], Image]
@@ -107,22 +107,22 @@ class OnTheFly:
 
 
 class FromDisk:
-    """Read each cell from a -C tree as it was published; the clean cell from its clean twin."""
+    """Read each cell of a -C data set as it was published; the clean cell from its clean twin."""
 
     def __init__(
-        self, tree: CorruptedTree, geometry: Geometry, size: tuple[int, int] | None
+        self, data: CorruptedData, geometry: Geometry, size: tuple[int, int] | None
     ) -> None:
-        self.tree = tree
+        self.data = data
         self.geometry = geometry
         self.size = size
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image that the tree holds for this cell.
+        """Return the image that the data set holds for this cell.
 
         One that has the model's input size is taken as it is: the files of ImageNet-C were resized
         and cropped before they were corrupted, and are not resized and cropped once more.
         """
-        image = self.tree.read_cell(sample, cell)
+        image = self.data.read_cell(sample, cell)
         return image if image.shape[:2] == self.size else resize(self.geometry, image, sample)
 
     def settings(self) -> Settings:

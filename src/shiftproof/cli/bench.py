@@ -10,6 +10,7 @@ import typer
 from shiftproof.cli.options import (
     CORRUPTIONS_HELP,
     FROST_HELP,
+    PROTOCOL_HELP,
     SEVERITIES_HELP,
     named_corruptions,
     parse_encode,
@@ -26,7 +27,8 @@ def register(app: typer.Typer) -> None:
             "Examples:  shiftproof bench --model timm:resnet50 --data photos --out run  ·  "
             "shiftproof bench --model demo --data photos --out run "
             "--corruptions fog,noise --severities 1,3,5  ·  "
-            "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run"
+            "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run "
+            "--adapt batchnorm --protocol online:mix=severities"
         ),
     )(bench)
 
@@ -84,6 +86,7 @@ def bench(
     batch_size: Annotated[
         int, typer.Option("--batch-size", "-b", min=1, help="Images per batch; n of adaptation.")
     ] = 64,
+    protocol: Annotated[str, typer.Option("--protocol", "-p", help=PROTOCOL_HELP)] = "online",
     seed: Annotated[int, typer.Option("--seed", help="Decides noise and order.")] = 0,
     encode: Annotated[
         str,
@@ -104,11 +107,11 @@ def bench(
 ) -> None:
     """Measure how much a classifier loses under corruption, and what adaptation brings back."""
     from shiftproof import bench as benchmark
-    from shiftproof.data import open_data, read_class_map
+    from shiftproof.data import CorruptedData, open_data, read_class_map
     from shiftproof.models import load_classifier
 
-    names = named_corruptions(corruptions, frost_dir)
     chosen = parse_severities(severities)
+    shown = benchmark.parse_protocol(protocol)
     classifier = load_classifier(model, device=device)
     dataset = open_data(
         data,
@@ -117,6 +120,8 @@ def bench(
         labelled=False if unlabelled else None,
         clean=clean,
     )
+    others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
+    names = named_corruptions(corruptions, frost_dir, others)
     adapters = [] if adapt.strip() in ("", "none") else adapt.split()
     run = benchmark.run(
         classifier,
@@ -126,6 +131,7 @@ def bench(
         adapters=adapters,
         out=out,
         batch_size=batch_size,
+        protocol=shown,
         seed=seed,
         encode=parse_encode(encode),
         workers=workers,

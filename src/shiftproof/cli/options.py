@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,26 +34,39 @@ FROST_HELP = (
     "without it frost is drawn."
 )
 SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
+PROTOCOL_HELP = (
+    "How the images are shown: online, or offline:epochs=N (adapt for N passes, then predict); "
+    "behind the colon, separated by commas: reset=cell|corruption|never, "
+    "mix=none|severities|all, order=shuffled|sorted|dirichlet, concentration=0.1, "
+    "severity=rising|gradual."
+)
 
 
-def parse_corruptions(text: str) -> list[str]:
-    """Read ``"fog,noise"`` as a list of corruption names without doubles."""
+def parse_corruptions(text: str, others: Sequence[str] = ()) -> list[str]:
+    """Read ``"fog,noise"`` as a list of corruption names without doubles.
+
+    ``others`` are names beside those of the table: of the folders of a -C tree.
+    """
     chosen: list[str] = []
     for word in filter(None, re.split(r"[,\s]+", text)):
-        if word in SETS:
+        if word in SETS and word not in others:
             chosen += SETS[word]
-        elif word in CORRUPTIONS:
+        elif word in CORRUPTIONS or word in others:
             chosen.append(word)
         else:
-            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *SETS])
+            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *others, *SETS])
     if not chosen:
         raise InputError("Expected at least one corruption, got none.")
     return list(dict.fromkeys(chosen))
 
 
-def named_corruptions(text: str, frost_dir: Path | None) -> dict[str, str | CorruptionFunction]:
+def named_corruptions(
+    text: str, frost_dir: Path | None, others: Sequence[str] = ()
+) -> dict[str, str | CorruptionFunction]:
     """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given."""
-    named: dict[str, str | CorruptionFunction] = {name: name for name in parse_corruptions(text)}
+    named: dict[str, str | CorruptionFunction] = {
+        name: name for name in parse_corruptions(text, others)
+    }
     if frost_dir is not None and "frost" in named:
         named["frost"] = frost_with(textures.photographs(frost_dir))
     return named

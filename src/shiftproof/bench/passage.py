@@ -1,0 +1,232 @@
+"""One model on its way through one episode: its records, its events, and where it can go on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from shiftproof import files
+from shiftproof.adapt import Adapter
+from shiftproof.adapt.state import read_state, save_state
+from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.models import ClassifierLike
+from shiftproof.types import Cell, Image, Images, Sample, Settings
+
+from . import records
+from .folder import FORMAT, RunFolder
+from .grid import Batch
+from .stream import Episode, Visit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shiftproof.adapt.adapter import State
+
+
+@final
+class Passage:
+    """One model in one episode.
+
+    After each visit but the last a checkpoint is written: what an adapter has learnt, the answers
+    in cells that are not through, and the events. A run that was killed goes on from there with
+    the same final files; where a checkpoint does not fit, the episode begins anew.
+
+    Args:
+        name: the model's, in the run.
+        model: a classifier, or an adapter, which alone is reset and sees passes that only adapt.
+        episode: what lies between two resets.
+        folder: where everything is written.
+        samples: the images of the run, in the order of the tables.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: ClassifierLike,
+        episode: Episode,
+        folder: RunFolder,
+        samples: Sequence[Sample],
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._adapter = model if isinstance(model, Adapter) else None
+        self._episode = episode
+        self._folder = folder
+        self._samples = samples
+        self._recorders: dict[Cell, records.CellRecorder] = {}
+        self._events: list[Settings] = []
+        self._told = 0  # events of the adapter that are in self._events, or are none of ours
+        self._batches = 0
+        self._state: State = {}
+        self._next = 0
+        if self.is_done:
+            self._next = len(episode.visits)
+        elif len(episode.visits) > 1:
+            self._take_up()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all cells of the episode are recorded."""
+        return all(self._folder.has(self.name, cell) for cell in self._episode.cells)
+
+    def takes(self, visit: int) -> bool:
+        """Whether the model has to be shown the visit of that number."""
+        return visit >= self._next and (
+            self._adapter is not None or self._episode.visits[visit].recorded
+        )
+
+    def during(self, visit: int) -> AbstractContextManager[None]:
+        """Return the context in which the batches of a visit are shown; begins the episode."""
+        if self._adapter is not None and visit == self._next:
+            self._adapter.reset()
+            if visit > 0:
+                self._adapter.load_state(self._state)
+                self._state = {}
+            self._told = len(self._adapter.events)
+        predicts_only = self._episode.is_offline and self._episode.visits[visit].recorded
+        if self._adapter is None or not predicts_only:
+            return contextlib.nullcontext()
+        return self._adapter.frozen()
+
+    def show(self, visit: int, batch: Batch, images: Images | Sequence[Image]) -> None:
+        """Let the model predict a batch, whose images are ``images``, and record what it says."""
+        shown = self._episode.visits[visit]
+        logits = None
+        if batch.images:
+            logits = self._model.predict(images)
+            self._batches += 1
+            self._note_events(shown)
+        if not shown.recorded:
+            return
+        for cell in dict.fromkeys(batch.cells):
+            assert logits is not None
+            of_cell = [place for place, other in enumerate(batch.cells) if other == cell]
+            self._recorder(cell).add(
+                [batch.rows[place] for place in of_cell],
+                logits[of_cell],
+                [batch.start + place for place in of_cell],
+            )
+        for place, (row, cell, reason) in enumerate(batch.broken, batch.start + len(batch.images)):
+            self._recorder(cell).add_broken(row, reason, place)
+
+    def finish(self, visit: int) -> None:
+        """Write what a visit has brought, once its last batch is through."""
+        shown = self._episode.visits[visit]
+        if self._adapter is not None and shown.ends_pass and not shown.recorded:
+            self._adapter.end_epoch()
+            self._note_events(shown)
+        last = visit == len(self._episode.visits) - 1
+        if last and self._events:
+            # Before the records: they are what says that the episode is done.
+            path = self._folder.events_file(self.name, self._episode.name)
+            files.make_folder(path.parent)
+            files.write_json(path, {"format": FORMAT, "events": self._events})
+        for cell in self._episode.finished_by(visit):
+            table = self._recorders.pop(cell).finish()
+            records.write_cell(self._folder.records_file(self.name, cell), table)
+        if not last:
+            self._save(visit)
+        elif len(self._episode.visits) > 1:
+            shutil.rmtree(self._folder.checkpoint(self.name), ignore_errors=True)
+
+    def _recorder(self, cell: Cell) -> records.CellRecorder:
+        if cell not in self._recorders:
+            self._recorders[cell] = records.CellRecorder(self._samples)
+        return self._recorders[cell]
+
+    def _note_events(self, shown: Visit) -> None:
+        """Take over what the adapter tells, with our own count of batches and the place in the run."""
+        if self._adapter is None:
+            return
+        events = self._adapter.events
+        for event in events[self._told :]:
+            self._events.append(
+                {
+                    "kind": event.kind,
+                    "reason": event.reason,
+                    # Not the adapter's own count, which may begin anew where a run goes on.
+                    "batch": max(self._batches - 1, 0),
+                    "pass": shown.number,
+                    "cell": str(shown.cells[0]) if len(shown.cells) == 1 else None,
+                }
+            )
+        self._told = len(events)
+
+    # ------------------------------------------------------------ going on
+
+    def _save(self, visit: int) -> None:
+        """Write a checkpoint; ``checkpoint.json`` comes last, and is what makes it one."""
+        place = files.make_folder(self._folder.checkpoint(self.name))
+        # In the folder may lie older tables, of another episode; each is written anew in its visit.
+        for cell in self._episode.visits[visit].cells:
+            if cell in self._recorders:
+                table = self._recorders[cell].finish()
+                records.write_cell(_table_file(place, cell), table)
+        state = None
+        if self._adapter is not None:
+            state = f"state-{visit + 1}.safetensors"
+            # The settings are the run's own: the folder has seen to it that they are the same.
+            save_state(self._adapter.state(), {}, place / state)
+        files.write_json(
+            place / "checkpoint.json",
+            {
+                "episode": self._episode.name,
+                "visits": visit + 1,
+                "batches": self._batches,
+                "unfinished": [[cell.corruption, cell.severity] for cell in self._recorders],
+                "state": state,
+                "events": self._events,
+            },
+        )
+        for old in place.glob("state-*.safetensors"):
+            if old.name != state:
+                old.unlink()
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint, where there is one that fits."""
+        place = self._folder.checkpoint(self.name)
+        try:
+            saved: dict[str, Any] = files.read_json(place / "checkpoint.json")
+            visits = saved["visits"]
+            written = [cell for v in range(visits) for cell in self._episode.finished_by(v)]
+            if saved["episode"] != self._episode.name or not all(
+                self._folder.has(self.name, cell) for cell in written
+            ):
+                return
+            cells = [Cell(corruption, severity) for corruption, severity in saved["unfinished"]]
+            recorders = {
+                cell: records.CellRecorder.of(
+                    records.read_cell(_table_file(place, cell)), self._samples
+                )
+                for cell in cells
+            }
+            _, state = read_state(place / saved["state"]) if self._adapter else ({}, {})
+            batches, events = saved["batches"], saved["events"]
+        except (BrokenFileError, LookupError, TypeError, ValueError):
+            return  # none there, or one that was damaged
+        self._recorders, self._state = recorders, state
+        self._batches, self._events = batches, events
+        self._next = visits
+
+
+def stacked(images: Sequence[Image]) -> Images | list[Image]:
+    """Return one array where all images have one size, as behind a preprocess with a fixed size."""
+    same = all(image.shape == images[0].shape for image in images)
+    return np.stack(images) if same else list(images)
+
+
+def _table_file(place: Path, cell: Cell) -> Path:
+    return place / f"{cell}.parquet"
+
+
+def check_that_states_can_be_kept() -> None:
+    """Raise MissingExtraError where the library is missing that writes what an adapter has learnt."""
+    try:
+        import safetensors.torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("safetensors", "torch") from error
