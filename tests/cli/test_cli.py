@@ -292,3 +292,32 @@ def test_bench_and_report_from_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().out.count("contrast") >= 1
     assert run("report", tmp_path / "run", "--out", tmp_path / "page.html") == 0
     assert "Dirichlet, concentration 0.1" in (tmp_path / "page.html").read_text()
+
+
+def test_constants_for_small_images(photos, tmp_path, capsys):
+    assert run("corrupt", photos / "a.png", tmp_path / "c", "-c", "fog", "-s", "3",
+               "--constants", "cifar-10-c") == 0  # fmt: skip
+    written = np.asarray(Image.open(tmp_path / "c/fog/3/a.png"))
+    clean = np.asarray(Image.open(photos / "a.png"))
+    assert np.array_equal(
+        written, corrupt(clean, "fog", severity=3, variant="cifar-10-c", key="a.png")
+    )
+    assert run("corrupt", photos, tmp_path / "d", "-c", "rain", "--constants", "cifar-10-c") == 2
+    assert "no constants for rain" in capsys.readouterr().err
+    assert run("corrupt", photos, tmp_path / "d", "--constants", "cifar") == 2
+    assert "Did you mean 'cifar-10-c'" in capsys.readouterr().err
+
+
+def test_a_label_set_restricts_the_model(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for folder in ("n01443537", "n01484850"):  # goldfish and great white shark are of ImageNet-R
+        (tmp_path / "r" / folder).mkdir(parents=True)
+        image = rng.integers(0, 255, (60, 60, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "r" / folder / "a.png")
+    assert run("bench", "-m", "demo", "-d", tmp_path / "r", "-o", tmp_path / "run", "-c", "fog",
+               "-s", "1", "--label-set", "imagenet-r", "--workers", "0") == 0  # fmt: skip
+    settings = json.loads((tmp_path / "run/run.json").read_text())["settings"]
+    assert settings["model"]["classes"]["count"] == 200
+    assert run("bench", "-m", "demo", "-d", tmp_path / "r", "-o", tmp_path / "run2",
+               "--label-set", "imagenet-q") == 2  # fmt: skip
+    assert "Did you mean" in capsys.readouterr().err

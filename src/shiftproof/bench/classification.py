@@ -15,7 +15,7 @@ from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON, CORRUPTIONS
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data import CorruptedData, ImageData, open_data
+from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.progress import progress
@@ -117,7 +117,7 @@ def run(
     named = _name_corruptions(corruptions, dataset)
     chosen = _check_severities(severities)
     _check_at_least_one("batch_size", batch_size)
-    _check_labels(dataset.samples, len(source.classes))
+    check_labels(dataset, source.classes)
     models = {SOURCE: source, **_name_adapters(adapters, source)}
     model_settings = source.settings
     device = str(model_settings.get("device", "cpu"))
@@ -296,17 +296,6 @@ def _check_severities(severities: Sequence[int]) -> list[int]:
 def _check_at_least_one(what: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"Expected {what} of 1 or more, got {value!r}.")
-
-
-def _check_labels(samples: Sequence[Sample], classes: int) -> None:
-    if not samples:
-        raise InputError("The data set has no images.")
-    for sample in samples:
-        if sample.label is not None and not 0 <= sample.label < classes:
-            raise InputError(
-                f"{sample.id} has the label {sample.label}, but the model has {classes} classes: "
-                f"expected 0 to {classes - 1}."
-            )
 
 
 def _check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:

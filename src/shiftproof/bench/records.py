@@ -189,7 +189,7 @@ def read_cell(path: Path) -> CellRecords:
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise BrokenFileError(
             f"{path}: not a readable record table ({str(error).splitlines()[0][:200]}). "
-            "Delete it and start the run again: only this cell is done anew."
+            "Delete it and start the run again: only what is missing is done anew."
         ) from error
     column = {name: table.column(name).combine_chunks() for name in table.schema.names}
     top = np.full((len(table), TOP), -1, dtype=np.int32)
@@ -226,7 +226,7 @@ def read_tables(
             if record.ids != ids:
                 raise BrokenFileError(
                     f"{path}: its images are not those of the other cells. Delete it and start the "
-                    "run again: only this cell is done anew."
+                    "run again: only what is missing is done anew."
                 )
             record.ids = ids  # one list for all cells: names are what takes the memory
             tables[name][cell] = record

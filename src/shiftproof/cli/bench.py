@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.options import (
+    CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
     PROTOCOL_HELP,
@@ -67,8 +68,17 @@ def bench(
         typer.Option(
             "--adapt",
             "-a",
-            help="Adapters to run beside the model, separated by spaces: batchnorm, "
-            "batchnorm:prior=0. none for the model alone.",
+            help="Adapters to run beside the model, separated by spaces: 'batchnorm:prior=auto rpl "
+            "guard+ent:lr=0.001'. none for the model alone.",
+        ),
+    ] = "none",
+    constants: Annotated[str, typer.Option("--constants", help=CONSTANTS_HELP)] = "published",
+    labels: Annotated[
+        str,
+        typer.Option(
+            "--label-set",
+            help="The data have a share of ImageNet's classes: imagenet-r, imagenet-a, "
+            "imagenet-d (give one domain's folder) or objectnet. The model answers these alone.",
         ),
     ] = "none",
     class_map: Annotated[
@@ -107,21 +117,27 @@ def bench(
 ) -> None:
     """Measure how much a classifier loses under corruption, and what adaptation brings back."""
     from shiftproof import bench as benchmark
-    from shiftproof.data import CorruptedData, open_data, read_class_map
+    from shiftproof.classes import label_set
+    from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
 
     chosen = parse_severities(severities)
     shown = benchmark.parse_protocol(protocol)
     classifier = load_classifier(model, device=device)
+    share = None if labels == "none" else label_set(labels)
+    if share is not None:
+        classifier = classifier.restricted(share)
     dataset = open_data(
         data,
-        classes=classifier.classes,
+        classes=classifier.classes if share is None else share,
         class_map=read_class_map(class_map) if class_map else None,
         labelled=False if unlabelled else None,
         clean=clean,
     )
+    if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
+        typer.echo(dataset.hint, err=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    names = named_corruptions(corruptions, frost_dir, others)
+    names = named_corruptions(corruptions, frost_dir, others, constants)
     adapters = [] if adapt.strip() in ("", "none") else adapt.split()
     run = benchmark.run(
         classifier,

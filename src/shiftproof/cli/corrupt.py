@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.options import (
+    CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
     SEVERITIES_HELP,
@@ -38,6 +39,7 @@ def corrupt(
     ] = "common",
     severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
+    constants: Annotated[str, typer.Option("--constants", help=CONSTANTS_HELP)] = "published",
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
     image_format: Annotated[
         str,
@@ -57,7 +59,7 @@ def corrupt(
     done = export_corrupted(
         source,
         target,
-        corruptions=named_corruptions(corruptions, frost_dir),
+        corruptions=named_corruptions(corruptions, frost_dir, constants=constants),
         severities=parse_severities(severities),
         seed=seed,
         image_format=parse_format(image_format),

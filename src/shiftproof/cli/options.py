@@ -14,8 +14,10 @@ from shiftproof.corruptions import (
     HOLDOUT,
     CorruptionFunction,
     frost_with,
+    scale,
     textures,
 )
+from shiftproof.corruptions.table import PUBLISHED
 from shiftproof.errors import InputError, UnknownNameError
 
 SETS: dict[str, tuple[str, ...]] = {
@@ -32,6 +34,10 @@ CORRUPTIONS_HELP = (
 FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped; "
     "without it frost is drawn."
+)
+CONSTANTS_HELP = (
+    "The strength of the severities: published (for photographs), or cifar-10-c (for images of "
+    "about 32 x 32 pixels)."
 )
 SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
 PROTOCOL_HELP = (
@@ -61,12 +67,23 @@ def parse_corruptions(text: str, others: Sequence[str] = ()) -> list[str]:
 
 
 def named_corruptions(
-    text: str, frost_dir: Path | None, others: Sequence[str] = ()
+    text: str, frost_dir: Path | None, others: Sequence[str] = (), constants: str = PUBLISHED
 ) -> dict[str, str | CorruptionFunction]:
-    """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given."""
+    """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given.
+
+    ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images.
+    """
     named: dict[str, str | CorruptionFunction] = {
         name: name for name in parse_corruptions(text, others)
     }
+    if constants != PUBLISHED:
+        scaled = scale(constants)
+        if frost_dir is not None:
+            raise InputError(f"--frost-dir: the constants of {constants} have a frost of their own.")
+        for name in named:
+            if name not in scaled:
+                raise InputError(f"{constants} has no constants for {name}; leave it out.")
+        return {name: scaled[name] for name in named}
     if frost_dir is not None and "frost" in named:
         named["frost"] = frost_with(textures.photographs(frost_dir))
     return named
