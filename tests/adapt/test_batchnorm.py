@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from shiftproof.adapt import ADAPTERS, BatchNorm, make_adapter
-from shiftproof.adapt.batchnorm import Statistics, batch_statistics, mix
+from shiftproof.adapt.statistics import Statistics, batch_statistics, mix
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import Classifier, Preprocess
 
@@ -122,7 +122,7 @@ class TestMathematics:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
     def test_both_ways_to_take_statistics_agree_with_numpy(self, monkeypatch, fused, layout, dtype):
         if not fused:
-            monkeypatch.setattr("shiftproof.adapt.batchnorm._FUSED_ON", ())
+            monkeypatch.setattr("shiftproof.adapt.statistics._FUSED_ON", ())
         x = noise(5, 8, 6, 7).to(dtype)
         x = x[:, ::2, 1:] if layout is None else x.contiguous(memory_format=layout)
         mean, variance = batch_statistics(x)
@@ -240,7 +240,7 @@ class TestSubclasses:
     def test_layers_without_source_statistics_stay_as_they_are(self):
         module = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3))
         adapter = BatchNorm(module, prior=16)
-        assert adapter.settings["layers"] == 1
+        assert adapter.settings["adapted"] == 1
         assert adapter.settings["untracked"] == 1
         x = noise(4, 3, 5, 5)
         first = nn.functional.batch_norm(x, None, None, training=True)
@@ -300,15 +300,16 @@ class TestCallersModel:
         assert all(torch.equal(state[name], now) for name, now in module.state_dict().items())
         assert module.training
         assert torch.equal(adapter(x), expected)
-        assert not any(layer._forward_pre_hooks for layer in adapter._network.modules())
+        assert not any(layer._forward_pre_hooks for layer in adapter._network.module.modules())
         # What was learnt last is still the last batch that went through.
         torch.testing.assert_close(adapter.merged()(x), expected)
 
     def test_its_parameters_are_shared_and_its_buffers_not(self):
         module = network()
         adapter = BatchNorm(module)
-        assert adapter._network[0].weight is module[0].weight
-        assert adapter._network[1].running_mean is not module[1].running_mean
+        inner = adapter._network.module
+        assert inner[0].weight.data_ptr() == module[0].weight.data_ptr()
+        assert inner[1].running_mean.data_ptr() != module[1].running_mean.data_ptr()
 
     def test_its_own_hooks_run(self):
         module = network()
@@ -331,9 +332,13 @@ class TestBrokenBatches:
         expected = adapter(x)
         broken = x.clone()
         broken[0, 0, 3, 3] = value
-        assert not torch.isfinite(adapter(broken)).all()
-        with pytest.raises(ModelError, match=r"not finite .layer '1'.*NaN or infinite"):
-            adapter.merged()
+        outputs = adapter(broken)
+        assert not torch.isfinite(outputs[0]).all()
+        # The others of its batch are predicted with the source's statistics.
+        torch.testing.assert_close(outputs[1:], network().eval()(x)[1:])
+        torch.testing.assert_close(adapter.merged()(x), expected)
+        [event] = adapter.events
+        assert (event.kind, event.batch) == ("skipped", 1)
         assert torch.equal(adapter(x), expected)
         torch.testing.assert_close(adapter.merged()(x), expected)
         adapter(broken)
@@ -516,7 +521,7 @@ class TestIsAClassifier:
         assert json.loads(json.dumps(settings, allow_nan=False)) == settings
         assert settings["adapter"] == "batchnorm"
         assert settings["prior"] == "inf"
-        assert settings["layers"] == 2
+        assert settings["adapted"] == 2
         assert BatchNorm(network(), prior=4).settings["prior"] == 4
         assert settings["classifier"] == classifier().settings
         assert "classifier" not in BatchNorm(network()).settings
@@ -529,7 +534,7 @@ class TestIsAClassifier:
             lambda: adapter.preprocess,
             lambda: adapter.name,
         ):
-            with pytest.raises(ModelError, match=r"BatchNorm\(Classifier\(module"):
+            with pytest.raises(ModelError, match=r"Classifier\(module"):
                 use()
 
     def test_tensors_are_the_classifiers_tensors(self):
@@ -575,7 +580,9 @@ class TestMakeAdapter:
 
     def test_every_row_says_what_it_is(self):
         for name, entry in ADAPTERS.items():
-            assert make_adapter(name, classifier()).settings["adapter"] == name
+            spec = f"{name}+batchnorm" if entry.wraps else name
+            settings = make_adapter(spec, classifier()).settings
+            assert name in (settings["adapter"], settings.get("loss"))
             assert entry.description
 
 

@@ -1,5 +1,6 @@
 """Every adapter keeps the contract, and the contract catches every way to break it."""
 
+import contextlib
 import copy
 import random
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import ADAPTERS, Adapter, BatchNorm, make_adapter
+from shiftproof.adapt import ADAPTERS, Adapter, BatchNorm, SelfLearning, make_adapter
 from shiftproof.adapt.contract import check_adapter
+from shiftproof.errors import InputError
 from shiftproof.models import Classifier, Preprocess
 
 
@@ -21,12 +23,81 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-SPECS = [*ADAPTERS, "batchnorm:prior=0", "batchnorm:prior=0.5", "batchnorm:prior=inf"]
+MERGED_PREDICTS = [
+    "batchnorm",
+    "batchnorm:prior=0",
+    "batchnorm:prior=0.5",
+    "batchnorm:prior=inf",
+    "batchnorm:prior=auto",
+    "batchnorm:parts=variance,layers=last-1",
+    "batchnorm:over=stream",
+    "batchnorm:over=stream,prior=0,warm_up=9",
+    "batchnorm:over=stream,momentum=0.1",
+    "rpl:prior=16,answers=after",
+    "ent:momentum=0.9,lr=0.01,answers=after",
+    "rdumb:every=2+batchnorm:over=stream",
+    "rdumb:every=1+ent:answers=after",
+    "guard+batchnorm",
+]
+LEARNS_AFTER = [
+    *("rpl", "ent", "hard", "soft", "lame"),
+    "batchnorm:over=stream,prior=auto",
+    "batchnorm:over=set",
+    "rpl:layers=last-50%",
+    "rpl:parameters=all,prior=auto",
+    "rpl:teacher=epoch,lr=0.01",
+    "ent:parameters=last,prior=inf,lr=0.1",
+    "hard:momentum=0.9,lr=0.05,threshold=0.15",
+    "rdumb:every=2+hard",
+    "rdumb+lame",
+    "guard+rpl",
+]
 
 
-@pytest.mark.parametrize("spec", SPECS)
+def test_every_adapter_is_among_them():
+    named = {
+        part.partition(":")[0] for s in MERGED_PREDICTS + LEARNS_AFTER for part in s.split("+")
+    }
+    assert named == set(ADAPTERS)
+
+
+@pytest.mark.parametrize("spec", [*MERGED_PREDICTS, *LEARNS_AFTER])
 def test_every_adapter_keeps_the_contract(spec):
-    check_adapter(lambda classifier: make_adapter(spec, classifier))
+    check_adapter(
+        lambda classifier: make_adapter(spec, classifier),
+        merged_predicts=spec in MERGED_PREDICTS,
+    )
+
+
+def small_batches(*counts):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (count, 12, 12, 3), dtype=np.uint8) for count in counts]
+
+
+@pytest.mark.parametrize("loss", ["rpl", "hard"])
+def test_a_network_with_layer_norm_keeps_it(loss):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = nn.Sequential(
+            nn.Flatten(), nn.Linear(432, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3)
+        )
+    check_adapter(
+        lambda classifier: SelfLearning(classifier, loss=loss, lr=0.1, answers="after"),
+        Classifier(module, Preprocess((12, 12), 12)),
+        small_batches(4, 3),
+    )
+
+
+@pytest.mark.parametrize("spec", ["batchnorm", "ent:answers=after", "rdumb+batchnorm"])
+def test_a_classifier_of_some_of_the_outputs_keeps_it(spec):
+    """A class of two outputs and one of a single: the adapter must choose among them, too."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 6)
+        )
+    source = Classifier(module, Preprocess((12, 12), 12), ["a", "b"], outputs=[[1, 4], [3]])
+    check_adapter(lambda one: make_adapter(spec, one), source, small_batches(4, 3))
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -37,9 +108,8 @@ def test_on_a_model_and_images_of_ones_own(mode):
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(400, 3)
         ).train(mode)
     state = copy.deepcopy(module.state_dict())
-    rng = np.random.default_rng(0)
-    batches = [rng.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8) for n in (4, 3, 2)]
-    check_adapter(BatchNorm, Classifier(module, Preprocess((12, 12), 12)), batches)
+    source = Classifier(module, Preprocess((12, 12), 12))
+    check_adapter(BatchNorm, source, small_batches(4, 3, 2))
     assert module.training == mode
     assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
 
@@ -69,11 +139,30 @@ class Wrapped(Adapter):
     def __call__(self, batch):
         return self.inner(batch)
 
+    @property
+    def events(self):
+        return self.inner.events
+
+    def frozen(self):
+        return self.inner.frozen()
+
+    def end_epoch(self):
+        self.inner.end_epoch()
+
     def reset(self):
         self.inner.reset()
 
     def merged(self):
         return self.inner.merged()
+
+    def parameters(self):
+        return self.inner.parameters()
+
+    def state(self):
+        return self.inner.state()
+
+    def load_state(self, state):
+        self.inner.load_state(state)
 
 
 def test_what_is_broken_below_is_whole_before():
@@ -251,7 +340,231 @@ class MergesNothing(Wrapped):
         return BatchNorm(self.classifier).merged()
 
 
+class KeepsEvents(Wrapped):
+    def __init__(self, classifier):
+        super().__init__(classifier)
+        self.told = []
+
+    @property
+    def events(self):
+        return self.told
+
+    def predict(self, images):
+        self.told.append("predicted")
+        return self.inner.predict(images)
+
+
+class LearnsFrozen(Wrapped):
+    def __init__(self, classifier):
+        self.inner = BatchNorm(classifier, over="stream")
+
+    def frozen(self):
+        return contextlib.nullcontext()
+
+
+class RepeatsNothing(Wrapped):
+    """Frozen, what it learnt rests, but another thing does not."""
+
+    count = 0
+
+    @contextlib.contextmanager
+    def frozen(self):
+        with self.inner.frozen():
+            self.count = 1
+            yield
+            self.count = 0
+
+    def predict(self, images):
+        logits = self.inner.predict(images) * np.float32(1 + self.count / 1000)
+        self.count += self.count > 0
+        return logits
+
+
+class ForgetsWhenFrozen(Wrapped):
+    def __init__(self, classifier):
+        self.inner = BatchNorm(classifier, over="stream")
+
+    @contextlib.contextmanager
+    def frozen(self):
+        with self.inner.frozen():
+            yield
+        self.inner.reset()
+
+
+class LosesItsPlaceFrozen(Wrapped):
+    """Frozen batches count for the learning rate, say, of those after."""
+
+    def __init__(self, classifier):
+        super().__init__(classifier)
+        self.count = self.depth = 0
+
+    @contextlib.contextmanager
+    def frozen(self):
+        with self.inner.frozen():
+            self.depth = 1
+            yield
+            self.count += 1
+            self.depth = 0
+
+    def predict(self, images):
+        return self.inner.predict(images) * np.float32(1 if self.depth else 1 + self.count / 1000)
+
+
+class YieldsTheCallers(Wrapped):
+    def parameters(self):
+        return self.classifier.module.parameters()
+
+
+class YieldsTensors(Wrapped):
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+
+class LearnsFromEpochs(Wrapped):
+    factor = 1
+
+    def end_epoch(self):
+        self.factor = 2
+
+    def predict(self, images):
+        return self.inner.predict(images) * np.float32(self.factor)
+
+    def reset(self):
+        self.inner.reset()
+        self.factor = 1
+
+    def __call__(self, batch):
+        return self.inner(batch) * self.factor
+
+
+class KeepsItsEpochs(Wrapped):
+    """What an epoch's end changed is there after the reset."""
+
+    factor = 1
+
+    def end_epoch(self):
+        self.factor = 2 if self.inner.state() else 1
+
+    def predict(self, images):
+        return self.inner.predict(images) * np.float32(self.factor)
+
+
+class KeepsItsTeacher(Wrapped):
+    def __init__(self, classifier):
+        super().__init__(classifier)
+        self.teacher = torch.zeros(8)
+
+    def end_epoch(self):
+        self.teacher = self.inner.state().get("last/1/mean", self.teacher)
+
+    def state(self):
+        return {**self.inner.state(), "teacher": self.teacher.clone()}
+
+    def load_state(self, state):
+        if state.get("teacher", torch.zeros(1)).shape != (8,):
+            raise InputError("teacher")
+        self.inner.load_state({n: v for n, v in state.items() if n != "teacher"})
+        self.teacher = state["teacher"].clone()
+
+
+class StateIsNoCopy(Wrapped):
+    def state(self):
+        return {name: value.mean for name, value in self.inner._last.items()}
+
+
+class StateHasNumbers(Wrapped):
+    def state(self):
+        return {**self.inner.state(), "count": 3}
+
+
+class StateIsMissing(Wrapped):
+    def state(self):
+        return {}
+
+
+class StateLosesMomentum(Wrapped):
+    """What is frozen comes back, but it goes on otherwise."""
+
+    def __init__(self, classifier):
+        self.inner = SelfLearning(classifier, lr=0.1, momentum=0.9, answers="after")
+
+    def state(self):
+        return {n: v for n, v in self.inner.state().items() if not n.startswith("momentum/")}
+
+
+class KeepsWhatItIsGiven(Wrapped):
+    given = None
+
+    def load_state(self, state):
+        self.inner.load_state(state)
+        self.given = state
+
+    def state(self):
+        return copy.deepcopy(self.given) if self.given else self.inner.state()
+
+
+class ResetsToTheState(Wrapped):
+    given = None
+
+    def load_state(self, state):
+        self.inner.load_state(state)
+        self.given = copy.deepcopy(state)
+
+    def reset(self):
+        self.inner.reset()
+        if self.given:
+            self.inner.load_state(self.given)
+
+
+class TakesAnyState(Wrapped):
+    def load_state(self, state):
+        self.inner.load_state({n: v for n, v in state.items() if n.startswith("last/")})
+
+
+class RefusesInWords(Wrapped):
+    def load_state(self, state):
+        try:
+            self.inner.load_state(state)
+        except InputError as error:
+            raise KeyError("state") from error
+
+
+class ForgetsWhatItHadWhenItRefuses(Wrapped):
+    def load_state(self, state):
+        self.inner.reset()
+        self.inner.load_state(state)
+
+
+class ForgetsOnErrors(Wrapped):
+    def predict(self, images):
+        try:
+            return self.inner.predict(images)
+        except Exception:
+            self.inner.reset()
+            raise
+
+
 BROKEN = {
+    KeepsEvents: "reset: events are left",
+    LearnsFrozen: "frozen: the same batch, other logits",
+    RepeatsNothing: "frozen: the same batch, other logits",
+    ForgetsWhenFrozen: "frozen: the state has changed",
+    LosesItsPlaceFrozen: "frozen: other logits after it",
+    YieldsTheCallers: "parameters: one is the wrapped model's",
+    YieldsTensors: "parameters: yields Tensor",
+    LearnsFromEpochs: "end_epoch: before any batch",
+    KeepsItsEpochs: "reset: other logits",
+    KeepsItsTeacher: "reset: a state is left: 'teacher'",
+    StateIsNoCopy: "state: '1' is no copy",
+    StateHasNumbers: "state: 'count' is a int",
+    StateIsMissing: "state: .* differs|state: other",
+    StateLosesMomentum: "state: it goes on with other logits",
+    KeepsWhatItIsGiven: "state: another after it was taken up",
+    ResetsToTheState: "reset: a state is left",
+    TakesAnyState: "state: an unknown name is taken",
+    RefusesInWords: "expected an InputError for an unknown name, got KeyError",
+    ForgetsWhatItHadWhenItRefuses: "state: refusing an unknown name changed it",
+    ForgetsOnErrors: "exception: it changed the state",
     ForgetsNothing: "merged: on the last batch|reset: other logits",
     ForgetsToMerge: "reset: merged",
     NotJson: "settings: not what JSON takes",
@@ -305,7 +618,7 @@ def test_what_is_no_adapter_is_named():
     with pytest.raises(AssertionError, match="is a classifier: it has no attribute 'predict'"):
         check_adapter(lambda classifier: object.__new__(Hollow))
     with pytest.raises(AssertionError, match="is an adapter"):
-        check_adapter(lambda classifier: LooksLike(classifier))
+        check_adapter(LooksLike)
 
 
 class Hollow:
@@ -317,6 +630,8 @@ class LooksLike:
         self.name, self.classes = classifier.name, classifier.classes
         self.preprocess, self.settings = classifier.preprocess, {}
         self.predict = self.reset = self.merged = classifier.predict
+        self.events = self.frozen = self.end_epoch = self.parameters = None
+        self.state = self.load_state = None
 
     def __call__(self, batch):
         return batch

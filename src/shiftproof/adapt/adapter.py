@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from shiftproof.classes import Classes
 from shiftproof.models.classifier import Classifier
@@ -13,6 +15,21 @@ from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
     import torch
+
+    State: TypeAlias = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a reader of the results must know: a skipped update, a roll-back, a reset.
+
+    ``kind`` is one word for it (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``),
+    ``batch`` the number of the batch since the last ``reset()``, from 0, and ``reason`` a sentence.
+    """
+
+    kind: str
+    batch: int
+    reason: str
 
 
 class Adapter(ABC):
@@ -38,6 +55,11 @@ class Adapter(ABC):
     def settings(self) -> Settings:
         """What reproduces it, as JSON takes it; the wrapped classifier's under ``classifier``."""
 
+    @property
+    @abstractmethod
+    def events(self) -> Sequence[Event]:
+        """What happened since the last ``reset()`` that a reader of the results must know."""
+
     @abstractmethod
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Adapt to a batch of images and return its logits, as ``Classifier.predict`` does."""
@@ -51,6 +73,18 @@ class Adapter(ABC):
         """
 
     @abstractmethod
+    def frozen(self) -> AbstractContextManager[None]:
+        """Predict with what has been learnt, and learn nothing, while the context lasts.
+
+        What belongs to a single batch and is forgotten after it (its own statistics) is used as
+        ever; offline protocols evaluate in here.
+        """
+
+    @abstractmethod
+    def end_epoch(self) -> None:
+        """Take note that one pass over the whole target set is through (offline protocols)."""
+
+    @abstractmethod
     def reset(self) -> None:
         """Forget everything that was learnt: the first state comes back exactly."""
 
@@ -61,6 +95,22 @@ class Adapter(ABC):
         It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and
         with the same ``state_dict`` keys, takes the same normalised input, shares no tensor with
         it, and needs no shiftproof to run.
+        """
+
+    @abstractmethod
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters that gradients change: the adapter's own, never the caller's."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return all that was learnt, as copies on the CPU: small, and what ``save`` writes."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up a state that ``state()`` of an adapter with the same settings gave.
+
+        Raises:
+            InputError: it is of another adapter or another model; nothing is changed then.
         """
 
     @property

@@ -3,86 +3,54 @@
 from __future__ import annotations
 
 import collections
-import contextlib
-import functools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from shiftproof.adapt.adapter import Adapter
-from shiftproof.errors import InputError, ModelError
+from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.norms import (
+    LayerChoice,
+    batch_norm_layers,
+    choose_layers,
+    several_runs_error,
+)
+from shiftproof.adapt.state import check_names, pack, unpack
+from shiftproof.adapt.statistics import (
+    Parts,
+    Statistics,
+    all_finite,
+    batch_statistics,
+    blend,
+    has_single_values,
+    measured_prior,
+    mix,
+    normalising,
+    pool,
+    synchronised,
+)
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifier import Classifier
-from shiftproof.models.structure import is_torch_module, structural_copy
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
     import torch
 
+    from shiftproof.adapt.adapter import State
 
-class Statistics(NamedTuple):
-    """Mean and variance of one layer's input, each ``(C,)``, over images and positions."""
-
-    mean: torch.Tensor
-    variance: torch.Tensor
+Over = Literal["batch", "stream", "set"]
+"""The images whose statistics are taken: each batch's alone, all so far, or the whole target set."""
 
 
-_FUSED_ON = ("cpu", "cuda")
-"""The devices on which torch has the one-pass statistics that its batch norm uses in training."""
+@dataclass
+class _Pooled:
+    """Statistics of every layer over ``images`` images."""
 
-
-# ---------------------------------------------------------------- the mathematics
-
-
-def batch_statistics(inputs: torch.Tensor) -> Statistics:
-    """Return the mean and the biased variance per channel.
-
-    Args:
-        inputs: ``(N, C, ...)`` floating, with at least one value.
-
-    Returns:
-        ``(C,)`` each, over all axes but the second; float32 where the input is of half precision.
-    """
-    import torch
-
-    if inputs.dtype in (torch.float16, torch.bfloat16):
-        inputs = inputs.float()
-    if inputs.device.type in _FUSED_ON:
-        # Many times faster on channels_last than var_mean, and biased too; without running
-        # statistics the momentum (0) is not used.
-        mean, variance = torch.batch_norm_update_stats(inputs, None, None, 0.0)
-    else:
-        axes = [axis for axis in range(inputs.ndim) if axis != 1]
-        variance, mean = torch.var_mean(inputs, axes, correction=0)
-    return Statistics(mean, variance)
-
-
-def mix(source: Statistics, target: Statistics, *, prior: float, count: int) -> Statistics:
-    """Mix a layer's source statistics with those of a batch.
-
-    ``mu = N / (N + n) mu_s + n / (N + n) mu_t``, and the same for the variance, with the prior
-    strength ``N`` and the batch size ``n`` (Schneider et al. 2020, arXiv 2006.16971, section 2).
-    The distance of the two means does not enter the variance: the paper mixes the variances.
-
-    Args:
-        source: the layer's running statistics.
-        target: the batch's.
-        prior: N, 0 or more; 0 takes the batch alone, infinity the source alone.
-        count: n, the number of images in the batch, 1 or more.
-
-    Returns:
-        New tensors in the source's dtype.
-    """
-    weight = 0.0 if math.isinf(prior) else count / (prior + count)
-
-    def mixed(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        # Written so that a weight of 1 gives the batch's value to the last bit.
-        return ((1 - weight) * old.to(new.dtype) + weight * new).to(old.dtype)
-
-    return Statistics(mixed(source.mean, target.mean), mixed(source.variance, target.variance))
-
-
-# ---------------------------------------------------------------- the adapter
+    layers: dict[str, Statistics] = field(default_factory=dict)
+    images: float = 0.0
 
 
 @final
@@ -90,19 +58,32 @@ class BatchNorm(Adapter):
     """Batch-norm layers that normalise by the images they see, and not only by the training set.
 
     For each batch of n images and each batch-norm layer the statistics become
-    ``N / (N + n) source + n / (N + n) batch`` (Schneider et al. 2020, arXiv 2006.16971): one
-    forward pass, no labels, no gradients. n is the number of images really in the batch, so a
-    smaller last batch weighs less. Each batch starts from the source again: nothing is carried
-    over, so a broken batch cannot harm a later one. Affine parameters, eps, dropout and all the
-    rest stay as in evaluation, whatever mode your model is in, and your model is never changed.
+    ``N / (N + n) source + n / (N + n) target`` (Schneider et al. 2020, arXiv 2006.16971): one
+    forward pass, no labels, no gradients. n is the number of images really seen, so a smaller
+    last batch weighs less. Affine parameters, eps, dropout and all the rest stay as in
+    evaluation, whatever mode your model is in, and your model is never changed.
+
+    ``over`` says which images are the target:
+
+    - ``"batch"``: each batch alone. Nothing is carried over, so a broken batch cannot harm a
+      later one.
+    - ``"stream"``: all images since the last ``reset()``, each counting the same; or, with
+      ``momentum``, an exponential moving average that starts at the source and needs no prior.
+    - ``"set"``: the whole target set at once. A first pass collects the statistics while each
+      layer normalises by its batch; after ``end_epoch()`` what was collected is used. A further
+      pass lets each layer see the layers before it already adapted: after as many passes as there
+      are layers the statistics are those that layer-after-layer adaptation gives.
 
     All of ``BatchNorm1d/2d/3d``, ``SyncBatchNorm`` and their subclasses (timm's
     ``BatchNormAct2d``) adapt, and so do the frozen ones of torchvision, timm and detectron2
-    (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. A layer
-    that keeps no source statistics (``track_running_stats=False``) has nothing to mix; it
-    normalises by the batch as it always did, and ``settings`` counts it under ``untracked``.
+    (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. In a
+    process group a ``SyncBatchNorm`` takes the images of all processes together. A layer that
+    keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalises
+    by the batch as it always did, and ``settings`` counts it under ``untracked``.
 
-    One adapter takes one batch at a time; threads each need their own.
+    A batch with NaN or infinite activations cannot spoil anything, neither what was learnt nor the
+    other images of the batch: it is predicted once more with the statistics from before it, and
+    an event says so. Threads may share an adapter; they are let in one after another.
 
     Differs from the paper's code: the variance of the batch is the biased one (divided by the
     number of values) for every prior; the reference takes the unbiased one when it mixes.
@@ -114,11 +95,20 @@ class BatchNorm(Adapter):
     Args:
         model: a ``Classifier`` on torch; or a plain ``torch.nn.Module``, which is then called
             with its own normalised batch and has neither ``predict`` nor ``classes``.
-        prior: N, the strength of the source statistics in images: 0 takes the batch alone,
+        prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
+            ``"auto"`` measures for each layer and batch how far the batch is from the source, and
+            trusts it the more the further it is (:func:`measured_prior`).
+        over: which images are the target.
+        momentum: above 0 and at most 1, with ``over="stream"``: the weight of a new batch.
+        warm_up: with ``over="stream"``: as long as fewer images than this have been seen, the
+            source statistics are used.
+        parts: ``"both"``, or ``"mean"`` or ``"variance"`` alone.
+        layers: which of the layers adapt: ``"all"``, ``"first-10"``, ``"last-10"``,
+            ``"last-33%"``, or their names.
 
     Raises:
-        InputError: ``prior`` is negative, NaN or no number.
+        InputError: an option is out of its range, or two contradict each other.
         ModelError: there is no batch-norm layer to adapt, the graph is fixed (ONNX, TorchScript,
             compiled), or the model cannot be copied.
 
@@ -130,28 +120,56 @@ class BatchNorm(Adapter):
     True
     """
 
-    def __init__(self, model: Classifier | torch.nn.Module, *, prior: float = 16) -> None:
-        self.prior = _checked_prior(prior)
-        module = _torch_module(model)
-        # Parameters stay shared: they are never written to, and a large model is not held twice.
-        network = structural_copy(module, share="parameters")
-        self._classifier: Classifier | None = None
-        self._runner: Classifier | None = None
-        if isinstance(model, Classifier):
-            self._classifier = model
-            self._runner = Classifier(
-                network, model.preprocess, model.classes, device=model.device, name=model.name
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        prior: float | Literal["auto"] = 16,
+        over: Over = "batch",
+        momentum: float | None = None,
+        warm_up: int = 0,
+        parts: Parts = "both",
+        layers: LayerChoice = "all",
+    ) -> None:
+        self.prior = checked_prior(prior)
+        if over not in ("batch", "stream", "set"):
+            raise UnknownNameError.of("over", over, ["batch", "stream", "set"])
+        if parts not in ("both", "mean", "variance"):
+            raise UnknownNameError.of("parts", parts, ["both", "mean", "variance"])
+        if momentum is not None and not (over == "stream" and _is_share(momentum)):
+            raise InputError(
+                "momentum: expected above 0 and at most 1, together with over='stream', "
+                f"got {momentum!r} with over={over!r}."
             )
-            network = cast("torch.nn.Module", self._runner.module)
-        self._network = network
-        self._layers, self._untracked = _find_layers(network)
+        is_count = isinstance(warm_up, int) and not isinstance(warm_up, bool) and warm_up >= 0
+        if not is_count or (warm_up and over != "stream"):
+            raise InputError(
+                "warm_up: expected a number of images, together with over='stream', "
+                f"got {warm_up!r} with over={over!r}."
+            )
+        self.over: Over = over
+        self.momentum = momentum
+        self.warm_up = warm_up
+        self.parts: Parts = parts
+        self.layers = layers
+        self._network = AdaptedNetwork(model)
+        tracked, self._untracked = batch_norm_layers(self._network.module)
+        chosen = choose_layers(list(tracked), layers)
+        self._layers = {name: tracked[name] for name in chosen}
         self._source = {
             name: Statistics(layer.running_mean, layer.running_var)
             for name, layer in self._layers.items()
         }
-        self._learnt: dict[str, Statistics] = {}
-        self._repeated: list[str] = []
         self._warned = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._last: dict[str, Statistics] = {}
+        self._collected = _Pooled()
+        self._completed = _Pooled()
+        self._repeated: list[str] = []
+        self._batches = 0
+        self._events: list[Event] = []
 
     def __repr__(self) -> str:
         return f"BatchNorm(prior={self.prior}, {len(self._layers)} layers)"
@@ -159,31 +177,32 @@ class BatchNorm(Adapter):
     @property
     def classifier(self) -> Classifier:
         """The classifier that is adapted."""
-        if self._classifier is None:
-            raise ModelError(
-                "This adapter is on a plain torch.nn.Module, which knows neither classes nor "
-                "preprocessing. Wrap it first: BatchNorm(Classifier(module, preprocess, classes))."
-            )
-        return self._classifier
+        return self._network.classifier
 
     @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it (an infinite prior is ``"inf"``)."""
-        settings: Settings = {
+        return {
             "adapter": "batchnorm",
-            "prior": "inf" if math.isinf(self.prior) else self.prior,
-            "layers": len(self._layers),
+            "prior": "inf" if self.prior == math.inf else self.prior,
+            "over": self.over,
+            "momentum": self.momentum,
+            "warm_up": self.warm_up,
+            "parts": self.parts,
+            "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
+            "adapted": len(self._layers),
             "untracked": self._untracked,
+            **self._network.settings(),
         }
-        if self._classifier is not None:
-            settings["classifier"] = self._classifier.settings
-        return settings
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Batches that were not finite and so did not count."""
+        return tuple(self._events)
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Adapt to a batch and return its logits; all else as ``Classifier.predict``."""
-        runner = self._running()
-        with self._adapting(len(images)):
-            return runner.predict(images)
+        return self._network.predict(images, self._step)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Adapt to a batch and return its logits, without gradients.
@@ -195,119 +214,240 @@ class BatchNorm(Adapter):
         Returns:
             What the classifier or the module returns.
         """
-        import torch
+        return self._network.call(batch, self._step)
 
-        if self._runner is None:
-            if not isinstance(batch, torch.Tensor) or batch.ndim == 0:
-                raise InputError(
-                    f"Expected a tensor with the images along axis 0, got {type(batch).__name__}."
-                )
-            with torch.no_grad(), self._adapting(len(batch)):
-                return cast("torch.Tensor", self._network(batch))
-        with self._adapting(len(batch)):
-            return self._runner(batch)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Use the statistics of the stream or the set as they are; a batch's own as ever."""
+        with self._network.frozen():
+            yield
+
+    def end_epoch(self) -> None:
+        """With ``over="set"``: what this pass has collected is used from now on."""
+        with self._network.lock:
+            if self.over == "set" and self._collected.layers:
+                self._completed, self._collected = self._collected, _Pooled()
 
     def reset(self) -> None:
-        """Forget the last batch; only ``merged`` remembers it."""
-        self._learnt = {}
-        self._repeated = []
+        """Forget all images that were seen."""
+        with self._network.lock:
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield nothing: no gradient changes anything here."""
+        return iter(())
 
     def merged(self) -> torch.nn.Module:
-        """Return a plain model whose batch norm has the statistics of the last batch.
+        """Return a plain model whose batch norm has the statistics of the last prediction.
 
-        On that batch it gives the logits that the adapter gave. Before any batch, and with an
-        infinite prior, it equals the source.
+        Over a batch those are the last batch's: on that batch it gives the logits that the
+        adapter gave. Over a stream or a set they are what ``frozen()`` predicts with. Before any
+        batch, and with an infinite prior, it equals the source.
 
         Raises:
-            ModelError: the statistics are not finite (the batch had NaN or infinite activations),
-                or a layer ran several times in one forward, each time with other statistics.
+            ModelError: a layer ran several times in one forward, each time with other statistics.
         """
         import torch
 
-        if self._repeated:
-            raise ModelError(
-                f"The layer {self._repeated[0]!r} ran several times in one forward, each time "
-                "with other statistics; a plain model can hold only one set, so it cannot be "
-                "merged."
-            )
-        for name, statistics in self._learnt.items():
-            if not all(bool(torch.isfinite(values).all()) for values in statistics):
-                raise ModelError(
-                    f"The statistics of the last batch are not finite (layer {name!r}): it held "
-                    "NaN or infinite activations. Predict a sound batch or reset() first."
-                )
-        module = structural_copy(self._network, share="nothing")
-        with torch.no_grad():
-            for name, statistics in self._learnt.items():
+        with self._network.lock, torch.no_grad():
+            module = self._network.copy()
+            for name, statistics in self._current().items():
                 layer = cast("Any", module.get_submodule(name))
                 layer.running_mean.copy_(statistics.mean)
                 layer.running_var.copy_(statistics.variance)
         return module
 
-    def _running(self) -> Classifier:
-        if self._runner is None:
-            return self.classifier  # raises, and says why
-        return self._runner
+    def state(self) -> State:
+        """Return the statistics that were learnt."""
+        with self._network.lock:
+            packed = pack("last", self._last)
+            for name, pooled in (("collected", self._collected), ("completed", self._completed)):
+                packed |= pack(name, pooled.layers, pooled.images)
+        return packed
 
-    @contextlib.contextmanager
-    def _adapting(self, count: int) -> Iterator[None]:
-        """Let each layer take mixed statistics while the network runs on ``count`` images.
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up the statistics that another adapter of the same settings has learnt."""
+        check_names(state, _KINDS[self.over])
+        last, _ = unpack("last", state, self._source)
+        collected = _Pooled(*unpack("collected", state, self._source))
+        completed = _Pooled(*unpack("completed", state, self._source))
+        if any(pooled.layers and not pooled.images for pooled in (collected, completed)):
+            raise InputError("The state is damaged: it has statistics of no images.")
+        with self._network.lock:
+            self._forget()
+            self._last, self._collected, self._completed = last, collected, completed
 
-        Outside of this the network holds its source statistics and no hook, so that an exception
-        in the middle leaves nothing behind. A hook and not another layer: the layer's own forward
-        then runs as in evaluation, with whatever a subclass adds (an activation, a drop-out).
-        """
-        if count == 0:
-            yield  # nothing is seen, so nothing is forgotten either
-            return
-        learnt: dict[str, Statistics] = {}
-        calls: collections.Counter[str] = collections.Counter()
-        if math.isinf(self.prior):
-            yield
-        else:
-            handles = [
-                layer.register_forward_pre_hook(
-                    functools.partial(self._adapt_layer, name, count, learnt, calls),
-                    with_kwargs=True,
-                )
-                for name, layer in self._layers.items()
-            ]
-            try:
-                yield
-            finally:
-                for handle in handles:
-                    handle.remove()
-                for name, layer in self._layers.items():
-                    layer.running_mean, layer.running_var = self._source[name]
-            if not learnt:
-                raise ModelError(
-                    "The model ran without calling any of its batch-norm layers as modules, so "
-                    "nothing was adapted."
-                )
-        self._learnt = learnt
-        self._repeated = [name for name, times in calls.items() if times > 1]
+    # ------------------------------------------------------------ one batch
 
-    def _adapt_layer(
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        count = len(inputs)
+        if self.prior == math.inf and self.momentum is None:
+            return self._network.forward(inputs)
+        seen: dict[str, tuple[Statistics, float]] = {}
+        used: dict[str, Statistics] = {}
+        outputs, calls = self._run(inputs, self._chooser(count, seen, used))
+        sound = all_finite({name: statistics for name, (statistics, _) in seen.items()})
+        if not sound:
+            outputs, _ = self._run(inputs, self._before)
+            self._note(
+                "skipped",
+                "The batch has NaN or infinite activations; it was predicted with the "
+                "statistics from before it, and not learnt from.",
+            )
+        if not self._network.is_frozen:
+            if sound:
+                self._learn(seen, used, calls)
+            self._batches += 1
+        return outputs
+
+    def _run(
         self,
-        name: str,
+        inputs: torch.Tensor,
+        choose: Callable[[str, torch.Tensor], Statistics],
+    ) -> tuple[torch.Tensor, collections.Counter[str]]:
+        """Run the network while ``choose`` gives each layer its statistics."""
+        calls: collections.Counter[str] = collections.Counter()
+
+        def prepare(name: str, layer: Any, values: torch.Tensor) -> None:
+            calls[name] += 1
+            layer.running_mean, layer.running_var = choose(name, values)
+
+        with normalising(self._layers, prepare):
+            outputs = self._network.forward(inputs)
+        if not calls:
+            raise ModelError(
+                "The model ran without calling any of its batch-norm layers as modules, so "
+                "nothing was adapted."
+            )
+        return outputs, calls
+
+    def _chooser(
+        self,
         count: int,
-        learnt: dict[str, Statistics],
-        calls: collections.Counter[str],
-        layer: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        """Set the statistics that ``layer`` will normalise its input by (a forward pre-hook)."""
-        inputs: torch.Tensor = args[0] if args else next(iter(kwargs.values()))
+        seen: dict[str, tuple[Statistics, float]],
+        used: dict[str, Statistics],
+    ) -> Callable[[str, torch.Tensor], Statistics]:
+        """Return what gives each layer its statistics for a batch of ``count`` images.
+
+        ``seen`` is filled with each layer's statistics of the batch and their number of images,
+        ``used`` with those that it normalised by.
+        """
+        runs: collections.Counter[str] = collections.Counter()
+
+        def choose(name: str, values: torch.Tensor) -> Statistics:
+            source = self._source[name]
+            known = self._known(name)
+            if self._network.is_frozen and self.over != "batch":
+                return source if known is None else known
+            target, images = synchronised(batch_statistics(values), count, self._layers[name])
+            # A layer that runs several times in one forward counts each time.
+            together = pool(seen[name][0], runs[name], target, 1) if name in seen else target
+            seen[name] = together, images
+            runs[name] += 1
+            if known is not None and self.over == "set":
+                chosen = known
+            elif self.over == "stream":
+                chosen = self._with_stream(name, target, images, values)
+            else:
+                chosen = self._mixed(name, target, images, values)
+            used[name] = chosen
+            return chosen
+
+        return choose
+
+    def _mixed(
+        self, name: str, target: Statistics, images: float, values: torch.Tensor
+    ) -> Statistics:
+        """Return a layer's source statistics mixed with those of ``images`` target images."""
         source = self._source[name]
-        if self.prior == 0 and inputs.numel() == inputs.shape[1]:
-            statistics = source
+        if self.prior == 0 and has_single_values(values) and images <= 1:
             self._warn_single_value(name)
-        else:
-            statistics = mix(source, batch_statistics(inputs), prior=self.prior, count=count)
-        layer.running_mean, layer.running_var = statistics
-        learnt[name] = statistics
-        calls[name] += 1
+            return source
+        prior = measured_prior(source, values) if self.prior == "auto" else self.prior
+        return mix(source, target, prior=prior, count=images, parts=self.parts)
+
+    def _with_stream(
+        self, name: str, target: Statistics, images: float, values: torch.Tensor
+    ) -> Statistics:
+        """Return what a layer normalises by when this batch joins the stream before it."""
+        source = self._source[name]
+        joined, total = self._join(name, target, images)
+        if total < self.warm_up:
+            return source
+        if self.momentum is not None:
+            return self._only(source, joined)
+        return self._mixed(name, joined, total, values)
+
+    def _join(self, name: str, target: Statistics, images: float) -> tuple[Statistics, float]:
+        """Return a layer's statistics of the stream with a new batch, and its number of images."""
+        before, count = self._collected.layers.get(name), self._collected.images
+        if self.momentum is not None:
+            start = self._source[name] if before is None else before
+            return blend(start, target, self.momentum), count + images
+        if before is None:
+            return target, images
+        return pool(before, count, target, images), count + images
+
+    def _learn(
+        self,
+        seen: Mapping[str, tuple[Statistics, float]],
+        used: dict[str, Statistics],
+        calls: collections.Counter[str],
+    ) -> None:
+        """Remember a sound batch."""
+        self._repeated = [name for name, times in calls.items() if times > 1]
+        if self.over == "batch":
+            self._last = used
+            return
+        if not seen:
+            return
+        joined = {name: self._join(name, *batch)[0] for name, batch in seen.items()}
+        # In a process group a SyncBatchNorm sees more images than an ordinary layer beside it.
+        images = max(images for _, images in seen.values())
+        self._collected = _Pooled(
+            {**self._collected.layers, **joined}, self._collected.images + images
+        )
+
+    # ------------------------------------------------------------ what was learnt
+
+    def _known(self, name: str) -> Statistics | None:
+        """Return what a layer has learnt of the stream or the set, mixed; None before that."""
+        pooled = self._completed if self.over == "set" else self._collected
+        if self.over == "set" and not pooled.layers:
+            pooled = self._collected if self._network.is_frozen else pooled
+        if self.over == "batch" or name not in pooled.layers:
+            return None
+        source, learnt = self._source[name], pooled.layers[name]
+        if self.over == "stream" and pooled.images < self.warm_up:
+            return source
+        if self.momentum is not None:
+            return self._only(source, learnt)
+        prior = 0.0 if self.prior == "auto" else self.prior
+        return mix(source, learnt, prior=prior, count=pooled.images, parts=self.parts)
+
+    def _only(self, source: Statistics, learnt: Statistics) -> Statistics:
+        return blend(source, learnt, 1.0, self.parts)
+
+    def _current(self) -> dict[str, Statistics]:
+        """Return the statistics of the last prediction, by layer."""
+        if self.over == "batch":
+            repeated = [name for name in self._repeated if name in self._last]
+            if repeated:
+                raise several_runs_error(repeated[0])
+            return self._last
+        with self.frozen():
+            known = {name: self._known(name) for name in self._layers}
+        return {name: statistics for name, statistics in known.items() if statistics is not None}
+
+    def _before(self, name: str, values: torch.Tensor) -> Statistics:
+        """Return what a layer normalises by when the batch at hand cannot be used."""
+        known = self._known(name)
+        return self._source[name] if known is None else known
+
+    # ------------------------------------------------------------ what is said
+
+    def _note(self, kind: str, reason: str) -> None:
+        self._events.append(Event(kind, self._batches, reason))
 
     def _warn_single_value(self, name: str) -> None:
         if not self._warned:
@@ -321,83 +461,22 @@ class BatchNorm(Adapter):
             )
 
 
-# ---------------------------------------------------------------- reading the model
+_KINDS = {"batch": ("last",), "stream": ("collected",), "set": ("collected", "completed")}
+"""The kinds of statistics that a state holds."""
 
 
-def _checked_prior(prior: float) -> float:
+def _is_share(value: object) -> bool:
+    """Whether ``value`` is a number above 0 and at most 1."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 < cast("float", value) <= 1
+
+
+def checked_prior(prior: float | Literal["auto"]) -> float | Literal["auto"]:
+    """Return a prior strength that can be used, or raise an InputError."""
+    if prior == "auto":
+        return "auto"
     if isinstance(prior, bool) or not isinstance(prior, (int, float)):
-        raise InputError(f"prior: expected a number, 0 or more, got {prior!r}.")
+        raise InputError(f"prior: expected a number, 0 or more, or 'auto', got {prior!r}.")
     if math.isnan(prior) or prior < 0:
         raise InputError(f"prior: expected 0 or more (float('inf') does not adapt), got {prior!r}.")
     return prior
-
-
-def _torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
-    """Return the network inside ``model``, or raise a ModelError that says why it cannot adapt."""
-    module: object = model.module if isinstance(model, Classifier) else model
-    if not is_torch_module(module):
-        if isinstance(model, Classifier):
-            raise ModelError(
-                f"{model.name} cannot be adapted: its graph is fixed, as in an ONNX file. "
-                "Adapt the torch model that it was exported from, and export merged()."
-            )
-        raise ModelError(f"Expected a Classifier or a torch.nn.Module, got {type(model).__name__}.")
-    import torch
-
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(
-            "A TorchScript model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.jit.script or trace, and script merged()."
-        )
-    if type(module).__name__ == "OptimizedModule":
-        raise ModelError(
-            "A compiled model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.compile, and compile merged()."
-        )
-    return cast("torch.nn.Module", module)
-
-
-def _find_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
-    """Return the batch-norm layers with source statistics by name, and how many have none.
-
-    Raises:
-        ModelError: no layer can be adapted.
-    """
-    layers = {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
-    tracked = {
-        name: layer
-        for name, layer in layers.items()
-        if getattr(layer, "running_mean", None) is not None
-        and getattr(layer, "running_var", None) is not None
-    }
-    if tracked:
-        return tracked, len(layers) - len(tracked)
-    if layers:
-        raise ModelError(
-            f"The {len(layers)} batch-norm layers of {type(network).__name__} keep no source "
-            "statistics (track_running_stats=False): they normalise by each batch already, so "
-            "there is nothing to adapt."
-        )
-    others = collections.Counter(
-        type(layer).__name__ for layer in network.modules() if "Norm" in type(layer).__name__
-    )
-    if others:
-        listed = ", ".join(f"{number} {kind}" for kind, number in others.most_common())
-        raise ModelError(
-            f"{type(network).__name__} has no batch-norm layer to adapt; it has {listed}, which "
-            "keep no statistics of the training set. Self-learning is the method for those."
-        )
-    raise ModelError(
-        f"{type(network).__name__} has no batch-norm layer to adapt, and no other norm layer "
-        "(batch norm may have been folded into its convolutions)."
-    )
-
-
-def is_batch_norm(layer: torch.nn.Module) -> bool:
-    """Whether a layer normalises by running statistics per channel, frozen or not."""
-    import torch
-
-    if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-        return True
-    # By name: torchvision, timm and detectron2 each have a class of their own, none related.
-    return any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__)

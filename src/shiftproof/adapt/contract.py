@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shiftproof.adapt.adapter import Adapter
+from shiftproof.errors import InputError
 from shiftproof.models.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.types import Images, Logits
@@ -32,9 +35,15 @@ def check_adapter(
     ``(N, K)`` float32 logits, for a batch of one image too; leaves the wrapped model as it was to
     the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
     model is put into; neither reads nor moves a global random state or torch's number of threads
-    or gradient mode; gives the same logits again after ``reset()``, and in a second adapter; and
-    ``merged()`` is a plain model of the wrapped model's class and ``state_dict`` keys, which
-    equals it before any batch and shares no tensor with it.
+    or gradient mode; gives the same logits again after ``reset()``, which empties ``events`` too,
+    and in a second adapter; and ``merged()`` is a plain model of the wrapped model's class and
+    ``state_dict`` keys, which equals it before any batch and shares no tensor with it.
+
+    In ``frozen()`` it learns nothing and repeats its logits; ``parameters()`` are not the wrapped
+    model's; ``end_epoch()`` before any batch changes nothing; and an exception in the middle of
+    ``predict`` leaves it as it was. ``state()`` gives copies on the CPU; a fresh adapter that
+    takes them up predicts, is merged and goes on as the one that gave them; and a state of another
+    adapter is refused and changes nothing.
 
     Args:
         make: makes the adapter of a classifier: its class, or a function.
@@ -87,7 +96,9 @@ def check_adapter(
     _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
     _predict(adapter, batches[0][:1])
 
+    adapter.end_epoch()
     adapter.reset()
+    assert len(adapter.events) == 0, "reset: events are left"
     _check_close(
         _run_plain(adapter.merged(), model, batches[0]),
         source[0],
@@ -97,6 +108,13 @@ def check_adapter(
         _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
 
     _check_tensors(make(model), model, batches[0], expected[0])
+    _check_untouched(model, before)
+    _check_parameters(make(model), model)
+    _check_end_epoch(make(model), batches[0], expected[0])
+    _check_state(make, model, batches)
+    _check_frozen(make, model, batches)
+    _check_bad_states(make(model), batches)
+    _check_interruption(make, model, batches, expected)
     _check_determinism(make, model, batches, expected)
     _check_modes(make, model, batches, expected)
     _check_untouched(model, before)
@@ -108,7 +126,10 @@ def check_adapter(
 
 
 def _check_surface(adapter: Adapter, model: Classifier) -> None:
-    for name in ("name", "classes", "preprocess", "settings", "predict", "reset", "merged"):
+    for name in (
+        *("name", "classes", "preprocess", "settings", "predict", "reset", "merged"),
+        *("events", "frozen", "end_epoch", "parameters", "state", "load_state"),
+    ):
         assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
     assert callable(adapter), "is a classifier: it cannot be called"
     assert isinstance(adapter, Adapter), "is an adapter: it is no shiftproof.adapt.Adapter"
@@ -166,6 +187,160 @@ def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected:
     _check_close(
         logits.detach().float().cpu().numpy(), expected, "call: other logits than predict gives"
     )
+
+
+def _check_parameters(adapter: Adapter, model: Classifier) -> None:
+    import torch
+
+    assert isinstance(model.module, torch.nn.Module)
+    own = {tensor.data_ptr() for tensor in _tensors(model.module) if tensor.numel()}
+    for parameter in adapter.parameters():
+        assert isinstance(parameter, torch.nn.Parameter), (
+            f"parameters: yields {type(parameter).__name__}"
+        )
+        assert parameter.data_ptr() not in own, "parameters: one is the wrapped model's"
+
+
+def _check_end_epoch(adapter: Adapter, batch: Images, expected: Logits) -> None:
+    adapter.end_epoch()
+    _check_equal(
+        _predict(adapter, batch), expected, "end_epoch: before any batch it changes logits"
+    )
+    adapter.end_epoch()
+    _predict(adapter, batch)
+
+
+def _check_frozen(
+    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
+) -> None:
+    adapter, other = make(model), make(model)
+    for batch in batches:
+        _predict(adapter, batch)
+        _predict(other, batch)
+    state, merged = adapter.state(), adapter.merged().state_dict()
+    with adapter.frozen():
+        logits = [_predict(adapter, batch) for batch in batches]
+        for batch, expected in zip(reversed(batches), reversed(logits), strict=True):
+            _check_equal(_predict(adapter, batch), expected, "frozen: the same batch, other logits")
+    _check_same(adapter.state(), state, "frozen: the state has changed")
+    _check_same(adapter.merged().state_dict(), merged, "frozen: merged() has changed")
+    for batch in batches:
+        _check_equal(
+            _predict(adapter, batch),
+            _predict(other, batch),
+            "frozen: other logits after it than without it",
+        )
+
+
+def _check_state(
+    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
+) -> None:
+    import torch
+
+    adapter = make(model)
+    for batch in batches:
+        _predict(adapter, batch)
+    state = adapter.state()
+    assert isinstance(model.module, torch.nn.Module)
+    own = {t.data_ptr() for t in [*_tensors(model.module), *adapter.parameters()] if t.numel()}
+    for name, tensor in state.items():
+        assert isinstance(tensor, torch.Tensor), f"state: {name!r} is a {type(tensor).__name__}"
+    own |= {tensor.data_ptr() for tensor in adapter.state().values() if tensor.numel()}
+    for name, tensor in state.items():
+        assert tensor.device.type == "cpu", f"state: {name!r} is on {tensor.device}"
+        assert not tensor.requires_grad, f"state: {name!r} records gradients"
+        assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is no copy"
+    fresh = make(model)
+    # A state outlives the adapter that gave it and the one that took it.
+    given = {name: tensor.clone() for name, tensor in state.items()}
+    fresh.load_state(given)
+    for tensor in [*state.values(), *given.values()]:
+        tensor.zero_()
+    _check_same(fresh.state(), adapter.state(), "state: another after it was taken up")
+    _check_same(
+        fresh.merged().state_dict(), adapter.merged().state_dict(), "state: merged() differs"
+    )
+    with adapter.frozen(), fresh.frozen():
+        for batch in batches:
+            _check_equal(
+                _predict(fresh, batch), _predict(adapter, batch), "state: other frozen logits"
+            )
+    for batch in batches:
+        _check_equal(
+            _predict(fresh, batch), _predict(adapter, batch), "state: it goes on with other logits"
+        )
+    fresh.end_epoch()
+    fresh.reset()
+    _check_same(fresh.state(), make(model).state(), "reset: a state is left")
+
+
+def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
+    import torch
+
+    for batch in batches:
+        _predict(adapter, batch)
+    good, merged = adapter.state(), adapter.merged().state_dict()
+    bad = {"an unknown name": {**good, "no such thing": torch.zeros(1)}}
+    for name, tensor in good.items():
+        bad[f"{name!r} of another shape"] = {**good, name: torch.zeros(tensor.numel() + 1)}
+    for what, state in bad.items():
+        try:
+            adapter.load_state(state)
+        except InputError:
+            _check_same(adapter.state(), good, f"state: refusing {what} changed it")
+            _check_same(
+                adapter.merged().state_dict(), merged, f"state: refusing {what} changed merged()"
+            )
+        except Exception as error:
+            raise AssertionError(
+                f"state: expected an InputError for {what}, got {type(error).__name__}: {error}"
+            ) from error
+        else:
+            raise AssertionError(f"state: {what} is taken")
+
+
+class _Interrupted(Exception):
+    """What the model raises in the middle of a prediction."""
+
+
+def _check_interruption(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Let each of the forward passes of one prediction fail in turn."""
+    import torch
+
+    left = [math.inf]
+
+    def interrupt(*_: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise _Interrupted
+
+    assert isinstance(model.module, torch.nn.Module)
+    module = copy.deepcopy(model.module)
+    module.register_forward_hook(interrupt)
+    twin = Classifier(
+        module, model.preprocess, model.classes, device=model.device, outputs=model.outputs
+    )
+    for position in range(1, 10):
+        adapter = make(twin)
+        _predict(adapter, batches[0])
+        state, merged = adapter.state(), adapter.merged().state_dict()
+        left[0] = position
+        try:
+            adapter.predict(batches[1])
+        except _Interrupted:
+            pass
+        else:
+            break
+        finally:
+            left[0] = math.inf
+        _check_same(adapter.state(), state, "exception: it changed the state")
+        _check_same(adapter.merged().state_dict(), merged, "exception: it changed merged()")
+        _check_equal(_predict(adapter, batches[1]), expected[1], "exception: other logits after it")
 
 
 def _check_determinism(
@@ -289,7 +464,20 @@ def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Logits:
-    return Classifier(merged, model.preprocess, model.classes, device=model.device).predict(batch)
+    plain = Classifier(
+        merged, model.preprocess, model.classes, device=model.device, outputs=model.outputs
+    )
+    return plain.predict(batch)
+
+
+def _check_same(
+    got: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], clause: str
+) -> None:
+    import torch
+
+    assert list(got) == list(expected), f"{clause}: other names"
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), f"{clause}: {name!r}"
 
 
 def _check_equal(got: Logits, expected: Logits, clause: str) -> None:

@@ -1,0 +1,41 @@
+"""Adapt for the length of a ``with`` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.table import make_adapter
+from shiftproof.models.classifier import Classifier
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def adapting(
+    model: Classifier | torch.nn.Module,
+    adapter: str | Callable[[Classifier | torch.nn.Module], Adapter] = "batchnorm",
+) -> Iterator[Adapter]:
+    """Give an adapter of ``model`` for the length of a ``with`` block; what it learnt ends there.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    >>> with adapting(net, "batchnorm:prior=0") as adapted:
+    ...     outputs = adapted(torch.rand(8, 3, 16, 16))
+
+    Args:
+        model: a ``Classifier``, or a plain ``torch.nn.Module``; never changed.
+        adapter: a spec as ``make_adapter`` takes it, or what makes an adapter of the model (its
+            class, or a function).
+
+    Raises:
+        UnknownNameError, InputError, ModelError: as ``make_adapter``.
+    """
+    adapted = make_adapter(adapter, model) if isinstance(adapter, str) else adapter(model)
+    try:
+        yield adapted
+    finally:
+        adapted.reset()

@@ -1,0 +1,526 @@
+"""A guard that notices, without labels, when an adapter goes astray, and takes it back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.state import check_names, save_state
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.classifier import Classifier
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from shiftproof.adapt.adapter import State
+
+Probabilities = NDArray[np.float32]
+"""``(M, K)`` float32: one row per image, summing to 1."""
+
+PRICE = 0.3
+"""Mean confidence that changed answers must bring, per share of answers that changed."""
+
+SURE = 0.7
+"""Mean confidence of the source from which on its answers are worth something."""
+
+CONVINCING = 0.8
+"""Mean confidence from which on adapted answers over all classes speak for themselves."""
+
+LEAST_SPREAD = 0.95
+"""Share of the source's spread that the adapted answers must keep."""
+
+MIXED = 0.7
+"""Share of the largest possible spread from which on a stream is taken to hold many classes."""
+
+WIDE = 0.9
+"""Share of the largest possible spread that answers over all classes have."""
+
+
+# ---------------------------------------------------------------- the judgement
+
+
+class Signals(NamedTuple):
+    """What can be seen without labels of a model and its adapted form on the same images.
+
+    ``confidence`` and ``source_confidence`` are mean largest probabilities; ``changed`` is the
+    share of images whose answer differs; ``spread`` and ``source_spread`` are the entropies, in
+    nats, of how often each class is answered, and ``most_spread`` the largest possible.
+    """
+
+    confidence: float
+    source_confidence: float
+    changed: float
+    spread: float
+    source_spread: float
+    most_spread: float
+
+
+def signals_of(source: Probabilities, adapted: Probabilities) -> Signals:
+    """Return the signals of ``(M, K)`` probabilities of both on the same M images, M above 0."""
+    return Signals(
+        float(adapted.max(1).mean()),
+        float(source.max(1).mean()),
+        float((adapted.argmax(1) != source.argmax(1)).mean()),
+        _spread(adapted),
+        _spread(source),
+        math.log(min(source.shape)),
+    )
+
+
+def _spread(probabilities: Probabilities) -> float:
+    counts = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def objection(signals: Signals, margin: float = 0.01) -> str | None:
+    """Return why the adapted answers should not be trusted, as a sentence, or None.
+
+    A model that learns from itself can become sure of anything, but then **its answers crowd into
+    few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model whose statistics
+    no longer fit gives other answers than the source **and is not surer of them**: its mean
+    confidence may be at most ``margin`` below the source's. Where the source knows what it says
+    (``SURE``), or gives so few different answers (below ``MIXED``) that the stream may hold few
+    classes, which is just where batch statistics mislead, more is asked: each share of answers
+    that changed must raise the mean confidence by ``PRICE`` times that share.
+
+    A stream of few classes and a source whose answers have crowded under a strong shift look
+    alike without labels. The source is then kept, unless the adapted answers are
+    :func:`convincing`, and what adaptation would have gained is lost.
+    """
+    gain = signals.confidence - signals.source_confidence
+    if not math.isfinite(gain):
+        return "The adapted answers are not finite."
+    if signals.spread < LEAST_SPREAD * signals.source_spread:
+        return (
+            f"The answers crowd into few classes: their entropy is {signals.spread:.2f}, the "
+            f"source's {signals.source_spread:.2f}."
+        )
+    mixed = signals.source_spread >= MIXED * signals.most_spread
+    must_pay = signals.source_confidence >= SURE or not mixed
+    if gain < (PRICE * signals.changed if must_pay else 0.0) - margin:
+        return (
+            f"{100 * signals.changed:.0f} % of the answers differ from the source's, and the mean "
+            f"confidence went from {signals.source_confidence:.2f} to {signals.confidence:.2f}."
+        )
+    return None
+
+
+def convincing(signals: Signals, margin: float = 0.01) -> bool:
+    """Whether adapted answers that no loss has made sure are sure, and spread over all classes.
+
+    They must be as sure as the source's, up to ``margin``.
+
+    Statistics of a batch that do not fit give unsure answers: a stream of one class, normalised
+    by itself, is answered with many classes and little confidence. So the two together can only
+    come from statistics that fit. Not to be asked of a model that learns from its own answers.
+    """
+    wide = signals.spread >= WIDE * signals.most_spread
+    least = max(CONVINCING, signals.source_confidence - margin)
+    return wide and signals.confidence >= least
+
+
+# ---------------------------------------------------------------- the adapter
+
+
+@final
+class Guard(Adapter):
+    """An adapter under watch: where it cannot be trusted, the source answers.
+
+    The source runs beside the adapter on every batch (one plain forward pass more). Over the last
+    ``window`` images their answers are compared, without labels (:func:`objection`): do changed
+    answers come with more confidence, and are they not crowding into few classes? An adapter that
+    learns by gradients is compared with its own beginning, too, where that is more convincing
+    than the source (one forward pass more, then alone). As long as
+    there is no objection, the adapter answers. At the first one it is rolled back to the last
+    good state, and until it has been without objection for ``probation`` images the source
+    answers; if it is not within as many, it starts again from the source. So it is at the
+    beginning, too: the first answers of a stream of small batches are the source's.
+
+    Every change is an event, in the record and in the report.
+
+    Args:
+        adapter: what is watched; it is reset.
+        window: images over which both are compared, 1 or more; a larger batch counts whole.
+        probation: images without objection before the adapter is trusted, at most ``window``.
+        margin: mean confidence that the adapter may lack, from 0 to 1. Smaller is stricter.
+        save_to: a file to which each good state is written, so that a crash loses little; None
+            keeps it in memory alone.
+
+    Raises:
+        InputError: a number is out of its range.
+
+    >>> import torch
+    >>> from shiftproof.adapt import SelfLearning
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))
+    >>> guarded = Guard(SelfLearning(net, loss="ent", lr=1000.0), probation=8)
+    >>> for _ in range(4):
+    ...     outputs = guarded(torch.rand(8, 3, 2, 2))
+    >>> guarded.trusted
+    False
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        window: int = 256,
+        probation: int = 64,
+        margin: float = 0.01,
+        save_to: str | Path | None = None,
+    ) -> None:
+        for what, value in (("window", window), ("probation", probation)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{what}: expected 1 image or more, got {value!r}.")
+        if probation > window:
+            raise InputError(
+                f"probation: expected at most the window of {window} images, got {probation}."
+            )
+        if isinstance(margin, bool) or not 0 <= margin <= 1:
+            raise InputError(f"margin: expected 0 to 1, got {margin!r}.")
+        self.window = window
+        self.probation = probation
+        self.margin = float(margin)
+        self.save_to = None if save_to is None else Path(save_to)
+        self.inner = adapter
+        adapter.reset()
+        self._source = AdaptedNetwork(_source_of(adapter))
+        self._learns = next(adapter.parameters(), None) is not None
+        self._beginning = adapter.state()
+        self._freezes = 0
+        self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seen = _Window(self.window)
+        self._learning = _Window(self.window)
+        self._trusted = False
+        self._good: State | None = None
+        self._since_good = 0
+        self._on_trial = 0
+        self._failures = 0
+        self._batches = 0
+        self._events: list[Event] = []
+
+    def __repr__(self) -> str:
+        return f"Guard({self.inner!r}, window={self.window})"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the adapter answers at present, and not the source."""
+        return self._trusted
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted."""
+        return self.inner.classifier
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        inner = dict(self.inner.settings)
+        outer = {"classifier": inner.pop("classifier")} if "classifier" in inner else {}
+        return {
+            "adapter": "guard",
+            "window": self.window,
+            "probation": self.probation,
+            "margin": self.margin,
+            "inner": inner,
+            **outer,
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """When the adapter was trusted, rolled back and started again, and why."""
+        return tuple(self._events)
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return the adapter's logits where it is trusted, else the source's."""
+        if len(images) == 0:
+            return self.inner.predict(images)
+        source = self._source
+        logits = self._watch(
+            len(images),
+            lambda: self.inner.predict(images),
+            lambda: source.predict(images, source.forward),
+        )
+        return cast("Logits", logits)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the adapter's logits where it is trusted, else the source's."""
+        import torch
+
+        if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
+            return self.inner(batch)
+        source = self._source
+        logits = self._watch(
+            len(batch), lambda: self.inner(batch), lambda: source.call(batch, source.forward)
+        )
+        return cast("torch.Tensor", logits)
+
+    def _watch(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
+        """Run one batch through both and return what is to be answered."""
+        with self._lock:
+            if self._freezes:
+                return adapt() if self._trusted else source()
+            return self._watched(count, adapt, source)
+
+    def _watched(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
+        plain = source()
+        state = self.inner.state() if self._learns else None
+        adapted = adapt()
+        windows = self._seen.contents, self._learning.contents
+        try:
+            reason = self._judge(_probabilities(plain), _probabilities(adapted), adapt)
+        except BaseException:
+            # The pass that compares with the beginning failed: this batch has not been.
+            self._seen.contents, self._learning.contents = windows
+            if state is not None:
+                self.inner.load_state(state)
+            raise
+        if self._trusted:
+            self._guard(count, reason)
+        else:
+            self._try(count, reason)
+        self._batches += 1
+        return adapted if self._trusted else plain
+
+    def _judge(
+        self, source: Probabilities, adapted: Probabilities, adapt: Callable[[], Any]
+    ) -> str | None:
+        """Return the objection to the last window with this batch, or None."""
+        self._seen.add(source, adapted)
+        signals = self._seen.signals()
+        reason = objection(signals, self.margin)
+        if reason is None:
+            self._learning.clear()
+            return None
+        if not self._learns:
+            return None if convincing(signals, self.margin) else reason
+        # Is it what it began with that the source objects to, and is that to be believed?
+        self._learning.add(self._at_the_beginning(adapt), adapted)
+        count = len(self._learning)
+        at_first = signals_of(self._seen.contents[0][-count:], self._learning.contents[0])
+        if not convincing(at_first, self.margin):
+            return reason
+        return objection(self._learning.signals(), self.margin)
+
+    def _at_the_beginning(self, adapt: Callable[[], Any]) -> Probabilities:
+        """Return what the adapter answers to this batch before it has learnt anything."""
+        state = self.inner.state()
+        self.inner.load_state(self._beginning)
+        try:
+            with self.inner.frozen():
+                return _probabilities(adapt())
+        finally:
+            self.inner.load_state(state)
+
+    def _guard(self, count: int, reason: str | None) -> None:
+        """Go on trusting the adapter, or roll it back."""
+        if reason is None:
+            self._since_good += count
+            if self._since_good >= self.window:
+                self._keep()
+            return
+        self._roll_back(reason)
+
+    def _try(self, count: int, reason: str | None) -> None:
+        """Begin to trust the adapter, or let it start again when its time is over."""
+        self._on_trial += count
+        # The more often it went astray, the longer it has to show that it does not.
+        needed = min(self.window, self.probation * 2**self._failures)
+        if len(self._seen) < needed:
+            return
+        if reason is None:
+            self._trusted = True
+            self._on_trial = 0
+            self._keep()
+            if self._events:
+                self._note("trusted again", f"No objection over {len(self._seen)} images.")
+            return
+        if not any(event.kind == "source answers" for event in self._events):
+            self._note("source answers", reason)
+        self._seen.clear()
+        self._learning.clear()
+        if self._on_trial >= 2 * needed:
+            # It had its time since it was rolled back; it starts anew.
+            self.inner.reset()
+            self._good = None
+            self._on_trial = 0
+
+    def _keep(self) -> None:
+        """Remember the present state as a good one."""
+        self._good = self.inner.state()
+        self._since_good = 0
+        if self.save_to is not None:
+            save_state(self._good, self.inner.settings, self.save_to)
+
+    def _roll_back(self, reason: str) -> None:
+        self._note("rolled back", reason)
+        self._failures = min(self._failures + 1, 30)
+        self._trusted = False
+        self._on_trial = 0
+        self._seen.clear()
+        self._learning.clear()
+        if self._good is None:
+            self.inner.reset()
+        else:
+            self.inner.load_state(self._good)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Predict with what has been learnt, learn nothing, and change no trust."""
+        with self._lock:
+            self._freezes += 1
+        try:
+            with self.inner.frozen():
+                yield
+        finally:
+            with self._lock:
+                self._freezes -= 1
+
+    def end_epoch(self) -> None:
+        """Tell the wrapped adapter."""
+        self.inner.end_epoch()
+
+    def reset(self) -> None:
+        """Forget everything that was learnt and seen."""
+        self.inner.reset()
+        self._forget()
+
+    def merged(self) -> torch.nn.Module:
+        """Return the adapter's plain model where it is trusted, else the source's."""
+        if self._trusted:
+            return self.inner.merged()
+        return self._source.copy()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the wrapped adapter's parameters."""
+        return self.inner.parameters()
+
+    def state(self) -> State:
+        """Return the adapter's state, the last good one, and what both answered lately."""
+        import torch
+
+        numbers = [
+            self._trusted, self._good is not None, self._since_good, self._on_trial,
+            self._failures, self._batches,
+        ]  # fmt: skip
+        state = {
+            "guard/numbers": torch.tensor([int(number) for number in numbers]),
+            "guard/source": torch.from_numpy(self._seen.contents[0].copy()),
+            "guard/adapted": torch.from_numpy(self._seen.contents[1].copy()),
+            "guard/began": torch.from_numpy(self._learning.contents[0].copy()),
+            "guard/learnt": torch.from_numpy(self._learning.contents[1].copy()),
+        }
+        for kind, inner in (("inner", self.inner.state()), ("good", self._good or {})):
+            state |= {f"{kind}/{name}": value for name, value in inner.items()}
+        return state
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another adapter of the same settings has learnt and seen."""
+        parts: dict[str, State] = {"guard": {}, "inner": {}, "good": {}}
+        check_names(state, parts)
+        for name, value in state.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = value
+        numbers, windows = _read_guard(parts["guard"])
+        has_good = bool(numbers[1])
+        if parts["good"] and not has_good:
+            raise InputError(
+                "The state is damaged: it holds a good state and says that it has none."
+            )
+        with self._lock:
+            before = self.inner.state()
+            try:
+                if has_good:
+                    self.inner.load_state(parts["good"])
+                self.inner.load_state(parts["inner"])
+            except InputError:
+                self.inner.load_state(before)
+                raise
+            self._forget()
+            self._trusted = bool(numbers[0])
+            self._since_good, self._on_trial, self._failures, self._batches = numbers[2:]
+            self._good = parts["good"] if has_good else None
+            self._seen.contents, self._learning.contents = windows
+
+    def _note(self, kind: str, reason: str) -> None:
+        self._events.append(Event(kind, self._batches, reason))
+
+
+def _read_guard(
+    state: Mapping[str, torch.Tensor],
+) -> tuple[list[int], list[tuple[Probabilities, Probabilities]]]:
+    """Return the numbers and the two windows of a guard's state, or raise an InputError."""
+    if set(state) != {"numbers", *_WINDOWS}:
+        raise InputError("The state is of another adapter: it is not a guard's.")
+    numbers = state["numbers"]
+    arrays = [state[name].detach().cpu().float().numpy().copy() for name in _WINDOWS]
+    sound = numbers.shape == (6,) and bool((numbers >= 0).all()) and bool((numbers < 2**53).all())
+    paired = all(
+        one.ndim == 2 and one.shape == other.shape and np.isfinite([*one.flat, *other.flat]).all()
+        for one, other in zip(arrays[::2], arrays[1::2], strict=True)
+    )
+    if not sound or not paired:
+        raise InputError("The state of the guard is damaged: its numbers or windows do not fit.")
+    return [int(number) for number in numbers.tolist()], [
+        (arrays[0], arrays[1]),
+        (arrays[2], arrays[3]),
+    ]
+
+
+_WINDOWS = ("source", "adapted", "began", "learnt")
+"""The two windows in a guard's state: source and adapted, beginning and learnt."""
+
+
+class _Window:
+    """The answers of two models over the last images."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.clear()
+
+    def clear(self) -> None:
+        nothing = np.zeros((0, 1), np.float32)
+        self.contents: tuple[Probabilities, Probabilities] = (nothing, nothing)
+
+    def __len__(self) -> int:
+        return len(self.contents[0])
+
+    def add(self, first: Probabilities, second: Probabilities) -> None:
+        """Add a batch; what is older than the window goes, but a batch stays whole."""
+        kept = max(self.size, len(first))
+        if len(self):
+            first = np.concatenate([self.contents[0], first])
+            second = np.concatenate([self.contents[1], second])
+        self.contents = first[-kept:], second[-kept:]
+
+    def signals(self) -> Signals:
+        return signals_of(*self.contents)
+
+
+def _source_of(adapter: Adapter) -> Classifier | torch.nn.Module:
+    """Return what was adapted: the classifier, or a copy of the plain model."""
+    try:
+        return adapter.classifier
+    except ModelError:
+        return adapter.merged()
+
+
+def _probabilities(logits: Any) -> Probabilities:
+    """Return the softmax of ``(N, K)`` logits, an array or a tensor."""
+    values = logits if isinstance(logits, np.ndarray) else logits.detach().float().cpu().numpy()
+    with np.errstate(invalid="ignore", over="ignore"):
+        exponent = np.exp(values - values.max(1, keepdims=True))
+        return np.asarray(exponent / exponent.sum(1, keepdims=True), dtype=np.float32)

@@ -1,0 +1,180 @@
+"""LAME: correct the answers and leave the model alone (Boudiaf et al. 2022, arXiv 2201.05718)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, final
+
+from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.parameters import last_layer_name
+from shiftproof.adapt.state import check_names
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.classifier import Classifier
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from shiftproof.adapt.adapter import State
+
+ITERATIONS = 100
+"""At most; the assignments settle after some ten."""
+
+TOLERANCE = 1e-5
+"""Largest change of an assignment at which they have settled."""
+
+
+def laplacian_assignments(
+    logits: torch.Tensor, features: torch.Tensor, neighbours: int = 5
+) -> torch.Tensor:
+    """Return class assignments that agree with the model and with each image's neighbours.
+
+    Fixed point of ``z_i ~ p_i exp(sum_j w_ij z_j)``, the bound that Boudiaf et al. 2022 (eq. 7)
+    minimise step by step; ``w`` links each image to its nearest neighbours by the cosine of
+    their features, in both directions with half the weight each.
+
+    Differs from the published code: there each image is linked to its neighbours in one direction
+    unless symmetry is asked for, although the bound is of symmetric ``w``; 1e-10 is added to the
+    probabilities; and it stops at the change of the energy, not of the assignments. The image
+    itself is left out by its index here, there by its distance of 0.
+
+    Args:
+        logits: ``(N, K)`` floating.
+        features: ``(N, D)`` floating.
+        neighbours: k of the nearest neighbours; as many as there are in smaller batches.
+
+    Returns:
+        ``(N, K)`` float32: log-probabilities.
+    """
+    import torch
+
+    log_p = torch.log_softmax(logits.float(), -1)
+    k = min(neighbours, len(logits) - 1)
+    if k < 1:
+        return log_p
+    unit = torch.nn.functional.normalize(features.float().flatten(1), dim=-1)
+    similarity = unit @ unit.T
+    similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbour of itself
+    links = torch.zeros_like(similarity)
+    links.scatter_(1, similarity.topk(k, dim=1).indices, 1.0)
+    links = (links + links.T) / 2
+    z = log_p.exp()
+    for _ in range(ITERATIONS):
+        log_z = torch.log_softmax(log_p + links @ z, -1)
+        moved = (log_z.exp() - z).abs().max()
+        z = log_z.exp()
+        if float(moved) < TOLERANCE:
+            break
+    return torch.log_softmax(log_p + links @ z, -1)
+
+
+@final
+class LAME(Adapter):
+    """Assigns classes to a batch jointly: images with similar features get similar answers.
+
+    Changes no parameter and remembers nothing (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
+    collapse, and it helps most where neighbours in the stream are of one class. The features are
+    what goes into the last linear layer. The logits are log-probabilities.
+
+    Args:
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
+        neighbours: 1 or more; the paper's best numbers of neighbours are 1 to 5.
+
+    Raises:
+        InputError: ``neighbours`` is below 1.
+        ModelError: the model has no linear layer, or its graph is fixed.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    >>> LAME(net)(torch.rand(8, 3, 2, 2)).shape
+    torch.Size([8, 3])
+    """
+
+    def __init__(self, model: Classifier | torch.nn.Module, *, neighbours: int = 5) -> None:
+        if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
+            raise InputError(f"neighbours: expected 1 or more, got {neighbours!r}.")
+        self.neighbours = neighbours
+        self._network = AdaptedNetwork(model)
+        self._head = self._network.module.get_submodule(last_layer_name(self._network.module))
+
+    def __repr__(self) -> str:
+        return f"LAME(neighbours={self.neighbours})"
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier whose answers are corrected."""
+        return self._network.classifier
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {"adapter": "lame", "neighbours": self.neighbours, **self._network.settings()}
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """None."""
+        return ()
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return the log-probabilities of a batch of images, assigned jointly."""
+        return self._network.predict(images, self._step)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the log-probabilities of a batch of tensors, assigned jointly."""
+        return self._network.call(batch, self._step)
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        kept: list[torch.Tensor] = []
+
+        def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            kept.append(args[0] if args else next(iter(kwargs.values())))
+
+        handle = self._head.register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            logits = self._network.forward(inputs)
+        finally:
+            handle.remove()
+        if not kept:
+            raise ModelError("The model ran without calling its last linear layer as a module.")
+        features = kept[-1].flatten(1)
+        for what, rows in (("logits", logits), ("features before its last layer", features)):
+            if not isinstance(rows, torch.Tensor) or rows.shape[:-1] != (len(inputs),):
+                raise ModelError(
+                    f"Expected {what} ({len(inputs)}, K), a row for each image, got "
+                    f"{described(rows)}."
+                )
+        sound = torch.isfinite(logits).all(1) & torch.isfinite(features).all(1)
+        assigned = torch.log_softmax(logits.float(), -1)
+        assigned[sound] = laplacian_assignments(logits[sound], features[sound], self.neighbours)
+        return assigned
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Change nothing: there is nothing to learn."""
+        yield
+
+    def end_epoch(self) -> None:
+        """Do nothing: there is nothing to learn."""
+
+    def reset(self) -> None:
+        """Do nothing: there is nothing to forget."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield nothing."""
+        return iter(())
+
+    def merged(self) -> torch.nn.Module:
+        """Return a copy of the model, which LAME does not change."""
+        return self._network.copy()
+
+    def state(self) -> State:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up nothing."""
+        check_names(state, ())

@@ -1,0 +1,112 @@
+"""The losses of self-learning (Rusak et al. 2021, arXiv 2104.12928): per image, for any loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of the predicted distribution, ``-sum_j p_j log p_j``, in nats.
+
+    The gradient goes through both factors (Rusak et al. 2021, section 3; TENT, Wang et al. 2021).
+
+    Args:
+        logits: ``(N, K)`` floating; computed in float32 where it is of half precision.
+
+    Returns:
+        ``(N,)``, from 0 to log K.
+
+    >>> import torch
+    >>> [round(value, 4) for value in entropy(torch.tensor([[0.0, 0.0], [100.0, 0.0]])).tolist()]
+    [0.6931, 0.0]
+    """
+    log_p = _log_probabilities(logits)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def generalized_cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, q: float = 0.8
+) -> torch.Tensor:
+    """Return ``(1 - p_i^q) / q`` for the target class i: robust to wrong labels.
+
+    ``q = 1`` is the mean absolute error, ``q -> 0`` the cross-entropy (Zhang & Sabuncu 2018, eq. 6;
+    the robust pseudo-labels of Rusak et al. 2021, with q = 0.8). The gradient is finite, and zero
+    in the limit, where ``p_i`` underflows.
+
+    Args:
+        logits: ``(N, K)`` floating; computed in float32 where it is of half precision.
+        target: ``(N,)`` int64, the classes.
+        q: from 0 to 1.
+
+    Returns:
+        ``(N,)``, from 0 to 1 / q.
+
+    Raises:
+        InputError: ``q`` is out of its range.
+
+    >>> import torch
+    >>> logits = torch.tensor([[0.25, 0.75]]).log()
+    >>> round(float(generalized_cross_entropy(logits, torch.tensor([0]), q=1)), 4)
+    0.75
+    """
+    import torch
+
+    if isinstance(q, bool) or not 0 <= q <= 1:
+        raise InputError(f"q: expected 0 to 1, got {q!r}.")
+    log_p = _log_probabilities(logits).gather(-1, target[:, None])[:, 0]
+    if q == 0:
+        return -log_p
+    # Through the logarithm: the gradient of p^q alone is infinite at p = 0.
+    return -torch.expm1(q * log_p) / q
+
+
+def hard_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return ``-log p_i`` for the class i that the teacher answers.
+
+    Args:
+        logits: ``(N, K)`` floating, the student's.
+        teacher: ``(N, K)`` floating, the teacher's; no gradient goes there.
+
+    Returns:
+        ``(N,)``, 0 or more.
+    """
+    return generalized_cross_entropy(logits, teacher.detach().argmax(-1), q=0)
+
+
+def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy ``-sum_j p_teacher,j log p_j`` to the teacher's distribution.
+
+    Args and result as for :func:`hard_pseudo_label_loss`.
+    """
+    target = _log_probabilities(teacher.detach()).exp()
+    return -(target * _log_probabilities(logits)).sum(-1)
+
+
+def robust_pseudo_label_loss(
+    logits: torch.Tensor, teacher: torch.Tensor, q: float = 0.8
+) -> torch.Tensor:
+    """Return the generalised cross-entropy to the class that the teacher answers.
+
+    Args and result as for :func:`hard_pseudo_label_loss` and :func:`generalized_cross_entropy`.
+    """
+    return generalized_cross_entropy(logits, teacher.detach().argmax(-1), q)
+
+
+def is_confident(teacher: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return ``(N,)`` bool: where the teacher's largest probability is at least ``threshold``."""
+    return _log_probabilities(teacher.detach()).amax(-1).exp() >= threshold
+
+
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    # Autocast would do this in half precision on some devices.
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.log_softmax(logits, -1)

@@ -1,0 +1,227 @@
+"""The private copy of a network that an adapter works on, with the way in and the way out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.classifier import Classifier, select_outputs
+from shiftproof.models.structure import is_torch_module, structural_copy, weights_fingerprint
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class AdaptedNetwork:
+    """A copy of the caller's network that can be changed, behind the classifier's two doors.
+
+    It is in evaluation mode. Its buffers are its own; its parameters are other objects that need
+    no gradients but share their memory with the caller's, until one is taken with ``own``: a
+    large model is not held twice.
+
+    ``predict`` and ``call`` do what those of ``Classifier`` do, with the adapter's ``step`` in
+    place of the plain forward pass; one thread at a time is let through. ``forward`` is the plain
+    forward pass, to be used in a step. Whatever else reads or changes what was learnt holds
+    ``lock`` meanwhile.
+
+    Args:
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module``.
+
+    Attributes:
+        module: the copy.
+        lock: held while a batch is predicted; the same thread may take it again.
+
+    Raises:
+        ModelError: the graph is fixed (ONNX, TorchScript, compiled), or it cannot be copied.
+    """
+
+    def __init__(self, model: Classifier | torch.nn.Module) -> None:
+        import torch
+
+        self._original = torch_module(model)
+        # What is made in inference mode can never have gradients.
+        with torch.inference_mode(False):
+            copied = structural_copy(self._original, share="parameters")
+            _detach_parameters(copied)
+        self._classifier: Classifier | None = None
+        self._runner: Classifier | None = None
+        if isinstance(model, Classifier):
+            self._classifier = model
+            self._runner = Classifier(
+                copied,
+                model.preprocess,
+                model.classes,
+                device=model.device,
+                name=model.name,
+                outputs=model.outputs,
+            )
+            copied = cast("torch.nn.Module", self._runner.module)
+        self.module = copied
+        self.lock = threading.RLock()
+        self._freezes = 0
+        self._learns = {
+            name: parameter.requires_grad for name, parameter in self._original.named_parameters()
+        }
+
+    def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
+        """Take parameters by name: they get memory of their own and record gradients."""
+        import torch
+
+        taken = {}
+        known = dict(self.module.named_parameters())
+        for name in names:
+            parameter = known[name]
+            with torch.inference_mode(False), torch.no_grad():
+                parameter.data = parameter.detach().clone()
+            parameter.requires_grad_(True)
+            taken[name] = parameter
+        return taken
+
+    @property
+    def classifier(self) -> Classifier:
+        """The caller's classifier, or a ModelError where a plain module was given."""
+        if self._classifier is None:
+            raise ModelError(
+                "This adapter is on a plain torch.nn.Module, which knows neither classes nor "
+                "preprocessing. Wrap it first: Classifier(module, preprocess, classes)."
+            )
+        return self._classifier
+
+    def settings(self) -> Settings:
+        """Return what tells the wrapped model from others, as an adapter's settings hold it."""
+        if self._classifier is not None:
+            return {"classifier": self._classifier.settings}
+        kind = type(self._original)
+        return {
+            "module": {
+                "name": f"{kind.__module__}.{kind.__qualname__}",
+                "fingerprint": weights_fingerprint(self._original),
+            }
+        }
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing is to be learnt."""
+        return self._freezes > 0
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let nothing be learnt while the context lasts; contexts of several threads may overlap."""
+        with self.lock:
+            self._freezes += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._freezes -= 1
+
+    def predict(
+        self,
+        images: Images | Sequence[Image],
+        step: Callable[[torch.Tensor], torch.Tensor],
+    ) -> Logits:
+        """Return the logits that ``step`` makes of a batch of images."""
+        import torch
+
+        self.classifier  # noqa: B018  raises, and says why
+        runner = cast("Classifier", self._runner)
+        if len(images) == 0:
+            return runner.predict(images)
+        # Steps may need gradients, which nothing made in inference mode can have.
+        with self.lock, torch.inference_mode(False), torch.no_grad():
+            logits = step(runner.prepare(images))
+            return np.asarray(logits.detach().float().cpu().numpy())
+
+    def call(
+        self, batch: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return what ``step`` makes of a batch of tensors, without gradients."""
+        import torch
+
+        if self._runner is None and (not isinstance(batch, torch.Tensor) or batch.ndim == 0):
+            raise InputError(
+                f"Expected a tensor with the images along axis 0, got {type(batch).__name__}."
+            )
+        with self.lock, torch.inference_mode(False), torch.no_grad():
+            if self._runner is None:
+                inputs = batch.clone() if batch.is_inference() else batch.detach()
+                return step(inputs) if len(batch) else cast("torch.Tensor", self.module(inputs))
+            if not isinstance(batch, torch.Tensor) or (batch.ndim and len(batch) == 0):
+                # What is no tensor is refused there, in the classifier's words.
+                return self._runner(batch)
+            return step(self._runner.prepare(batch)).detach()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Run the copy on prepared inputs; gradients are recorded where they are enabled."""
+        return self.of_classes(self.forward_all(inputs))
+
+    def forward_all(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what ``forward`` returns, but of all outputs of the network, of classes or not."""
+        if self._runner is None:
+            return cast("torch.Tensor", self.module(inputs))
+        return self._runner.all_logits(inputs)
+
+    def of_classes(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return of all outputs those of the classifier's classes."""
+        return outputs if self._runner is None else select_outputs(outputs, self._runner.outputs)
+
+    def copy(self) -> torch.nn.Module:
+        """Return a copy that shares nothing; gradients are on where the caller's model has them."""
+        module = structural_copy(self.module, share="nothing")
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(self._learns.get(name, True))
+        return module
+
+
+def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
+    """Return the network inside ``model``, or raise a ModelError that says why it cannot adapt."""
+    module: object = model.module if isinstance(model, Classifier) else model
+    if not is_torch_module(module):
+        if isinstance(model, Classifier):
+            raise ModelError(
+                f"{model.name} cannot be adapted: its graph is fixed, as in an ONNX file. "
+                "Adapt the torch model that it was exported from, and export merged()."
+            )
+        raise ModelError(f"Expected a Classifier or a torch.nn.Module, got {type(model).__name__}.")
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            "A TorchScript model cannot be adapted: its graph is fixed. "
+            "Adapt the module before torch.jit.script or trace, and script merged()."
+        )
+    if type(module).__name__ == "OptimizedModule":
+        raise ModelError(
+            "A compiled model cannot be adapted: its graph is fixed. "
+            "Adapt the module before torch.compile, and compile merged()."
+        )
+    return cast("torch.nn.Module", module)
+
+
+def _detach_parameters(module: torch.nn.Module) -> None:
+    """Replace each parameter by another object with the same memory that needs no gradient."""
+    import torch
+
+    replaced: dict[int, Any] = {}
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is None:
+                continue
+            if id(parameter) not in replaced:
+                value = parameter.detach()
+                # What was made in inference mode cannot take part in a gradient.
+                value = value.clone() if value.is_inference() else value
+                replaced[id(parameter)] = torch.nn.Parameter(value, requires_grad=False)
+            part._parameters[name] = replaced[id(parameter)]
+
+
+def described(outputs: object) -> str:
+    """Say what a model returned, for an error."""
+    shape = getattr(outputs, "shape", None)
+    return type(outputs).__name__ if shape is None else f"the shape {tuple(shape)}"

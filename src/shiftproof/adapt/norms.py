@@ -1,0 +1,129 @@
+"""The norm layers of a network: which there are, and which of them are chosen."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+LayerChoice: TypeAlias = str | Sequence[str]
+"""``"all"``, ``"first-10"``, ``"last-10"``, ``"last-33%"``, or the names of layers."""
+
+
+def is_batch_norm(layer: torch.nn.Module) -> bool:
+    """Whether a layer normalises by running statistics per channel, frozen or not."""
+    import torch
+
+    if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+        return True
+    # By name: torchvision, timm and detectron2 each have a class of their own, none related.
+    return any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__)
+
+
+def is_norm(layer: torch.nn.Module) -> bool:
+    """Whether a layer normalises activations: batch, layer, group, instance or RMS norm.
+
+    Told by the class's name, as libraries have norm layers of their own that share no base; a
+    layer of that name that holds other layers with parameters (a transformer's "PreNorm") is none,
+    unless it is a batch norm (timm's may hold a PReLU).
+    """
+    if is_batch_norm(layer):
+        return True
+    named = any("Norm" in kind.__name__ for kind in type(layer).__mro__)
+    return named and not any(
+        True for child in layer.children() for _ in child.parameters(recurse=True)
+    )
+
+
+def norm_layers(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Return the norm layers of a network by name, in the order in which it lists its modules."""
+    return {name: layer for name, layer in network.named_modules() if is_norm(layer)}
+
+
+def batch_norm_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
+    """Return the batch-norm layers with source statistics by name, and how many have none.
+
+    Raises:
+        ModelError: no layer keeps source statistics; says what there is instead.
+    """
+    layers = {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
+    tracked = {
+        name: layer
+        for name, layer in layers.items()
+        if getattr(layer, "running_mean", None) is not None
+        and getattr(layer, "running_var", None) is not None
+    }
+    if tracked:
+        return tracked, len(layers) - len(tracked)
+    if layers:
+        raise ModelError(
+            f"The {len(layers)} batch-norm layers of {type(network).__name__} keep no source "
+            "statistics (track_running_stats=False): they normalise by each batch already, so "
+            "there is nothing to adapt."
+        )
+    others = collections.Counter(type(layer).__name__ for layer in norm_layers(network).values())
+    if others:
+        listed = ", ".join(f"{number} {kind}" for kind, number in others.most_common())
+        raise ModelError(
+            f"{type(network).__name__} has no batch-norm layer to adapt; it has {listed}, which "
+            "keep no statistics of the training set. Self-learning is the method for those."
+        )
+    raise ModelError(
+        f"{type(network).__name__} has no batch-norm layer to adapt, and no other norm layer "
+        "(batch norm may have been folded into its convolutions)."
+    )
+
+
+def several_runs_error(name: str) -> ModelError:
+    """Return the error to raise where a layer has no single set of statistics to be merged."""
+    return ModelError(
+        f"The layer {name!r} ran several times in one forward, each time with other statistics; "
+        "a plain model can hold only one set, so it cannot be merged."
+    )
+
+
+def choose_layers(names: Sequence[str], choice: LayerChoice) -> list[str]:
+    """Return the chosen ones of ``names``, in their order.
+
+    Args:
+        names: the layers that there are.
+        choice: ``"all"``; ``"first-K"`` or ``"last-K"`` with a number of layers or a share of
+            them (``"last-33%"``, rounded up); or names.
+
+    Raises:
+        InputError: the choice is of no such form, or chooses none or more than there are.
+        UnknownNameError: a name that is not among them.
+
+    >>> choose_layers(["bn1", "bn2", "bn3"], "last-50%")
+    ['bn2', 'bn3']
+    """
+    if not isinstance(choice, str):
+        for name in choice:
+            if name not in names:
+                raise UnknownNameError.of("layer", name, names)
+        if not choice:
+            raise InputError("layers: expected at least one name, got none.")
+        return [name for name in names if name in set(choice)]
+    if choice == "all":
+        return list(names)
+    spelt = re.fullmatch(r"(first|last)-(\d{1,6}|\d{1,3}%)", choice)
+    if spelt is None:
+        raise InputError(
+            "layers: expected 'all', 'first-K', 'last-K' with a number of layers or a share in % "
+            f"('last-33%'), or a list of names, got {choice!r}."
+        )
+    end, amount = spelt.groups()
+    share = amount.removesuffix("%")
+    count = int(amount) if share == amount else -(-len(names) * int(share) // 100)
+    if not 1 <= count <= len(names):
+        raise InputError(
+            f"layers: {choice!r} asks for {count} of the {len(names)} layers; expected 1 to "
+            f"{len(names)}."
+        )
+    return list(names[:count] if end == "first" else names[-count:])

@@ -1,0 +1,97 @@
+"""Which parameters of a network self-learning moves: pure selections, for any loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
+from shiftproof.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def affine_parameters(
+    network: torch.nn.Module, layers: LayerChoice = "all"
+) -> dict[str, torch.nn.Parameter]:
+    """Return scale and shift of the norm layers (Rusak et al. 2021, section 3), by name.
+
+    Batch, layer, group, instance and RMS norm alike, so that convolutional networks, ConvNeXt and
+    vision transformers all have some: 53,120 values in ResNet-50.
+
+    Args:
+        network: any.
+        layers: which of the norm layers that have such parameters, in the network's order:
+            ``"all"``, ``"first-10"``, ``"last-10"``, ``"last-33%"``, or their names.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = {
+        name: layer
+        for name, layer in norm_layers(network).items()
+        if any(True for _ in layer.parameters(recurse=False))
+    }
+    if not found:
+        frozen = any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values())
+        raise ModelError(
+            f"{type(network).__name__} has no norm layer with a scale and shift to learn"
+            + (
+                " (those of a frozen batch norm are constants): "
+                if frozen
+                else " (batch norm may have been folded into its convolutions): "
+            )
+            + "use parameters='last' or 'all'."
+        )
+    chosen = set(choose_layers(list(found), layers))
+    of_layers = {id(p) for name in chosen for p in found[name].parameters(recurse=False)}
+    return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
+
+
+def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of the layer that gives the logits, by name.
+
+    Raises:
+        ModelError: there is no linear or convolutional layer.
+    """
+    name = last_layer_name(network)
+    return {
+        full: parameter
+        for full, parameter in network.named_parameters()
+        if full.rpartition(".")[0] == name
+    }
+
+
+def all_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return all floating parameters by name, as the paper moves them in vision transformers."""
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if parameter.is_floating_point()
+    }
+
+
+def last_layer_name(network: torch.nn.Module) -> str:
+    """Return the name of the last linear layer, or of the last convolution where there is none.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    import torch
+
+    choices: list[tuple[type, ...]] = [(torch.nn.Linear,), (torch.nn.Conv2d, torch.nn.Conv1d)]
+    for kinds in choices:
+        names: list[str] = [n for n, part in network.named_modules() if isinstance(part, kinds)]
+        if names:
+            return names[-1]
+    raise ModelError(
+        f"{type(network).__name__} has no linear or convolutional layer that could give the logits."
+    )
+
+
+SELECTIONS = {
+    "affine": affine_parameters,
+    "last": last_layer_parameters,
+    "all": all_parameters,
+}
+"""The selections by the name that ``SelfLearning`` and the command line take."""

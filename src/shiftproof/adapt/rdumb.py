@@ -1,0 +1,185 @@
+"""RDumb: forget everything now and then (Press et al. 2023, arXiv 2306.05401)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, final
+
+from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.state import taken
+from shiftproof.errors import InputError
+from shiftproof.models.classifier import Classifier
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from shiftproof.adapt.adapter import State
+
+_COUNT = "rdumb/batches"
+
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
+
+
+@final
+class RDumb(Adapter):
+    """An adapter that goes back to the source every so many batches.
+
+    Over very long streams that change, methods of continual adaptation end below the source; this
+    one does not (Press et al. 2023, arXiv 2306.05401, who reset every 1,000 steps).
+
+    Differs from the paper: it wraps any adapter, where the paper resets entropy minimisation with
+    weighted samples.
+
+    Args:
+        adapter: what is reset.
+        every: batches between two resets, 1 or more; predictions made while frozen do not count.
+
+    Raises:
+        InputError: ``every`` is below 1, or ``adapter`` is none.
+
+    >>> import torch
+    >>> from shiftproof.adapt import SelfLearning
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))
+    >>> adapted = RDumb(SelfLearning(net), every=2)
+    >>> for _ in range(3):
+    ...     outputs = adapted(torch.rand(8, 3, 2, 2))
+    >>> [event.batch for event in adapted.events]
+    [2]
+    """
+
+    def __init__(self, adapter: Adapter, *, every: int = 1000) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise InputError(f"every: expected 1 batch or more, got {every!r}.")
+        if not isinstance(adapter, Adapter):
+            raise InputError(
+                f"adapter: expected an adapter to be reset, got {type(adapter).__name__}; "
+                "wrap the model first, as in RDumb(SelfLearning(model))."
+            )
+        self.every = every
+        self.inner = adapter
+        self._freezes = 0
+        self._lock = threading.RLock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._since = 0
+        self._batches = 0
+        self._events: list[Event] = []
+
+    def __repr__(self) -> str:
+        return f"RDumb({self.inner!r}, every={self.every})"
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted."""
+        return self.inner.classifier
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        inner = dict(self.inner.settings)
+        outer = {"classifier": inner.pop("classifier")} if "classifier" in inner else {}
+        return {"adapter": "rdumb", "every": self.every, "inner": inner, **outer}
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """The resets, and what the wrapped adapter tells of the time since the last."""
+        start = self._batches - self._since
+        inner = (Event(e.kind, start + e.batch, e.reason) for e in self.inner.events)
+        return (*self._events, *inner)
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Predict and learn as the wrapped adapter does."""
+        return self._counted(images, self.inner.predict)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Predict and learn as the wrapped adapter does."""
+        return self._counted(batch, self.inner)
+
+    def _counted(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
+        """Return what ``predict`` makes of a batch, after a reset where one is due."""
+        with self._lock:
+            if self._freezes or not _has_images(batch):
+                return predict(batch)
+            due = self._since >= self.every
+            result = self._restarted(batch, predict) if due else predict(batch)
+            self._since += 1
+            self._batches += 1
+            return result
+
+    def _restarted(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
+        """Reset and predict; where predicting fails, nothing was reset."""
+        self._events, state = list(self.events), self.inner.state()
+        self.inner.reset()
+        try:
+            result = predict(batch)
+        except BaseException:
+            self.inner.load_state(state)
+            raise
+        self._events.append(Event("reset", self._batches, f"Reset after {self.every} batches."))
+        self._since = 0
+        return result
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Predict with what has been learnt, and learn nothing; no batch counts."""
+        with self._lock:
+            self._freezes += 1
+        try:
+            with self.inner.frozen():
+                yield
+        finally:
+            with self._lock:
+                self._freezes -= 1
+
+    def end_epoch(self) -> None:
+        """Tell the wrapped adapter."""
+        self.inner.end_epoch()
+
+    def reset(self) -> None:
+        """Forget everything that was learnt."""
+        with self._lock:
+            self.inner.reset()
+            self._forget()
+
+    def merged(self) -> torch.nn.Module:
+        """Return the wrapped adapter's plain model."""
+        return self.inner.merged()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the wrapped adapter's parameters."""
+        return self.inner.parameters()
+
+    def state(self) -> State:
+        """Return the wrapped adapter's state and the batches since the last reset."""
+        import torch
+
+        with self._lock:
+            return {**self.inner.state(), _COUNT: torch.tensor([self._since, self._batches])}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another adapter of the same settings has learnt."""
+        import torch
+
+        since, batches = taken(state, _COUNT, torch.tensor([0, 0])).tolist()
+        if not 0 <= since <= min(batches, self.every):
+            raise InputError(
+                f"The state is damaged: {since} of {batches} batches since the last reset, which "
+                f"comes every {self.every}."
+            )
+        with self._lock:
+            self.inner.load_state({name: value for name, value in state.items() if name != _COUNT})
+            self._forget()
+            self._since, self._batches = since, batches
+
+
+def _has_images(batch: object) -> bool:
+    """Whether a batch counts; what is no batch is left to the wrapped adapter to refuse."""
+    try:
+        return len(batch) > 0  # type: ignore[arg-type]
+    except TypeError:
+        return False

@@ -1,0 +1,554 @@
+"""Self-learning: a classifier that learns from its own answers (Rusak et al. 2021, arXiv 2104.12928)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, final
+
+from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.batchnorm import checked_prior
+from shiftproof.adapt.losses import (
+    entropy,
+    hard_pseudo_label_loss,
+    is_confident,
+    robust_pseudo_label_loss,
+    soft_pseudo_label_loss,
+)
+from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.norms import LayerChoice, is_batch_norm, several_runs_error
+from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
+from shiftproof.adapt.state import check_names, copied, pack, taken, unpack
+from shiftproof.adapt.statistics import (
+    Statistics,
+    all_finite,
+    batch_statistics,
+    has_single_values,
+    measured_prior,
+    mix,
+    normalising,
+    synchronised,
+)
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.models.classifier import Classifier
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from shiftproof.adapt.adapter import State
+
+Loss = Literal["rpl", "ent", "hard", "soft"]
+Teacher = Literal["step", "epoch"]
+Answers = Literal["before", "after"]
+Sees = Literal["classes", "all"]
+
+LOSSES: tuple[Loss, ...] = ("rpl", "ent", "hard", "soft")
+
+PAPER_RATE = 1e-3 / 128
+"""Learning rate per image of the batch: 1e-3 at a batch of 128 (Rusak et al. 2021)."""
+
+
+class _Seen(NamedTuple):
+    """What the batch norms of one forward pass saw."""
+
+    used: dict[str, Statistics]
+    """What each normalised by, at its last run."""
+    repeated: list[str]
+    """Those that ran more than once."""
+    is_sound: bool
+    """Whether the batch's own statistics are finite in all of them."""
+
+
+_Read: TypeAlias = Callable[[], tuple[Statistics, Statistics]]
+"""Gives what a layer normalised by, and the batch's own statistics, once the layer has run."""
+
+
+@final
+class SelfLearning(Adapter):
+    """A classifier that takes one gradient step per batch on its own answers.
+
+    The losses of Rusak et al. 2021 (arXiv 2104.12928), averaged over the batch:
+
+    - ``"rpl"``: robust pseudo-labels. The generalised cross-entropy ``(1 - p_i^q) / q`` to the
+      class i that the teacher answers; tolerates wrong answers.
+    - ``"ent"``: entropy minimisation (with one pass over the stream: TENT).
+    - ``"hard"``: pseudo-labels, ``-log p_i``, optionally of confident answers only.
+    - ``"soft"``: the cross-entropy to the teacher's whole distribution. Its gradient is zero where
+      teacher and model agree, so a model that starts as its own teacher stays where it is.
+
+    The teacher of ``"step"`` is the model in the same forward pass; that of ``"epoch"`` is a copy
+    which learns only at ``end_epoch()``, so in online use it stays the source (with the batch's
+    own statistics). Dropout and stochastic depth stay off and each layer's eps its own, and your
+    model is never changed. Batch norm normalises by the batch's own statistics, in whose mean and
+    variance the gradient flows, as in the reference; with a ``prior`` above 0 the statistics
+    are mixed with the source's and are constants to the gradient; with an infinite one they are
+    the source's, as the paper does for EfficientNet-L2.
+
+    Nothing can spoil what was learnt at once: a step whose loss or gradient is not finite is left
+    out, and an event says so. Whether learning went astray is another question: see ``Guard``.
+
+    A layer that sees a single value per channel keeps its source statistics, as in ``BatchNorm``.
+    Threads may share an adapter; they are let in one after another. Under ``torch.autocast`` the
+    loss is computed in float32; choose bfloat16, as no gradient is scaled.
+
+    Differs from the published code: the affine parameters alone are given to the optimiser, as
+    the paper says; the published example gives it all weights. The learning rate follows the
+    images really in the batch, so a smaller last batch weighs less.
+
+    Args:
+        model: a ``Classifier`` on torch; or a plain ``torch.nn.Module`` that gives logits
+            ``(N, K)``, which is then called with its own normalised batch.
+        loss: one of the four; or a function of the student's and the teacher's ``(N, K)`` logits
+            to ``(N,)`` losses.
+        lr: ``"auto"`` is the paper's 1e-3 at a batch of 128, in proportion to the batch; a
+            number is used for every batch.
+        momentum: of the SGD, from 0 to below 1. The paper states none and its code uses 0.
+        q: of ``"rpl"``, from 0 to 1.
+        threshold: of ``"rpl"``, ``"hard"`` and ``"soft"``: rows whose teacher is less sure than
+            this are left out of the mean.
+        parameters: ``"affine"`` (scale and shift of all norm layers), ``"last"`` (the layer that
+            gives the logits), ``"all"`` (as the paper does for vision transformers); or a
+            function from the network to parameters by name, as in ``adapt.parameters``.
+        layers: with ``"affine"``, which norm layers learn: ``"all"``, ``"last-33%"`` (cheaper:
+            no gradient flows through the layers before), ``"first-10"``, or names.
+        prior: strength of the source statistics in images, or ``"auto"``, as in ``BatchNorm``.
+        teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
+        answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
+            those of a further pass after it.
+        sees: what the loss is computed on, where the classifier is ``restricted`` to a data set's
+            classes: their logits, or ``"all"`` of the network's. The paper does not say.
+
+    Raises:
+        InputError: an option is out of its range, or two contradict each other.
+        ModelError: there is nothing to learn, the weights are of half precision, the graph is
+            fixed (ONNX, TorchScript, compiled), or the model cannot be copied.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))
+    >>> adapted = SelfLearning(net, loss="ent", lr=0.1)
+    >>> images = torch.rand(8, 3, 2, 2)
+    >>> first, second = (entropy(adapted(images)).mean() for _ in range(2))
+    >>> bool(second < first)
+    True
+    """
+
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        loss: Loss | Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = "rpl",
+        lr: float | Literal["auto"] = "auto",
+        momentum: float = 0.0,
+        q: float = 0.8,
+        threshold: float = 0.0,
+        parameters: Literal["affine", "last", "all"]
+        | Callable[[torch.nn.Module], Mapping[str, torch.nn.Parameter]] = "affine",
+        layers: LayerChoice = "all",
+        prior: float | Literal["auto"] = 0,
+        teacher: Teacher | None = None,
+        answers: Answers = "before",
+        sees: Sees = "classes",
+    ) -> None:
+        if not callable(loss) and loss not in LOSSES:
+            raise UnknownNameError.of("loss", str(loss), LOSSES)
+        if teacher not in (None, "step", "epoch"):
+            raise UnknownNameError.of("teacher", str(teacher), ["step", "epoch"])
+        if answers not in ("before", "after"):
+            raise UnknownNameError.of("answers", str(answers), ["before", "after"])
+        if sees not in ("classes", "all"):
+            raise UnknownNameError.of("sees", str(sees), ["classes", "all"])
+        if not callable(parameters) and parameters not in SELECTIONS:
+            raise UnknownNameError.of("parameters", str(parameters), SELECTIONS)
+        if layers != "all" and parameters != "affine":
+            raise InputError("layers: chooses among norm layers; expected parameters='affine'.")
+        self.lr = lr if lr == "auto" else _in_range("lr", lr, 0, math.inf, below=True)
+        self.momentum = _in_range("momentum", momentum, 0, 1, below=True)
+        self.q = _in_range("q", q, 0, 1)
+        self.threshold = _in_range("threshold", threshold, 0, 1)
+        self.prior = checked_prior(prior)
+        self.layers = layers
+        self.loss = loss
+        self.parameter_choice = parameters
+        self.teacher: Teacher = teacher or ("epoch" if loss in ("hard", "soft") else "step")
+        self.answers: Answers = answers
+        self.sees: Sees = sees
+        self._network = AdaptedNetwork(model)
+        self._learnt = self._network.own(self._select(self._network.module, layers))
+        self._norms = {
+            name: layer
+            for name, layer in self._network.module.named_modules()
+            if is_batch_norm(layer) and getattr(layer, "running_mean", None) is not None
+        }
+        self._source = {
+            name: Statistics(layer.running_mean, layer.running_var)
+            for name, layer in self._norms.items()
+        }
+        self._first = {name: value.detach().clone() for name, value in self._learnt.items()}
+        self._teaching: AdaptedNetwork | None = None
+        if self.teacher == "epoch" and loss != "ent":
+            self._teaching = AdaptedNetwork(model)
+            self._taught = self._teaching.own(list(self._learnt))
+            for parameter in self._taught.values():
+                parameter.requires_grad_(False)
+        self._forget()
+
+    def _select(self, network: torch.nn.Module, layers: LayerChoice) -> list[str]:
+        choice = self.parameter_choice
+        if choice == "affine":
+            chosen: Mapping[str, torch.nn.Parameter] = affine_parameters(network, layers)
+        else:
+            select = choice if callable(choice) else SELECTIONS[choice]
+            chosen = cast("Any", select)(network)
+        if not chosen:
+            raise ModelError(f"{type(network).__name__} has no parameter to learn.")
+        for name, parameter in chosen.items():
+            if not parameter.is_floating_point() or parameter.element_size() < 4:
+                raise ModelError(
+                    f"The parameter {name!r} is {parameter.dtype}: steps of self-learning are "
+                    "smaller than its precision. Use model.float(), and torch.autocast for speed."
+                )
+        return list(chosen)
+
+    def _forget(self) -> None:
+        import torch
+
+        rate = PAPER_RATE if self.lr == "auto" else self.lr
+        self._optimizer = torch.optim.SGD(
+            self._learnt.values(), lr=float(rate), momentum=self.momentum
+        )
+        self._last: dict[str, Statistics] = {}
+        self._repeated: list[str] = []
+        self._batches = 0
+        self._events: list[Event] = []
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self._learnt.values())
+        return f"SelfLearning(loss={self._loss_name!r}, lr={self.lr}, {count} parameters)"
+
+    @property
+    def _loss_name(self) -> str:
+        return getattr(self.loss, "__qualname__", "function") if callable(self.loss) else self.loss
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted."""
+        return self._network.classifier
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        choice = self.parameter_choice
+        return {
+            "adapter": "selflearning",
+            "loss": self._loss_name,
+            "lr": self.lr,
+            "optimizer": "sgd",
+            "momentum": self.momentum,
+            "q": self.q if self.loss == "rpl" else None,
+            "threshold": self.threshold,
+            "parameters": getattr(choice, "__qualname__", "function")
+            if callable(choice)
+            else choice,
+            "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
+            "learnt": len(self._learnt),
+            "values": sum(parameter.numel() for parameter in self._learnt.values()),
+            "prior": "inf" if self.prior == math.inf else self.prior,
+            "teacher": self.teacher if self.loss != "ent" else None,
+            "answers": self.answers,
+            "sees": self.sees,
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Steps that were left out."""
+        return tuple(self._events)
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Take a step on a batch and return its logits; all else as ``Classifier.predict``."""
+        return self._network.predict(images, self._step)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Take a step on a batch of tensors and return its logits; see ``Classifier.__call__``."""
+        return self._network.call(batch, self._step)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Predict with the parameters as they are and the batch's own statistics."""
+        with self._network.frozen():
+            yield
+
+    def end_epoch(self) -> None:
+        """Let the teacher of pseudo-labels take over what the model has learnt."""
+        import torch
+
+        if self._teaching is not None:
+            with self._network.lock, torch.no_grad():
+                for name, parameter in self._taught.items():
+                    parameter.copy_(self._learnt[name])
+
+    def reset(self) -> None:
+        """Forget everything that was learnt."""
+        import torch
+
+        with self._network.lock, torch.no_grad():
+            for name, parameter in self._learnt.items():
+                parameter.copy_(self._first[name])
+            self.end_epoch()
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters that learn."""
+        return iter(self._learnt.values())
+
+    def merged(self) -> torch.nn.Module:
+        """Return a plain model with what was learnt, and the statistics of the last batch.
+
+        Before any batch, and with an infinite prior, the statistics are the source's.
+
+        Raises:
+            ModelError: a batch norm ran several times in one forward, each time with other
+                statistics.
+        """
+        import torch
+
+        with self._network.lock, torch.no_grad():
+            if self._repeated:
+                raise several_runs_error(self._repeated[0])
+            module = self._network.copy()
+            for name, statistics in self._last.items():
+                layer = cast("Any", module.get_submodule(name))
+                layer.running_mean.copy_(statistics.mean)
+                layer.running_var.copy_(statistics.variance)
+        return module
+
+    def state(self) -> State:
+        """Return the learnt parameters, the teacher's, the momentum and the last statistics."""
+        with self._network.lock:
+            state = {f"parameter/{name}": copied(value) for name, value in self._learnt.items()}
+            if self._teaching is not None:
+                state |= {f"teacher/{name}": copied(value) for name, value in self._taught.items()}
+            for name, buffer in self._momenta().items():
+                state[f"momentum/{name}"] = copied(buffer)
+            return state | pack("last", self._last)
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another adapter of the same settings has learnt."""
+        import torch
+
+        kinds = ["parameter", *(["teacher"] if self._teaching is not None else ())]
+        kinds += ["momentum"] if self.momentum > 0 else []
+        check_names(state, ("last",), {f"{kind}/{name}" for kind in kinds for name in self._learnt})
+        learnt = {n: taken(state, f"parameter/{n}", value) for n, value in self._learnt.items()}
+        taught = {}
+        if self._teaching is not None:
+            taught = {n: taken(state, f"teacher/{n}", value) for n, value in self._taught.items()}
+        momentum = {
+            name: taken(state, f"momentum/{name}", value)
+            for name, value in self._learnt.items()
+            if f"momentum/{name}" in state
+        }
+        last, _ = unpack("last", state, self._source)
+        with self._network.lock, torch.no_grad():
+            self._forget()
+            for name, parameter in self._learnt.items():
+                parameter.copy_(learnt[name])
+                if name in momentum:
+                    self._optimizer.state[parameter]["momentum_buffer"] = momentum[name]
+            for name, value in taught.items():
+                self._taught[name].copy_(value)
+            self._last = last
+
+    def _momenta(self) -> dict[str, torch.Tensor]:
+        """Return the optimiser's running means of the gradient, by parameter."""
+        buffers = {
+            name: self._optimizer.state[parameter].get("momentum_buffer")
+            for name, parameter in self._learnt.items()
+        }
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+    # ------------------------------------------------------------ one batch
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        classes = self._network.of_classes
+        if self._network.is_frozen:
+            outputs, seen = self._run(self._network, inputs)
+            return classes(outputs) if seen.is_sound else self._network.forward(inputs)
+        teacher = None
+        if self._teaching is not None:
+            teacher, _ = self._run(self._teaching, inputs)
+            teacher = teacher if self.sees == "all" else classes(teacher)
+        with torch.enable_grad():
+            outputs, seen = self._run(self._network, inputs)
+            if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
+                raise ModelError(
+                    f"Expected logits ({len(inputs)}, K) of the model, got {described(outputs)}."
+                )
+            logits = classes(outputs)
+            loss = self._loss_of(outputs if self.sees == "all" else logits, teacher)
+        gradients = [] if loss is None else self._gradients(loss)
+        if gradients is None or not seen.is_sound:
+            # The source's statistics keep a broken image from the others of its batch.
+            logits = self._network.forward(inputs)
+            self._note(
+                "skipped",
+                "The loss, its gradient or the batch's statistics were not finite (NaN or "
+                "infinite activations); no step was taken.",
+            )
+        else:
+            with self._taken_back_on_error():
+                if gradients:
+                    self._optimize(gradients, len(inputs))
+                if self.answers == "after":
+                    outputs, seen = self._run(self._network, inputs)
+                    logits = classes(outputs)
+            self._last, self._repeated = seen.used, seen.repeated
+        self._batches += 1
+        return logits.detach()
+
+    def _loss_of(self, logits: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the batch's mean loss, or None where no row is confident enough to be learnt from."""
+        answers = logits.detach() if teacher is None else teacher
+        if callable(self.loss):
+            losses = self.loss(logits, answers)
+        elif self.loss == "ent":
+            losses = entropy(logits)
+        elif self.loss == "rpl":
+            losses = robust_pseudo_label_loss(logits, answers, self.q)
+        elif self.loss == "hard":
+            losses = hard_pseudo_label_loss(logits, answers)
+        else:
+            losses = soft_pseudo_label_loss(logits, answers)
+        if self.threshold > 0 and self.loss != "ent":
+            losses = losses[is_confident(answers, self.threshold)]
+            if len(losses) == 0:
+                return None
+        return losses.mean()
+
+    def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor | None] | None:
+        """Return the gradient of each parameter, or None where the step would not be finite."""
+        import torch
+
+        if not loss.requires_grad:
+            raise ModelError(
+                "The loss depends on none of the parameters that are to be learnt: the model "
+                "turns gradients off in its forward, or does not use them. Choose other "
+                "parameters or layers."
+            )
+        gradients = torch.autograd.grad(loss, list(self._learnt.values()), allow_unused=True)
+        sizes = [loss.detach(), *(g.abs().sum() for g in gradients if g is not None)]
+        finite = bool(torch.isfinite(torch.stack(sizes)).all())
+        return list(gradients) if finite else None
+
+    def _optimize(self, gradients: Sequence[torch.Tensor | None], count: int) -> None:
+        """Take one step for a batch of ``count`` images."""
+        if self.lr == "auto":
+            self._optimizer.param_groups[0]["lr"] = PAPER_RATE * count
+        for parameter, gradient in zip(self._learnt.values(), gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+        for parameter in self._learnt.values():
+            parameter.grad = None
+
+    @contextmanager
+    def _taken_back_on_error(self) -> Iterator[None]:
+        """Take back the step that is made in the context where the pass after it fails."""
+        if self.answers == "before":
+            yield
+            return
+        import torch
+
+        kept = [parameter.detach().clone() for parameter in self._learnt.values()]
+        momenta = {name: buffer.clone() for name, buffer in self._momenta().items()}
+        try:
+            yield
+        except BaseException:
+            with torch.no_grad():
+                for (name, parameter), value in zip(self._learnt.items(), kept, strict=True):
+                    parameter.copy_(value)
+                    self._optimizer.state[parameter]["momentum_buffer"] = momenta.get(name)
+            raise
+
+    def _run(self, network: AdaptedNetwork, inputs: torch.Tensor) -> tuple[torch.Tensor, _Seen]:
+        """Return all outputs of a network with the batch's statistics, and what its norms saw."""
+        import torch
+
+        # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
+        # when the parameters have learnt meanwhile.
+        torch.clear_autocast_cache()
+        if self.prior == math.inf or not self._norms:
+            return network.forward_all(inputs), _Seen({}, [], True)
+        norms = self._norms
+        if network is not self._network:
+            norms = {name: network.module.get_submodule(name) for name in norms}
+        reads: dict[str, list[_Read]] = {}
+        prepare = functools.partial(self._prepare, len(inputs), reads)
+        with normalising(norms, prepare):
+            outputs = network.forward_all(inputs)
+        pairs = {(name, i): read() for name, run in reads.items() for i, read in enumerate(run)}
+        return outputs, _Seen(
+            used={name: used for (name, _), (used, _) in pairs.items()},
+            repeated=[name for name, run in reads.items() if len(run) > 1],
+            is_sound=all_finite({str(key): target for key, (_, target) in pairs.items()}),
+        )
+
+    def _prepare(
+        self,
+        count: int,
+        reads: dict[str, list[_Read]],
+        name: str,
+        layer: Any,
+        inputs: torch.Tensor,
+    ) -> None:
+        """Set what ``layer`` will normalise its input by; ``reads`` gets how to read it after."""
+        import torch
+
+        source = self._source[name]
+        run = reads.setdefault(name, [])
+        if has_single_values(inputs) and self.prior == 0:
+            layer.running_mean, layer.running_var = source
+            run.append(lambda: (source, source))
+            return
+        if self.prior == 0 and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            # The layer's own training pass: the fused kernel, with the gradient through the
+            # statistics. With a momentum of 1 it leaves the batch's statistics in the buffers;
+            # what is in them before is multiplied by 0, which leaves NaN as it is.
+            layer.running_mean = torch.zeros_like(source.mean)
+            layer.running_var = torch.zeros_like(source.variance)
+            layer.num_batches_tracked = None
+            layer.momentum, layer.training = 1.0, True
+            values = inputs.numel() // inputs.shape[1]
+            mean, variance = layer.running_mean, layer.running_var
+
+            def read() -> tuple[Statistics, Statistics]:
+                # The buffer gets the unbiased variance.
+                seen = Statistics(mean, variance * ((values - 1) / values))
+                return seen, seen
+
+            run.append(read)
+            return
+        with torch.no_grad():
+            target, images = synchronised(batch_statistics(inputs.detach()), count, layer)
+            prior = measured_prior(source, inputs) if self.prior == "auto" else self.prior
+            statistics = mix(source, target, prior=prior, count=images)
+        layer.running_mean, layer.running_var = statistics
+        run.append(lambda: (statistics, target))
+
+    def _note(self, kind: str, reason: str) -> None:
+        self._events.append(Event(kind, self._batches, reason))
+
+
+def _in_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
+    """Return a number that lies in its range, or raise an InputError."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (below and value == high):
+        ends = f"{low:g} to {'below ' if below else ''}{high:g}"
+        if math.isinf(high):
+            ends = f"{low:g} or more"
+        raise InputError(f"{what}: expected a number, {ends}, got {value!r}.")
+    return value

@@ -1,0 +1,204 @@
+"""What an adapter has learnt, as named tensors and as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftproof import files
+from shiftproof.adapt.statistics import Statistics
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+    from shiftproof.adapt.adapter import Adapter, State
+
+FORMAT = "shiftproof adapter 1"
+
+
+# ---------------------------------------------------------------- files
+
+
+def save(adapter: Adapter, path: str | Path) -> None:
+    """Write what an adapter has learnt to a safetensors file: some kilobytes, atomically.
+
+    The file holds the adapter's settings too, so that ``load`` can tell whether it belongs to
+    another model. A crash leaves the file that was there before.
+
+    Args:
+        adapter: any.
+        path: the file, usually ``.safetensors``.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+        MissingExtraError: safetensors is not installed.
+    """
+    save_state(adapter.state(), adapter.settings, path)
+
+
+def load(adapter: Adapter, path: str | Path) -> None:
+    """Give an adapter what ``save`` wrote; it must be of the same settings and the same weights.
+
+    >>> import tempfile, torch
+    >>> from shiftproof.adapt import BatchNorm, load, save
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    >>> adapted, again = BatchNorm(net), BatchNorm(net)
+    >>> outputs = adapted(torch.rand(8, 3, 16, 16))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(adapted, f"{folder}/adapted.safetensors")
+    ...     load(again, f"{folder}/adapted.safetensors")
+    >>> bool(torch.equal(again.merged()[1].running_mean, adapted.merged()[1].running_mean))
+    True
+
+    Args:
+        adapter: made as the one that was saved; what it has learnt is replaced.
+        path: the file.
+
+    Raises:
+        BrokenFileError: the file is missing or damaged.
+        InputError: it belongs to another kind of adapter, other settings or another model.
+    """
+    settings, state = read_state(path)
+    differing = _differences(settings, json.loads(json.dumps(adapter.settings)))
+    if differing:
+        raise InputError(
+            f"{path} belongs to an adapter with other settings: {'; '.join(differing[:3])}."
+        )
+    adapter.load_state(state)
+
+
+def save_state(
+    state: Mapping[str, torch.Tensor], settings: Mapping[str, Any], path: str | Path
+) -> None:
+    """Write a state with the settings of its adapter; as ``save``."""
+    try:
+        from safetensors.torch import save as to_bytes
+    except ImportError as error:
+        raise MissingExtraError.of("safetensors", "torch") from error
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    about = {"format": FORMAT, "settings": json.dumps(settings)}
+    files.write_bytes(Path(path), to_bytes(tensors, about))
+
+
+def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
+    """Read what ``save_state`` wrote: the settings and the state.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or of another kind.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise MissingExtraError.of("safetensors", "torch") from error
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = file.metadata() or {}
+            if about.get("format") != FORMAT:
+                raise ValueError("it is not an adapter's file")
+            settings: dict[str, Any] = json.loads(about["settings"])
+            return settings, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        raise BrokenFileError(
+            f"{path}: cannot be read as what `save` wrote ({_first_line(error)})."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            text
+            for key in dict.fromkeys([*there, *here])
+            if key != "device"  # what was learnt on one device is used on another
+            for text in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
+        ]
+    return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]
+
+
+# ---------------------------------------------------------------- names
+
+
+def pack(kind: str, layers: Mapping[str, Statistics], images: float = 0.0) -> State:
+    """Return the statistics of layers as named tensors: ``kind/LAYER/mean`` and so on."""
+    import torch
+
+    if not layers:
+        return {}
+    state = {f"{kind}/images": torch.tensor(float(images), dtype=torch.float64)}
+    for name, statistics in layers.items():
+        state[f"{kind}/{name}/mean"] = copied(statistics.mean)
+        state[f"{kind}/{name}/variance"] = copied(statistics.variance)
+    return state
+
+
+def unpack(
+    kind: str, state: Mapping[str, torch.Tensor], like: Mapping[str, Statistics]
+) -> tuple[dict[str, Statistics], float]:
+    """Return what ``pack`` packed, on the device of ``like``.
+
+    Raises:
+        InputError: the layers or their widths are others than those of ``like``, or a number is
+            not finite.
+    """
+    import torch
+
+    prefix = f"{kind}/"
+    present = {name for name in state if name.startswith(prefix) and name != f"{prefix}images"}
+    if not present:
+        return {}, 0.0
+    layers = {}
+    for name in sorted({key[len(prefix) :].rpartition("/")[0] for key in present}):
+        if name not in like:
+            raise InputError(f"The state is of another model: it has a layer {name!r}.")
+        layers[name] = Statistics(
+            taken(state, f"{prefix}{name}/mean", like[name].mean),
+            taken(state, f"{prefix}{name}/variance", like[name].variance),
+        )
+    images = float(taken(state, f"{prefix}images", torch.zeros((), dtype=torch.float64)))
+    if images < 0:
+        raise InputError(f"The state is damaged: {prefix}images is {images:g}.")
+    return layers, images
+
+
+def copied(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy on the CPU, without a graph."""
+    return tensor.detach().cpu().clone()
+
+
+def taken(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
+    """Return a copy of ``state[name]`` on the device of ``like``.
+
+    Raises:
+        InputError: it is not there, has another shape or dtype, or holds what is not finite.
+    """
+    import torch
+
+    tensor = state.get(name)
+    if tensor is None:
+        raise InputError(f"The state is of another adapter or model: it has no {name!r}.")
+    if tensor.shape != like.shape:
+        raise InputError(
+            f"The state is of another model: {name!r} has the shape {tuple(tensor.shape)}, "
+            f"expected {tuple(like.shape)}."
+        )
+    if tensor.is_floating_point() != like.is_floating_point():
+        raise InputError(f"The state is of another kind: {name!r} is {tensor.dtype}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"The state is damaged: {name!r} has NaN or infinite values.")
+    return tensor.detach().to(like.device, copy=True)
+
+
+def check_names(
+    state: Mapping[str, torch.Tensor], kinds: Iterable[str], names: Container[str] = ()
+) -> None:
+    """Raise an InputError where a state holds what is of none of the kinds and has no known name."""
+    known = tuple(f"{kind}/" for kind in kinds)
+    for name in state:
+        if name not in names and not name.startswith(known):
+            raise InputError(f"The state is of another adapter: it holds {name!r}.")

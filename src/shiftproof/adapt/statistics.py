@@ -1,0 +1,249 @@
+"""Statistics of a norm layer's input, of the source and of the target, and how they are mixed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+Parts = Literal["both", "mean", "variance"]
+"""Which of a layer's statistics are adapted; the other stays the source's."""
+
+_FUSED_ON = ("cpu", "cuda")
+"""The devices on which torch has the one-pass statistics that its batch norm uses in training."""
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of one layer's input, each ``(C,)``, over images and positions."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+
+# ---------------------------------------------------------------- the mathematics
+
+
+def batch_statistics(inputs: torch.Tensor) -> Statistics:
+    """Return the mean and the biased variance per channel.
+
+    Args:
+        inputs: ``(N, C, ...)`` floating, with at least one value.
+
+    Returns:
+        ``(C,)`` each, over all axes but the second; float32 where the input is of half precision.
+    """
+    import torch
+
+    if inputs.dtype in (torch.float16, torch.bfloat16):
+        inputs = inputs.float()
+    if inputs.device.type in _FUSED_ON:
+        # Many times faster on channels_last than var_mean, and biased too; without running
+        # statistics the momentum (0) is not used.
+        mean, variance = torch.batch_norm_update_stats(inputs, None, None, 0.0)
+    else:
+        axes = [axis for axis in range(inputs.ndim) if axis != 1]
+        variance, mean = torch.var_mean(inputs, axes, correction=0)
+    return Statistics(mean, variance)
+
+
+def mix(
+    source: Statistics,
+    target: Statistics,
+    *,
+    prior: float,
+    count: float,
+    parts: Parts = "both",
+) -> Statistics:
+    """Mix a layer's source statistics with those of target images.
+
+    ``mu = N / (N + n) mu_s + n / (N + n) mu_t``, and the same for the variance, with the prior
+    strength ``N`` and the number of images ``n`` (Schneider et al. 2020, arXiv 2006.16971,
+    section 2). The distance of the two means does not enter the variance: the paper mixes the
+    variances.
+
+    Args:
+        source: the layer's running statistics.
+        target: the batch's.
+        prior: N, 0 or more; 0 takes the target alone, infinity the source alone.
+        count: n, the number of target images, above 0.
+        parts: which of the two are mixed; the other is the source's.
+
+    Returns:
+        Tensors in the source's dtype; new ones where they are mixed.
+    """
+    if math.isinf(prior):
+        # Not a weight of 0, which makes NaN of an infinite target.
+        return source
+    return blend(source, target, count / (prior + count), parts)
+
+
+def blend(
+    source: Statistics, target: Statistics, weight: float, parts: Parts = "both"
+) -> Statistics:
+    """Return ``(1 - weight) source + weight target``, of the chosen parts, in the source's dtype."""
+
+    def blended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        # Written so that a weight of 1 gives the target's value to the last bit.
+        return ((1 - weight) * old.to(new.dtype) + weight * new).to(old.dtype)
+
+    return Statistics(
+        source.mean if parts == "variance" else blended(source.mean, target.mean),
+        source.variance if parts == "mean" else blended(source.variance, target.variance),
+    )
+
+
+def pool(first: Statistics, count: float, second: Statistics, more: float) -> Statistics:
+    """Return the statistics of two sets of images together: those of all their values.
+
+    The variance of the union has the distance of the two means in it (the parallel algorithm of
+    Chan, Golub & LeVeque 1983), so pooling batch after batch gives what one batch of all would.
+
+    Args:
+        first: the statistics of one set.
+        count: its number of images, above 0.
+        second: the statistics of the other set, whose images have as many positions.
+        more: its number of images.
+    """
+    share = more / (count + more)
+    step = second.mean - first.mean
+    return Statistics(
+        first.mean + share * step,
+        (1 - share) * first.variance + share * second.variance + share * (1 - share) * step**2,
+    )
+
+
+def measured_prior(source: Statistics, inputs: torch.Tensor) -> float:
+    """Return the prior strength N that suits a batch: weak where the shift is large.
+
+    A batch's statistics err by ``V / n``, where V is how much single images differ from each
+    other; the source's err by the shift ``D``, the squared distance of source and target. The
+    mixture with the weight ``n / (N + n)`` on the batch errs least, in the mean square, at
+    ``N = V / D``, whatever n is. Both are measured on the batch, per channel in units of the source's
+    variance, over means and standard deviations (the distance is the 2-Wasserstein distance of
+    two normal distributions, as in Schneider et al. 2020, section 5), and averaged over the
+    channels; what V adds to the measured distance is taken off it.
+
+    A single image shows no difference between images. V is then taken to be the source's
+    variance, which bounds it, divided by ``SINGLE_IMAGE``.
+
+    Args:
+        source: the layer's running statistics, ``(C,)`` each.
+        inputs: ``(N, C, ...)`` floating: what the layer is about to normalise.
+
+    Returns:
+        N, 0 or more; infinity where the batch does not differ by more than chance.
+    """
+    values = inputs.detach().float()
+    values = values.flatten(2) if values.ndim > 2 else values[..., None]
+    scale = source.variance.float().clamp_min(1e-12)
+    means = values.mean(2)
+    squares = values.square().mean(2)
+    count = len(values)
+    mean = means.mean(0)
+    variance = (squares.mean(0) - mean.square()).clamp_min(0)
+    spread = variance.sqrt()
+    distance = (mean - source.mean.float()).square() + (spread - scale.sqrt()).square()
+    if count > 1:
+        # The standard deviation's sampling error by the delta method, on the second moments
+        # about the batch's mean.
+        moments = squares - 2 * mean * means + mean.square()
+        difference = means.var(0) + moments.var(0) / (4 * variance.clamp_min(1e-12))
+    else:
+        difference = scale / SINGLE_IMAGE
+    V = float((difference / scale).clamp_max(1e4).mean())
+    D = float((distance / scale).clamp_max(1e4).mean()) - V / count
+    if not math.isfinite(V) or not math.isfinite(D) or V <= 0:
+        return math.inf
+    return V / D if D > 0 else math.inf
+
+
+SINGLE_IMAGE = 2.0
+"""How many times smaller than the variance of all values the variance between images is taken to
+be where it cannot be measured, because the batch has one image."""
+
+
+def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
+    """Return the statistics of a batch that is spread over a process group, and its images.
+
+    That is ``target`` and ``count`` themselves, except for a ``SyncBatchNorm`` in a
+    ``torch.distributed`` group: there the batches of all processes are pooled.
+    """
+    import torch
+    from torch import distributed
+
+    if not isinstance(layer, torch.nn.SyncBatchNorm) or not (
+        distributed.is_available() and distributed.is_initialized()
+    ):
+        return target, count
+    group = layer.process_group
+    own = torch.cat([target.mean, target.variance, target.mean.new_tensor([float(count)])])
+    everyone = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(everyone, own, group=group)
+    width = len(target.mean)
+    pooled, images = Statistics(torch.zeros_like(target.mean), torch.zeros_like(target.mean)), 0.0
+    for part in everyone:
+        theirs, more = Statistics(part[:width], part[width:-1]), float(part[-1])
+        pooled = pool(pooled, images, theirs, more) if images else theirs
+        images += more
+    return pooled, images
+
+
+# ---------------------------------------------------------------- layers that take them
+
+
+@contextmanager
+def normalising(
+    layers: Mapping[str, Any], prepare: Callable[[str, Any, torch.Tensor], None]
+) -> Iterator[None]:
+    """Let ``prepare`` set up each layer just before it runs, and put all back at the end.
+
+    ``prepare(name, layer, inputs)`` may set the layer's running statistics, mode and momentum.
+    A hook and not another layer: the layer's own forward then runs as it always did, with
+    whatever a subclass adds (an activation, a drop-out). Outside of the context the network is
+    as it was and holds no hook, so that an exception in the middle leaves nothing behind.
+    """
+    kept = {
+        name: {key: getattr(layer, key, None) for key in _TOUCHED} for name, layer in layers.items()
+    }
+
+    def hook(name: str) -> Callable[..., None]:
+        def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            prepare(name, layer, args[0] if args else next(iter(kwargs.values())))
+
+        return run
+
+    handles = [
+        layer.register_forward_pre_hook(hook(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, layer in layers.items():
+            for key, value in kept[name].items():
+                if hasattr(layer, key):
+                    setattr(layer, key, value)
+
+
+_TOUCHED = ("running_mean", "running_var", "num_batches_tracked", "momentum", "training")
+
+
+def has_single_values(inputs: torch.Tensor) -> bool:
+    """Whether ``(N, C, ...)`` holds one value per channel, which has no variance."""
+    return inputs.numel() == inputs.shape[1]
+
+
+def all_finite(statistics: Mapping[str, Statistics]) -> bool:
+    """Whether no layer's statistics have a NaN or an infinite value."""
+    import torch
+
+    if not statistics:
+        return True
+    values = [part.float() for pair in statistics.values() for part in pair]
+    return bool(torch.isfinite(torch.cat(values)).all())

@@ -1,0 +1,164 @@
+"""The adapters by name, and the text that the command line takes for them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.batchnorm import BatchNorm
+from shiftproof.adapt.guard import Guard
+from shiftproof.adapt.lame import LAME
+from shiftproof.adapt.rdumb import RDumb
+from shiftproof.adapt.selflearning import SelfLearning
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.classifier import ClassifierLike
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class AdapterEntry:
+    """One row of ``ADAPTERS``: how the command line makes an adapter.
+
+    ``make`` is called with the classifier and the options as keywords, each read from its text
+    by the function that ``options`` names. A wrapper is called with an adapter in its place.
+    """
+
+    make: Callable[..., Adapter]
+    description: str
+    options: Mapping[str, Callable[[str], object]]
+    wraps: bool = False
+
+
+def _number(text: str) -> float:
+    """Read a number; ``inf`` is one, and a whole one stays whole."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _number_or_auto(text: str) -> float | str:
+    return "auto" if text == "auto" else _number(text)
+
+
+_BATCHNORM: dict[str, Callable[[str], object]] = {
+    "prior": _number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
+    "layers": str,
+}  # fmt: skip
+_SELF_LEARNING: dict[str, Callable[[str], object]] = {
+    "lr": _number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
+    "layers": str, "prior": _number_or_auto, "teacher": str, "answers": str,
+    "sees": str,
+}  # fmt: skip
+
+ADAPTERS: dict[str, AdapterEntry] = {
+    "batchnorm": AdapterEntry(
+        BatchNorm,
+        "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020); "
+        "prior=16 images of trust in the source.",
+        _BATCHNORM,
+    ),
+    "rpl": AdapterEntry(
+        functools.partial(SelfLearning, loss="rpl"),
+        "Learn from robust pseudo-labels, one step per batch (Rusak et al. 2021).",
+        _SELF_LEARNING,
+    ),
+    "ent": AdapterEntry(
+        functools.partial(SelfLearning, loss="ent"),
+        "Minimise the entropy of the answers, one step per batch (TENT; Rusak et al. 2021).",
+        _SELF_LEARNING,
+    ),
+    "hard": AdapterEntry(
+        functools.partial(SelfLearning, loss="hard"),
+        "Learn from the classes that a teacher answers (Rusak et al. 2021).",
+        _SELF_LEARNING,
+    ),
+    "soft": AdapterEntry(
+        functools.partial(SelfLearning, loss="soft"),
+        "Learn from a teacher's whole distribution (Rusak et al. 2021).",
+        _SELF_LEARNING,
+    ),
+    "lame": AdapterEntry(
+        LAME,
+        "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
+        {"neighbours": int},
+    ),
+    "rdumb": AdapterEntry(
+        RDumb,
+        "Wraps an adapter: back to the source every so many batches (Press et al. 2023).",
+        {"every": int},
+        wraps=True,
+    ),
+    "guard": AdapterEntry(
+        Guard,
+        "Wraps an adapter: watches it without labels and takes it back when it goes astray.",
+        {"window": int, "probation": int, "margin": float},
+        wraps=True,
+    ),
+}
+"""Adapters by the name that ``make_adapter`` and the command line take."""
+
+
+def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Adapter:
+    """Make the adapter that a text names, as the command line spells it.
+
+    Args:
+        spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``, with a name of ``ADAPTERS``:
+            ``"batchnorm"``, ``"rpl:lr=0.001,layers=last-33%"``. Wrappers stand before it, with a
+            plus: ``"guard+rpl"``, ``"guard+rdumb:every=100+ent"``.
+        classifier: what it adapts.
+
+    Raises:
+        UnknownNameError: no such adapter or option; says the nearest.
+        InputError: an option without a value, given twice, or of the wrong kind; a wrapper
+            around nothing.
+        ModelError: the classifier cannot be adapted that way.
+
+    >>> from shiftproof.models import load_classifier
+    >>> make_adapter("batchnorm:prior=0", load_classifier("demo"))
+    BatchNorm(prior=0, 49 layers)
+    """
+    # A plus before a digit belongs to a number (1e+3).
+    parts = re.split(r"\+(?!\d)", spec.strip())
+    *wrappers, last = [_read(part, spec) for part in parts]
+    entry, options = last
+    if entry.wraps:
+        raise InputError(f"{spec!r}: expected an adapter that is wrapped, as in 'guard+rpl'.")
+    adapter = entry.make(classifier, **options)
+    for wrapper, chosen in reversed(wrappers):
+        if not wrapper.wraps:
+            raise InputError(f"{spec!r}: only {', '.join(_wrappers())} can stand before a plus.")
+        adapter = wrapper.make(adapter, **chosen)
+    return adapter
+
+
+def _wrappers() -> list[str]:
+    return [name for name, entry in ADAPTERS.items() if entry.wraps]
+
+
+def _read(part: str, spec: str) -> tuple[AdapterEntry, dict[str, object]]:
+    """Read ``NAME:OPTION=VALUE,OPTION=VALUE``."""
+    name, _, rest = part.strip().partition(":")
+    if name not in ADAPTERS:
+        raise UnknownNameError.of("adapter", name, ADAPTERS)
+    entry = ADAPTERS[name]
+    options: dict[str, object] = {}
+    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
+        option, equals, text = (bit.strip() for bit in piece.partition("="))
+        if option not in entry.options:
+            raise UnknownNameError.of(f"option of {name}", option, entry.options)
+        if not equals or not text:
+            raise InputError(f"{spec!r}: expected {option}=VALUE, got {piece!r}.")
+        if option in options:
+            raise InputError(f"{spec!r}: the option {option} is given twice.")
+        try:
+            options[option] = entry.options[option](text)
+        except ValueError as error:
+            raise InputError(f"{spec!r}: {option} cannot be {text!r}.") from error
+    return entry, options

@@ -1,0 +1,226 @@
+"""LAME against an implementation of the paper's equations in numpy, and its energy by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import timm
+import torch
+from small_networks import classifier, convolutional, noise, pictures, portrait, with_layer_norm
+from torch import nn
+
+from shiftproof.adapt import LAME
+from shiftproof.adapt.lame import laplacian_assignments
+from shiftproof.errors import InputError, ModelError
+
+
+def random_batch(count=20, classes=4, width=7, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(0, 2, (classes, width))
+    labels = rng.integers(0, classes, count)
+    features = centres[labels] + rng.normal(0, 0.7, (count, width))
+    logits = rng.normal(0, 1.2, (count, classes))
+    logits[np.arange(count), labels] += 1
+    return logits, features, labels
+
+
+def affinity(features, k):
+    """Nearest by the Euclidean distance of normalised features, which orders as the cosine does."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distance = ((unit[:, None] - unit[None]) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    w = np.zeros_like(distance)
+    for i, row in enumerate(distance):
+        w[i, np.argsort(row)[:k]] = 1
+    return (w + w.T) / 2
+
+
+def energy(z, p, w):
+    """Sum of KL(z_i || p_i) less the agreement of neighbours (Boudiaf et al. 2022, eq. 4).
+
+    The agreement of a pair counts once, in both orders by half: its gradient is then w z.
+    """
+    return (z * (np.log(z) - np.log(p))).sum() - 0.5 * (w * (z @ z.T)).sum()
+
+
+def by_the_paper(logits, features, k, steps=2000):
+    """z_i <- p_i exp(sum_j w_ij z_j), one image and one class after the other."""
+    p, w = scipy.special.softmax(logits, 1), affinity(features, k)
+    z = p.copy()
+    for _ in range(steps):
+        new = np.empty_like(z)
+        for i in range(len(z)):
+            new[i] = p[i] * np.exp(sum(w[i, j] * z[j] for j in range(len(z)) if w[i, j]))
+            new[i] /= new[i].sum()
+        if np.abs(new - z).max() < 1e-9:
+            break
+        z = new
+    return new
+
+
+def assigned(logits, features, k):
+    result = laplacian_assignments(torch.from_numpy(logits), torch.from_numpy(features), k)
+    return result.exp().double().numpy()
+
+
+class TestMathematics:
+    @pytest.mark.parametrize("k", [1, 3, 5, 100])
+    def test_it_is_the_paper_s_fixed_point(self, k):
+        logits, features, _ = random_batch()
+        expected = by_the_paper(logits, features, min(k, 19))
+        np.testing.assert_allclose(assigned(logits, features, k), expected, atol=2e-4)
+
+    def test_it_has_the_lowest_energy_of_all_steps_to_it(self):
+        logits, features, _ = random_batch()
+        p, w = scipy.special.softmax(logits, 1), affinity(features, 3)
+        result = np.clip(assigned(logits, features, 3), 1e-30, 1)
+        energies = [energy((1 - t) * p + t * result, p, w) for t in np.linspace(0, 1, 11)]
+        assert energies == sorted(energies, reverse=True)
+
+    def test_two_images_by_hand(self):
+        """Neighbours of each other, p = (1/2, 1/2) both: symmetry keeps them where they are."""
+        logits = np.zeros((2, 2))
+        np.testing.assert_allclose(assigned(logits, np.ones((2, 3)), 5), 0.5)
+
+    def test_neighbours_pull_an_unsure_image_over(self):
+        logits = np.array([[4.0, 0], [4, 0], [4, 0], [0, 0.3]])
+        features = np.ones((4, 2)) + np.arange(8).reshape(4, 2) / 1000
+        assert assigned(logits, features, 3).argmax(1).tolist() == [0, 0, 0, 0]
+
+    def test_it_mends_answers_of_images_that_lie_in_groups(self):
+        logits, features, labels = random_batch(60)
+        before = (logits.argmax(1) == labels).mean()
+        after = (assigned(logits, features, 5).argmax(1) == labels).mean()
+        assert after > before + 0.1
+
+    def test_the_order_of_the_batch_does_not_matter(self):
+        logits, features, _ = random_batch()
+        order = np.random.default_rng(1).permutation(len(logits))
+        np.testing.assert_allclose(
+            assigned(logits[order], features[order], 3), assigned(logits, features, 3)[order],
+            atol=1e-5,
+        )  # fmt: skip
+
+    def test_a_single_image_keeps_its_answer(self):
+        logits = torch.tensor([[1.0, 2.0]])
+        expected = torch.log_softmax(logits, 1)
+        torch.testing.assert_close(laplacian_assignments(logits, torch.ones(1, 3)), expected)
+        assert laplacian_assignments(logits[:0], torch.ones(0, 3)).shape == (0, 2)
+
+    def test_extreme_logits_and_empty_features(self):
+        logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4], [0, 0]])
+        result = laplacian_assignments(logits, torch.zeros(3, 2))
+        assert torch.isfinite(result).all()
+        torch.testing.assert_close(result.exp().sum(1), torch.ones(3))
+
+
+class TestAdapter:
+    def test_the_features_are_what_goes_into_the_last_linear_layer(self):
+        module, x = convolutional(), noise(12)
+        with torch.no_grad():
+            features, logits = module[:-1](x), module(x)
+        expected = by_the_paper(logits.double().numpy(), features.double().numpy(), 3)
+        result = LAME(module, neighbours=3)(x)
+        np.testing.assert_allclose(result.exp().numpy(), expected, atol=2e-4)
+
+    def test_on_a_classifier(self):
+        adapter = LAME(classifier())
+        result = adapter.predict(pictures())
+        np.testing.assert_allclose(np.exp(result).sum(1), 1, rtol=1e-5)
+        assert list(adapter.parameters()) == []
+        assert adapter.state() == {}
+        assert adapter.events == ()
+        with pytest.raises(InputError, match="holds 'last/images'"):
+            adapter.load_state({"last/images": torch.tensor(0)})
+
+    @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+    def test_networks_of_timm(self, name):
+        options = {"img_size": 32} if name.startswith("vit") else {}
+        module = timm.create_model(name, num_classes=5, **options)
+        assert torch.isfinite(LAME(module)(noise(4, 32))).all()
+
+    def test_a_head_that_is_a_convolution_and_one_that_is_called_by_keyword(self):
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1))
+        assert LAME(nn.Sequential(module, nn.Flatten()))(noise()).shape == (6, 5)
+
+        class Keyword(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(768, 5)
+
+            def forward(self, x):
+                return self.head(input=x.flatten(1))
+
+        assert LAME(Keyword())(noise()).shape == (6, 5)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_broken_image_spoils_no_other(self, value):
+        x = noise(6)
+        x[0, 0, 0, 0] = value
+        module = with_layer_norm()
+        result = LAME(module)(x)
+        torch.testing.assert_close(result[1:], LAME(module)(x[1:]))
+        assert not torch.isfinite(result[0]).all()
+
+    def test_nor_one_whose_logits_are_finite_all_the_same(self):
+        class Clamped(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(768, 5)
+
+            def forward(self, x):
+                return self.head(x.flatten(1)).nan_to_num(0, 0, 0)
+
+        x, module = noise(6), Clamped()
+        x[0, 0, 0, 0] = math.inf
+        result = LAME(module)(x)
+        torch.testing.assert_close(result[1:], LAME(module)(x[1:]))
+        assert torch.isfinite(result).all()
+
+    def test_it_remembers_nothing(self):
+        adapter = LAME(convolutional())
+        before = portrait(adapter)
+        first = adapter(noise())
+        adapter(noise(seed=1))
+        assert torch.equal(adapter(noise()), first)
+        assert portrait(adapter) == before
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("neighbours", [0, -1, 2.5, True])
+    def test_numbers_of_neighbours(self, neighbours):
+        with pytest.raises(InputError, match="neighbours: expected 1 or more"):
+            LAME(convolutional(), neighbours=neighbours)
+
+    def test_models_without_a_last_layer(self):
+        with pytest.raises(ModelError, match="no linear or convolutional layer"):
+            LAME(nn.Sequential(nn.Flatten(), nn.LayerNorm(768)))
+
+    def test_models_with_several_rows_for_an_image(self):
+        class Tokens(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(256, 5)
+
+            def forward(self, x):
+                return self.head(x.flatten(2).flatten(0, 1)).unflatten(0, (len(x), 3)).mean(1)
+
+        with pytest.raises(ModelError, match=r"features .* \(6, K\), .* got the shape \(18, 256\)"):
+            LAME(Tokens())(noise())
+
+    def test_models_that_give_no_logits(self):
+        with pytest.raises(ModelError, match=r"Expected logits \(6, K\)"):
+            LAME(nn.Conv2d(3, 4, 3))(noise())
+
+    def test_models_that_pass_the_layer_by(self):
+        class Bypass(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = nn.Linear(768, 5)
+
+            def forward(self, x):
+                return self.head.forward(x.flatten(1))
+
+        with pytest.raises(ModelError, match="without calling its last linear layer"):
+            LAME(Bypass())(noise())

@@ -1,0 +1,422 @@
+"""Statistics and their mixtures against numpy over whole sets, simulations, and torch's own."""
+
+import math
+import socket
+
+import numpy as np
+import pytest
+import torch
+from small_networks import convolutional, noise
+from torch import nn
+
+from shiftproof.adapt import BatchNorm
+from shiftproof.adapt.statistics import (
+    Statistics,
+    all_finite,
+    batch_statistics,
+    blend,
+    measured_prior,
+    mix,
+    pool,
+    synchronised,
+)
+from shiftproof.errors import InputError
+
+BATCHES = [noise(6, seed=1), 2 * noise(3, seed=2) - 1, noise(1, seed=3), noise(5, seed=4) / 2]
+
+
+def statistics(mean, variance):
+    return Statistics(torch.tensor([float(mean)]), torch.tensor([float(variance)]))
+
+
+def numpy_statistics(values):
+    values = values.detach().double().numpy()
+    return values.mean((0, 2, 3)), values.var((0, 2, 3))
+
+
+def check_layer(layer, values, rtol=1e-5):
+    mean, variance = numpy_statistics(values)
+    np.testing.assert_allclose(layer.running_mean.numpy(), mean, rtol=rtol, atol=1e-5)
+    np.testing.assert_allclose(layer.running_var.numpy(), variance, rtol=rtol)
+
+
+class TestFunctions:
+    def test_pool_is_the_statistics_of_all_values(self):
+        pooled, count = batch_statistics(BATCHES[0]), len(BATCHES[0])
+        for batch in BATCHES[1:]:
+            pooled = pool(pooled, count, batch_statistics(batch), len(batch))
+            count += len(batch)
+        mean, variance = numpy_statistics(torch.cat(BATCHES))
+        np.testing.assert_allclose(pooled.mean.numpy(), mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(pooled.variance.numpy(), variance, rtol=1e-5)
+
+    def test_pool_of_two_points(self):
+        """0 once and 4 three times: mean 3, variance 3."""
+        mean, variance = pool(statistics(0, 0), 1, statistics(4, 0), 3)
+        assert (mean.item(), variance.item()) == (3.0, 3.0)
+
+    def test_blend_of_one_part(self):
+        source, target = statistics(1, 2), statistics(5, 10)
+        assert blend(source, target, 0.25) == (torch.tensor([2.0]), torch.tensor([4.0]))
+        assert blend(source, target, 0.25, "mean") == (torch.tensor([2.0]), torch.tensor([2.0]))
+        assert blend(source, target, 0.25, "variance") == (torch.tensor([1.0]), torch.tensor([4.0]))
+
+    def test_a_weight_of_1_gives_the_target_to_the_last_bit(self):
+        target = batch_statistics(noise())
+        source = Statistics(torch.full((3,), 1e10), torch.full((3,), 1e10))
+        mixed = mix(source, target, prior=0, count=6)
+        assert torch.equal(mixed.mean, target.mean)
+        assert torch.equal(mixed.variance, target.variance)
+
+    def test_an_infinite_prior_is_the_source_whatever_the_target(self):
+        source = statistics(1, 2)
+        for value in (math.inf, math.nan):
+            assert mix(source, statistics(value, value), prior=math.inf, count=1) == source
+
+    def test_half_precision_is_mixed_in_float32_and_kept(self):
+        source = Statistics(torch.tensor([1.0]).half(), torch.tensor([2.0]).half())
+        target = batch_statistics(torch.tensor([[0.0], [2.0]]).half())
+        assert target.mean.dtype == torch.float32
+        mixed = mix(source, target, prior=1, count=1)
+        assert mixed.mean.dtype == torch.float16
+        assert mixed.variance.item() == 1.5
+
+    def test_all_finite(self):
+        assert all_finite({})
+        assert all_finite({"a": statistics(0, 1), "b": statistics(1e30, 1)})
+        assert not all_finite({"a": statistics(0, 1), "b": statistics(0, math.inf)})
+        assert not all_finite({"a": statistics(math.nan, 1)})
+
+
+class TestMeasuredPrior:
+    """Against simulations in which the truth is known: the best N is that of least square error."""
+
+    @staticmethod
+    def images(rng, count, mean, deviation, between, channels=64, positions=16):
+        """Images whose own means differ by ``between``, with ``deviation`` in all."""
+        own = rng.normal(0, between, (count, channels, 1))
+        inner = np.sqrt(deviation**2 - between**2)
+        values = mean + own + rng.normal(0, inner, (count, channels, positions))
+        return torch.from_numpy(values).float()[..., None]
+
+    @pytest.mark.parametrize("count", [2, 8, 32])
+    @pytest.mark.parametrize(
+        ("shift", "deviation"), [(0.2, 1.0), (0.5, 1.0), (1.5, 1.0), (0.3, 1.6)]
+    )
+    def test_the_mixture_is_near_that_of_the_best_constant(self, shift, deviation, count):
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        candidates = [0, *np.geomspace(0.1, 300, 30), math.inf]
+        errors, measured = np.zeros(len(candidates)), 0.0
+        for _ in range(12):
+            batch = self.images(rng, count, shift, deviation, 0.6)
+            target = batch_statistics(batch)
+
+            def error(prior, target=target):
+                mixed = mix(source, target, prior=prior, count=count)
+                means = (mixed.mean - shift).square()
+                return float((means + (mixed.variance.sqrt() - deviation).square()).mean())
+
+            errors += [error(prior) for prior in candidates]
+            measured += error(measured_prior(source, batch))
+        # Of two images little can be measured: there it may be a fifth worse than the source.
+        near, never_worse = (1.4, 1.2) if count == 2 else (1.25, 1.02)
+        assert measured <= near * errors.min() + 1e-4
+        assert measured <= never_worse * min(errors[0], errors[-1])
+
+    def test_it_is_the_ratio_of_variance_to_shift(self):
+        """V = 0.36 between images and almost nothing in the deviation, D = 0.25."""
+        batch = self.images(np.random.default_rng(0), 512, 0.5, 1.0, 0.6, positions=400)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        assert measured_prior(source, batch) == pytest.approx(0.36 / 0.25, rel=0.25)
+
+    def test_without_a_shift_it_is_large(self):
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        found = [measured_prior(source, self.images(rng, 16, 0, 1, 0.6)) for _ in range(20)]
+        assert np.median(found) > 100
+
+    def test_the_scale_of_the_layer_does_not_matter(self):
+        batch = self.images(np.random.default_rng(0), 8, 0.5, 1.0, 0.6)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        scaled = Statistics(torch.full((64,), 30.0), torch.full((64,), 100.0))
+        assert measured_prior(scaled, 10 * batch + 30) == pytest.approx(
+            measured_prior(source, batch), rel=1e-3
+        )
+
+    def test_a_single_image_and_flat_inputs(self):
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        assert measured_prior(source, torch.full((1, 64, 4, 4), 10.0)) < 0.1
+        assert measured_prior(source, torch.zeros(1, 64, 4, 4).normal_(0, 1)) > 10
+        flat = torch.from_numpy(np.random.default_rng(0).normal(2, 1, (64, 64))).float()
+        assert 0 < measured_prior(source, flat.requires_grad_()) < 1
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_what_is_not_finite_takes_the_source(self, value):
+        batch = torch.zeros(4, 64, 2, 2)
+        batch[0, 0, 0, 0] = value
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        assert measured_prior(source, batch) > 0  # the caller sees the batch's statistics
+
+    def test_it_is_what_batch_norm_mixes_with(self):
+        adapter = BatchNorm(convolutional(), prior="auto")
+        adapter(BATCHES[0])
+        values = convolutional()[0](BATCHES[0]).detach()
+        layer = convolutional()[1]
+        prior = measured_prior(Statistics(layer.running_mean, layer.running_var), values)
+        mean, _ = numpy_statistics(values)
+        share = 6 / (prior + 6)
+        expected = (1 - share) * layer.running_mean.numpy() + share * mean
+        assert 0.05 < share < 0.999
+        np.testing.assert_allclose(adapter.merged()[1].running_mean, expected, rtol=1e-4)
+
+
+class TestStream:
+    def test_without_a_prior_it_is_all_images_so_far(self):
+        """The first layer; the last batch is 5 images of another contrast."""
+        adapter = BatchNorm(convolutional(), over="stream", prior=0)
+        for position in range(len(BATCHES)):
+            result = adapter(BATCHES[position])
+            seen = torch.cat(BATCHES[: position + 1])
+            check_layer(adapter.merged()[1], convolutional()[0](seen))
+            with torch.no_grad():
+                torch.testing.assert_close(adapter.merged()(BATCHES[position]), result)
+
+    def test_with_a_prior_it_weighs_the_source_by_images(self):
+        adapter = BatchNorm(convolutional(), over="stream", prior=10)
+        for batch in BATCHES:
+            adapter(batch)
+        mean, variance = numpy_statistics(convolutional()[0](torch.cat(BATCHES)))
+        layer, merged = convolutional()[1], adapter.merged()[1]
+        for before, now, target in (
+            (layer.running_mean, merged.running_mean, mean),
+            (layer.running_var, merged.running_var, variance),
+        ):
+            np.testing.assert_allclose(now, 10 / 25 * before.numpy() + 15 / 25 * target, rtol=1e-5)
+
+    def test_momentum_is_torch_s_running_mean(self):
+        """Torch's running variance takes the unbiased one, ours the biased: n / (n - 1) apart."""
+        reference = nn.BatchNorm2d(4, momentum=0.2).train()
+        reference.running_mean.copy_(convolutional()[1].running_mean)
+        reference.running_var.copy_(convolutional()[1].running_var)
+        adapter = BatchNorm(convolutional(), over="stream", momentum=0.2)
+        biased = reference.running_var.clone()
+        for batch in BATCHES:
+            values = convolutional()[0](batch).detach()
+            with torch.no_grad():
+                before = reference.running_var.clone()
+                reference(values)
+                own = (reference.running_var - 0.8 * before) / 0.2
+            count = values.numel() / 4
+            biased = 0.8 * biased + 0.2 * own * (count - 1) / count
+            adapter(batch)
+            merged = adapter.merged()[1]
+            torch.testing.assert_close(merged.running_mean, reference.running_mean)
+            torch.testing.assert_close(merged.running_var, biased, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("momentum", [None, 0.2])
+    def test_warm_up_uses_the_source_until_enough_were_seen(self, momentum):
+        options = {"over": "stream", "prior": 0, "momentum": momentum}
+        adapter = BatchNorm(convolutional(), warm_up=9, **options)
+        cold = BatchNorm(convolutional(), **options)
+        with torch.no_grad():
+            assert torch.equal(adapter(BATCHES[0]), convolutional()(BATCHES[0]))
+        assert torch.equal(adapter.merged()[1].running_mean, convolutional()[1].running_mean)
+        cold(BATCHES[0])
+        # Nine images with this batch; the first batch counts in the first layer.
+        result = adapter(BATCHES[1])
+        with torch.no_grad():
+            torch.testing.assert_close(adapter.merged()(BATCHES[1]), result)
+            assert not torch.allclose(result, convolutional()(BATCHES[1]), atol=1e-3)
+        cold(BATCHES[1])
+        torch.testing.assert_close(adapter.merged()[1].running_mean, cold.merged()[1].running_mean)
+
+    @pytest.mark.parametrize("over", ["batch", "stream"])
+    def test_a_layer_that_runs_three_times_counts_each_time(self, over):
+        """All of its inputs weigh the same; checked by a layer that nothing comes before."""
+
+        class Thrice(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm = nn.BatchNorm2d(3)
+
+            def forward(self, x):
+                return self.norm(x) + self.norm(2 * x) + self.norm(x - 5)
+
+        adapter = BatchNorm(Thrice(), over=over, prior=0)
+        x = noise()
+        adapter(x)
+        if over == "stream":
+            check_layer(adapter.merged().norm, torch.cat([x, 2 * x, x - 5]))
+        else:
+            expected = sum(
+                (v - v.mean((0, 2, 3), keepdim=True))
+                / (v.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+                for v in (x, 2 * x, x - 5)
+            )
+            torch.testing.assert_close(adapter(x), expected, rtol=1e-4, atol=1e-4)
+
+    def test_images_of_another_size(self):
+        """Each image weighs the same, whatever its size."""
+        adapter = BatchNorm(convolutional(), over="stream", prior=0)
+        small = noise(6, size=11, seed=5)
+        adapter(BATCHES[0])
+        adapter(small)
+        parts = [numpy_statistics(convolutional()[0](x))[0] for x in (BATCHES[0], small)]
+        np.testing.assert_allclose(
+            adapter.merged()[1].running_mean, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5
+        )
+
+    def test_a_frozen_stream_is_what_merged_has(self):
+        adapter = BatchNorm(convolutional(), over="stream")
+        for batch in BATCHES:
+            adapter(batch)
+        with adapter.frozen(), torch.no_grad():
+            torch.testing.assert_close(adapter(BATCHES[0]), adapter.merged()(BATCHES[0]))
+
+
+class TestSet:
+    def test_as_many_passes_as_layers_are_layer_after_layer(self):
+        """By hand on the whole set at once: each layer sees the layers before it adapted."""
+        module = convolutional()
+        values = torch.cat(BATCHES)
+        with torch.no_grad():
+            for layer in module:
+                if isinstance(layer, nn.BatchNorm2d):
+                    mean, variance = numpy_statistics(values)
+                    for buffer, target in (
+                        (layer.running_mean, mean),
+                        (layer.running_var, variance),
+                    ):
+                        mixed = 16 / 31 * buffer.double().numpy() + 15 / 31 * target
+                        buffer.copy_(torch.from_numpy(mixed))
+                values = layer(values)
+        adapter = BatchNorm(convolutional(), over="set", prior=16)
+        for _ in range(2):
+            for batch in BATCHES:
+                adapter(batch)
+            adapter.end_epoch()
+        for at in (1, 5):
+            torch.testing.assert_close(adapter.merged()[at].running_mean, module[at].running_mean)
+            torch.testing.assert_close(adapter.merged()[at].running_var, module[at].running_var)
+        with adapter.frozen():
+            torch.testing.assert_close(torch.cat([adapter(b) for b in BATCHES]), values)
+
+    def test_the_first_pass_normalises_by_the_batch(self):
+        adapter, plain = BatchNorm(convolutional(), over="set"), BatchNorm(convolutional())
+        for batch in BATCHES:
+            assert torch.equal(adapter(batch), plain(batch))
+
+    def test_an_epoch_without_images_changes_nothing(self):
+        adapter = BatchNorm(convolutional(), over="set")
+        adapter(BATCHES[0])
+        adapter.end_epoch()
+        expected = adapter(BATCHES[1])
+        adapter.end_epoch()
+        adapter.end_epoch()
+        assert adapter.merged()[1].running_mean.isfinite().all()
+        assert expected.isfinite().all()
+
+
+class TestParts:
+    @pytest.mark.parametrize("parts", ["mean", "variance"])
+    def test_the_other_part_stays_the_source_s(self, parts):
+        adapter = BatchNorm(convolutional(), prior=0, parts=parts)
+        adapter(BATCHES[0])
+        mean, variance = numpy_statistics(convolutional()[0](BATCHES[0]))
+        merged, layer = adapter.merged()[1], convolutional()[1]
+        if parts == "mean":
+            np.testing.assert_allclose(merged.running_mean, mean, rtol=1e-4, atol=1e-5)
+            assert torch.equal(merged.running_var, layer.running_var)
+        else:
+            np.testing.assert_allclose(merged.running_var, variance, rtol=1e-4)
+            assert torch.equal(merged.running_mean, layer.running_mean)
+
+    @pytest.mark.parametrize(
+        ("layers", "adapted"),
+        [("first-1", [1]), ("last-1", [5]), ("last-10%", [5]), (["5"], [5]), ("all", [1, 5])],
+    )
+    def test_layers_that_are_not_chosen_stay_the_source_s(self, layers, adapted):
+        adapter = BatchNorm(convolutional(), prior=0, layers=layers)
+        adapter(BATCHES[0])
+        same = [
+            at
+            for at in (1, 5)
+            if torch.equal(adapter.merged()[at].running_mean, convolutional()[at].running_mean)
+        ]
+        assert same == [at for at in (1, 5) if at not in adapted]
+        assert adapter.settings["adapted"] == len(adapted)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"momentum": 0.1}, "over='stream'"),
+            ({"over": "stream", "momentum": 0}, "momentum: expected above 0"),
+            ({"over": "stream", "momentum": "0.1"}, "momentum: expected above 0"),
+            ({"over": "stream", "momentum": True}, "momentum: expected above 0"),
+            ({"warm_up": 4}, "warm_up: expected a number of images"),
+            ({"over": "stream", "warm_up": True}, "warm_up: expected"),
+            ({"over": "stream", "warm_up": -1}, "warm_up: expected"),
+            ({"over": "streams"}, "Did you mean 'stream'"),
+            ({"parts": "means"}, "Did you mean 'mean'"),
+        ],
+    )
+    def test_options(self, options, words):
+        with pytest.raises(InputError, match=words):
+            BatchNorm(convolutional(), **options)
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _synchronised_worker(rank, port, folder):
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+    module = nn.SyncBatchNorm.convert_sync_batchnorm(convolutional())
+    results = {}
+    for name, options in {"batch": {"prior": 4}, "stream": {"over": "stream", "prior": 4}}.items():
+        adapter = BatchNorm(module, **options)
+        for first, second in ((0, 4), (4, 5)):
+            own = slice(first, second) if rank == 0 else slice(5 + first, 5 + second)
+            outputs = adapter(noise(10, seed=1)[own])
+        results[name] = (outputs, adapter.merged().state_dict())
+    values = noise(10, seed=2)[:6] if rank == 0 else noise(10, seed=2)[6:]
+    plain = nn.BatchNorm2d(3)
+    pooled, count = synchronised(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
+    own, alone = synchronised(batch_statistics(values), len(values), plain)
+    results["pooled"] = (tuple(pooled), count, tuple(own), alone)
+    torch.save(results, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="torch has no gloo here",
+)
+def test_two_processes_are_as_one(tmp_path):
+    torch.multiprocessing.spawn(_synchronised_worker, (_free_port(), tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    x = noise(10, seed=1)
+    batches = [x[[0, 1, 2, 3, 5, 6, 7, 8]], x[[4, 9]]]
+    for name, options in {"batch": {"prior": 4}, "stream": {"over": "stream", "prior": 4}}.items():
+        alone = BatchNorm(convolutional(), **options)
+        for batch in batches:
+            outputs = alone(batch)
+        both = torch.cat([first[name][0], second[name][0]])
+        torch.testing.assert_close(both, outputs, rtol=1e-4, atol=1e-5)
+        for state in (first[name][1], second[name][1]):
+            torch.testing.assert_close(state, dict(alone.merged().state_dict()))
+    mean, variance = numpy_statistics(noise(10, seed=2))
+    pooled, count, own, images = second["pooled"]
+    np.testing.assert_allclose(pooled[0], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pooled[1], variance, rtol=1e-5)
+    assert count == 10
+    # An ordinary batch norm is each process's own.
+    torch.testing.assert_close(own[0], noise(10, seed=2)[6:].mean((0, 2, 3)))
+    assert images == 4
