@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-peaks", action="store_true", help="do not measure memory")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -198,7 +199,7 @@ def main() -> None:
         for count in options.batches:
             times = measure_times(name, count, options.repeats)
             for key in ("rpl", "rpl last-33%", "training step", "robusta rpl"):
-                if key in times:
+                if key in times and not options.no_peaks:
                     times[key]["peak_megabytes"] = peak_of(name, count, key)
             results.append({"model": name, "batch": count, "methods": times})
             print(f"\n{name}, batch {count}")

@@ -11,19 +11,31 @@ ROOT = Path(shiftproof.__file__).parent
 
 LAYERS = [
     {"_version"},
-    {"types", "errors", "rng", "classes", "files", "progress", "engine", "process", "labels"},
+    {
+        "types",
+        "errors",
+        "rng",
+        "classes",
+        "files",
+        "progress",
+        "engine",
+        "process",
+        "compiled",
+        "labels",
+    },
     {"corruptions"},
     {"metrics", "models"},
     {"data", "adapt"},
     {"bench"},
     {"report"},
+    {"recipes"},
     {"cli", "testing"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # Within the base layer, which a set cannot order: what each part may import of its peers.
 BASE = {
-    "types": set(),
+    "types": {"errors"},
     "errors": set(),
     "rng": set(),
     "progress": set(),
@@ -31,6 +43,7 @@ BASE = {
     "files": {"errors", "types"},
     "engine": {"process", "errors"},
     "process": set(),
+    "compiled": set(),
 }
 
 # Public doors that look down lazily are no layer of their own.

@@ -11,6 +11,7 @@ from torch import nn
 
 from shiftproof.adapt import BatchNorm
 from shiftproof.adapt.statistics import (
+    _is_table,
     Statistics,
     all_finite,
     batch_statistics,
@@ -420,3 +421,35 @@ def test_two_processes_are_as_one(tmp_path):
     # An ordinary batch norm is each process's own.
     torch.testing.assert_close(own[0], noise(10, seed=2)[6:].mean((0, 2, 3)))
     assert images == 4
+
+
+class TestMoments:
+    """The compiled pass, against numpy in float64."""
+
+    @pytest.mark.parametrize(("mean", "deviation"), [(0, 1), (100, 1), (1000, 0.1), (-5, 30)])
+    @pytest.mark.parametrize("shape", [(3, 7, 13, 11), (1, 2, 1, 1), (70, 5)])
+    def test_exact_wherever_the_mean_is(self, shape, mean, deviation):
+        rng = np.random.default_rng(0)
+        values = rng.normal(mean, deviation, shape).astype(np.float32)
+        x = torch.from_numpy(values)
+        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        assert _is_table(x)
+        found = batch_statistics(x)
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+        expected = values.astype(np.float64)
+        np.testing.assert_allclose(
+            found.mean.numpy(), expected.mean(axes), rtol=1e-6, atol=1e-6 * deviation
+        )
+        np.testing.assert_allclose(found.variance.numpy(), expected.var(axes), rtol=1e-5, atol=1e-9)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_what_is_not_finite_stays_so_in_its_channel(self, value):
+        x = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+        x[1, 2, 3, 3] = value
+        found = batch_statistics(x)
+        assert torch.isfinite(found.variance).tolist() == [True, True, False]
+
+    def test_neither_channels_first_nor_a_part_is_a_table(self):
+        x = torch.randn(4, 3, 5, 5)
+        assert not _is_table(x)
+        assert not _is_table(x.contiguous(memory_format=torch.channels_last)[:, :, 1:])

@@ -514,7 +514,11 @@ class SelfLearning(Adapter):
             layer.running_mean, layer.running_var = source
             run.append(lambda: (source, source))
             return
-        if self.prior == 0 and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+        if (
+            self.prior == 0
+            and inputs.requires_grad  # else nothing flows through the statistics
+            and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        ):
             # The layer's own training pass: the fused kernel, with the gradient through the
             # statistics. With a momentum of 1 it leaves the batch's statistics in the buffers;
             # what is in them before is multiplied by 0, which leaves NaN as it is.

@@ -40,7 +40,13 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
 
     if inputs.dtype in (torch.float16, torch.bfloat16):
         inputs = inputs.float()
-    if inputs.device.type in _FUSED_ON:
+    if _is_table(inputs):
+        # Twice as fast as torch's own, and closer to the exact value.
+        from shiftproof.adapt.moments import column_moments
+
+        table = inputs.detach().movedim(1, -1).reshape(-1, inputs.shape[1]).numpy()
+        mean, variance = (torch.from_numpy(part).float() for part in column_moments(table))
+    elif inputs.device.type in _FUSED_ON:
         # Many times faster on channels_last than var_mean, and biased too; without running
         # statistics the momentum (0) is not used.
         mean, variance = torch.batch_norm_update_stats(inputs, None, None, 0.0)
@@ -48,6 +54,18 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         variance, mean = torch.var_mean(inputs, axes, correction=0)
     return Statistics(mean, variance)
+
+
+def _is_table(inputs: torch.Tensor) -> bool:
+    """Whether ``(N, C, ...)`` lies in memory as a table of C columns, in float32 on the CPU."""
+    import torch
+
+    return (
+        inputs.device.type == "cpu"
+        and inputs.dtype == torch.float32
+        and inputs.numel() > 0
+        and inputs.movedim(1, -1).is_contiguous()
+    )
 
 
 def mix(

@@ -13,12 +13,11 @@ vector unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from shiftproof.compiled import compiled
 
 U8 = NDArray[np.uint8]
 I16 = NDArray[np.int16]
@@ -38,20 +37,6 @@ BLOCK = 2048
 
 STRIP = 2048
 """Values of a row that a filter works on at a time, for the same reason."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """Compile ``function`` at its first call and keep the result on disk where that is possible."""
-    # C does not call these, and a wrapper for it takes time to compile.
-    options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    try:
-        return cast(Function, numba.njit(cache=True, **options)(function))
-    except RuntimeError:
-        # Neither the package's folder nor the user's cache can be written.
-        return cast(Function, numba.njit(**options)(function))
-
 
 # ---------------------------------------------------------------- indices
 

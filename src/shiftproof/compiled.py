@@ -1,0 +1,24 @@
+"""How inner loops are compiled: at their first call, and kept on disk for the next process.
+
+Imports numba, which takes half a second: import this inside functions, or from a file that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile ``function`` at its first call and keep the result on disk where that is possible."""
+    # C does not call these, and a wrapper for it takes time to compile.
+    options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    try:
+        return cast(Function, numba.njit(cache=True, **options)(function))
+    except RuntimeError:
+        # Neither the package's folder nor the user's cache can be written.
+        return cast(Function, numba.njit(**options)(function))
