@@ -131,21 +131,17 @@ def batch_of(count: int) -> torch.Tensor:
 
 
 def measure_times(name: str, count: int, repeats: int) -> dict[str, dict[str, float]]:
-    """CPU time of each, in turns, against the forward passes of the same turn."""
+    """CPU time of each, and its ratio to a forward pass just before it: the machine drifts."""
     batch = batch_of(count)
     runs = contestants(make_model(name), count)
-    for run in runs.values():
-        run(batch)
     seconds: dict[str, list[float]] = {key: [] for key in runs}
+    ratios: dict[str, list[float]] = {key: [] for key in runs}
     for _ in range(repeats):
         for key, run in runs.items():
-            start = time.process_time()
-            run(batch)
-            seconds[key].append(time.process_time() - start)
-    ratios = {
-        key: [a / b for a, b in zip(taken, seconds["forward"], strict=True)]
-        for key, taken in seconds.items()
-    }
+            run(batch)  # the memory that the one before has freed is not this one's to find
+            forward, taken = _cpu_seconds(runs["forward"], batch), _cpu_seconds(run, batch)
+            seconds[key].append(taken)
+            ratios[key].append(taken / forward)
     return {
         key: {
             "milliseconds": 1000 * statistics.median(seconds[key]),
@@ -153,6 +149,12 @@ def measure_times(name: str, count: int, repeats: int) -> dict[str, dict[str, fl
         }
         for key in runs
     }
+
+
+def _cpu_seconds(run: Callable[[torch.Tensor], Any], batch: torch.Tensor) -> float:
+    start = time.process_time()
+    run(batch)
+    return time.process_time() - start
 
 
 def peak_of(name: str, count: int, key: str) -> float:
@@ -194,26 +196,43 @@ def main() -> None:
         print_peak(name, int(count), key)
         return
     tune_own_process()
-    results = []
+    results = _there(options.out)
     for name in options.models:
         for count in options.batches:
             times = measure_times(name, count, options.repeats)
             for key in ("rpl", "rpl last-33%", "training step", "robusta rpl"):
                 if key in times and not options.no_peaks:
                     times[key]["peak_megabytes"] = peak_of(name, count, key)
-            results.append({"model": name, "batch": count, "methods": times})
             print(f"\n{name}, batch {count}")
             for key, figures in times.items():
                 memory = figures.get("peak_megabytes")
                 print(
                     f"  {key:28s} {figures['milliseconds']:9.1f} ms "
                     f"{figures['over_forward']:6.2f} x forward"
-                    + (f" {memory:8.1f} MB" if memory is not None else "")
+                    + (f" {memory:8.1f} MB" if memory is not None else ""),
+                    flush=True,
                 )
-    if options.out:
-        report = {"targets": TARGETS, "results": results, "provenance": provenance("cpu", 0)}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            results = [r for r in results if (r["model"], r["batch"]) != (name, count)]
+            results.append(
+                {
+                    "model": name,
+                    "batch": count,
+                    "repeats": options.repeats,
+                    "methods": times,
+                    "provenance": provenance("cpu", 0),
+                }
+            )
+            if options.out:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                report = {"targets": TARGETS, "results": results}
+                options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _there(out: Path | None) -> list[dict[str, Any]]:
+    """Return what an earlier start has measured of other models and batches."""
+    if out is None or not out.exists():
+        return []
+    return list(json.loads(out.read_text(encoding="utf-8"))["results"])
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ def named_corruptions(
     if constants != PUBLISHED:
         scaled = scale(constants)
         if frost_dir is not None:
-            raise InputError(f"--frost-dir: the constants of {constants} have a frost of their own.")
+            raise InputError(
+                f"--frost-dir: the constants of {constants} have a frost of their own."
+            )
         for name in named:
             if name not in scaled:
                 raise InputError(f"{constants} has no constants for {name}; leave it out.")
@@ -113,10 +115,12 @@ def parse_encode(text: str) -> Literal["none", "jpeg"]:
     raise UnknownNameError.of("encode", text, ["none", "jpeg"])
 
 
-def parse_format(text: str) -> Literal["png", "jpeg"]:
+def parse_format(text: str) -> Literal["png", "jpeg", "source"]:
     """Read the format of written images."""
     if text == "png":
         return "png"
     if text in ("jpeg", "jpg"):
         return "jpeg"
-    raise UnknownNameError.of("image format", text, ["png", "jpeg"])
+    if text == "source":
+        return "source"
+    raise UnknownNameError.of("image format", text, ["png", "jpeg", "source"])

@@ -1,0 +1,105 @@
+"""``shiftproof reproduce``: a paper's experiment, from data to findings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from shiftproof.recipes import Result
+
+_STYLES = {"yes": "green", "no": "bold red", "undecided": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "reproduce",
+        epilog="Examples:  shiftproof reproduce bn-adaptation --out bn  ·  "
+        "shiftproof reproduce self-learning --scale paper --data ImageNet-C --out sl",
+    )(reproduce)
+
+
+def reproduce(
+    recipe: Annotated[str, typer.Argument(help="bn-adaptation or self-learning.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the recipe; one that was interrupted goes on."),
+    ],
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale",
+            help="small: a ResNet trained here on Fashion-MNIST, some twenty minutes; "
+            "paper: ImageNet-C, from --data.",
+        ),
+    ] = "small",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", help="Folder of Fashion-MNIST's idx files, or of ImageNet-C."),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision fetch Fashion-MNIST into --out.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Of the scale paper; as for `bench`.")
+    ] = "torchvision:resnet50",
+    device: Annotated[
+        str, typer.Option("--device", help="Of the scale paper: cpu, cuda, mps or auto.")
+    ] = "cpu",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=0, help="Of the scale paper: processes that read."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json on standard output.")
+    ] = False,
+) -> None:
+    """Repeat a paper's experiment and hold its findings against what was measured here."""
+    from shiftproof import recipes
+    from shiftproof.errors import InputError
+
+    if download:
+        if data is not None or scale != "small":
+            raise InputError(
+                "--download fetches Fashion-MNIST: leave out --data and --scale paper."
+            )
+        from shiftproof.recipes.fashion import download as fetch
+
+        data = fetch(out / "data")
+    result = recipes.reproduce(
+        recipe, out=out, scale=scale, data=data, model=model, device=device, workers=workers
+    )
+    if as_json:
+        typer.echo((out / "result.json").read_text(encoding="utf-8"), nl=False)
+        return
+    show(result, Console(file=sys.stdout))
+    typer.echo(f"page     {out / 'README.md'}")
+    typer.echo(f"result   {out / 'result.json'}")
+    typer.echo(f"runs     {out / 'runs'}")
+
+
+def show(result: Result, console: Console) -> None:
+    """Print the first table of a result, and its findings."""
+    from shiftproof.recipes.rendering import spelt
+
+    first = result.tables[0]
+    table = Table(title=first.title, box=None, header_style="bold", pad_edge=False)
+    table.add_column(first.corner)
+    for name in first.columns:
+        table.add_column(name, justify="right")
+    for name, values in zip(first.rows, first.values, strict=True):
+        table.add_row(name, *(Text(spelt(value, first.unit)) for value in values))
+    console.print(table)
+    found = Table("holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False)
+    for finding in result.findings:
+        verdict = Text(finding.holds, style=_STYLES[finding.holds])
+        found.add_row(verdict, Text(finding.claim), Text(finding.ours))
+    console.print()
+    console.print(found)

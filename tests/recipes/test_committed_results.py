@@ -1,0 +1,66 @@
+"""What lies under results/ is made from the numbers beside it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from shiftproof.recipes import RECIPES, read_result, render
+from shiftproof.recipes.rendering import fill
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "results"
+PAGE = (ROOT / "docs" / "adaptation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_pages_and_figures_are_generated(name):
+    folder = RESULTS / name
+    result = read_result(folder / "result.json")
+    texts = render(result)
+    assert {path.name for path in folder.iterdir()} == {"result.json", *texts}
+    for file, text in texts.items():
+        assert (folder / file).read_text(encoding="utf-8") == text, file
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_network_is_good_and_the_grid_whole(name):
+    from shiftproof.corruptions import COMMON, HOLDOUT
+
+    result = read_result(RESULTS / name / "result.json")
+    assert result.settings["network"]["clean_error"] < 0.08
+    plan = result.settings["plan"]
+    assert plan["corruptions"] == list(COMMON)
+    assert plan["holdout"] == list(HOLDOUT)
+    assert plan["severities"] == [1, 2, 3, 4, 5]
+    assert result.settings["data"]["train"] == 60_000
+
+
+def test_tables_of_the_page_on_adaptation_are_those_of_the_results():
+    results = {name: read_result(RESULTS / name / "result.json") for name in RECIPES}
+    filled = fill(PAGE, results)
+    assert filled == PAGE
+    for name, result in results.items():
+        assert f"| {result.table('methods').rows[0]} |" in filled.partition(f"{name}:methods")[2]
+
+
+def test_code_of_the_page_on_adaptation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(compile(block, "docs/adaptation.md", "exec"), names)
+    assert names["logits"].shape == (32, 5)
+    assert isinstance(names["plain"], torch.nn.Sequential)
+
+
+def test_a_place_is_filled_and_the_rest_left():
+    from shiftproof.metrics.intervals import Interval
+    from shiftproof.recipes import Result, Table
+
+    table = Table("t", "T", "n", ["1"], ["a"], [[Interval(0.1, 0.1, 0.1)]])
+    result = Result("r", "small", "R", "", {}, {}, [table], [])
+    page = "before\n\n<!-- r:t -->\nold\n<!-- end -->\n\nafter\n"
+    assert fill(page, {"r": result}) == (
+        "before\n\n<!-- r:t -->\n\n| n | 1 |\n|---|---:|\n| a | 10.0 |\n\n<!-- end -->\n\nafter\n"
+    )
