@@ -9,9 +9,9 @@ import pytest
 
 SURFACE = {
     "shiftproof": {
-        "Classes", "Classifier", "Preprocess", "ShiftproofError", "__version__", "adapt", "bench",
-        "corrupt", "corruptions", "data", "load_classifier", "metrics", "models", "report",
-        "testing",
+        "Classes", "Classifier", "Detections", "Detector", "Preprocess", "ShiftproofError",
+        "__version__", "adapt", "bench", "corrupt", "corruptions", "data", "load_classifier",
+        "load_detector", "metrics", "models", "report", "testing",
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "Adapter", "AdapterEntry", "BatchNorm", "Event", "Guard", "RDumb",
@@ -22,6 +22,23 @@ SURFACE = {
         "SOURCE", "CellRecords", "Protocol", "Run", "RunFolder", "StreamEstimate",
         "estimate_stream", "parse_protocol", "read_cell", "run",
     },
+    "shiftproof.data": {
+        "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
+        "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
+        "Exported", "Fault", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
+        "ImageTable", "VocData", "YoloData", "check_labels", "estimate_export",
+        "export_corrupted", "open_data", "open_detection_data", "read_class_map",
+    },
+    "shiftproof.metrics": {
+        "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
+        "Interval", "Matches", "VocScores", "agreement", "average_thresholded_confidence",
+        "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
+        "confidence", "corruption_error", "cross_entropy", "difference_of_confidences",
+        "expected_calibration_error", "mean_corruption_error", "mean_performance_by_group",
+        "mean_performance_under_corruption", "relative_corruption_error",
+        "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
+        "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
+    },
     "shiftproof.recipes": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
         "reproduce",
@@ -31,9 +48,9 @@ SURFACE = {
 FREE_OF = {
     "shiftproof": {"numpy", "numba", "cv2", "torch", "pyarrow", "typer", "rich", "jinja2", "PIL"},
     "shiftproof.corruptions": {"torch", "pyarrow", "typer", "jinja2", "scipy"},
-    "shiftproof.metrics": {"torch", "numba", "cv2", "pyarrow", "scipy", "pandas"},
+    "shiftproof.metrics": {"torch", "pycocotools", "numba", "cv2", "pyarrow", "scipy", "pandas"},
     "shiftproof.models": {"torch", "torchvision", "timm", "onnxruntime"},
-    "shiftproof.data": {"torch", "pyarrow"},
+    "shiftproof.data": {"torch", "pyarrow", "yaml"},
     "shiftproof.adapt": {"torch"},
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from shiftproof.classes import Classes
     from shiftproof.corruptions import corrupt
     from shiftproof.errors import ShiftproofError
-    from shiftproof.models import Classifier, Preprocess, load_classifier
+    from shiftproof.models import Classifier, Detector, Preprocess, load_classifier, load_detector
+    from shiftproof.types import Detections
 
 __all__ = [
     "Classes",
     "Classifier",
+    "Detections",
+    "Detector",
     "Preprocess",
     "ShiftproofError",
     "__version__",
@@ -32,6 +35,7 @@ __all__ = [
     "corruptions",
     "data",
     "load_classifier",
+    "load_detector",
     "metrics",
     "models",
     "report",
@@ -43,10 +47,13 @@ _MODULES = {"adapt", "bench", "corruptions", "data", "metrics", "models", "repor
 _NAMES = {
     "Classes": "shiftproof.classes",
     "Classifier": "shiftproof.models",
+    "Detections": "shiftproof.types",
+    "Detector": "shiftproof.models",
     "Preprocess": "shiftproof.models",
     "ShiftproofError": "shiftproof.errors",
     "corrupt": "shiftproof.corruptions",
     "load_classifier": "shiftproof.models",
+    "load_detector": "shiftproof.models",
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
 
 Image: TypeAlias = NDArray[np.uint8]
 """``(H, W, 3)`` uint8 in 0..255, RGB; ``(H, W)`` is grey."""
@@ -19,6 +22,9 @@ Logits: TypeAlias = NDArray[np.float32]
 
 Settings: TypeAlias = dict[str, Any]
 """What reproduces an object: strings, numbers, booleans, None, and lists and dicts of these."""
+
+Mask: TypeAlias = Mapping[str, Any]
+"""COCO run-length code: ``{"size": [height, width], "counts": bytes, str or list of integers}``."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +56,103 @@ class Cell:
 
 
 CLEAN = Cell("clean", 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector finds in one image, in any order.
+
+    Lists and arrays of other number types are converted; N = 0 is an image with nothing found.
+
+    Attributes:
+        boxes: ``(N, 4)`` float32, ``x1, y1, x2, y2`` in pixels of the image as loaded, the left upper
+            corner of the image at 0, 0; no 1 is added to a width. Beyond the image is allowed.
+        scores: ``(N,)`` float32 in 0..1, higher where the detector is surer.
+        labels: ``(N,)`` int64, 0 or more, indexes into the classes.
+        masks: N masks of the image's size, or None.
+
+    Raises:
+        InputError: shapes that do not fit, a number that is not finite, a box with its corners
+            turned round, a score outside 0..1, or labels that are no classes.
+
+    >>> Detections([[10, 20, 30, 40]], [0.9], [2]).boxes
+    array([[10., 20., 30., 40.]], dtype=float32)
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    masks: tuple[Mask, ...] | None = None
+
+    def __init__(
+        self,
+        boxes: ArrayLike,
+        scores: ArrayLike,
+        labels: ArrayLike,
+        masks: tuple[Mask, ...] | list[Mask] | None = None,
+    ) -> None:
+        checked_boxes = _boxes(boxes)
+        count = len(checked_boxes)
+        object.__setattr__(self, "boxes", checked_boxes)
+        object.__setattr__(self, "scores", _scores(scores, count))
+        object.__setattr__(self, "labels", _labels(labels, count))
+        object.__setattr__(self, "masks", None if masks is None else tuple(masks))
+        if self.masks is not None and len(self.masks) != count:
+            raise InputError(f"Expected one mask for each of {count} boxes, got {len(self.masks)}.")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+def _boxes(boxes: ArrayLike) -> NDArray[np.float32]:
+    values = _numbers("boxes", boxes)
+    if values.size == 0 and values.shape in {(0,), (0, 4)}:
+        return np.empty((0, 4), dtype=np.float32)
+    if values.ndim != 2 or values.shape[1] != 4:
+        raise InputError(f"Expected boxes of shape (N, 4), x1, y1, x2, y2, got {values.shape}.")
+    turned = (values[:, 2] < values[:, 0]) | (values[:, 3] < values[:, 1])
+    if turned.any():
+        raise InputError(
+            f"Expected boxes as x1, y1, x2, y2 with x2 >= x1 and y2 >= y1; {turned.sum()} of "
+            f"{len(values)} are not, such as {values[turned][0].tolist()}. If they are x, y, width, "
+            "height, add x to the width and y to the height."
+        )
+    return values.astype(np.float32)
+
+
+def _scores(scores: ArrayLike, count: int) -> NDArray[np.float32]:
+    values = _numbers("scores", scores)
+    if values.shape != (count,):
+        raise InputError(f"Expected one score for each of {count} boxes, got shape {values.shape}.")
+    outside = (values < 0) | (values > 1)
+    if outside.any():
+        raise InputError(
+            f"Expected scores in 0..1, got {values[outside][0]}; hand in probabilities, not logits "
+            "or per cent."
+        )
+    return values.astype(np.float32)
+
+
+def _labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
+    values = np.asarray(labels)
+    if values.shape != (count,):
+        raise InputError(f"Expected one label for each of {count} boxes, got shape {values.shape}.")
+    if count and (values.dtype.kind not in "iu" or values.min() < 0):
+        raise InputError(
+            "Expected labels as indexes of classes, integers of 0 or more, got "
+            f"{values.dtype} {values.tolist()!r:.60}."
+        )
+    return values.astype(np.int64)
+
+
+def _numbers(what: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"Expected {what} as rows of equal length, got {values!r:.80}.") from error
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"Expected {what} as numbers, got {array.dtype}.")
+    # Not infinite as float32 either, in which they are kept.
+    if not (np.abs(array.astype(np.float64)) < 1e38).all():
+        raise InputError(f"Expected finite {what}, got NaN, infinity or a number out of range.")
+    return array.astype(np.float64)

@@ -11,8 +11,8 @@ from torch import nn
 
 from shiftproof.adapt import BatchNorm
 from shiftproof.adapt.statistics import (
-    _is_table,
     Statistics,
+    _is_table,
     all_finite,
     batch_statistics,
     blend,

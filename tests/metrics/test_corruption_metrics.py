@@ -10,6 +10,7 @@ from shiftproof.metrics import (
     ALEXNET_ERROR,
     corruption_error,
     mean_corruption_error,
+    mean_performance_by_group,
     mean_performance_under_corruption,
     relative_corruption_error,
     relative_mean_corruption_error,
@@ -204,3 +205,63 @@ def test_mpc_of_other_than_five_severities_is_refused(row):
 
 def test_numpy_values_are_taken():
     assert corruption_error("fog", np.full(5, 0.819324, np.float64)) == pytest.approx(1)
+
+
+# Michaelis et al. 2019: P, mPC, rPC and the means of the groups, in per cent; None is not printed.
+DETECTORS = {
+    "COCO standard": (36.3, 18.2, 50.2, (16.0, 12.9, 25.5, 17.9)),
+    "COCO combined": (34.6, 20.4, 58.9, (18.8, 14.8, 26.1, 21.4)),
+    "COCO stylised": (21.5, 14.1, 65.6, None),
+    "Pascal standard": (80.5, 48.6, 60.4, None),
+    "Pascal stylised": (68.0, 50.0, 73.5, None),
+    "Pascal combined": (80.4, 56.2, 69.9, None),
+    "Cityscapes standard": (36.4, 12.2, 33.4, None),
+    "Cityscapes combined": (36.3, 17.2, 47.4, None),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_published_detectors_fit_together(name):
+    clean, mpc, rpc, groups = DETECTORS[name]
+    names = ("noise", "blur", "weather", "digital")
+    means = dict(zip(names, groups or [mpc] * 4, strict=True))
+    table = {
+        # Any five severities with the group's mean.
+        corruption: {s: (means[family(corruption)] + 2 * (s - 3)) / 100 for s in (5, 1, 3, 2, 4)}
+        for corruption in reversed(COMMON)
+    }
+    ours = mean_performance_by_group(table)
+    assert list(ours) == list(names)
+    assert ours == pytest.approx({group: mean / 100 for group, mean in means.items()})
+    # Printed to one decimal: mPC is a mean of rounded means, rPC a quotient of two rounded ones.
+    assert mean_performance_under_corruption(table) == pytest.approx(mpc / 100, abs=0.0006)
+    ratio = relative_performance_under_corruption(table, clean / 100)
+    assert ratio == pytest.approx(rpc / 100, abs=0.004)
+
+
+def family(name):
+    """The groups of the paper's figure 2."""
+    if name.endswith("noise"):
+        return "noise"
+    if name.endswith("blur"):
+        return "blur"
+    return "weather" if name in {"snow", "frost", "fog", "brightness"} else "digital"
+
+
+def test_missing_cells_are_named_and_nothing_is_claimed():
+    table = grid(0.5)
+    del table["fog"][2], table["snow"][5]
+    for measure in (mean_performance_under_corruption, mean_performance_by_group):
+        with pytest.raises(InputError, match="of the 75 cells 2 are missing: snow-5, fog-2"):
+            measure(table)
+    table = grid(0.5)
+    table["fog"][3] = float("nan")  # what the twelve numbers have where there is no object
+    with pytest.raises(InputError, match="fog, severity 3: expected a value in fractions"):
+        mean_performance_under_corruption(table)
+
+
+def test_the_clean_cell_is_no_severity():
+    # As in the pickles of mmdetection, which repeat it under every corruption.
+    table = {name: {0: 0.9, **row} for name, row in grid(0.5).items()}
+    with pytest.raises(InputError, match="The clean cell is no severity"):
+        mean_performance_under_corruption(table)

@@ -1,4 +1,4 @@
-"""Where samples come from: folders, CSV files, -C trees, arrays; and corrupted copies to disk.
+"""Where samples come from: folders, CSV files, -C trees, arrays, boxes; and corrupted copies.
 
 The published relatives of ImageNet, as they are unpacked:
 
@@ -18,29 +18,48 @@ from pathlib import Path
 from shiftproof import files
 from shiftproof.classes import Classes, LabelSet
 from shiftproof.data.arrays import ImageArrays
+from shiftproof.data.boxes import DetectionData, Fault, ImageObjects
 from shiftproof.data.cells import CorruptedData
+from shiftproof.data.cityscapes import CITYSCAPES_CLASSES, CityscapesData
+from shiftproof.data.coco import CocoData
 from shiftproof.data.corrupted import CorruptedTree, is_corrupted_tree
 from shiftproof.data.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.demo import DemoPhotographs
-from shiftproof.data.export import Exported, export_corrupted
+from shiftproof.data.detection import open_detection_data
+from shiftproof.data.export import Estimate, estimate_export, export_corrupted
 from shiftproof.data.folder import ImageFolder, read_class_map
 from shiftproof.data.table import ImageTable
+from shiftproof.data.voc import VOC_CLASSES, VocData
+from shiftproof.data.writing import Exported
+from shiftproof.data.yolo import YoloData
 from shiftproof.errors import InputError, LabelError
 
 __all__ = [
+    "CITYSCAPES_CLASSES",
+    "VOC_CLASSES",
+    "CityscapesData",
+    "CocoData",
     "CorruptedArrays",
     "CorruptedData",
     "CorruptedTree",
     "DemoPhotographs",
+    "DetectionData",
+    "Estimate",
     "Exported",
+    "Fault",
     "ImageArrays",
     "ImageData",
     "ImageFolder",
+    "ImageObjects",
     "ImageTable",
+    "VocData",
+    "YoloData",
     "check_labels",
+    "estimate_export",
     "export_corrupted",
     "open_data",
+    "open_detection_data",
     "read_class_map",
 ]
 

@@ -1,4 +1,4 @@
-"""Pure functions of arrays and tables: no model, no disk, no state."""
+"""Pure functions of arrays and tables: no model, no state, and no disk but for COCO's own files."""
 
 from shiftproof.metrics.calibration import expected_calibration_error
 from shiftproof.metrics.classification import confidence, cross_entropy, top_classes, top_k_error
@@ -7,10 +7,20 @@ from shiftproof.metrics.corruption import (
     ALEXNET_ERROR,
     corruption_error,
     mean_corruption_error,
+    mean_performance_by_group,
     mean_performance_under_corruption,
     relative_corruption_error,
     relative_mean_corruption_error,
     relative_performance_under_corruption,
+)
+from shiftproof.metrics.detection import (
+    COCO_METRICS,
+    CocoEvaluator,
+    CocoScores,
+    Matches,
+    coco_difference_intervals,
+    coco_intervals,
+    coco_metrics,
 )
 from shiftproof.metrics.estimation import (
     agreement,
@@ -18,24 +28,37 @@ from shiftproof.metrics.estimation import (
     difference_of_confidences,
 )
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics.voc import VocScores, voc_average_precision, voc_interval, voc_replicates
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
     "ALEXNET_ERROR",
+    "COCO_METRICS",
+    "CocoEvaluator",
+    "CocoScores",
     "Interval",
+    "Matches",
+    "VocScores",
     "agreement",
     "average_thresholded_confidence",
     "bootstrap_mean",
+    "coco_difference_intervals",
+    "coco_intervals",
+    "coco_metrics",
     "confidence",
     "corruption_error",
     "cross_entropy",
     "difference_of_confidences",
     "expected_calibration_error",
     "mean_corruption_error",
+    "mean_performance_by_group",
     "mean_performance_under_corruption",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
     "top_classes",
     "top_k_error",
+    "voc_average_precision",
+    "voc_interval",
+    "voc_replicates",
 ]

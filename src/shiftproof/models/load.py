@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -117,7 +117,9 @@ def load_classifier(
     >>> load_classifier("demo")
     Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
-    source, target, written = _parse(spec)
+    source, target, written = parse_spec(
+        spec, LOADERS, _READERS, wrapped="Classifier(module, preprocess, classes)"
+    )
     loader = LOADERS[source]
     given: dict[str, Any] = {
         "pretrained": pretrained,
@@ -162,45 +164,72 @@ _LIKELY_SOURCES = {
 }
 
 
-def _parse(spec: str) -> tuple[str, str, dict[str, Any]]:
-    """Split ``source:target?option=value&...`` into its parts, the options read."""
+class Row(Protocol):
+    """A row of a table of loaders, as far as the reading of a text goes."""
+
+    @property
+    def example(self) -> str:
+        """A text that names a model of this source."""
+
+
+def parse_spec(
+    spec: str,
+    loaders: Mapping[str, Row],
+    readers: Mapping[str, Callable[[str], Any]],
+    *,
+    wrapped: str,
+) -> tuple[str, str, dict[str, Any]]:
+    """Split ``source:target?option=value&...`` into its parts, the options read.
+
+    Args:
+        spec: the text.
+        loaders: the sources; the target may be left out where the example has none.
+        readers: the options, each with what reads its value or raises a ValueError.
+        wrapped: how a model in memory is wrapped, for the error.
+
+    Raises:
+        UnknownNameError: no such source or option; says the nearest.
+        InputError: no text, no target, or an option that is given twice or cannot be read.
+    """
     if not isinstance(spec, str):
         raise InputError(
-            f"Expected a text such as 'timm:resnet50', got {type(spec).__name__}. "
-            "A model that is in memory is wrapped by Classifier(module, preprocess, classes)."
+            f"Expected a text such as '{loaders['torchvision'].example}', got "
+            f"{type(spec).__name__}. A model that is in memory is wrapped by {wrapped}."
         )
     body, mark, query = spec.strip().rpartition("?")
     if not mark or "=" not in query:
         body, query = spec.strip(), ""
     source, _, target = body.partition(":")
-    if source not in LOADERS:
+    if source not in loaders:
         for suffix, likely in _LIKELY_SOURCES.items():
             if body.lower().endswith(suffix):
                 raise UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
-        raise UnknownNameError.of("source of models", source, LOADERS)
-    if not target and source != "demo":
-        raise InputError(f"{spec!r} names no model; expected for example {LOADERS[source].example}")
+        raise UnknownNameError.of("source of models", source, loaders)
+    if not target and ":" in loaders[source].example:
+        raise InputError(f"{spec!r} names no model; expected for example {loaders[source].example}")
     options: dict[str, Any] = {}
     for part in filter(None, query.split("&")):
         name, _, text = part.partition("=")
-        if name not in _READERS:
-            raise UnknownNameError.of("option", name, _READERS)
+        if name not in readers:
+            raise UnknownNameError.of("option", name, readers)
         if name in options:
             raise InputError(f"{name} is given twice in {spec!r}.")
         try:
-            options[name] = _READERS[name](text)
+            options[name] = readers[name](text)
         except ValueError as error:
             raise InputError(f"{name} cannot be {text!r} in {spec!r}.") from error
     return source, target, options
 
 
-def _switch(text: str) -> bool:
+def read_switch(text: str) -> bool:
+    """Read ``true`` or ``false``."""
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
 
 
-def _pixels(text: str) -> Pixels:
+def read_pixels(text: str) -> Pixels:
+    """Read ``224`` or, height first, ``224x320``."""
     height, times, width = text.lower().partition("x")
     return (int(height), int(width)) if times else int(height)
 
@@ -210,10 +239,10 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "pretrained": _switch,
+    "pretrained": read_switch,
     "arch": str,
-    "size": _pixels,
-    "resize": _pixels,
+    "size": read_pixels,
+    "resize": read_pixels,
     "interpolation": str,
     "mean": _numbers,
     "std": _numbers,

@@ -1,0 +1,228 @@
+"""Pascal VOC: one XML for each image, lists of images for each split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import final
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from shiftproof.classes import Classes
+from shiftproof.data.boxes import (
+    NO_ANNOTATIONS,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    UNREADABLE,
+    DetectionData,
+    Fault,
+    Row,
+    below,
+    check_inside,
+    checked,
+    image_sizes,
+    number,
+    size_faults,
+)
+from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.folder import name_of
+from shiftproof.errors import BrokenFileError, InputError
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+
+@final
+class VocData(DetectionData):
+    """Images with the boxes of Pascal VOC: ``JPEGImages``, ``Annotations``, ``ImageSets/Main``.
+
+    A box is x = xmin, y = ymin, width = xmax - xmin, height = ymax - ymin. Objects that are marked
+    difficult are kept and marked. Parts of objects are no objects.
+
+    Differs from the published tools, several of which take 1 off the corners or add it to the sizes.
+
+    Args:
+        root: the folder that holds the three, or one above with a single such folder in it (as
+            ``VOCdevkit`` with ``VOC2007``). Ids are relative to it.
+        split: a list in ``ImageSets/Main``; None for all images.
+        classes: None takes the twenty of VOC where no other occurs, else those that occur, sorted.
+        images: what the folder of images is called.
+        annotations: what the folder of XML files is called.
+
+    Raises:
+        InputError: no such folders or split, two images with one stem, a path that leaves the folder.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        images: str = "JPEGImages",
+        annotations: str = "Annotations",
+    ) -> None:
+        home = Path(root)
+        inner = _inner(home, images, annotations)
+        base = home / inner
+        by_stem: dict[str, list[str]] = {}
+        for name in find_images(base / images).names:
+            by_stem.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
+        doubled = next((names for names in by_stem.values() if len(names) > 1), None)
+        if doubled is not None:
+            raise InputError(f"{base / images}: {' and '.join(doubled)} share one annotation file.")
+        stems = sorted(by_stem) if split is None else read_split(base, split)
+        faults: list[Fault] = []
+        found: dict[str, tuple[tuple[int, int] | None, list[tuple[str, Row]]]] = {}
+        for stem in stems:
+            check_inside(split or "ImageSets", stem)
+            name = below(
+                inner, f"{images}/{by_stem[stem][0] if stem in by_stem else stem + '.jpg'}"
+            )
+            path = base / annotations / f"{stem}.xml"
+            if not path.is_file():
+                detail = f"expected {annotations}/{stem}.xml"
+                faults.append(Fault(name, NO_ANNOTATIONS, kept=False, detail=detail))
+                continue
+            try:
+                found[name] = _read(path)
+            except BrokenFileError as error:
+                faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
+        if split is None:
+            faults += [
+                Fault(f"{annotations}/{path.name}", UNKNOWN_IMAGE, kept=False)
+                for path in sorted((base / annotations).glob("*.xml"))
+                if path.stem not in by_stem
+            ]
+        if not found:
+            raise InputError(
+                f"{base} has no image with annotations that can be read"
+                + (f" (first: {faults[0]})" if faults else "")
+                + "."
+            )
+        names = {word for _, rows in found.values() for word, _ in rows}
+        titles = tuple(classes) if classes is not None else _titles(names)
+        places = {title: place for place, title in enumerate(titles)}
+        sizes = image_sizes(home, found)
+        faults += size_faults(list(found), sizes, [said for said, _ in found.values()])
+        objects = {}
+        for (name, (said, named_rows)), size in zip(found.items(), sizes, strict=True):
+            rows = []
+            for word, row in named_rows:
+                if word in places:
+                    row.label = places[word]
+                    rows.append(row)
+                else:
+                    faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
+            objects[name], wrong = checked(name, said or size or (2**31, 2**31), rows)
+            faults += wrong
+        super().__init__(
+            name_of(base) + (f" {split}" if split else ""),
+            home,
+            objects,
+            Classes(titles),
+            faults=faults,
+        )
+
+
+def read_split(base: Path, split: str) -> list[str]:
+    """Return the images of a list in ``ImageSets/Main``, without suffix.
+
+    Raises:
+        InputError: no such list.
+    """
+    folder = base / "ImageSets" / "Main"
+    path = folder / f"{check_inside('split', split)}.txt"
+    if not path.is_file():
+        there = shortened(sorted(other.stem for other in folder.glob("*.txt")))
+        raise InputError(f"{path} does not exist; there are the splits {there or 'none'}.")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    # The lists of a class have a second column.
+    return list(dict.fromkeys(line.split()[0] for line in lines if line.split()))
+
+
+def parse_xml(data: bytes, where: str) -> Element:
+    """Parse XML that may be hostile: a document type is refused, and with it every entity bomb.
+
+    Raises:
+        BrokenFileError: it is no XML, or declares a document type.
+    """
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        raise BrokenFileError(f"{where}: it declares a document type (DTD); remove it.")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except expat.ExpatError as error:
+        raise BrokenFileError(f"{where}: not valid XML ({error}).") from error
+
+
+def _read(path: Path) -> tuple[tuple[int, int] | None, list[tuple[str, Row]]]:
+    """Return the size that the file says, and each object's class and row."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BrokenFileError(f"{path.name}: cannot be read ({error.strerror}).") from error
+    tree = parse_xml(data, path.name)
+    if tree.tag != "annotation":
+        raise BrokenFileError(f"{path.name}: expected <annotation>, got <{tree.tag}>.")
+    rows = []
+    for place, item in enumerate(tree.findall("object"), start=1):
+        x1, y1, x2, y2 = (
+            number(item.findtext(f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax")
+        )
+        row = Row(
+            f"object {place}",
+            -1,
+            (x1, y1, x2 - x1, y2 - y1),
+            difficult=(item.findtext("difficult") or "").strip() == "1",
+        )
+        rows.append(((item.findtext("name") or "").strip(), row))
+    width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    if not (math.isfinite(width) and math.isfinite(height)) or width <= 0 or height <= 0:
+        return None, rows
+    return (int(width), int(height)), rows
+
+
+def _titles(names: set[str]) -> tuple[str, ...]:
+    if names <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    return tuple(sorted(names))
+
+
+def is_voc(root: Path, images: str = "JPEGImages", annotations: str = "Annotations") -> bool:
+    """Whether a folder has VOC's two folders."""
+    return (root / images).is_dir() and (root / annotations).is_dir()
+
+
+def voc_folders(root: Path) -> list[str]:
+    """Return the folders of VOC data relative to ``root``: itself, or what lies one or two below."""
+    if is_voc(root):
+        return ["."]
+    first = folders_in(root)
+    candidates = [*first, *(inner for outer in first for inner in folders_in(outer))]
+    return [folder.relative_to(root).as_posix() for folder in candidates if is_voc(folder)]
+
+
+def _inner(home: Path, images: str, annotations: str) -> str:
+    if not home.is_dir():
+        raise InputError(f"{home} is no folder; expected one of Pascal VOC.")
+    if is_voc(home, images, annotations):
+        return "."
+    inner = voc_folders(home)
+    if len(inner) == 1:
+        return inner[0]
+    if inner:
+        raise InputError(f"{home} holds {', '.join(inner)}; give one of them.")
+    raise InputError(f"{home} has no folders {images} and {annotations}; expected Pascal VOC.")

@@ -1,0 +1,522 @@
+"""COCO's measures of detections: average precision and recall, with intervals over images.
+
+The numbers are those of pycocotools, which loops over images, classes, thresholds and areas; here
+each of these is an axis of an array. Matching is done once; a resample of the images only weighs
+what was matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.files import fingerprint
+from shiftproof.metrics.coco import (
+    DetectionSource,
+    GroundTruthSource,
+    ImageId,
+    read_found,
+    read_objects,
+)
+from shiftproof.metrics.curves import (
+    Curves,
+    Events,
+    course,
+    found_per_cell,
+    make_curves,
+    precision_at,
+)
+from shiftproof.metrics.intervals import (
+    LEVEL,
+    REPLICATES,
+    Interval,
+    percentile_interval,
+    resample_weights,
+    without_bias,
+)
+from shiftproof.metrics.masks import mask_pairs
+from shiftproof.metrics.matching import (
+    Pairs,
+    box_pairs,
+    by_group_and_score,
+    by_overlap,
+    by_preference,
+    greedy_match,
+)
+
+Kind: TypeAlias = Literal["boxes", "masks"]
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""Least overlaps; an overlap counts from there on."""
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""Where precision is read."""
+
+AREAS: Mapping[str, tuple[float, float]] = {
+    "all": (0.0, 1e10),
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+"""Ranges in square pixels with both ends: an area on a bound belongs to both sides."""
+
+LIMITS = (1, 10, 100)
+"""How many detections of an image and class count, the best first."""
+
+COCO_METRICS: Mapping[str, tuple[str, int | None, str, int]] = {
+    "AP": ("precision", None, "all", 100),
+    "AP50": ("precision", 0, "all", 100),
+    "AP75": ("precision", 5, "all", 100),
+    "APs": ("precision", None, "small", 100),
+    "APm": ("precision", None, "medium", 100),
+    "APl": ("precision", None, "large", 100),
+    "AR1": ("recall", None, "all", 1),
+    "AR10": ("recall", None, "all", 10),
+    "AR100": ("recall", None, "all", 100),
+    "ARs": ("recall", None, "small", 100),
+    "ARm": ("recall", None, "medium", 100),
+    "ARl": ("recall", None, "large", 100),
+}
+"""Each of the twelve numbers: precision or recall, the threshold's place (None: mean over all ten),
+the range of areas, how many detections of an image and class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """What the detections of one detector found, kept per image: made and read by a CocoEvaluator.
+
+    Attributes:
+        curves: for each range of areas its curves, a cell for each threshold and then category.
+        ground_truth: fingerprint of what it was matched with.
+    """
+
+    curves: tuple[Curves, ...]
+    ground_truth: str
+
+
+@dataclass(frozen=True, eq=False)
+class CocoScores:
+    """Average precision and recall before any averaging; NaN where there is nothing to find.
+
+    Attributes:
+        precision: ``(areas, thresholds, categories, recalls)`` in 0..1, of the 100 best detections.
+        recall: ``(areas, thresholds, categories, limits)`` in 0..1.
+        categories: id to name, in the order of the axis.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    categories: Mapping[int, str]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the twelve numbers by name, NaN where no object is of that size."""
+        return {name: _mean(self._part(name)) for name in COCO_METRICS}
+
+    def per_category(self, metric: str = "AP") -> dict[int, float]:
+        """Return one of the twelve numbers for each category's id, NaN where it has no object.
+
+        The mean of those that are numbers is the number over all categories.
+
+        Raises:
+            UnknownNameError: not one of the twelve.
+        """
+        _check_metrics([metric])
+        part = self._part(metric)
+        return {identity: _mean(part[:, at]) for at, identity in enumerate(self.categories)}
+
+    def _part(self, metric: str) -> NDArray[np.float64]:
+        """Return ``(thresholds, categories, ...)`` what a number is the mean of."""
+        measure, threshold, area, limit = COCO_METRICS[metric]
+        chosen = slice(None) if threshold is None else slice(threshold, threshold + 1)
+        at = list(AREAS).index(area)
+        if measure == "precision":
+            return self.precision[at, chosen]
+        return self.recall[at, chosen, :, LIMITS.index(limit)]
+
+
+class CocoEvaluator:
+    """Measures many detections against one ground truth, which is read and indexed once.
+
+    ``match`` is the work; ``accumulate`` turns matches into scores, on the images as they are or on a
+    resample of them.
+
+    Differs from pycocotools where that goes wrong or stays silent: an annotation with the id 0, whose
+    matches count as false positives there; two annotations with one id; no detections at all; and
+    what :func:`~shiftproof.metrics.coco.read_objects` and ``read_found`` name. NaN stands for its -1.
+    ``ignore`` in the ground truth has no effect there nor here: only crowds are ignored.
+
+    >>> truth = {
+    ...     "images": [{"id": 7}],
+    ...     "categories": [{"id": 1, "name": "cat"}],
+    ...     "annotations": [{"image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20]}],
+    ... }
+    >>> evaluator = CocoEvaluator(truth)
+    >>> box = {"image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 15], "score": 0.9}
+    >>> scores = evaluator.accumulate(evaluator.match([box])).metrics()
+    >>> round(scores["AP50"], 3), round(scores["AP"], 3)
+    (1.0, 0.6)
+    """
+
+    def __init__(self, ground_truth: GroundTruthSource, *, kind: Kind = "boxes") -> None:
+        """Read the ground truth.
+
+        Args:
+            ground_truth: COCO annotations, or the path of their file.
+            kind: whether boxes or masks are compared; masks need pycocotools, the extra
+                ``detection``.
+
+        Raises:
+            InputError: no ground truth, or one that contradicts itself.
+            MissingExtraError: masks, and pycocotools is not installed.
+        """
+        if kind not in ("boxes", "masks"):
+            raise UnknownNameError.of("kind", kind, ["boxes", "masks"])
+        objects = read_objects(ground_truth, masks=kind == "masks")
+        if not objects.image_ids or not objects.categories:
+            raise InputError("Expected ground truth with at least one image and one category.")
+        self.kind = kind
+        self._objects = objects
+        group = objects.category * len(objects.image_ids) + objects.image
+        order = np.argsort(group, kind="stable")
+        self._order = order
+        self._group = group[order]
+        self._crowd = objects.crowd[order]
+        self._ignored = _outside(objects.area[order]) | self._crowd
+        image, category = objects.image[order], objects.category[order]
+        self._wanted = [(image[~ignored], category[~ignored]) for ignored in self._ignored]
+        self._fingerprint = fingerprint(
+            [
+                repr((self.kind, objects.image_ids, list(objects.categories))).encode(),
+                *(
+                    column.tobytes()
+                    for column in (group, objects.boxes, objects.area, objects.crowd)
+                ),
+                *(code["counts"] for code in objects.masks or ()),
+            ]
+        )
+
+    @property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """The images' ids, sorted: the order of ``weights``."""
+        return self._objects.image_ids
+
+    @property
+    def categories(self) -> Mapping[int, str]:
+        """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
+        return self._objects.categories
+
+    def match(self, detections: DetectionSource) -> Matches:
+        """Match detections with objects at every threshold and area; images without any may be left out.
+
+        Args:
+            detections: COCO results, the path of their file, or the image's id to ``Detections``.
+
+        Raises:
+            InputError: no detections, or such that do not belong to the ground truth.
+        """
+        found = read_found(detections, self._objects, masks=self.kind == "masks")
+        group = found.category * len(self.image_ids) + found.image
+        order, rank = by_group_and_score(group, found.score, LIMITS[-1])
+        group = group[order]
+        objects = self._objects
+        if found.masks is not None and objects.masks is not None:
+            pairs = mask_pairs(
+                group,
+                [found.masks[at] for at in order],
+                self._group,
+                [objects.masks[at] for at in self._order],
+                self._crowd,
+                THRESHOLDS[0],
+            )
+        else:
+            pairs = box_pairs(
+                group,
+                found.boxes[order],
+                self._group,
+                objects.boxes[self._order],
+                self._crowd,
+                THRESHOLDS[0],
+            )
+        return Matches(
+            self._curves(
+                pairs,
+                found.category[order],
+                found.image[order],
+                found.score[order],
+                _outside(found.area[order]),
+                rank,
+            ),
+            self._fingerprint,
+        )
+
+    def _curves(
+        self,
+        pairs: Pairs,
+        category: NDArray[np.int64],
+        image: NDArray[np.int64],
+        score: NDArray[np.float64],
+        outside: NDArray[np.bool_],
+        rank: NDArray[np.int64],
+    ) -> tuple[Curves, ...]:
+        """Return the curves of every area, of detections that are ordered by category and image."""
+        ranking = np.lexsort((-score, category))
+        place = np.empty(len(ranking), dtype=np.int64)
+        place[ranking] = np.arange(len(ranking))
+        classes = np.arange(len(self.categories))
+        class_start = np.searchsorted(category, classes)
+        # Objects of a group lie together: the place of the first one is a number for the group.
+        group = np.searchsorted(self._group, self._group, "left")
+        pairs = by_overlap(pairs)
+        areas = []
+        for ignored, beyond in zip(self._ignored, outside, strict=True):
+            wishes = by_preference(pairs, ignored)
+            # What finds nothing counts where its own area is within the range.
+            listed = ~beyond[ranking]
+            events = []
+            for threshold in THRESHOLDS:
+                # As in pycocotools, where an overlap of 1 is enough whatever rounding did to it.
+                enough = np.flatnonzero(wishes.overlap >= min(threshold, 1 - 1e-10))
+                detection, finds = greedy_match(wishes.take(enough), self._crowd, group)
+                right, inside = ~ignored[finds], ~beyond[detection]
+                known = np.flatnonzero(right | inside)
+                known = known[np.argsort(place[detection[known]])]
+                at = detection[known]
+                events.append(
+                    Events(
+                        category=category[at],
+                        place=place[at],
+                        image=image[at],
+                        right=right[known],
+                        change=right[known].astype(np.int8) - inside[known],
+                        rank=rank[at],
+                    )
+                )
+            areas.append(make_curves(image[ranking], listed, class_start, events))
+        return tuple(areas)
+
+    def accumulate(self, matches: Matches, weights: ArrayLike | None = None) -> CocoScores:
+        """Return precision and recall.
+
+        Args:
+            matches: from this evaluator, or from another one of the same ground truth.
+            weights: ``(I,)`` how often each image of ``image_ids`` counts, integers of 0 or more;
+                once each by default. An image that counts twice is as good as two copies of it
+                whose ids follow each other, if no two of its detections of a class have one score.
+
+        Raises:
+            InputError: matches of other ground truth, or weights that do not fit.
+        """
+        self._check(matches)
+        weight = self._weights(weights)
+        shape = (len(THRESHOLDS), len(self.categories))
+        precision = np.empty((len(AREAS), *shape, len(RECALLS)))
+        recall = np.empty((len(AREAS), *shape, len(LIMITS)))
+        for at, curves in enumerate(matches.curves):
+            positives = self._positives(at, weight)
+            precision[at] = _precision(curves, weight, positives)
+            for place, limit in enumerate(LIMITS):
+                recall[at, :, :, place] = _recall(curves.hits(limit), weight, positives)
+        return CocoScores(precision, recall, self.categories)
+
+    def replicates(
+        self,
+        matches: Matches,
+        metrics: Sequence[str] = tuple(COCO_METRICS),
+        *,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return for each metric ``(1 + replicates,)``: on the images as they are, then on resamples.
+
+        The resamples depend on the number of images and the seed alone, so what is computed from the
+        replicates of several detectors or corruptions (a difference, mPC) is paired. A metric that a
+        resample has no object for is NaN there.
+
+        Args:
+            matches: as for :meth:`accumulate`.
+            metrics: names out of the twelve; AP takes most of the time for each range of areas.
+            replicates: number of resamples.
+            seed: decides the resamples.
+
+        Raises:
+            InputError: matches of other ground truth, or no resamples.
+            UnknownNameError: not one of the twelve.
+        """
+        self._check(matches)
+        _check_metrics(metrics)
+        readers = [self._reader(matches, metric) for metric in metrics]
+        rows = [[read(self._weights(None)) for read in readers]]
+        for block in resample_weights(len(self.image_ids), replicates, seed=seed):
+            for drawn in block:
+                weight = drawn.astype(np.int64)
+                rows.append([read(weight) for read in readers])
+        return dict(zip(metrics, np.array(rows).T, strict=True))
+
+    def _reader(self, matches: Matches, metric: str) -> Callable[[NDArray[np.int64]], float]:
+        """Return the function of weights that is the metric, with all set aside that it needs not."""
+        measure, threshold, area, limit = COCO_METRICS[metric]
+        at, count = list(AREAS).index(area), len(self.categories)
+        curves = matches.curves[at]
+        if threshold is not None:
+            curves = curves.cells(threshold * count, (threshold + 1) * count)
+        if measure == "recall":
+            curves = curves.hits(limit)
+        of_curves = _precision if measure == "precision" else _recall
+
+        def read(weight: NDArray[np.int64]) -> float:
+            return _mean(of_curves(curves, weight, self._positives(at, weight)))
+
+        return read
+
+    def _positives(self, area: int, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return ``(K,)`` how many objects there are to find."""
+        image, category = self._wanted[area]
+        counts = np.bincount(category, weights=weight[image], minlength=len(self.categories))
+        return counts.astype(np.int64)
+
+    def _weights(self, weights: ArrayLike | None) -> NDArray[np.int64]:
+        count = len(self.image_ids)
+        if weights is None:
+            return np.ones(count, dtype=np.int64)
+        given = np.asarray(weights)
+        whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and (given % 1 == 0).all())
+        if given.shape != (count,) or not whole or (given < 0).any():
+            raise InputError(
+                f"Expected {count} weights, one per image, integers of 0 or more, got shape "
+                f"{given.shape}, {given.dtype}."
+            )
+        return given.astype(np.int64)
+
+    def _check(self, matches: Matches) -> None:
+        if matches.ground_truth != self._fingerprint:
+            raise InputError(
+                "Expected matches with the ground truth of this evaluator; match the detections "
+                "again."
+            )
+
+
+def _outside(area: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return ``(areas, N)`` whether an area is outside of each range."""
+    return np.array([(area < low) | (area > high) for low, high in AREAS.values()])
+
+
+def _precision(
+    curves: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return ``(thresholds, K, recalls)``, NaN where a category has no object."""
+    needed = np.tile(_needed(positives), (len(curves) // len(positives), 1))
+    precision = precision_at(curves, course(curves, weight), needed)
+    table = precision.reshape(-1, len(positives), len(RECALLS))
+    table[:, positives == 0] = np.nan
+    return table
+
+
+def _needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(K, recalls)`` the least number of objects whose share, as floats round it, is enough."""
+    count = np.maximum(positives, 1)[:, None]
+    needed = np.ceil(RECALLS * count)
+    needed -= (needed - 1) / count >= RECALLS
+    needed += needed / count < RECALLS
+    return np.maximum(needed, 0).astype(np.int64)
+
+
+def _recall(
+    hits: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return ``(thresholds, K)``, NaN where a category has no object."""
+    found = found_per_cell(hits, weight).reshape(-1, len(positives)).astype(np.float64)
+    return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    for metric in metrics:
+        if metric not in COCO_METRICS:
+            raise UnknownNameError.of("metric", metric, COCO_METRICS)
+
+
+def coco_metrics(
+    ground_truth: GroundTruthSource, detections: DetectionSource, *, kind: Kind = "boxes"
+) -> dict[str, float]:
+    """Return COCO's twelve numbers, AP to ARl, as pycocotools computes them, in 0..1.
+
+    NaN, where pycocotools has -1, says that there is no object of that size.
+
+    Args:
+        ground_truth: COCO annotations, or the path of their file.
+        detections: COCO results, the path of their file, or the image's id to ``Detections``.
+        kind: whether boxes or masks are compared; masks need the extra ``detection``.
+
+    Raises:
+        InputError: files or records that cannot be used; see :class:`CocoEvaluator`, also for where
+            it differs from pycocotools.
+        MissingExtraError: masks, and pycocotools is not installed.
+    """
+    evaluator = CocoEvaluator(ground_truth, kind=kind)
+    return evaluator.accumulate(evaluator.match(detections)).metrics()
+
+
+def coco_intervals(
+    evaluator: CocoEvaluator,
+    matches: Matches,
+    metrics: Sequence[str] = tuple(COCO_METRICS),
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Interval | None]:
+    """Return each metric with its bootstrap interval over images; None where it is NaN.
+
+    Average precision comes out higher on a resample than on the images themselves, where a category
+    has few objects: a copy of an image is found as easily, and fewer others come between. The
+    resamples are moved by that bias, see :func:`~shiftproof.metrics.intervals.without_bias`. For the
+    same reason the figure itself is higher on few images than on many of the same kind; compare
+    detectors on the same images only.
+
+    Args:
+        evaluator: of the ground truth.
+        matches: of the detections.
+        metrics: names out of the twelve.
+        level: share of the resamples within the ends.
+        replicates: number of resamples.
+        seed: decides the resamples.
+
+    Raises:
+        InputError: matches of other ground truth, no resamples, or a level outside 0..1.
+        UnknownNameError: not one of the twelve.
+    """
+    drawn = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
+    return {name: _interval(values, level) for name, values in drawn.items()}
+
+
+def coco_difference_intervals(
+    evaluator: CocoEvaluator,
+    matches: Matches,
+    reference: Matches,
+    metrics: Sequence[str] = tuple(COCO_METRICS),
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Interval | None]:
+    """Return each metric of ``matches`` minus that of ``reference``, with its paired interval.
+
+    Both detectors are measured on the same resamples. Arguments and errors as for
+    :func:`coco_intervals`.
+    """
+    these = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
+    those = evaluator.replicates(reference, metrics, replicates=replicates, seed=seed)
+    return {name: _interval(these[name] - those[name], level) for name in metrics}
+
+
+def _interval(replicates: NDArray[np.float64], level: float) -> Interval | None:
+    return percentile_interval(without_bias(replicates), level=level)

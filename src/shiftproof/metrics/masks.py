@@ -1,0 +1,192 @@
+"""Masks as COCO's run-length codes, and their overlaps, both by pycocotools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.metrics.matching import Pairs, joined, run_starts
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+Code: TypeAlias = Mapping[str, Any]
+"""``{"size": [height, width], "counts": bytes}``, compressed."""
+
+
+def _library() -> ModuleType:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise MissingExtraError.of("pycocotools", "detection") from error
+    return mask  # type: ignore[no-any-return]
+
+
+def run_length_codes(
+    where: str, segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
+) -> tuple[Code, ...]:
+    """Return the compressed codes of polygons, of uncompressed or of compressed codes.
+
+    All that pycocotools itself does not check is checked before it sees it: it is written in C, and
+    compares two codes of different length for ever.
+
+    Args:
+        where: what to call the list in an error.
+        segmentations: N lists of polygons ``[x1, y1, x2, y2, ...]``, or codes.
+        sizes: height and width of the image of each.
+
+    Raises:
+        InputError: none of these, or not of the image's size.
+        MissingExtraError: pycocotools is not installed.
+    """
+    library = _library()
+    codes = []
+    for at, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+        name = f"{where}[{at}]"
+        if isinstance(segmentation, Mapping):
+            codes.append(_code(library, name, segmentation, size))
+        elif isinstance(segmentation, (list, tuple)) and segmentation:
+            polygons = [_polygon(name, polygon, size) for polygon in segmentation]
+            codes.append(library.merge(library.frPyObjects(polygons, *size)))
+        else:
+            raise InputError(
+                f"{name}: expected segmentation as polygons or a run-length code, got "
+                f"{segmentation!r:.60}."
+            )
+    filled = _pixels([code["counts"] for code in codes])
+    wrong = np.flatnonzero(filled != [height * width for height, width in sizes])
+    if len(wrong):
+        raise InputError(
+            f"{where}[{wrong[0]}]: the counts of the mask do not fill its image of height and width "
+            f"{list(sizes[wrong[0]])}."
+        )
+    return tuple(codes)
+
+
+def _code(
+    library: ModuleType, name: str, segmentation: Mapping[str, Any], size: tuple[int, int]
+) -> Code:
+    claimed, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(claimed, Sequence) or list(claimed) != list(size):
+        raise InputError(
+            f"{name}: expected a mask of the image's height and width, {list(size)}, got "
+            f"{claimed!r:.60}."
+        )
+    if isinstance(counts, str) and counts.isascii():
+        return {"size": list(size), "counts": counts.encode("ascii")}
+    if isinstance(counts, bytes):
+        return {"size": list(size), "counts": counts}
+    if isinstance(counts, Sequence) and all(
+        isinstance(count, int) and 0 <= count <= size[0] * size[1] for count in counts
+    ):
+        code: Code = library.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
+        return code
+    raise InputError(f"{name}: expected the counts of a mask, got {counts!r:.60}.")
+
+
+def _polygon(where: str, polygon: Any, size: tuple[int, int]) -> list[float]:
+    height, width = size
+    try:
+        points = [float(value) for value in polygon]
+    except (TypeError, ValueError):
+        points = []
+    if len(points) < 6 or len(points) % 2:
+        raise InputError(
+            f"{where}: expected a polygon as x1, y1, x2, y2, x3, y3, ..., got {polygon!r:.60}."
+        )
+    # Every pixel along an edge is walked: an edge to 1e9 would fill the memory.
+    far = 10 * max(height, width)
+    if not all(math.isfinite(value) and abs(value) <= far for value in points):
+        raise InputError(f"{where}: a polygon reaches far beyond its {height} x {width} image.")
+    return points
+
+
+def _pixels(counts: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return ``(N,)`` the sum of the runs of each compressed code, -1 where it is damaged.
+
+    A byte holds 5 bits from 48 on, low ones first; the sixth says that more follow, and the highest
+    bit of a number's last byte is its sign. From the fourth run on, the number is the difference to
+    the run two places before.
+    """
+    lengths = np.array([len(code) for code in counts], dtype=np.int64)
+    damaged = lengths == 0
+    values = np.frombuffer(b"".join(counts), dtype=np.uint8).astype(np.int64) - 48
+    of_code = np.repeat(np.arange(len(counts)), lengths)
+    damaged[of_code[(values < 0) | (values > 63)]] = True
+    # A code that breaks off is damaged; it is ended here so that it does not run into the next one.
+    last = np.cumsum(lengths)[lengths > 0] - 1
+    damaged[of_code[last[values[last] & 32 != 0]]] = True
+    ends = (values & 32) == 0
+    ends[last] = True
+    end = np.flatnonzero(ends)
+    if len(end) == 0:
+        return np.full(len(counts), -1)
+    start = np.concatenate([[0], end[:-1] + 1])
+    size = end + 1 - start
+    code = of_code[start]
+    damaged[code[size > 6]] = True
+    place = np.minimum(np.arange(len(values)) - np.repeat(start, size), 6)
+    number = np.add.reduceat((values & 31) << (5 * place), start)
+    number -= np.where(values[end] & 16, 1 << (5 * np.minimum(size, 6)), 0)
+
+    # Three chains in each code: the first run alone, then the odd ones and the even ones.
+    first = run_starts(code)
+    index = np.arange(len(code)) - np.repeat(first, np.diff(np.append(first, len(code))))
+    chain = 3 * code + np.where(index == 0, 0, 1 + index % 2)
+    order = np.argsort(chain, kind="stable")
+    sums = np.cumsum(number[order])
+    first = run_starts(chain[order])
+    before = np.where(first > 0, sums[first - 1], 0)
+    run = sums - np.repeat(before, np.diff(np.append(first, len(order))))
+    damaged[code[order][run < 0]] = True
+    total = np.zeros(len(counts), dtype=np.int64)
+    np.add.at(total, code[order], run)
+    total[damaged] = -1
+    return total
+
+
+def areas_of(codes: Sequence[Code]) -> NDArray[np.float64]:
+    """Return ``(N,)`` the pixels of each mask."""
+    library = _library()
+    # Some pycocotools put the number of masks into a uint8, so no more than 255 at once.
+    parts = [library.area(list(codes[at : at + 255])) for at in range(0, len(codes), 255)]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def mask_pairs(
+    detection_group: NDArray[np.int64],
+    detection_masks: Sequence[Code],
+    object_group: NDArray[np.int64],
+    object_masks: Sequence[Code],
+    crowd: NDArray[np.bool_],
+    least: float,
+) -> Pairs:
+    """Return the pairs of one group whose masks overlap by ``least`` or more.
+
+    Arguments and overlap as for :func:`~shiftproof.metrics.matching.box_pairs`.
+    """
+    library = _library()
+    found = []
+    bounds = np.append(run_starts(detection_group), len(detection_group)).tolist()
+    for first, last in pairwise(bounds):
+        group = detection_group[first]
+        left = int(np.searchsorted(object_group, group, "left"))
+        right = int(np.searchsorted(object_group, group, "right"))
+        if left == right:
+            continue
+        overlap = np.asarray(
+            library.iou(
+                list(detection_masks[first:last]),
+                list(object_masks[left:right]),
+                crowd[left:right].astype(int).tolist(),
+            )
+        )
+        d, g = np.nonzero(overlap >= least)
+        found.append(Pairs(d + first, g + left, overlap[d, g]))
+    return joined(found)

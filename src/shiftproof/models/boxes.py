@@ -1,0 +1,73 @@
+"""What the detectors' outputs have in common: suppression of doubles, and masks as run lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.types import Mask
+
+
+def suppress_overlaps(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    overlap: float,
+    limit: int | None = None,
+) -> NDArray[np.intp]:
+    """Return which boxes greedy non-maximum suppression keeps, each class for itself.
+
+    By falling score (of equal ones the earlier first) a box is kept unless it overlaps a kept one
+    of its class by more than ``overlap``.
+
+    Args:
+        boxes: ``(N, 4)`` float32, x1, y1, x2, y2.
+        scores: ``(N,)`` float32.
+        labels: ``(N,)`` int64.
+        overlap: intersection over union in 0..1.
+        limit: keep no more than this many; None keeps all.
+
+    Returns:
+        Indices by falling score.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [1, 0, 10, 10]], np.float32)
+    >>> scores, labels = np.array([0.5, 0.9, 0.7], np.float32), np.array([0, 0, 1])
+    >>> suppress_overlaps(boxes, scores, labels, overlap=0.5).tolist()
+    [1, 2]
+    """
+    order = np.argsort(-scores, kind="stable")
+    x1, y1, x2, y2 = boxes[order].T
+    area = (x2 - x1) * (y2 - y1)
+    kinds = labels[order]
+    standing = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
+    for best in range(len(order)):
+        if not standing[best]:
+            continue
+        kept.append(best)
+        if limit is not None and len(kept) >= limit:
+            break
+        rest = best + 1 + np.flatnonzero(standing[best + 1 :] & (kinds[best + 1 :] == kinds[best]))
+        width = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
+        height = np.minimum(y2[best], y2[rest]) - np.maximum(y1[best], y1[rest])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        # Multiplied out: two boxes without area have no quotient.
+        standing[rest[shared > overlap * (area[best] + area[rest] - shared)]] = False
+    return order[kept]
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> Mask:
+    """Return a ``(H, W)`` mask as COCO's uncompressed run-length code.
+
+    The runs go down the columns, and the first counts pixels outside of the mask.
+
+    >>> run_lengths(np.array([[False, True], [True, True]]))
+    {'size': [2, 2], 'counts': [1, 3]}
+    """
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    if flat.size and flat[0]:
+        counts = [0, *counts]
+    return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": counts}

@@ -1,0 +1,283 @@
+"""A detector with its classes: images of any sizes in, boxes with scores and labels out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast, final
+
+import numpy as np
+
+from shiftproof import files
+from shiftproof.classes import Classes, named
+from shiftproof.errors import ImageError, InputError, ModelError
+from shiftproof.models.structure import (
+    find_device,
+    is_torch_module,
+    place_of,
+    structural_copy,
+    weights_fingerprint,
+)
+from shiftproof.types import Detections, Image, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class DetectorLike(Protocol):
+    """What can be measured as a detector."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its labels mean."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it."""
+
+    def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
+        """Return what is found in each image, in the order of the images."""
+
+
+class Convention(Protocol):
+    """How a network of one library takes images, and what its outputs mean."""
+
+    def detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> Sequence[Detections]:
+        """Take a batch of images, of any sizes, through the network and read its outputs."""
+
+    def settings(self, network: Callable[..., Any]) -> Settings:
+        """Return what reproduces the reading (thresholds, sizes), as JSON takes it."""
+
+
+@final
+class Detector:
+    """A detector with its classes.
+
+    A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
+    in, and yours is never changed. On the same device its parameters and buffers are shared, so
+    that what you train is what is measured; on another device a copy is used.
+
+    Args:
+        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list
+            of ``Detections``, one per image. With ``convention``, a network that takes and gives
+            something else: a torchvision detector, say. A function may carry ``fingerprint`` (a
+            string that names its weights), ``device`` and ``settings`` (a dict), which are
+            recorded.
+        classes: what the labels mean: ``Classes``, or a list of names in the order of the labels.
+        convention: how the network takes images and what its outputs mean; None where it takes
+            images and gives ``Detections``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        name: what the tables call it; None takes the module's class name.
+
+    Attributes:
+        module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
+        device: where it runs, spelt out (never ``"auto"``).
+
+    Raises:
+        ModelError: the module cannot be called or copied, or the device is not there.
+
+    >>> def middle(images):
+    ...     boxes = [[w / 4, h / 4, 3 * w / 4, 3 * h / 4] for h, w, _ in (i.shape for i in images)]
+    ...     return [Detections([box], [0.5], [0]) for box in boxes]
+    >>> detector = Detector(middle, ["thing"])
+    >>> detector.predict([np.zeros((40, 80, 3), np.uint8)])[0].boxes
+    array([[20., 10., 60., 30.]], dtype=float32)
+    """
+
+    module: Callable[..., Any]
+    classes: Classes
+    convention: Convention | None
+    device: str
+    name: str
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[..., Any],
+        classes: Classes | Iterable[str],
+        *,
+        convention: Convention | None = None,
+        device: str = "cpu",
+        name: str | None = None,
+    ) -> None:
+        if not callable(module):
+            raise ModelError(
+                "Expected a torch.nn.Module or a function from images to Detections, got "
+                f"{type(module).__name__}. A file is read by load_detector('onnx:PATH?decode=...') "
+                "or load_detector('file:PATH?arch=...')."
+            )
+        if isinstance(module, type):
+            raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
+        if isinstance(classes, str):
+            raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+        self.classes = classes if isinstance(classes, Classes) else named(classes)
+        self.convention = convention
+        self.name = name or getattr(module, "__name__", None) or type(module).__name__
+        kind = module if hasattr(module, "__qualname__") else type(module)
+        self._module_name = f"{kind.__module__}.{kind.__qualname__}"
+        self._torch = is_torch_module(module)
+        if self._torch:
+            self.module, self.device = _on_device(cast("torch.nn.Module", module), device)
+            return
+        self.module = module
+        self.device = str(getattr(module, "device", "cpu"))
+        if device not in ("auto", self.device, self.device.partition(":")[0]):
+            raise ModelError(
+                f"A function brings its own device; this one runs on {self.device!r}, "
+                f"so device={device!r} has no effect on it."
+            )
+
+    def __repr__(self) -> str:
+        return f"Detector({self.name}, {len(self.classes)} classes, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this detector, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        if self._torch:
+            fingerprint = weights_fingerprint(cast("torch.nn.Module", self.module))
+        else:
+            fingerprint = str(getattr(self.module, "fingerprint", "unknown"))
+        own = None if self._torch else getattr(self.module, "settings", None)
+        return {
+            "name": self.name,
+            "module": self._module_name,
+            "fingerprint": fingerprint,
+            "device": self.device,
+            "classes": {
+                "title": self.classes.title,
+                "count": len(self.classes),
+                "fingerprint": files.fingerprint(name.encode() for name in self.classes.names),
+            },
+            "convention": None
+            if self.convention is None
+            else self.convention.settings(self.module),
+            "function": own if isinstance(own, dict) else None,
+        }
+
+    def with_network(
+        self, network: torch.nn.Module | Callable[..., Any], *, name: str | None = None
+    ) -> Detector:
+        """Return a detector that runs another network in the place of this one's: an adapted one.
+
+        Args:
+            network: takes and gives what ``module`` does.
+            name: what the tables call it; None keeps the name.
+        """
+        device = self.device if is_torch_module(network) else "auto"
+        return Detector(
+            network,
+            self.classes,
+            convention=self.convention,
+            device=device,
+            name=name or self.name,
+        )
+
+    def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:
+        """Return what is found in each image, in the order of the images.
+
+        Args:
+            images: ``(H, W, 3)`` uint8 RGB, of any sizes, as loaded: resizing is the module's own
+                business. Not changed.
+            batch_size: how many images are handed over at once.
+
+        Returns:
+            One ``Detections`` per image: boxes in pixels of the image as it was handed in.
+
+        Raises:
+            ImageError: another shape or dtype.
+            InputError: a batch size below 1.
+            ModelError: not one ``Detections`` per image, a label that no class has, a mask of
+                another size than its image, or boxes and scores that ``Detections`` refuses.
+        """
+        _check_images(images)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
+        found: list[Detections] = []
+        for start in range(0, len(images), batch_size):
+            batch = list(images[start : start + batch_size])
+            found += self._checked(self._run(batch, start), batch, start)
+        return found
+
+    def _run(self, batch: list[Image], start: int) -> Any:
+        with self._inference():
+            try:
+                if self.convention is None:
+                    return self.module(batch)
+                return self.convention.detect(self.module, batch, self.device)
+            except InputError as error:
+                where = f"images {start} to {start + len(batch) - 1}"
+                raise ModelError(f"{self.name}, {where}: {error}") from error
+            except (TypeError, AttributeError) as error:
+                if self.convention is not None or not self._torch:
+                    raise
+                raise ModelError(
+                    f"{self.name} does not take a list of uint8 arrays ({error}). Say what it "
+                    "takes: Detector(module, classes, convention=TorchvisionConvention()), or wrap "
+                    "it in a function from images to Detections."
+                ) from error
+
+    def _inference(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._torch:
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.inference_mode()
+
+    def _checked(self, found: Any, batch: Sequence[Image], start: int) -> list[Detections]:
+        if not isinstance(found, (list, tuple)) or len(found) != len(batch):
+            got = f"{len(found)}" if isinstance(found, (list, tuple)) else type(found).__name__
+            raise ModelError(
+                f"{self.name}: expected a list of {len(batch)} Detections, one per image, got {got}."
+            )
+        for index, (one, image) in enumerate(zip(found, batch, strict=True), start):
+            if not isinstance(one, Detections):
+                raise ModelError(
+                    f"{self.name}, image {index}: expected Detections, got {type(one).__name__}. "
+                    "Build them by Detections(boxes, scores, labels)."
+                )
+            if len(one) and one.labels.max() >= len(self.classes):
+                raise ModelError(
+                    f"{self.name}, image {index}: the label {one.labels.max()} has no class; "
+                    f"expected 0 to {len(self.classes) - 1}. Labels index the classes: neither a "
+                    "background class nor gaps count."
+                )
+            for mask in one.masks or ():
+                if list(mask["size"]) != list(image.shape[:2]):
+                    raise ModelError(
+                        f"{self.name}, image {index}: a mask of {list(mask['size'])} pixels; "
+                        f"expected the image's {list(image.shape[:2])}, height and width."
+                    )
+        return list(found)
+
+
+def _check_images(images: Any) -> None:
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise ImageError(
+            f"Expected a list of images (H, W, 3), got one array of shape {images.shape}. "
+            "For one image: predict([image])."
+        )
+    for index, image in enumerate(images):
+        if not isinstance(image, np.ndarray):
+            raise ImageError(
+                f"Image {index}: expected a numpy array (H, W, 3), got {type(image).__name__}."
+            )
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ImageError(
+                f"Image {index}: expected uint8 RGB (H, W, 3), got {image.dtype} {image.shape}."
+            )
+
+
+def _on_device(module: torch.nn.Module, device: str) -> tuple[torch.nn.Module, str]:
+    """Return the twin in evaluation mode that runs on ``device``, and the device spelt out."""
+    target = find_device(device)
+    if place_of(module) in (None, target):
+        return structural_copy(module, share="tensors"), str(target)
+    return structural_copy(module, share="nothing").to(target), str(target)

@@ -1,0 +1,220 @@
+"""A text names a detector: ``torchvision:retinanet_resnet50_fpn``, ``onnx:yolo.onnx?decode=yolov8``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.classes import Classes, named
+from shiftproof.errors import BrokenFileError, InputError, ModelError, ShiftproofError
+from shiftproof.models.detector import Detector
+from shiftproof.models.detectors_file import load_detector_checkpoint
+from shiftproof.models.detectors_onnx import load_onnx_detector
+from shiftproof.models.detectors_torchvision import load_torchvision_detector
+from shiftproof.models.detectors_transformers import load_transformers_detector
+from shiftproof.models.detectors_ultralytics import load_ultralytics
+from shiftproof.models.load import Pixels, parse_spec, read_pixels, read_switch
+from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
+
+
+@dataclass(frozen=True)
+class DetectorLoader:
+    """One row of ``DETECTOR_LOADERS``: how the detectors of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes beside ``classes``.
+    """
+
+    load: Callable[[str, DetectorOptions], LoadedDetector]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+DETECTOR_LOADERS: dict[str, DetectorLoader] = {
+    "torchvision": DetectorLoader(
+        load_torchvision_detector,
+        "A torchvision detector with its published weights (COCO).",
+        "torchvision:fasterrcnn_resnet50_fpn@COCO_V1",
+        frozenset({"pretrained", "score", "overlap", "limit"}),
+    ),
+    "transformers": DetectorLoader(
+        load_transformers_detector,
+        "A detector of the Hugging Face hub, or a folder of save_pretrained (DETR and its kin).",
+        "transformers:facebook/detr-resnet-50",
+        frozenset({"score", "limit"}),
+    ),
+    "ultralytics": DetectorLoader(
+        load_ultralytics,
+        "A YOLO checkpoint of Ultralytics; it runs code when it is loaded, so one that you trust.",
+        "ultralytics:yolov8n.pt",
+        frozenset({"size", "score", "overlap", "limit"}),
+    ),
+    "onnx": DetectorLoader(
+        load_onnx_detector,
+        "An ONNX file, run by ONNX Runtime, with what its outputs mean.",
+        "onnx:yolov8n.onnx?decode=yolov8&classes=coco.names",
+        frozenset({"decode", "size", "score", "overlap", "limit"}),
+    ),
+    "file": DetectorLoader(
+        load_detector_checkpoint,
+        "Weights on disk (.pt, .pth, .safetensors) for a detector of torchvision.",
+        "file:checkpoint.pt?arch=torchvision:fasterrcnn_resnet50_fpn",
+        frozenset({"arch", "score", "overlap", "limit"}),
+    ),
+}
+"""Sources of detectors by the prefix that ``load_detector`` and the command line take."""
+
+
+def load_detector(
+    spec: str,
+    *,
+    device: str = "cpu",
+    classes: Classes | Iterable[str] | str | Path | None = None,
+    pretrained: bool | None = None,
+    arch: str | None = None,
+    decode: str | None = None,
+    size: Pixels | None = None,
+    score: float | None = None,
+    overlap: float | None = None,
+    limit: int | None = None,
+) -> Detector:
+    """Load the detector that a text names.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``DETECTOR_LOADERS``. Every keyword below but
+            ``device`` may stand in the text instead, as in
+            ``"onnx:model.onnx?decode=yolov8&size=480x640&classes=coco.names"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        classes: what the labels mean: names, or the path of a text file with one name a line.
+            None takes what the source says. A source that names classes has as many as these.
+        pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
+            network.
+        arch: the architecture of a checkpoint, such as ``"torchvision:fasterrcnn_resnet50_fpn"``.
+        decode: what the outputs of an ONNX file mean, a name of ``DECODINGS``.
+        size: of the network's input in pixels, where it takes several.
+        score: the lowest score that is kept, 0..1. None takes the source's: 0.001 as a rule, since
+            average precision wants the weak boxes too, but torchvision's own thresholds there.
+        overlap: intersection over union in 0..1 above which one of two boxes of a class is dropped.
+        limit: the most boxes of an image that are kept.
+
+    Returns:
+        A detector that has been tried on one black image.
+
+    Raises:
+        UnknownNameError: no such source, model, weights, decoding or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or out of its range; no
+            classes are given and the source has none.
+        ModelError: the weights cannot be had or do not fit, or the model does not run.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+    """
+    source, target, written = parse_spec(
+        spec, DETECTOR_LOADERS, _READERS, wrapped="Detector(module, classes)"
+    )
+    loader = DETECTOR_LOADERS[source]
+    given: dict[str, Any] = {
+        "classes": classes,
+        "pretrained": pretrained,
+        "arch": arch,
+        "decode": decode,
+        "size": size,
+        "score": score,
+        "overlap": overlap,
+        "limit": limit,
+    }
+    for name, value in written.items():
+        if given[name] is not None:
+            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
+        given[name] = value
+    for name, value in given.items():
+        if value is not None and name != "classes" and name not in loader.options:
+            takers = ", ".join(key for key, row in DETECTOR_LOADERS.items() if name in row.options)
+            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    _check_ranges(given)
+    if given["classes"] is not None:
+        given["classes"] = _classes(given["classes"])
+    if isinstance(given["size"], int):
+        given["size"] = (given["size"], given["size"])
+    options = DetectorOptions(device=device, **given)
+    loaded = loader.load(target, options)
+    meant = options.classes or loaded.classes
+    if meant is None:
+        raise InputError(
+            f"{spec!r} does not say what its labels mean: give classes=NAMES.txt, a text file with "
+            "one name a line."
+        )
+    if loaded.classes is not None and len(loaded.classes) != len(meant):
+        raise InputError(f"{spec!r} has {len(loaded.classes)} classes, but {len(meant)} are named.")
+    detector = Detector(
+        loaded.module,
+        meant,
+        convention=loaded.convention,
+        device=device,
+        name=f"{source}:{target}",
+    )
+    _try(detector)
+    return detector
+
+
+def read_names(path: Path) -> Classes:
+    """Read the names of classes from a text file, one a line, in the order of the labels.
+
+    Raises:
+        BrokenFileError: the file is missing, no text, or has no name or an empty line between two.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BrokenFileError(f"{path}: cannot be read ({reason}).") from error
+    except UnicodeDecodeError as error:
+        raise BrokenFileError(f"{path}: not a text file in UTF-8.") from error
+    names = [line.strip() for line in lines]
+    if not names or "" in names:
+        found = "no name" if not names else f"an empty line {names.index('') + 1}"
+        raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
+    return named(names)
+
+
+def _classes(given: Classes | Iterable[str] | str | Path) -> Classes:
+    if isinstance(given, Classes):
+        return given
+    return read_names(Path(given)) if isinstance(given, (str, Path)) else named(given)
+
+
+def _check_ranges(given: dict[str, Any]) -> None:
+    for name in ("score", "overlap"):
+        value = given[name]
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name}: expected 0..1, got {value!r}.")
+    limit = given["limit"]
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit: expected a number of boxes, 1 or more, got {limit!r}.")
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "classes": str,
+    "pretrained": read_switch,
+    "arch": str,
+    "decode": str,
+    "size": read_pixels,
+    "score": float,
+    "overlap": float,
+    "limit": int,
+}
+
+
+def _try(detector: Detector) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    try:
+        detector.predict([np.zeros((64, 64, 3), np.uint8)])
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{detector.name} does not run on an image of 64 x 64 pixels ({error})."
+        ) from error

@@ -1,0 +1,188 @@
+"""COCO's numbers on masks against pycocotools, and masks that must not reach its C code."""
+
+import sys
+
+import numpy as np
+import pytest
+from pycocotools import mask as library
+from random_detections import HEIGHT, WIDTH, pycocotools, random_set
+
+from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.metrics import CocoEvaluator, coco_metrics
+from shiftproof.metrics.masks import areas_of, run_length_codes
+from shiftproof.types import Detections
+
+SIZE = (HEIGHT, WIDTH)
+
+
+def painted(values, stripes):
+    x, y, width, height = (int(value) for value in values)
+    pixels = np.zeros(SIZE, dtype=np.uint8, order="F")
+    pixels[y : y + height, x : x + width] = 1
+    if stripes:
+        pixels[::stripes] = 0
+    return pixels
+
+
+def runs(pixels):
+    """The uncompressed code: column by column, and the first run is of zeros."""
+    flat = pixels.T.reshape(-1)
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *changes, flat.size]).tolist()
+    return {"size": list(SIZE), "counts": [0, *counts] if flat[0] else counts}
+
+
+def code(pixels):
+    coded = library.encode(np.asfortranarray(pixels))
+    return {"size": coded["size"], "counts": coded["counts"].decode()}
+
+
+def with_masks(seed):
+    """Polygons and uncompressed codes for objects, compressed codes for detections."""
+    random = np.random.default_rng(seed)
+    truth, detections = random_set(seed)
+    for annotation in truth["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        if annotation["iscrowd"]:
+            annotation["segmentation"] = runs(painted(annotation["bbox"], 7))
+        elif random.random() < 0.5:
+            annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        else:
+            annotation["segmentation"] = [
+                [x, y, x + w, y, x + w * 0.9, y + h], [x, y, x, y + h, x + w / 3, y + h / 2]
+            ]  # fmt: skip
+    for detection in detections:
+        stripes = random.choice([0, 0, 2, 3])
+        detection["segmentation"] = code(painted(detection.pop("bbox"), stripes))
+    return truth, detections
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_it_is_pycocotools_on_masks(seed):
+    truth, detections = with_masks(seed)
+    expected = pycocotools(truth, detections, "segm").stats
+    ours = np.array(list(coco_metrics(truth, detections, kind="masks").values()))
+    np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), expected, rtol=0, atol=1e-12)
+
+
+def test_a_box_beside_the_mask_does_not_size_it():
+    truth, detections = with_masks(2)
+    expected = coco_metrics(truth, detections, kind="masks")
+    for detection in detections:
+        detection["bbox"] = [0, 0, 150, 110]
+    np.testing.assert_array_equal(
+        list(coco_metrics(truth, detections, kind="masks").values()), list(expected.values())
+    )
+
+
+def test_masks_of_records_are_masks_of_results():
+    truth, results = with_masks(21)
+    categories = sorted(one["id"] for one in truth["categories"])
+    records = {}
+    for image in truth["images"]:
+        mine = [one for one in results if one["image_id"] == image["id"]]
+        records[image["id"]] = Detections(
+            np.zeros((len(mine), 4)),
+            [one["score"] for one in mine],
+            [categories.index(one["category_id"]) for one in mine],
+            [one["segmentation"] for one in mine],
+        )
+    for one in results:
+        one["score"] = float(np.float32(one["score"]))
+    assert len(results) > 5
+    np.testing.assert_array_equal(
+        list(coco_metrics(truth, records, kind="masks").values()),
+        list(coco_metrics(truth, results, kind="masks").values()),
+    )
+
+
+def test_boxes_only_are_refused_where_masks_are_measured():
+    truth, detections = with_masks(21)
+    image = truth["images"][0]["id"]
+    evaluator = CocoEvaluator(truth, kind="masks")
+    with pytest.raises(InputError, match=f"image {image}: expected masks, got boxes only"):
+        evaluator.match({image: Detections([[0, 0, 1, 1]], [0.5], [0])})
+    del detections[0]["segmentation"]
+    with pytest.raises(InputError, match=r"detections\[0\]: segmentation is missing"):
+        evaluator.match(detections)
+
+
+def test_no_detections_are_no_error():
+    truth, _ = with_masks(21)
+    assert coco_metrics(truth, [], kind="masks")["AP"] == 0
+
+
+def test_the_runs_of_a_code_are_counted_as_they_were_coded():
+    random = np.random.default_rng(0)
+    codes, sizes, filled = [], [], []
+    for _ in range(300):
+        height, width = random.integers(1, 60, 2).tolist()
+        pixels = (random.random((height, width)) < random.random()).astype(np.uint8)
+        codes.append(code_of(pixels))
+        sizes.append((height, width))
+        filled.append(pixels.sum())
+    codes.append(code_of(np.ones((3000, 3000), dtype=np.uint8)))
+    sizes.append((3000, 3000))
+    filled.append(9_000_000)
+    np.testing.assert_array_equal(areas_of(run_length_codes("masks", codes, sizes)), filled)
+
+
+def code_of(pixels):
+    return library.encode(np.asfortranarray(pixels))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [
+        ({"size": [HEIGHT, WIDTH], "counts": b"05"}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": ""}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": "oooo"}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": "o" * 50 + "0"}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": "\x00\x7f"}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": "é"}, "expected the counts of a mask"),
+        ({"size": [HEIGHT, WIDTH], "counts": [3, 5]}, "do not fill its image"),
+        ({"size": [HEIGHT, WIDTH], "counts": [-5, HEIGHT * WIDTH + 5]}, "expected the counts"),
+        ({"size": [HEIGHT, WIDTH], "counts": [1e9]}, "expected the counts"),
+        ({"size": [HEIGHT, WIDTH]}, "expected the counts of a mask, got None"),
+        ({"size": [WIDTH, HEIGHT], "counts": "0"}, r"height and width, \[120, 160\], got \[160, "),
+        ({"size": 3, "counts": "0"}, "height and width"),
+        ([[1, 2, 3, 4]], "expected a polygon as x1, y1"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "expected a polygon"),
+        ([1, 2, 3, 4, 5, 6], "expected a polygon"),
+        ([["a"] * 6], "expected a polygon"),
+        ([[0, 0, 1e9, 0, 1e9, 5]], "far beyond its 120 x 160 image"),
+        ([[0, 0, float("nan"), 0, 5, 5]], "far beyond"),
+        ([], "expected segmentation as polygons or a run-length code"),
+        ("mask", "expected segmentation as polygons"),
+        (None, "expected segmentation as polygons"),
+    ],
+)
+def test_a_mask_that_c_code_must_not_see_is_refused(segmentation, says):
+    good = [[0, 0, 5, 0, 5, 5]]
+    with pytest.raises(InputError, match=rf"^found\[1\]: .*{says}"):
+        run_length_codes("found", [good, segmentation, good], [SIZE] * 3)
+
+
+def test_a_code_that_breaks_off_does_not_lean_on_the_next():
+    whole = code_of(np.zeros(SIZE, dtype=np.uint8))["counts"]
+    cut = {"size": list(SIZE), "counts": whole[:-1]}
+    rest = {"size": list(SIZE), "counts": whole[-1:]}
+    with pytest.raises(InputError, match=r"^found\[0\]"):
+        run_length_codes("found", [cut, rest], [SIZE] * 2)
+
+
+def test_an_image_without_a_size_is_named():
+    truth, _ = with_masks(21)
+    image = truth["annotations"][0]["image_id"]
+    for record in truth["images"]:
+        del record["width"]
+    with pytest.raises(InputError, match=f"need the height and width of image {image},"):
+        CocoEvaluator(truth, kind="masks")
+
+
+def test_without_pycocotools_masks_say_what_to_install_and_boxes_work(monkeypatch):
+    truth, _ = with_masks(21)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(MissingExtraError, match=r"shiftproof\[detection\]"):
+        CocoEvaluator(truth, kind="masks")
+    CocoEvaluator(truth)
