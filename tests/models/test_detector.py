@@ -219,7 +219,7 @@ class TestContract:
                 image[:] = 0
             return halves(images)
 
-        with pytest.raises(AssertionError, match="^images: predict changed"):
+        with pytest.raises(AssertionError, match=r"^images: predict changed"):
             self.check(darken)
 
     def test_what_is_random(self):
@@ -242,7 +242,7 @@ class TestContract:
         def counts(images):
             return [Detections([[0, 0, len(images), 1]], [0.5], [0]) for _ in images]
 
-        with pytest.raises(AssertionError, match="^batches: one by one"):
+        with pytest.raises(AssertionError, match=r"^batches: one by one"):
             self.check(counts)
         self.check(counts, batch_independent=False)
 
