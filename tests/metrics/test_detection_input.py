@@ -214,6 +214,7 @@ def test_labels_and_images_of_records_must_be_of_the_ground_truth():
         ({"boxes": [[0, 0, 1e300, 1], [0, 0, 1, 1]]}, "Expected finite boxes.*out of range"),
         ({"boxes": [[50, 60, 20, 30], [0, 0, 1, 1]]},
          r"1 of 2 are not, such as \[50.0, 60.0, 20.0, 30.0\]. If they are x, y, width, height, add"),
+        ({"boxes": [[0, 5, 1, 4], [0, 0, 1, 1]]}, r"x2 >= x1 and y2 >= y1; 1 of 2 are not"),
         ({"boxes": [[0, 0, 1, 1]]}, r"one score for each of 1 boxes, got shape \(2,\)"),
         ({"boxes": [[0, 0, 1], [0, 0, 1]]}, r"shape \(N, 4\), x1, y1, x2, y2, got \(2, 3\)"),
         ({"boxes": [[0, 0, 1], [0, 1]]}, "rows of equal length"),

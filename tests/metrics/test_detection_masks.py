@@ -171,6 +171,35 @@ def test_a_code_that_breaks_off_does_not_lean_on_the_next():
         run_length_codes("found", [cut, rest], [SIZE] * 2)
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        "n0F",  # runs of 30 and -10 pixels
+        "dP",  # a run of 20 whose last byte says that more follow
+    ],
+)
+def test_damaged_runs_that_fill_the_image_by_chance_are_refused(counts):
+    run_length_codes("found", [{"size": [4, 5], "counts": "d0"}], [(4, 5)])
+    with pytest.raises(InputError, match=r"^found\[0\].*do not fill its image"):
+        run_length_codes("found", [{"size": [4, 5], "counts": counts}], [(4, 5)])
+
+
+def test_an_annotation_without_an_area_has_its_masks():
+    # 40 x 40 is of medium size; every second row of it is not.
+    mask = runs(painted([10, 10, 40, 40], 2))
+    truth = {
+        "images": [{"id": 7, "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], "segmentation": mask}
+        ],
+    }
+    found = [{"image_id": 7, "category_id": 3, "segmentation": mask, "score": 0.9}]
+    numbers = coco_metrics(truth, found, kind="masks")
+    assert numbers["APs"] == pytest.approx(1, abs=1e-12)
+    assert np.isnan(numbers["APm"])
+
+
 def test_an_image_without_a_size_is_named():
     truth, _ = with_masks(21)
     image = truth["annotations"][0]["image_id"]
