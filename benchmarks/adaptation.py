@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import output
 import torch
 from torch import nn
 
@@ -223,9 +224,7 @@ def main() -> None:
                 }
             )
             if options.out:
-                options.out.parent.mkdir(parents=True, exist_ok=True)
-                report = {"targets": TARGETS, "results": results}
-                options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+                output.write({"targets": TARGETS, "results": results}, options.out)
 
 
 def _there(out: Path | None) -> list[dict[str, Any]]:

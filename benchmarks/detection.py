@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import copy
 import io
-import json
 import resource
 import statistics
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import output
 
 from shiftproof.bench.folder import provenance
 from shiftproof.metrics import COCO_METRICS, CocoEvaluator
@@ -170,10 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assert len(own[-1][2]) == len(COCO_METRICS)
     result["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     result["provenance"] = provenance("cpu", 1)
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    output.show(result, options.out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ a process pool, and for each image and cell decode, corrupt, encode. Both write 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import output
 from PIL import Image
 
 from shiftproof.bench.folder import provenance
@@ -118,10 +118,7 @@ def main() -> None:
         "ratio_cpu": round((options.images / cpu) / (options.peer_images / cpu_peer), 2),
         "provenance": provenance("cpu", options.workers),
     }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    output.show(result, options.out)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ python benchmarks/grid.py --out benchmarks/results/grid.json
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import output
 
 from shiftproof import bench, load_classifier
 from shiftproof.adapt import make_adapter
@@ -70,10 +70,7 @@ def main() -> None:
         "median_ratio": round(statistics.median(ratios), 3),
         "provenance": provenance("cpu", options.workers),
     }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    output.show(result, options.out)
 
 
 if __name__ == "__main__":

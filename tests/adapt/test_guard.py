@@ -304,3 +304,18 @@ class TestTrust:
 def test_numbers_out_of_range_are_refused(digits, options):
     with pytest.raises(InputError, match=next(iter(options))):
         Guard(BatchNorm(digits[0]), **options)
+
+
+def test_what_the_adapter_tells_is_told_too(digits):
+    net, images, _ = digits
+    guard = Guard(SelfLearning(net, lr=1e-3), probation=8)
+    broken = images[:8].clone()
+    broken[0, 0, 0, 0] = math.nan
+    guard(images[:8])
+    guard(broken)
+    assert ("skipped", 1) in [(event.kind, event.batch) for event in guard.events]
+
+
+def test_a_model_is_no_adapter(digits):
+    with pytest.raises(InputError, match=r"as in Guard\(SelfLearning\(model\)\)"):
+        Guard(digits[0])

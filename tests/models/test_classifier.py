@@ -363,7 +363,7 @@ class TestConstruction:
     def test_another_device_gets_a_copy(self, monkeypatch):
         # "meta" stands in for a GPU: its tensors are others than the caller's.
         monkeypatch.setattr(
-            "shiftproof.models.classifier.find_device", lambda name: torch.device("meta")
+            "shiftproof.models.module.find_device", lambda name: torch.device("meta")
         )
         module = network()
         classifier = Classifier(module, PREPROCESS, list("abcde"), device="cuda")

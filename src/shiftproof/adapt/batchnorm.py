@@ -6,12 +6,12 @@ import collections
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.norms import (
     LayerChoice,
     batch_norm_layers,
@@ -34,7 +34,7 @@ from shiftproof.adapt.statistics import (
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifier import Classifier
-from shiftproof.types import Image, Images, Logits, Settings
+from shiftproof.types import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class _Pooled:
 
 
 @final
-class BatchNorm(Adapter):
+class BatchNorm(NetworkAdapter):
     """Batch-norm layers that normalise by the images they see, and not only by the training set.
 
     For each batch of n images and each batch-norm layer the statistics become
@@ -175,11 +175,6 @@ class BatchNorm(Adapter):
         return f"BatchNorm(prior={self.prior}, {len(self._layers)} layers)"
 
     @property
-    def classifier(self) -> Classifier:
-        """The classifier that is adapted."""
-        return self._network.classifier
-
-    @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it (an infinite prior is ``"inf"``)."""
         return {
@@ -199,28 +194,6 @@ class BatchNorm(Adapter):
     def events(self) -> Sequence[Event]:
         """Batches that were not finite and so did not count."""
         return tuple(self._events)
-
-    def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Adapt to a batch and return its logits; all else as ``Classifier.predict``."""
-        return self._network.predict(images, self._step)
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Adapt to a batch and return its logits, without gradients.
-
-        Args:
-            batch: on a ``Classifier``, as its ``__call__`` takes it. On a plain module, what
-                that module takes, with the images along the first axis.
-
-        Returns:
-            What the classifier or the module returns.
-        """
-        return self._network.call(batch, self._step)
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Use the statistics of the stream or the set as they are; a batch's own as ever."""
-        with self._network.frozen():
-            yield
 
     def end_epoch(self) -> None:
         """With ``over="set"``: what this pass has collected is used from now on."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from shiftproof.adapt.adapter import Adapter, Event
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.state import check_names, save_state
+from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
@@ -134,7 +133,7 @@ def convincing(signals: Signals, margin: float = 0.01) -> bool:
 
 
 @final
-class Guard(Adapter):
+class Guard(WrappingAdapter):
     """An adapter under watch: where it cannot be trusted, the source answers.
 
     The source runs beside the adapter on every batch (one plain forward pass more). Over the last
@@ -158,7 +157,7 @@ class Guard(Adapter):
             keeps it in memory alone.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of its range, or ``adapter`` is none.
 
     >>> import torch
     >>> from shiftproof.adapt import SelfLearning
@@ -192,14 +191,11 @@ class Guard(Adapter):
         self.probation = probation
         self.margin = float(margin)
         self.save_to = None if save_to is None else Path(save_to)
-        self.inner = adapter
+        super().__init__(adapter)
         adapter.reset()
         self._source = AdaptedNetwork(_source_of(adapter))
         self._learns = next(adapter.parameters(), None) is not None
         self._beginning = adapter.state()
-        self._freezes = 0
-        self._lock = threading.RLock()
-        self._forget()
 
     def _forget(self) -> None:
         self._seen = _Window(self.window)
@@ -221,27 +217,20 @@ class Guard(Adapter):
         return self._trusted
 
     @property
-    def classifier(self) -> Classifier:
-        """The classifier that is adapted."""
-        return self.inner.classifier
-
-    @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
-        inner = dict(self.inner.settings)
-        outer = {"classifier": inner.pop("classifier")} if "classifier" in inner else {}
-        return {
-            "adapter": "guard",
-            "window": self.window,
-            "probation": self.probation,
-            "margin": self.margin,
-            "inner": inner,
-            **outer,
-        }
+        return self._settings(
+            {
+                "adapter": "guard",
+                "window": self.window,
+                "probation": self.probation,
+                "margin": self.margin,
+            }
+        )
 
     @property
     def events(self) -> Sequence[Event]:
-        """When the adapter was trusted, rolled back and started again, and why."""
+        """When the adapter was rolled back and trusted again, and what it tells by itself."""
         return tuple(self._events)
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
@@ -278,7 +267,9 @@ class Guard(Adapter):
     def _watched(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
         plain = source()
         state = self.inner.state() if self._learns else None
+        told = len(self.inner.events)
         adapted = adapt()
+        happened = self.inner.events[told:]
         windows = self._seen.contents, self._learning.contents
         try:
             reason = self._judge(_probabilities(plain), _probabilities(adapted), adapt)
@@ -288,6 +279,7 @@ class Guard(Adapter):
             if state is not None:
                 self.inner.load_state(state)
             raise
+        self._events += [Event(e.kind, self._batches, e.reason) for e in happened]
         if self._trusted:
             self._guard(count, reason)
         else:
@@ -377,55 +369,31 @@ class Guard(Adapter):
         else:
             self.inner.load_state(self._good)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Predict with what has been learnt, learn nothing, and change no trust."""
-        with self._lock:
-            self._freezes += 1
-        try:
-            with self.inner.frozen():
-                yield
-        finally:
-            with self._lock:
-                self._freezes -= 1
-
-    def end_epoch(self) -> None:
-        """Tell the wrapped adapter."""
-        self.inner.end_epoch()
-
-    def reset(self) -> None:
-        """Forget everything that was learnt and seen."""
-        self.inner.reset()
-        self._forget()
-
     def merged(self) -> torch.nn.Module:
         """Return the adapter's plain model where it is trusted, else the source's."""
         if self._trusted:
             return self.inner.merged()
         return self._source.copy()
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the wrapped adapter's parameters."""
-        return self.inner.parameters()
-
     def state(self) -> State:
         """Return the adapter's state, the last good one, and what both answered lately."""
         import torch
 
-        numbers = [
-            self._trusted, self._good is not None, self._since_good, self._on_trial,
-            self._failures, self._batches,
-        ]  # fmt: skip
-        state = {
-            "guard/numbers": torch.tensor([int(number) for number in numbers]),
-            "guard/source": torch.from_numpy(self._seen.contents[0].copy()),
-            "guard/adapted": torch.from_numpy(self._seen.contents[1].copy()),
-            "guard/began": torch.from_numpy(self._learning.contents[0].copy()),
-            "guard/learnt": torch.from_numpy(self._learning.contents[1].copy()),
-        }
-        for kind, inner in (("inner", self.inner.state()), ("good", self._good or {})):
-            state |= {f"{kind}/{name}": value for name, value in inner.items()}
-        return state
+        with self._lock:
+            numbers = [
+                self._trusted, self._good is not None, self._since_good, self._on_trial,
+                self._failures, self._batches,
+            ]  # fmt: skip
+            state = {
+                "guard/numbers": torch.tensor([int(number) for number in numbers]),
+                "guard/source": torch.from_numpy(self._seen.contents[0].copy()),
+                "guard/adapted": torch.from_numpy(self._seen.contents[1].copy()),
+                "guard/began": torch.from_numpy(self._learning.contents[0].copy()),
+                "guard/learnt": torch.from_numpy(self._learning.contents[1].copy()),
+            }
+            for kind, inner in (("inner", self.inner.state()), ("good", self._good or {})):
+                state |= {f"{kind}/{name}": value for name, value in inner.items()}
+            return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what another adapter of the same settings has learnt and seen."""

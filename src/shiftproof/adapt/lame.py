@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.state import check_names
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifier import Classifier
-from shiftproof.types import Image, Images, Logits, Settings
+from shiftproof.types import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def laplacian_assignments(
 
 
 @final
-class LAME(Adapter):
+class LAME(NetworkAdapter):
     """Assigns classes to a batch jointly: images with similar features get similar answers.
 
     Changes no parameter and remembers nothing (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
@@ -103,11 +103,6 @@ class LAME(Adapter):
         return f"LAME(neighbours={self.neighbours})"
 
     @property
-    def classifier(self) -> Classifier:
-        """The classifier whose answers are corrected."""
-        return self._network.classifier
-
-    @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
         return {"adapter": "lame", "neighbours": self.neighbours, **self._network.settings()}
@@ -116,14 +111,6 @@ class LAME(Adapter):
     def events(self) -> Sequence[Event]:
         """None."""
         return ()
-
-    def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Return the log-probabilities of a batch of images, assigned jointly."""
-        return self._network.predict(images, self._step)
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the log-probabilities of a batch of tensors, assigned jointly."""
-        return self._network.call(batch, self._step)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         import torch
@@ -151,11 +138,6 @@ class LAME(Adapter):
         assigned = torch.log_softmax(logits.float(), -1)
         assigned[sound] = laplacian_assignments(logits[sound], features[sound], self.neighbours)
         return assigned
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Change nothing: there is nothing to learn."""
-        yield
 
     def end_epoch(self) -> None:
         """Do nothing: there is nothing to learn."""

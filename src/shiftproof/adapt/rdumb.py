@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, TypeVar, final
 
 from shiftproof.adapt.adapter import Adapter, Event
 from shiftproof.adapt.state import taken
+from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError
-from shiftproof.models.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 @final
-class RDumb(Adapter):
+class RDumb(WrappingAdapter):
     """An adapter that goes back to the source every so many batches.
 
     Over very long streams that change, methods of continual adaptation end below the source; this
@@ -54,16 +52,8 @@ class RDumb(Adapter):
     def __init__(self, adapter: Adapter, *, every: int = 1000) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise InputError(f"every: expected 1 batch or more, got {every!r}.")
-        if not isinstance(adapter, Adapter):
-            raise InputError(
-                f"adapter: expected an adapter to be reset, got {type(adapter).__name__}; "
-                "wrap the model first, as in RDumb(SelfLearning(model))."
-            )
+        super().__init__(adapter)
         self.every = every
-        self.inner = adapter
-        self._freezes = 0
-        self._lock = threading.RLock()
-        self._forget()
 
     def _forget(self) -> None:
         self._since = 0
@@ -74,16 +64,9 @@ class RDumb(Adapter):
         return f"RDumb({self.inner!r}, every={self.every})"
 
     @property
-    def classifier(self) -> Classifier:
-        """The classifier that is adapted."""
-        return self.inner.classifier
-
-    @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
-        inner = dict(self.inner.settings)
-        outer = {"classifier": inner.pop("classifier")} if "classifier" in inner else {}
-        return {"adapter": "rdumb", "every": self.every, "inner": inner, **outer}
+        return self._settings({"adapter": "rdumb", "every": self.every})
 
     @property
     def events(self) -> Sequence[Event]:
@@ -124,35 +107,9 @@ class RDumb(Adapter):
         self._since = 0
         return result
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Predict with what has been learnt, and learn nothing; no batch counts."""
-        with self._lock:
-            self._freezes += 1
-        try:
-            with self.inner.frozen():
-                yield
-        finally:
-            with self._lock:
-                self._freezes -= 1
-
-    def end_epoch(self) -> None:
-        """Tell the wrapped adapter."""
-        self.inner.end_epoch()
-
-    def reset(self) -> None:
-        """Forget everything that was learnt."""
-        with self._lock:
-            self.inner.reset()
-            self._forget()
-
     def merged(self) -> torch.nn.Module:
         """Return the wrapped adapter's plain model."""
         return self.inner.merged()
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the wrapped adapter's parameters."""
-        return self.inner.parameters()
 
     def state(self) -> State:
         """Return the wrapped adapter's state and the batches since the last reset."""
@@ -180,6 +137,6 @@ class RDumb(Adapter):
 def _has_images(batch: object) -> bool:
     """Whether a batch counts; what is no batch is left to the wrapped adapter to refuse."""
     try:
-        return len(batch) > 0  # type: ignore[arg-type]
+        return isinstance(batch, Sized) and len(batch) > 0
     except TypeError:
         return False

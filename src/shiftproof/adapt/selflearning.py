@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, final
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.batchnorm import checked_prior
 from shiftproof.adapt.losses import (
     entropy,
@@ -18,6 +18,7 @@ from shiftproof.adapt.losses import (
     soft_pseudo_label_loss,
 )
 from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.norms import LayerChoice, is_batch_norm, several_runs_error
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.state import check_names, copied, pack, taken, unpack
@@ -33,7 +34,7 @@ from shiftproof.adapt.statistics import (
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifier import Classifier
-from shiftproof.types import Image, Images, Logits, Settings
+from shiftproof.types import Settings
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ _Read: TypeAlias = Callable[[], tuple[Statistics, Statistics]]
 
 
 @final
-class SelfLearning(Adapter):
+class SelfLearning(NetworkAdapter):
     """A classifier that takes one gradient step per batch on its own answers.
 
     The losses of Rusak et al. 2021 (arXiv 2104.12928), averaged over the batch:
@@ -233,11 +234,6 @@ class SelfLearning(Adapter):
         return getattr(self.loss, "__qualname__", "function") if callable(self.loss) else self.loss
 
     @property
-    def classifier(self) -> Classifier:
-        """The classifier that is adapted."""
-        return self._network.classifier
-
-    @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
         choice = self.parameter_choice
@@ -266,20 +262,6 @@ class SelfLearning(Adapter):
     def events(self) -> Sequence[Event]:
         """Steps that were left out."""
         return tuple(self._events)
-
-    def predict(self, images: Images | Sequence[Image]) -> Logits:
-        """Take a step on a batch and return its logits; all else as ``Classifier.predict``."""
-        return self._network.predict(images, self._step)
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Take a step on a batch of tensors and return its logits; see ``Classifier.__call__``."""
-        return self._network.call(batch, self._step)
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Predict with the parameters as they are and the batch's own statistics."""
-        with self._network.frozen():
-            yield
 
     def end_epoch(self) -> None:
         """Let the teacher of pseudo-labels take over what the model has learnt."""

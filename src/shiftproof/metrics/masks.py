@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def _library() -> ModuleType:
         from pycocotools import mask
     except ImportError as error:
         raise MissingExtraError.of("pycocotools", "detection") from error
-    return mask  # type: ignore[no-any-return]
+    return cast("ModuleType", mask)
 
 
 def run_length_codes(

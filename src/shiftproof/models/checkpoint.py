@@ -171,7 +171,7 @@ def _fitted(
     """
     module = build(name, None)
     expected = module.state_dict()
-    state = _without_prefixes(state, expected)
+    state = without_prefixes(state, expected)
     # The last vector of the architecture is the bias of its head: one number per class.
     head = next((key for key, value in reversed(expected.items()) if value.ndim == 1), None)
     count: int | None = None
@@ -204,7 +204,7 @@ def _fitted(
     return module, count
 
 
-def _without_prefixes(
+def without_prefixes(
     state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Take off prefixes that all names share and the architecture's own names do not."""

@@ -11,20 +11,21 @@ import numpy as np
 from shiftproof import files
 from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
 from shiftproof.errors import ImageError, LabelError, ModelError
+from shiftproof.models.module import (
+    check_module,
+    classes_settings,
+    fingerprint_of,
+    name_of,
+    placed,
+    qualified_name,
+)
 from shiftproof.models.preprocess import (
     ModelInput,
     Preprocess,
     Preprocessing,
     as_batch,
 )
-from shiftproof.models.structure import (
-    find_device,
-    input_dtype,
-    is_torch_module,
-    place_of,
-    structural_copy,
-    weights_fingerprint,
-)
+from shiftproof.models.structure import input_dtype, is_torch_module
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -112,30 +113,17 @@ class Classifier:
         name: str | None = None,
         outputs: Sequence[int | Sequence[int]] | None = None,
     ) -> None:
-        if not callable(module):
-            raise ModelError(
-                "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, "
-                f"got {type(module).__name__}. A checkpoint file is read by "
-                "load_classifier('file:PATH?arch=...')."
-            )
-        if isinstance(module, type):
-            raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
-        if isinstance(classes, str):
-            raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+        check_module(
+            module,
+            classes,
+            "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, got {}. "
+            "A checkpoint file is read by load_classifier('file:PATH?arch=...').",
+        )
         self.preprocess = preprocess
-        self.name = name or getattr(module, "__name__", None) or type(module).__name__
+        self.name = name or name_of(module)
         self._torch = is_torch_module(module)
-        self._module_name = _qualified_name(module)
-        if self._torch:
-            self.module, self.device = _on_device(cast("torch.nn.Module", module), device)
-        else:
-            self.module = module
-            self.device = str(getattr(module, "device", "cpu"))
-            if device not in ("auto", self.device, self.device.partition(":")[0]):
-                raise ModelError(
-                    f"A function brings its own device; this one runs on {self.device!r}, "
-                    f"so device={device!r} has no effect on it."
-                )
+        self._module_name = qualified_name(module)
+        self.module, self.device = placed(module, device)
         self.outputs = None if outputs is None else _groups(outputs, self.name)
         if classes is None:
             self.classes = numbered(self._probe() if self.outputs is None else len(self.outputs))
@@ -156,20 +144,12 @@ class Classifier:
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
-        if self._torch:
-            fingerprint = weights_fingerprint(cast("torch.nn.Module", self.module))
-        else:
-            fingerprint = str(getattr(self.module, "fingerprint", "unknown"))
         return {
             "name": self.name,
             "module": self._module_name,
-            "fingerprint": fingerprint,
+            "fingerprint": fingerprint_of(self.module),
             "device": self.device,
-            "classes": {
-                "title": self.classes.title,
-                "count": len(self.classes),
-                "fingerprint": files.fingerprint(name.encode() for name in self.classes.names),
-            },
+            "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
         }
@@ -545,16 +525,3 @@ def _check_tensor(batch: torch.Tensor) -> None:
             "Expected floating values in 0..1 (the classifier normalises by itself), "
             f"got {low:.4g} to {high:.4g}. Pass uint8 for 0..255, or clip."
         )
-
-
-def _on_device(module: torch.nn.Module, device: str) -> tuple[torch.nn.Module, str]:
-    """Return the twin in evaluation mode that runs on ``device``, and the device spelt out."""
-    target = find_device(device)
-    if place_of(module) in (None, target):
-        return structural_copy(module, share="tensors"), str(target)
-    return structural_copy(module, share="nothing").to(target), str(target)
-
-
-def _qualified_name(module: object) -> str:
-    kind = module if hasattr(module, "__qualname__") else type(module)
-    return f"{kind.__module__}.{kind.__qualname__}"

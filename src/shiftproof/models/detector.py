@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes, named
 from shiftproof.errors import ImageError, InputError, ModelError
-from shiftproof.models.structure import (
-    find_device,
-    is_torch_module,
-    place_of,
-    structural_copy,
-    weights_fingerprint,
+from shiftproof.models.module import (
+    check_module,
+    classes_settings,
+    fingerprint_of,
+    name_of,
+    placed,
+    qualified_name,
 )
+from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image, Settings
 
 if TYPE_CHECKING:
@@ -105,32 +106,18 @@ class Detector:
         device: str = "cpu",
         name: str | None = None,
     ) -> None:
-        if not callable(module):
-            raise ModelError(
-                "Expected a torch.nn.Module or a function from images to Detections, got "
-                f"{type(module).__name__}. A file is read by load_detector('onnx:PATH?decode=...') "
-                "or load_detector('file:PATH?arch=...')."
-            )
-        if isinstance(module, type):
-            raise ModelError(f"Expected a model, got the class {module.__name__}: call it first.")
-        if isinstance(classes, str):
-            raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
+        check_module(
+            module,
+            classes,
+            "Expected a torch.nn.Module or a function from images to Detections, got {}. A file is "
+            "read by load_detector('onnx:PATH?decode=...') or load_detector('file:PATH?arch=...').",
+        )
         self.classes = classes if isinstance(classes, Classes) else named(classes)
         self.convention = convention
-        self.name = name or getattr(module, "__name__", None) or type(module).__name__
-        kind = module if hasattr(module, "__qualname__") else type(module)
-        self._module_name = f"{kind.__module__}.{kind.__qualname__}"
+        self.name = name or name_of(module)
+        self._module_name = qualified_name(module)
         self._torch = is_torch_module(module)
-        if self._torch:
-            self.module, self.device = _on_device(cast("torch.nn.Module", module), device)
-            return
-        self.module = module
-        self.device = str(getattr(module, "device", "cpu"))
-        if device not in ("auto", self.device, self.device.partition(":")[0]):
-            raise ModelError(
-                f"A function brings its own device; this one runs on {self.device!r}, "
-                f"so device={device!r} has no effect on it."
-            )
+        self.module, self.device = placed(module, device)
 
     def __repr__(self) -> str:
         return f"Detector({self.name}, {len(self.classes)} classes, {self.device})"
@@ -141,21 +128,13 @@ class Detector:
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
-        if self._torch:
-            fingerprint = weights_fingerprint(cast("torch.nn.Module", self.module))
-        else:
-            fingerprint = str(getattr(self.module, "fingerprint", "unknown"))
         own = None if self._torch else getattr(self.module, "settings", None)
         return {
             "name": self.name,
             "module": self._module_name,
-            "fingerprint": fingerprint,
+            "fingerprint": fingerprint_of(self.module),
             "device": self.device,
-            "classes": {
-                "title": self.classes.title,
-                "count": len(self.classes),
-                "fingerprint": files.fingerprint(name.encode() for name in self.classes.names),
-            },
+            "classes": classes_settings(self.classes),
             "convention": None
             if self.convention is None
             else self.convention.settings(self.module),
@@ -273,11 +252,3 @@ def _check_images(images: Any) -> None:
             raise ImageError(
                 f"Image {index}: expected uint8 RGB (H, W, 3), got {image.dtype} {image.shape}."
             )
-
-
-def _on_device(module: torch.nn.Module, device: str) -> tuple[torch.nn.Module, str]:
-    """Return the twin in evaluation mode that runs on ``device``, and the device spelt out."""
-    target = find_device(device)
-    if place_of(module) in (None, target):
-        return structural_copy(module, share="tensors"), str(target)
-    return structural_copy(module, share="nothing").to(target), str(target)

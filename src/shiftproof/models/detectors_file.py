@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.models.checkpoint import _without_prefixes, read_state
+from shiftproof.models.checkpoint import read_state, without_prefixes
 from shiftproof.models.detectors_torchvision import (
     TorchvisionConvention,
     build_torchvision_detector,
@@ -48,7 +48,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         classes = options.classes
         labels = (None, *range(len(classes)))
     network = build_torchvision_detector(name, len(labels))
-    state = _without_prefixes(read_state(Path(target)), network.state_dict())
+    state = without_prefixes(read_state(Path(target)), network.state_dict())
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

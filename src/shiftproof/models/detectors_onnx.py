@@ -13,17 +13,11 @@ from numpy.typing import NDArray
 
 from shiftproof import files
 from shiftproof.classes import Classes, named
-from shiftproof.errors import (
-    BrokenFileError,
-    InputError,
-    MissingExtraError,
-    ModelError,
-    UnknownNameError,
-)
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.boxes import suppress_overlaps
 from shiftproof.models.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
-from shiftproof.models.onnx import _provider, _read_input
+from shiftproof.models.onnx import open_session, read_input
 from shiftproof.models.preprocess import ModelInput
 from shiftproof.types import Detections, Image, Settings
 
@@ -60,24 +54,9 @@ class OnnxGraph:
     """
 
     def __init__(self, path: Path, *, device: str = "cpu") -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError.of("onnxruntime", "onnx") from error
-        if not path.is_file():
-            raise BrokenFileError(f"{path}: there is no such file.")
-        self.device, providers = _provider(onnxruntime, device)
-        quiet = onnxruntime.SessionOptions()
-        quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), quiet, providers=providers)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise BrokenFileError(
-                f"{path}: not an ONNX graph that can be run ({reason})."
-            ) from error
+        self._session, self.device = open_session(path, device)
         self.fingerprint = files.file_fingerprint(path)
-        self._input, self.batch, channels, self.size = _read_input(path, self._session)
+        self._input, self.batch, channels, self.size = read_input(path, self._session)
         if channels == 1:
             raise ModelError(f"{path}: expected an input of 3 channels, got 1.")
         self.names = _class_names(self._session.get_modelmeta().custom_metadata_map.get("names"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from shiftproof.classes import Classes, named
-from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.models.boxes import run_lengths
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
-from shiftproof.models.structure import download_error, require_torch
+from shiftproof.models.torchvision import downloaded, tagged_weights, torchvision_models
 from shiftproof.types import Detections, Image, Settings
 
 if TYPE_CHECKING:
@@ -103,12 +103,7 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
 
         # Building a network draws its first weights from the global generator: put that back.
         with torch.random.fork_rng(devices=[]):
-            try:
-                network = _models().get_model(name, weights=weights)
-            except Exception as error:
-                raise download_error(
-                    f"torchvision:{target}", f"torchvision:{name}", error
-                ) from error
+            network = downloaded(target, weights)
     set_thresholds(network, options)
     return LoadedDetector(network, classes, TorchvisionConvention(labels))
 
@@ -119,7 +114,7 @@ def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = _models().get_model(
+        module: torch.nn.Module = torchvision_models().get_model(
             name, weights=None, weights_backbone=None, num_classes=num_labels
         )
     return module
@@ -131,7 +126,7 @@ def find_detector_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such detector or weights; says the nearest.
     """
-    models = _models()
+    models = torchvision_models()
     # What finds key points finds boxes of persons alone.
     known = [
         found
@@ -140,12 +135,7 @@ def find_detector_weights(name: str, tag: str) -> Any:
     ]
     if name not in known:
         raise UnknownNameError.of("torchvision detector", name, known)
-    weights = models.get_model_weights(name)
-    if not tag:
-        return weights.DEFAULT
-    if tag not in weights.__members__:
-        raise UnknownNameError.of(f"{name} weights", tag, weights.__members__)
-    return weights[tag]
+    return tagged_weights(name, tag)
 
 
 def set_thresholds(network: Any, options: DetectorOptions) -> None:
@@ -202,12 +192,3 @@ def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]
 def _threshold(network: Any, name: str) -> float | None:
     value = getattr(getattr(network, "roi_heads", network), name, None)
     return value if isinstance(value, (int, float)) else None
-
-
-def _models() -> Any:
-    require_torch()
-    try:
-        import torchvision
-    except ImportError as error:
-        raise MissingExtraError.of("torchvision", "torch") from error
-    return torchvision.models

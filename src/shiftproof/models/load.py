@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -120,7 +120,6 @@ def load_classifier(
     source, target, written = parse_spec(
         spec, LOADERS, _READERS, wrapped="Classifier(module, preprocess, classes)"
     )
-    loader = LOADERS[source]
     given: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
@@ -130,18 +129,11 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
-    for name, value in written.items():
-        if given[name] is not None:
-            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
-        given[name] = value
-    for name in ("pretrained", "arch"):
-        if given[name] is not None and name not in loader.options:
-            takers = ", ".join(key for key, row in LOADERS.items() if name in row.options)
-            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    given = gathered(spec, given, written, source, LOADERS, common=_APPLIED)
     if isinstance(given["size"], int):
         given["size"] = (given["size"], given["size"])
     options = LoadOptions(device=device, **given)
-    loaded = loader.load(target, options)
+    loaded = LOADERS[source].load(target, options)
     classifier = Classifier(
         loaded.module,
         _overridden(loaded.preprocess, options),
@@ -170,6 +162,10 @@ class Row(Protocol):
     @property
     def example(self) -> str:
         """A text that names a model of this source."""
+
+    @property
+    def options(self) -> Container[str]:
+        """What this source takes beside what all take."""
 
 
 def parse_spec(
@@ -221,6 +217,40 @@ def parse_spec(
     return source, target, options
 
 
+def gathered(
+    spec: str,
+    given: Mapping[str, Any],
+    written: Mapping[str, Any],
+    source: str,
+    loaders: Mapping[str, Row],
+    *,
+    common: Container[str],
+) -> dict[str, Any]:
+    """Return the options of a call: the keywords, and what the text has in their place.
+
+    Args:
+        spec: the text.
+        given: the keywords, None where nothing was given.
+        written: what stood in the text.
+        source: what it names, of ``loaders``.
+        loaders: the sources.
+        common: the options that every source takes.
+
+    Raises:
+        InputError: an option that is given twice, or that the source does not take.
+    """
+    merged = dict(given)
+    for name, value in written.items():
+        if merged[name] is not None:
+            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
+        merged[name] = value
+    for name, value in merged.items():
+        if value is not None and name not in common and name not in loaders[source].options:
+            takers = ", ".join(key for key, row in loaders.items() if name in row.options)
+            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    return merged
+
+
 def read_switch(text: str) -> bool:
     """Read ``true`` or ``false``."""
     if text.lower() not in ("true", "false"):
@@ -237,6 +267,9 @@ def read_pixels(text: str) -> Pixels:
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
+
+_APPLIED = ("size", "resize", "interpolation", "mean", "std")
+"""The options that change a preprocessing, whatever the source."""
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "pretrained": read_switch,
@@ -255,9 +288,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 def _overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
     """Return the source's preprocessing with what the caller asked for in its place."""
     changes: dict[str, Any] = {
-        name: value
-        for name in ("size", "resize", "interpolation", "mean", "std")
-        if (value := getattr(options, name)) is not None
+        name: value for name in _APPLIED if (value := getattr(options, name)) is not None
     }
     if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
         changes["resize"] = scaled_resize(preprocess, changes["size"])

@@ -17,7 +17,7 @@ from shiftproof.models.detectors_onnx import load_onnx_detector
 from shiftproof.models.detectors_torchvision import load_torchvision_detector
 from shiftproof.models.detectors_transformers import load_transformers_detector
 from shiftproof.models.detectors_ultralytics import load_ultralytics
-from shiftproof.models.load import Pixels, parse_spec, read_pixels, read_switch
+from shiftproof.models.load import Pixels, gathered, parse_spec, read_pixels, read_switch
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
 
 
@@ -115,7 +115,6 @@ def load_detector(
     source, target, written = parse_spec(
         spec, DETECTOR_LOADERS, _READERS, wrapped="Detector(module, classes)"
     )
-    loader = DETECTOR_LOADERS[source]
     given: dict[str, Any] = {
         "classes": classes,
         "pretrained": pretrained,
@@ -126,21 +125,14 @@ def load_detector(
         "overlap": overlap,
         "limit": limit,
     }
-    for name, value in written.items():
-        if given[name] is not None:
-            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
-        given[name] = value
-    for name, value in given.items():
-        if value is not None and name != "classes" and name not in loader.options:
-            takers = ", ".join(key for key, row in DETECTOR_LOADERS.items() if name in row.options)
-            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    given = gathered(spec, given, written, source, DETECTOR_LOADERS, common=("classes",))
     _check_ranges(given)
     if given["classes"] is not None:
         given["classes"] = _classes(given["classes"])
     if isinstance(given["size"], int):
         given["size"] = (given["size"], given["size"])
     options = DetectorOptions(device=device, **given)
-    loaded = loader.load(target, options)
+    loaded = DETECTOR_LOADERS[source].load(target, options)
     meant = options.classes or loaded.classes
     if meant is None:
         raise InputError(

@@ -47,25 +47,10 @@ class OnnxModule:
     """
 
     def __init__(self, path: Path, *, device: str = "cpu") -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError.of("onnxruntime", "onnx") from error
-        if not path.is_file():
-            raise BrokenFileError(f"{path}: there is no such file.")
         self.path = path
-        self.device, providers = _provider(onnxruntime, device)
-        quiet = onnxruntime.SessionOptions()
-        quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), quiet, providers=providers)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise BrokenFileError(
-                f"{path}: not an ONNX graph that can be run ({reason})."
-            ) from error
+        self._session, self.device = open_session(path, device)
         self.fingerprint = files.file_fingerprint(path)
-        (self._input, self._batch, self.channels, self.size) = _read_input(path, self._session)
+        (self._input, self._batch, self.channels, self.size) = read_input(path, self._session)
         self._output = _read_output(path, self._session)
 
     def __call__(self, inputs: ModelInput) -> Logits:
@@ -124,6 +109,30 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     return Loaded(module, preprocess, None)
 
 
+def open_session(path: Path, device: str) -> tuple[Any, str]:
+    """Return a session of ONNX Runtime over a file, and where it runs.
+
+    Raises:
+        BrokenFileError: the file is missing or no ONNX graph.
+        ModelError: the device is not there.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError.of("onnxruntime", "onnx") from error
+    if not path.is_file():
+        raise BrokenFileError(f"{path}: there is no such file.")
+    place, providers = _provider(onnxruntime, device)
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
+    try:
+        return onnxruntime.InferenceSession(str(path), quiet, providers=providers), place
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise BrokenFileError(f"{path}: not an ONNX graph that can be run ({reason}).") from error
+
+
 def _provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
     """Return where the graph will run, and ONNX Runtime's words for it."""
     kind, _, index = str(device).partition(":")
@@ -146,7 +155,7 @@ def _provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
     return f"cuda:{number}", [provider, "CPUExecutionProvider"]
 
 
-def _read_input(
+def read_input(
     path: Path, session: Any
 ) -> tuple[str, int | None, int | None, tuple[int, int] | None]:
     """Return the input's name, its batch, channels and size; None for what is dynamic."""

@@ -27,7 +27,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
     name, _, tag = target.partition("@")
     weights = find_weights(name, tag)
     classes = classes_of(weights)
-    models = _models()
+    models = torchvision_models()
     import torch
 
     # Building a network draws its first weights from the global generator: put that back.
@@ -35,13 +35,21 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
         if options.pretrained is False:
             module = models.get_model(name, weights=None)
         else:
-            try:
-                module = models.get_model(name, weights=weights)
-            except Exception as error:
-                raise download_error(
-                    f"torchvision:{target}", f"torchvision:{name}", error
-                ) from error
+            module = downloaded(target, weights)
     return Loaded(module, preprocess_of(weights), classes)
+
+
+def downloaded(target: str, weights: Any) -> Any:
+    """Return the model that ``NAME`` or ``NAME@WEIGHTS`` names, with these weights.
+
+    Raises:
+        ModelError: they cannot be downloaded.
+    """
+    name = target.partition("@")[0]
+    try:
+        return torchvision_models().get_model(name, weights=weights)
+    except Exception as error:
+        raise download_error(f"torchvision:{target}", f"torchvision:{name}", error) from error
 
 
 def build_torchvision(name: str, num_classes: int | None) -> torch.nn.Module:
@@ -50,7 +58,7 @@ def build_torchvision(name: str, num_classes: int | None) -> torch.nn.Module:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = _models().get_model(
+        module: torch.nn.Module = torchvision_models().get_model(
             name, weights=None, **({} if num_classes is None else {"num_classes": num_classes})
         )
     return module
@@ -62,15 +70,24 @@ def find_weights(name: str, tag: str) -> Any:
     Raises:
         UnknownNameError: no such model or weights; says the nearest.
     """
-    models = _models()
+    models = torchvision_models()
     known = models.list_models(module=models)
     if name not in known:
         message = str(UnknownNameError.of("torchvision model", name, known))
         raise UnknownNameError(
-            f"{message.partition(' Known:')[0]} torchvision.models.list_models() has all "
+            f"{message.partition(' Known:')[0]} torchvision.models.listtorchvision_models() has all "
             f"{len(known)}."
         )
-    weights = models.get_model_weights(name)
+    return tagged_weights(name, tag)
+
+
+def tagged_weights(name: str, tag: str) -> Any:
+    """Return the weights ``tag`` of a model that torchvision has; an empty tag is the default.
+
+    Raises:
+        UnknownNameError: no such weights; says the nearest.
+    """
+    weights = torchvision_models().get_model_weights(name)
     if not tag:
         return weights.DEFAULT
     if tag not in weights.__members__:
@@ -98,12 +115,13 @@ def classes_of(weights: Any) -> Classes:
         raise ModelError(f"The weights {weights} classify nothing: they are for features only.")
     categories = list(weights.meta["categories"])
     # All its ImageNet weights carry one list; its spelling is not that of our table.
-    if categories == list(_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
+    if categories == list(torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
         return imagenet()
     return named(categories)
 
 
-def _models() -> Any:
+def torchvision_models() -> Any:
+    """Return ``torchvision.models``, or raise a MissingExtraError that says the pip line."""
     require_torch()
     try:
         import torchvision

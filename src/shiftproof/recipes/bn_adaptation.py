@@ -16,7 +16,7 @@ from shiftproof.recipes.claims import GUARDED, above, at_most, below, every_corr
 from shiftproof.recipes.measured import Measured
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, rounded
-from shiftproof.recipes.small import GOOD_ENOUGH, Bench, prepare
+from shiftproof.recipes.small import GOOD_ENOUGH, Bench, prepare, small_result
 from shiftproof.recipes.tables import estimates_table, methods_table, per_corruption
 from shiftproof.recipes.training import Training
 from shiftproof.types import CLEAN
@@ -134,25 +134,17 @@ def reproduce(
     )
     runs = measure(bench, plan)
     estimates = estimates_table(runs.grid, GRID)
-    return Result(
+    return small_result(
+        bench,
+        plan,
         recipe="bn-adaptation",
-        scale="small",
         title="Batch-norm adaptation at small scale",
         about=(
-            "A ResNet with batch norm is trained from scratch on Fashion-MNIST (clean error "
-            f"{100 * bench.clean_error:.1f} % on the {len(bench.data.test_images):,} test images) and "
-            f"shown the {len(plan.corruptions)} corruptions, with the constants published for "
-            "photographs. Nothing but the statistics of its batch-norm layers adapts. N is the "
-            "strength of the source statistics in images, n the images in a batch."
+            "Nothing but the statistics of its batch-norm layers adapts. N is the strength of the "
+            "source statistics in images, n the images in a batch."
         ),
-        settings={**bench.settings, "plan": _plain(plan)},
-        provenance=bench.provenance,
-        tables=[
-            *tables(runs, plan),
-            *([] if estimates is None else [estimates]),
-        ],
+        tables=[*tables(runs, plan), *([] if estimates is None else [estimates])],
         findings=findings(runs, plan),
-        seconds=bench.seconds,
     )
 
 
@@ -476,11 +468,3 @@ def _over_sizes(runs: Mapping[int, Measured], model: str, against: str) -> Inter
     count = min(len(run.wrong(SOURCE)) for run in runs.values())
     changes = [(run.wrong(model) - run.wrong(against))[:count] for run in runs.values()]
     return bootstrap_mean(np.mean(changes, axis=0))
-
-
-def _plain(plan: Plan) -> dict[str, object]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(plan).items()
-        if name != "training"
-    }

@@ -17,7 +17,7 @@ from shiftproof.recipes.fashion import CLASSES
 from shiftproof.recipes.measured import Measured
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, Value, rounded
-from shiftproof.recipes.small import GOOD_ENOUGH, Bench, prepare
+from shiftproof.recipes.small import GOOD_ENOUGH, Bench, prepare, small_result
 from shiftproof.recipes.tables import estimates_table, methods_table, per_corruption
 from shiftproof.recipes.training import Training
 from shiftproof.report import wording
@@ -154,51 +154,54 @@ def reproduce(
         out, data, plan.training, good_enough=plan.good_enough, show_progress=show_progress
     )
     runs = measure(bench, plan)
-    return Result(
+    return small_result(
+        bench,
+        plan,
         recipe="self-learning",
-        scale="small",
         title="Self-learning at small scale",
         about=(
-            "A ResNet with batch norm is trained from scratch on Fashion-MNIST (clean error "
-            f"{100 * bench.clean_error:.1f} % on the {len(bench.data.test_images):,} test images) and "
-            f"shown the {len(plan.corruptions)} corruptions, with the constants published for "
-            "photographs. The affine parameters of its batch norm learn from its own answers, one "
+            "The affine parameters of its batch norm learn from its own answers, one "
             "step a batch, with the statistics of the batch. Learning rates and momentum were chosen "
             f"on the hold-out corruptions ({named(plan.holdout)}): "
             + "; ".join(f"{TITLES[loss]} {setting}" for loss, setting in runs.chosen.items())
             + "."
         ),
         settings={
-            **bench.settings,
-            "plan": _plain(plan),
-            "chosen": {loss: dataclasses.asdict(chosen) for loss, chosen in runs.chosen.items()},
-            "chosen_offline": {
-                loss: dataclasses.asdict(chosen) for loss, chosen in runs.chosen_offline.items()
-            },
+            "chosen": {loss: dataclasses.asdict(chosen) for loss, chosen in runs.chosen.items()}
         },
-        provenance=bench.provenance,
         tables=tables(runs, plan),
         findings=findings(runs, plan),
-        seconds=bench.seconds,
     )
 
 
 def measure(bench: Bench, plan: Plan) -> Runs:
     """Do all runs, or read those that are done."""
+    repeated = f"{plan.offline},epochs={plan.epochs}"
+
+    def over_grid(
+        name: str, adapters: Mapping[str, str], corruptions: Sequence[str], protocol: str
+    ) -> Measured:
+        return bench.run(
+            name,
+            adapters,
+            images=plan.images,
+            corruptions=corruptions,
+            severities=plan.severities,
+            batch_size=plan.batch_size,
+            protocol=protocol,
+        )
+
     adapters = {"bn": "batchnorm:prior=0"}
     for loss in plan.losses:
         adapters |= {tried.name(loss): tried.spec(loss) for tried in plan.settings(loss)}
-    holdout = bench.run(
+    holdout = over_grid(
         "holdout",
         adapters,
-        images=plan.images,
-        corruptions=plan.holdout,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=plan.online,
+        plan.holdout,
+        plan.online,
     )
     chosen = {loss: best_setting(holdout, loss, plan.settings(loss)) for loss in plan.losses}
-    online = bench.run(
+    online = over_grid(
         "online",
         {
             "bn": "batchnorm:prior=0",
@@ -206,53 +209,36 @@ def measure(bench: Bench, plan: Plan) -> Runs:
             "rdumb": f"rdumb:every={plan.rdumb_every}+{chosen['ent'].spec('ent')}",
             "lame": "lame",
         },
-        images=plan.images,
-        corruptions=plan.corruptions,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=plan.online,
+        plan.corruptions,
+        plan.online,
     )
-    plain = {
-        loss: best_setting(
-            holdout, loss, [each for each in plan.settings(loss) if not each.momentum]
-        )
-        for loss in plan.swept
-    }
-    without_momentum = bench.run(
+    plain = {loss: best_setting(holdout, loss, _plain_settings(plan, loss)) for loss in plan.swept}
+    without_momentum = over_grid(
         "online-without-momentum",
         {loss: setting.spec(loss) for loss, setting in plain.items()},
-        images=plan.images,
-        corruptions=plan.corruptions,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=plan.online,
+        plan.corruptions,
+        plan.online,
     )
     # More passes are more steps, for which the rates of a single pass may be too high.
-    holdout_offline = bench.run(
+    holdout_offline = over_grid(
         "holdout-offline",
         {
             tried.name(loss): tried.spec(loss)
             for loss in plan.repeated
             for tried in _plain_settings(plan, loss)
         },
-        images=plan.images,
-        corruptions=plan.holdout,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=f"{plan.offline},epochs={plan.epochs}",
+        plan.holdout,
+        repeated,
     )
     chosen_offline = {
         loss: best_setting(holdout_offline, loss, _plain_settings(plan, loss))
         for loss in plan.repeated
     }
-    offline = bench.run(
+    offline = over_grid(
         "offline",
         {loss: setting.spec(loss) for loss, setting in chosen_offline.items()},
-        images=plan.images,
-        corruptions=plan.corruptions,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=f"{plan.offline},epochs={plan.epochs}",
+        plan.corruptions,
+        repeated,
     )
     traps = _spring(bench, plan, chosen)
     return Runs(holdout, chosen, plain, chosen_offline, online, without_momentum, offline, traps)
@@ -565,11 +551,3 @@ def _traps(runs: Runs) -> list[Finding]:
                 )
             )
     return found
-
-
-def _plain(plan: Plan) -> dict[str, object]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(plan).items()
-        if name != "training"
-    }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from shiftproof.recipes import fashion
 from shiftproof.recipes.fashion import FashionMNIST
 from shiftproof.recipes.measured import Measured
 from shiftproof.recipes.network import as_classifier
+from shiftproof.recipes.result import Finding, Result, Table
 from shiftproof.recipes.training import Training, train
 from shiftproof.types import Settings
 
@@ -158,6 +161,61 @@ def prepare(
             f"less than {100 * good_enough:g} %. Remove {checkpoint} to train it anew."
         )
     return Bench(out, read, classifier, training, clean_error, show_progress, seconds)
+
+
+class SmallPlan(Protocol):
+    """What the plans of the small recipes have in common; each is a dataclass."""
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The corruptions that are measured."""
+
+
+def small_result(
+    bench: Bench,
+    plan: SmallPlan,
+    *,
+    recipe: str,
+    title: str,
+    about: str,
+    tables: list[Table],
+    findings: list[Finding],
+    settings: Settings | None = None,
+) -> Result:
+    """Return the result of a small recipe.
+
+    Args:
+        bench: the network and its runs.
+        plan: how much was measured; recorded, but for the training, which ``bench`` records.
+        recipe: the recipe's name.
+        title: the page's.
+        about: what was done with the network, in sentences that follow those on the network.
+        tables: what was measured.
+        findings: what it says.
+        settings: more that decides the numbers.
+    """
+    network = (
+        "A ResNet with batch norm is trained from scratch on Fashion-MNIST (clean error "
+        f"{100 * bench.clean_error:.1f} % on the {len(bench.data.test_images):,} test images) and "
+        f"shown the {len(plan.corruptions)} corruptions, with the constants published for "
+        "photographs."
+    )
+    planned = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(cast("Any", plan)).items()
+        if name != "training"
+    }
+    return Result(
+        recipe=recipe,
+        scale="small",
+        title=title,
+        about=f"{network} {about}",
+        settings={**bench.settings, "plan": planned, **(settings or {})},
+        provenance=bench.provenance,
+        tables=tables,
+        findings=findings,
+        seconds=bench.seconds,
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,82 @@
+"""What adapters that wrap an adapter have in common."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.errors import InputError
+from shiftproof.models.classifier import Classifier
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class WrappingAdapter(Adapter):
+    """An adapter around another, ``inner``, which does the learning.
+
+    Args:
+        adapter: what is wrapped.
+
+    Raises:
+        InputError: it is no adapter.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        given: object = adapter
+        if not isinstance(given, Adapter):
+            name = type(self).__name__
+            raise InputError(
+                f"adapter: expected an adapter to be wrapped, got {type(adapter).__name__}; "
+                f"wrap the model first, as in {name}(SelfLearning(model))."
+            )
+        self.inner = adapter
+        self._freezes = 0
+        self._lock = threading.RLock()
+        self._forget()
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begin anew with what the wrapper itself remembers."""
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted."""
+        return self.inner.classifier
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Predict with what has been learnt; nothing is learnt, and no batch counts."""
+        with self._lock:
+            self._freezes += 1
+        try:
+            with self.inner.frozen():
+                yield
+        finally:
+            with self._lock:
+                self._freezes -= 1
+
+    def end_epoch(self) -> None:
+        """Tell the wrapped adapter."""
+        self.inner.end_epoch()
+
+    def reset(self) -> None:
+        """Forget everything that was learnt and seen."""
+        with self._lock:
+            self.inner.reset()
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the wrapped adapter's parameters."""
+        return self.inner.parameters()
+
+    def _settings(self, own: Settings) -> Settings:
+        """Return ``own`` settings with the wrapped adapter's, the classifier outermost."""
+        inner = dict(self.inner.settings)
+        outer = {"classifier": inner.pop("classifier")} if "classifier" in inner else {}
+        return {**own, "inner": inner, **outer}
