@@ -25,11 +25,17 @@ WITH_EXAMPLES = {
     "shiftproof.adapt.selflearning",
     "shiftproof.adapt.state",
     "shiftproof.adapt.table",
+    "shiftproof.contrastive.losses",
+    "shiftproof.contrastive.memory",
+    "shiftproof.contrastive.mixing",
+    "shiftproof.contrastive.process",
     "shiftproof.corruptions.table",
     "shiftproof.metrics.corruption",
+    "shiftproof.metrics.identifiability",
     "shiftproof.models.load",
     "shiftproof.recipes.rendering",
     "shiftproof.rng",
+    "shiftproof.stylize.apply",
     "shiftproof.testing",
 }
 

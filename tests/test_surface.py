@@ -10,17 +10,21 @@ import pytest
 SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Preprocess", "ShiftproofError",
-        "__version__", "adapt", "bench", "corrupt", "corruptions", "data", "load_classifier",
-        "load_detector", "metrics", "models", "report", "testing",
+        "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions", "data", "load_classifier",
+        "load_detector", "metrics", "models", "report", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "LAME", "Adapter", "AdapterEntry", "BatchNorm", "Event", "Guard", "RDumb",
-        "SelfLearning", "adapting", "entropy", "generalized_cross_entropy", "load",
+        "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
+        "Guard", "RDumb", "SelfLearning", "adapting", "entropy", "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },
     "shiftproof.bench": {
-        "SOURCE", "CellRecords", "Protocol", "Run", "RunFolder", "StreamEstimate",
-        "estimate_stream", "parse_protocol", "read_cell", "run",
+        "SOURCE", "CellRecords", "DetectionRecords", "Protocol", "Run", "RunFolder",
+        "StreamEstimate", "estimate_stream", "parse_protocol", "read_cell", "read_detections", "run",
+        "run_detection", "score",
+    },
+    "shiftproof.contrastive": {
+        "AnInfoNCE", "LossEnsemble", "Queue", "info_nce", "mixing", "process", "train",
     },
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
@@ -31,10 +35,12 @@ SURFACE = {
     },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
-        "Interval", "Matches", "VocScores", "agreement", "average_thresholded_confidence",
+        "Interval", "Matches", "VocEvaluator", "VocScores", "agreement", "average_thresholded_confidence",
         "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
-        "confidence", "corruption_error", "cross_entropy", "difference_of_confidences",
-        "expected_calibration_error", "mean_corruption_error", "mean_performance_by_group",
+        "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
+        "difference_of_confidences", "linear_r2", "match_precision",
+        "mean_correlation_coefficient", "expected_calibration_error", "mean_corruption_error",
+        "mean_performance_by_group",
         "mean_performance_under_corruption", "relative_corruption_error",
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
@@ -43,6 +49,11 @@ SURFACE = {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
         "reproduce",
     },
+    "shiftproof.stylize": {
+        "AdaIN", "Chosen", "DrawnStyles", "Engine", "Paintings", "Styles", "Stylize",
+        "choose_style", "estimate_stylized", "export_stylized", "free", "open_styles", "stylize",
+        "stylize_keyed",
+    },
 }  # fmt: skip
 
 FREE_OF = {
@@ -50,11 +61,13 @@ FREE_OF = {
     "shiftproof.corruptions": {"torch", "pyarrow", "typer", "jinja2", "scipy"},
     "shiftproof.metrics": {"torch", "pycocotools", "numba", "cv2", "pyarrow", "scipy", "pandas"},
     "shiftproof.models": {"torch", "torchvision", "timm", "onnxruntime"},
+    "shiftproof.contrastive": {"torch", "pyarrow", "numba", "cv2"},
     "shiftproof.data": {"torch", "pyarrow", "yaml"},
     "shiftproof.adapt": {"torch"},
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},
     "shiftproof.recipes": {"torch", "torchvision", "pyarrow", "jinja2"},
+    "shiftproof.stylize": {"torch", "numba", "cv2", "pyarrow", "yaml"},
     "shiftproof.cli": {"torch", "torchvision", "pyarrow", "jinja2", "numba", "cv2"},
 }
 

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 from shiftproof._version import __version__
 
 if TYPE_CHECKING:
-    from shiftproof import adapt, bench, corruptions, data, metrics, models, report, testing
+    from shiftproof import (
+        adapt,
+        bench,
+        contrastive,
+        corruptions,
+        data,
+        metrics,
+        models,
+        report,
+        stylize,
+        testing,
+    )
     from shiftproof.classes import Classes
     from shiftproof.corruptions import corrupt
     from shiftproof.errors import ShiftproofError
@@ -31,6 +42,7 @@ __all__ = [
     "__version__",
     "adapt",
     "bench",
+    "contrastive",
     "corrupt",
     "corruptions",
     "data",
@@ -39,11 +51,14 @@ __all__ = [
     "metrics",
     "models",
     "report",
+    "stylize",
     "testing",
 ]
 
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
-_MODULES = {"adapt", "bench", "corruptions", "data", "metrics", "models", "report", "testing"}
+_MODULES = {
+    "adapt", "bench", "contrastive", "corruptions", "data", "metrics", "models", "report", "stylize", "testing",
+}  # fmt: skip
 _NAMES = {
     "Classes": "shiftproof.classes",
     "Classifier": "shiftproof.models",

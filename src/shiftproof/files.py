@@ -9,9 +9,10 @@ import io
 import json
 import math
 import os
+import pickle
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +270,34 @@ def read_json(path: Path) -> Any:
         raise BrokenFileError(f"{path}: cannot be read ({_reason(error)}).") from error
     except (ValueError, RecursionError) as error:
         raise BrokenFileError(f"{path}: not valid JSON ({_reason(error)}).") from error
+
+
+def read_plain_pickle(path: Path, allowed: Collection[tuple[str, str]]) -> Any:
+    """Read a pickle of plain values, of which nothing runs but what ``allowed`` names.
+
+    Args:
+        path: the file.
+        allowed: module and name of each function or class that it may name.
+
+    Raises:
+        BrokenFileError: it is missing, no pickle, or names anything else.
+    """
+
+    class Plain(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) not in allowed:
+                raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
+            return super().find_class(module, name)
+
+    try:
+        with path.open("rb") as file:
+            return Plain(file).load()
+    except OSError as error:
+        raise BrokenFileError(f"{path}: cannot be read ({_reason(error)}).") from error
+    except Exception as error:  # a damaged pickle raises anything
+        raise BrokenFileError(
+            f"{path}: not a pickle of plain values ({_reason(error)})."
+        ) from error
 
 
 def make_folder(path: Path) -> Path:

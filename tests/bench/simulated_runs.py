@@ -66,7 +66,9 @@ def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
         "batch_size": batch_size,
         "protocol": "online",
     }
-    folder = RunFolder.create(path, settings, {"classes": {"title": "custom", "count": 8}})
+    folder = RunFolder.create(
+        path, "classification", settings, {"classes": {"title": "custom", "count": 8}}
+    )
     for name in names:
         files.make_folder(path / "records" / name)
         for cell, record in tables[name].items():

@@ -11,7 +11,15 @@ from shiftproof.recipes.rendering import fill
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "results"
-PAGE = (ROOT / "docs" / "adaptation.md").read_text(encoding="utf-8")
+PAGES = {
+    "adaptation.md": ("bn-adaptation", "self-learning"),
+    "detection.md": ("detection",),
+}
+"""The pages that show results, and whose."""
+
+
+def page(name):
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -24,7 +32,7 @@ def test_pages_and_figures_are_generated(name):
         assert (folder / file).read_text(encoding="utf-8") == text, file
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", PAGES["adaptation.md"])
 def test_the_network_is_good_and_the_grid_whole(name):
     from shiftproof.corruptions import COMMON, HOLDOUT
 
@@ -37,21 +45,40 @@ def test_the_network_is_good_and_the_grid_whole(name):
     assert result.settings["data"]["train"] == 60_000
 
 
-def test_tables_of_the_page_on_adaptation_are_those_of_the_results():
-    results = {name: read_result(RESULTS / name / "result.json") for name in RECIPES}
-    filled = fill(PAGE, results)
-    assert filled == PAGE
-    for name, result in results.items():
-        assert f"| {result.table('methods').rows[0]} |" in filled.partition(f"{name}:methods")[2]
+def test_the_detector_is_good_and_the_grid_whole():
+    from shiftproof.corruptions import COMMON
+
+    result = read_result(RESULTS / "detection/result.json")
+    plan = result.settings["plan"]
+    assert plan["corruptions"] == list(COMMON)
+    assert plan["severities"] == [1, 2, 3, 4, 5]
+    assert plan["good_enough"] >= 0.7
+    assert result.table("summary").columns[:3] == ["P", "mPC", "rPC"]
 
 
-def test_code_of_the_page_on_adaptation_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", PAGES)
+def test_tables_of_a_page_are_those_of_the_results(name):
+    results = {recipe: read_result(RESULTS / recipe / "result.json") for recipe in PAGES[name]}
+    text = page(name)
+    assert fill(text, results) == text
+    for recipe, result in results.items():
+        for table in re.findall(rf"<!-- {recipe}:([\w-]+) -->", text):
+            if table != "findings":
+                shown = text.partition(f"<!-- {recipe}:{table} -->")[2].partition("<!-- end -->")[0]
+                assert f"| {result.table(table).rows[0]} |" in shown
+
+
+def test_code_of_the_pages_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(block, "docs/adaptation.md", "exec"), names)
+    for name in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page(name), flags=re.DOTALL):
+            exec(compile(block, f"docs/{name}", "exec"), names)
     assert names["logits"].shape == (32, 5)
     assert isinstance(names["plain"], torch.nn.Sequential)
+    assert len(names["found"][0]) == 1
+    assert round(names["mpc"], 6) == 0.24
+    assert round(names["rpc"], 6) == 0.6
 
 
 def test_a_place_is_filled_and_the_rest_left():

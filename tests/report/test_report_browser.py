@@ -2,84 +2,18 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from browser_visits import CHROMIUM, NAMES, on_a_phone, visit
 from report_runs import scores, with_guesses, write_run
 
 from shiftproof.report import write_report
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason=f"no browser found on the path; looked for {', '.join(NAMES)}"
 )
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-)
-
-
-@dataclass(frozen=True)
-class Visit:
-    console: list[str]
-    requests: list[str]
-    dom: str
-
-
-def visit(page: Path, work: Path, *, width: int = 1280) -> Visit:
-    """Open a page from disk, and return what it said, asked for, and became."""
-    work.mkdir()
-    log = work / "net.json"
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *FLAGS,
-            f"--user-data-dir={work / 'profile'}",
-            f"--window-size={width},900",
-            "--enable-logging=stderr",
-            "--v=0",
-            f"--log-net-log={log}",
-            "--dump-dom",
-            page.resolve().as_uri(),
-        ],
-        capture_output=True,
-        timeout=90,
-        check=True,
-    )
-    messages = done.stderr.decode("utf-8", "replace").splitlines()
-    return Visit(
-        console=[line for line in messages if "CONSOLE" in line],
-        requests=_requests(log),
-        dom=done.stdout.decode("utf-8"),
-    )
-
-
-def _requests(log: Path) -> list[str]:
-    """Return what the page asked for; what the browser asks for itself has no origin."""
-    events = json.loads(log.read_text(encoding="utf-8"))["events"]
-    starts = [event["params"] for event in events if "initiator" in event.get("params", {})]
-    return [
-        start["url"]
-        for start in starts
-        if start["initiator"] != "not an origin" and not start["url"].startswith(("file:", "data:"))
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +63,6 @@ def test_the_check_itself_notices_errors_and_requests(page: Path, tmp_path: Path
 
 
 MEASURE = """
-<script>
 addEventListener("load", function () {
   var found = {}, root = document.documentElement;
   function shown(selector) {
@@ -162,27 +95,13 @@ addEventListener("load", function () {
   found.selected = String(getSelection()).slice(0, 18);
   parent.document.title = JSON.stringify(found);
 });
-</script></body>
 """
 
 
 def test_a_phone_needs_no_sideways_scrolling_and_the_switches_work(
     page: Path, tmp_path: Path
 ) -> None:
-    text = page.read_text(encoding="utf-8")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    inner = text.replace("</body>", MEASURE)
-    # A window has a smallest width; a frame has not.
-    outer = tmp_path / "phone.html"
-    outer.write_text(
-        '<!doctype html><title></title><iframe style="border:0;width:360px;height:800px" '
-        f'srcdoc="{html.escape(inner)}"></iframe>',
-        encoding="utf-8",
-    )
-    dom = visit(outer, tmp_path / "visit").dom
-    title = re.search("<title>(.*?)</title>", dom, re.S)
-    assert title is not None
-    found = json.loads(html.unescape(title.group(1)))
+    found = on_a_phone(page, MEASURE, tmp_path)
     assert found["width"] <= 360
     assert found["needed"] <= found["width"]
     assert found["thumbs"] == 16

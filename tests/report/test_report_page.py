@@ -745,8 +745,10 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_kind_that_this_version_cannot_show_is_refused(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", sheets=0, kind="detection")
-    with pytest.raises(InputError, match="'detection'; this version can show classification"):
+    run = write_run(tmp_path / "run", sheets=0, kind="probes")
+    with pytest.raises(
+        InputError, match="'probes'; this version can show classification, detection"
+    ):
         write_report(run)
 
 

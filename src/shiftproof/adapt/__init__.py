@@ -5,6 +5,7 @@ from __future__ import annotations
 from shiftproof.adapt.adapter import Adapter, Event
 from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.context import adapting
+from shiftproof.adapt.detector import AdaptedDetector
 from shiftproof.adapt.guard import Guard
 from shiftproof.adapt.lame import LAME
 from shiftproof.adapt.losses import entropy, generalized_cross_entropy
@@ -16,6 +17,7 @@ from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
 __all__ = [
     "ADAPTERS",
     "LAME",
+    "AdaptedDetector",
     "Adapter",
     "AdapterEntry",
     "BatchNorm",

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast, final
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
 from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.network import AdaptedNetwork
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import torch
 
     from shiftproof.adapt.adapter import State
+
+Outputs = TypeVar("Outputs")
 
 Over = Literal["batch", "stream", "set"]
 """The images whose statistics are taken: each batch's alone, all so far, or the whole target set."""
@@ -252,16 +254,43 @@ class BatchNorm(NetworkAdapter):
 
     # ------------------------------------------------------------ one batch
 
+    def around(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
+        """Adapt while ``run`` takes a batch of images through the network that it is handed.
+
+        For networks that take or give something else than one tensor: detectors, segmentation.
+        ``AdaptedDetector`` is made of it.
+
+        Args:
+            run: takes the copy that adapts and returns anything. A batch that is not finite is run
+                twice.
+            images: how many images the batch has, 1 or more.
+
+        Returns:
+            What ``run`` returned, without gradients.
+
+        Raises:
+            InputError: fewer than 1 image.
+        """
+        import torch
+
+        if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+            raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
+        with self._network.lock, torch.inference_mode(False), torch.no_grad():
+            return self._adapting(lambda: run(self._network.module), images)
+
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        count = len(inputs)
+        return self._adapting(lambda: self._network.forward(inputs), len(inputs))
+
+    def _adapting(self, forward: Callable[[], Outputs], count: int) -> Outputs:
+        """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it."""
         if self.prior == math.inf and self.momentum is None:
-            return self._network.forward(inputs)
+            return forward()
         seen: dict[str, tuple[Statistics, float]] = {}
         used: dict[str, Statistics] = {}
-        outputs, calls = self._run(inputs, self._chooser(count, seen, used))
+        outputs, calls = self._run(forward, self._chooser(count, seen, used))
         sound = all_finite({name: statistics for name, (statistics, _) in seen.items()})
         if not sound:
-            outputs, _ = self._run(inputs, self._before)
+            outputs, _ = self._run(forward, self._before)
             self._note(
                 "skipped",
                 "The batch has NaN or infinite activations; it was predicted with the "
@@ -275,9 +304,9 @@ class BatchNorm(NetworkAdapter):
 
     def _run(
         self,
-        inputs: torch.Tensor,
+        forward: Callable[[], Outputs],
         choose: Callable[[str, torch.Tensor], Statistics],
-    ) -> tuple[torch.Tensor, collections.Counter[str]]:
+    ) -> tuple[Outputs, collections.Counter[str]]:
         """Run the network while ``choose`` gives each layer its statistics."""
         calls: collections.Counter[str] = collections.Counter()
 
@@ -286,7 +315,7 @@ class BatchNorm(NetworkAdapter):
             layer.running_mean, layer.running_var = choose(name, values)
 
         with normalising(self._layers, prepare):
-            outputs = self._network.forward(inputs)
+            outputs = forward()
         if not calls:
             raise ModelError(
                 "The model ran without calling any of its batch-norm layers as modules, so "

@@ -2,62 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
-from shiftproof.corruptions import COMMON, CORRUPTIONS
+from shiftproof.corruptions import COMMON
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
-from shiftproof.progress import progress
-from shiftproof.types import Cell, Image, Settings
+from shiftproof.types import Cell
 
-from . import grid, records, summary
+from . import grid, summary
+from .filling import fill
 from .folder import RunFolder, provenance
 from .gallery import save_gallery
-from .passage import Passage, check_that_states_can_be_kept, stacked
+from .given import (
+    CorruptionLike,
+    check_at_least_one,
+    check_severities,
+    default_workers,
+    name_corruptions,
+    plain,
+)
+from .passage import check_that_states_can_be_kept
 from .protocol import Protocol, parse_protocol
-from .stream import Episode, episodes
+from .records import ClassifierRecording
+from .runs import Run
+from .stream import episodes
 from .views import Encode, FromDisk, OnTheFly, View
 
-if TYPE_CHECKING:
-    from shiftproof.types import Sample
-
-CorruptionLike: TypeAlias = str | Callable[..., Image]
 AdapterLike: TypeAlias = str | Adapter | Callable[[Any], Adapter]
 
 SOURCE = "source"
 """The name of the model as it is, beside which the adapters stand."""
-
-
-class Run:
-    """A finished run: where it is, and its figures."""
-
-    def __init__(self, path: Path) -> None:
-        self.folder = RunFolder.open(path)
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
-
-    @property
-    def scores(self) -> dict[str, Any]:
-        """The content of ``scores.json``."""
-        scores: dict[str, Any] = files.read_json(self.folder.scores_file)
-        return scores
-
-    def records(self, model: str, corruption: str, severity: int) -> records.CellRecords:
-        """Return one row per image; the clean cell is ``("clean", 0)``."""
-        return records.read_cell(self.folder.records_file(model, Cell(corruption, severity)))
 
 
 def run(
@@ -114,9 +95,12 @@ def run(
     source = load_classifier(model, device=device) if isinstance(model, str) else model
     dataset = data if isinstance(data, ImageData) else open_data(data, classes=source.classes)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
-    named = _name_corruptions(corruptions, dataset)
-    chosen = _check_severities(severities)
-    _check_at_least_one("batch_size", batch_size)
+    on_disk = dataset if isinstance(dataset, CorruptedData) else None
+    named = name_corruptions(
+        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    )
+    chosen = check_severities(severities)
+    check_at_least_one("batch_size", batch_size)
     check_labels(dataset, source.classes)
     models = {SOURCE: source, **_name_adapters(adapters, source)}
     model_settings = source.settings
@@ -125,10 +109,10 @@ def run(
     out = Path(out)
 
     view = _make_view(dataset, source, named, seed, encode)
-    has_clean = not isinstance(dataset, CorruptedData) or dataset.has_clean
+    has_clean = on_disk is None or on_disk.has_clean
     cells = grid.cells_of(list(named), chosen, clean=has_clean)
-    if isinstance(dataset, CorruptedData):
-        _check_cells(dataset, cells)
+    if on_disk is not None:
+        _check_cells(on_disk, cells)
     if not dataset.is_labelled and not has_clean:
         raise InputError(
             "Without labels the answers are compared with those on the clean images, and this data "
@@ -139,7 +123,8 @@ def run(
         check_that_states_can_be_kept()
     folder = RunFolder.create(
         out,
-        _plain(
+        "classification",
+        plain(
             {
                 "model": model_settings,
                 "adapters": {
@@ -164,7 +149,17 @@ def run(
     )
     if isinstance(view, OnTheFly):
         view.cache = files.make_folder(folder.cache)
-    _fill(folder, view, streams, dataset.samples, models, batch_size, workers, show_progress)
+    fill(
+        folder,
+        view,
+        streams,
+        dataset.samples,
+        models,
+        ClassifierRecording(),
+        batch_size=batch_size,
+        workers=workers,
+        show_progress=show_progress,
+    )
     scores = summary.summarise(
         folder,
         models={name: source.name if name == SOURCE else name for name in models},
@@ -176,126 +171,6 @@ def run(
     save_gallery(folder, view, cells, dataset.samples, list(models), source.classes)
     folder.drop_cache()
     return Run(out)
-
-
-def _fill(
-    folder: RunFolder,
-    view: View,
-    streams: Sequence[Episode],
-    samples: Sequence[Sample],
-    models: Mapping[str, ClassifierLike],
-    batch_size: int,
-    workers: int,
-    show_progress: bool | None,
-) -> None:
-    """Do what is not there yet; a cell is written when its last batch is through."""
-    for name in models:
-        files.make_folder(folder.path / "records" / name)
-    steps = [
-        (episode, number, taking)
-        for episode in streams
-        if (passages := _passages(folder, episode, samples, models))
-        for number in range(len(episode.visits))
-        if (taking := [passage for passage in passages if passage.takes(number)])
-    ]
-    visits = [episode.visits[number] for episode, number, _ in steps]
-    batches = grid.batches(view, visits, samples, batch_size=batch_size, workers=workers)
-    with (
-        contextlib.closing(batches),
-        progress("Benchmark", sum(map(len, visits)), show=show_progress) as advance,
-    ):
-        for episode, number, taking in steps:
-            with contextlib.ExitStack() as contexts:
-                for passage in taking:
-                    contexts.enter_context(passage.during(number))
-                for batch in _of_one_visit(batches):
-                    images = stacked(batch.images)
-                    for passage in taking:
-                        passage.show(number, batch, images)
-                    advance(len(batch), note=_note(episode, number))
-            for passage in taking:
-                passage.finish(number)
-
-
-def _passages(
-    folder: RunFolder,
-    episode: Episode,
-    samples: Sequence[Sample],
-    models: Mapping[str, ClassifierLike],
-) -> list[Passage]:
-    passages = [Passage(name, model, episode, folder, samples) for name, model in models.items()]
-    return [passage for passage in passages if not passage.is_done]
-
-
-def _of_one_visit(batches: Iterator[grid.Batch]) -> Iterator[grid.Batch]:
-    for batch in batches:
-        yield batch
-        if batch.ends_visit:
-            return
-
-
-def _note(episode: Episode, number: int) -> str:
-    visit = episode.visits[number]
-    what = str(visit.cells[0]) if len(visit.cells) == 1 else f"{episode.name}, mixed"
-    return f"{what}, pass {visit.number + 1} of {episode.passes}" if episode.is_offline else what
-
-
-# ---------------------------------------------------------------- what was handed in
-
-
-def default_workers(device: str) -> int:
-    """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
-    cores = os.cpu_count() or 1
-    return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
-
-
-def _name_corruptions(
-    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike], data: ImageData
-) -> dict[str, CorruptionLike]:
-    """Name what is to be run; corrupted data may have corruptions that are not in the table."""
-    there = [cell.corruption for cell in data.cells] if isinstance(data, CorruptedData) else []
-    known = dict.fromkeys([*CORRUPTIONS, *there])
-    if isinstance(corruptions, str):
-        raise InputError(f"Expected a list of corruptions; write [{corruptions!r}].")
-    pairs = (
-        list(corruptions.items())
-        if isinstance(corruptions, Mapping)
-        else [(c if isinstance(c, str) else getattr(c, "__name__", "corruption"), c)
-              for c in corruptions]
-    )  # fmt: skip
-    if not pairs:
-        raise InputError("Expected at least one corruption, got none.")
-    named: dict[str, CorruptionLike] = {}
-    for name, corruption in pairs:
-        if name in named:
-            raise InputError(f"The corruption {name!r} is given twice.")
-        if name == "clean" or not re.fullmatch(r"[\w.+-]+", name):
-            raise InputError(
-                f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
-                "'_', '.', '+' and '-' only, and not 'clean'."
-            )
-        if isinstance(corruption, str) and corruption not in known:
-            raise UnknownNameError.of("corruption", corruption, known)
-        named[name] = corruption
-    return named
-
-
-def _check_severities(severities: Sequence[int]) -> list[int]:
-    chosen = list(severities)
-    for severity in chosen:
-        if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
-            raise InputError(
-                f"Expected severities from 1 to 5, got {severity!r}; the clean images are always "
-                "run, as severity 0."
-            )
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise InputError(f"Expected severities from 1 to 5, each once, got {chosen}.")
-    return sorted(int(severity) for severity in chosen)
-
-
-def _check_at_least_one(what: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"Expected {what} of 1 or more, got {value!r}.")
 
 
 def _check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
@@ -354,19 +229,3 @@ def _make_view(
     if isinstance(data, CorruptedData):
         return FromDisk(data, geometry, source.preprocess.size)
     return OnTheFly(data, geometry, corruptions, seed=seed, encode=encode)
-
-
-def _plain(value: Any) -> Any:
-    """Bring settings to the form in which JSON gives them back, so that they can be compared."""
-
-    def fix(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {str(key): fix(entry) for key, entry in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [fix(entry) for entry in item]
-        if isinstance(item, float) and not math.isfinite(item):
-            return str(item)
-        return item
-
-    plain: Settings = json.loads(json.dumps(fix(value), default=str))
-    return plain

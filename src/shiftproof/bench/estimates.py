@@ -28,7 +28,7 @@ from .folder import RunFolder
 from .records import CellRecords, read_tables
 
 if TYPE_CHECKING:
-    from .classification import Run
+    from .runs import Run
 
 SEED = 0
 

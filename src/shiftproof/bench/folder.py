@@ -39,11 +39,11 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, settings: Settings, about: Settings) -> RunFolder:
+    def create(cls, path: Path, kind: str, settings: Settings, about: Settings) -> RunFolder:
         """Make the folder, or go on with the run that is there if it has the same settings.
 
-        ``settings`` decide the numbers and must be equal to go on; ``about`` (provenance) only
-        tells how they came about.
+        ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
+        equal to go on; ``about`` (provenance) only tells how they came about.
 
         Raises:
             RunMismatchError: the folder belongs to a run with other settings.
@@ -51,7 +51,7 @@ class RunFolder:
         """
         folder = cls(path)
         if folder.run_file.exists():
-            folder._check_same(settings)
+            folder._check_same(kind, settings)
             return folder
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; expected a folder for the run.")
@@ -62,7 +62,7 @@ class RunFolder:
         files.make_folder(path)
         files.write_json(
             folder.run_file,
-            {"format": FORMAT, "kind": "classification", "settings": settings, **about},
+            {"format": FORMAT, "kind": kind, "settings": settings, **about},
         )
         return folder
 
@@ -130,9 +130,10 @@ class RunFolder:
         """Remove what is only there to go on."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
-    def _check_same(self, settings: Settings) -> None:
-        there = self.info().get("settings", {})
-        differences = list(_differences(there, settings))
+    def _check_same(self, kind: str, settings: Settings) -> None:
+        info = self.info()
+        differences = _differences(info.get("kind"), kind, "kind")
+        differences += _differences(info.get("settings", {}), settings)
         if differences:
             raise RunMismatchError(
                 f"{self.path} belongs to a run with other settings: "

@@ -8,18 +8,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-
 from shiftproof import files
-from shiftproof.adapt import Adapter
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, MissingExtraError
-from shiftproof.models import ClassifierLike
-from shiftproof.types import Cell, Image, Images, Sample, Settings
+from shiftproof.types import Cell, Sample, Settings
 
-from . import records
 from .folder import FORMAT, RunFolder
 from .grid import Batch
+from .recording import Learner, Recorder, Recording
 from .stream import Episode, Visit
 
 if TYPE_CHECKING:
@@ -38,27 +34,30 @@ class Passage:
 
     Args:
         name: the model's, in the run.
-        model: a classifier, or an adapter, which alone is reset and sees passes that only adapt.
+        model: what predicts; one that learns is reset, and alone sees passes that only adapt.
         episode: what lies between two resets.
         folder: where everything is written.
         samples: the images of the run, in the order of the tables.
+        recording: how answers of such models are kept.
     """
 
     def __init__(
         self,
         name: str,
-        model: ClassifierLike,
+        model: Any,
         episode: Episode,
         folder: RunFolder,
         samples: Sequence[Sample],
+        recording: Recording,
     ) -> None:
         self.name = name
         self._model = model
-        self._adapter = model if isinstance(model, Adapter) else None
+        self._adapter = model if isinstance(model, Learner) else None
         self._episode = episode
         self._folder = folder
         self._samples = samples
-        self._recorders: dict[Cell, records.CellRecorder] = {}
+        self._recording = recording
+        self._recorders: dict[Cell, Recorder] = {}
         self._events: list[Settings] = []
         self._told = 0  # events of the adapter that are in self._events, or are none of ours
         self._batches = 0
@@ -93,22 +92,21 @@ class Passage:
             return contextlib.nullcontext()
         return self._adapter.frozen()
 
-    def show(self, visit: int, batch: Batch, images: Images | Sequence[Image]) -> None:
-        """Let the model predict a batch, whose images are ``images``, and record what it says."""
+    def show(self, visit: int, batch: Batch, gathered: Any) -> None:
+        """Let the model predict a batch, whose images are ``gathered``, and record what it says."""
         shown = self._episode.visits[visit]
-        logits = None
+        answers = None
         if batch.images:
-            logits = self._model.predict(images)
+            answers = self._recording.predict(self._model, gathered)
             self._batches += 1
             self._note_events(shown)
         if not shown.recorded:
             return
         for cell in dict.fromkeys(batch.cells):
-            assert logits is not None
             of_cell = [place for place, other in enumerate(batch.cells) if other == cell]
             self._recorder(cell).add(
                 [batch.rows[place] for place in of_cell],
-                logits[of_cell],
+                self._recording.pick(answers, of_cell),
                 [batch.start + place for place in of_cell],
             )
         for place, (row, cell, reason) in enumerate(batch.broken, batch.start + len(batch.images)):
@@ -127,16 +125,16 @@ class Passage:
             files.make_folder(path.parent)
             files.write_json(path, {"format": FORMAT, "events": self._events})
         for cell in self._episode.finished_by(visit):
-            table = self._recorders.pop(cell).finish()
-            records.write_cell(self._folder.records_file(self.name, cell), table)
+            recorder = self._recorders.pop(cell)
+            self._recording.write(self._folder.records_file(self.name, cell), recorder)
         if not last:
             self._save(visit)
         elif len(self._episode.visits) > 1:
             shutil.rmtree(self._folder.checkpoint(self.name), ignore_errors=True)
 
-    def _recorder(self, cell: Cell) -> records.CellRecorder:
+    def _recorder(self, cell: Cell) -> Recorder:
         if cell not in self._recorders:
-            self._recorders[cell] = records.CellRecorder(self._samples)
+            self._recorders[cell] = self._recording.recorder(self._samples)
         return self._recorders[cell]
 
     def _note_events(self, shown: Visit) -> None:
@@ -165,8 +163,7 @@ class Passage:
         # In the folder may lie older tables, of another episode; each is written anew in its visit.
         for cell in self._episode.visits[visit].cells:
             if cell in self._recorders:
-                table = self._recorders[cell].finish()
-                records.write_cell(_table_file(place, cell), table)
+                self._recording.write(_table_file(place, cell), self._recorders[cell])
         state = None
         if self._adapter is not None:
             state = f"state-{visit + 1}.safetensors"
@@ -200,9 +197,7 @@ class Passage:
                 return
             cells = [Cell(corruption, severity) for corruption, severity in saved["unfinished"]]
             recorders = {
-                cell: records.CellRecorder.of(
-                    records.read_cell(_table_file(place, cell)), self._samples
-                )
+                cell: self._recording.resume(_table_file(place, cell), self._samples)
                 for cell in cells
             }
             _, state = read_state(place / saved["state"]) if self._adapter else ({}, {})
@@ -212,12 +207,6 @@ class Passage:
         self._recorders, self._state = recorders, state
         self._batches, self._events = batches, events
         self._next = visits
-
-
-def stacked(images: Sequence[Image]) -> Images | list[Image]:
-    """Return one array where all images have one size, as behind a preprocess with a fixed size."""
-    same = all(image.shape == images[0].shape for image in images)
-    return np.stack(images) if same else list(images)
 
 
 def _table_file(place: Path, cell: Cell) -> Path:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from shiftproof import files
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import classification
-from shiftproof.types import Cell, Logits, Sample
+from shiftproof.models import ClassifierLike
+from shiftproof.types import Cell, Image, Images, Logits, Sample
 
 if TYPE_CHECKING:
     import pyarrow
@@ -125,6 +126,35 @@ class CellRecorder:
             top=self._top[rows],
             error=[self._error.get(row) for row in rows.tolist()],
         )
+
+
+class ClassifierRecording:
+    """How the answers of classifiers are kept: logits in, the table of a cell out."""
+
+    def gather(self, images: Sequence[Image]) -> Images | list[Image]:
+        """Return one array where all images have one size, as behind a preprocess with a fixed size."""
+        same = all(image.shape == images[0].shape for image in images)
+        return np.stack(images) if images and same else list(images)
+
+    def predict(self, model: ClassifierLike, batch: Images | Sequence[Image]) -> Logits:
+        """Return the logits of a gathered batch."""
+        return model.predict(batch)
+
+    def pick(self, answers: Logits, places: Sequence[int]) -> Logits:
+        """Return the logits of some of the images."""
+        return answers[list(places)]
+
+    def recorder(self, samples: Sequence[Sample]) -> CellRecorder:
+        """Return an empty recorder."""
+        return CellRecorder(samples)
+
+    def resume(self, path: Path, samples: Sequence[Sample]) -> CellRecorder:
+        """Return a recorder that goes on with a table."""
+        return CellRecorder.of(read_cell(path), samples)
+
+    def write(self, path: Path, recorder: CellRecorder) -> None:
+        """Write what a recorder has."""
+        write_cell(path, recorder.finish())
 
 
 def _label(sample: Sample) -> int:

@@ -15,11 +15,12 @@ from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.corruptions import corrupt
-from shiftproof.errors import BrokenFileError, ImageError, ShiftproofError
+from shiftproof.data.disk import twins
+from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
-    from shiftproof.data import CorruptedData, ImageData
+    from shiftproof.data import CorruptedData, CorruptedTree, DetectionData, ImageData
 
 Encode = Literal["none", "jpeg"]
 Geometry = Callable[[Image], Image]
@@ -148,3 +149,52 @@ def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:
 def encode_settings(encode: Encode) -> str:
     """Say in the record what was done between corruption and model."""
     return f"jpeg quality {JPEG_QUALITY}" if encode == "jpeg" else "none"
+
+
+def as_loaded(image: Image) -> Image:
+    """Return the image as it is: a detector takes it at its full size (Michaelis et al. 2019)."""
+    return image
+
+
+class FromTree:
+    """Read the cells of a corrupted copy of a data set with boxes; the clean cell from the data set.
+
+    Args:
+        data: the data set as it was, with its boxes.
+        tree: its corrupted copies, ``corruption/severity/<path of the image>``, whose files may have
+            another suffix.
+
+    Raises:
+        InputError: the tree has none of the images.
+    """
+
+    def __init__(self, data: DetectionData, tree: CorruptedTree) -> None:
+        self.data = data
+        self.tree = tree
+        names = [sample.id for sample in data.samples]
+        self.twins = twins(names, [sample.id for sample in tree.samples])
+        if not any(self.twins.values()):
+            raise InputError(
+                f"{tree.name}: none of the {len(names)} images of {data.name} is there; expected the "
+                f"same paths below each severity, such as {names[0]}."
+            )
+
+    def load(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image of a cell, which must have the size that its boxes were drawn in."""
+        if cell.is_clean:
+            return self.data.read(sample)
+        name = self.twins[sample.id]
+        if name is None:
+            raise BrokenFileError(f"{sample.id}: {self.tree.name} does not have it.")
+        image = self.tree.read_cell(Sample(name), cell)
+        known = self.data.objects[sample.id]
+        if image.shape[:2] != (known.height, known.width):
+            raise BrokenFileError(
+                f"{cell}: {name} has {image.shape[1]} x {image.shape[0]} pixels, and its boxes were "
+                f"drawn in {known.width} x {known.height}."
+            )
+        return image
+
+    def settings(self) -> Settings:
+        """Return how the pixels come about."""
+        return {"source": "from disk", "tree": self.tree.settings()}

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import typer
 
 from shiftproof._version import __version__
-from shiftproof.cli import bench, corrupt, corruptions, demo, models, report, reproduce
+from shiftproof.cli import (
+    bench,
+    corrupt,
+    corruptions,
+    demo,
+    models,
+    report,
+    reproduce,
+    score,
+    stylize,
+)
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
 from shiftproof.process import tune_own_process
 from shiftproof.progress import console
@@ -27,7 +37,7 @@ app = typer.Typer(
     epilog="Start with:  shiftproof demo",
 )
 
-for verb in (demo, bench, corrupt, report, reproduce, models, corruptions):
+for verb in (demo, bench, score, corrupt, stylize, report, reproduce, models, corruptions):
     verb.register(app)
 
 

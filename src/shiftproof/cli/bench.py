@@ -1,9 +1,10 @@
-"""``shiftproof bench``: a classifier on the corruption grid."""
+"""``shiftproof bench``: a classifier, or detectors, on the corruption grid."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,7 @@ from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
+    MEASURE_HELP,
     PROTOCOL_HELP,
     SEVERITIES_HELP,
     named_corruptions,
@@ -18,6 +20,11 @@ from shiftproof.cli.options import (
     parse_severities,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from shiftproof.bench import Run
+    from shiftproof.corruptions import CorruptionFunction
 
 
 def register(app: typer.Typer) -> None:
@@ -29,19 +36,21 @@ def register(app: typer.Typer) -> None:
             "shiftproof bench --model demo --data photos --out run "
             "--corruptions fog,noise --severities 1,3,5  ·  "
             "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run "
-            "--adapt batchnorm --protocol online:mix=severities"
+            "--adapt batchnorm --protocol online:mix=severities  ·  "
+            "shiftproof bench --task detection --model torchvision:fasterrcnn_resnet50_fpn "
+            "--data VOCdevkit --out run"
         ),
     )(bench)
 
 
 def bench(
     model: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--model",
             "-m",
             help="timm:NAME, torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=timm:NAME, or demo. "
-            "`shiftproof models` says more.",
+            "`shiftproof models` says more. Detectors may be several, each with a --model.",
         ),
     ],
     data: Annotated[
@@ -51,13 +60,17 @@ def bench(
             "-d",
             help="A folder with one folder per class (WordNet id, name or index), a flat folder "
             "(no labels: agreement with the clean images is measured), a CSV of path,label, "
-            "a -C tree (corruption/severity/class/file), or demo.",
+            "a -C tree (corruption/severity/class/file), or demo. For detection a folder or file of "
+            "COCO, Pascal VOC, Cityscapes or YOLO.",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
     ],
+    task: Annotated[
+        str, typer.Option("--task", "-t", help="classification or detection.")
+    ] = "classification",
     corruptions: Annotated[
         str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)
     ] = "common",
@@ -84,7 +97,9 @@ def bench(
     class_map: Annotated[
         Path | None,
         typer.Option(
-            "--class-map", help="CSV or JSON: name of a class folder to the model's class."
+            "--class-map",
+            help="CSV or JSON: name of a class folder to the model's class. Of detection: the "
+            "detector's class to that of the data.",
         ),
     ] = None,
     unlabelled: Annotated[
@@ -93,9 +108,30 @@ def bench(
     clean: Annotated[
         Path | None, typer.Option("--clean", help="The clean images that belong to a -C tree.")
     ] = None,
+    measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of detection: train, val, ... of the data set.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Of detection: where the images of a COCO JSON lie."),
+    ] = None,
+    corrupted: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrupted",
+            help="Of detection: a folder of corrupted copies to read, as `corrupt` writes them.",
+        ),
+    ] = None,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", "-b", min=1, help="Images per batch; n of adaptation.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--batch-size",
+            "-b",
+            min=1,
+            help="Images per batch; n of adaptation. 64, of detection 8.",
+        ),
+    ] = None,
     protocol: Annotated[str, typer.Option("--protocol", "-p", help=PROTOCOL_HELP)] = "online",
     seed: Annotated[int, typer.Option("--seed", help="Decides noise and order.")] = 0,
     encode: Annotated[
@@ -115,7 +151,95 @@ def bench(
         bool, typer.Option("--json", help="Print scores.json on standard output.")
     ] = False,
 ) -> None:
-    """Measure how much a classifier loses under corruption, and what adaptation brings back."""
+    """Measure how much a model loses under corruption, and what adaptation brings back."""
+    if task == "detection":
+        _refuse(
+            "detection",
+            {"--label-set": labels != "none", "--unlabelled": unlabelled, "--clean": clean},
+        )
+        run = _detection(
+            model,
+            data,
+            out,
+            named_corruptions(corruptions, frost_dir, _others(corrupted), constants),
+            severities=severities,
+            adapt=adapt,
+            class_map=class_map,
+            measure=measure,
+            split=split,
+            images=images,
+            corrupted=corrupted,
+            batch_size=batch_size or 8,
+            protocol=protocol,
+            seed=seed,
+            encode=encode,
+            device=device,
+            workers=workers,
+        )
+    elif task == "classification":
+        _refuse(
+            "classification",
+            {
+                "--measure": measure != "auto",
+                "--split": split,
+                "--images": images,
+                "--corrupted": corrupted,
+                "more than one --model": len(model) > 1,
+            },
+        )
+        run = _classification(
+            model[0],
+            data,
+            out,
+            corruptions=corruptions,
+            severities=severities,
+            frost_dir=frost_dir,
+            adapt=adapt,
+            constants=constants,
+            labels=labels,
+            class_map=class_map,
+            unlabelled=unlabelled,
+            clean=clean,
+            batch_size=batch_size or 64,
+            protocol=protocol,
+            seed=seed,
+            encode=encode,
+            device=device,
+            workers=workers,
+        )
+    else:
+        raise UnknownNameError.of("task", task, ["classification", "detection"])
+    show_outcome(run, as_json=as_json)
+
+
+def _refuse(task: str, given: dict[str, object]) -> None:
+    """Refuse options that have no effect on a task: a person who gives one expects something."""
+    for option, value in given.items():
+        if value:
+            raise InputError(f"--task {task} does not take {option}.")
+
+
+def _classification(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    corruptions: str,
+    severities: str,
+    frost_dir: Path | None,
+    adapt: str,
+    constants: str,
+    labels: str,
+    class_map: Path | None,
+    unlabelled: bool,
+    clean: Path | None,
+    batch_size: int,
+    protocol: str,
+    seed: int,
+    encode: str,
+    device: str,
+    workers: int | None,
+) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
@@ -137,14 +261,12 @@ def bench(
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         typer.echo(dataset.hint, err=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    names = named_corruptions(corruptions, frost_dir, others, constants)
-    adapters = [] if adapt.strip() in ("", "none") else adapt.split()
-    run = benchmark.run(
+    return benchmark.run(
         classifier,
         dataset,
-        corruptions=names,
+        corruptions=named_corruptions(corruptions, frost_dir, others, constants),
         severities=chosen,
-        adapters=adapters,
+        adapters=_adapters(adapt),
         out=out,
         batch_size=batch_size,
         protocol=shown,
@@ -152,4 +274,83 @@ def bench(
         encode=parse_encode(encode),
         workers=workers,
     )
-    show_outcome(run, as_json=as_json)
+
+
+def _detection(
+    models: list[str],
+    data: str,
+    out: Path,
+    corruptions: dict[str, str | CorruptionFunction],
+    *,
+    severities: str,
+    adapt: str,
+    class_map: Path | None,
+    measure: str,
+    split: str | None,
+    images: Path | None,
+    corrupted: Path | None,
+    batch_size: int,
+    protocol: str,
+    seed: int,
+    encode: str,
+    device: str,
+    workers: int | None,
+) -> Run:
+    from shiftproof import bench as benchmark
+    from shiftproof.data import open_detection_data, read_class_map
+
+    dataset = open_detection_data(data, split=split, images=images)
+    for fault in dataset.faults[:3]:
+        typer.echo(str(fault), err=True)
+    if len(dataset.faults) > 3:
+        typer.echo(
+            f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True
+        )
+    return benchmark.run_detection(
+        models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
+        dataset,
+        corruptions=corruptions,
+        severities=parse_severities(severities),
+        adapters=_adapters(adapt),
+        out=out,
+        measure=measure,
+        corrupted=corrupted,
+        class_map=read_class_map(class_map) if class_map else None,
+        batch_size=batch_size,
+        protocol=protocol,
+        seed=seed,
+        encode=parse_encode(encode),
+        device=device,
+        workers=workers,
+    )
+
+
+def _adapters(text: str) -> list[str]:
+    return [] if text.strip() in ("", "none") else text.split()
+
+
+def _once(specs: list[str]) -> list[str]:
+    names = [_short_name(spec) for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"Two detectors are called {name!r}; run them one by one and compare the runs by "
+                "`shiftproof report`."
+            )
+    return specs
+
+
+def _short_name(spec: str) -> str:
+    """What a detector of several is called: its own part of the spec, as it can name a folder."""
+    target = spec.partition("?")[0].rpartition(":")[2]
+    stem = target.rstrip("/").rpartition("/")[2]
+    return (
+        re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "detector"
+    )
+
+
+def _others(corrupted: Path | None) -> tuple[str, ...]:
+    """The corruptions of a folder of corrupted copies that are not in the table."""
+    from shiftproof.data import CorruptedTree
+
+    return () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import (
+    DRY_RUN_HELP,
+    JSON_HELP,
+    WORKERS_HELP,
+    show_done,
+    show_estimate,
+)
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
@@ -17,10 +23,6 @@ from shiftproof.cli.options import (
     parse_format,
     parse_severities,
 )
-from shiftproof.progress import console
-
-if TYPE_CHECKING:
-    from shiftproof.data import Estimate
 
 
 def register(app: typer.Typer) -> None:
@@ -60,13 +62,13 @@ def corrupt(
         ),
     ] = "png",
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
+        int | None, typer.Option("--workers", "-w", min=0, help=WORKERS_HELP)
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+        typer.Option("--dry-run", help=DRY_RUN_HELP),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 
@@ -85,7 +87,7 @@ def corrupt(
             image_format=parse_format(image_format),
             workers=workers,
         )
-        _show_estimate(estimate, target, as_json=as_json)
+        show_estimate(estimate, target, of_each="cells", others=" in each cell", as_json=as_json)
         return
     done = export_corrupted(
         source,
@@ -96,52 +98,4 @@ def corrupt(
         image_format=parse_format(image_format),
         workers=workers,
     )
-    if as_json:
-        typer.echo(json.dumps({"target": str(target), **vars(done)}, indent=1))
-    else:
-        there = f", {done.kept} were there" if done.kept else ""
-        typer.echo(f"{done.written} images written to {target}{there}")
-        if done.carried:
-            typer.echo(f"{done.carried} other files carried over")
-        parts = {
-            "decode": done.decode_seconds,
-            "corrupt": done.corrupt_seconds,
-            "encode and write": done.write_seconds,
-        }
-        if (spent := sum(parts.values())) > 0:
-            shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
-            typer.echo(f"{spent:.1f} s of CPU: {shares}")
-        for reason in done.broken.values():
-            console.print(f"not readable: {reason}", style="yellow", markup=False)
-    if done.broken and not (done.written or done.kept):
-        raise typer.Exit(2)
-
-
-def _show_estimate(estimate: Estimate, target: Path, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
-        return
-    total = estimate.images * estimate.cells
-    typer.echo(
-        f"{estimate.layout}: {estimate.images} images in {estimate.cells} cells are {total} images"
-        + (f", and {estimate.carried} other files in each cell" if estimate.carried else "")
-    )
-    typer.echo(
-        f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
-    )
-    typer.echo(
-        f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
-        f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
-    )
-    if estimate.bytes > estimate.free_bytes:
-        console.print("The disk will be full before it is through.", style="yellow")
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    show_done(done, target, verb="corrupt", as_json=as_json)

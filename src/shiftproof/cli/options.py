@@ -40,6 +40,10 @@ CONSTANTS_HELP = (
     "about 32 x 32 pixels)."
 )
 SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
+MEASURE_HELP = (
+    "Of detection: coco (AP over IoU 0.50 to 0.95), coco-masks, voc (AP50, 11-point), "
+    "voc-all-point, or auto: voc for Pascal VOC, else coco."
+)
 PROTOCOL_HELP = (
     "How the images are shown: online, or offline:epochs=N (adapt for N passes, then predict); "
     "behind the colon, separated by commas: reset=cell|corruption|never, "

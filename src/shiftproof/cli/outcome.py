@@ -34,4 +34,5 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
     if page is not None:
         typer.echo(f"report   {page}")
     typer.echo(f"scores   {run.folder.scores_file}")
-    typer.echo(f"records  {run.path / 'records'}")
+    if (run.path / "records").is_dir():
+        typer.echo(f"records  {run.path / 'records'}")

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    recipe: Annotated[str, typer.Argument(help="bn-adaptation or self-learning.")],
+    recipe: Annotated[
+        str, typer.Argument(help="bn-adaptation, self-learning, detection or aninfonce.")
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder of the recipe; one that was interrupted goes on."),
@@ -36,20 +38,29 @@ def reproduce(
         str,
         typer.Option(
             "--scale",
-            help="small: a ResNet trained here on Fashion-MNIST, some twenty minutes; "
-            "paper: ImageNet-C, from --data.",
+            help="small: networks trained here on Fashion-MNIST, some twenty minutes "
+            "(aninfonce: known latents, three); medium: aninfonce, an hour; "
+            "paper: the paper's own data, from --data.",
         ),
     ] = "small",
     data: Annotated[
         Path | None,
-        typer.Option("--data", "-d", help="Folder of Fashion-MNIST's idx files, or of ImageNet-C."),
+        typer.Option(
+            "--data",
+            "-d",
+            help="Folder of Fashion-MNIST's idx files; of the scale paper ImageNet-C, for "
+            "detection Pascal VOC, COCO or Cityscapes, for aninfonce images by class.",
+        ),
     ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision fetch Fashion-MNIST into --out.")
     ] = False,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Of the scale paper; as for `bench`.")
-    ] = "torchvision:resnet50",
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Of the scale paper; as for `bench`, the paper's if none."
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", help="Of the scale paper: cpu, cuda, mps or auto.")
     ] = "cpu",

@@ -68,7 +68,7 @@ def corrupt_batch(
         return list(pool.map(one, range(len(images))))
 
 
-def _to_array(picture: object) -> Image:
+def to_array(picture: object) -> Image:
     """Return a PIL image, a torch tensor ``(C, H, W)`` or an array as an array."""
     if isinstance(picture, PillowImage.Image):
         if picture.mode not in ("RGB", "L"):
@@ -91,7 +91,7 @@ def _to_array(picture: object) -> Image:
     return checked_image(picture)
 
 
-def _like(array: Image, picture: object) -> object:
+def like(array: Image, picture: object) -> object:
     """Return an array as what ``picture`` is."""
     if isinstance(picture, PillowImage.Image):
         return PillowImage.fromarray(array)
@@ -137,7 +137,7 @@ class Corrupt:
 
     def __call__(self, image: Picture, key: str | None = None) -> Picture:
         """Return a corrupted copy of ``image``, of its own kind."""
-        array = _to_array(image)
+        array = to_array(image)
         if key is None:
             key = hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
         key = f"{self.epoch}/{key}"
@@ -147,7 +147,7 @@ class Corrupt:
         corruption = self.corruptions[int(rng.integers(len(self.corruptions)))]
         severity = self.severities[int(rng.integers(len(self.severities)))]
         result = corrupt(array, corruption, severity=severity, seed=self.seed, key=key)
-        return cast(Picture, _like(result, image))
+        return cast(Picture, like(result, image))
 
     def __repr__(self) -> str:
         return (
@@ -215,14 +215,14 @@ class CorruptedDataset:
         item = self.dataset[index]
         picture = item[0] if isinstance(item, tuple) else item
         result = corrupt(
-            _to_array(picture),
+            to_array(picture),
             self.corruption,
             severity=self.severity,
             seed=self.seed,
             key=str(index),
             variant=self.variant,
         )
-        corrupted = _like(result, picture)
+        corrupted = like(result, picture)
         return (corrupted, *item[1:]) if isinstance(item, tuple) else corrupted
 
     def __iter__(self) -> Iterator[Any]:

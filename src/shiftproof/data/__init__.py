@@ -24,10 +24,11 @@ from shiftproof.data.cityscapes import CITYSCAPES_CLASSES, CityscapesData
 from shiftproof.data.coco import CocoData
 from shiftproof.data.corrupted import CorruptedTree, is_corrupted_tree
 from shiftproof.data.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
+from shiftproof.data.corrupted_copy import estimate_export, export_corrupted
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.demo import DemoPhotographs
 from shiftproof.data.detection import open_detection_data
-from shiftproof.data.export import Estimate, estimate_export, export_corrupted
+from shiftproof.data.export import Estimate
 from shiftproof.data.folder import ImageFolder, read_class_map
 from shiftproof.data.table import ImageTable
 from shiftproof.data.voc import VOC_CLASSES, VocData

@@ -1,4 +1,7 @@
-"""Write a corrupted copy of a data set to disk, its annotations with it."""
+"""Write a changed copy of a data set to disk, its annotations with it: what all such copies share.
+
+Corrupted copies (:mod:`shiftproof.data.corrupted_copy`) are one kind, stylised ones another.
+"""
 
 from __future__ import annotations
 
@@ -8,154 +11,195 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from shiftproof import engine, files
 from shiftproof._version import __version__
-from shiftproof.corruptions import CorruptionFunction, corrupt
-from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.cells import FINGERPRINT_BYTES
 from shiftproof.data.disk import read_below
-from shiftproof.data.tars import corrupt_tar, count_members, first_pictures
-from shiftproof.data.trees import TEXT_SUFFIXES, Tree, open_tree, output_names, rewritten
+from shiftproof.data.renaming import Form, carried_names, carried_over
+from shiftproof.data.tars import count_members, export_tar, first_pictures
+from shiftproof.data.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
 from shiftproof.data.writing import (
     ENCODER,
+    Edit,
     Exported,
     ImageFormat,
     Job,
-    cell_folder,
+    Version,
     encode,
+    marked,
     written_name,
 )
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
 from shiftproof.progress import progress
-from shiftproof.types import Cell, Image
+from shiftproof.types import Image
 
 COPIED_BYTES = 1_000_000
-"""Up to this size texts are copied into each cell; see :func:`export_corrupted`."""
+"""Up to this size texts are copied into each folder; larger files are linked to the first copy."""
 
 
-def export_corrupted(
+@dataclass(frozen=True)
+class Plan:
+    """What is to be copied, seen before anything is written.
+
+    Attributes:
+        tree: the source.
+        outputs: the new name of each picture, without marks.
+        versions: what is written of every picture; the same marks in every folder.
+        with_originals: whether the pictures themselves are in the copy as well, untouched.
+        image_format: of what is written.
+    """
+
+    tree: Tree
+    outputs: dict[str, str]
+    versions: tuple[Version, ...]
+    with_originals: bool
+    image_format: ImageFormat
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the versions, each once."""
+        return tuple(dict.fromkeys(version.folder for version in self.versions))
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which the pictures come into each folder."""
+        marks = dict.fromkeys(version.mark for version in self.versions)
+        forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
+        for mark in marks:
+            layout, outputs = self.tree.layout, self.outputs.items()
+            forms.append(Form(mark, {name: marked(layout, new, mark) for name, new in outputs}))
+        return tuple(forms)
+
+
+def plan_copy(
     source: Path,
-    target: Path,
+    versions: Sequence[Version],
     *,
-    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
-    severities: Sequence[int],
-    seed: int = 0,
-    image_format: ImageFormat = "png",
+    image_format: ImageFormat,
+    with_originals: bool = False,
+) -> Plan:
+    """Look at a source and decide on all names; see :func:`export_copy`.
+
+    A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
+    :func:`~shiftproof.data.open_detection_data` names) is carried over whole. Only photographs are
+    changed; masks and all other files stay as they are, but for the images' new names in the
+    annotations (see :mod:`shiftproof.data.renaming`).
+
+    Raises:
+        InputError: no images, or names that could not be told apart.
+    """
+    if image_format not in ENCODER:
+        raise UnknownNameError.of("image format", image_format, ENCODER)
+    tree = open_tree(source)
+    outputs = output_names(tree, image_format)
+    plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
+    if len(plan.forms) > 1:
+        _check_told_apart(plan)
+    return plan
+
+
+def _check_told_apart(plan: Plan) -> None:
+    """Check that no file of the copy gets the name of another."""
+    seen = set(plan.tree.carried)
+    for form in plan.forms:
+        for name in form.outputs.values():
+            if name in seen:
+                raise InputError(
+                    f"{plan.tree.root}: two files of the copy would be called {name}; is the source "
+                    "such a copy already? Rename one."
+                )
+            seen.add(name)
+
+
+def export_copy(
+    plan: Plan,
+    target: Path,
+    edit: Edit,
+    *,
+    settings: Mapping[str, Any],
+    title: str,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
-    """Write ``target/<corruption>/<severity>/<path below source>`` for every image.
+    """Write all versions of every image, and what lies beside them into each folder of versions.
 
-    Each source is decoded once; the corruption is applied at full size; its random key is the path
-    below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
-    Every file appears whole or not at all, and one that is there is not done again: an interrupted
-    copy is gone on with by the same call. ``manifest.json`` says what the folder holds.
+    Each source is decoded once; its key is the path below the source. Every file appears whole or not
+    at all, and one that is there is not done again: an interrupted copy is gone on with by the same
+    call. ``manifest.json`` says what the folder holds.
 
-    A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
-    :func:`~shiftproof.data.open_detection_data` names) is carried over whole: every cell is a data
-    set of its own. Only photographs are corrupted; masks and all other files stay as they are, but
-    for the images' new names in the annotations. Texts up to a megabyte are copied into each cell;
-    of larger files and of other kinds the first cell has a copy, to which the other cells have hard
-    links, where the disk can: to change one is to change all of these, never the source. In tars
-    (webdataset) the images are corrupted and all other members kept, in their order; the key is the
-    tar's path and the member's name.
+    Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
+    folder has a copy, to which the others have hard links, where the disk can: to change one is to
+    change all of these, never the source. In tars (webdataset) the images are changed and all other
+    members kept, in their order; the key is the tar's path and the member's name.
 
     Args:
-        source: an image, a tar, or a folder.
+        plan: what to copy.
         target: a folder that is empty, or holds the same copy unfinished.
-        corruptions: names, or folder name to name or function.
-        severities: 1 to 5.
-        seed: decides the noise.
-        image_format: "png" is lossless; "jpeg" is saved at quality 95, which is another benchmark;
-            "source" keeps names and formats, so that annotations stay as they are to the byte: JPEG
-            at quality 95, the others lossless.
+        edit: what is done to an image.
+        settings: what decides the pixels, for the manifest; with other settings it is another copy.
+        title: what the progress display calls it.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: no images, a target that holds other things, annotations whose paths leave the
-            folder, or images whose new names could not be told apart.
+        InputError: a target that holds other things, or annotations whose paths leave the folder.
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
-    plan = _plan(source, corruptions, severities, image_format)
     tree, outputs = plan.tree, plan.outputs
-    manifest = {
+    manifest: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
         "images": len(tree.pictures),
-        "corruptions": {name: identity_of(item) for name, item in plan.corruptions.items()},
-        "severities": list(severities),
-        "seed": seed,
-        "encoder": ENCODER[image_format],
+        **settings,
+        "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
         manifest |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
         manifest["tars"] = manifest.pop("images")
-    _claim(target, manifest)
-    job = Job(tree.root, target, plan.corruptions, plan.cells, seed, image_format)
+    known = _claim(target, manifest)
+    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = (os.cpu_count() or 1) if workers is None else workers
-    for cell in plan.cells:
-        every = (*outputs.values(), *tree.carried)
-        for folder in {PurePosixPath(name).parent for name in every}:
-            files.make_folder(cell_folder(target, cell) / folder)
+    carried = [(name, False) for name in tree.carried]
+    if plan.with_originals:
+        carried += [(name, True) for name in tree.pictures]
+    for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
+        for folder in plan.folders:
+            files.make_folder(target / folder / inner)
     done = Exported()
-    with progress("Annotations", len(tree.carried), show=show_progress) as advance:
-        carry = _Carry(tree, outputs, job)
-        for name, one in zip(
-            tree.carried,
-            engine.map_ordered(_carry_one, tree.carried, context=carry, workers=workers),
+    with progress("Annotations", len(carried), show=show_progress) as advance:
+        carry = _Carry(tree, target, plan.folders, plan.forms)
+        for (name, _), one in zip(
+            carried,
+            engine.map_ordered(_carry_one, carried, context=carry, workers=workers),
             strict=True,
         ):
             done.add(one)
             advance(note=name)
-    with progress("Corrupting", len(outputs) * len(plan.cells), show=show_progress) as advance:
+    with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
         if tree.layout == "webdataset":
-            results = engine.map_ordered(corrupt_tar, outputs, context=job, workers=workers)
+            results = engine.map_ordered(export_tar, outputs, context=job, workers=workers)
         else:
             results = engine.map_ordered(_export_one, outputs.items(), context=job, workers=workers)
         for name, one in zip(outputs, results, strict=True):
             done.add(one)
-            advance(len(plan.cells), note=name)
-    files.write_json(target / "manifest.json", {**manifest, "broken": done.broken})
+            advance(len(plan.versions), note=name)
+    # Beside what was met now, what an earlier call met and this one did not have to look at again.
+    broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
+    files.write_json(target / "manifest.json", {**manifest, "broken": broken})
     return done
 
 
-@dataclass(frozen=True)
-class _Plan:
-    tree: Tree
-    outputs: dict[str, str]
-    corruptions: dict[str, str | CorruptionFunction]
-    cells: tuple[Cell, ...]
-
-
-def _plan(
-    source: Path,
-    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
-    severities: Sequence[int],
-    image_format: ImageFormat,
-) -> _Plan:
-    if image_format not in ENCODER:
-        raise UnknownNameError.of("image format", image_format, ENCODER)
-    tree = open_tree(source)
-    outputs = output_names(tree, image_format)
-    named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
-    if isinstance(corruptions, Mapping):
-        named.update(corruptions)
-    cells = tuple(Cell(name, severity) for name in named for severity in severities)
-    if not cells:
-        raise InputError("Expected at least one corruption and one severity, got none.")
-    return _Plan(tree, outputs, named, cells)
-
-
 def _export_one(job: Job, names: tuple[str, str]) -> Exported:
-    """Do all cells of one image, in a worker."""
+    """Write all versions of one image, in a worker."""
     name, output = names
-    paths = {cell: job.path(cell, output) for cell in job.cells}
-    missing = [cell for cell, path in paths.items() if not path.exists()]
+    paths = {version: job.path(version, output) for version in job.versions}
+    missing = [version for version, path in paths.items() if not path.exists()]
     done = Exported(kept=len(paths) - len(missing))
     if not missing:
         return done
@@ -165,17 +209,12 @@ def _export_one(job: Job, names: tuple[str, str]) -> Exported:
     except BrokenFileError as error:
         return Exported(broken={name: str(error)})
     done.decode_seconds = time.process_time() - start
-    for cell in missing:
+    for version in missing:
         start = time.process_time()
-        corrupted = corrupt(
-            image,
-            job.corruptions[cell.corruption],
-            severity=cell.severity,
-            seed=job.seed,
-            key=name,
-        )
+        changed, unusable = job.edit(image, version, name)
+        done.broken.update(unusable)
         middle = time.process_time()
-        files.write_bytes(paths[cell], encode(corrupted, output), durable=False)
+        files.write_bytes(paths[version], encode(changed, output), durable=False)
         done.corrupt_seconds += middle - start
         done.write_seconds += time.process_time() - middle
         done.written += 1
@@ -188,24 +227,43 @@ def _export_one(job: Job, names: tuple[str, str]) -> Exported:
 @dataclass(frozen=True)
 class _Carry:
     tree: Tree
-    outputs: dict[str, str]
-    job: Job
+    target: Path
+    folders: tuple[str, ...]
+    forms: tuple[Form, ...]
 
 
-def _carry_one(carry: _Carry, name: str) -> Exported:
-    """Bring one file that is no picture into every cell, in a worker."""
-    paths = [carry.job.path(cell, name) for cell in carry.job.cells]
-    missing = [path for path in paths if not path.exists()]
+def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
+    """Bring a file into every folder, in a worker; True says that it is an untouched picture."""
+    name, is_picture = item
+    new_names = [name] if is_picture else carried_names(carry.tree, name, carry.forms)
+    paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
+    missing = {path for every in paths.values() for path in every if not path.exists()}
     done = Exported(carried=len(missing))
     if not missing:
         return done
-    changed = rewritten(carry.tree, name, carry.outputs)
-    original = carry.tree.root / name
+    if is_picture:
+        try:
+            _bring(carry.tree.root / name, None, paths[name], missing)
+        except (BrokenFileError, FileNotFoundError):
+            return Exported()  # named when its versions are to be made
+        return done
+    contents = carried_over(carry.tree, name, carry.forms)
+    for new, every in paths.items():
+        _bring(carry.tree.root / name, contents[new], every, missing)
+    return done
+
+
+def _bring(
+    original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
+) -> None:
+    """Write a file, or what it was changed into, to those of ``paths`` that are missing."""
     size = original.stat().st_size if changed is None else len(changed)
-    is_copied = PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
-    # The copy that the others link to is the first cell's, or what an interrupted run has made.
+    is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
+    # The copy that the others link to is the first folder's, or what an interrupted run has made.
     held = next((path for path in paths if path not in missing), None)
-    for path in missing:
+    for path in paths:
+        if path not in missing:
+            continue
         if held is not None and not is_copied and _link(held, path):
             continue
         if changed is not None:
@@ -213,7 +271,6 @@ def _carry_one(carry: _Carry, name: str) -> Exported:
         else:
             _copy(original, path)
         held = path if held is None else held
-    return done
 
 
 def _link(held: Path, path: Path) -> bool:
@@ -248,24 +305,27 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _claim(target: Path, manifest: dict[str, object]) -> None:
+def _claim(target: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Make the target this copy's, and return what an earlier call found to be broken."""
     path = target / "manifest.json"
     if path.is_file():
         there = files.read_json(path)
-        there.pop("broken", None)
+        known = there.pop("broken", None) if isinstance(there, dict) else None
         if there != manifest:
-            other = [key for key in {**manifest, **there} if there.get(key) != manifest.get(key)]
+            found = there if isinstance(there, dict) else {}
+            other = [key for key in {**manifest, **found} if found.get(key) != manifest.get(key)]
             raise RunMismatchError(
                 f"{target} holds a copy made with other settings ({', '.join(other)}). "
                 "Choose another target folder, or delete this one."
             )
-        return
+        return known if isinstance(known, dict) else {}
     if target.is_dir() and any(target.iterdir()):
         raise InputError(
-            f"{target} is not empty and holds no corrupted copy. Choose another target folder."
+            f"{target} is not empty and holds no copy of this kind. Choose another target folder."
         )
     files.make_folder(target)
     files.write_json(path, manifest)
+    return {}
 
 
 # ---------------------------------------------------------------- before it starts
@@ -283,10 +343,10 @@ class Estimate:
     Attributes:
         layout: plain, coco, voc, cityscapes, yolo or webdataset.
         images: to be corrupted, in each cell.
-        cells: corruptions times severities.
+        cells: the versions of each image: of a corrupted copy corruptions times severities.
         carried: other files of each cell.
         bytes: on the disk, of everything.
-        cpu_seconds: decoding, corrupting and encoding, summed over the workers.
+        cpu_seconds: decoding, changing and encoding, summed over the workers.
         workers: the processes that share them.
         sampled: the images that were tried.
         free_bytes: what is free where the copy would lie.
@@ -308,36 +368,30 @@ class Estimate:
         return self.cpu_seconds / max(self.workers, 1)
 
 
-def estimate_export(
-    source: Path,
-    target: Path,
-    *,
-    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
-    severities: Sequence[int],
-    seed: int = 0,
-    image_format: ImageFormat = "png",
-    workers: int | None = None,
-) -> Estimate:
-    """Return what :func:`export_corrupted` with the same arguments will take; write nothing.
+def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None = None) -> Estimate:
+    """Return what :func:`export_copy` with the same arguments will take; write nothing.
 
-    Up to twelve images, evenly spread (of tars the first of the first one), go through all cells and
-    stand for the others: where sizes differ much it is rough.
+    Up to twelve images, evenly spread (of tars the first of the first one), get all their versions
+    and stand for the others: where sizes differ much it is rough.
 
     Raises:
-        InputError: as export_corrupted, and where none of the tried images can be read.
+        InputError: none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
-    plan = _plan(source, corruptions, severities, image_format)
     tree = plan.tree
-    other_bytes = _carried_bytes(tree, len(plan.cells))
+    # What belongs to one picture comes once for each form; so do the objects in a JSON.
+    copies = len(plan.versions) + plan.with_originals
+    other_bytes = _carried_bytes(tree, copies)
+    if plan.with_originals:
+        other_bytes += sum(_size(tree.root / name) for name in tree.pictures)
     tried: Iterator[tuple[str, str, Image]]
     if tree.layout == "webdataset":
         counts = [count_members(tree.root / name) for name in tree.pictures]
         images = sum(count for count, _, _ in counts)
-        other_bytes += len(plan.cells) * sum(size for _, _, size in counts)
+        other_bytes += len(plan.versions) * sum(size for _, _, size in counts)
         tar = tree.pictures[0]
         tried = (
-            (f"{tar}/{name}", written_name(name, image_format), image)
+            (f"{tar}/{name}", written_name(name, plan.image_format), image)
             for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
         )
     else:
@@ -348,27 +402,25 @@ def estimate_export(
     start = time.process_time()
     for key, output, image in tried:
         if not names:
-            for name, item in plan.corruptions.items():  # what is compiled or loaded once
-                corrupt(image, item, severity=severities[0], seed=seed, key=f"{name} {key}")
+            for version in plan.versions:  # what is compiled or loaded once
+                edit(image, version, f"before {key}")
             start = time.process_time()
         names.append(key)
-        for cell in plan.cells:
-            corrupted = corrupt(
-                image, plan.corruptions[cell.corruption], severity=cell.severity, seed=seed, key=key
-            )
-            size += len(encode(corrupted, output))
+        for version in plan.versions:
+            changed, _ = edit(image, version, key)
+            size += len(encode(changed, output))
         if time.process_time() - start > SAMPLED_SECONDS:
             break
     spent = time.process_time() - start
     if not names:
-        raise InputError(f"{source}: none of the images tried for the estimate can be read.")
+        raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
     there = next(
         folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
     )
     return Estimate(
         layout=tree.layout,
         images=images,
-        cells=len(plan.cells),
+        cells=len(plan.versions),
         carried=len(tree.carried),
         bytes=other_bytes + size * images // len(names),
         cpu_seconds=spent * images / len(names),
@@ -378,7 +430,7 @@ def estimate_export(
     )
 
 
-def _some_pictures(plan: _Plan) -> Iterator[tuple[str, str, Image]]:
+def _some_pictures(plan: Plan) -> Iterator[tuple[str, str, Image]]:
     """Yield name, new name and pixels of some pictures from start to end, those that can be read."""
     names = plan.tree.pictures
     count = min(len(names), SAMPLED_IMAGES)
@@ -386,6 +438,13 @@ def _some_pictures(plan: _Plan) -> Iterator[tuple[str, str, Image]]:
         name = names[place * len(names) // count]
         with contextlib.suppress(BrokenFileError):
             yield name, plan.outputs[name], read_below(plan.tree.root, name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nowhere; named when its turn comes
+        return 0
 
 
 def _carried_bytes(tree: Tree, cells: int) -> int:

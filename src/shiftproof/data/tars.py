@@ -1,4 +1,4 @@
-"""Webdataset tars: the image members corrupted, all others as they are, in the same order."""
+"""Webdataset tars: the image members changed, all others as they are, in the same order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shiftproof import files
-from shiftproof.corruptions import corrupt
 from shiftproof.data.boxes import check_inside
-from shiftproof.data.writing import Exported, ImageFormat, Job, encode, written_name
+from shiftproof.data.writing import Exported, ImageFormat, Job, Version, encode, written_name
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.types import Cell, Image
+from shiftproof.types import Image
 
 
 def is_tar(name: str) -> bool:
@@ -24,7 +23,7 @@ def is_tar(name: str) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a member is an image to corrupt.
+    """Whether a member is an image to change.
 
     As webdataset reads names, all after the first dot says what a member is: ``7.jpg`` is an image,
     ``7.seg.png`` something about it, such as a mask, and stays as it is.
@@ -33,25 +32,25 @@ def is_picture(name: str) -> bool:
     return files.is_image(Path(name)) and base.count(".") == 1
 
 
-def corrupt_tar(job: Job, name: str) -> Exported:
-    """Write one tar of ``job.root`` in every cell that lacks it; runs in a worker.
+def export_tar(job: Job, name: str) -> Exported:
+    """Write every version of one tar of ``job.root`` that is not there; runs in a worker.
 
     The random key of an image is the tar's path and the member's name. An image that cannot be read
     is left out and named.
     """
-    missing = [cell for cell in job.cells if not job.path(cell, name).exists()]
-    done = Exported(kept=len(job.cells) - len(missing))
+    missing = [version for version in job.versions if not job.path(version, name).exists()]
+    done = Exported(kept=len(job.versions) - len(missing))
     if not missing:
         return done
     try:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(_open(job.root / name, name))
             outputs = {}
-            for cell in missing:
-                path = job.path(cell, name)
+            for version in missing:
+                path = job.path(version, name)
                 files.make_folder(path.parent)
                 file = stack.enter_context(files.atomic(path, durable=False))
-                outputs[cell] = stack.enter_context(
+                outputs[version] = stack.enter_context(
                     tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
                 )
             for member in _members(source, name):
@@ -68,10 +67,10 @@ def _copy_member(
     name: str,
     source: tarfile.TarFile,
     member: tarfile.TarInfo,
-    outputs: dict[Cell, tarfile.TarFile],
+    outputs: dict[Version, tarfile.TarFile],
     done: Exported,
 ) -> None:
-    """Add one member to all outputs, corrupted where it is an image."""
+    """Add one member to all outputs, changed where it is an image."""
     check_inside(name, member.name)
     content = source.extractfile(member) if member.isreg() else None
     if content is None:
@@ -97,13 +96,12 @@ def _copy_member(
     entry.pax_headers = {
         key: value for key, value in member.pax_headers.items() if key not in ("path", "size")
     }
-    for cell, output in outputs.items():
+    for version, output in outputs.items():
         start = time.process_time()
-        corrupted = corrupt(
-            image, job.corruptions[cell.corruption], severity=cell.severity, seed=job.seed, key=key
-        )
+        changed, unusable = job.edit(image, version, key)
+        done.broken.update(unusable)
         middle = time.process_time()
-        encoded = encode(corrupted, entry.name)
+        encoded = encode(changed, entry.name)
         entry.size = len(encoded)
         output.addfile(entry, io.BytesIO(encoded))
         done.corrupt_seconds += middle - start

@@ -1,17 +1,17 @@
-"""How a corrupted image is written: formats, what was done, and what a worker needs for it."""
+"""How a changed image is written: formats, what was done, and what a worker needs for it."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from PIL import Image as PillowImage
 
-from shiftproof.corruptions import CorruptionFunction
 from shiftproof.errors import InputError
-from shiftproof.types import Cell, Image
+from shiftproof.types import Image
 
 ImageFormat = Literal["png", "jpeg", "source"]
 
@@ -41,11 +41,12 @@ _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Exported:
-    """What ``export_corrupted`` did, and where the time went.
+    """What making a changed copy did, and where the time went.
 
     ``written`` images now, ``kept`` images that were there (of tar files, the shards), ``carried``
     other files that were copied, linked or rewritten now, ``broken`` sources by id with the reason.
-    The seconds are CPU time summed over the workers; ``write`` is encoding and writing.
+    The seconds are CPU time summed over the workers; ``corrupt`` is the change itself, whichever it
+    is, and ``write`` encoding and writing.
     """
 
     written: int = 0
@@ -68,24 +69,59 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class Version:
+    """One of the forms in which a copy has every image.
+
+    Attributes:
+        folder: where it lies below the target; "." is the target itself.
+        mark: what tells its name from that of the other forms in the same folder; "" where none does.
+    """
+
+    folder: str = "."
+    mark: str = ""
+
+
+class Edit(Protocol):
+    """What is done to an image; it travels to the workers once, pickled."""
+
+    def __call__(self, image: Image, version: Version, key: str) -> tuple[Image, Mapping[str, str]]:
+        """Return the changed image, and by name what could not be used for it, with the reason."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """What a worker needs to corrupt any image of ``root``; ``cells`` are all of the grid's."""
+    """What a worker needs to make all versions of any image of ``root``."""
 
     root: Path
     target: Path
-    corruptions: dict[str, str | CorruptionFunction]
-    cells: tuple[Cell, ...]
-    seed: int
+    layout: str
+    versions: tuple[Version, ...]
+    edit: Edit
     image_format: ImageFormat
 
-    def path(self, cell: Cell, name: str) -> Path:
-        """Return where a file of a cell lies."""
-        return cell_folder(self.target, cell) / name
+    def path(self, version: Version, name: str) -> Path:
+        """Return where the picture ``name``, as it is called without a mark, lies in a version."""
+        return self.target / version.folder / marked(self.layout, name, version.mark)
 
 
-def cell_folder(target: Path, cell: Cell) -> Path:
-    """Return the folder of a cell."""
-    return target / cell.corruption / str(cell.severity)
+def marked(layout: str, name: str, mark: str) -> str:
+    """Return the name of a picture with a mark in it, so that its labels are found by theirs.
+
+    It stands before the suffix, and in Cityscapes behind the number of the frame.
+    """
+    if not mark:
+        return name
+    path = PurePosixPath(name)
+    stem, behind = path.stem, ""
+    if layout == "cityscapes":
+        stem, behind = cityscapes_stem(path.stem)
+    return str(path.with_name(stem + mark + behind + path.suffix))
+
+
+def cityscapes_stem(stem: str) -> tuple[str, str]:
+    """Return what the files of one image of Cityscapes share in their names, and the rest."""
+    shared, kind, rest = stem.partition("_leftImg8bit")
+    return shared, kind + rest
 
 
 def written_name(name: str, image_format: ImageFormat) -> str:

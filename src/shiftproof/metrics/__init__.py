@@ -27,8 +27,21 @@ from shiftproof.metrics.estimation import (
     average_thresholded_confidence,
     difference_of_confidences,
 )
+from shiftproof.metrics.identifiability import (
+    affine_fit,
+    dci,
+    linear_r2,
+    match_precision,
+    mean_correlation_coefficient,
+)
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
-from shiftproof.metrics.voc import VocScores, voc_average_precision, voc_interval, voc_replicates
+from shiftproof.metrics.voc import (
+    VocEvaluator,
+    VocScores,
+    voc_average_precision,
+    voc_interval,
+    voc_replicates,
+)
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
@@ -38,7 +51,9 @@ __all__ = [
     "CocoScores",
     "Interval",
     "Matches",
+    "VocEvaluator",
     "VocScores",
+    "affine_fit",
     "agreement",
     "average_thresholded_confidence",
     "bootstrap_mean",
@@ -48,8 +63,12 @@ __all__ = [
     "confidence",
     "corruption_error",
     "cross_entropy",
+    "dci",
     "difference_of_confidences",
     "expected_calibration_error",
+    "linear_r2",
+    "match_precision",
+    "mean_correlation_coefficient",
     "mean_corruption_error",
     "mean_performance_by_group",
     "mean_performance_under_corruption",

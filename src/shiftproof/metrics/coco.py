@@ -25,9 +25,6 @@ ImageId: TypeAlias = int | str
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
 """A COCO annotation file or what is in it: images, annotations, categories."""
 
-DetectionSource: TypeAlias = str | Path | Sequence[Mapping[str, Any]] | Mapping[Any, Detections]
-"""A COCO result file, the list in it, or the image's id to its ``Detections``."""
-
 
 @dataclass(frozen=True, eq=False)
 class Objects:
@@ -68,6 +65,12 @@ class Found:
     area: NDArray[np.float64]
     score: NDArray[np.float64]
     masks: tuple[Code, ...] | None
+
+
+DetectionSource: TypeAlias = (
+    str | Path | Sequence[Mapping[str, Any]] | Mapping[Any, Detections] | Found
+)
+"""A COCO result file, the list in it, the image's id to its ``Detections``, or checked columns."""
 
 
 def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
@@ -141,6 +144,8 @@ def read_found(source: DetectionSource, objects: Objects, *, masks: bool = False
         InputError: no detections, or such that do not belong to the ground truth.
         MissingExtraError: masks, and pycocotools is not installed.
     """
+    if isinstance(source, Found):
+        return source
     where, value = _load(source)
     if isinstance(value, Mapping) and all(isinstance(v, Detections) for v in value.values()):
         return _from_records(value, objects, masks=masks)

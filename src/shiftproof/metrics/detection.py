@@ -206,6 +206,11 @@ class CocoEvaluator:
         return self._objects.image_ids
 
     @property
+    def image_sizes(self) -> tuple[tuple[int, int] | None, ...]:
+        """Height and width of each image of ``image_ids``, None where the file does not say."""
+        return self._objects.sizes
+
+    @property
     def categories(self) -> Mapping[int, str]:
         """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
         return self._objects.categories

@@ -14,6 +14,7 @@ from shiftproof.metrics.coco import (
     DetectionSource,
     Found,
     GroundTruthSource,
+    ImageId,
     Objects,
     read_found,
     read_objects,
@@ -51,6 +52,66 @@ class VocScores:
 
     mean: float
     per_category: Mapping[int, float]
+
+
+class VocEvaluator:
+    """Measures many detections against one ground truth, which is read and indexed once.
+
+    What is measured, and the arguments, are those of :func:`voc_average_precision`.
+    """
+
+    def __init__(
+        self, ground_truth: GroundTruthSource, *, rule: Rule = "11-point", overlap: float = 0.5
+    ) -> None:
+        if rule not in RULES:
+            raise UnknownNameError.of("rule", rule, RULES)
+        if not 0 < overlap <= 1:
+            raise InputError(
+                f"Expected an overlap above 0 and up to 1, such as 0.5, got {overlap}."
+            )
+        objects = read_objects(ground_truth)
+        if not objects.image_ids or not objects.categories:
+            raise InputError("Expected ground truth with at least one image and one category.")
+        self.rule = rule
+        self.overlap = overlap
+        self.objects = objects
+
+    @property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """The images' ids, sorted: the order of the resamples' weights."""
+        return self.objects.image_ids
+
+    @property
+    def categories(self) -> Mapping[int, str]:
+        """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
+        return self.objects.categories
+
+    def match(self, detections: DetectionSource) -> Curves:
+        """Match detections with objects; what it returns is read by the other methods.
+
+        Raises:
+            InputError: no detections, or such that do not belong to the ground truth.
+        """
+        return _match(self.objects, read_found(detections, self.objects), self.overlap)
+
+    def scores(self, matches: Curves) -> VocScores:
+        """Return the averages on the images as they are."""
+        averages = _averages(self.objects, matches, self.rule)(self._once())
+        per_category = dict(zip(self.categories, averages.tolist(), strict=True))
+        return VocScores(_mean(averages), per_category)
+
+    def replicates(
+        self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0
+    ) -> NDArray[np.float64]:
+        """Return ``(1 + replicates,)`` the mean: on the images as they are, then on resamples."""
+        averages = _averages(self.objects, matches, self.rule)
+        values = [_mean(averages(self._once()))]
+        for block in resample_weights(len(self.image_ids), replicates, seed=seed):
+            values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
+        return np.array(values)
+
+    def _once(self) -> NDArray[np.int64]:
+        return np.ones(len(self.image_ids), dtype=np.int64)
 
 
 def voc_average_precision(
@@ -95,10 +156,8 @@ def voc_average_precision(
     >>> round(voc_average_precision(truth, [box]).mean, 6)
     1.0
     """
-    objects, curves = _matched(ground_truth, detections, rule, overlap)
-    averages = _averages(objects, curves, rule)(np.ones(len(objects.image_ids), dtype=np.int64))
-    per_category = dict(zip(objects.categories, averages.tolist(), strict=True))
-    return VocScores(_mean(averages), per_category)
+    evaluator = VocEvaluator(ground_truth, rule=rule, overlap=overlap)
+    return evaluator.scores(evaluator.match(detections))
 
 
 def voc_replicates(
@@ -115,13 +174,8 @@ def voc_replicates(
     The resamples depend on the number of images and the seed alone, so differences of the replicates
     of two detectors are paired. Other arguments and errors as for :func:`voc_average_precision`.
     """
-    objects, curves = _matched(ground_truth, detections, rule, overlap)
-    averages = _averages(objects, curves, rule)
-    count = len(objects.image_ids)
-    values = [_mean(averages(np.ones(count, dtype=np.int64)))]
-    for block in resample_weights(count, replicates, seed=seed):
-        values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
-    return np.array(values)
+    evaluator = VocEvaluator(ground_truth, rule=rule, overlap=overlap)
+    return evaluator.replicates(evaluator.match(detections), replicates=replicates, seed=seed)
 
 
 def voc_interval(
@@ -143,19 +197,6 @@ def voc_interval(
         ground_truth, detections, rule=rule, overlap=overlap, replicates=replicates, seed=seed
     )
     return percentile_interval(without_bias(drawn), level=level)
-
-
-def _matched(
-    ground_truth: GroundTruthSource, detections: DetectionSource, rule: Rule, overlap: float
-) -> tuple[Objects, Curves]:
-    if rule not in RULES:
-        raise UnknownNameError.of("rule", rule, RULES)
-    if not 0 < overlap <= 1:
-        raise InputError(f"Expected an overlap above 0 and up to 1, such as 0.5, got {overlap}.")
-    objects = read_objects(ground_truth)
-    if not objects.image_ids or not objects.categories:
-        raise InputError("Expected ground truth with at least one image and one category.")
-    return objects, _match(objects, read_found(detections, objects), overlap)
 
 
 def _match(objects: Objects, found: Found, overlap: float) -> Curves:

@@ -182,26 +182,46 @@ class Detector:
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            found += self._checked(self._run(batch, start), batch, start)
+            with self._inference():
+                found += self._through(self.module, batch, start)
         return found
 
-    def _run(self, batch: list[Image], start: int) -> Any:
-        with self._inference():
-            try:
-                if self.convention is None:
-                    return self.module(batch)
-                return self.convention.detect(self.module, batch, self.device)
-            except InputError as error:
-                where = f"images {start} to {start + len(batch) - 1}"
-                raise ModelError(f"{self.name}, {where}: {error}") from error
-            except (TypeError, AttributeError) as error:
-                if self.convention is not None or not self._torch:
-                    raise
-                raise ModelError(
-                    f"{self.name} does not take a list of uint8 arrays ({error}). Say what it "
-                    "takes: Detector(module, classes, convention=TorchvisionConvention()), or wrap "
-                    "it in a function from images to Detections."
-                ) from error
+    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Detections]:
+        """Return what is found in one batch by another network in the place of this one's.
+
+        It is read as this detector's own, in whatever mode torch is in.
+
+        Args:
+            network: takes and gives what ``module`` does, on the same device.
+            images: as for :meth:`predict`.
+
+        Raises:
+            ImageError, ModelError: as for :meth:`predict`.
+        """
+        _check_images(images)
+        return self._through(network, list(images), 0)
+
+    def _through(
+        self, network: Callable[..., Any], batch: list[Image], start: int
+    ) -> list[Detections]:
+        return self._checked(self._run(network, batch, start), batch, start)
+
+    def _run(self, network: Callable[..., Any], batch: list[Image], start: int) -> Any:
+        try:
+            if self.convention is None:
+                return network(batch)
+            return self.convention.detect(network, batch, self.device)
+        except InputError as error:
+            where = f"images {start} to {start + len(batch) - 1}"
+            raise ModelError(f"{self.name}, {where}: {error}") from error
+        except (TypeError, AttributeError) as error:
+            if self.convention is not None or not self._torch:
+                raise
+            raise ModelError(
+                f"{self.name} does not take a list of uint8 arrays ({error}). Say what it "
+                "takes: Detector(module, classes, convention=TorchvisionConvention()), or wrap "
+                "it in a function from images to Detections."
+            ) from error
 
     def _inference(self) -> contextlib.AbstractContextManager[Any]:
         if not self._torch:

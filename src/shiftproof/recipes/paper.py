@@ -59,7 +59,7 @@ def reproduce(
     out: Path,
     *,
     data: str | Path | None,
-    model: str | Classifier = MODEL,
+    model: str | Classifier | None = None,
     device: str = "cpu",
     workers: int | None = None,
     show_progress: bool | None = None,
@@ -71,7 +71,7 @@ def reproduce(
         out: the folder of the runs; what is there is gone on with.
         data: ImageNet-C: ``CORRUPTION/SEVERITY/CLASS/IMAGE``. A tree that has some of the 15
             corruptions is measured on those, and no mCE is claimed.
-        model: what ``load_classifier`` takes, or a classifier.
+        model: what ``load_classifier`` takes, or a classifier; None takes ``MODEL``.
         device: where the model is loaded.
         workers: processes that read.
         show_progress: None shows it on a terminal only.
@@ -84,6 +84,7 @@ def reproduce(
             "The scale paper needs ImageNet-C on disk: give its folder (--data), which holds "
             "CORRUPTION/SEVERITY/CLASS/IMAGE. The scale small needs none."
         )
+    model = MODEL if model is None else model
     classifier = load_classifier(model, device=device) if isinstance(model, str) else model
     tree = open_data(data, classes=classifier.classes)
     if not isinstance(tree, CorruptedData):

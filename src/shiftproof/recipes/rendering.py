@@ -57,9 +57,7 @@ def page(result: Result) -> str:
         result.about,
         "## Findings",
         _findings_table(result),
-        "“yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” "
-        "where it is on both. Intervals are over images, paired where two models are compared; "
-        "they do not hold what another training or another order of the images would change.",
+        result.intervals,
     ]
     for table in result.tables:
         parts += [f"## {table.title}", table_markdown(table)]
@@ -130,6 +128,10 @@ def spelt(value: Value, unit: Unit) -> str:
         return wording.NONE
     if unit == "number":
         return f"{value.value:g}"
+    if unit == "score":
+        if value.low == value.value == value.high:
+            return _digits(value.value)
+        return f"{_digits(value.value)} ({ends(value, unit)})"
     number = wording.points if unit == "change" else wording.percent
     if value.low == value.value == value.high:
         return number(value.value)
@@ -138,9 +140,19 @@ def spelt(value: Value, unit: Unit) -> str:
 
 def ends(value: Interval, unit: Unit) -> str:
     """Return the ends of an interval alone."""
+    if unit == "score":
+        between = " to " if value.low < 0 else wording.DASH
+        return f"{_digits(value.low)}{between}{_digits(value.high)}"
     if unit == "change":
         return f"{wording.points(value.low)} to {wording.points(value.high)}"
     return f"{wording.percent(value.low)}{wording.DASH}{wording.percent(value.high)}"
+
+
+def _digits(value: float) -> str:
+    """Return three digits: ``0.997``, ``23.1``, ``1020``."""
+    if abs(value) >= 1000:
+        return f"{value:.0f}".replace("-", wording.MINUS)
+    return f"{value:#.3g}".rstrip(".").replace("-", wording.MINUS)
 
 
 def _findings_table(result: Result) -> str:
@@ -174,7 +186,7 @@ def _made(result: Result) -> str:
         f"{name} {version}" for name, version in provenance.get("libraries", {}).items()
     )
     minutes = sum(result.seconds.values()) / 60
-    of_cpu = " of CPU" if result.scale == "small" else ""
+    of_cpu = "" if result.scale == "paper" else " of CPU"
     lines = [
         f"`shiftproof reproduce {result.recipe} --scale {result.scale}`, shiftproof "
         f"{provenance.get('shiftproof')}, Python {provenance.get('python')}, {libraries}; "

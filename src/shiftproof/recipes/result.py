@@ -18,8 +18,9 @@ from shiftproof.types import Settings
 FORMAT = 1
 
 Verdict = Literal["yes", "no", "undecided"]
-Unit = Literal["error", "change", "number"]
-"""Fractions that are shown in percent; differences of them, in points; a plain number."""
+Unit = Literal["error", "change", "number", "score"]
+"""Fractions that are shown in percent; differences of them, in points; a plain number; a number
+with its interval, three digits each."""
 
 Drawing = Literal["none", "curves", "bars"]
 
@@ -62,12 +63,21 @@ class Finding:
     unit: Unit = "change"
 
 
+OVER_IMAGES = (
+    "“yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” "
+    "where it is on both. Intervals are over images, paired where two models are compared; "
+    "they do not hold what another training or another order of the images would change."
+)
+"""What the verdicts and intervals of most recipes say, and what they do not."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished recipe.
 
     ``settings`` decide the numbers, ``provenance`` tells how they came about, ``seconds`` what
-    each part took: of the CPU at small scale, of the clock at the papers'.
+    each part took: of the clock at the papers' scale, of the CPU at the others. ``intervals`` says
+    how to read verdicts and intervals.
     """
 
     recipe: str
@@ -79,6 +89,7 @@ class Result:
     tables: list[Table]
     findings: list[Finding]
     seconds: dict[str, float] = field(default_factory=dict)
+    intervals: str = OVER_IMAGES
 
     def table(self, name: str) -> Table:
         """Return the table of that name."""

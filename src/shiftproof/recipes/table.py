@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.recipes import bn_adaptation, paper, self_learning
+from shiftproof.recipes import (
+    aninfonce,
+    bn_adaptation,
+    detection,
+    detection_paper,
+    paper,
+    self_learning,
+    simclr,
+)
 from shiftproof.recipes.rendering import RESULT, publish
 from shiftproof.recipes.result import Result, write_result
 
-Scale = Literal["small", "paper"]
+Scale = Literal["small", "medium", "paper"]
 
 SCALES: dict[str, str] = {
-    "small": "a ResNet trained here on Fashion-MNIST; some twenty minutes",
-    "paper": "ImageNet-C from disk",
+    "small": "networks trained here on Fashion-MNIST; some twenty minutes",
+    "medium": "what takes an hour, of recipes that have it",
+    "paper": "the paper's own data from disk",
 }
 """What each scale takes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row of ``RECIPES``: ``small`` runs it on what can be had anywhere."""
+    """One row of ``RECIPES``: ``small`` runs it on what can be had anywhere, ``paper`` on its data.
+
+    ``medium`` takes longer than ``small`` and needs no more; None where there is no such scale.
+    """
 
     description: str
     small: Callable[..., Result]
+    paper: Callable[..., Result]
+    medium: Callable[..., Result] | None = None
 
 
 RECIPES: dict[str, Recipe] = {
     "bn-adaptation": Recipe(
         "Statistics of the test images instead of the training set's (Schneider et al. 2020).",
         bn_adaptation.reproduce,
+        functools.partial(paper.reproduce, "bn-adaptation"),
     ),
     "self-learning": Recipe(
         "Learning from one's own answers (Rusak et al. 2022).",
         self_learning.reproduce,
+        functools.partial(paper.reproduce, "self-learning"),
+    ),
+    "detection": Recipe(
+        "Detectors under corruption, and stylised training data (Michaelis et al. 2019).",
+        detection.reproduce,
+        detection_paper.reproduce,
+    ),
+    "aninfonce": Recipe(
+        "Latents recovered by contrastive learning, and their precision (Rusak et al. 2025).",
+        aninfonce.reproduce,
+        simclr.reproduce_paper,
+        aninfonce.reproduce_medium,
     ),
 }
 """Recipes by the name that the command line takes."""
@@ -48,7 +76,7 @@ def reproduce(
     out: str | Path,
     scale: str = "small",
     data: str | Path | None = None,
-    model: str = paper.MODEL,
+    model: str | None = None,
     device: str = "cpu",
     workers: int | None = None,
     show_progress: bool | None = None,
@@ -61,9 +89,11 @@ def reproduce(
         name: one of ``RECIPES``.
         out: the folder: ``README.md``, ``result.json``, a CSV file per table, figures, and the
             runs with their records below ``runs``.
-        scale: ``"small"`` or ``"paper"``.
-        data: the folder of Fashion-MNIST (None: where Debian puts it), or of ImageNet-C.
-        model: of the scale paper, what ``load_classifier`` takes.
+        scale: ``"small"``, ``"medium"`` where the recipe has it, or ``"paper"``.
+        data: the folder of Fashion-MNIST (None: where Debian puts it), or of the paper's data:
+            ImageNet-C, or for detection Pascal VOC, COCO or Cityscapes.
+        model: of the scale paper, what ``load_classifier`` or ``load_detector`` takes; None takes
+            the paper's.
         device: of the scale paper, where the model is loaded.
         workers: of the scale paper, the processes that read.
         show_progress: None shows it on a terminal only.
@@ -80,11 +110,16 @@ def reproduce(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder.")
+    recipe = RECIPES[name]
+    if scale == "medium" and recipe.medium is None:
+        named = ", ".join(key for key, each in RECIPES.items() if each.medium is not None)
+        raise InputError(f"{name} has no scale medium; it is there for {named}.")
     if scale == "small":
-        result = RECIPES[name].small(folder, data=data, show_progress=show_progress)
+        result = recipe.small(folder, data=data, show_progress=show_progress)
+    elif scale == "medium" and recipe.medium is not None:
+        result = recipe.medium(folder, data=data, show_progress=show_progress)
     else:
-        result = paper.reproduce(
-            name,
+        result = recipe.paper(
             folder,
             data=data,
             model=model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof import files
-from shiftproof.adapt.state import read_state, save_state
-from shiftproof.errors import BrokenFileError
 from shiftproof.progress import progress
+from shiftproof.recipes.checkpoints import keep, take_up
 from shiftproof.recipes.network import PREPROCESS, WIDTHS, build_network
+from shiftproof.recipes.schedule import one_cycle
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 
@@ -50,10 +49,7 @@ class Training:
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step, of so many."""
-        turn = self.warm_up * steps
-        if step < turn:
-            return self.peak_rate * (1 - math.cos(math.pi * (step + 1) / (turn + 1))) / 2
-        return self.peak_rate * (1 + math.cos(math.pi * (step - turn) / (steps - turn))) / 2
+        return one_cycle(step, steps, peak=self.peak_rate, warm_up=self.warm_up)
 
 
 def train(
@@ -92,7 +88,8 @@ def train(
         "training": training.settings,
         "data": files.fingerprint([images.tobytes(), labels.tobytes()]),
     }
-    done = _take_up(checkpoint, about, network, velocity)
+    learnt = {"network": network.state_dict(), "velocity": velocity}
+    done = take_up(checkpoint, about, learnt)
     steps = len(images) // training.batch_size
     with progress("Training", training.epochs * steps, show=show_progress) as advance:
         advance(done * steps)
@@ -109,7 +106,7 @@ def train(
                 gradients = torch.autograd.grad(loss, list(parameters.values()))
                 _step(parameters, gradients, velocity, rate, training)
                 advance(note=f"epoch {epoch + 1} of {training.epochs}")
-            _save(checkpoint, about, epoch + 1, network, velocity)
+            keep(checkpoint, about, epoch + 1, learnt)
     return network.eval()
 
 
@@ -150,38 +147,3 @@ def _batches(
         values /= np.float32(PREPROCESS.std[0])
         inputs = torch.from_numpy(values[:, None]).contiguous(memory_format=torch.channels_last)
         yield inputs, torch.from_numpy(labels[chosen].astype(np.int64))
-
-
-def _take_up(
-    checkpoint: Path, about: Settings, network: torch.nn.Module, velocity: dict[str, torch.Tensor]
-) -> int:
-    """Fill network and velocity from the checkpoint, and return how many epochs it has behind it."""
-    import torch
-
-    if not checkpoint.exists():
-        return 0
-    try:
-        settings, state = read_state(checkpoint)
-    except BrokenFileError:
-        return 0
-    if {key: settings.get(key) for key in about} != about:
-        return 0
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            tensor.copy_(state[f"network/{name}"])
-        for name, tensor in velocity.items():
-            tensor.copy_(state[f"velocity/{name}"])
-    return int(settings["epochs"])
-
-
-def _save(
-    checkpoint: Path,
-    about: Settings,
-    epochs: int,
-    network: torch.nn.Module,
-    velocity: dict[str, torch.Tensor],
-) -> None:
-    files.make_folder(checkpoint.parent)
-    state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
-    state |= {f"velocity/{name}": tensor for name, tensor in velocity.items()}
-    save_state(state, {**about, "epochs": epochs}, checkpoint)

@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from shiftproof.report import colours, estimation, figures, happenings, tables, wording
+from shiftproof.report import (
+    classification_tables,
+    colours,
+    estimation,
+    figures,
+    grid_figures,
+    happenings,
+    provenance,
+    table_writing,
+    wording,
+)
 from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid_figures import Column
+from shiftproof.report.reading import Interval
 from shiftproof.report.scores import (
+    ClassifierRun,
     ClassScore,
-    Interval,
     Prediction,
-    Run,
     Scored,
     Scores,
     Sheet,
     Shown,
     Summary,
-    clean_text,
 )
-from shiftproof.report.sections import Document, Entry, Section, entries, run_names
-from shiftproof.types import CLEAN, Cell
+from shiftproof.report.sections import AnyRun, Document, Entry, Section, entries, run_names
+from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import StreamEstimate
 
+ClassifierEntry: TypeAlias = Entry[ClassifierRun, Scored]
+
 MOST = 10
 """How many classes a list of the worst holds."""
 
-MOST_BROKEN = 300
+BROKEN = (
+    "A file that cannot be read is left out of the cells in which it could not, and of every model "
+    "alike: each cell says over how many images its figures are."
+)
+
 MOST_CLASSES = 1000
-"""Longer lists would make a page that no browser likes; the run's files have the rest."""
+"""A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
 @dataclass(frozen=True)
 class Change:
     """A paired difference on the page: a model, what it is held against, and the figures."""
 
-    run: Run
-    entry: Entry
-    against: Entry
+    run: ClassifierRun
+    entry: ClassifierEntry
+    against: ClassifierEntry
     scored: Scored
 
     @property
@@ -50,7 +66,7 @@ class Change:
 
 
 def document(
-    runs: Sequence[Run], pictures: Pictures, stream: StreamEstimate | None = None
+    runs: Sequence[ClassifierRun], pictures: Pictures, stream: StreamEstimate | None = None
 ) -> Document:
     """Build the page of one run, or of several side by side.
 
@@ -58,7 +74,7 @@ def document(
     errors of a run without labels.
     """
     first = runs[0].scores
-    shown = entries(runs)
+    shown = entries(runs, lambda run: run.scores.models, _adapter)
     changes = _changes(runs, shown)
     plain = _unadapted(shown, changes)
     titles = list(dict.fromkeys(entry.scored.title or entry.label for entry in plain))
@@ -84,9 +100,9 @@ def document(
         _gallery(runs, shown, pictures),
         _sufferers(shown, changes, pictures, runs),
         happenings.happenings_section(shown),
-        _broken(runs),
+        provenance.broken_section(runs, BROKEN),
         _numbers(runs),
-        _settings(runs),
+        provenance.settings_section(runs),
         Section(
             "reading",
             "How to read this",
@@ -103,7 +119,10 @@ def document(
     return Document(
         title=title,
         kicker="Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs",
-        byline=[_byline(run, name) for run, name in zip(runs, run_names(runs), strict=True)],
+        byline=[
+            provenance.byline(run, name, [wording.plural(run.scores.used, "image")])
+            for run, name in zip(runs, run_names(runs), strict=True)
+        ],
         lead=[
             *([] if stream is None else estimation.belief_lead(stream, shown)),
             *_lead(runs, shown, changes),
@@ -114,104 +133,42 @@ def document(
     )
 
 
-def _unadapted(shown: Sequence[Entry], changes: Sequence[Change]) -> list[Entry]:
+def _adapter(run: ClassifierRun, model: Scored) -> Settings | None:
+    if model.adapter is not None:
+        return model.adapter
+    adapters = run.settings.get("adapters")
+    found = adapters.get(model.name) if isinstance(adapters, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else None
+
+
+def _unadapted(
+    shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+) -> list[ClassifierEntry]:
     adapted = {id(change.entry) for change in changes}
     return [entry for entry in shown if id(entry) not in adapted] or list(shown[:1])
-
-
-def _byline(run: Run, name: str) -> list[str]:
-    """Say in one line what was measured on what, and when."""
-    data = run.settings.get("data")
-    stated = data.get("name") if isinstance(data, Mapping) else data
-    started = run.provenance.get("started")
-    return [
-        f"run {name}",
-        wording.plural(run.scores.used, "image"),
-        *([clean_text(stated)] if isinstance(stated, str) else []),
-        *([clean_text(started)[:10]] if isinstance(started, str) else []),
-    ]
 
 
 # ---------------------------------------------------------------- comparing runs
 
 
-def _differing(runs: Sequence[Run]) -> list[str]:
-    """Say in what the runs differ that makes their figures no fair comparison."""
-    names = run_names(runs)
-    aspects: dict[str, Callable[[Run], object]] = {
-        "data": lambda run: (
-            _look_up(run.settings, "data", "fingerprint") or _look_up(run.settings, "data")
-        ),
-        "images used": lambda run: run.scores.used,
-        "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
-        "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
-        "protocol": lambda run: run.settings.get("protocol"),
-        "batch size of the adapters": lambda run: _batch_size(run, runs),
-        "corrupted images": lambda run: (
-            _look_up(run.settings, "images") or run.settings.get("encode")
-        ),
-        "seed": lambda run: run.settings.get("seed"),
-        "classes": lambda run: run.classes.get("title"),
-        "interval level": lambda run: run.scores.level,
-    }
-    found = []
-    for aspect, get in aspects.items():
-        values = [get(run) for run in runs]
-        if any(value != values[0] for value in values):
-            spelt = "; ".join(
-                f"{name}: {_spelt(value)}" for name, value in zip(names, values, strict=True)
-            )
-            found.append(f"{aspect} ({spelt})")
-    if not found:
-        return []
-    return [
-        "These runs are not like for like, so their figures must not be held against each other. "
-        f"They differ in {wording.listing(found)}."
-    ]
+def _differing(runs: Sequence[ClassifierRun]) -> list[str]:
+    return provenance.differing(
+        runs,
+        {
+            "protocol": lambda run: run.settings.get("protocol"),
+            "batch size of the adapters": lambda run: _batch_size(run, runs),
+        },
+    )
 
 
-def _batch_size(run: Run, runs: Sequence[Run]) -> object:
+def _batch_size(run: AnyRun, runs: Sequence[ClassifierRun]) -> object:
     """The batch size where it moves a figure; a run without adapters is like any other there."""
     adapted = [one for one in runs if one.settings.get("adapters")]
     asked = run if run.settings.get("adapters") else (adapted or runs)[0]
-    return _look_up(asked.settings, "batch_size")
+    return provenance.look_up(asked.settings, "batch_size")
 
 
-def _protocol(run: Run) -> str | None:
-    """The protocol in words, as the run states it."""
-    stated = run.settings.get("protocol")
-    words = stated.get("description") if isinstance(stated, Mapping) else stated
-    return clean_text(words) if isinstance(words, str) else None
-
-
-def _protocols(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Each protocol in words, with the names of the runs that had it."""
-    found: dict[str, list[str]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
-        if (words := _protocol(run)) is not None:
-            found.setdefault(words, []).append(name)
-    return list(found.items())
-
-
-def _spelt(value: object) -> str:
-    if value is None:
-        return "not stated"
-    if isinstance(value, Mapping) and isinstance(value.get("description"), str):
-        return clean_text(value["description"])
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelt}" for key, spelt in flat(value))
-    return clean_text(str(value))
-
-
-def _look_up(settings: Mapping[str, Any], *keys: str) -> object:
-    value: Any = settings
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    found: object = value
-    return found
-
-
-def _warnings(runs: Sequence[Run], *, believed: bool) -> list[str]:
+def _warnings(runs: Sequence[ClassifierRun], *, believed: bool) -> list[str]:
     found = []
     for run, name in zip(runs, run_names(runs), strict=True):
         scores = run.scores
@@ -243,7 +200,7 @@ def _warnings(runs: Sequence[Run], *, believed: bool) -> list[str]:
     return found
 
 
-def _changes(runs: Sequence[Run], shown: Sequence[Entry]) -> list[Change]:
+def _changes(runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry]) -> list[Change]:
     by_name = {(id(entry.run), entry.scored.name): entry for entry in shown}
     return [
         Change(
@@ -260,7 +217,9 @@ def _changes(runs: Sequence[Run], shown: Sequence[Entry]) -> list[Change]:
 # ---------------------------------------------------------------- overview
 
 
-def _lead(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]) -> list[str]:
+def _lead(
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+) -> list[str]:
     """Return the sentences under the title."""
     found = []
     for entry in _unadapted(shown, changes)[:4]:
@@ -274,7 +233,7 @@ def _lead(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]
     return found
 
 
-def _subject(runs: Sequence[Run], entry: Entry) -> str:
+def _subject(runs: Sequence[ClassifierRun], entry: ClassifierEntry) -> str:
     if len(runs) == 1 and len(runs[0].scores.models) <= 1 + len(runs[0].scores.differences):
         return entry.scored.title or entry.label
     return entry.label
@@ -295,7 +254,9 @@ _CARDS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 
-def _overview(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]) -> Section:
+def _overview(
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+) -> Section:
     labelled = runs[0].scores.labelled
     cards = []
     for name, title, note, lower in _CARDS:
@@ -333,11 +294,13 @@ def _overview(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Cha
         {
             "cards": cards,
             "changes": [_change_card(change, reach) for change in changes],
-            "mce_reasons": _mce_reasons(runs) if labelled else [],
+            "reasons": _mce_reasons(runs) if labelled else [],
+            "claim": "mCE",
+            "lower": True,
             "alike": not _differing(runs),
             "protocols": [
                 {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
-                for words, names in _protocols(runs)
+                for words, names in provenance.protocols(runs)
             ],
             "level": wording.level(runs[0].scores),
             "several": len(runs) > 1,
@@ -346,7 +309,7 @@ def _overview(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Cha
     )
 
 
-def _mce_reasons(runs: Sequence[Run]) -> list[str]:
+def _mce_reasons(runs: Sequence[ClassifierRun]) -> list[str]:
     """Say why there is no mCE, once for each reason."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
@@ -355,13 +318,6 @@ def _mce_reasons(runs: Sequence[Run]) -> list[str]:
     if len(runs) == 1:
         return list(found)
     return [f"for {wording.listing(names)}, {reason}" for reason, names in found.items()]
-
-
-def _severities(runs: Sequence[Run]) -> str:
-    first = runs[0].scores.severities
-    if all(run.scores.severities == first for run in runs):
-        return wording.severities_phrase(first)
-    return "the severities of each run"
 
 
 def _summary(summary: Summary, name: str) -> Interval | None:
@@ -409,309 +365,190 @@ def _change_card(change: Change, reach: float) -> dict[str, object]:
 # ---------------------------------------------------------------- by corruption
 
 
-def _all_groups(runs: Sequence[Run]) -> dict[str, list[str]]:
-    merged: dict[str, list[str]] = {}
-    for run in runs:
-        for group, names in run.scores.groups().items():
-            listed = merged.setdefault(group, [])
-            listed.extend(name for name in names if name not in listed)
-    return merged
+def _column(run: ClassifierRun, label: str, scored: Scored) -> Column:
+    return Column(
+        run,
+        label,
+        clean=scored.clean.error,
+        cells={cell: i for cell, found in scored.cells.items() if (i := found.error) is not None},
+        corruptions={
+            score.corruption: score.error for score in scored.corruptions if score.error is not None
+        },
+        mean=scored.summary.mean_error,
+    )
+
+
+def _columns(shown: Sequence[ClassifierEntry]) -> list[Column]:
+    return [_column(entry.run, entry.label, entry.scored) for entry in shown]
+
+
+def _changed(changes: Sequence[Change]) -> list[Column]:
+    return [_column(change.run, change.label, change.scored) for change in changes]
 
 
 def _by_corruption(
-    runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
 ) -> Section:
-    highest = max(
-        (
-            score.error.high
-            for entry in shown
-            for score in entry.scored.corruptions
-            if score.error is not None
-        ),
-        default=1.0,
-    )
-    top = figures.nice_top(highest)
-
-    def row(
-        title: str, intervals: Sequence[Interval | None], deltas: Sequence[Interval | None]
-    ) -> dict[str, object]:
-        return {
-            "title": title,
-            "bars": figures.bars(
-                [(entry.look, interval) for entry, interval in zip(shown, intervals, strict=True)],
-                title=title,
-                top=top,
-            ),
-            "figures": [
-                {"value": wording.percent(wording.value_of(i)), "span": wording.span(i)}
-                for i in intervals
-            ],
-            "deltas": [
-                {
-                    "value": wording.points(wording.value_of(i)),
-                    "span": wording.points_span(i),
-                    "sure": i is not None and not i.spans_zero,
-                }
-                for i in deltas
-            ],
-        }
-
-    def error(scored: Scored, name: str) -> Interval | None:
-        score = scored.corruption(name)
-        return None if score is None else score.error
-
-    groups = [
-        {
-            "title": wording.group_title(group),
-            "rows": [
-                row(
-                    wording.corruption_title(name),
-                    [error(entry.scored, name) for entry in shown],
-                    [error(change.scored, name) for change in changes],
-                )
-                for name in names
-            ],
-        }
-        for group, names in _all_groups(runs).items()
-    ]
-    groups.append(
-        {
-            "title": "All",
-            "rows": [
-                row(
-                    "Mean over corruptions",
-                    [entry.scored.summary.mean_error for entry in shown],
-                    [change.scored.summary.mean_error for change in changes],
-                )
-            ],
-        }
-    )
-    if runs[0].scores.labelled:
-        groups.insert(
-            0,
-            {
-                "title": "No corruption",
-                "rows": [
-                    row(
-                        "Clean images",
-                        [entry.scored.clean.error for entry in shown],
-                        [change.scored.clean.error for change in changes],
-                    )
-                ],
-            },
-        )
+    measure = wording.measure_name(runs[0].scores)
+    looks = [entry.look for entry in shown]
     return Section(
         "corruptions",
         "Corruption by corruption",
         "Corruptions",
         "corruptions.html.j2",
         {
-            "groups": groups,
-            "axis": figures.axis(top),
-            "legend": _legend(shown),
+            **grid_figures.bars(
+                looks, _columns(shown), _changed(changes), clean=runs[0].scores.labelled
+            ),
+            "legend": grid_figures.legend(shown),
             "entries": shown,
             "changes": changes,
-            "measure": wording.measure_name(runs[0].scores),
-            "severities": _severities(runs),
+            "measure": measure,
+            "title": wording.capital(measure),
+            "better": "Shorter",
+            "severities": grid_figures.severities_phrase(runs),
             "level": wording.level(runs[0].scores),
         },
     )
 
 
-def _legend(shown: Sequence[Entry]) -> list[dict[str, object]]:
-    return [
-        {
-            "label": entry.label,
-            "key": figures.key(entry.look),
-            "title": entry.scored.title if entry.scored.title != entry.scored.name else "",
-            "settings": wording.adapter_words(entry.adapter),
-        }
-        for entry in shown
-    ]
-
-
 # ---------------------------------------------------------------- heat maps
 
 
-def _heat(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]) -> Section:
-    furthest = max(
-        (
-            abs(found.error.value)
-            for change in changes
-            for found in change.scored.cells.values()
-            if found.error is not None
-        ),
-        default=0.0,
-    )
-    reach = max(0.1, figures.nice_reach(furthest))
-    maps = [_heat_map(entry.run, entry.label, entry.scored, None) for entry in shown]
-    maps += [_heat_map(change.run, change.label, change.scored, reach) for change in changes]
+def _heat(
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+) -> Section:
+    measure = wording.measure_name(runs[0].scores)
+    differences = _changed(changes)
+    reach = grid_figures.reach_of(differences)
+
+    def paint_change(interval: Interval, title: str) -> dict[str, str]:
+        return grid_figures.painted_difference(interval, title, reach, lower_is_better=True)
+
+    steps = [
+        (f"s{colours.sequential_level(step / 10)}", f"{10 * step}") for step in range(0, 11, 2)
+    ]
+    scales = [(steps, f"% {measure}, better to worse")]
+    words = [
+        f"{wording.capital(measure)} in percent for each corruption and severity; the last column "
+        "is the mean over the severities."
+    ]
+    if changes:
+        scales.append(grid_figures.difference_scale(reach, lower_is_better=True))
+        words.append(
+            "In a difference, blue and a minus sign mean better, orange and a plus sign worse, and "
+            f"bold means that the {wording.level(runs[0].scores)} interval leaves out 0."
+        )
     return Section(
         "heat",
         "Corruption × severity",
         "Heat map",
         "heat.html.j2",
         {
-            "maps": maps,
-            "scale": [
-                (colours.sequential_level(step / 10), f"{10 * step}") for step in range(0, 11, 2)
+            "maps": [
+                *(
+                    grid_figures.heat_map(
+                        column, _paint, difference=False, clean=entry.run.scores.labelled
+                    )
+                    for entry, column in zip(shown, _columns(shown), strict=True)
+                ),
+                *(
+                    grid_figures.heat_map(
+                        column, paint_change, difference=True, clean=change.run.scores.labelled
+                    )
+                    for change, column in zip(changes, differences, strict=True)
+                ),
             ],
-            "diverging": [
-                (colours.diverging_level(share * reach, reach), wording.axis_number(share * reach))
-                for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
-            ]
-            if changes
-            else [],
-            "measure": wording.measure_name(runs[0].scores),
-            "level": wording.level(runs[0].scores),
+            "words": words,
+            "scales": scales,
         },
     )
 
 
-def _heat_map(run: Run, label: str, scored: Scored, reach: float | None) -> dict[str, object]:
-    scores = run.scores
-
-    def cell(interval: Interval | None, title: str) -> dict[str, object]:
-        if interval is None:
-            return {"text": wording.NONE, "style": "none", "title": f"{title}: not measured"}
-        if reach is None:
-            return {
-                "text": wording.percent(interval.value),
-                "style": f"s{colours.sequential_level(interval.value)}",
-                "title": f"{title}: {wording.share(interval.value)} ({wording.span(interval)})",
-            }
-        return {
-            "text": wording.points(interval.value),
-            "style": f"d{colours.diverging_level(interval.value, reach)}"
-            + ("" if interval.spans_zero else " sure"),
-            "title": f"{title}: {wording.points(interval.value)} points "
-            f"({wording.points_span(interval)})",
-        }
-
-    groups = []
-    for group, names in scores.groups().items():
-        rows = []
-        for name in names:
-            title = wording.corruption_title(name)
-            by_severity = []
-            for severity in scores.severities:
-                found = scored.cells.get(Cell(name, severity))
-                interval = None if found is None else found.error
-                by_severity.append(cell(interval, f"{title}, severity {severity}"))
-            mean = scored.corruption(name)
-            rows.append(
-                {
-                    "title": title,
-                    "cells": by_severity,
-                    "mean": cell(None if mean is None else mean.error, f"{title}, mean"),
-                }
-            )
-        groups.append({"title": wording.group_title(group), "rows": rows})
+def _paint(interval: Interval, title: str) -> dict[str, str]:
     return {
-        "title": label,
-        "difference": reach is not None,
-        "severities": scores.severities,
-        "clean": cell(scored.clean.error, "Clean") if scores.labelled else None,
-        "mean": cell(scored.summary.mean_error, "Mean over corruptions"),
-        "groups": groups,
+        "text": wording.percent(interval.value),
+        "style": f"s{colours.sequential_level(interval.value)}",
+        "title": f"{title}: {wording.share_span(interval)}",
     }
 
 
 # ---------------------------------------------------------------- severity curves
 
 
-def _curves(runs: Sequence[Run], shown: Sequence[Entry], changes: Sequence[Change]) -> Section:
-    highest = max(
-        (
-            found.error.high
-            for entry in shown
-            for found in (entry.scored.clean, *entry.scored.cells.values())
-            if found.error is not None
-        ),
-        default=1.0,
-    )
-    top = figures.nice_top(highest)
-    severities = sorted({severity for run in runs for severity in run.scores.severities})
-    groups = []
-    for group, names in _all_groups(runs).items():
-        panels = []
-        for name in names:
-            title = wording.corruption_title(name)
-            curves = [
-                figures.Curve(entry.look, points)
-                for entry in shown
-                if (points := _curve_points(entry, name))
-            ]
-            panels.append(
-                {
-                    "title": title,
-                    "chart": figures.severity_curves(
-                        curves, title=title, severities=severities, top=top
-                    ),
-                }
-            )
-        groups.append({"title": wording.group_title(group), "panels": panels})
+def _curves(
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+) -> Section:
+    labelled = runs[0].scores.labelled
+    measure = wording.measure_name(runs[0].scores)
     return Section(
         "curves",
         "How fast it breaks",
         "Curves",
         "curves.html.j2",
         {
-            "groups": groups,
-            "legend": _legend(shown),
+            "groups": grid_figures.curve_groups(
+                runs, [entry.look for entry in shown], _columns(shown), clean=labelled
+            ),
+            "legend": grid_figures.legend(shown),
             "level": wording.level(runs[0].scores),
-            "measure": wording.measure_name(runs[0].scores),
-            "labelled": runs[0].scores.labelled,
-            "rows": _cell_rows(shown, changes),
+            "measure": measure,
+            "title": wording.capital(measure),
+            "better": "Lower",
+            "clean": labelled,
+            "columns": [
+                {"title": title, "number": place > 1, "ends": title == "Interval"}
+                for place, title in enumerate(_cell_titles(runs[0].scores))
+            ],
+            "rows": _cell_rows(shown, changes, labelled=labelled),
         },
     )
 
 
-def _curve_points(entry: Entry, corruption: str) -> list[tuple[int, Interval]]:
-    points: list[tuple[int, Interval]] = []
-    clean = entry.scored.clean.error
-    if clean is not None and entry.run.scores.labelled:
-        points.append((0, clean))
-    for severity in entry.run.scores.severities:
-        found = entry.scored.cells.get(Cell(corruption, severity))
-        if found is not None and found.error is not None:
-            points.append((severity, found.error))
-    # A model that was not run on this corruption has nothing but its clean figure to show.
-    return points if any(severity for severity, _ in points) else []
+def _cell_titles(scores: Scores) -> list[str]:
+    measured = wording.capital(wording.measure_name(scores))
+    first = ["Model", "Corruption", "Severity", "Images", measured, "Interval"]
+    return [*first, "Top-5", "Calibration", "Loss"] if scores.labelled else first
 
 
-def _cell_rows(shown: Sequence[Entry], changes: Sequence[Change]) -> list[dict[str, object]]:
+def _cell_rows(
+    shown: Sequence[ClassifierEntry], changes: Sequence[Change], *, labelled: bool
+) -> list[list[str]]:
     """Return every cell with every figure: the numbers behind curves and heat maps."""
-    columns: list[tuple[str, Run, Scored]] = [
+    columns: list[tuple[str, ClassifierRun, Scored]] = [
         *((entry.label, entry.run, entry.scored) for entry in shown),
         *((change.label, change.run, change.scored) for change in changes),
     ]
-    rows: list[dict[str, object]] = []
+    rows: list[list[str]] = []
     for label, run, scored in columns:
         signed = scored.against is not None
         spell = wording.points if signed else wording.percent
         ends = wording.points_span if signed else wording.span
-        for corruption, severity, found in tables.every_cell(run.scores, scored):
-            rows.append(
-                {
-                    "model": label,
-                    "corruption": wording.corruption_title(corruption),
-                    "severity": severity or wording.NONE,
-                    "images": wording.NONE if found.images is None else f"{found.images:,}",
-                    "error": spell(wording.value_of(found.error)),
-                    "span": ends(found.error),
-                    "top5": spell(wording.value_of(found.top5_error)),
-                    "calibration": spell(wording.value_of(found.calibration_error)),
-                    "loss": wording.loss(wording.value_of(found.loss)),
-                }
-            )
+        for corruption, severity, found in classification_tables.every_cell(run.scores, scored):
+            row = [
+                label,
+                wording.corruption_title(corruption),
+                str(severity or wording.NONE),
+                wording.NONE if found.images is None else f"{found.images:,}",
+                spell(wording.value_of(found.error)),
+                ends(found.error),
+            ]
+            if labelled:
+                row += [
+                    spell(wording.value_of(found.top5_error)),
+                    spell(wording.value_of(found.calibration_error)),
+                    wording.loss(wording.value_of(found.loss)),
+                ]
+            rows.append(row)
     return rows
 
 
 # ---------------------------------------------------------------- gallery
 
 
-def _gallery(runs: Sequence[Run], shown: Sequence[Entry], pictures: Pictures) -> Section | None:
+def _gallery(
+    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], pictures: Pictures
+) -> Section | None:
     run = next((run for run in runs if run.gallery.sheets), None)
     if run is None:
         return None
@@ -724,7 +561,9 @@ def _gallery(runs: Sequence[Run], shown: Sequence[Entry], pictures: Pictures) ->
         "Gallery",
         "gallery.html.j2",
         {
-            "sheets": [_sheet(run, own, sheet, pictures) for sheet in pictures.sheets],
+            "sheets": [
+                _sheet(run, own, sheet, pictures) for sheet in run.gallery.sheets[: pictures.sheets]
+            ],
             "severities": severities,
             "chosen": chosen,
             "labelled": run.scores.labelled,
@@ -737,7 +576,9 @@ def _gallery(runs: Sequence[Run], shown: Sequence[Entry], pictures: Pictures) ->
     )
 
 
-def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -> dict[str, object]:
+def _sheet(
+    run: ClassifierRun, shown: Sequence[ClassifierEntry], sheet: Sheet, pictures: Pictures
+) -> dict[str, object]:
     thumbs = []
     order = [
         Cell(name, severity)
@@ -767,7 +608,7 @@ def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -
     }
 
 
-def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
+def _tally(entry: ClassifierEntry, sheet: Sheet) -> dict[str, object]:
     """Count in how many corrupted cells a model is right about a photograph."""
     verdicts = [
         _right(sheet, entry.scored.name, cell)
@@ -793,7 +634,7 @@ def _right(sheet: Sheet, model: str, cell: str) -> bool | None:
     return None if clean is None else prediction.name == clean.name
 
 
-def _said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str, object]]:
+def _said(shown: Sequence[ClassifierEntry], sheet: Sheet, cell: str) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for entry in shown:
         prediction = sheet.predictions.get(entry.scored.name, {}).get(cell)
@@ -838,7 +679,10 @@ def _confidence(prediction: Prediction) -> str:
 
 
 def _sufferers(
-    shown: Sequence[Entry], changes: Sequence[Change], pictures: Pictures, runs: Sequence[Run]
+    shown: Sequence[ClassifierEntry],
+    changes: Sequence[Change],
+    pictures: Pictures,
+    runs: Sequence[ClassifierRun],
 ) -> Section | None:
     lists = []
     for run in runs:
@@ -902,7 +746,7 @@ def _sufferers(
     )
 
 
-def _class_row(shown: Sequence[Entry], score: ClassScore) -> dict[str, object]:
+def _class_row(shown: Sequence[ClassifierEntry], score: ClassScore) -> dict[str, object]:
     return {
         "name": score.name,
         "images": f"{score.images:,}",
@@ -976,7 +820,7 @@ def _picture(shown: Shown | None, pictures: Pictures) -> dict[str, object] | Non
     }
 
 
-def _losing_sheets(run: Run, changes: Sequence[Change]) -> list[dict[str, object]]:
+def _losing_sheets(run: ClassifierRun, changes: Sequence[Change]) -> list[dict[str, object]]:
     """Return the photographs of the gallery that a change makes worse."""
     found: list[dict[str, object]] = []
     for change in changes:
@@ -1004,36 +848,7 @@ def _losing_sheets(run: Run, changes: Sequence[Change]) -> list[dict[str, object
 # ---------------------------------------------------------------- the rest
 
 
-def _broken(runs: Sequence[Run]) -> Section | None:
-    rows = [
-        {
-            "run": name,
-            "id": image.id,
-            "reason": image.reason,
-            "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
-            "first": wording.cell_title(image.first_cell) if image.first_cell else "",
-        }
-        for run, name in zip(runs, run_names(runs), strict=True)
-        for image in run.scores.broken
-    ]
-    if not rows:
-        return None
-    return Section(
-        "broken",
-        "Files that could not be used",
-        "Broken files",
-        "broken.html.j2",
-        {
-            "rows": rows[:MOST_BROKEN],
-            "more": max(0, len(rows) - MOST_BROKEN),
-            "several": len(runs) > 1,
-            "used": sum(run.scores.used for run in runs),
-            "total": sum(run.scores.total for run in runs),
-        },
-    )
-
-
-def _numbers(runs: Sequence[Run]) -> Section:
+def _numbers(runs: Sequence[ClassifierRun]) -> Section:
     return Section(
         "numbers",
         "The table, to copy",
@@ -1043,83 +858,13 @@ def _numbers(runs: Sequence[Run]) -> Section:
             "runs": [
                 {
                     "name": name if len(runs) > 1 else None,
-                    "csv": tables.summary_csv(run.scores),
-                    "latex": tables.summary_latex(run.scores),
-                    "cells": tables.cells_csv(run.scores),
+                    "csv": table_writing.as_csv(table),
+                    "latex": table_writing.as_latex(table),
+                    "cells": classification_tables.cells_csv(run.scores),
+                    "unit": "fractions and nats",
                 }
                 for run, name in zip(runs, run_names(runs), strict=True)
+                for table in [classification_tables.summary(run.scores)]
             ]
         },
     )
-
-
-def _settings(runs: Sequence[Run]) -> Section:
-    return Section(
-        "settings",
-        "Settings and provenance",
-        "Settings",
-        "settings.html.j2",
-        {
-            "runs": [
-                {
-                    "name": name if len(runs) > 1 else None,
-                    "blocks": [
-                        *_setting_blocks(run.settings),
-                        ("Classes", flat(run.classes)),
-                        ("Images used", _images(run.scores)),
-                        ("Intervals", flat(run.scores.interval)),
-                        ("Provenance", flat(run.provenance)),
-                    ],
-                }
-                for run, name in zip(runs, run_names(runs), strict=True)
-            ]
-        },
-    )
-
-
-def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return nested settings as a block each, before them what stands on its own."""
-    nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
-    plain = {key: value for key, value in settings.items() if key not in nested}
-    return [
-        ("Settings", flat(plain)),
-        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
-    ]
-
-
-def _images(scores: Scores) -> list[tuple[str, str]]:
-    return [
-        ("in the data set", f"{scores.total:,}"),
-        ("used", f"{scores.used:,}"),
-        ("broken", f"{len(scores.broken):,}"),
-        ("grid complete", "yes" if scores.complete else "no"),
-    ]
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return nested settings as lines, ``data.name`` and its value; a plain list is one line."""
-    lines: list[tuple[str, str]] = []
-    if settings and all(key == value for key, value in settings.items()):
-        # A table of names that stand for themselves: the list of them says as much.
-        return [
-            (prefix.rstrip(".") or "names", ", ".join(clean_text(str(key)) for key in settings))
-        ]
-    for key, value in settings.items():
-        name = f"{prefix}{clean_text(str(key))}"
-        if isinstance(value, Mapping) and value:
-            lines.extend(flat(value, f"{name}."))
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            lines.extend(flat({str(place): item for place, item in enumerate(value)}, f"{name}."))
-        elif isinstance(value, list):
-            lines.append((name, ", ".join(_plain(item) for item in value) or "none"))
-        else:
-            lines.append((name, _plain(value)))
-    return lines
-
-
-def _plain(value: Any) -> str:
-    if value is None or value == {}:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return clean_text(str(value))

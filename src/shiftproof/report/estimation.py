@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from shiftproof.report import figures, wording
-from shiftproof.report.scores import Interval, clean_text
+from shiftproof.report.reading import Interval, clean_text
+from shiftproof.report.scores import ClassifierRun, Scored
 from shiftproof.report.sections import Entry, Section
 from shiftproof.types import CLEAN, Cell
 
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import CellEstimate, ModelEstimate, StreamEstimate
+
+ClassifierEntry: TypeAlias = Entry[ClassifierRun, Scored]
 
 BELIEF = "How right is it on your images?"
 """The title of the section of a stream; other sections point at it."""
@@ -28,7 +31,7 @@ _NOTES = {
 # ---------------------------------------------------------------- a run with labels
 
 
-def known_section(shown: Sequence[Entry]) -> Section | None:
+def known_section(shown: Sequence[ClassifierEntry]) -> Section | None:
     """Build the section that holds the guesses against the truth; None where nothing was guessed."""
     guessed = [entry for entry in shown if entry.scored.estimators]
     if not guessed:
@@ -94,7 +97,7 @@ def known_section(shown: Sequence[Entry]) -> Section | None:
     )
 
 
-def _spots(guessed: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+def _spots(guessed: Sequence[ClassifierEntry], name: str, title: str) -> list[figures.Spot]:
     return [
         figures.Spot(
             entry.look,
@@ -109,7 +112,7 @@ def _spots(guessed: Sequence[Entry], name: str, title: str) -> list[figures.Spot
     ]
 
 
-def _spoken(guessed: Sequence[Entry], name: str) -> str:
+def _spoken(guessed: Sequence[ClassifierEntry], name: str) -> str:
     return "; ".join(
         f"{entry.label}: {wording.off_by(estimator)}"
         for entry in guessed
@@ -118,7 +121,7 @@ def _spoken(guessed: Sequence[Entry], name: str) -> str:
     )
 
 
-def _sentence(entry: Entry) -> str:
+def _sentence(entry: ClassifierEntry) -> str:
     best = min(entry.scored.estimators, key=lambda estimator: estimator.root_mean_square)
     return (
         f"For {entry.label} the {best.title} comes nearest: it is {wording.off_by(best)}; "
@@ -129,7 +132,7 @@ def _sentence(entry: Entry) -> str:
 # ---------------------------------------------------------------- a run without labels
 
 
-def belief_section(stream: StreamEstimate, shown: Sequence[Entry]) -> Section:
+def belief_section(stream: StreamEstimate, shown: Sequence[ClassifierEntry]) -> Section:
     """Build the section that says what is believed of a stream, and what that rests on."""
     looks = {entry.scored.name: entry for entry in shown}
     believed = [(looks[model.name], model) for model in stream.models if model.name in looks]
@@ -167,7 +170,7 @@ def belief_section(stream: StreamEstimate, shown: Sequence[Entry]) -> Section:
     )
 
 
-def belief_lead(stream: StreamEstimate, shown: Sequence[Entry]) -> list[str]:
+def belief_lead(stream: StreamEstimate, shown: Sequence[ClassifierEntry]) -> list[str]:
     """Return the sentences under the title: what is believed of the images as they are."""
     labels = {entry.scored.name: entry.label for entry in shown}
     return [
@@ -177,7 +180,9 @@ def belief_lead(stream: StreamEstimate, shown: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[str, object]:
+def _belief(
+    entry: ClassifierEntry, model: ModelEstimate, stream: StreamEstimate
+) -> dict[str, object]:
     best = model.quality[model.best]
     clean = _clean(model)
     right = None if clean is None else _right(clean, model.best)
@@ -203,7 +208,7 @@ def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[
     }
 
 
-def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
+def _headline(entry: ClassifierEntry, right: Interval | None) -> dict[str, object]:
     """Return the large figure of a card with its interval, drawn and spelt."""
     if right is None:
         return {"value": None, "span": "", "strip": ""}
@@ -215,7 +220,7 @@ def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
     }
 
 
-def _doubts(entry: Entry, model: ModelEstimate) -> list[str]:
+def _doubts(entry: ClassifierEntry, model: ModelEstimate) -> list[str]:
     """Say what speaks against the estimate in these very images."""
     clean = _clean(model)
     if clean is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shiftproof.report import colours, wording
 from shiftproof.report.markup import Html, element, join
-from shiftproof.report.scores import Interval
+from shiftproof.report.reading import Interval
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -129,9 +129,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
 def severity_curves(
     curves: Sequence[Curve], *, title: str, severities: Sequence[int], top: float
 ) -> Html:
-    """Draw error against severity: a line with its interval band for each model.
+    """Draw a figure against severity: a line with its interval band for each model.
 
-    ``top`` is the end of the error axis, the same for all panels that are compared.
+    ``top`` is the end of the figure's axis, the same for all panels that are compared.
     """
     last = max([*severities, 1])
     start = 0 if any(severity == 0 for curve in curves for severity, _ in curve.points) else 1
@@ -163,7 +163,8 @@ def severity_curves(
         name = str(severity) if severity else "clean"
         pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
     for curve in curves:
-        pieces.append(_band(curve, x, y))
+        if not any(interval.bare for _, interval in curve.points):
+            pieces.append(_band(curve, x, y))
     for curve in curves:
         line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
         pieces.append(
@@ -185,8 +186,7 @@ def severity_curves(
                     x(severity),
                     y(interval.value),
                     2.6,
-                    f"{curve.look.label}, {at}: {wording.share(interval.value)} "
-                    f"({wording.span(interval)})",
+                    f"{curve.look.label}, {at}: {wording.share_span(interval)}",
                 )
             )
     spoken = "; ".join(
@@ -295,7 +295,7 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
         if interval is None:
             continue
         y = _GAP + position * (_BAR + _GAP)
-        spoken = f"{look.label}: {wording.share(interval.value)} ({wording.span(interval)})"
+        spoken = f"{look.label}: {wording.share_span(interval)}"
         pieces.append(
             element(
                 "rect",
@@ -309,9 +309,10 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
                 element("title", None, spoken),
             )
         )
-        pieces.append(_whisker(interval, y + _BAR / 2, 0, top, "whisker"))
+        if not interval.bare:
+            pieces.append(_whisker(interval, y + _BAR / 2, 0, top, "whisker"))
     spoken = "; ".join(
-        f"{look.label} {wording.share(interval.value)} ({wording.span(interval)})"
+        f"{look.label} {wording.share_span(interval)}"
         for look, interval in rows
         if interval is not None
     )
@@ -375,7 +376,7 @@ def strip(look: Look, interval: Interval, *, top: float) -> Html:
 
 
 def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_better: bool) -> Html:
-    """Draw a paired difference with its interval around 0, better to the left of worse."""
+    """Draw a paired difference with its interval around 0."""
     low, high = -reach, reach
     state = "flat"
     if not interval.spans_zero:
@@ -405,6 +406,59 @@ def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_be
     return element(
         "svg",
         {"class": "difference", "width": "100%", "height": 44, "role": "img", "aria-label": title},
+        *pieces,
+    )
+
+
+_FALL = 14.0
+
+
+def falls(
+    rows: Sequence[tuple[Look, float | None, float | None]], *, title: str, top: float
+) -> Html:
+    """Draw for each model a line from a hollow ring, before, to its marker, after."""
+    height = len(rows) * _FALL
+    pieces = [
+        element(
+            "line", {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height}
+        )
+        for tick in (0, 25, 50, 75, 100)
+    ]
+    spoken = []
+    for position, (look, before, after) in enumerate(rows):
+        y = _FALL * (position + 0.5)
+        known = [value for value in (before, after) if value is not None]
+        if len(known) == 2:
+            ends = [_share(value, 0, top) for value in known]
+            pieces.append(
+                element(
+                    "line",
+                    {"class": f"fall {look.style}", "x1": ends[0], "x2": ends[1], "y1": y, "y2": y},
+                )
+            )
+        for value, style in ((before, "ring"), (after, "mark")):
+            if value is not None:
+                pieces.append(
+                    element(
+                        "circle",
+                        {
+                            "class": f"{style} {look.style}",
+                            "cx": _share(value, 0, top),
+                            "cy": y,
+                            "r": 4,
+                        },
+                    )
+                )
+        spoken.append(f"{look.label} {wording.share(before)} to {wording.share(after)}")
+    return element(
+        "svg",
+        {
+            "class": "falls",
+            "width": "100%",
+            "height": height,
+            "role": "img",
+            "aria-label": f"{title}: {'; '.join(spoken)}",
+        },
         *pieces,
     )
 

@@ -8,23 +8,66 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.errors import BrokenFileError
-from shiftproof.report.scores import Gallery, Sheet, Worst
 
 BUDGET = 7_000_000
 """Characters of the page that pictures may take; the rest of a page needs well under 2 MB."""
 
-# Side in pixels and JPEG quality, best first. Below 80 pixels a corruption can no longer be seen.
-_SIZES = ((224, 82), (192, 80), (160, 78), (128, 76), (112, 72), (96, 70), (80, 65))
-
 Trial = tuple[int, int]
+"""Long side in pixels and JPEG quality."""
+
+SIZES: tuple[Trial, ...] = (
+    (224, 82), (192, 80), (160, 78), (128, 76), (112, 72), (96, 70), (80, 65),
+)  # fmt: skip
+"""Best first. Below 80 pixels a corruption can no longer be seen."""
+
+
+class Sheet(Protocol):
+    """One photograph in all its cells."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Its pictures below the run folder, by cell."""
+
+
+class Shown(Protocol):
+    """One picture."""
+
+    @property
+    def file(self) -> str:
+        """The picture below the run folder."""
+
+
+class Case(Protocol):
+    """One photograph, clean beside corrupted."""
+
+    @property
+    def clean(self) -> Shown | None:
+        """The clean picture."""
+
+    @property
+    def corrupted(self) -> Shown | None:
+        """The corrupted one."""
+
+
+class Gallery(Protocol):
+    """All pictures of a run."""
+
+    @property
+    def sheets(self) -> Sequence[Sheet]:
+        """Photographs in all their cells."""
+
+    @property
+    def worst(self) -> Sequence[Case]:
+        """Photographs clean beside corrupted."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +76,19 @@ class Pictures:
 
     uris: dict[str, str] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
-    sheets: tuple[Sheet, ...] = ()
+    sheets: int = 0
+    """How many sheets of the run, from the first, are here."""
     left_out: int = 0
-    """How many sheets of the run did not fit into the budget."""
+    """How many did not fit into the budget."""
 
     def uri(self, file: str) -> str | None:
         """Return the picture's data URI, or None where the file could not be used."""
         return self.uris.get(file)
 
 
-def load(run: Path, gallery: Gallery, *, budget: int = BUDGET) -> Pictures:
+def load(
+    run: Path, gallery: Gallery, *, budget: int = BUDGET, sizes: Sequence[Trial] = SIZES
+) -> Pictures:
     """Read the gallery's pictures, as large as the budget allows; sheets at the end go first.
 
     A picture that is missing, damaged, or outside the run folder is listed and left out: a page
@@ -52,7 +98,7 @@ def load(run: Path, gallery: Gallery, *, budget: int = BUDGET) -> Pictures:
     wanted = [*worst_files, *(file for sheet in gallery.sheets for file in sheet.files.values())]
     if not wanted or budget <= 0:
         return Pictures(left_out=len(gallery.sheets))
-    trial = _choose(run, wanted, budget)
+    trial = _choose(run, wanted, budget, sizes)
     uris: dict[str, str] = {}
     unreadable: list[str] = []
     spent = 0
@@ -78,26 +124,26 @@ def load(run: Path, gallery: Gallery, *, budget: int = BUDGET) -> Pictures:
         return True
 
     take(worst_files)
-    kept: list[Sheet] = []
+    kept = 0
     for sheet in gallery.sheets:
         if not take(list(sheet.files.values())):
             break
-        kept.append(sheet)
+        kept += 1
     return Pictures(
         uris=uris,
         unreadable=tuple(unreadable),
-        sheets=tuple(kept),
-        left_out=len(gallery.sheets) - len(kept),
+        sheets=kept,
+        left_out=len(gallery.sheets) - kept,
     )
 
 
-def _worst_files(worst: Sequence[Worst]) -> list[str]:
+def _worst_files(worst: Sequence[Case]) -> list[str]:
     return [
         shown.file for case in worst for shown in (case.clean, case.corrupted) if shown is not None
     ]
 
 
-def _choose(run: Path, wanted: Sequence[str], budget: int) -> Trial:
+def _choose(run: Path, wanted: Sequence[str], budget: int, sizes: Sequence[Trial]) -> Trial:
     """Return the best size whose pictures, judged by a sample, fit into the budget.
 
     Noise compresses badly and fog well, so the sample is spread over all files.
@@ -106,13 +152,13 @@ def _choose(run: Path, wanted: Sequence[str], budget: int) -> Trial:
     sample = distinct[:: max(1, len(distinct) // 40)][:40]
     decoded = [image for name in sample if (image := _open(run, name)) is not None]
     if not decoded:
-        return _SIZES[0]
+        return sizes[0]
     share = budget * 0.95 / len(wanted)
-    for trial in _SIZES:
+    for trial in sizes:
         mean = sum(len(_encode(image, trial)) for image in decoded) / len(decoded)
         if mean <= share:
             return trial
-    return _SIZES[-1]
+    return sizes[-1]
 
 
 def _uri(run: Path, name: str, trial: Trial) -> str | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import wording
-from shiftproof.report.scores import Happening
-from shiftproof.report.sections import Entry, Section
+from shiftproof.report.run_folder import Happening
+from shiftproof.report.sections import AnyEntry, Section
 
 FIRST = 3
 """How many of a kind are told in full; the run's folder has them all."""
 
 
-def happenings_section(shown: Sequence[Entry]) -> Section | None:
+def happenings_section(shown: Sequence[AnyEntry]) -> Section | None:
     """Build the section: counts per model and kind, and the first few; None where nothing happened."""
     rows = [
         {
@@ -32,7 +32,7 @@ def happenings_section(shown: Sequence[Entry]) -> Section | None:
     )
 
 
-def _by_kind(entry: Entry) -> dict[str, list[Happening]]:
+def _by_kind(entry: AnyEntry) -> dict[str, list[Happening]]:
     found: dict[str, list[Happening]] = {}
     for one in entry.run.happenings:
         if one.model == entry.scored.name:

@@ -7,15 +7,25 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftproof import files
 from shiftproof._version import __version__
 from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
-from shiftproof.report import classification, colours, gallery
+from shiftproof.report import (
+    classification,
+    colours,
+    detection,
+    detection_pictures,
+    detection_scores,
+    gallery,
+    run_folder,
+    scores,
+)
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.markup import Html
-from shiftproof.report.scores import Run, read_run
+from shiftproof.report.reading import Node
+from shiftproof.report.run_folder import Run
 from shiftproof.report.sections import Document
 
 if TYPE_CHECKING:
@@ -26,10 +36,20 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-DOCUMENTS: dict[str, Callable[[Sequence[Run], Pictures, StreamEstimate | None], Document]] = {
-    "classification": classification.document,
+READERS: dict[str, Callable[[Path, Node], Run[Any, Any]]] = {
+    "classification": scores.read_run,
+    "detection": detection_scores.read_run,
 }
-"""What builds the page of each kind of run."""
+"""What reads the folder of each kind of run."""
+
+DOCUMENTS: dict[str, Callable[[Any, Pictures, StreamEstimate | None], Document]] = {
+    "classification": classification.document,
+    # Nothing can be believed of a detector without labels: there is no stream to show.
+    "detection": lambda runs, pictures, _: detection.document(runs, pictures),
+}
+"""What builds the page of each kind of run, from the runs as they were read."""
+
+PICTURE_SIZES = {"classification": gallery.SIZES, "detection": detection_pictures.PICTURE_SIZES}
 
 
 def write_report(
@@ -42,7 +62,7 @@ def write_report(
     Several runs are shown in one page with their models side by side. Where the runs differ in
     what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
     seed, classes), the page says so in a banner at its top. Runs of different kinds, or errors
-    beside disagreements, are refused: one axis cannot show both.
+    beside disagreements, or AP beside AP50, are refused: one axis cannot show both.
 
     Args:
         run: the folder of a run, or a list of such folders.
@@ -63,7 +83,7 @@ def write_report(
     paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
-    runs = [read_run(path) for path in paths]
+    runs = [_read(path) for path in paths]
     for aspect, values in (
         ("kind", {read.kind for read in runs}),
         ("measure", {read.scores.measure for read in runs}),
@@ -74,11 +94,6 @@ def write_report(
                 "of one kind to show on one page. Write a report for each."
             )
     kind = runs[0].kind
-    if kind not in DOCUMENTS:
-        raise InputError(
-            f"{paths[0]} is a run of the kind {kind!r}; this version can show "
-            f"{', '.join(DOCUMENTS)}. Use the version of shiftproof that wrote it."
-        )
     stream = None if calibration is None else _estimate(runs, Path(calibration))
     page = b""
     # Nearly always the first budget holds; a page with very much text gets fewer pictures.
@@ -93,12 +108,28 @@ def write_report(
     return target
 
 
-def _estimate(runs: Sequence[Run], calibration: Path) -> StreamEstimate:
+def _read(path: Path) -> Run[Any, Any]:
+    head = run_folder.read_head(path)
+    kind = head.get("kind").text()
+    if kind not in READERS:
+        raise InputError(
+            f"{path} is a run of the kind {kind!r}; this version can show "
+            f"{', '.join(READERS)}. Use the version of shiftproof that wrote it."
+        )
+    return READERS[kind](path, head)
+
+
+def _estimate(runs: Sequence[Run[Any, Any]], calibration: Path) -> StreamEstimate:
     from shiftproof.bench import estimate_stream
 
     if len(runs) > 1:
         raise InputError(
             f"Expected one run to calibrate, got {len(runs)}. Write a report for each."
+        )
+    if runs[0].kind != "classification":
+        raise InputError(
+            f"{runs[0].path} is a run of the kind {runs[0].kind!r}; only errors of classifiers can be "
+            "estimated without labels. Leave the calibration out."
         )
     if runs[0].scores.labelled:
         raise InputError(
@@ -110,13 +141,19 @@ def _estimate(runs: Sequence[Run], calibration: Path) -> StreamEstimate:
 
 def _render(
     environment: jinja2.Environment,
-    runs: Sequence[Run],
-    build: Callable[[Sequence[Run], Pictures], Document],
+    runs: Sequence[Run[Any, Any]],
+    build: Callable[[Sequence[Run[Any, Any]], Pictures], Document],
     budget: int,
 ) -> bytes:
     pictured = next((run for run in runs if run.gallery.sheets or run.gallery.worst), runs[0])
-    pictures = gallery.load(pictured.path, pictured.gallery, budget=budget)
-    style = environment.get_template("style.css.j2").render(_palettes()).strip()
+    pictures = gallery.load(
+        pictured.path, pictured.gallery, budget=budget, sizes=PICTURE_SIZES[pictured.kind]
+    )
+    style = (
+        environment.get_template("style.css.j2")
+        .render({**_palettes(), "most_drawn": detection_pictures.MOST_DRAWN})
+        .strip()
+    )
     script = environment.get_template("script.js.j2").render().strip()
     text = environment.get_template("page.html.j2").render(
         page=build(runs, pictures),

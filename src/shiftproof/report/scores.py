@@ -1,51 +1,27 @@
-"""A run folder, read and checked: what the page shows is in these records and nowhere else.
-
-The files are untrusted: they may be cut short, edited by hand, or written by another version.
-Whatever does not fit ends in one sentence that names the file and the place in it.
-"""
+"""A run of classifiers, read and checked: what its page shows is in these records and nowhere else."""
 
 from __future__ import annotations
 
-import math
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shiftproof import files
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.report.reading import Interval, Node, check_format
+from shiftproof.report.run_folder import (
+    BrokenImage,
+    Run,
+    grouped,
+    read_broken,
+    read_happenings,
+)
 from shiftproof.types import CLEAN, Cell, Settings
-
-FORMAT = 1
-"""The format of ``run.json`` and ``scores.json`` that this version reads."""
-
-FAMILIES = ("noise", "blur", "weather", "digital", "other")
-"""The corruption groups, in the order in which the benchmark paper shows them."""
 
 MEASURES = ("error", "disagreement")
 
 
 # ---------------------------------------------------------------- records
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval, all three in the figure's own unit."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def spans_zero(self) -> bool:
-        """Whether the interval holds 0: as a difference, it cannot be told from chance."""
-        return self.low <= 0 <= self.high
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether nothing changed at all, in any resample."""
-        return self.value == self.low == self.high == 0
 
 
 @dataclass(frozen=True)
@@ -135,16 +111,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class BrokenImage:
-    """An image that could not be read, in how many of the cells, and in which one first."""
-
-    id: str
-    cells: int | None
-    first_cell: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Scores:
     """The content of ``scores.json``."""
 
@@ -172,11 +138,7 @@ class Scores:
         for model in self.models:
             for score in model.corruptions:
                 group_of.setdefault(score.corruption, score.group)
-        found: dict[str, list[str]] = {}
-        for name in self.corruptions:
-            found.setdefault(group_of.get(name, "other"), []).append(name)
-        known = [group for group in FAMILIES if group in found]
-        return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
+        return grouped(self.corruptions, group_of)
 
 
 @dataclass(frozen=True)
@@ -230,68 +192,28 @@ class Gallery:
     worst: tuple[Worst, ...] = ()
 
 
-@dataclass(frozen=True)
-class Happening:
-    """Something that an adapter told of itself: what, in which batch since its reset, and why.
-
-    ``episode`` names what lies between two resets, ``number`` counts the passes over it from 0.
-    ``cell`` is None where the batches mix cells.
-    """
-
-    model: str
-    episode: str
-    cell: str | None
-    number: int
-    batch: int
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder, read."""
-
-    path: Path
-    kind: str
-    settings: Settings
-    classes: Settings
-    provenance: Settings
-    scores: Scores
-    gallery: Gallery = field(default_factory=Gallery)
-    happenings: tuple[Happening, ...] = ()
+ClassifierRun: TypeAlias = Run[Scores, Gallery]
 
 
 # ---------------------------------------------------------------- reading
 
 
-def read_run(path: Path) -> Run:
-    """Read a run folder.
+def read_run(path: Path, head: Node) -> ClassifierRun:
+    """Read the folder of a run of classifiers, whose ``run.json`` is ``head``.
 
     Raises:
-        InputError: there is no such folder, or it holds no finished run.
         BrokenFileError: one of its files cannot be read as what it should be.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: expected the folder of a run, found none.")
-    for name in ("run.json", "scores.json"):
-        if not (path / name).is_file():
-            raise InputError(
-                f"{path}: expected the folder of a finished run, but it has no {name}. "
-                "Start the benchmark again with the same settings; it goes on where it stopped."
-            )
-    run = _Node(files.read_json(path / "run.json"), path / "run.json")
-    _check_format(run)
-    scores = _scores(_Node(files.read_json(path / "scores.json"), path / "scores.json"))
+    scores = _scores(Node(files.read_json(path / "scores.json"), path / "scores.json"))
     return Run(
         path=path,
-        kind=run.get("kind").text(),
-        settings=run.get("settings").settings(),
-        classes=run.get("classes").optional_settings(),
-        provenance=run.get("provenance").optional_settings(),
+        kind=head.get("kind").text(),
+        settings=head.get("settings").settings(),
+        classes=head.get("classes").optional_settings(),
+        provenance=head.get("provenance").optional_settings(),
         scores=scores,
         gallery=_read_gallery(path / "gallery.json"),
-        happenings=tuple(_read_happenings(path / "events", scores)),
+        happenings=tuple(read_happenings(path / "events", scores)),
     )
 
 
@@ -301,20 +223,11 @@ def parse_scores(content: Mapping[str, Any]) -> Scores:
     Raises:
         BrokenFileError: it is not what this version writes; the message names the place.
     """
-    return _scores(_Node(content, Path("scores.json")))
+    return _scores(Node(content, Path("scores.json")))
 
 
-def _check_format(node: _Node) -> None:
-    found = node.get("format").value
-    if found != FORMAT:
-        raise BrokenFileError(
-            f"{node.file}: expected format {FORMAT}, got {_short(found)}. It was written by "
-            "another version of shiftproof, or is not a run at all; use the version that wrote it."
-        )
-
-
-def _scores(root: _Node) -> Scores:
-    _check_format(root)
+def _scores(root: Node) -> Scores:
+    check_format(root)
     measure = root.get("measure").text()
     if measure not in MEASURES:
         raise root.get("measure").wrong("'error' or 'disagreement'")
@@ -339,15 +252,7 @@ def _scores(root: _Node) -> Scores:
         interval=interval.settings(),
         total=images.get("total").count(),
         used=images.get("used").count(),
-        broken=tuple(
-            BrokenImage(
-                id=node.get("id").text(),
-                cells=node.get("cells").optional_count(),
-                first_cell=node.get("first_cell").optional_text() or "",
-                reason=node.get("reason").optional_text() or "no reason given",
-            )
-            for node in images.get("broken").items()
-        ),
+        broken=read_broken(images),
         corruptions=tuple(node.text() for node in grid.get("corruptions").items()),
         severities=tuple(sorted(node.count() for node in grid.get("severities").items())),
         complete=grid.get("complete").flag(),
@@ -357,7 +262,7 @@ def _scores(root: _Node) -> Scores:
     )
 
 
-def _scored(node: _Node, *, low: float) -> Scored:
+def _scored(node: Node, *, low: float) -> Scored:
     """``low`` is the smallest error there can be: 0 for a model, -1 for a difference."""
     summary = node.get("summary")
     against = node.get("against").optional_text()
@@ -407,7 +312,7 @@ def _scored(node: _Node, *, low: float) -> Scored:
     )
 
 
-def _estimator(node: _Node) -> Estimator:
+def _estimator(node: Node) -> Estimator:
     worst = node.get("worst")
     return Estimator(
         name=node.get("name").text(),
@@ -422,7 +327,7 @@ def _estimator(node: _Node) -> Estimator:
     )
 
 
-def _figures(node: _Node, low: float) -> Figures:
+def _figures(node: Node, low: float) -> Figures:
     if node.value is None:
         return Figures(error=None)
     return Figures(
@@ -441,7 +346,7 @@ def _figures(node: _Node, low: float) -> Figures:
 def _read_gallery(path: Path) -> Gallery:
     if not path.is_file():
         return Gallery()
-    root = _Node(files.read_json(path), path)
+    root = Node(files.read_json(path), path)
     return Gallery(
         sheets=tuple(
             Sheet(
@@ -469,33 +374,7 @@ def _read_gallery(path: Path) -> Gallery:
     )
 
 
-def _read_happenings(folder: Path, scores: Scores) -> Iterator[Happening]:
-    """Read what the adapters told, in the order of the models and of the grid."""
-    # Looked up among the files that there are: names in scores.json lead to no other place.
-    files_by_name = {(path.parent.name, path.stem): path for path in folder.glob("*/*.json")}
-    episodes = [str(CLEAN)]
-    for name in scores.corruptions:
-        episodes += [name, *(str(Cell(name, severity)) for severity in scores.severities)]
-    for model in scores.models:
-        for episode in dict.fromkeys([*episodes, "all"]):
-            path = files_by_name.get((model.name, episode))
-            if path is None:
-                continue
-            root = _Node(files.read_json(path), path)
-            _check_format(root)
-            for node in root.get("events").items():
-                yield Happening(
-                    model=model.name,
-                    episode=episode,
-                    cell=node.get("cell").optional_text(),
-                    number=node.get("pass").count(),
-                    batch=node.get("batch").count(),
-                    kind=node.get("kind").text(),
-                    reason=node.get("reason").text(),
-                )
-
-
-def _prediction(node: _Node) -> Prediction:
+def _prediction(node: Node) -> Prediction:
     return Prediction(
         name=node.get("class").optional_text(),
         confidence=node.get("confidence").optional_number(0.0, 1.0),
@@ -503,7 +382,7 @@ def _prediction(node: _Node) -> Prediction:
     )
 
 
-def _shown(node: _Node) -> Shown | None:
+def _shown(node: Node) -> Shown | None:
     if node.value is None:
         return None
     return Shown(
@@ -511,130 +390,3 @@ def _shown(node: _Node) -> Shown | None:
         file=node.get("file").text(),
         prediction=_prediction(node),
     )
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A value inside a JSON file that knows where it stands, so that a complaint can say so."""
-
-    value: Any
-    file: Path
-    where: str = ""
-
-    def wrong(self, expected: str) -> BrokenFileError:
-        place = f"at {self.where.lstrip('.')}" if self.where else "as its content"
-        return BrokenFileError(
-            f"{self.file}: expected {expected} {place}, got {_short(self.value)}. The file is "
-            "damaged or was changed by hand; start the run again to have it written anew."
-        )
-
-    def get(self, key: str) -> _Node:
-        """A missing key reads as null; what must be there says so when asked for its value."""
-        if not isinstance(self.value, Mapping):
-            raise self.wrong("an object")
-        return _Node(self.value.get(key), self.file, f"{self.where}.{key}")
-
-    def item(self, position: int) -> _Node:
-        return _Node(self.value[position], self.file, f"{self.where}[{position}]")
-
-    def items(self) -> Iterator[_Node]:
-        if not isinstance(self.value, list | tuple):
-            raise self.wrong("a list")
-        return (self.item(position) for position in range(len(self.value)))
-
-    def optional_items(self) -> Iterator[_Node]:
-        return iter(()) if self.value is None else self.items()
-
-    def entries(self) -> Iterator[tuple[str, _Node]]:
-        if not isinstance(self.value, Mapping):
-            raise self.wrong("an object")
-        return (
-            (clean_text(str(key)), _Node(value, self.file, f"{self.where}.{key}"))
-            for key, value in self.value.items()
-        )
-
-    def optional_entries(self) -> Iterator[tuple[str, _Node]]:
-        return iter(()) if self.value is None else self.entries()
-
-    def text(self) -> str:
-        if not isinstance(self.value, str):
-            raise self.wrong("a text")
-        return clean_text(self.value)
-
-    def optional_text(self) -> str | None:
-        return None if self.value is None else self.text()
-
-    def flag(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.wrong("true or false")
-        return self.value
-
-    def optional_flag(self) -> bool | None:
-        return None if self.value is None else self.flag()
-
-    def count(self) -> int:
-        if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < 0:
-            raise self.wrong("a whole number from 0 up")
-        return self.value
-
-    def optional_count(self) -> int | None:
-        return None if self.value is None else self.count()
-
-    def number(self, low: float | None = None, high: float | None = None) -> float:
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise self.wrong("a number")
-        try:
-            number = float(self.value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise self.wrong("a finite number")
-        # A mean of fractions may leave the range by rounding; a percentage given for a fraction
-        # leaves it by far.
-        slack = 1e-9
-        if low is not None and high is not None and not low - slack <= number <= high + slack:
-            raise self.wrong(f"a number from {low:g} to {high:g}")
-        return number
-
-    def optional_number(self, low: float | None = None, high: float | None = None) -> float | None:
-        return None if self.value is None else self.number(low, high)
-
-    def interval(self, low: float | None = None, high: float | None = None) -> Interval | None:
-        if self.value is None:
-            return None
-        found = Interval(*(self.get(key).number(low, high) for key in ("value", "low", "high")))
-        if found.low > found.high:
-            raise self.wrong("an interval with its low end below its high end")
-        return found
-
-    def settings(self) -> Settings:
-        if not isinstance(self.value, Mapping):
-            raise self.wrong("an object")
-        return {clean_text(str(key)): value for key, value in self.value.items()}
-
-    def optional_settings(self) -> Settings:
-        return {} if self.value is None else self.settings()
-
-
-def clean_text(text: str) -> str:
-    """Return ``text`` without what no page, table or terminal should be handed.
-
-    Control characters (an escape sequence in a file name moves the cursor of a terminal) and
-    lone surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line
-    breaks and tabs become spaces. Everything else stays, in whatever script it is.
-    """
-    return "".join(
-        " "
-        if character in "\n\r\t"
-        else "\ufffd"
-        if unicodedata.category(character) in ("Cc", "Cs")
-        else character
-        for character in text
-    )
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    text = clean_text(repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,18 +1,24 @@
 """What every kind of page is made of: models with a look, and sections with a template.
 
-A kind of run (classification today; detection, similarity, probes later) is a function from the
-runs to a list of sections. The page around them, its style and its tables are shared.
+A kind of run (classification, detection) is a function from the runs to a list of sections. The page
+around them and its style are shared, and so are the sections that all kinds have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from shiftproof.report.figures import Look
-from shiftproof.report.scores import Run, Scored, clean_text
+from shiftproof.report.reading import clean_text
+from shiftproof.report.run_folder import Measured, Named, Run
 from shiftproof.types import Settings
+
+AnyRun: TypeAlias = Run[Measured, object]
+
+Run_co = TypeVar("Run_co", bound=AnyRun, covariant=True)
+Model_co = TypeVar("Model_co", bound=Named, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -28,26 +34,24 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A model on the page: its scores, the run they are from, and how it looks."""
+class Entry(Generic[Run_co, Model_co]):
+    """A model on the page: its scores, the run they are from, and how it looks.
 
-    run: Run
-    scored: Scored
+    ``adapter`` are the settings of the adapter; None for the model as it is.
+    """
+
+    run: Run_co
+    scored: Model_co
     look: Look
+    adapter: Settings | None = None
 
     @property
     def label(self) -> str:
         """The model's name, with the run's name before it where several runs are shown."""
         return self.look.label
 
-    @property
-    def adapter(self) -> Settings | None:
-        """The settings of the adapter; None for the model as it is."""
-        if self.scored.adapter is not None:
-            return self.scored.adapter
-        adapters = self.run.settings.get("adapters")
-        found = adapters.get(self.scored.name) if isinstance(adapters, Mapping) else None
-        return dict(found) if isinstance(found, Mapping) else None
+
+AnyEntry: TypeAlias = Entry[AnyRun, Named]
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,22 @@ class Document:
     warnings: Sequence[str] = ()
 
 
-def entries(runs: Sequence[Run]) -> list[Entry]:
+def entries(
+    runs: Sequence[Run_co],
+    models: Callable[[Run_co], Sequence[Model_co]],
+    adapter: Callable[[Run_co, Model_co], Settings | None],
+) -> list[Entry[Run_co, Model_co]]:
     """Return the models of all runs, each with a label that no other has."""
     names = run_names(runs)
-    found: list[Entry] = []
+    found: list[Entry[Run_co, Model_co]] = []
     for run, run_name in zip(runs, names, strict=True):
-        for model in run.scores.models:
+        for model in models(run):
             label = model.name if len(runs) == 1 else f"{run_name}: {model.name}"
-            found.append(Entry(run, model, Look(label, len(found))))
+            found.append(Entry(run, model, Look(label, len(found)), adapter(run, model)))
     return found
 
 
-def run_names(runs: Sequence[Run]) -> list[str]:
+def run_names(runs: Sequence[AnyRun]) -> list[str]:
     """Return a name for each run: its folder's, with a number where two folders share one."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [

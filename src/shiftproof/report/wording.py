@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.report.scores import Estimator, Interval, Scored, Scores, clean_text
+from shiftproof.report.reading import Interval, clean_text
+from shiftproof.report.run_folder import Measured
+from shiftproof.report.scores import Estimator, Scored, Scores
 from shiftproof.types import Settings
 
 MINUS = "\N{MINUS SIGN}"
@@ -52,14 +54,25 @@ def value_of(interval: Interval | None) -> float | None:
 
 def span(interval: Interval | None) -> str:
     """Return the ends of an interval, ``46.0–68.0``."""
-    if interval is None:
+    if interval is None or interval.bare:
         return ""
     return f"{percent(interval.low)}{DASH}{percent(interval.high)}"
 
 
+def share_span(interval: Interval) -> str:
+    """Return ``57.9 % (46.0–68.0)``, without the brackets where there is no interval."""
+    return share(interval.value) + ("" if interval.bare else f" ({span(interval)})")
+
+
+def points_with_span(interval: Interval) -> str:
+    """Return ``−10.2 points (−14.0 to −6.1)``, without the brackets where there is no interval."""
+    ends = "" if interval.bare else f" ({points_span(interval)})"
+    return f"{points(interval.value)} points{ends}"
+
+
 def points_span(interval: Interval | None) -> str:
     """Return the ends of a difference's interval, ``−14.0 to −6.1``."""
-    if interval is None:
+    if interval is None or interval.bare:
         return ""
     return f"{points(interval.low)} to {points(interval.high)}"
 
@@ -68,6 +81,11 @@ def _fixed(value: float) -> str:
     text = f"{value:.1f}"
     # A rounded −0.04 is no longer negative.
     return "0.0" if text == "-0.0" else text.replace("-", MINUS)
+
+
+def capital(text: str) -> str:
+    """Return ``text`` with its first letter large, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def corruption_title(name: str) -> str:
@@ -102,7 +120,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def level(scores: Scores) -> str:
+def level(scores: Measured) -> str:
     """Return ``95 %``."""
     return f"{100 * scores.level:g}{PERCENT}"
 
@@ -233,15 +251,21 @@ def _change(
 def tally(difference: Scored) -> str:
     """Count the corruptions that a change helps and hurts, and how many of them for sure."""
     intervals = [score.error for score in difference.corruptions if score.error is not None]
+    return tally_of(intervals, lower_is_better=True)
+
+
+def tally_of(intervals: Sequence[Interval], *, lower_is_better: bool) -> str:
+    """Count differences, one per corruption: which get better and worse, and how many for sure."""
     if not intervals:
         return ""
-    better = [interval for interval in intervals if interval.value < 0]
-    worse = [interval for interval in intervals if interval.value > 0]
+    lower = [interval for interval in intervals if interval.value < 0]
+    higher = [interval for interval in intervals if interval.value > 0]
+    better, worse = (lower, higher) if lower_is_better else (higher, lower)
     same = len(intervals) - len(better) - len(worse)
 
     def sure(found: list[Interval]) -> str:
         count = sum(not interval.spans_zero for interval in found)
-        return f" ({count} beyond chance)" if found else ""
+        return f" ({count} beyond chance)" if found and not found[0].bare else ""
 
     parts = [
         f"{count} {one if count == 1 else many}{sure(found)}"

@@ -1,0 +1,367 @@
+"""Small pictures for the report on detectors, and the boxes to draw on them.
+
+Pictures and boxes are kept apart, so that the page can draw the boxes sharp, in its own colours, and
+switch them on and off.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from shiftproof import files
+from shiftproof.errors import BrokenFileError
+from shiftproof.types import CLEAN, Cell, Image, Sample
+
+from .detection_records import DetectionRecords, FoundInImage, read_detections
+from .folder import RunFolder
+from .views import View
+
+SHEETS = 3
+"""Photographs that are shown in every cell."""
+
+WORST = 12
+"""Images that are shown as those that lose most."""
+
+LOOKED_AT = 200
+"""So many images, evenly spread, are looked through for those that tell most."""
+
+OVERLAP = 0.5
+"""Intersection over union from which a box is said to be on an object."""
+
+LONG_SIDE = 384
+QUALITY = 80
+
+
+@dataclass(frozen=True, eq=False)
+class _Objects:
+    """What is to be found in an image; ``counts`` is False for crowds and difficult objects."""
+
+    labels: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    counts: NDArray[np.bool_]
+
+
+def save_gallery(
+    folder: RunFolder,
+    view: View | None,
+    cells: Sequence[Cell],
+    samples: Sequence[Sample],
+    models: Sequence[str],
+    truth: Mapping[str, Any],
+) -> None:
+    """Write ``gallery.json`` and the pictures it names, for a run whose records are complete.
+
+    Args:
+        folder: of the run.
+        view: gives the images; without one there are no pictures, and the gallery is empty.
+        cells: of the run.
+        samples: the images, in the order of the tables.
+        models: their names in the run.
+        truth: COCO annotations; each image's ``file_name`` is the sample's id.
+    """
+    content: dict[str, Any] = {"overlap": OVERLAP, "thresholds": {}, "sheets": [], "worst": []}
+    if view is not None:
+        content |= _content(folder, view, cells, samples, models, truth)
+    files.write_json(folder.path / "gallery.json", content)
+
+
+def _content(
+    folder: RunFolder,
+    view: View,
+    cells: Sequence[Cell],
+    samples: Sequence[Sample],
+    models: Sequence[str],
+    truth: Mapping[str, Any],
+) -> dict[str, Any]:
+    tables = {
+        name: {cell: read_detections(folder.records_file(name, cell)) for cell in cells}
+        for name in models
+    }
+    names = [str(record["name"]) for record in truth["categories"]]
+    objects = _objects(truth, samples)
+    step = -(-len(samples) // LOOKED_AT)
+    rows = [
+        row
+        for row in range(0, len(samples), step)
+        if all(table.error[row] is None for table in tables[models[0]].values())
+        and objects[row].counts.any()
+    ]
+    thresholds = {
+        name: _threshold(tables[name][CLEAN if CLEAN in cells else cells[0]], objects, rows)
+        for name in models
+    }
+    source, threshold = tables[models[0]], thresholds[models[0]]
+    kept = {row: _kept_per_cell(source, objects[row], row, threshold) for row in rows}
+    return {
+        "thresholds": thresholds,
+        "sheets": [
+            _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
+            for number, row in enumerate(_telling(kept))
+        ],
+        "worst": [
+            entry
+            for number, row in enumerate(_worst(kept))
+            if (
+                entry := _loser(
+                    folder,
+                    view,
+                    number,
+                    samples[row],
+                    row,
+                    source,
+                    objects[row],
+                    kept[row],
+                    threshold,
+                    names,
+                )
+            )
+        ],
+    }
+
+
+def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objects]:
+    place = {record["id"]: at for at, record in enumerate(truth["categories"])}
+    image_of = {record["id"]: record["file_name"] for record in truth["images"]}
+    found: dict[str, list[Mapping[str, Any]]] = {sample.id: [] for sample in samples}
+    for one in truth["annotations"]:
+        name = image_of[one["image_id"]]
+        if name in found:
+            found[name].append(one)
+    return [
+        _Objects(
+            np.array([place[one["category_id"]] for one in found[sample.id]], dtype=np.int64),
+            np.array([one["bbox"] for one in found[sample.id]], dtype=np.float64).reshape(-1, 4),
+            np.array(
+                [not one.get("iscrowd") and not one.get("difficult") for one in found[sample.id]],
+                dtype=np.bool_,
+            ),
+        )
+        for sample in samples
+    ]
+
+
+def assigned(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
+    """Return the detections from ``threshold`` on, the surest first, each with its object or -1.
+
+    A detection goes to the object of its class that it overlaps most, if that is enough and the
+    object is not taken yet.
+    """
+    shown = np.flatnonzero(found.scores >= threshold)
+    shown = shown[np.argsort(-found.scores[shown], kind="stable")]
+    taken: set[int] = set()
+    pairs = []
+    for at in shown.tolist():
+        overlaps = _overlaps(found.positions[at], objects.positions)
+        overlaps[objects.labels != found.labels[at]] = 0
+        overlaps[list(taken)] = 0
+        best = int(overlaps.argmax()) if len(overlaps) else -1
+        hit = best if best >= 0 and overlaps[best] >= OVERLAP else -1
+        taken.add(hit)
+        taken.discard(-1)
+        pairs.append((at, hit))
+    return pairs
+
+
+def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(N,)`` intersection over union of one box x, y, width, height with others."""
+    low = np.maximum(box[:2], others[:, :2])
+    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=1)
+    union = box[2] * box[3] + others[:, 2] * others[:, 3] - common
+    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
+
+
+def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Sequence[int]) -> float:
+    """The score from which on clean images right and wrong boxes balance best (largest F1)."""
+    scores, right = [], []
+    wanted = 0
+    for row in rows:
+        one = objects[row]
+        wanted += int(one.counts.sum())
+        for at, hit in assigned(table.found[row], one, 0.0):
+            if hit < 0 or one.counts[hit]:
+                scores.append(float(table.found[row].scores[at]))
+                right.append(hit >= 0)
+    if not any(right):
+        return 0.5
+    order = np.argsort(-np.array(scores), kind="stable")
+    hits = np.cumsum(np.array(right)[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + wanted)
+    return round(float(np.array(scores)[order][int(f1.argmax())]), 4)
+
+
+def _kept_per_cell(
+    tables: Mapping[Cell, DetectionRecords], objects: _Objects, row: int, threshold: float
+) -> dict[Cell, set[int]]:
+    """Which of the objects that count are found in each cell."""
+    return {
+        cell: {
+            hit
+            for _, hit in assigned(table.found[row], objects, threshold)
+            if hit >= 0 and objects.counts[hit]
+        }
+        for cell, table in tables.items()
+    }
+
+
+def _lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
+    """The share of what is found clean that is lost over the corrupted cells, and how much it is."""
+    clean = kept.get(CLEAN, set())
+    cells = [found for cell, found in kept.items() if not cell.is_clean]
+    if not clean or not cells:
+        return 0.0, 0
+    lost = sum(len(clean - found) for found in cells)
+    return lost / (len(clean) * len(cells)), len(clean)
+
+
+def _telling(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+    """Choose the images that lose about one half of what they show clean, those with several objects."""
+
+    def order(row: int) -> tuple[bool, float, int]:
+        share, count = _lost(kept[row])
+        return count < 2, abs(share - 0.5), row
+
+    return sorted((row for row in kept if _lost(kept[row])[1]), key=order)[:SHEETS]
+
+
+def _worst(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+    hit = [row for row in kept if _lost(kept[row])[0] > 0]
+    return sorted(hit, key=lambda row: (-_lost(kept[row])[0], -_lost(kept[row])[1], row))[:WORST]
+
+
+# ---------------------------------------------------------------- as written to the file
+
+
+def _sheet(
+    folder: RunFolder,
+    view: View,
+    number: int,
+    row: int,
+    samples: Sequence[Sample],
+    tables: Mapping[str, Mapping[Cell, DetectionRecords]],
+    objects: _Objects,
+    thresholds: Mapping[str, float],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    sample = samples[row]
+    place = files.make_folder(folder.path / "gallery" / str(number))
+    pictures: dict[str, str] = {}
+    size = None
+    for cell in next(iter(tables.values())):
+        path = place / f"{cell}.jpg"
+        saved = _save_picture(path, view, sample, cell)
+        if saved is not None:
+            pictures[str(cell)] = path.relative_to(folder.path).as_posix()
+            size = size or saved
+    return {
+        "id": sample.id,
+        "size": size,
+        "objects": _listed_objects(objects, names),
+        "files": pictures,
+        "found": {
+            name: {
+                str(cell): _listed(table.found[row], objects, thresholds[name], names)
+                for cell, table in cells.items()
+            }
+            for name, cells in tables.items()
+        },
+    }
+
+
+def _loser(
+    folder: RunFolder,
+    view: View,
+    number: int,
+    sample: Sample,
+    row: int,
+    tables: Mapping[Cell, DetectionRecords],
+    objects: _Objects,
+    kept: Mapping[Cell, set[int]],
+    threshold: float,
+    names: Sequence[str],
+) -> dict[str, Any] | None:
+    """The image clean, and in the mildest cell in which it loses most."""
+    clean = kept[CLEAN]
+    cell = min(
+        (cell for cell in kept if not cell.is_clean),
+        key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
+    )
+    place = files.make_folder(folder.path / "gallery" / "worst")
+    shown: dict[str, Any] = {}
+    size = None
+    for key, where, path in (
+        ("clean", CLEAN, place / f"{number}-clean.jpg"),
+        ("corrupted", cell, place / f"{number}-{cell}.jpg"),
+    ):
+        size = _save_picture(path, view, sample, where)
+        if size is None:
+            return None
+        shown[key] = {
+            "cell": str(where),
+            "file": path.relative_to(folder.path).as_posix(),
+            "found": _listed(tables[where].found[row], objects, threshold, names),
+        }
+    share, count = _lost(kept)
+    return {
+        "id": sample.id,
+        "size": size,
+        "objects": _listed_objects(objects, names),
+        "lost": _round(share),
+        "clean_found": count,
+        **shown,
+    }
+
+
+def _listed_objects(objects: _Objects, names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"class": names[label], "box": [_round(v) for v in position], "counts": bool(counts)}
+        for label, position, counts in zip(
+            objects.labels, objects.positions, objects.counts, strict=True
+        )
+    ]
+
+
+def _listed(
+    found: FoundInImage, objects: _Objects, threshold: float, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The boxes to draw: what each is called, and the place of its object or None."""
+    return [
+        {
+            "class": names[found.labels[at]],
+            "score": _round(found.scores[at]),
+            "box": [_round(value) for value in found.positions[at]],
+            "object": None if hit < 0 else hit,
+        }
+        for at, hit in assigned(found, objects, threshold)
+    ]
+
+
+def _round(value: float) -> float:
+    return round(float(value), 3)
+
+
+def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> list[int] | None:
+    """Write a small picture and return the width and height of the image, None where there is none."""
+    try:
+        image = view.load(sample, cell)
+    except BrokenFileError:
+        return None
+    if not path.is_file():
+        files.write_bytes(path, _jpeg(image), durable=False)
+    return [image.shape[1], image.shape[0]]
+
+
+def _jpeg(image: Image) -> bytes:
+    picture = PillowImage.fromarray(image)
+    picture.thumbnail((LONG_SIDE, LONG_SIDE), PillowImage.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,313 @@
+"""The record table of detectors: one row per image with all that was found in it.
+
+Boxes are kept as position and size in float64, as result files have them, so that a cell can be
+scored again to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import files
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.metrics.coco import Found
+from shiftproof.metrics.masks import Code, areas_of, run_length_codes
+from shiftproof.models.class_match import ClassMatch
+from shiftproof.models.detector import DetectorLike
+from shiftproof.types import Detections, Image, Sample
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, eq=False)
+class FoundInImage:
+    """What was found in one image.
+
+    ``labels`` ``(D,)`` int32 indexes into the data set's classes; ``scores`` ``(D,)`` float64;
+    ``positions`` ``(D, 4)`` float64 x, y, width, height in pixels; ``masks`` D compressed run-length
+    codes of the image's size, or None.
+    """
+
+    labels: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    masks: tuple[bytes, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+NOTHING = FoundInImage(np.empty(0, np.int32), np.empty(0), np.empty((0, 4)))
+
+
+@dataclass(eq=False)
+class DetectionRecords:
+    """What one detector found in one cell, one entry per image in the order of the data set.
+
+    ``position`` is the place in the stream; ``error`` says why a file could not be read.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    position: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    found: list[FoundInImage] = field(default_factory=list)
+    error: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool: which files could be read."""
+        return np.array([reason is None for reason in self.error], dtype=bool)
+
+    def columns(
+        self, places: Sequence[int], sizes: Sequence[tuple[int, int] | None] | None = None
+    ) -> Found:
+        """Return all that was found as columns, as the measures take it.
+
+        Args:
+            places: ``(N,)`` of each image its place among those of the ground truth; below 0 leaves
+                it out.
+            sizes: height and width of each image of the ground truth, where masks are measured.
+
+        Raises:
+            InputError: masks are asked for, and there are boxes only.
+        """
+        kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
+        counts = [len(one) for _, one in kept]
+        positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
+        masks = None if sizes is None else _codes(kept, sizes)
+        return Found(
+            image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
+            category=np.concatenate([NOTHING.labels, *(one.labels for _, one in kept)]).astype(
+                np.int64
+            ),
+            boxes=positions,
+            area=positions[:, 2] * positions[:, 3] if masks is None else areas_of(masks),
+            score=np.concatenate([NOTHING.scores, *(one.scores for _, one in kept)]),
+            masks=masks,
+        )
+
+
+def _codes(
+    kept: Sequence[tuple[int, FoundInImage]], sizes: Sequence[tuple[int, int] | None]
+) -> tuple[Code, ...]:
+    codes: list[Code] = []
+    for place, one in kept:
+        if one.masks is None and len(one):
+            raise InputError("Expected masks, got detections with boxes only; measure boxes.")
+        codes += [{"size": list(sizes[place] or ()), "counts": mask} for mask in one.masks or ()]
+    return tuple(codes)
+
+
+class DetectionRecorder:
+    """Collects what one detector found in one cell, batch by batch; ``samples`` are the cell's."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self._found: dict[int, FoundInImage] = {}
+        self._position: dict[int, int] = {}
+        self._error: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, records: DetectionRecords, samples: Sequence[Sample]) -> DetectionRecorder:
+        """Go on with records of some of the samples.
+
+        Raises:
+            LookupError: records of other samples.
+        """
+        recorder = cls(samples)
+        places = {sample.id: row for row, sample in enumerate(samples)}
+        for at, (name, reason) in enumerate(zip(records.ids, records.error, strict=True)):
+            row = places[name]
+            recorder._position[row] = int(records.position[at])
+            if reason is None:
+                recorder._found[row] = records.found[at]
+            else:
+                recorder._error[row] = reason
+        return recorder
+
+    def add(
+        self, rows: Sequence[int], answers: Sequence[FoundInImage], positions: Sequence[int]
+    ) -> None:
+        """Record what was found in some images, given by their places among the samples."""
+        self._found.update(zip(rows, answers, strict=True))
+        self._position.update(zip(rows, positions, strict=True))
+
+    def add_broken(self, row: int, reason: str, position: int) -> None:
+        """Record a file that could not be read."""
+        self._position[row] = position
+        self._error[row] = reason
+
+    def finish(self) -> DetectionRecords:
+        """Return the table of the samples that were seen, in their order."""
+        rows = sorted(self._position)
+        return DetectionRecords(
+            ids=[self._samples[row].id for row in rows],
+            position=np.array([self._position[row] for row in rows], dtype=np.int32),
+            found=[self._found.get(row, NOTHING) for row in rows],
+            error=[self._error.get(row) for row in rows],
+        )
+
+
+class DetectorRecording:
+    """How the answers of detectors are kept: detections in, in the data set's classes.
+
+    Args:
+        masks: whether masks are kept; they need pycocotools.
+    """
+
+    def __init__(self, *, masks: bool) -> None:
+        self.masks = masks
+        self._matches: dict[int, ClassMatch] = {}
+
+    def add(self, model: DetectorLike, match: ClassMatch) -> None:
+        """Take note of which class of the data each class of a detector is."""
+        self._matches[id(model)] = match
+
+    def gather(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images: a detector takes them in any sizes."""
+        return list(images)
+
+    def predict(self, model: DetectorLike, batch: Sequence[Image]) -> list[FoundInImage]:
+        """Return what is found in each image."""
+        match = self._matches[id(model)]
+        answers = model.predict(batch, batch_size=len(batch))
+        return [
+            self._kept(match.translate(one), image)
+            for one, image in zip(answers, batch, strict=True)
+        ]
+
+    def pick(self, answers: list[FoundInImage], places: Sequence[int]) -> list[FoundInImage]:
+        """Return what was found in some of the images."""
+        return [answers[place] for place in places]
+
+    def recorder(self, samples: Sequence[Sample]) -> DetectionRecorder:
+        """Return an empty recorder."""
+        return DetectionRecorder(samples)
+
+    def resume(self, path: Path, samples: Sequence[Sample]) -> DetectionRecorder:
+        """Return a recorder that goes on with a table."""
+        return DetectionRecorder.of(read_detections(path), samples)
+
+    def write(self, path: Path, recorder: DetectionRecorder) -> None:
+        """Write what a recorder has."""
+        write_detections(path, recorder.finish())
+
+    def _kept(self, detections: Detections, image: Image) -> FoundInImage:
+        corners = detections.boxes.astype(np.float64)
+        masks = None
+        if self.masks:
+            height, width = image.shape[:2]
+            codes = run_length_codes(
+                "masks", list(detections.masks or ()), [(height, width)] * len(detections)
+            )
+            masks = tuple(code["counts"] for code in codes)
+        return FoundInImage(
+            labels=detections.labels.astype(np.int32),
+            scores=detections.scores.astype(np.float64),
+            positions=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+            masks=masks,
+        )
+
+
+# ---------------------------------------------------------------- Parquet
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("label", pa.list_(pa.int32())),
+            pa.field("score", pa.list_(pa.float64())),
+            pa.field("box", pa.list_(pa.list_(pa.float64(), 4))),
+            pa.field("mask", pa.list_(pa.binary())),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_detections(path: Path, records: DetectionRecords) -> None:
+    """Write a cell's table atomically: the same records give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    offsets = np.cumsum([0, *(len(one) for one in records.found)]).astype(np.int32)
+
+    def lists(values: Any) -> Any:
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+    def joined(parts: list[Any], empty: Any) -> Any:
+        return np.concatenate(parts) if parts else empty
+
+    found = records.found
+    boxes = joined([one.positions for one in found], np.empty((0, 4)))
+    box_lists = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)
+    masks = pa.array([one.masks for one in found], pa.list_(pa.binary()))
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.position, pa.int32()),
+        lists(pa.array(joined([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
+        lists(pa.array(joined([one.scores for one in found], np.empty(0)), pa.float64())),
+        lists(box_lists),
+        masks,
+        pa.array(records.error, pa.string()),
+    ]
+    table = pa.Table.from_arrays(columns, names=_schema().names).cast(_schema())
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    files.write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+def read_detections(path: Path) -> DetectionRecords:
+    """Read a cell's table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        if table.schema.names != _schema().names:
+            raise ValueError(f"expected the columns {', '.join(_schema().names)}")
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        offsets = np.asarray(column["label"].offsets)
+        labels = np.asarray(column["label"].flatten(), dtype=np.int32)
+        scores = np.asarray(column["score"].flatten(), dtype=np.float64)
+        boxes = np.asarray(column["box"].flatten().flatten(), dtype=np.float64).reshape(-1, 4)
+        if not len(labels) == len(scores) == len(boxes) == offsets[-1] - offsets[0]:
+            raise ValueError("its columns are of different lengths")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise BrokenFileError(
+            f"{path}: not a readable record table ({str(error).splitlines()[0][:200]}). "
+            "Delete it and start the run again: only what is missing is done anew."
+        ) from error
+    found = []
+    for at, masks in enumerate(column["mask"].to_pylist()):
+        part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
+        found.append(
+            FoundInImage(
+                labels[part],
+                scores[part],
+                boxes[part],
+                None if masks is None else tuple(masks),
+            )
+        )
+    return DetectionRecords(
+        ids=column["id"].to_pylist(),
+        position=np.asarray(column["position"], dtype=np.int32),
+        found=found,
+        error=column["error"].to_pylist(),
+    )

@@ -1,0 +1,98 @@
+"""What a person hands in to a benchmark, named, checked, and brought into the form of a record."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.types import Image, Settings
+
+CorruptionLike: TypeAlias = str | Callable[..., Image]
+
+
+def default_workers(device: str) -> int:
+    """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
+
+
+def name_corruptions(
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike],
+    others: Iterable[str] = (),
+) -> dict[str, CorruptionLike]:
+    """Name what is to be run.
+
+    Args:
+        corruptions: names, functions, or name to either.
+        others: names that are known beside those of the table: of the folders of a -C tree.
+
+    Raises:
+        InputError: none, one twice, or a name that can name no file.
+        UnknownNameError: no such corruption; says the nearest.
+    """
+    known = dict.fromkeys([*CORRUPTIONS, *others])
+    if isinstance(corruptions, str):
+        raise InputError(f"Expected a list of corruptions; write [{corruptions!r}].")
+    pairs = (
+        list(corruptions.items())
+        if isinstance(corruptions, Mapping)
+        else [(c if isinstance(c, str) else getattr(c, "__name__", "corruption"), c)
+              for c in corruptions]
+    )  # fmt: skip
+    if not pairs:
+        raise InputError("Expected at least one corruption, got none.")
+    named: dict[str, CorruptionLike] = {}
+    for name, corruption in pairs:
+        if name in named:
+            raise InputError(f"The corruption {name!r} is given twice.")
+        if name == "clean" or not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
+                "'_', '.', '+' and '-' only, and not 'clean'."
+            )
+        if isinstance(corruption, str) and corruption not in known:
+            raise UnknownNameError.of("corruption", corruption, known)
+        named[name] = corruption
+    return named
+
+
+def check_severities(severities: Sequence[int]) -> list[int]:
+    """Return severities in rising order, or raise an InputError."""
+    chosen = list(severities)
+    for severity in chosen:
+        if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):
+            raise InputError(
+                f"Expected severities from 1 to 5, got {severity!r}; the clean images are always "
+                "run, as severity 0."
+            )
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise InputError(f"Expected severities from 1 to 5, each once, got {chosen}.")
+    return sorted(int(severity) for severity in chosen)
+
+
+def check_at_least_one(what: str, value: int) -> None:
+    """Raise an InputError unless ``value`` is an integer of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"Expected {what} of 1 or more, got {value!r}.")
+
+
+def plain(value: Any) -> Settings:
+    """Bring settings to the form in which JSON gives them back, so that they can be compared."""
+
+    def fix(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(key): fix(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [fix(entry) for entry in item]
+        if isinstance(item, float) and not math.isfinite(item):
+            return str(item)
+        return item
+
+    settings: Settings = json.loads(json.dumps(fix(value), default=str))
+    return settings

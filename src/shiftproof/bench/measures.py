@@ -1,0 +1,179 @@
+"""What is measured of detectors in a cell: COCO's average precision, or Pascal VOC's.
+
+Each data set has its own measure, and both keep the paper's name P for it (Michaelis et al. 2019,
+arXiv 1907.07484, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import UnknownNameError
+from shiftproof.metrics.coco import Found, ImageId
+from shiftproof.metrics.detection import CocoEvaluator, Kind
+from shiftproof.metrics.intervals import without_bias
+from shiftproof.metrics.voc import Rule, VocEvaluator
+from shiftproof.types import Settings
+
+MeasureName: TypeAlias = Literal["coco", "voc", "voc-all-point", "coco-masks"]
+MEASURES: tuple[MeasureName, ...] = ("coco", "coco-masks", "voc", "voc-all-point")
+
+SIZES = ("small", "medium", "large")
+"""COCO's ranges of area, up to 32 x 32 and 96 x 96 pixels and beyond."""
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """What one detector reaches in one cell, all in 0..1, NaN where there is nothing to find.
+
+    Attributes:
+        replicates: ``(1 + R,)`` P on the images as they are, and on resamples, moved by their bias.
+        numbers: every number that the measure has, by its name in the field.
+        per_class: P of each class, by its place among the classes.
+    """
+
+    replicates: NDArray[np.float64]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    per_class: Sequence[float] = ()
+
+
+class Measure(Protocol):
+    """A data set's own measure, with its ground truth read and indexed."""
+
+    @property
+    def name(self) -> str:
+        """What P is called: AP or AP50."""
+
+    @property
+    def title(self) -> str:
+        """P in full."""
+
+    @property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """The images of the ground truth, in the order of ``Found.image``."""
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int] | None] | None:
+        """Height and width of the images, where masks are measured."""
+
+    def settings(self) -> Settings:
+        """Return what decides the numbers."""
+
+    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+        """Return what was reached; ``replicates`` resamples of the images, none for 0."""
+
+
+def make_measure(name: str, ground_truth: Mapping[str, Any]) -> Measure:
+    """Return a measure over ground truth in COCO's form.
+
+    Args:
+        name: "coco" (AP over IoU 0.50 to 0.95 of boxes), "coco-masks" (of masks), "voc" (AP50 by
+            the 11-point rule of VOC 2007, which Pascal-C is measured by) or "voc-all-point".
+        ground_truth: images, annotations and categories.
+
+    Raises:
+        UnknownNameError: no such measure.
+        InputError: ground truth that contradicts itself.
+        MissingExtraError: masks, and pycocotools is not installed.
+    """
+    if name == "coco":
+        return Coco(ground_truth, "boxes")
+    if name == "coco-masks":
+        return Coco(ground_truth, "masks")
+    if name == "voc":
+        return Voc(ground_truth, "11-point")
+    if name == "voc-all-point":
+        return Voc(ground_truth, "all-point")
+    raise UnknownNameError.of("measure", name, MEASURES)
+
+
+@final
+class Coco:
+    """COCO's average precision, mean over ten thresholds and all classes."""
+
+    name = "AP"
+
+    def __init__(self, ground_truth: Mapping[str, Any], kind: Kind) -> None:
+        self._evaluator = CocoEvaluator(ground_truth, kind=kind)
+        self._kind = kind
+
+    @property
+    def title(self) -> str:
+        """P in full."""
+        return f"AP of {self._kind} (COCO, mean over IoU 0.50 to 0.95)"
+
+    @property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """The images of the ground truth."""
+        return self._evaluator.image_ids
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int] | None] | None:
+        """Height and width of the images, where masks are measured."""
+        return self._evaluator.image_sizes if self._kind == "masks" else None
+
+    def settings(self) -> Settings:
+        """Return what decides the numbers."""
+        return {"measure": "COCO", "kind": self._kind, "P": self.title}
+
+    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+        """Return what was reached."""
+        matches = self._evaluator.match(found)
+        scores = self._evaluator.accumulate(matches)
+        numbers = scores.metrics()
+        drawn = (
+            self._evaluator.replicates(matches, ["AP"], replicates=replicates, seed=seed)["AP"]
+            if replicates
+            else np.array([numbers["AP"]])
+        )
+        return Performance(_moved(drawn), numbers, list(scores.per_category().values()))
+
+
+@final
+class Voc:
+    """Pascal VOC's average precision at an overlap of one half, mean over the classes."""
+
+    name = "AP50"
+
+    def __init__(self, ground_truth: Mapping[str, Any], rule: Rule) -> None:
+        self._evaluator = VocEvaluator(ground_truth, rule=rule)
+
+    @property
+    def title(self) -> str:
+        """P in full."""
+        return f"AP50 (Pascal VOC, {self._evaluator.rule})"
+
+    @property
+    def image_ids(self) -> tuple[ImageId, ...]:
+        """The images of the ground truth."""
+        return self._evaluator.image_ids
+
+    @property
+    def sizes(self) -> None:
+        """Return None: there are no masks."""
+        return None
+
+    def settings(self) -> Settings:
+        """Return what decides the numbers."""
+        return {"measure": "Pascal VOC", "rule": self._evaluator.rule, "P": self.title}
+
+    def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
+        """Return what was reached."""
+        matches = self._evaluator.match(found)
+        scores = self._evaluator.scores(matches)
+        drawn = (
+            self._evaluator.replicates(matches, replicates=replicates, seed=seed)
+            if replicates
+            else np.array([scores.mean])
+        )
+        return Performance(_moved(drawn), {"AP50": scores.mean}, list(scores.per_category.values()))
+
+
+def _moved(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The resamples without their bias; moved, they may leave the range in which P lies."""
+    return np.clip(without_bias(drawn), 0, 1)

@@ -1,0 +1,155 @@
+"""Result files of other frameworks: which file is which cell of the grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shiftproof import files
+from shiftproof.corruptions import CORRUPTIONS, GROUPS
+from shiftproof.data.cells import canonical
+from shiftproof.errors import InputError
+from shiftproof.types import CLEAN, Cell
+
+_CLEAN_NAMES = {"clean", "none", "original", "identity"}
+_SEVERITY = re.compile(r"(?:severity[-_ ]?|sev[-_ ]?|s)?([0-5])", re.IGNORECASE)
+_JOINED = re.compile(
+    r"(?P<name>.+?)[-_. ](?:severity[-_ ]?|sev[-_ ]?|s)?(?P<severity>[0-5])", re.IGNORECASE
+)
+_KINDS = {"boxes": ("bbox", "box", "boxes"), "masks": ("segm", "mask", "masks")}
+
+
+@dataclass(frozen=True)
+class PredictionFiles:
+    """The result files below a folder.
+
+    Attributes:
+        files: of each cell its file.
+        passed_over: JSON files, relative to the folder, whose names say no cell.
+    """
+
+    files: dict[Cell, Path]
+    passed_over: tuple[str, ...]
+
+
+def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
+    """Find COCO-format result files by the names of folders and files.
+
+    For fog at severity 3 any of ``fog/3.json``, ``fog/3/results.bbox.json``,
+    ``fog/severity_3/coco_instances_results.json``, ``fog-3.json``, ``fog_3.bbox.json``, and the same
+    in a folder of the group (``weather/fog/3.json``). The clean cell is ``clean.json``,
+    ``clean/...json``, or severity 0 of any corruption, as mmdetection's test_robustness has it. Upper
+    case, spaces and hyphens in a corruption's name make no difference; a name that is not in the table
+    is a corruption of its own where severities lie below it.
+
+    Args:
+        root: the folder.
+        masks: which one is meant where a cell has a file of boxes and one of masks.
+
+    Raises:
+        InputError: no folder, no result file, two files for one cell, or several clean cells that
+            differ.
+    """
+    if not root.is_dir():
+        raise InputError(
+            f"{root}: expected a folder of COCO result files, corruption/severity.json, or a table "
+            "of results (.pkl, .json, .csv)."
+        )
+    of_cell: dict[Cell, list[Path]] = {}
+    passed_over: list[str] = []
+    for path in sorted(root.rglob("*.json")):
+        relative = path.relative_to(root)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        cell = cell_of(relative.as_posix())
+        if cell is None:
+            passed_over.append(relative.as_posix())
+        else:
+            of_cell.setdefault(cell, []).append(path)
+    if not of_cell:
+        seen = f"; its JSON files say no corruption: {', '.join(passed_over[:3])}" * bool(
+            passed_over
+        )
+        raise InputError(
+            f"{root} holds no result file of a cell; expected such as fog/3.json or "
+            f"fog/3/results.bbox.json, and clean.json{seen}."
+        )
+    chosen = {
+        cell: _clean(root, paths) if cell.is_clean else _only(root, cell, paths, masks)
+        for cell, paths in of_cell.items()
+    }
+    return PredictionFiles(chosen, tuple(passed_over))
+
+
+def cell_of(name: str) -> Cell | None:
+    """Return the cell that a file's path below the root says, or None.
+
+    >>> cell_of("weather/Fog/severity_3/results.bbox.json")
+    Cell(corruption='fog', severity=3)
+    >>> cell_of("gaussian_noise-5.json"), cell_of("clean.json")
+    (Cell(corruption='gaussian_noise', severity=5), Cell(corruption='clean', severity=0))
+    """
+    parts = list(PurePosixPath(name).parts)
+    parts[-1] = _without_endings(parts[-1])
+    if len(parts) > 1 and parts[0].lower() in {*GROUPS, "extra"}:
+        parts = parts[1:]
+    for at, part in enumerate(parts):
+        if part.lower() in _CLEAN_NAMES:
+            return CLEAN
+        joined = _JOINED.fullmatch(part)
+        if joined and canonical(joined["name"]) in CORRUPTIONS:
+            return _cell(joined["name"], int(joined["severity"]))
+        following = parts[at + 1] if at + 1 < len(parts) else ""
+        severity = _SEVERITY.fullmatch(following)
+        if severity and (canonical(part) in CORRUPTIONS or at == 0):
+            return _cell(part, int(severity[1]))
+    return None
+
+
+def _cell(name: str, severity: int) -> Cell:
+    return Cell(canonical(name), severity) if severity else CLEAN
+
+
+def _without_endings(name: str) -> str:
+    """``fog-3.bbox.json`` is ``fog-3``: what follows a kind is the framework's own."""
+    stem = name.removesuffix(".json")
+    for endings in _KINDS.values():
+        for ending in endings:
+            stem = re.sub(rf"[._-]{ending}$", "", stem, flags=re.IGNORECASE)
+    return stem
+
+
+def _only(root: Path, cell: Cell, paths: list[Path], masks: bool) -> Path:
+    if len(paths) > 1:
+        wanted = _KINDS["masks" if masks else "boxes"]
+        of_kind = [path for path in paths if _is_of(path, wanted)]
+        others = _KINDS["boxes" if masks else "masks"]
+        paths = of_kind or [path for path in paths if not _is_of(path, others)] or paths
+    if len(paths) > 1:
+        raise InputError(
+            f"{root}: {len(paths)} files are of the cell {cell} ({_listed(root, paths)}); expected one."
+        )
+    return paths[0]
+
+
+def _is_of(path: Path, kinds: Iterable[str]) -> bool:
+    return any(re.search(rf"[._-]{kind}$", path.stem, re.IGNORECASE) for kind in kinds)
+
+
+def _clean(root: Path, paths: list[Path]) -> Path:
+    """Severity 0 lies under every corruption in some tools: it is one cell all the same."""
+    contents = {files.file_fingerprint(path): path for path in reversed(paths)}
+    if len(contents) > 1:
+        differing = list(contents.values())
+        raise InputError(
+            f"{root}: the clean cell is there {len(contents)} times with different content "
+            f"({_listed(root, differing)}); expected one clean.json."
+        )
+    return paths[0]
+
+
+def _listed(root: Path, paths: list[Path]) -> str:
+    names = [path.relative_to(root).as_posix() for path in paths[:3]]
+    return ", ".join(names) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

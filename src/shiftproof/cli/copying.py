@@ -1,0 +1,74 @@
+"""What a person sees of a changed copy: what was done, or what it would take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from shiftproof.progress import console
+
+if TYPE_CHECKING:
+    from shiftproof.data import Estimate, Exported
+
+WORKERS_HELP = "Processes; all cores by default."
+DRY_RUN_HELP = "Say what it would take, by a few images; write nothing."
+JSON_HELP = "Print what was done as JSON."
+
+
+def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
+    """Say what was written and what could not be read; leave with 2 if that was all."""
+    if as_json:
+        typer.echo(json.dumps({"target": str(target), **vars(done)}, indent=1))
+    else:
+        there = f", {done.kept} were there" if done.kept else ""
+        typer.echo(f"{done.written} images written to {target}{there}")
+        if done.carried:
+            typer.echo(f"{done.carried} other files carried over")
+        parts = {
+            "decode": done.decode_seconds,
+            verb: done.corrupt_seconds,
+            "encode and write": done.write_seconds,
+        }
+        if (spent := sum(parts.values())) > 0:
+            shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
+            typer.echo(f"{spent:.1f} s of CPU: {shares}")
+        for reason in done.broken.values():
+            console.print(f"not readable: {reason}", style="yellow", markup=False)
+    if done.broken and not (done.written or done.kept):
+        raise typer.Exit(2)
+
+
+def show_estimate(
+    estimate: Estimate, target: Path, *, of_each: str, others: str, as_json: bool
+) -> None:
+    """Say what it would take; ``of_each`` is what there are several of for every image."""
+    if as_json:
+        typer.echo(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
+        return
+    total = estimate.images * estimate.cells
+    typer.echo(
+        f"{estimate.layout}: {estimate.images} images in {estimate.cells} {of_each} are {total} images"
+        + (f", and {estimate.carried} other files{others}" if estimate.carried else "")
+    )
+    typer.echo(
+        f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
+    )
+    typer.echo(
+        f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
+        f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
+    )
+    if estimate.bytes > estimate.free_bytes:
+        console.print("The disk will be full before it is through.", style="yellow")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

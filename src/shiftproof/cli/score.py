@@ -1,0 +1,84 @@
+"""``shiftproof score``: detections of any framework, from their result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli.options import MEASURE_HELP
+from shiftproof.cli.outcome import show_outcome
+from shiftproof.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "score",
+        epilog=(
+            "Examples:  shiftproof score --predictions results --data instances_val2017.json "
+            "--out run  ·  shiftproof score --predictions mine=results --predictions "
+            "theirs=other/results --data VOCdevkit --out run  ·  "
+            "shiftproof score --predictions test_robustness_results.pkl --out run"
+        ),
+    )(score)
+
+
+def score(
+    predictions: Annotated[
+        list[str],
+        typer.Option(
+            "--predictions",
+            "-p",
+            help="Folder of COCO result files, one per cell: fog/3.json, fog/3/results.bbox.json or "
+            "fog-3.json, and clean.json; or a table of results: the .pkl of mmdetection's "
+            "test_robustness, .json or .csv. Several as NAME=PATH, each with a --predictions.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="The annotations: a COCO JSON (its images are not needed), or a folder of Pascal "
+            "VOC, Cityscapes or YOLO. A table needs none.",
+        ),
+    ] = None,
+    measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, val, ... of the data set.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print scores.json on standard output.")
+    ] = False,
+) -> None:
+    """Score detections under corruption that another framework has made; no model is needed."""
+    from shiftproof import bench
+    from shiftproof.data import open_detection_data
+
+    truth = data if data is None or split is None else open_detection_data(data, split=split)
+    run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
+    show_outcome(run, as_json=as_json)
+
+
+def _named(texts: list[str]) -> str | dict[str, str | Path]:
+    """Read ``PATH`` alone, or several ``NAME=PATH``."""
+    if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).exists()):
+        return texts[0]
+    named: dict[str, str | Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f"Expected several predictions as NAME=PATH, got {text!r}.")
+        if name in named:
+            raise InputError(f"Two predictions are called {name!r}; expected names of their own.")
+        named[name] = path
+    return named

@@ -1,0 +1,441 @@
+"""How much of known factors an embedding holds, and whether each has a dimension of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.metrics.intervals import Interval
+from shiftproof.rng import generator
+
+Array = NDArray[np.float64]
+
+CORRELATIONS = ("pearson", "spearman")
+
+
+class LinearR2(NamedTuple):
+    """``mean`` over the latents; ``per_latent`` ``(K,)``: at most 1, and below 0 where it is no help."""
+
+    mean: float
+    per_latent: Array
+
+
+class Correlation(NamedTuple):
+    """``mean`` of ``per_latent`` ``(K,)``, each 0 to 1, and the dimension assigned to each latent."""
+
+    mean: float
+    per_latent: Array
+    assignment: NDArray[np.int64]
+
+
+class AffineFit(NamedTuple):
+    """How nearly latents are an affine map of an embedding, and that map a turn.
+
+    ``error`` is the root of the share of variance left over, 0 where they are; ``orthogonality`` the
+    deviation of the map from an orthogonal one times a number, 0 where it is one.
+    """
+
+    error: float
+    orthogonality: float
+    matrix: Array
+    offset: Array
+
+
+class DCI(NamedTuple):
+    """Disentanglement, completeness and informativeness, each up to 1."""
+
+    disentanglement: float
+    completeness: float
+    informativeness: float
+
+
+class PrecisionMatch(NamedTuple):
+    """A learned precision beside the true one.
+
+    ``learned`` ``(K,)`` in the order of the true one, scaled by ``scale``; ``error`` the largest
+    deviation of any λ, as a fraction of the true one.
+    """
+
+    error: float
+    learned: Array
+    scale: float
+
+
+# ---------------------------------------------------------------- recovery
+
+
+def linear_r2(
+    embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed: int = 0
+) -> LinearR2:
+    """Return R² of latents read out of an embedding by a linear map, on samples held out.
+
+    The map, with an offset, is fitted by least squares on the other samples. R² compares with the
+    mean of the samples held out, as scikit-learn's ``r2_score`` does.
+
+    >>> latents = np.random.default_rng(0).normal(size=(100, 2))
+    >>> turned = latents @ np.array([[0.6, 0.8], [-0.8, 0.6]])
+    >>> round(linear_r2(turned, latents).mean, 6)
+    1.0
+
+    Args:
+        embedding: ``(N, D)``.
+        latents: ``(N, K)``, the factors; or ``(N,)``, one.
+        held_out: the share of samples that the map is scored on.
+        seed: decides which these are.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, fewer samples than the map
+            has numbers per latent, or a latent that never changes.
+    """
+    x, z = _pair(embedding, latents)
+    if not 0 < held_out < 1:
+        raise InputError(f"held_out: expected a number between 0 and 1, got {held_out!r}.")
+    order = generator(seed, "held out", str(len(x))).permutation(len(x))
+    count = max(2, round(held_out * len(x)))
+    test, train = order[:count], order[count:]
+    if len(train) <= x.shape[1]:
+        raise InputError(
+            f"{len(x)} samples are too few: {len(train)} of them to fit a map from {x.shape[1]} "
+            f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
+        )
+    matrix, offset = _least_squares(x[train], z[train])
+    left = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
+    spread = ((z[test] - z[test].mean(0)) ** 2).sum(0)
+    _check_spread(spread)
+    scores = 1 - left / spread
+    return LinearR2(float(scores.mean()), scores)
+
+
+def mean_correlation_coefficient(
+    embedding: ArrayLike,
+    latents: ArrayLike,
+    *,
+    method: Literal["pearson", "spearman"] = "pearson",
+) -> Correlation:
+    """Return the mean correlation of each latent with the dimension assigned to it.
+
+    The assignment is the one of the largest sum of absolute correlations, each dimension to one
+    latent at most (Hyvärinen & Morioka 2016, arXiv 1605.06336). Blind to sign, scale and order.
+
+    >>> latents = np.random.default_rng(0).normal(size=(50, 2))
+    >>> found = mean_correlation_coefficient(-3 * latents[:, ::-1], latents)
+    >>> round(found.mean, 6), found.assignment.tolist()
+    (1.0, [1, 0])
+
+    Args:
+        embedding: ``(N, D)``, D at least K.
+        latents: ``(N, K)``, or ``(N,)``.
+        method: ``"pearson"``, or ``"spearman"``, of the ranks, which sees any rising map as perfect.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, fewer dimensions than
+            latents, fewer than two samples, or a latent that never changes.
+    """
+    if method not in CORRELATIONS:
+        raise UnknownNameError.of("method", method, CORRELATIONS)
+    x, z = _pair(embedding, latents)
+    if len(x) < 3:
+        raise InputError(f"Expected at least three samples, got {len(x)}.")
+    if x.shape[1] < z.shape[1]:
+        raise InputError(
+            f"Expected as many dimensions as latents at least, got {x.shape[1]} for {z.shape[1]}."
+        )
+    if method == "spearman":
+        x, z = _ranks(x), _ranks(z)
+    strength = np.abs(_correlations(x, z))
+    assignment = assign(-strength.T)
+    found = strength[assignment, np.arange(z.shape[1])]
+    return Correlation(float(found.mean()), found, assignment)
+
+
+def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
+    """Return the affine map from embedding to latents, its error, and how far it is from a turn.
+
+    The orthogonality error is ``|AᵀA / s - 1|`` in the Frobenius norm over the root of K, with s the
+    mean of the squared singular values: 0 for a turn, a mirror image, and their multiples; 1 where
+    of two directions one is lost.
+
+    >>> latents = np.random.default_rng(0).normal(size=(100, 2))
+    >>> fit = affine_fit(5 * latents[:, ::-1] + 1, latents)
+    >>> round(fit.error, 6), round(fit.orthogonality, 6)
+    (0.0, 0.0)
+
+    Args:
+        embedding: ``(N, D)``.
+        latents: ``(N, K)``, or ``(N,)``.
+
+    Raises:
+        InputError: as for ``linear_r2``.
+    """
+    x, z = _pair(embedding, latents)
+    if len(x) <= x.shape[1] + 1:
+        raise InputError(
+            f"{len(x)} samples are too few for a map from {x.shape[1]} dimensions; give more."
+        )
+    spread = z.var(0)
+    _check_spread(spread)
+    matrix, offset = _least_squares(x, z)
+    left = ((z - x @ matrix - offset) ** 2).mean(0)
+    gram = matrix.T @ matrix
+    scale = np.trace(gram) / len(gram)
+    if scale == 0:
+        return AffineFit(1.0, 1.0, matrix, offset)
+    deviation = np.linalg.norm(gram / scale - np.eye(len(gram))) / np.sqrt(len(gram))
+    return AffineFit(float(np.sqrt(left.sum() / spread.sum())), float(deviation), matrix, offset)
+
+
+# ---------------------------------------------------------------- disentanglement
+
+
+def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed: int = 0) -> DCI:
+    """Return disentanglement, completeness and informativeness of an embedding, by linear maps.
+
+    The importance of a dimension for a latent is the absolute coefficient of the least-squares map
+    between both, standardised; informativeness is the mean linear R² on samples held out (Eastwood
+    & Williams 2018, "A framework for the quantitative evaluation of disentangled representations",
+    which takes a lasso and the error).
+
+    Args:
+        embedding: ``(N, D)``.
+        latents: ``(N, K)``, K at least 2.
+        held_out: as for ``linear_r2``.
+        seed: as for ``linear_r2``.
+
+    Raises:
+        InputError: as for ``linear_r2``.
+    """
+    x, z = _pair(embedding, latents)
+    recovered = linear_r2(x, z, held_out=held_out, seed=seed)
+    constant = x.std(0) == 0
+    scaled = (x - x.mean(0)) / np.where(constant, 1, x.std(0))
+    matrix, _ = _least_squares(scaled, (z - z.mean(0)) / z.std(0))
+    return DCI(*disentanglement(np.abs(matrix)), recovered.mean)
+
+
+def disentanglement(importance: ArrayLike) -> tuple[float, float]:
+    """Return disentanglement and completeness of a table of importances.
+
+    A dimension's disentanglement is 1 less the entropy, in units of its largest, of what it is
+    important for; the mean is weighted by the dimensions' shares in all importance. Completeness is
+    the same for the latents, over the dimensions.
+
+    >>> disentanglement([[2, 0], [0, 3]])
+    (1.0, 1.0)
+    >>> [round(value, 6) for value in disentanglement([[1, 1], [1, 1]])]
+    [0.0, 0.0]
+
+    Args:
+        importance: ``(D, K)``, 0 or more.
+
+    Raises:
+        InputError: another shape, numbers below 0, or none above.
+    """
+    table = np.asarray(importance, np.float64)
+    if table.ndim != 2 or min(table.shape) < 1 or not np.isfinite(table).all():
+        raise InputError(f"Expected importances of shape (D, K), got {table.shape}.")
+    if (table < 0).any() or table.sum() == 0:
+        raise InputError("Expected importances of 0 or more, and one above 0.")
+    return _concentration(table), _concentration(table.T)
+
+
+def _concentration(table: Array) -> float:
+    totals = table.sum(1)
+    shares = table[totals > 0] / totals[totals > 0, None]
+    if table.shape[1] == 1:
+        return 1.0
+    logs = np.log(np.where(shares > 0, shares, 1))
+    each = 1 + (shares * logs).sum(1) / np.log(table.shape[1])
+    return float((each * totals[totals > 0]).sum() / totals.sum())
+
+
+# ---------------------------------------------------------------- precision
+
+
+def match_precision(
+    learned: ArrayLike,
+    true: ArrayLike,
+    *,
+    assignment: ArrayLike | None = None,
+    scaled: bool = False,
+) -> PrecisionMatch:
+    """Hold a learned precision against the true one, whatever the order of its dimensions.
+
+    >>> match_precision([24.0, 5.5], [5.0, 25.0]).learned.tolist()
+    [5.5, 24.0]
+    >>> round(match_precision([24.0, 5.5], [5.0, 25.0]).error, 6)
+    0.1
+
+    Args:
+        learned: ``(D,)``, above 0, D at least K.
+        true: ``(K,)``, above 0.
+        assignment: ``(K,)``, the dimension of each latent, as ``mean_correlation_coefficient``
+            gives it; None where only sizes count: both are sorted.
+        scaled: take out a common factor first, the geometric mean of the quotients.
+
+    Raises:
+        InputError: shapes or numbers that do not fit.
+    """
+    found, truth = np.asarray(learned, np.float64), np.asarray(true, np.float64)
+    for values in (found, truth):
+        if values.ndim != 1 or len(values) == 0 or not (np.isfinite(values) & (values > 0)).all():
+            raise InputError(f"Expected precisions above 0, got {values.tolist()}.")
+    if assignment is not None:
+        chosen = np.asarray(assignment)
+        if chosen.shape != truth.shape or not np.isin(chosen, np.arange(len(found))).all():
+            raise InputError(f"Expected a dimension for each of {len(truth)} latents.")
+        found = found[chosen]
+    elif len(found) == len(truth):
+        ordered = np.empty_like(found)
+        ordered[np.argsort(truth, kind="stable")] = np.sort(found)
+        found = ordered
+    else:
+        raise InputError(
+            f"Expected as many learned precisions as true ones without an assignment, got "
+            f"{len(found)} and {len(truth)}."
+        )
+    scale = float(np.exp(np.log(truth / found).mean())) if scaled else 1.0
+    found = found * scale
+    return PrecisionMatch(float(np.abs(found / truth - 1).max()), found, scale)
+
+
+# ---------------------------------------------------------------- over seeds
+
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""Student's t at 0.975, by degrees of freedom from 1; beyond, the normal's 1.96 serves."""
+
+
+def interval_over_seeds(values: Sequence[float]) -> Interval:
+    """Return the mean over repetitions with its 95 % interval, by Student's t (Gosset 1908).
+
+    With a single repetition it has no width, and says nothing about another one.
+
+    >>> [round(value, 3) for value in interval_over_seeds([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
+
+    Raises:
+        InputError: no values, or some that are not finite.
+    """
+    table = np.asarray(values, np.float64)
+    if table.ndim != 1 or len(table) == 0 or not np.isfinite(table).all():
+        raise InputError(f"Expected one finite value per repetition, got {values!r}.")
+    mean = float(table.mean())
+    if len(table) == 1:
+        return Interval(mean, mean, mean)
+    freedom = len(table) - 1
+    quantile = _T[freedom - 1] if freedom <= len(_T) else 1.96
+    half = quantile * float(table.std(ddof=1)) / np.sqrt(len(table))
+    return Interval(mean, float(mean - half), float(mean + half))
+
+
+# ---------------------------------------------------------------- assignment
+
+
+def assign(costs: ArrayLike) -> NDArray[np.int64]:
+    """Return for each row the column of the assignment of least total cost, no column twice.
+
+    By shortest augmenting paths (Kuhn 1955; Jonker & Volgenant 1987).
+
+    >>> assign([[4, 1], [2, 3]]).tolist()
+    [1, 0]
+
+    Args:
+        costs: ``(R, C)``, C at least R, finite.
+
+    Raises:
+        InputError: another shape, or costs that are not finite.
+    """
+    table = np.asarray(costs, np.float64)
+    if table.ndim != 2 or table.shape[0] > table.shape[1] or not np.isfinite(table).all():
+        raise InputError(
+            f"Expected finite costs with at least as many columns as rows, got {table.shape}."
+        )
+    rows, columns = table.shape
+    row_price, column_price = np.zeros(rows), np.zeros(columns)
+    owner = np.full(columns, -1)
+    for row in range(rows):
+        # The cheapest way from this row to a free column, over rows that would have to move.
+        best = np.full(columns, np.inf)
+        came_from = np.full(columns, -1)
+        reached = np.zeros(columns, bool)
+        current, column = row, -1
+        while True:
+            cost = table[current] - row_price[current] - column_price
+            shorter = ~reached & (cost < best)
+            best[shorter], came_from[shorter] = cost[shorter], column
+            candidates = np.where(reached, np.inf, best)
+            nearest = int(candidates.argmin())
+            step = candidates[nearest]
+            row_price[row] += step
+            row_price[owner[reached]] += step
+            column_price[reached] -= step
+            best[~reached] -= step
+            reached[nearest] = True
+            column = nearest
+            if owner[column] < 0:
+                break
+            current = int(owner[column])
+        while column >= 0:
+            previous = int(came_from[column])
+            owner[column] = row if previous < 0 else owner[previous]
+            column = previous
+    assigned = np.empty(rows, np.int64)
+    assigned[owner[owner >= 0]] = np.nonzero(owner >= 0)[0]
+    return assigned
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[Array, Array]:
+    x, z = np.asarray(embedding, np.float64), np.asarray(latents, np.float64)
+    z = z[:, None] if z.ndim == 1 else z
+    if x.ndim != 2 or z.ndim != 2 or len(x) != len(z) or 0 in (*x.shape, *z.shape):
+        raise InputError(
+            "Expected an embedding of shape (N, D) and latents of shape (N, K), got "
+            f"{x.shape} and {np.shape(latents)}."
+        )
+    for name, values in (("embedding", x), ("latents", z)):
+        if not np.isfinite(values).all():
+            raise InputError(f"The {name} have NaN or infinite values.")
+    return x, z
+
+
+def _least_squares(x: Array, z: Array) -> tuple[Array, Array]:
+    centre, middle = x.mean(0), z.mean(0)
+    matrix: Array = np.linalg.lstsq(x - centre, z - middle, rcond=None)[0]
+    return matrix, middle - centre @ matrix
+
+
+def _check_spread(spread: Array) -> None:
+    flat = np.nonzero(spread == 0)[0]
+    if len(flat):
+        raise InputError(
+            f"Latent {flat[0]} never changes: there is nothing to recover; leave it out."
+        )
+
+
+def _correlations(x: Array, z: Array) -> Array:
+    """Return ``(D, K)``; a dimension that never changes is correlated with nothing."""
+    x, z = x - x.mean(0), z - z.mean(0)
+    _check_spread((z**2).sum(0))
+    lengths = np.sqrt((x**2).sum(0))
+    correlations: Array = (x / np.where(lengths == 0, 1, lengths)).T @ z / np.sqrt((z**2).sum(0))
+    return np.clip(correlations, -1, 1)
+
+
+def _ranks(values: Array) -> Array:
+    """Return the rank of each value in its column, the mean rank for those that are the same."""
+    ranks = np.empty_like(values)
+    for column in range(values.shape[1]):
+        _, place, counts = np.unique(values[:, column], return_inverse=True, return_counts=True)
+        last = np.cumsum(counts)
+        ranks[:, column] = (last - (counts - 1) / 2)[place]
+    return ranks

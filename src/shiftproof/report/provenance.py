@@ -1,0 +1,213 @@
+"""What every page says of its runs: what they are, whether they are alike, what broke, all settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shiftproof.report import wording
+from shiftproof.report.reading import clean_text
+from shiftproof.report.run_folder import Measured
+from shiftproof.report.sections import AnyRun, Section, run_names
+
+MOST_BROKEN = 300
+"""A longer list would make a page that no browser likes; the run's files have the rest."""
+
+
+def byline(run: AnyRun, name: str, counts: Sequence[str]) -> list[str]:
+    """Say in one line what was measured on what, and when; ``counts`` are images, objects, ..."""
+    data = run.settings.get("data")
+    stated = data.get("name") if isinstance(data, Mapping) else data
+    started = run.provenance.get("started")
+    return [
+        f"run {name}",
+        *counts,
+        *([clean_text(stated)] if isinstance(stated, str) else []),
+        *([clean_text(started)[:10]] if isinstance(started, str) else []),
+    ]
+
+
+# ---------------------------------------------------------------- comparing runs
+
+
+def differing(runs: Sequence[AnyRun], own: Mapping[str, Callable[[AnyRun], object]]) -> list[str]:
+    """Say in what the runs differ that makes their figures no fair comparison.
+
+    ``own`` are the aspects that runs of this kind have beside those of all kinds.
+    """
+    names = run_names(runs)
+    aspects: dict[str, Callable[[AnyRun], object]] = {
+        "data": lambda run: (
+            look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
+        ),
+        "images used": lambda run: run.scores.used,
+        "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
+        "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
+        **own,
+        "corrupted images": lambda run: (
+            look_up(run.settings, "images") or run.settings.get("encode")
+        ),
+        "seed": lambda run: run.settings.get("seed"),
+        "classes": lambda run: run.classes.get("title"),
+        "interval level": lambda run: run.scores.level,
+    }
+    found = []
+    for aspect, get in aspects.items():
+        values = [get(run) for run in runs]
+        if any(value != values[0] for value in values):
+            spelt = "; ".join(
+                f"{name}: {_spelt(value)}" for name, value in zip(names, values, strict=True)
+            )
+            found.append(f"{aspect} ({spelt})")
+    if not found:
+        return []
+    return [
+        "These runs are not like for like, so their figures must not be held against each other. "
+        f"They differ in {wording.listing(found)}."
+    ]
+
+
+def _protocol(run: AnyRun) -> str | None:
+    """The protocol in words, as the run states it."""
+    stated = run.settings.get("protocol")
+    words = stated.get("description") if isinstance(stated, Mapping) else stated
+    return clean_text(words) if isinstance(words, str) else None
+
+
+def protocols(runs: Sequence[AnyRun]) -> list[tuple[str, list[str]]]:
+    """Each protocol in words, with the names of the runs that had it."""
+    found: dict[str, list[str]] = {}
+    for run, name in zip(runs, run_names(runs), strict=True):
+        if (words := _protocol(run)) is not None:
+            found.setdefault(words, []).append(name)
+    return list(found.items())
+
+
+def _spelt(value: object) -> str:
+    if value is None:
+        return "not stated"
+    if isinstance(value, Mapping) and isinstance(value.get("description"), str):
+        return clean_text(value["description"])
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {spelt}" for key, spelt in flat(value))
+    return clean_text(str(value))
+
+
+def look_up(settings: Mapping[str, Any], *keys: str) -> object:
+    """Return what stands at nested keys, or None where one is not there."""
+    value: Any = settings
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    found: object = value
+    return found
+
+
+# ---------------------------------------------------------------- sections
+
+
+def broken_section(runs: Sequence[AnyRun], rule: str) -> Section | None:
+    """Build the list of images that could not be read; ``rule`` says what became of them."""
+    rows = [
+        {
+            "run": name,
+            "id": image.id,
+            "reason": image.reason,
+            "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
+            "first": wording.cell_title(image.first_cell) if image.first_cell else "",
+        }
+        for run, name in zip(runs, run_names(runs), strict=True)
+        for image in run.scores.broken
+    ]
+    if not rows:
+        return None
+    return Section(
+        "broken",
+        "Files that could not be used",
+        "Broken files",
+        "broken.html.j2",
+        {
+            "rows": rows[:MOST_BROKEN],
+            "more": max(0, len(rows) - MOST_BROKEN),
+            "several": len(runs) > 1,
+            "rule": rule,
+            "used": sum(run.scores.used or 0 for run in runs),
+            "total": sum(run.scores.total or 0 for run in runs),
+        },
+    )
+
+
+def settings_section(runs: Sequence[AnyRun]) -> Section:
+    """Build the list of everything that a run's files say of how it was made."""
+    return Section(
+        "settings",
+        "Settings and provenance",
+        "Settings",
+        "settings.html.j2",
+        {
+            "runs": [
+                {
+                    "name": name if len(runs) > 1 else None,
+                    "blocks": [
+                        *_setting_blocks(run.settings),
+                        ("Classes", flat(run.classes)),
+                        ("Images used", _images(run.scores)),
+                        ("Intervals", flat(run.scores.interval)),
+                        ("Provenance", flat(run.provenance)),
+                    ],
+                }
+                for run, name in zip(runs, run_names(runs), strict=True)
+            ]
+        },
+    )
+
+
+def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return nested settings as a block each, before them what stands on its own."""
+    nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
+    plain = {key: value for key, value in settings.items() if key not in nested}
+    return [
+        ("Settings", flat(plain)),
+        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
+    ]
+
+
+def _images(scores: Measured) -> list[tuple[str, str]]:
+    return [
+        ("in the data set", _count(scores.total)),
+        ("used", _count(scores.used)),
+        ("broken", f"{len(scores.broken):,}"),
+        ("grid complete", "yes" if scores.complete else "no"),
+    ]
+
+
+def _count(images: int | None) -> str:
+    return "not known" if images is None else f"{images:,}"
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as lines, ``data.name`` and its value; a plain list is one line."""
+    lines: list[tuple[str, str]] = []
+    if settings and all(key == value for key, value in settings.items()):
+        # A table of names that stand for themselves: the list of them says as much.
+        return [
+            (prefix.rstrip(".") or "names", ", ".join(clean_text(str(key)) for key in settings))
+        ]
+    for key, value in settings.items():
+        name = f"{prefix}{clean_text(str(key))}"
+        if isinstance(value, Mapping) and value:
+            lines.extend(flat(value, f"{name}."))
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            lines.extend(flat({str(place): item for place, item in enumerate(value)}, f"{name}."))
+        elif isinstance(value, list):
+            lines.append((name, ", ".join(_plain(item) for item in value) or "none"))
+        else:
+            lines.append((name, _plain(value)))
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean_text(str(value))

@@ -1,0 +1,188 @@
+"""What is alike in the folders of all kinds of runs: who ran what on what, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from shiftproof import files
+from shiftproof.errors import InputError
+from shiftproof.report.reading import Node, check_format
+from shiftproof.types import CLEAN, Cell, Settings
+
+FAMILIES = ("noise", "blur", "weather", "digital", "other")
+"""The corruption groups, in the order in which the benchmark paper shows them."""
+
+
+@dataclass(frozen=True)
+class BrokenImage:
+    """An image that could not be read, in how many of the cells, and in which one first."""
+
+    id: str
+    cells: int | None
+    first_cell: str
+    reason: str
+
+
+class Named(Protocol):
+    """A model of a run."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the run."""
+
+    @property
+    def title(self) -> str:
+        """Its name in full; may be empty."""
+
+
+class Measured(Protocol):
+    """What the scores of every kind of run say of the run as a whole."""
+
+    @property
+    def measure(self) -> str:
+        """What the figures are."""
+
+    @property
+    def level(self) -> float:
+        """Of the intervals."""
+
+    @property
+    def interval(self) -> Settings:
+        """How the intervals were made."""
+
+    @property
+    def total(self) -> int | None:
+        """Images in the data set; None where that is not known."""
+
+    @property
+    def used(self) -> int | None:
+        """Images that the figures are over; None where that is not known."""
+
+    @property
+    def broken(self) -> Sequence[BrokenImage]:
+        """Images that could not be read."""
+
+    @property
+    def corruptions(self) -> Sequence[str]:
+        """Those that were run, in the order of the grid."""
+
+    @property
+    def severities(self) -> Sequence[int]:
+        """Those that were run, rising."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the grid is the benchmark's."""
+
+    @property
+    def models(self) -> Sequence[Named]:
+        """The models of the run."""
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the corruptions that were run, by group, in the benchmark's order."""
+
+
+def grouped(corruptions: Sequence[str], group_of: dict[str, str]) -> dict[str, list[str]]:
+    """Return corruptions by group, in the benchmark's order."""
+    found: dict[str, list[str]] = {}
+    for name in corruptions:
+        found.setdefault(group_of.get(name, "other"), []).append(name)
+    known = [group for group in FAMILIES if group in found]
+    return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that an adapter told of itself: what, in which batch since its reset, and why.
+
+    ``episode`` names what lies between two resets, ``number`` counts the passes over it from 0.
+    ``cell`` is None where the batches mix cells.
+    """
+
+    model: str
+    episode: str
+    cell: str | None
+    number: int
+    batch: int
+    kind: str
+    reason: str
+
+
+Scores_co = TypeVar("Scores_co", bound=Measured, covariant=True)
+Gallery_co = TypeVar("Gallery_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Run(Generic[Scores_co, Gallery_co]):
+    """A run folder, read."""
+
+    path: Path
+    kind: str
+    settings: Settings
+    classes: Settings
+    provenance: Settings
+    scores: Scores_co
+    gallery: Gallery_co
+    happenings: tuple[Happening, ...] = ()
+
+
+def read_head(path: Path) -> Node:
+    """Read the ``run.json`` of a finished run.
+
+    Raises:
+        InputError: there is no such folder, or it holds no finished run.
+        BrokenFileError: the file cannot be read as what it should be.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: expected the folder of a run, found none.")
+    for name in ("run.json", "scores.json"):
+        if not (path / name).is_file():
+            raise InputError(
+                f"{path}: expected the folder of a finished run, but it has no {name}. "
+                "Start the benchmark again with the same settings; it goes on where it stopped."
+            )
+    head = Node(files.read_json(path / "run.json"), path / "run.json")
+    check_format(head)
+    return head
+
+
+def read_broken(images: Node) -> tuple[BrokenImage, ...]:
+    """Read the images that could not be read, from ``images`` of a ``scores.json``."""
+    return tuple(
+        BrokenImage(
+            id=node.get("id").text(),
+            cells=node.get("cells").optional_count(),
+            first_cell=node.get("first_cell").optional_text() or "",
+            reason=node.get("reason").optional_text() or "no reason given",
+        )
+        for node in images.get("broken").items()
+    )
+
+
+def read_happenings(folder: Path, scores: Measured) -> Iterator[Happening]:
+    """Read what the adapters told, in the order of the models and of the grid."""
+    # Looked up among the files that there are: names in scores.json lead to no other place.
+    files_by_name = {(path.parent.name, path.stem): path for path in folder.glob("*/*.json")}
+    episodes = [str(CLEAN)]
+    for name in scores.corruptions:
+        episodes += [name, *(str(Cell(name, severity)) for severity in scores.severities)]
+    for model in scores.models:
+        for episode in dict.fromkeys([*episodes, "all"]):
+            path = files_by_name.get((model.name, episode))
+            if path is None:
+                continue
+            root = Node(files.read_json(path), path)
+            check_format(root)
+            for node in root.get("events").items():
+                yield Happening(
+                    model=model.name,
+                    episode=episode,
+                    cell=node.get("cell").optional_text(),
+                    number=node.get("pass").count(),
+                    batch=node.get("batch").count(),
+                    kind=node.get("kind").text(),
+                    reason=node.get("reason").text(),
+                )

@@ -1,0 +1,242 @@
+"""Writing a table of figures: for a spreadsheet, for a paper, for a terminal.
+
+All three show the same rows, as fractions or in percent, with the ends of their intervals.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from shiftproof.report import wording
+from shiftproof.report.reading import Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model, or a difference between two, as a column: ``against`` is what is subtracted."""
+
+    name: str
+    against: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The heading for people."""
+        if self.against is None:
+            return self.name
+        return f"{self.name} {wording.MINUS} {self.against}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: what kind it is, its name and heading, and a figure or None for each column.
+
+    ``measure`` is what its figures are; ``group`` is that of a corruption, or empty.
+    """
+
+    kind: str
+    name: str
+    title: str
+    group: str
+    measure: str
+    figures: tuple[Interval | None, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table before it is written; ``caption`` is for a paper, ``notes`` are for a terminal."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str
+    notes: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def as_csv(table: Table) -> str:
+    """Return the table as CSV, fractions in full precision, three columns for each figure."""
+    head = ["row", "group", "measure"]
+    for column in table.columns:
+        name = column.name if column.against is None else f"{column.name}-{column.against}"
+        head.extend([name, f"{name}_low", f"{name}_high"])
+    lines: list[list[object]] = [list(head)]
+    for row in table.rows:
+        line: list[object] = [row.name, row.group, row.measure]
+        for figure in row.figures:
+            line.extend(ends(figure))
+        lines.append(line)
+    return csv_text(lines)
+
+
+def ends(interval: Interval | None) -> list[object]:
+    """Return a figure and its ends as cells; what is not there is empty."""
+    if interval is None:
+        return ["", "", ""]
+    if interval.bare:
+        return [interval.value, "", ""]
+    return [interval.value, interval.low, interval.high]
+
+
+def csv_text(lines: Sequence[Sequence[object]]) -> str:
+    """Return lines of cells as CSV that no spreadsheet takes for formulas."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    for line in lines:
+        writer.writerow([_safe(value) if isinstance(value, str) else value for value in line])
+    return target.getvalue()
+
+
+def _safe(text: str) -> str:
+    """Keep a spreadsheet from running a name that begins like a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+# ---------------------------------------------------------------- LaTeX
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    wording.MINUS: r"$-$",
+    wording.DASH: "--",
+    "\N{NO-BREAK SPACE}": r"\,",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Return ``text`` as LaTeX prints it letter for letter."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def as_latex(table: Table) -> str:
+    r"""Return the table as a LaTeX ``table``, in percent; it needs ``\usepackage{booktabs}``."""
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        f"  \\caption{{{latex_escape(table.caption)}}}",
+        r"  \begin{tabular}{l" + "r" * len(table.columns) + "}",
+        r"    \toprule",
+        "    "
+        + " & ".join(["", *(latex_escape(column.label) for column in table.columns)])
+        + r" \\",
+    ]
+    section = ("", "")
+    for row in table.rows:
+        if (row.kind, row.group) != section:
+            lines.append(r"    \midrule")
+            section = (row.kind, row.group)
+        figures = [
+            _latex_figure(column, figure)
+            for column, figure in zip(table.columns, row.figures, strict=True)
+        ]
+        lines.append("    " + " & ".join([latex_escape(row.title), *figures]) + r" \\")
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_figure(column: Column, interval: Interval | None) -> str:
+    if interval is None:
+        return "--"
+    value, span = _spelt(column, interval)
+    if interval.bare:
+        return latex_escape(value)
+    return f"{latex_escape(value)} {{\\footnotesize ({latex_escape(span)})}}"
+
+
+def _spelt(column: Column, interval: Interval) -> tuple[str, str]:
+    if column.against is not None:
+        return wording.points(interval.value), wording.points_span(interval)
+    return wording.percent(interval.value), wording.span(interval)
+
+
+# ---------------------------------------------------------------- terminal
+
+_PLAIN = {
+    ord(wording.MINUS): "-",
+    ord(wording.DASH): "-",
+    ord("\N{NO-BREAK SPACE}"): " ",
+    # What turns the direction of writing: a file name must not rearrange the line it stands in.
+    **dict.fromkeys(
+        [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+    ),
+}
+
+
+def as_terminal(table: Table) -> Group:
+    """Return the table for a terminal: one block per pair of models, beside their difference.
+
+    Interval ends are dim; a difference whose interval leaves out 0 is bold.
+    """
+    place = {column.name: at for at, column in enumerate(table.columns) if column.against is None}
+    pairs: list[list[int]] = []
+    compared: set[str] = set()
+    for at, column in enumerate(table.columns):
+        if column.against is not None:
+            pairs.append([place[column.against], place[column.name], at])
+            compared |= {column.name, column.against}
+    alone = [[at] for name, at in place.items() if name not in compared]
+    return Group(
+        *(_terminal_block(table, block) for block in alone + pairs),
+        *(Text(_terminal(note), style="dim") for note in table.notes),
+    )
+
+
+def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
+    written = RichTable(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
+    for at in block:
+        column = table.columns[at]
+        label = _terminal(column.label) if column.against is None else "difference"
+        written.add_column(Text(label), justify="right", no_wrap=True, overflow="ellipsis")
+    section = ""
+    for row in table.rows:
+        if not any(row.figures[at] for at in block):
+            continue
+        if section and row.kind != section:
+            written.add_row()
+        section = row.kind
+        style = "bold" if row.kind == "summary" else ""
+        written.add_row(
+            Text(_terminal(row.title), style=style),
+            *(_terminal_figure(table.columns[at], row.figures[at]) for at in block),
+        )
+    return written
+
+
+def _terminal_figure(column: Column, interval: Interval | None) -> Text:
+    if interval is None:
+        return Text("-", style="dim")
+    if column.against is None:
+        text = Text(_terminal(wording.percent(interval.value)))
+        if interval.bare:
+            return text
+        span = f"{wording.percent(interval.low)}-{wording.percent(interval.high)}"
+        return text.append(f" {_terminal(span)}", style="dim")
+    style = "" if interval.spans_zero else "bold"
+    text = Text(_terminal(wording.points(interval.value)), style=style)
+    if interval.bare:
+        return text
+    return text.append(f" {_terminal(wording.points_span(interval))}", style="dim")
+
+
+def _terminal(text: str) -> str:
+    """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
+    return text.translate(_PLAIN)

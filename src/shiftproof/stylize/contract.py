@@ -1,0 +1,80 @@
+"""What an engine of style transfer is, and the checks at its border."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import TypeAlias
+
+import numpy as np
+
+from shiftproof.corruptions.contract import checked_image
+from shiftproof.errors import ImageError, InputError
+from shiftproof.types import Image
+
+Engine: TypeAlias = Callable[[Image, Image, float, np.random.Generator], Image]
+"""``(content, style, alpha, rng) -> image`` of the content's shape; uint8, RGB, alpha in 0..1.
+
+It is pure and keeps the place of every edge. Both pictures have three channels and any size from one
+pixel up. To be used by worker processes it can be pickled.
+"""
+
+
+def checked_picture(what: str, picture: object) -> Image:
+    """Return a picture in colour as a C-contiguous array.
+
+    Raises:
+        ImageError: it is not a uint8 array ``(H, W, 3)`` with at least one pixel.
+    """
+    try:
+        image = checked_image(picture)
+    except ImageError as error:
+        raise ImageError(f"{what}: {error}") from error
+    if image.ndim == 2:
+        raise ImageError(
+            f"{what}: expected a picture in colour, (height, width, 3); got a grey one, {image.shape}. "
+            "Repeat it: numpy.repeat(image[..., None], 3, axis=2)."
+        )
+    return image
+
+
+def checked_alpha(alpha: object) -> float:
+    """Return ``alpha``, from 0 to 1.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
+        raise InputError(
+            f"alpha is a number from 0 (the image itself) to 1 (all of the style); got {alpha!r}."
+        )
+    return float(alpha)
+
+
+def checked_result(content: Image, result: object) -> Image:
+    """Return what an engine has made.
+
+    Raises:
+        ImageError: it is no uint8 picture of the content's shape.
+    """
+    if not (
+        isinstance(result, np.ndarray)
+        and result.dtype == np.uint8
+        and result.shape == content.shape
+    ):
+        found = (
+            f"{result.dtype} {result.shape}"
+            if isinstance(result, np.ndarray)
+            else type(result).__name__
+        )
+        raise ImageError(
+            f"An engine returns a uint8 picture of the content's shape {content.shape}; got {found}."
+        )
+    return np.asarray(result)
+
+
+def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return width and height of a picture scaled so that its shorter side is ``side``."""
+    scale = side / min(width, height)
+    return max(math.floor(width * scale + 0.5), side), max(math.floor(height * scale + 0.5), side)

@@ -1,0 +1,313 @@
+"""Style transfer without weights: the style's colours, its strokes, and the content's shapes.
+
+What is taken from the style: the distribution of its colours, the patches of its texture at two
+scales, and how strong each scale is. What is kept of the content: where its edges are. They come
+through the filter that abstracts it, which is symmetric, and everything that is laid over them has no
+low frequencies of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.stylize.contract import fitted_size
+from shiftproof.types import Image
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Luma of ITU-R BT.601."""
+
+SEEN = 96
+"""Colours are compared on pictures of this height and width."""
+
+LEAST_CONTRAST = 0.13
+"""Deviation of grey values. The colours of a style of one shade are spread to it, or nothing would be
+seen; and a content of one shade is taken to have it, or there would be no texture on it."""
+
+MOST_STRETCH = 4.0
+"""Where the content has hardly any colour, more would make its noise the style's colours."""
+
+EVEN = np.float32(2e-4)
+"""Variances below this count as equally even."""
+
+STYLE_SIDE = 512
+"""A style is not looked at in more detail than with this many pixels on its shorter side."""
+
+SMALLEST_STYLE = 24
+"""Nor in less than with this many."""
+
+CANDIDATES = 4096
+"""Patches of the style to choose from, at most."""
+
+
+def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -> Image:
+    """Return ``content`` in the manner of ``style``; an engine for :func:`~shiftproof.stylize.stylize`.
+
+    Args:
+        content: ``(H, W, 3)`` uint8 RGB.
+        style: ``(H', W', 3)`` uint8 RGB.
+        alpha: 0..1, how much of it.
+        rng: decides which part of the style is seen, and which of several equal patches is taken.
+    """
+    pixels = _unit(content)
+    example = _unit(_fitted(style, min(content.shape[:2]), rng))
+    # The colours of a pixel are mixed after a look at its surroundings, so that grain is not amplified.
+    side = min(content.shape[:2])
+    base = recoloured(abstracted(pixels, _radius(side)), example)
+    result = base
+    if side >= 2 * SMALLEST_PATCH:
+        result = _textured(base, example, _patch(side), rng)
+    mixed = pixels + np.float32(alpha) * (result - pixels)
+    return np.asarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+BLOCK = 64
+"""So many places of the content are compared with all candidates at once: a megabyte, as caches hold."""
+
+SMALLEST_PATCH = 4
+
+TEXTURE_SHARE = 0.5
+"""The deviation of the texture's grey values is at most this share of that of the shapes."""
+
+
+def _patch(side: int) -> int:
+    """Return the size of fine patches for an image whose shorter side is ``side``: 4, 8, ... 20."""
+    return int(np.clip(4 * round(side / 90), SMALLEST_PATCH, 20))
+
+
+def _radius(side: int) -> int:
+    return int(np.clip(round(side / 100), 1, 6))
+
+
+def _unit(image: Image) -> F32:
+    return np.asarray(image.astype(np.float32) / np.float32(255))
+
+
+def _grey(picture: F32) -> F32:
+    import cv2
+
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+
+
+def _fitted(style: Image, side: int, rng: np.random.Generator) -> Image:
+    """Scale a style so that its strokes suit an image of that side; of a long picture take a part."""
+    import cv2
+
+    wanted = int(np.clip(side, SMALLEST_STYLE, STYLE_SIDE))
+    height, width = style.shape[:2]
+    part = 2 * min(height, width)
+    place = rng.random()
+    if width > part:
+        start = int(place * (width - part))
+        style = style[:, start : start + part]
+    elif height > part:
+        start = int(place * (height - part))
+        style = style[start : start + part]
+    height, width = style.shape[:2]
+    mode = cv2.INTER_AREA if wanted < min(height, width) else cv2.INTER_CUBIC
+    size = fitted_size(width, height, wanted)
+    return np.asarray(cv2.resize(style, size, interpolation=mode), np.uint8)
+
+
+# ---------------------------------------------------------------- the content without its texture
+
+
+def abstracted(pixels: F32, radius: int) -> F32:
+    """Return ``(H, W, 3)`` with texture smoothed out and edges kept sharp.
+
+    The filter of Kuwahara with soft weights (Papari et al. 2007): of the windows that touch a pixel,
+    one in each direction, the even ones count.
+    """
+    import cv2
+
+    from shiftproof.stylize import kernels
+
+    def mean(values: F32) -> F32:
+        # Of the window whose left upper corner a pixel is.
+        size = (radius + 1, radius + 1)
+        border = cv2.BORDER_REFLECT_101
+        return np.asarray(
+            cv2.boxFilter(values, -1, size, anchor=(0, 0), borderType=border), np.float32
+        )
+
+    grey = _grey(pixels)
+    means, first, second = mean(pixels), mean(grey), mean(grey * grey)
+    variance = np.maximum(second - first * first, 0)
+    weight = np.asarray(1 / (variance + EVEN) ** 2, np.float32)
+    out = np.empty_like(pixels)
+    kernels.weighted_windows(means, weight, radius, out)
+    return out
+
+
+# ---------------------------------------------------------------- colours
+
+
+def recoloured(pixels: F32, example: F32) -> F32:
+    """Give ``(H, W, 3)`` the colours of an example: mean, covariance, and the spread of lightness.
+
+    The linear map of optimal transport between two normal distributions (Pitié and Kokaram 2007), and
+    half of the way to the example's quantiles of grey.
+    """
+    import cv2
+
+    size = (SEEN, SEEN)
+    few = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+    # Single pixels: averages over strokes of different colours would be paler than any of them.
+    seen = np.asarray(cv2.resize(example, size, interpolation=cv2.INTER_NEAREST), np.float32)
+    mean, spread = _moments(few)
+    goal, goal_spread = _moments(seen)
+    have = float(np.einsum("i,ij,j->", GREY, goal_spread, GREY))
+    goal_spread = goal_spread + max(LEAST_CONTRAST**2 - have, 0)
+    root = _root(spread)
+    inverse = np.linalg.inv(root)
+    matrix = inverse @ _root(root @ goal_spread @ root) @ inverse
+    stretch = np.linalg.eigvalsh(matrix)[-1]
+    matrix = matrix * min(MOST_STRETCH / stretch, 1.0)
+    both = np.column_stack([matrix, goal - matrix @ mean]).astype(np.float32)
+    moved = np.asarray(cv2.transform(pixels, both), np.float32)
+    levels = np.linspace(0.01, 0.99, 25)
+    grey = _grey(moved)
+    own = np.quantile(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), levels)
+    theirs = np.quantile(_grey(seen), levels)
+    own = np.maximum.accumulate(own + 1e-4 * np.arange(len(levels)))
+    change = np.interp(grey, own, 0.5 * (theirs - own)).astype(np.float32)
+    return np.asarray(moved + change[..., np.newaxis], np.float32)
+
+
+def _moments(pixels: F32) -> tuple[F64, F64]:
+    values = pixels.reshape(-1, 3).astype(np.float64)
+    mean = values.mean(axis=0)
+    centred = values - mean
+    # einsum without BLAS: the same on any number of threads.
+    return mean, np.einsum("ni,nj->ij", centred, centred) / len(values) + 1e-5 * np.eye(3)
+
+
+def _root(matrix: F64) -> F64:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+
+
+# ---------------------------------------------------------------- texture
+
+
+def _textured(base: F32, example: F32, patch: int, rng: np.random.Generator) -> F32:
+    """Lay the texture of ``example`` over ``base``, coarse patches first."""
+    coarse = _blurred(example, patch / 3)
+    coarsest = _blurred(example, patch)
+    # Less of the coarse texture: it is as large as small shapes are, and would hide them.
+    layers = [(2 * patch, coarse - coarsest, 0.9), (patch, example - coarse, 1.2)]
+    # And less of a texture that is stronger than the shapes.
+    contrast = max(float(_grey(base).std()), LEAST_CONTRAST)
+    strength = sum(amount**2 * float(_grey(detail).var()) for _, detail, amount in layers) ** 0.5
+    share = min(1.0, TEXTURE_SHARE * contrast / max(strength, 1e-6))
+    result = np.array(base)
+    for size, detail, amount in layers:
+        if min(base.shape[:2]) >= 2 * size and min(example.shape[:2]) >= 2 * size:
+            _lay_over(result, example, detail, size, share * amount, rng)
+    return result
+
+
+def _blurred(picture: F32, sigma: float) -> F32:
+    """Blur by a Gaussian, a wide one on a smaller picture."""
+    import cv2
+
+    share = max(int(sigma / 3), 1)
+    height, width = picture.shape[:2]
+    small = cv2.resize(
+        picture, (-(-width // share), -(-height // share)), interpolation=cv2.INTER_AREA
+    )
+    small = cv2.GaussianBlur(small, (0, 0), sigma / share)
+    large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32)
+
+
+def _lay_over(
+    base: F32, example: F32, detail: F32, size: int, amount: float, rng: np.random.Generator
+) -> None:
+    """Add to ``base`` patches of ``detail`` that suit it and overlap by half."""
+    from shiftproof.stylize import kernels
+
+    height, width = base.shape[:2]
+    step = size // 2
+    rows, columns = -(-height // step) + 1, -(-width // step) + 1
+    quarter = size // 4
+    wanted = _features(base, quarter, ((rows + 1) * 2, (columns + 1) * 2), size)
+    theirs = _features(example, quarter, None, size)
+    tops, lefts = np.divmod(np.arange(theirs.shape[0] * theirs.shape[1]), theirs.shape[1])
+    fits = (tops * quarter + size <= example.shape[0]) & (
+        lefts * quarter + size <= example.shape[1]
+    )
+    chosen = np.flatnonzero(fits)
+    if len(chosen) > CANDIDATES:
+        chosen = np.sort(rng.choice(chosen, CANDIDATES, replace=False))
+    pool = theirs.reshape(-1, theirs.shape[2])[chosen]
+    goal = wanted[::2, ::2][:rows, :columns].copy()
+    # In flat areas the flattest patches would be nearest, and the style would lose its texture. So the
+    # content is laid over a part of the style: where it has no edges, the style's own strokes run on.
+    down = _mirrored(int(rng.integers(1 << 16)) + 2 * np.arange(rows), theirs.shape[0])
+    right = _mirrored(int(rng.integers(1 << 16)) + 2 * np.arange(columns), theirs.shape[1])
+    goal[..., :16] += theirs[down[:, np.newaxis], right, :16]
+    best = chosen[_nearest(goal.reshape(rows * columns, -1), pool)].reshape(rows, columns)
+    ramp = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    # They sum to one, so that strokes that run on from patch to patch show no seams.
+    window = (ramp[:, np.newaxis] * ramp).astype(np.float32)
+    kernels.lay_patches(
+        detail, tops[best] * quarter, lefts[best] * quarter, window, step, amount, base
+    )
+
+
+def _nearest(goals: F32, pool: F32) -> NDArray[np.intp]:
+    """Return for each row of ``goals`` the nearest row of ``pool``, the first of several."""
+    half = -0.5 * np.einsum("ij,ij->i", pool, pool)
+    # The squared distance without the goal's own part, as one product.
+    columns = np.ascontiguousarray(np.column_stack([pool, half]).T, np.float32)
+    rows = np.column_stack([goals, np.ones(len(goals), np.float32)])
+    blocks = [rows[at : at + BLOCK] for at in range(0, len(rows), BLOCK)]
+    return np.concatenate([(block @ columns).argmax(axis=1) for block in blocks])
+
+
+def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: int) -> F32:
+    """Return ``(rows, columns, K)`` of the patches that begin at each multiple of ``quarter``.
+
+    Sixteen greys of a patch, four by four, its mean apart, and its two differences of colour, as
+    whole numbers of up to 7 bits: sums of their products are exact in float32 in any order, so that
+    the same patch is nearest on any number of threads.
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    if shape is None:
+        rows, columns = height // quarter, width // quarter
+        covered = picture[: rows * quarter, : columns * quarter]
+    else:
+        rows, columns = shape
+        before = size // 2
+        below = max(rows * quarter - height - before, 0)
+        right = max(columns * quarter - width - before, 0)
+        bordered = np.asarray(
+            cv2.copyMakeBorder(picture, before, below, before, right, cv2.BORDER_REFLECT_101),
+            np.float32,
+        )
+        covered = bordered[: rows * quarter, : columns * quarter]
+    shrunk = np.asarray(
+        cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA), np.float32
+    )
+    small = np.pad(shrunk, ((0, 3), (0, 3), (0, 0)), mode="edge")
+    grey = _grey(small)
+    warm = small[..., 0] - small[..., 2]
+    green = small[..., 1] - 0.5 * (small[..., 0] + small[..., 2])
+    windows = np.lib.stride_tricks.sliding_window_view(grey, (4, 4)).reshape(rows, columns, 16)
+    mean = windows.mean(axis=2, keepdims=True)
+    middle = [plane[1 : 1 + rows, 1 : 1 + columns, np.newaxis] for plane in (warm, green)]
+    parts = [220 * (windows - mean), 120 * (mean - 0.5), 60 * middle[0], 60 * middle[1]]
+    whole = np.clip(np.round(np.concatenate(parts, axis=2)), -127, 127)
+    return np.asarray(whole, np.float32)
+
+
+def _mirrored(places: NDArray[np.int_], count: int) -> NDArray[np.int_]:
+    """Return places on an endless line as places on one of ``count``, there and back again."""
+    turned = places % (2 * count)
+    return np.where(turned < count, turned, 2 * count - 1 - turned)

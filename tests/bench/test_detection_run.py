@@ -1,0 +1,361 @@
+"""Runs of detectors: records, figures, going on, and what is refused."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import blobs
+import numpy as np
+import pytest
+
+from shiftproof import Detections, Detector, bench, corrupt
+from shiftproof.corruptions import COMMON
+from shiftproof.data import export_corrupted, open_detection_data
+from shiftproof.errors import (
+    InputError,
+    LabelError,
+    ModelError,
+    RunMismatchError,
+    UnknownNameError,
+)
+from shiftproof.files import read_image
+
+GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    return blobs.write_blocks(tmp_path_factory.mktemp("blocks") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(blocks, few_resamples, tmp_path_factory):
+    return bench.run_detection(
+        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **GRID
+    )
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    kept = [p for p in folder.rglob("*") if p.is_file() and p.name != "run.json"]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in kept}
+
+
+def pycocotools_numbers(truth, results):
+    """The twelve numbers by pycocotools."""
+    coco_module = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground = coco_module.COCO()
+        ground.dataset = truth
+        ground.createIndex()
+        evaluation = cocoeval.COCOeval(ground, ground.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    return dict(zip(names, evaluation.stats, strict=True))
+
+
+# ---------------------------------------------------------------- the records and the figures
+
+
+def test_records_hold_what_the_detector_finds_in_the_corrupted_image(blocks, finished):
+    records = finished.detections("source", "gaussian_noise", 1)
+    assert records.ids == [f"images/{number:03}.png" for number in range(8)]
+    for name, found in zip(records.ids, records.found, strict=True):
+        image = corrupt(read_image(blocks / name), "gaussian_noise", severity=1, seed=0, key=name)
+        [expected] = blobs.find_blocks([image])
+        assert len(found) == len(expected)
+        boxes = expected.boxes.astype(float)
+        np.testing.assert_array_equal(found.positions[:, :2], boxes[:, :2])
+        np.testing.assert_array_equal(found.positions[:, 2:], boxes[:, 2:] - boxes[:, :2])
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_every_cell_has_the_numbers_of_pycocotools(blocks, finished):
+    truth = json.loads((blocks / "annotations/blocks.json").read_text())
+    identity = {f"images/{r['file_name']}": r["id"] for r in truth["images"]}
+    model = finished.scores["models"][0]
+    cells = [("clean", 0, model["clean"]), *(
+        (cell["corruption"], cell["severity"], cell) for cell in model["cells"]
+    )]  # fmt: skip
+    assert len(cells) == 5
+    measured = 0
+    for corruption, severity, cell in cells:
+        records = finished.detections("source", corruption, severity)
+        results = [
+            {
+                "image_id": identity[name],
+                "category_id": (2, 5, 9)[label],
+                "bbox": box.tolist(),
+                "score": score,
+            }
+            for name, found in zip(records.ids, records.found, strict=True)
+            for label, box, score in zip(found.labels, found.positions, found.scores, strict=True)
+        ]
+        if not results:  # pycocotools refuses an empty list
+            assert cell["numbers"]["AP"] == 0
+            continue
+        measured += 1
+        for name, value in pycocotools_numbers(truth, results).items():
+            ours = cell["numbers"][name]
+            assert (-1 if ours is None else ours) == pytest.approx(value, abs=1e-9), (cell, name)
+        assert cell["p"]["value"] == pytest.approx(cell["numbers"]["AP"], abs=1e-9)
+        assert cell["p"]["low"] <= cell["p"]["value"] <= cell["p"]["high"]
+    assert measured >= 3
+
+
+def test_the_means_are_those_of_the_cells(finished):
+    scores = finished.scores
+    model = scores["models"][0]
+    p = {(c["corruption"], c["severity"]): c["numbers"]["AP"] for c in model["cells"]}
+    assert model["summary"]["mean"]["value"] == pytest.approx(sum(p.values()) / 4)
+    assert model["summary"]["clean"]["value"] > 0.9
+    assert model["summary"]["relative"]["value"] == pytest.approx(
+        sum(p.values()) / 4 / model["clean"]["numbers"]["AP"]
+    )
+    of = {row["corruption"]: row["p"]["value"] for row in model["corruptions"]}
+    assert of["contrast"] == pytest.approx((p["contrast", 1] + p["contrast", 5]) / 2)
+    # Two corruptions of 15 are no benchmark.
+    assert model["summary"]["mpc"] is None
+    assert model["summary"]["rpc"] is None
+    assert model["groups"] == []
+    assert "13 of the 15" in scores["grid"]["mpc_reason"]
+    assert model["sizes"]["APl"] == {"clean": None, "mean": None}
+    objects = {row["class"]: row["objects"] for row in model["classes"]}
+    assert sum(objects.values()) == scores["images"]["objects"] == 15
+
+
+def test_a_whole_grid_has_mpc_and_rpc_and_groups(blocks, tmp_path):
+    run = bench.run_detection(blobs.make_detector(), blocks, out=tmp_path / "run", workers=0)
+    model = run.scores["models"][0]
+    p = np.array([cell["numbers"]["AP"] for cell in model["cells"]])
+    assert [cell["corruption"] for cell in model["cells"]] == [n for n in COMMON for _ in range(5)]
+    assert run.scores["grid"]["complete"]
+    assert model["summary"]["mpc"]["value"] == pytest.approx(p.mean())
+    assert model["summary"]["rpc"]["value"] == pytest.approx(
+        p.mean() / model["clean"]["numbers"]["AP"]
+    )
+    groups = {row["group"]: row["p"]["value"] for row in model["groups"]}
+    assert groups["noise"] == pytest.approx(p[:15].mean())
+    assert groups["digital"] == pytest.approx(p[55:].mean())
+
+
+def test_nothing_found_is_zero_and_no_crash(blocks, tmp_path):
+    blind = Detector(lambda images: [Detections([], [], [])] * len(images), blobs.NAMES)
+    run = bench.run_detection(blind, blocks, out=tmp_path / "run", **GRID)
+    model = run.scores["models"][0]
+    assert model["clean"]["numbers"]["AP"] == 0
+    assert model["summary"]["mean"]["value"] == 0
+    assert model["summary"]["relative"] is None
+
+
+def test_a_broken_image_is_named_and_counts_in_no_cell(blocks, finished, tmp_path):
+    data = shutil.copytree(blocks, tmp_path / "data")
+    (data / "images/002.png").write_bytes(b"no picture")
+    run = bench.run_detection(blobs.make_detector(), data, out=tmp_path / "run", **GRID)
+    images = run.scores["images"]
+    assert (images["total"], images["used"]) == (8, 7)
+    [entry] = images["broken"]
+    assert entry["id"] == "images/002.png"
+    assert entry["cells"] == 5
+    # The others' figures are those of a data set without it.
+    truth = json.loads((blocks / "annotations/blocks.json").read_text())
+    truth["images"] = [one for one in truth["images"] if one["id"] != 24]
+    truth["annotations"] = [one for one in truth["annotations"] if one["image_id"] != 24]
+    (data / "annotations/blocks.json").write_text(json.dumps(truth))
+    (data / "images/002.png").unlink()
+    without = bench.run_detection(blobs.make_detector(), data, out=tmp_path / "other", **GRID)
+    assert without.scores["models"][0]["cells"] == run.scores["models"][0]["cells"]
+
+
+def test_several_detectors_are_compared_on_the_same_resamples(blocks, tmp_path):
+    half = Detector(
+        lambda images: [
+            Detections(one.boxes[:1], one.scores[:1], one.labels[:1])
+            for one in blobs.find_blocks(images)
+        ],
+        blobs.NAMES,
+    )
+    detectors = {"all": blobs.make_detector(), "first": half, "again": blobs.make_detector()}
+    run = bench.run_detection(detectors, blocks, out=tmp_path / "run", **GRID)
+    first, again = run.scores["differences"]
+    models = {model["name"]: model for model in run.scores["models"]}
+    assert first["against"] == "all"
+    assert first["summary"]["clean"]["value"] == pytest.approx(
+        models["first"]["summary"]["clean"]["value"] - models["all"]["summary"]["clean"]["value"]
+    )
+    assert first["summary"]["clean"]["high"] < 0
+    assert set(again["summary"]["mean"].values()) == {0.0}
+
+
+# ---------------------------------------------------------------- going on
+
+
+def test_a_run_that_was_interrupted_goes_on_to_the_same_bytes(blocks, finished, tmp_path):
+    seen = []
+
+    def stops(images):
+        seen.append(len(images))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return blobs.find_blocks(images)
+
+    stops.fingerprint = "unknown"
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_detection(
+            Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID
+        )
+    assert len(list((out / "records").rglob("*.parquet"))) == 1
+    # The settings name the function; a detector of another function is another run.
+    with pytest.raises(RunMismatchError, match=r"models\.source\.module"):
+        bench.run_detection(blobs.make_detector(), blocks, out=out, batch_size=3, **GRID)
+    bench.run_detection(
+        Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID
+    )
+    assert everything(out) == everything(finished.path)
+
+
+def test_workers_and_batches_change_no_byte(blocks, finished, tmp_path):
+    grid = {**GRID, "workers": 1}
+    run = bench.run_detection(
+        blobs.make_detector(), blocks, out=tmp_path / "run", batch_size=1, **grid
+    )
+    assert everything(run.path) == everything(finished.path)
+
+
+def test_corrupted_copies_on_disk_give_the_same_figures(blocks, finished, tmp_path):
+    export_corrupted(
+        blocks, tmp_path / "copies", corruptions=GRID["corruptions"], severities=[1, 5], workers=0
+    )
+    run = bench.run_detection(
+        blobs.make_detector(), blocks, corrupted=tmp_path / "copies", out=tmp_path / "run", **GRID
+    )
+    assert run.scores["models"] == finished.scores["models"]
+    with pytest.raises(InputError, match=r"no cell contrast-3\. Choose"):
+        bench.run_detection(
+            blobs.make_detector(),
+            blocks,
+            corrupted=tmp_path / "copies",
+            corruptions=["contrast"],
+            severities=[3],
+            out=tmp_path / "other",
+        )
+
+
+def test_copies_of_another_size_are_not_measured(blocks, tmp_path):
+    from PIL import Image
+
+    export_corrupted(
+        blocks, tmp_path / "copies", corruptions=["contrast"], severities=[1], workers=0
+    )
+    path = tmp_path / "copies/contrast/1/images/001.png"
+    Image.open(path).resize((20, 20)).save(path)
+    run = bench.run_detection(
+        blobs.make_detector(),
+        blocks,
+        corrupted=tmp_path / "copies",
+        corruptions=["contrast"],
+        severities=[1],
+        out=tmp_path / "run",
+        workers=0,
+    )
+    [entry] = run.scores["images"]["broken"]
+    assert "has 20 x 20 pixels, and its boxes were drawn in 56 x 48" in entry["reason"]
+
+
+# ---------------------------------------------------------------- VOC, classes, adapters
+
+
+def test_the_measure_follows_the_data_and_can_be_chosen(blocks, tmp_path):
+    run = bench.run_detection(
+        blobs.make_detector(), blocks, out=tmp_path / "run", measure="voc", **GRID
+    )
+    assert run.scores["measure"] == "AP50"
+    assert run.scores["measure_title"] == "AP50 (Pascal VOC, 11-point)"
+    assert run.scores["models"][0]["sizes"] == {}
+    assert run.scores["models"][0]["clean"]["numbers"] == {
+        "AP50": pytest.approx(run.scores["models"][0]["clean"]["p"]["value"])
+    }
+
+
+def test_classes_are_matched_by_name(blocks, finished, tmp_path):
+    order = [1, 0, 2]
+
+    def other_order(images):
+        return [
+            Detections(one.boxes, one.scores, [order[label] for label in one.labels])
+            for one in blobs.find_blocks(images)
+        ]
+
+    turned = Detector(other_order, ["green", "red", "azure", "kite"])
+    run = bench.run_detection(
+        turned, blocks, out=tmp_path / "run", class_map={"azure": "blue"}, **GRID
+    )
+    assert run.scores["models"][0]["cells"] == finished.scores["models"][0]["cells"]
+    match = json.loads((tmp_path / "run/run.json").read_text())["settings"]["classes"]["source"]
+    assert match["unused"] == ["kite"]
+    with pytest.raises(LabelError, match="no class in common"):
+        bench.run_detection(
+            blobs.make_detector(["a", "b", "c"]), blocks, out=tmp_path / "other", **GRID
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_gallery_tells_kept_lost_and_invented_boxes(finished):
+    gallery = json.loads((finished.path / "gallery.json").read_text())
+    assert gallery["thresholds"]["source"] > 0.5
+    sheet = gallery["sheets"][0]
+    assert sheet["size"] == [56, 48]
+    clean = sheet["found"]["source"]["clean"]
+    assert sorted(one["object"] for one in clean) == list(range(len(sheet["objects"])))
+    for one in clean:
+        assert one["class"] == sheet["objects"][one["object"]]["class"]
+    for name in (*sheet["files"].values(), gallery["worst"][0]["corrupted"]["file"]):
+        assert (finished.path / name).read_bytes()[:2] == b"\xff\xd8"
+    shares = [entry["lost"] for entry in gallery["worst"]]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"measure": "cocoa"}, UnknownNameError, "coco"),
+        ({"batch_size": 0}, InputError, "batch_size of 1 or more"),
+        ({"severities": [0]}, InputError, "severities from 1 to 5"),
+        ({"encode": "webp"}, UnknownNameError, "jpeg"),
+        ({"adapters": ["batchnorm"]}, ModelError, "cannot be adapted"),
+        ({"corruptions": ["fogg"]}, UnknownNameError, "fog"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(
+    blocks, tmp_path, change, error, message
+):
+    with pytest.raises(error, match=message):
+        bench.run_detection(
+            blobs.make_detector(), blocks, out=tmp_path / "run", **{**GRID, **change}
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_boxes_are_refused(tmp_path, photos):
+    with pytest.raises(InputError, match="no data set with boxes"):
+        bench.run_detection(blobs.make_detector(), photos, out=tmp_path / "run", **GRID)
+
+
+def test_the_ground_truth_is_kept_so_that_a_run_can_be_scored_again(blocks, finished):
+    kept = json.loads((finished.path / "ground_truth.json").read_text())
+    data = open_detection_data(blocks)
+    assert kept["annotations"] == data.ground_truth()["annotations"]

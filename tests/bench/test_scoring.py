@@ -1,0 +1,412 @@
+"""Result files of other frameworks: the same figures as if we had detected it ourselves."""
+
+import json
+import os
+import pickle
+from collections import OrderedDict
+
+import blobs
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from shiftproof import bench
+from shiftproof.bench.predictions import cell_of, find_predictions
+from shiftproof.bench.result_tables import read_table
+from shiftproof.cli import app
+from shiftproof.corruptions import COMMON
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.types import CLEAN, Cell
+
+GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
+CELLS = [CLEAN, *(Cell(c, s) for c in GRID["corruptions"] for s in GRID["severities"])]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    return blobs.write_blocks(tmp_path_factory.mktemp("blocks") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(blocks, few_resamples, tmp_path_factory):
+    return bench.run_detection(
+        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **GRID
+    )
+
+
+def results_of(run, blocks, cell):
+    truth = json.loads((blocks / "annotations/blocks.json").read_text())
+    identity = {f"images/{r['file_name']}": r["id"] for r in truth["images"]}
+    records = run.detections("source", cell.corruption, cell.severity)
+    return [
+        {
+            "image_id": identity[name],
+            "category_id": (2, 5, 9)[label],
+            "bbox": box.tolist(),
+            "score": float(score),
+        }
+        for name, found in zip(records.ids, records.found, strict=True)
+        for label, box, score in zip(found.labels, found.positions, found.scores, strict=True)
+    ]
+
+
+@pytest.fixture
+def predictions(blocks, finished, tmp_path):
+    for cell in CELLS:
+        name = "clean.json" if cell.is_clean else f"{cell.corruption}/{cell.severity}.json"
+        path = tmp_path / "predictions" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results_of(finished, blocks, cell)))
+    return tmp_path / "predictions"
+
+
+@pytest.fixture
+def annotations(blocks):
+    return blocks / "annotations/blocks.json"
+
+
+# ---------------------------------------------------------------- result files
+
+
+def test_scores_are_those_of_the_run_that_detected(predictions, annotations, finished, tmp_path):
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    ours, theirs = run.scores["models"][0], finished.scores["models"][0]
+    for key in ("summary", "clean", "cells", "corruptions", "groups", "sizes", "classes"):
+        assert ours[key] == theirs[key], key
+    assert run.scores["images"]["total"] == 8
+    info = json.loads((tmp_path / "run/run.json").read_text())
+    assert info["kind"] == "detection"
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("fog/3.json", Cell("fog", 3)),
+        ("fog/3/results.bbox.json", Cell("fog", 3)),
+        ("Fog/severity_3/coco_instances_results.json", Cell("fog", 3)),
+        ("weather/fog/3/x.json", Cell("fog", 3)),
+        ("fog-3.json", Cell("fog", 3)),
+        ("gaussian_noise_5.bbox.json", Cell("gaussian_noise", 5)),
+        ("Gaussian Noise/5.json", Cell("gaussian_noise", 5)),
+        ("fog/0.json", CLEAN),
+        ("none/0.json", CLEAN),
+        ("clean/results.segm.json", CLEAN),
+        ("dust/2.json", Cell("dust", 2)),
+        ("fog/6.json", None),
+        ("instances_val2017.json", None),
+        ("notes/readme.json", None),
+        ("dust-2.json", None),
+    ],
+)
+def test_file_names_say_the_cell(name, cell):
+    assert cell_of(name) == cell
+
+
+def test_a_file_of_boxes_and_one_of_masks_in_one_cell(tmp_path):
+    for name in ("clean.json", "fog/3/r.bbox.json", "fog/3/r.segm.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[]")
+    assert find_predictions(tmp_path).files[Cell("fog", 3)].name == "r.bbox.json"
+    assert find_predictions(tmp_path, masks=True).files[Cell("fog", 3)].name == "r.segm.json"
+    (tmp_path / "fog/3/again.json").write_text("[]")
+    (tmp_path / "fog/3/r.bbox.json").rename(tmp_path / "fog/3/other.json")
+    with pytest.raises(InputError, match=r"2 files are of the cell fog-3 \(fog/3/again\.json"):
+        find_predictions(tmp_path)
+
+
+def test_the_clean_cell_under_every_corruption_is_one(tmp_path):
+    for name in ("fog", "snow"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.json").write_text("[]")
+        (tmp_path / name / "3.json").write_text("[]")
+    assert sorted(find_predictions(tmp_path).files) == [CLEAN, Cell("fog", 3), Cell("snow", 3)]
+    (tmp_path / "snow/0.json").write_text("[ ]")
+    with pytest.raises(InputError, match="2 times with different content"):
+        find_predictions(tmp_path)
+
+
+def test_a_missing_cell_is_named_and_no_mpc_is_claimed(predictions, annotations, tmp_path):
+    (predictions / "contrast/5.json").unlink()
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    grid = run.scores["grid"]
+    assert grid["missing"] == ["contrast-5"]
+    assert run.scores["models"][0]["summary"]["mpc"] is None
+    assert [(c["corruption"], c["severity"]) for c in run.scores["models"][0]["cells"]] == [
+        ("gaussian_noise", 1), ("gaussian_noise", 5), ("contrast", 1),
+    ]  # fmt: skip
+
+
+def test_without_the_clean_cell_there_is_no_share(predictions, annotations, tmp_path):
+    (predictions / "clean.json").unlink()
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    model = run.scores["models"][0]
+    assert run.scores["grid"]["missing"] == ["clean"]
+    assert model["clean"] is None
+    assert model["summary"]["clean"] is None
+    assert model["summary"]["relative"] is None
+    assert model["summary"]["mean"]["value"] > 0
+
+
+def test_an_empty_list_is_a_cell_where_nothing_was_found(predictions, annotations, tmp_path):
+    (predictions / "contrast/5.json").write_text("[]")
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    assert run.scores["models"][0]["cells"][3]["p"]["value"] == 0
+
+
+def test_two_frameworks_are_compared(predictions, annotations, tmp_path):
+    other = tmp_path / "other"
+    for path in predictions.rglob("*.json"):
+        target = other / path.relative_to(predictions)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        value = json.loads(path.read_text())
+        target.write_text(json.dumps(value[::2]))
+    run = bench.score({"a": predictions, "b": other}, annotations, out=tmp_path / "run", workers=0)
+    [difference] = run.scores["differences"]
+    assert (difference["name"], difference["against"]) == ("b", "a")
+    assert difference["summary"]["clean"]["value"] < 0
+
+
+def test_data_without_ids_take_names(blocks, finished, tmp_path, predictions):
+    """YOLO and VOC data have no ids: frameworks write the file's stem, or its number."""
+    voc = tmp_path / "voc"
+    for folder in ("JPEGImages", "Annotations"):
+        (voc / folder).mkdir(parents=True)
+    truth = json.loads((blocks / "annotations/blocks.json").read_text())
+    names = dict(zip((2, 5, 9), blobs.NAMES, strict=True))
+    for record in truth["images"]:
+        (voc / "JPEGImages" / record["file_name"]).write_bytes(
+            (blocks / "images" / record["file_name"]).read_bytes()
+        )
+        objects = "".join(
+            f"<object><name>{names[o['category_id']]}</name><bndbox><xmin>{o['bbox'][0]}</xmin>"
+            f"<ymin>{o['bbox'][1]}</ymin><xmax>{o['bbox'][0] + o['bbox'][2]}</xmax>"
+            f"<ymax>{o['bbox'][1] + o['bbox'][3]}</ymax></bndbox></object>"
+            for o in truth["annotations"]
+            if o["image_id"] == record["id"]
+        )
+        stem = record["file_name"].removesuffix(".png")
+        (voc / f"Annotations/{stem}.xml").write_text(
+            f"<annotation><filename>{record['file_name']}</filename><size><width>56</width>"
+            f"<height>48</height><depth>3</depth></size>{objects}</annotation>"
+        )
+    stems = {record["id"]: record["file_name"].removesuffix(".png") for record in truth["images"]}
+    for number, path in enumerate(sorted(predictions.rglob("*.json"))):
+        value = [
+            {
+                **one,
+                "image_id": stems[one["image_id"]] if number % 2 else int(stems[one["image_id"]]),
+                "category_id": names[one["category_id"]],
+            }
+            for one in json.loads(path.read_text())
+        ]
+        path.write_text(json.dumps(value))
+    run = bench.score(predictions, voc, out=tmp_path / "run", measure="coco", workers=0)
+    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+    assert bench.score(predictions, voc, out=tmp_path / "own").scores["measure"] == "AP50"
+
+
+def test_other_predictions_are_another_run(predictions, annotations, tmp_path):
+    bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    (predictions / "gaussian_noise/1.json").write_text("[]")
+    with pytest.raises(RunMismatchError, match=r"gaussian_noise-1"):
+        bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 11}, r"contrast/5\.json\[0\]: image_id: 11 is no image"),
+        ({"category_id": 3}, r"contrast/5\.json\[0\]: category_id: 3 is no category"),
+        ({"category_id": [3]}, r"contrast/5\.json\[0\]: expected image_id and category_id"),
+        ({"score": 1.5}, r"contrast/5\.json\[0\]: expected scores in 0\.\.1, got 1\.5"),
+        ({"score": None}, r"contrast/5\.json\[0\]: expected score as a number"),
+        ({"bbox": [1, 2, 3]}, r"contrast/5\.json\[0\]: expected bbox as four numbers"),
+        ({"bbox": [1, 2, -3, 4]}, r"contrast/5\.json\[0\]: expected bbox .* no negative size"),
+        ({"bbox": [1, 2, float("nan"), 4]}, r"contrast/5\.json\[0\]: expected a finite bbox"),
+    ],
+)
+def test_records_that_cannot_be_used_name_their_place(
+    predictions, annotations, tmp_path, change, message
+):
+    good = json.loads((predictions / "clean.json").read_text())[0]
+    (predictions / "contrast/5.json").write_text(json.dumps([{**good, **change}]))
+    with pytest.raises(InputError, match=message):
+        bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("{}", InputError, r"contrast/5\.json.*expected COCO results, a list"),
+        ("[1]", InputError, r"contrast/5\.json\[0\]: expected an object"),
+        ("[{}]", InputError, r"contrast/5\.json\[0\]: image_id is missing"),
+        ("no json", BrokenFileError, "not valid JSON"),
+    ],
+)
+def test_files_of_another_kind_are_refused(
+    predictions, annotations, tmp_path, content, error, message
+):
+    (predictions / "contrast/5.json").write_text(content)
+    with pytest.raises(error, match=message):
+        bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+
+
+def test_corners_in_the_place_of_sizes_are_refused(predictions, annotations, tmp_path):
+    truth = json.loads(annotations.read_text())
+    corners = [
+        {
+            "image_id": one["image_id"],
+            "category_id": one["category_id"],
+            "bbox": [x, y, x + w, y + h],
+            "score": 0.9,
+        }
+        for one in truth["annotations"]
+        for x, y, w, h in [[one["bbox"][0] + 24, one["bbox"][1] + 24, *one["bbox"][2:]]]
+    ]
+    (predictions / "contrast/5.json").write_text(json.dumps(corners))
+    with pytest.raises(InputError, match="subtract x1 from x2"):
+        bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+
+
+def test_a_folder_without_cells_is_refused(annotations, tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/results.json").write_text("[]")
+    with pytest.raises(InputError, match=r"no result file of a cell.*say no corruption: results"):
+        bench.score(tmp_path / "p", annotations, out=tmp_path / "run")
+    with pytest.raises(InputError, match="does not exist"):
+        bench.score(tmp_path / "q", annotations, out=tmp_path / "run")
+    with pytest.raises(InputError, match="Expected the annotations"):
+        bench.score(tmp_path / "p", out=tmp_path / "run")
+
+
+# ---------------------------------------------------------------- tables
+
+
+def robustness(make):
+    """As mmdetection's test_robustness aggregates: severity 0 under every corruption, not first."""
+    return {
+        name: {severity: make(number, severity) for severity in (3, 1, 2, 0, 4, 5)}
+        for number, name in enumerate((*COMMON, "speckle_noise"))
+    }
+
+
+def coco_row(number, severity):
+    ap = np.float64(0.4 if severity == 0 else 0.3 - 0.01 * number - 0.02 * severity)
+    row = dict.fromkeys(("AP50", "AP75", "APs", "APm", "APl"), np.float64(0.1))
+    return OrderedDict(bbox={"AP": ap, **row})
+
+
+def test_a_pickle_of_mmdetection_gives_mpc_and_rpc(tmp_path):
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps(robustness(coco_row)))
+    run = bench.score(path, out=tmp_path / "run")
+    model = run.scores["models"][0]
+    # The mean over numbers 0 to 14 and severities 1 to 5; speckle_noise is a hold-out one.
+    mpc = 0.3 - 0.01 * 7 - 0.02 * 3
+    assert model["summary"]["mpc"] == {"value": pytest.approx(mpc), "low": None, "high": None}
+    assert model["summary"]["rpc"]["value"] == pytest.approx(mpc / 0.4)
+    assert model["summary"]["clean"]["value"] == pytest.approx(0.4)
+    assert model["sizes"]["APs"] == {"clean": 0.1, "mean": 0.1}
+    assert run.scores["interval"]["replicates"] == 0
+    assert run.scores["images"]["total"] is None
+
+
+def test_a_pickle_for_voc_is_a_list_of_classes(tmp_path):
+    def row(number, severity):
+        value = 0.8 if severity == 0 else 0.5
+        return [{"ap": np.float32(value + 0.01 * at)} for at in range(20)]
+
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps(robustness(row)))
+    run = bench.score(path, out=tmp_path / "run")
+    assert run.scores["measure"] == "AP50"
+    model = run.scores["models"][0]
+    assert model["summary"]["clean"]["value"] == pytest.approx(0.8 + 0.01 * 9.5)
+    assert model["classes"][0]["objects"] is None
+    assert {row["class"]: row["clean"] for row in model["classes"]}["aeroplane"] == pytest.approx(
+        0.8
+    )
+    assert {row["class"]: row["mean"] for row in model["classes"]}["tvmonitor"] == pytest.approx(
+        0.69
+    )
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv"])
+def test_a_plain_table_gives_the_same(tmp_path, suffix):
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps({"clean": {"0": 0.5}, "fog": {"1": 0.4, "3": 0.2}}))
+    else:
+        path.write_text("corruption,severity,AP\nclean,0,0.5\nfog,1,0.4\nfog,3,0.2\n")
+    name, cells = read_table(path)
+    assert name == "AP"
+    assert {str(cell): one.replicates[0] for cell, one in cells.items()} == {
+        "clean": 0.5, "fog-1": 0.4, "fog-3": 0.2,
+    }  # fmt: skip
+    run = bench.score(path, out=tmp_path / "run")
+    assert run.scores["models"][0]["summary"]["relative"]["value"] == pytest.approx(0.6)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps({"fog": {0: Harmful()}}))
+    with pytest.raises(BrokenFileError, match=r"posix\.system, which is not allowed"):
+        bench.score(path, out=tmp_path / "run")
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"fog": {"1": 36.3}}, "not per cent, got 36.3"),
+        ({"fog": {"7": 0.3}}, "severities from 0"),
+        ({"fog": 0.3}, "corruption to severity to P"),
+        ({"fog": {"0": 0.3, "1": 0.2}, "snow": {"0": 0.4}}, "clean cell is there twice"),
+        ({"fog": {"1": 0.3}, "snow": {"1": [{"ap": 0.3}]}}, "one measure, got AP and AP50"),
+        ([1, 2], "expected a table of results"),
+        ({"../x": {"1": 0.3}}, "cannot name a corruption"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, table, message):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(table))
+    with pytest.raises(InputError, match=message):
+        bench.score(path, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_the_command_line_scores(predictions, annotations, tmp_path):
+    result = CliRunner().invoke(
+        app,
+        ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run"),
+         "--json"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert json.loads(result.stdout) == scores
+
+
+def test_several_predictions_need_names(predictions, annotations, tmp_path):
+    result = CliRunner().invoke(
+        app,
+        ["score", "-p", str(predictions), "-p", str(predictions), "-d", str(annotations), "-o",
+         str(tmp_path / "run")],
+    )  # fmt: skip
+    assert "NAME=PATH" in str(result.exception)

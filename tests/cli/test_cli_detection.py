@@ -1,0 +1,71 @@
+"""``shiftproof bench --task detection``: what it takes, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shiftproof.cli import run
+from shiftproof.cli.bench import _short_name
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "detection", "--unlabelled"], "--task detection does not take --unlabelled"),
+        (["--task", "detection", "--label-set", "imagenet-r"], "does not take --label-set"),
+        (["--measure", "voc"], "--task classification does not take --measure"),
+        (["--model", "demo"], "does not take more than one --model"),
+        (["--task", "segmentation"], "classification, detection"),
+    ],
+)
+def test_options_of_the_other_task_are_refused(arguments, message, tmp_path, capsys):
+    code = run(
+        ["bench", "--model", "demo", "--data", "demo", "--out", str(tmp_path / "run"), *arguments]
+    )
+    assert code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("torchvision:retinanet_resnet50_fpn@COCO_V1", "retinanet_resnet50_fpn-COCO_V1"),
+        ("onnx:models/fastest.onnx?decode=fastestdet&classes=coco.names", "fastest"),
+        ("transformers:facebook/detr-resnet-50", "detr-resnet-50"),
+        ("ultralytics:yolov8n.pt", "yolov8n"),
+    ],
+)
+def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
+    assert _short_name(spec) == name
+
+
+@pytest.mark.skipif(
+    not (DATA / "fastestdet/fastestdet.onnx").is_file(),
+    reason="the detector and its photographs are not beside the project (shared/data)",
+)
+def test_a_detector_is_measured_from_the_command_line(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "voc/JPEGImages").mkdir(parents=True)
+    (tmp_path / "voc/Annotations").mkdir()
+    for path in sorted((DATA / "voc100/pascal_voc_xml").iterdir())[:4]:
+        shutil.copy(path, tmp_path / "voc/Annotations")
+        shutil.copy(DATA / f"voc100/images/{path.stem}.jpg", tmp_path / "voc/JPEGImages")
+    model = (
+        f"onnx:{DATA}/fastestdet/fastestdet.onnx?decode=fastestdet"
+        f"&classes={DATA}/fastestdet/coco.names"
+    )
+    code = run(
+        ["bench", "-t", "detection", "-m", model, "-d", str(tmp_path / "voc"), "-o",
+         str(tmp_path / "run"), "-c", "fog", "-s", "3", "-w", "0"]
+    )  # fmt: skip
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert "Fog" in shown.out
+    assert (tmp_path / "run/report.html").is_file()
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert scores["images"]["total"] == 4

@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+from scipy import optimize, stats
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+
+from shiftproof.errors import InputError
+from shiftproof.metrics import identifiability as ident
+from shiftproof.metrics import linear_r2, mean_correlation_coefficient
+
+
+def drawn(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def turn(seed, dim):
+    return np.linalg.qr(drawn(seed, dim, dim))[0]
+
+
+# ---------------------------------------------------------------- linear R²
+
+
+def test_an_affine_map_loses_nothing():
+    latents = drawn(0, 60, 3)
+    found = linear_r2(latents @ drawn(1, 3, 3) + 7, latents)
+    np.testing.assert_allclose(found.per_latent, 1)
+    assert found.mean == pytest.approx(1)
+
+
+def test_a_latent_that_is_not_there_has_none_of_its_variance():
+    latents = drawn(0, 4000, 3)
+    found = linear_r2(latents[:, :2] @ turn(1, 2), latents)
+    np.testing.assert_allclose(found.per_latent, [1, 1, 0], atol=0.01)
+    assert found.mean == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_noise_takes_its_share_of_the_variance():
+    # Var z / (Var z + Var noise) of z is explained.
+    latents = drawn(0, 200_000, 1)
+    found = linear_r2(latents + 0.5 * drawn(1, 200_000, 1), latents)
+    assert found.mean == pytest.approx(1 / 1.25, abs=0.005)
+
+
+def test_it_is_what_scikit_learn_finds_on_the_same_samples():
+    latents, noise = drawn(0, 80, 3), drawn(1, 80, 5)
+    embedding = np.tanh(latents @ drawn(2, 3, 5)) + 0.3 * noise
+    found = linear_r2(embedding, latents, held_out=0.25, seed=3)
+    from shiftproof.rng import generator
+
+    order = generator(3, "held out", "80").permutation(80)
+    test, train = order[:20], order[20:]
+    model = LinearRegression().fit(embedding[train], latents[train])
+    expected = r2_score(latents[test], model.predict(embedding[test]), multioutput="raw_values")
+    np.testing.assert_allclose(found.per_latent, expected)
+
+
+def test_samples_held_out_are_not_fitted():
+    # With as many numbers as samples any noise would be explained perfectly.
+    found = linear_r2(drawn(0, 64, 30), drawn(1, 64, 1))
+    assert found.mean < 0
+
+
+def test_one_factor_may_come_as_a_line_and_dimensions_that_are_constant_do_no_harm():
+    latent = drawn(0, 50)
+    embedding = np.stack([latent, np.ones(50)], axis=1)
+    assert linear_r2(embedding, latent).mean == pytest.approx(1)
+    assert mean_correlation_coefficient(embedding, latent).assignment.tolist() == [0]
+
+
+# ---------------------------------------------------------------- MCC
+
+
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+def test_order_sign_and_scale_do_not_matter(method):
+    latents = drawn(0, 40, 4)
+    order = [2, 0, 3, 1]
+    embedding = latents[:, order] * [-1, 2, -3, 0.1] + 5
+    found = mean_correlation_coefficient(embedding, latents, method=method)
+    assert found.mean == pytest.approx(1)
+    assert found.assignment.tolist() == [1, 3, 0, 2]
+
+
+def test_of_two_latents_turned_by_45_degrees_it_is_the_root_of_a_half():
+    latents = drawn(0, 200_000, 2)
+    half = np.sqrt(0.5)
+    embedding = latents @ np.array([[half, half], [-half, half]])
+    assert mean_correlation_coefficient(embedding, latents).mean == pytest.approx(half, abs=0.01)
+
+
+def test_ranks_see_any_rising_map_as_perfect():
+    latents = drawn(0, 60, 2)
+    assert mean_correlation_coefficient(np.exp(3 * latents), latents, method="spearman").mean == 1
+    assert mean_correlation_coefficient(np.exp(3 * latents), latents).mean < 0.9
+
+
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+def test_it_is_what_scipy_finds(method):
+    latents = np.round(drawn(0, 30, 3), 1)  # with ties
+    embedding = np.round(latents @ drawn(1, 3, 5) + drawn(2, 30, 5), 1)
+    correlate = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[method]
+    strength = np.array([[abs(correlate(x, z).statistic) for x in embedding.T] for z in latents.T])
+    rows, columns = optimize.linear_sum_assignment(-strength)
+    found = mean_correlation_coefficient(embedding, latents, method=method)
+    assert found.assignment.tolist() == columns.tolist()
+    np.testing.assert_allclose(found.per_latent, strength[rows, columns])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_assignment_is_of_least_cost(seed):
+    random = np.random.default_rng(seed)
+    rows = int(random.integers(1, 9))
+    costs = random.normal(size=(rows, rows + int(random.integers(0, 4))))
+    if seed % 2:
+        costs = np.round(costs)  # with ties
+    expected = costs[optimize.linear_sum_assignment(costs)].sum()
+    found = ident.assign(costs)
+    assert len(set(found.tolist())) == rows
+    assert costs[np.arange(rows), found].sum() == pytest.approx(expected)
+
+
+# ---------------------------------------------------------------- affine, DCI, precision
+
+
+def test_a_turn_has_no_error_and_a_stretch_that_of_its_singular_values():
+    latents = drawn(0, 100, 3)
+    turned = ident.affine_fit(2 * latents @ turn(1, 3) - 1, latents)
+    assert turned.error == pytest.approx(0, abs=1e-12)
+    assert turned.orthogonality == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(turned.matrix, turn(1, 3).T / 2)
+    # Squared singular values 4 and 1, over their mean 1.6 and 0.4: a deviation of 0.6 each.
+    stretched = ident.affine_fit(latents[:, :2] / [2.0, 1.0], latents[:, :2])
+    assert stretched.orthogonality == pytest.approx(0.6)
+
+
+def test_what_no_affine_map_explains_is_its_error():
+    latents = drawn(0, 100_000, 2)
+    fit = ident.affine_fit(latents[:, :1], latents)
+    assert fit.error == pytest.approx(np.sqrt(0.5), abs=0.01)
+
+
+def test_dci_of_an_embedding_in_order_and_of_one_turned():
+    latents = drawn(0, 5000, 2)
+    clean = ident.dci(latents[:, ::-1] * [1, -9], latents)
+    assert clean.disentanglement == pytest.approx(1, abs=1e-6)
+    assert clean.completeness == pytest.approx(1, abs=1e-6)
+    assert clean.informativeness == pytest.approx(1)
+    half = np.sqrt(0.5)
+    mixed = ident.dci(latents @ np.array([[half, half], [-half, half]]), latents)
+    assert mixed.disentanglement < 0.01
+    assert mixed.completeness < 0.01
+    assert mixed.informativeness == pytest.approx(1)
+
+
+def test_disentanglement_and_completeness_by_hand():
+    # Rows: all for one; half and half. Entropy 0 and 1 bit of 1; weights 1/4 and 3/4.
+    d, c = ident.disentanglement([[1, 0], [1.5, 1.5]])
+    assert d == pytest.approx(0.25)
+    first, second = stats.entropy([0.4, 0.6], base=2), 0.0
+    assert c == pytest.approx((2.5 * (1 - first) + 1.5 * (1 - second)) / 4)
+
+
+def test_a_learned_precision_is_matched_in_any_order():
+    found = ident.match_precision([10, 2, 41], [40, 10, 2.5])
+    assert found.learned.tolist() == [41, 10, 2]
+    assert found.error == pytest.approx(0.2)
+    by_place = ident.match_precision([10, 2, 41], [40, 10], assignment=[2, 0])
+    assert by_place.learned.tolist() == [41, 10]
+    scaled = ident.match_precision([20, 4], [1, 5], scaled=True)
+    assert scaled.error == pytest.approx(0, abs=1e-12)
+    assert scaled.scale == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("count", [2, 5, 31])
+def test_the_interval_over_seeds_is_that_of_students_t(count):
+    values = drawn(count, count)
+    low, high = stats.t.interval(0.95, count - 1, loc=values.mean(), scale=stats.sem(values))
+    found = ident.interval_over_seeds(values.tolist())
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
+    assert ident.interval_over_seeds([3.0]) == (3.0, 3.0, 3.0)
+
+
+# ---------------------------------------------------------------- wrong input
+
+X, Z = drawn(0, 20, 3), drawn(1, 20, 2)
+NAN = X.copy()
+NAN[0, 0] = np.nan
+FLAT = Z.copy()
+FLAT[:, 1] = 4
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: linear_r2(X[:5], Z), r"\(5, 3\) and \(20, 2\)"),
+        (lambda: linear_r2(NAN, Z), "embedding have NaN"),
+        (lambda: linear_r2(X, NAN), "latents have NaN"),
+        (lambda: linear_r2(X, FLAT), "Latent 1 never changes"),
+        (lambda: linear_r2(X[:1], Z[:1]), "too few"),
+        (lambda: linear_r2(drawn(0, 20, 10), Z), "20 samples are too few.*11 numbers"),
+        (lambda: linear_r2(X, Z, held_out=1), "held_out"),
+        (lambda: linear_r2(X[0], Z), "shape"),
+        (lambda: mean_correlation_coefficient(Z, X), "got 2 for 3"),
+        (lambda: mean_correlation_coefficient(X, FLAT), "never changes"),
+        (lambda: mean_correlation_coefficient(X[:2], Z[:2]), "three samples"),
+        (lambda: mean_correlation_coefficient(X, Z, method="spearmann"), "Did you mean"),
+        (lambda: ident.affine_fit(X[:3], Z[:3]), "too few"),
+        (lambda: ident.disentanglement([[0, 0]]), "above 0"),
+        (lambda: ident.disentanglement([[-1, 2]]), "0 or more"),
+        (lambda: ident.match_precision([1, 0], [1, 2]), "above 0"),
+        (lambda: ident.match_precision([1, 2, 3], [1, 2]), "3 and 2"),
+        (lambda: ident.match_precision([1, 2, 3], [1, 2], assignment=[0, 7]), "dimension"),
+        (lambda: ident.interval_over_seeds([]), "one finite value"),
+        (lambda: ident.assign([[1], [2]]), "columns as rows"),
+    ],
+)
+def test_wrong_input_is_said_in_a_sentence(call, said):
+    with pytest.raises(InputError, match=said):
+        call()
