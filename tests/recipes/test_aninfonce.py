@@ -21,6 +21,7 @@ PLAN = aninfonce.Plan(
     extra=(
         ("20 to 5", aninfonce.BOTH),
         ("20 to 5", aninfonce.LEARNT),
+        ("20 to 5", aninfonce.RANDOM),
         ("20 to 5", aninfonce.ENSEMBLE),
         ("20 to 5", aninfonce.HARD),
     ),
@@ -31,9 +32,7 @@ PLAN = aninfonce.Plan(
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    return aninfonce.reproduce(
-        tmp_path_factory.mktemp("aninfonce"), plan=PLAN, show_progress=False
-    )
+    return aninfonce.reproduce(tmp_path_factory.mktemp("aninfonce"), plan=PLAN, show_progress=False)
 
 
 def test_every_method_is_measured_and_shown(result):
@@ -65,7 +64,8 @@ def test_a_result_is_published_and_read_back(tmp_path, monkeypatch):
     assert again.tables == made.tables
     assert before
     other = dataclasses.replace(TINY, batch=16)
-    monkeypatch.setattr(aninfonce, "small", lambda: dataclasses.replace(plan, settings={"20 to 5": other}))  # fmt: skip
+    changed = dataclasses.replace(plan, settings={"20 to 5": other})
+    monkeypatch.setattr(aninfonce, "small", lambda: changed)
     with pytest.raises(RunMismatchError, match="other settings"):
         reproduce("aninfonce", out=tmp_path, show_progress=False)
 
@@ -125,19 +125,20 @@ def test_the_published_logs_stand_beside_ours():
 
 def test_observations_are_white_and_lose_nothing():
     observe = latents.Observer(TINY.process, seed=3)
-    z = TINY.process.latents(20_000, generator(0, "test"))
-    seen = observe(z)
+    z, partner = TINY.process.pairs(20_000, seed=9)
+    seen, other = observe(z), observe(partner)
     np.testing.assert_allclose(seen.mean(0), 0, atol=0.05)
     np.testing.assert_allclose(np.cov(seen.T), np.eye(3), atol=0.05)
-    again = observe.mixing.inverse(seen @ np.linalg.inv(observe._whiten) + observe._mean)
+    assert (np.diff(((seen - other) ** 2).mean(0)) > 0).all()
+    again = observe.mixing.inverse(seen @ np.linalg.inv(observe.start.matrix) + observe.start.mean)
     np.testing.assert_allclose(again, z, atol=1e-9)
 
 
-def test_a_measured_start_is_low_where_latents_vary_strongly():
-    settled = dataclasses.replace(TINY, precision=(400.0,) * 3)
-    assert 100 < latents.measured_start(settled, 0) < 400
-    one_varies = dataclasses.replace(TINY, precision=(400.0, 400.0, 5.0))
-    assert latents.measured_start(one_varies, 0) < 40
+def test_an_encoder_that_starts_at_slow_features_gives_them_back():
+    inputs = torch.rand(5, 3)
+    assert torch.equal(latents.build_encoder(3, 3, slow=True)(inputs), inputs)
+    assert torch.equal(latents.build_encoder(3, 6, slow=True)(inputs), inputs.repeat(1, 2))
+    assert latents.build_encoder(3, 2, width=4, depth=2)(inputs).shape == (5, 2)
 
 
 def test_hard_negatives_stand_around_their_anchor():
@@ -193,7 +194,9 @@ def test_each_parameter_does_what_it_says():
     torch.testing.assert_close(darker, images / 2, **close)
     grey = apply(images, still(3, saturation=0.0), side=12)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    torch.testing.assert_close(grey, (images * weights).sum(1, keepdim=True).expand_as(grey), **close)
+    torch.testing.assert_close(
+        grey, (images * weights).sum(1, keepdim=True).expand_as(grey), **close
+    )
     turned = apply(images * 0.4 + 0.3, still(3, hue=1 / 3), side=12)
     torch.testing.assert_close(turned, (images * 0.4 + 0.3).roll(1, 1), **close)
     flat = apply(picture(1), still(1, contrast=0.0), side=12)
@@ -229,7 +232,9 @@ def write_folder(folder, count=6):
             (folder / part / name).mkdir(parents=True)
             for number in range(count):
                 pixels = random.integers(0, 100, (16, 16, 3)) + 100 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / part / name / f"{number}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(
+                    folder / part / name / f"{number}.png"
+                )
     return folder
 
 
@@ -244,7 +249,8 @@ def test_the_paper_scale_runs_on_a_folder_of_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr(simclr, "paper_plan", quick)
     monkeypatch.setattr(simclr, "linear_r2", lambda x, z, seed: _few(x, z))
-    result = reproduce("aninfonce", out=tmp_path / "out", scale="paper", data=data, show_progress=False)  # fmt: skip
+    out = tmp_path / "out"
+    result = reproduce("aninfonce", out=out, scale="paper", data=data, show_progress=False)
     kept = result.table("kept")
     assert kept.rows == ["InfoNCE", "AnInfoNCE", "a network without training"]
     assert kept.columns[2:] == list(Augment.names(3))
@@ -276,7 +282,10 @@ def test_the_networks_of_the_paper_take_their_images():
         (lambda path: reproduce("aninfonce", out=path, data=path), "draws its own data"),
         (lambda path: reproduce("aninfonce", out=path, scale="paper"), "CIFAR-10 or ImageNet"),
         (lambda path: reproduce("aninfonce", out=path, scale="paper", data=path), "train and test"),
-        (lambda path: reproduce("aninfonce", out=path, scale="paper", data=path, model="x"), "--model"),  # fmt: skip
+        (
+            lambda path: reproduce("aninfonce", out=path, scale="paper", data=path, model="x"),
+            "--model",
+        ),  # fmt: skip
         (lambda path: reproduce("bn-adaptation", out=path, scale="medium"), "no scale medium"),
     ],
 )

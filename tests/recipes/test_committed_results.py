@@ -22,7 +22,11 @@ def page(name):
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def test_only_recipes_have_results():
+    assert {path.name for path in RESULTS.iterdir()} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.iterdir()))
 def test_pages_and_figures_are_generated(name):
     folder = RESULTS / name
     result = read_result(folder / "result.json")
