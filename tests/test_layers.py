@@ -26,7 +26,7 @@ LAYERS = [
     {"corruptions"},
     {"metrics", "models"},
     {"data", "adapt"},
-    {"stylize"},
+    {"embed", "stylize"},
     {"bench", "contrastive", "similarity"},
     {"report"},
     {"recipes"},

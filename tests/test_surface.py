@@ -9,9 +9,10 @@ import pytest
 
 SURFACE = {
     "shiftproof": {
-        "Classes", "Classifier", "Detections", "Detector", "Preprocess", "ShiftproofError",
-        "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions", "data", "load_classifier",
-        "load_detector", "metrics", "models", "report", "stylize", "testing",
+        "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "ShiftproofError",
+        "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions", "data", "embed",
+        "load_classifier", "load_detector", "load_encoder", "metrics", "models", "report",
+        "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
@@ -24,7 +25,8 @@ SURFACE = {
         "run_detection", "score",
     },
     "shiftproof.contrastive": {
-        "AnInfoNCE", "LossEnsemble", "Queue", "info_nce", "mixing", "process", "train",
+        "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
+        "slow_start", "train",
     },
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
@@ -32,6 +34,10 @@ SURFACE = {
         "Exported", "Fault", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
         "ImageTable", "VocData", "YoloData", "check_labels", "estimate_export",
         "export_corrupted", "open_data", "open_detection_data", "read_class_map",
+    },
+    "shiftproof.embed": {
+        "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
+        "embed", "open_pictures",
     },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
@@ -44,6 +50,14 @@ SURFACE = {
         "mean_performance_under_corruption", "relative_corruption_error",
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
+    },
+    "shiftproof.similarity": {
+        "AccuracyBySimilarity", "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
+        "Proof", "Pruning", "SimilarityGap", "TopK", "accuracy_by_similarity", "by_class",
+        "coreset", "cumulative", "deduplicate", "gap", "histogram", "merge_nearest",
+        "merge_prunings", "merge_top_k", "nearest", "nearest_to_each", "open_embeddings", "prove",
+        "prune", "prune_to", "read_datacomp", "top_k", "top_k_of_each", "write_datacomp",
+        "write_keys",
     },
     "shiftproof.recipes": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
@@ -63,10 +77,12 @@ FREE_OF = {
     "shiftproof.models": {"torch", "torchvision", "timm", "onnxruntime"},
     "shiftproof.contrastive": {"torch", "pyarrow", "numba", "cv2"},
     "shiftproof.data": {"torch", "pyarrow", "yaml"},
+    "shiftproof.embed": {"torch", "pyarrow", "numba", "cv2", "yaml"},
     "shiftproof.adapt": {"torch"},
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},
     "shiftproof.recipes": {"torch", "torchvision", "pyarrow", "jinja2"},
+    "shiftproof.similarity": {"torch", "faiss", "fsspec", "numba", "pyarrow", "jinja2"},
     "shiftproof.stylize": {"torch", "numba", "cv2", "pyarrow", "yaml"},
     "shiftproof.cli": {"torch", "torchvision", "pyarrow", "jinja2", "numba", "cv2"},
 }

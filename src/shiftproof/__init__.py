@@ -20,16 +20,26 @@ if TYPE_CHECKING:
         contrastive,
         corruptions,
         data,
+        embed,
         metrics,
         models,
         report,
+        similarity,
         stylize,
         testing,
     )
     from shiftproof.classes import Classes
     from shiftproof.corruptions import corrupt
     from shiftproof.errors import ShiftproofError
-    from shiftproof.models import Classifier, Detector, Preprocess, load_classifier, load_detector
+    from shiftproof.models import (
+        Classifier,
+        Detector,
+        Encoder,
+        Preprocess,
+        load_classifier,
+        load_detector,
+        load_encoder,
+    )
     from shiftproof.types import Detections
 
 __all__ = [
@@ -37,6 +47,7 @@ __all__ = [
     "Classifier",
     "Detections",
     "Detector",
+    "Encoder",
     "Preprocess",
     "ShiftproofError",
     "__version__",
@@ -46,29 +57,35 @@ __all__ = [
     "corrupt",
     "corruptions",
     "data",
+    "embed",
     "load_classifier",
     "load_detector",
+    "load_encoder",
     "metrics",
     "models",
     "report",
+    "similarity",
     "stylize",
     "testing",
 ]
 
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
-    "adapt", "bench", "contrastive", "corruptions", "data", "metrics", "models", "report", "stylize", "testing",
+    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "metrics", "models", "report",
+    "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {
     "Classes": "shiftproof.classes",
     "Classifier": "shiftproof.models",
     "Detections": "shiftproof.types",
     "Detector": "shiftproof.models",
+    "Encoder": "shiftproof.models",
     "Preprocess": "shiftproof.models",
     "ShiftproofError": "shiftproof.errors",
     "corrupt": "shiftproof.corruptions",
     "load_classifier": "shiftproof.models",
     "load_detector": "shiftproof.models",
+    "load_encoder": "shiftproof.models",
 }
 
 

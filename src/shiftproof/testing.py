@@ -17,9 +17,10 @@ from shiftproof.adapt.contract import check_adapter
 from shiftproof.corruptions import CORRUPTIONS, CorruptionFunction, corrupt
 from shiftproof.corruptions.contract import SEVERITIES
 from shiftproof.models.detector_contract import check_detector
+from shiftproof.models.encoder_contract import check_encoder
 from shiftproof.types import Image
 
-__all__ = ["check_adapter", "check_corruption", "check_detector"]
+__all__ = ["check_adapter", "check_corruption", "check_detector", "check_encoder"]
 
 SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 17), (64, 48, 3))
 """From one pixel to an ordinary small image, colour and grey."""

@@ -248,7 +248,6 @@ def test_the_paper_scale_runs_on_a_folder_of_images(tmp_path, monkeypatch):
         )  # fmt: skip
 
     monkeypatch.setattr(simclr, "paper_plan", quick)
-    monkeypatch.setattr(simclr, "linear_r2", lambda x, z, seed: _few(x, z))
     out = tmp_path / "out"
     result = reproduce("aninfonce", out=out, scale="paper", data=data, show_progress=False)
     kept = result.table("kept")
@@ -258,11 +257,17 @@ def test_the_paper_scale_runs_on_a_folder_of_images(tmp_path, monkeypatch):
     assert [finding.name for finding in result.findings] == ["augmentations", "class"]
 
 
-def _few(embedding, parameters):
-    """128 features are too many for the few images of this test: the first ten serve."""
-    from shiftproof.metrics import linear_r2
+def test_what_is_read_out_of_features_is_ridge_regression_on_the_first_half():
+    from sklearn.linear_model import Ridge
 
-    return linear_r2(embedding[:, :10], parameters)
+    random = np.random.default_rng(0)
+    features = random.normal(size=(60, 4)) * [1, 5, 0.2, 3] + 2
+    target = features[:, :2] @ [[1.0, 2.0], [0.5, -1.0]] + random.normal(size=(60, 2))
+    centre, spread = features[:30].mean(0), features[:30].std(0)
+    scaled = np.c_[(features - centre) / spread, np.ones(60)]
+    expected = Ridge(alpha=1.0, fit_intercept=False).fit(scaled[:30], target[:30])
+    found = simclr._fitted(features, target[:30])
+    np.testing.assert_allclose(found, expected.predict(scaled[30:]), rtol=1e-4)
 
 
 def test_the_networks_of_the_paper_take_their_images():
@@ -285,10 +290,24 @@ def test_the_networks_of_the_paper_take_their_images():
         (
             lambda path: reproduce("aninfonce", out=path, scale="paper", data=path, model="x"),
             "--model",
-        ),  # fmt: skip
+        ),
         (lambda path: reproduce("bn-adaptation", out=path, scale="medium"), "no scale medium"),
     ],
 )
 def test_wrong_input_is_said_in_a_sentence(call, said, tmp_path):
     with pytest.raises(InputError, match=said):
         call(tmp_path)
+
+
+def test_the_paper_scale_takes_fashion_mnist_too(tmp_path, monkeypatch):
+    from tiny_fashion import write_fashion
+
+    data = write_fashion(tmp_path / "data", train=60, test=400)
+    training = Training(steps=2, check_every=1)
+    quick = dataclasses.replace(simclr.fashion_plan(), training=training, batch=8)
+    monkeypatch.setattr(simclr, "fashion_plan", lambda: quick)
+    result = reproduce(
+        "aninfonce", out=tmp_path / "out", scale="paper", data=data, show_progress=False
+    )
+    assert result.table("kept").columns[2:] == list(Augment.names(1))
+    assert result.settings["data"]["name"] == "Fashion-MNIST"

@@ -14,6 +14,7 @@ RESULTS = ROOT / "results"
 PAGES = {
     "adaptation.md": ("bn-adaptation", "self-learning"),
     "detection.md": (),
+    "contrastive.md": ("aninfonce", "aninfonce-fashion"),
 }
 """The pages that show results, and whose."""
 
@@ -23,7 +24,7 @@ def page(name):
 
 
 def test_only_recipes_have_results():
-    assert {path.name for path in RESULTS.iterdir()} <= set(RECIPES)
+    assert {path.name for path in RESULTS.iterdir()} <= {*RECIPES, "aninfonce-fashion"}
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.iterdir()))

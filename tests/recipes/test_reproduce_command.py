@@ -17,7 +17,7 @@ def small(monkeypatch):
     """The first recipe at a size that takes seconds."""
     quick = functools.partial(bn_adaptation.reproduce, plan=BN_PLAN)
     monkeypatch.setitem(
-        table.RECIPES, "bn-adaptation", recipes.Recipe("in small, for this test", quick)
+        table.RECIPES, "bn-adaptation", recipes.Recipe("in small, for this test", quick, quick)
     )
 
 

@@ -13,6 +13,7 @@ from shiftproof.cli import (
     corrupt,
     corruptions,
     demo,
+    embed,
     models,
     report,
     reproduce,
@@ -37,7 +38,7 @@ app = typer.Typer(
     epilog="Start with:  shiftproof demo",
 )
 
-for verb in (demo, bench, score, corrupt, stylize, report, reproduce, models, corruptions):
+for verb in (demo, bench, score, corrupt, stylize, embed, report, reproduce, models, corruptions):
     verb.register(app)
 
 

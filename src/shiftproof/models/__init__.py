@@ -1,4 +1,4 @@
-"""Networks as classifiers and detectors, whichever library they come from."""
+"""Networks as classifiers, detectors and encoders, whichever library they come from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from shiftproof.models.detector import Convention, Detector, DetectorLike
 from shiftproof.models.detectors_onnx import OnnxConvention
 from shiftproof.models.detectors_torchvision import TorchvisionConvention
 from shiftproof.models.detectors_transformers import TransformersConvention
+from shiftproof.models.encoder import Encoder, EncoderLike
 from shiftproof.models.load import LOADERS, Loader, load_classifier
 from shiftproof.models.load_detectors import DETECTOR_LOADERS, DetectorLoader, load_detector
+from shiftproof.models.load_encoders import ENCODER_LOADERS, EncoderLoader, load_encoder
 from shiftproof.models.loaded import Loaded
 from shiftproof.models.loaded_detector import LoadedDetector
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
@@ -18,6 +20,7 @@ from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preproc
 __all__ = [
     "DECODINGS",
     "DETECTOR_LOADERS",
+    "ENCODER_LOADERS",
     "LOADERS",
     "CallablePreprocess",
     "ClassMatch",
@@ -28,6 +31,9 @@ __all__ = [
     "Detector",
     "DetectorLike",
     "DetectorLoader",
+    "Encoder",
+    "EncoderLike",
+    "EncoderLoader",
     "Loaded",
     "LoadedDetector",
     "Loader",
@@ -38,5 +44,6 @@ __all__ = [
     "TransformersConvention",
     "load_classifier",
     "load_detector",
+    "load_encoder",
     "match_classes",
 ]

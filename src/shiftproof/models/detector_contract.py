@@ -53,7 +53,7 @@ def check_detector(
     _check_surface(detector)
     settings, weights = json.dumps(detector.settings), _weights(detector)
     before = [image.copy() for image in images]
-    states = _global_states()
+    states = global_states()
 
     expected = _predict(detector, images, len(images))
     for image, kept in zip(images, before, strict=True):
@@ -76,7 +76,7 @@ def check_detector(
 
     assert json.dumps(detector.settings) == settings, "settings: changed by predicting"
     assert _weights(detector) == weights, "weights: changed by predicting"
-    for name, state in _global_states().items():
+    for name, state in global_states().items():
         # A library that is first used here brings its state with it.
         assert states.get(name, state) == state, f"globals: {name} is changed"
 
@@ -144,7 +144,7 @@ def _weights(detector: DetectorLike) -> Any:
     return weights_fingerprint(module), [part.training for part in module.modules()]
 
 
-def _global_states() -> dict[str, bytes | int]:
+def global_states() -> dict[str, bytes | int]:
     """Return the random states and numbers of threads of the process, by name."""
     # The global states are what is looked at here, so they are used.
     states: dict[str, bytes | int] = {

@@ -118,7 +118,7 @@ def load_classifier(
     Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
     source, target, written = parse_spec(
-        spec, LOADERS, _READERS, wrapped="Classifier(module, preprocess, classes)"
+        spec, LOADERS, READERS, wrapped="Classifier(module, preprocess, classes)"
     )
     given: dict[str, Any] = {
         "pretrained": pretrained,
@@ -129,14 +129,14 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
-    given = gathered(spec, given, written, source, LOADERS, common=_APPLIED)
+    given = gathered(spec, given, written, source, LOADERS, common=APPLIED)
     if isinstance(given["size"], int):
         given["size"] = (given["size"], given["size"])
     options = LoadOptions(device=device, **given)
     loaded = LOADERS[source].load(target, options)
     classifier = Classifier(
         loaded.module,
-        _overridden(loaded.preprocess, options),
+        overridden(loaded.preprocess, options),
         loaded.classes if classes is None else classes,
         device=device,
         name=loaded.name or (f"{source}:{target}" if target else source),
@@ -268,10 +268,10 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-_APPLIED = ("size", "resize", "interpolation", "mean", "std")
+APPLIED = ("size", "resize", "interpolation", "mean", "std")
 """The options that change a preprocessing, whatever the source."""
 
-_READERS: dict[str, Callable[[str], Any]] = {
+READERS: dict[str, Callable[[str], Any]] = {
     "pretrained": read_switch,
     "arch": str,
     "size": read_pixels,
@@ -285,10 +285,10 @@ _READERS: dict[str, Callable[[str], Any]] = {
 # ---------------------------------------------------------------- putting it together
 
 
-def _overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
+def overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
     """Return the source's preprocessing with what the caller asked for in its place."""
     changes: dict[str, Any] = {
-        name: value for name in _APPLIED if (value := getattr(options, name)) is not None
+        name: value for name in APPLIED if (value := getattr(options, name)) is not None
     }
     if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
         changes["resize"] = scaled_resize(preprocess, changes["size"])

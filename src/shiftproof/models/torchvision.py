@@ -75,7 +75,7 @@ def find_weights(name: str, tag: str) -> Any:
     if name not in known:
         message = str(UnknownNameError.of("torchvision model", name, known))
         raise UnknownNameError(
-            f"{message.partition(' Known:')[0]} torchvision.models.listtorchvision_models() has all "
+            f"{message.partition(' Known:')[0]} torchvision.models.list_models() has all "
             f"{len(known)}."
         )
     return tagged_weights(name, tag)

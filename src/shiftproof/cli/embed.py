@@ -1,0 +1,99 @@
+"""``shiftproof embed``: images as vectors on the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.progress import console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "embed",
+        epilog=(
+            "Examples:  shiftproof embed --data photos --out vectors  ·  "
+            "shiftproof embed --model open_clip:ViT-B-32/laion2b_s34b_b79k --data tars "
+            "--out vectors --device cuda"
+        ),
+    )(embed)
+
+
+def embed(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="A folder of images, a webdataset tar or a folder of them, COCO, Pascal VOC, "
+            "Cityscapes or YOLO, a data set saved by Hugging Face's datasets, a CSV of paths, or "
+            "demo.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="demo, torchvision:NAME, timm:NAME, open_clip:NAME/WEIGHTS, onnx:PATH or "
+            "file:PATH?arch=....",
+        ),
+    ] = "demo",
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of a data set that has several.")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="Images that the model gets at a time.")
+    ] = 32,
+    shard_size: Annotated[
+        int | None,
+        typer.Option(
+            "--shard-size", min=1, help="Images in a shard, 10000 by default; a tar is one shard."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=0, help="Processes that read and resize."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Write img_emb/img_emb_N.npy and metadata/metadata_N.parquet, as clip-retrieval does.
+
+    Goes on where an interrupted run stopped.
+    """
+    from shiftproof.embed import embed as write
+    from shiftproof.models import load_encoder
+
+    encoder = load_encoder(model, device=device, normalise=not raw)
+    done = write(
+        encoder,
+        data,
+        out,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        workers=workers,
+        split=split,
+    )
+    if as_json:
+        typer.echo(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+    else:
+        there = f", {done.kept} were there" if done.kept else ""
+        typer.echo(f"{done.rows} vectors of width {done.width} in {done.path}")
+        typer.echo(f"{done.written} shards written{there}")
+        reasons = list(done.broken.values())
+        for reason in reasons[:5]:
+            console.print(f"not embedded: {reason}", style="yellow", markup=False)
+        if len(reasons) > 5:
+            console.print(f"and {len(reasons) - 5} more, in {done.path / 'shards'}", style="yellow")
+    if done.broken and not done.rows:
+        raise typer.Exit(2)

@@ -1,0 +1,49 @@
+"""Contrastive learning with ground truth: losses, latents, mixings, and a training loop.
+
+The losses need torch, which is imported with the first of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shiftproof.contrastive import mixing, process, train
+    from shiftproof.contrastive.losses import AnInfoNCE, LossEnsemble, info_nce
+    from shiftproof.contrastive.memory import Queue
+    from shiftproof.contrastive.start import SlowStart, slow_start
+
+__all__ = [
+    "AnInfoNCE",
+    "LossEnsemble",
+    "Queue",
+    "SlowStart",
+    "info_nce",
+    "mixing",
+    "process",
+    "slow_start",
+    "train",
+]
+
+_MODULES = {"mixing", "process", "train"}
+_NAMES = {
+    "AnInfoNCE": "shiftproof.contrastive.losses",
+    "LossEnsemble": "shiftproof.contrastive.losses",
+    "Queue": "shiftproof.contrastive.memory",
+    "SlowStart": "shiftproof.contrastive.start",
+    "info_nce": "shiftproof.contrastive.losses",
+    "slow_start": "shiftproof.contrastive.start",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"shiftproof.contrastive.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'shiftproof.contrastive' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""The vectors of all processes, with the gradient that one process with all images would have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from shiftproof.errors import InputError
+
+
+def world() -> tuple[int, int]:
+    """Return the rank of this process and how many there are.
+
+    Raises:
+        InputError: there is no group of processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        raise InputError(
+            "gather=True: torch.distributed has no group of processes; call init_process_group "
+            "first, or leave gather out."
+        )
+    return dist.get_rank(), dist.get_world_size()
+
+
+def gathered(vectors: torch.Tensor) -> torch.Tensor:
+    """Return the vectors of all processes one after the other, in the order of the ranks.
+
+    The gradient of a vector is the sum of what all processes have to say of it. So where each
+    process takes the mean loss of its own anchors and gradients are averaged over processes, as
+    ``DistributedDataParallel`` does, they are those of the mean loss over all anchors.
+
+    Args:
+        vectors: ``(N, ...)``, of the same shape in all processes.
+
+    Returns:
+        ``(processes x N, ...)``.
+
+    Raises:
+        InputError: the shapes differ between processes, or there is no group of processes.
+    """
+    _, count = world()
+    sizes = torch.zeros(count, dtype=torch.int64, device=vectors.device)
+    sizes[dist.get_rank()] = len(vectors)
+    dist.all_reduce(sizes)
+    if len(set(sizes.tolist())) > 1:
+        raise InputError(
+            f"gather=True: expected as many pairs in every process, got {sizes.tolist()}; drop the "
+            "last batch where it is smaller."
+        )
+    together: torch.Tensor = _Gather.apply(vectors)
+    return together
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(vectors) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, vectors.contiguous())
+        ctx.count = len(vectors)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        start = dist.get_rank() * ctx.count
+        return total[start : start + ctx.count]

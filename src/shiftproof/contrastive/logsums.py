@@ -1,0 +1,340 @@
+"""Log-sums of negative distances between two sets of vectors, in memory that grows with the sets.
+
+For every row a and column b the logit is ``-½ |a - b|²``; what is asked for is its log-sum-exp over
+the columns. The plain form holds the whole matrix. The tiled form holds one tile, keeps nothing of
+it but the sums, and computes it again in the backward pass (as Dao et al. 2022, arXiv 2205.14135, do
+for attention); where rows and columns are the same set, the matrix is symmetric and only the tiles
+on and above its diagonal are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+TILE = 512
+"""Rows of a tile on a CPU: 1 MB of float32, which stays in the cache of one core."""
+
+TILE_CUDA = 4096
+"""Rows of a tile on an accelerator, where the start of a kernel is what costs."""
+
+LOG2_E, LN_2 = math.log2(math.e), math.log(2)
+"""Powers of two take half the time of powers of e: within a tile all is counted in bits."""
+
+LONG = 150.0
+"""Squared length above which float32 is not enough: products of that size are off by 1e-5, and so
+is the share that a column has in the sum. A temperature of 0.01 on the sphere is at 100."""
+
+SPREAD = 100.0
+"""Bits between the logits of a tile below which one power serves all: 2^-100 is a normal float32."""
+
+
+def row_log_sums(
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    row_ids: torch.Tensor | None = None,
+    column_ids: torch.Tensor | None = None,
+    *,
+    tile: int,
+) -> torch.Tensor:
+    """Return for each row ``log Σ exp(-½ |row - column|²)`` over the columns of another id.
+
+    Args:
+        rows: ``(N, D)`` float32 or float64.
+        columns: ``(M, D)``.
+        row_ids: ``(N,)`` int64, None where all columns count.
+        column_ids: ``(M,)`` int64.
+        tile: rows and columns of a tile; one that holds them all takes the plain form.
+
+    Returns:
+        ``(N,)``; ``-inf`` where no column counts.
+    """
+    wide_rows, wide_columns = _wide(rows, columns)
+    if max(len(rows), len(columns)) <= tile:
+        sums = _plain(wide_rows, wide_columns, row_ids, column_ids).logsumexp(1)
+    else:
+        sums = _LogSums.apply(wide_rows, wide_columns, row_ids, column_ids, tile, False)[0]
+    return sums.to(rows.dtype)
+
+
+def both_log_sums(
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    row_ids: torch.Tensor | None = None,
+    column_ids: torch.Tensor | None = None,
+    *,
+    tile: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-sums of the rows over the columns, and of the columns over the rows.
+
+    As ``row_log_sums`` and its mirror image, from one matrix.
+    """
+    wide_rows, wide_columns = _wide(rows, columns)
+    if max(len(rows), len(columns)) <= tile:
+        logits = _plain(wide_rows, wide_columns, row_ids, column_ids)
+        of_rows, of_columns = logits.logsumexp(1), logits.logsumexp(0)
+    else:
+        of_rows, of_columns = _LogSums.apply(
+            wide_rows, wide_columns, row_ids, column_ids, tile, True
+        )
+    return of_rows.to(rows.dtype), of_columns.to(rows.dtype)
+
+
+def own_log_sums(rows: torch.Tensor, ids: torch.Tensor, *, tile: int) -> torch.Tensor:
+    """Return the log-sums of the rows over all rows of another id: half of the matrix is computed."""
+    [wide] = _wide(rows)
+    if len(rows) <= tile:
+        sums = _plain(wide, wide, ids, ids).logsumexp(1)
+    else:
+        sums = _OwnLogSums.apply(wide, ids, tile)
+    return sums.to(rows.dtype)
+
+
+def _wide(*vectors: torch.Tensor) -> list[torch.Tensor]:
+    """Return float32 vectors that are long as float64: their distances are small beside them."""
+    if vectors[0].dtype != torch.float32 or vectors[0].device.type == "mps":
+        return list(vectors)
+    longest = max(float(each.detach().square().sum(1).amax()) for each in vectors)
+    return [each.double() for each in vectors] if longest > LONG else list(vectors)
+
+
+def _plain(
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    row_ids: torch.Tensor | None,
+    column_ids: torch.Tensor | None,
+) -> torch.Tensor:
+    logits = torch.addmm(-columns.square().sum(1) / 2, rows, columns.T)
+    logits = logits - rows.square().sum(1, keepdim=True) / 2
+    if row_ids is None or column_ids is None:
+        return logits
+    return logits.masked_fill(row_ids[:, None] == column_ids, -torch.inf)
+
+
+# ---------------------------------------------------------------- tiles
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One stretch of rows or columns: its place, and the smallest and largest of its ids."""
+
+    place: slice
+    first: int
+    last: int
+
+
+def _parts(count: int, ids: torch.Tensor | None, tile: int) -> list[_Part]:
+    places = [slice(start, min(start + tile, count)) for start in range(0, count, tile)]
+    if ids is None:
+        return [_Part(place, 1, 0) for place in places]
+    ends = torch.stack([torch.stack(torch.aminmax(ids[place])) for place in places]).tolist()
+    return [_Part(place, *pair) for place, pair in zip(places, ends, strict=True)]
+
+
+class _Tiles:
+    """The logits tile by tile, always in the same memory."""
+
+    def __init__(
+        self,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        row_ids: torch.Tensor | None,
+        column_ids: torch.Tensor | None,
+        tile: int,
+    ) -> None:
+        self.rows, self.columns = rows, columns
+        self._row_ids, self._column_ids = row_ids, column_ids
+        same = columns is rows
+        self._row_bias = rows.square().sum(1).mul_(-LOG2_E / 2)
+        self._column_bias = self._row_bias if same else columns.square().sum(1).mul_(-LOG2_E / 2)
+        self.row_parts = _parts(len(rows), row_ids, tile)
+        self.column_parts = self.row_parts if same else _parts(len(columns), column_ids, tile)
+        self._logits = rows.new_empty(min(tile, len(rows)) * min(tile, len(columns)))
+        self._spare = torch.empty_like(self._logits)
+
+    def pairs(self) -> Iterator[tuple[_Part, _Part]]:
+        for row in self.row_parts:
+            for column in self.column_parts:
+                yield row, column
+
+    def upper_pairs(self) -> Iterator[tuple[_Part, _Part]]:
+        for number, row in enumerate(self.row_parts):
+            for column in self.column_parts[number:]:
+                yield row, column
+
+    def logits(self, row: _Part, column: _Part) -> torch.Tensor:
+        """Return ``-½ |a - b|² log2 e`` of a tile, ``-inf`` where the ids are the same."""
+        rows, columns = self.rows[row.place], self.columns[column.place]
+        tile = self._logits[: len(rows) * len(columns)].view(len(rows), len(columns))
+        torch.addmm(self._column_bias[column.place], rows, columns.T, alpha=LOG2_E, out=tile)
+        tile += self._row_bias[row.place, None]
+        # Most tiles have no id twice; to look costs more than the comparison of two numbers.
+        near = row.first <= column.last and column.first <= row.last
+        if near and self._row_ids is not None and self._column_ids is not None:
+            same = self._row_ids[row.place, None] == self._column_ids[column.place]
+            tile.masked_fill_(same, -torch.inf)
+        return tile
+
+    def row_sums(self, tile: torch.Tensor) -> torch.Tensor:
+        """Return the binary log-sums over a tile's columns."""
+        return self._sums(tile, 1)
+
+    def both_sums(self, tile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the binary log-sums over a tile's columns, and over its rows; it is used up."""
+        peak = _common_peak(tile)
+        if peak is None:
+            return self._sums(tile, 1), self._sums(tile, 0)
+        powers = tile.sub_(peak).exp2_()
+        return powers.sum(1).log2_().add_(peak), powers.sum(0).log2_().add_(peak)
+
+    def row_shares(
+        self, tile: torch.Tensor, sums: torch.Tensor, gradient: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the tile's shares in the sums of its rows, times their gradient, in its place."""
+        return tile.sub_(sums[:, None]).exp2_().mul_(gradient[:, None])
+
+    def both_shares(
+        self,
+        tile: torch.Tensor,
+        row_sums: torch.Tensor,
+        row_gradient: torch.Tensor,
+        column_sums: torch.Tensor,
+        column_gradient: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the same for rows and columns together."""
+        spare = self._spare[: tile.numel()].view_as(tile)
+        peak = _common_peak(tile)
+        if peak is None:
+            torch.sub(tile, column_sums, out=spare).exp2_().mul_(column_gradient)
+            return self.row_shares(tile, row_sums, row_gradient).add_(spare)
+        of_rows = (peak - row_sums).exp2_().mul_(row_gradient)
+        of_columns = (peak - column_sums).exp2_().mul_(column_gradient)
+        torch.add(of_rows[:, None], of_columns, out=spare)
+        return tile.sub_(peak).exp2_().mul_(spare)
+
+    def _sums(self, tile: torch.Tensor, axis: int) -> torch.Tensor:
+        peak = tile.amax(axis, keepdim=True)
+        peak.masked_fill_(peak == -torch.inf, 0)
+        spare = self._spare[: tile.numel()].view_as(tile)
+        torch.sub(tile, peak, out=spare).exp2_()
+        return spare.sum(axis).log2_().add_(peak.squeeze(axis))
+
+
+def _common_peak(tile: torch.Tensor) -> float | None:
+    """Return the largest logit if no other is lost beside it: one power serves rows and columns."""
+    low, high = torch.stack(torch.aminmax(tile)).tolist()
+    return high if high - low < SPREAD else None
+
+
+def _finite(log_sums: torch.Tensor) -> torch.Tensor:
+    """Where no column counted the shares are exp(-inf - 0), which is 0, and not NaN."""
+    return log_sums.masked_fill(log_sums == -torch.inf, 0)
+
+
+class _LogSums(torch.autograd.Function):
+    """Rows against columns; the second result is empty unless ``both``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        row_ids: torch.Tensor | None,
+        column_ids: torch.Tensor | None,
+        tile: int,
+        both: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        tiles = _Tiles(rows, columns, row_ids, column_ids, tile)
+        of_rows = rows.new_full((len(rows),), -torch.inf)
+        of_columns = rows.new_full((len(columns) if both else 0,), -torch.inf)
+        for row, column in tiles.pairs():
+            logits = tiles.logits(row, column)
+            if both:
+                for_rows, for_columns = tiles.both_sums(logits)
+                _add(of_columns, column, for_columns)
+            else:
+                for_rows = tiles.row_sums(logits)
+            _add(of_rows, row, for_rows)
+        ctx.save_for_backward(rows, columns, row_ids, column_ids, of_rows, of_columns)
+        ctx.tile, ctx.both = tile, both
+        natural = of_columns * LN_2
+        if not both:
+            ctx.mark_non_differentiable(natural)
+        return of_rows * LN_2, natural
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_rows: torch.Tensor, of_columns: torch.Tensor) -> tuple[Any, ...]:
+        rows, columns, row_ids, column_ids, row_sums, column_sums = ctx.saved_tensors
+        row_sums, column_sums = _finite(row_sums), _finite(column_sums)
+        with torch.autocast(rows.device.type, enabled=False):
+            tiles = _Tiles(rows, columns, row_ids, column_ids, ctx.tile)
+            to_rows, to_columns = torch.zeros_like(rows), torch.zeros_like(columns)
+            row_weights, column_weights = torch.zeros_like(row_sums), rows.new_zeros(len(columns))
+            for row, column in tiles.pairs():
+                r, c = row.place, column.place
+                logits = tiles.logits(row, column)
+                if ctx.both:
+                    shares = tiles.both_shares(
+                        logits, row_sums[r], of_rows[r], column_sums[c], of_columns[c]
+                    )
+                else:
+                    shares = tiles.row_shares(logits, row_sums[r], of_rows[r])
+                to_rows[r].addmm_(shares, columns[c])
+                to_columns[c].addmm_(shares.T, rows[r])
+                row_weights[r] += shares.sum(1)
+                column_weights[c] += shares.sum(0)
+            to_rows.addcmul_(rows, row_weights[:, None], value=-1)
+            to_columns.addcmul_(columns, column_weights[:, None], value=-1)
+        return to_rows, to_columns, None, None, None, None
+
+
+class _OwnLogSums(torch.autograd.Function):
+    """Rows against themselves: a tile above the diagonal serves its mirror image too."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, ids: torch.Tensor, tile: int) -> torch.Tensor:
+        tiles = _Tiles(rows, rows, ids, ids, tile)
+        sums = rows.new_full((len(rows),), -torch.inf)
+        for row, column in tiles.upper_pairs():
+            logits = tiles.logits(row, column)
+            if column is row:
+                _add(sums, row, tiles.row_sums(logits))
+            else:
+                for_rows, for_columns = tiles.both_sums(logits)
+                _add(sums, row, for_rows)
+                _add(sums, column, for_columns)
+        ctx.save_for_backward(rows, ids, sums)
+        ctx.tile = tile
+        return sums * LN_2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+        rows, ids, sums = ctx.saved_tensors
+        sums = _finite(sums)
+        with torch.autocast(rows.device.type, enabled=False):
+            tiles = _Tiles(rows, rows, ids, ids, ctx.tile)
+            to_rows, weights = torch.zeros_like(rows), torch.zeros_like(sums)
+            for row, column in tiles.upper_pairs():
+                r, c = row.place, column.place
+                logits = tiles.logits(row, column)
+                if column is row:
+                    shares = tiles.row_shares(logits, sums[r], gradient[r])
+                else:
+                    shares = tiles.both_shares(logits, sums[r], gradient[r], sums[c], gradient[c])
+                to_rows[r].addmm_(shares, rows[c])
+                to_rows[c].addmm_(shares.T, rows[r])
+                weights[r] += shares.sum(1)
+                weights[c] += shares.sum(0)
+            to_rows.addcmul_(rows, weights[:, None], value=-1)
+        return to_rows, None, None
+
+
+def _add(log_sums: torch.Tensor, part: _Part, more: torch.Tensor) -> None:
+    there = log_sums[part.place]
+    log_sums[part.place] = torch.logaddexp2(there, more)

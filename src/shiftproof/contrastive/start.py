@@ -1,0 +1,79 @@
+"""Where to start: directions in which pairs vary little or much, and how precise each is.
+
+Of an encoder and a precision that start at random, strongly varying latents are often lost: other
+latents, wound up, serve the loss as well at first, and once they do nothing brings the lost ones
+back. Started at slow features, every latent has its place from the first step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
+
+
+class SlowStart(NamedTuple):
+    """A linear encoder ``(x - mean) @ matrix``, and the precision of each of its dimensions.
+
+    ``mean`` is ``(D,)``, ``matrix`` ``(D, K)``, ``precision`` ``(K,)``, the dimension that varies
+    least within a pair first.
+    """
+
+    mean: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -> SlowStart:
+    """Return the slow features of observed pairs, as a start for encoder and precision.
+
+    Slow feature analysis (Wiskott & Sejnowski 2002, Neural Computation 14): the observations are
+    whitened, and turned to the directions in which the two of a pair differ least, next least, and
+    so on. The precision is 1 over the mean squared difference where the encoding is put on the
+    unit sphere, on which a dimension has the variance 1 / K. No latent is needed.
+
+    >>> random = np.random.default_rng(0)
+    >>> z = random.normal(size=(4000, 2))
+    >>> partner = z + random.normal(size=(4000, 2)) * [1.0, 0.1]
+    >>> start = slow_start(z, partner)
+    >>> bool(abs(start.matrix[1, 0]) > 0.9), bool(start.precision[0] > 20 * start.precision[1])
+    (True, True)
+
+    Args:
+        first: ``(N, D)`` observations.
+        second: ``(N, D)``, their partners.
+        dim: K, the slowest directions that are kept; None keeps all.
+
+    Raises:
+        InputError: shapes that do not fit, values that are not finite, fewer pairs than
+            dimensions, or observations that do not vary in some direction.
+    """
+    x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if x.ndim != 2 or x.shape != y.shape or 0 in x.shape:
+        raise InputError(
+            f"Expected two views of the same shape (N, D), got {x.shape} and {y.shape}."
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise InputError("The observations have NaN or infinite values.")
+    count, size = x.shape
+    if count <= size:
+        raise InputError(
+            f"Expected more pairs than dimensions, got {count} of {size}; give more pairs."
+        )
+    kept = size if dim is None else dim
+    if isinstance(kept, bool) or not 1 <= kept <= size:
+        raise InputError(f"dim: expected 1 to {size}, got {dim!r}.")
+    mean = x.mean(0)
+    variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(x.T)))
+    if variance[0] <= 1e-12 * variance[-1]:
+        raise InputError(
+            "The observations do not vary in some direction; take their principal components first."
+        )
+    whiten = axes / np.sqrt(variance)
+    differences = (x - y) @ whiten
+    change, turn = np.linalg.eigh(differences.T @ differences / count)
+    change = np.maximum(change[:kept], 1e-12)
+    return SlowStart(mean, whiten @ turn[:, :kept], kept / change)

@@ -1,0 +1,339 @@
+"""One plain loop for contrastive training, which goes on exactly where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from shiftproof import files
+from shiftproof.adapt.state import read_state, save_state
+from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
+from shiftproof.progress import progress
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+Batches: TypeAlias = "Callable[[int], tuple[torch.Tensor, torch.Tensor]]"
+"""From the number of a step to its two views, each a batch for the encoder. It must depend on the
+number alone: then a training that was interrupted ends as one that was not."""
+
+Measure: TypeAlias = "Callable[[torch.nn.Module, torch.nn.Module], Mapping[str, Any]]"
+"""From encoder and loss to figures, as JSON takes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and how fast is trained.
+
+    Args:
+        steps: of the optimiser, at most.
+        optimizer: ``"adam"``, ``"sgd"`` or ``"lars"``.
+        rate: learning rate of the encoder.
+        loss_rate: of the loss's own parameters; None takes ``rate``.
+        hold: steps in which the loss's own parameters stay as they are.
+        warm_up: the share of all steps over which rates rise.
+        cool_down: the share at the end over which they fall to nothing along a cosine.
+        momentum: of SGD and LARS.
+        weight_decay: of the encoder.
+        check_every: steps from one measurement and checkpoint to the next.
+        watch: the figure that stops the training early; larger is better.
+        target: stop where it is reached; None never does.
+        patience: stop after so many measurements without a better figure; None never does.
+    """
+
+    steps: int
+    optimizer: Literal["adam", "sgd", "lars"] = "adam"
+    rate: float = 1e-3
+    loss_rate: float | None = None
+    hold: int = 0
+    warm_up: float = 0.0
+    cool_down: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    check_every: int = 500
+    watch: str = "score"
+    target: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "check_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)!r}.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience: expected at least 1, or None, got {self.patience!r}.")
+        if not (self.rate > 0 and (self.loss_rate is None or self.loss_rate > 0)):
+            raise InputError(f"Expected rates above 0, got {self.rate!r} and {self.loss_rate!r}.")
+        if not (self.warm_up >= 0 and self.cool_down >= 0 and self.warm_up + self.cool_down <= 1):
+            raise InputError(
+                "warm_up and cool_down: expected shares of the steps, together at most 1, got "
+                f"{self.warm_up!r} and {self.cool_down!r}."
+            )
+
+    @property
+    def settings(self) -> Settings:
+        """All of it, as JSON takes it."""
+        settings: Settings = json.loads(json.dumps(asdict(self)))
+        return settings
+
+    def share(self, step: int) -> float:
+        """Return the share of the rates that a step is taken with."""
+        rise, fall = self.warm_up * self.steps, self.cool_down * self.steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        left = self.steps - step
+        return 1.0 if left >= fall else (1 - math.cos(math.pi * left / fall)) / 2
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured after ``step`` steps: the mean loss since the check before, and figures."""
+
+    step: int
+    loss: float
+    figures: Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A finished training.
+
+    ``stopped`` says why: ``"steps"``, ``"target"`` or ``"patience"``; ``seconds`` are of the CPU,
+    over all starts.
+    """
+
+    encoder: torch.nn.Module
+    loss: torch.nn.Module
+    history: list[Check] = field(default_factory=list)
+    stopped: str = "steps"
+    seconds: float = 0.0
+
+    @property
+    def figures(self) -> Settings:
+        """What was measured last."""
+        return self.history[-1].figures
+
+
+def train(
+    encoder: torch.nn.Module,
+    loss: torch.nn.Module,
+    batches: Batches,
+    training: Training,
+    *,
+    measure: Measure | None = None,
+    checkpoint: str | Path | None = None,
+    about: Settings | None = None,
+    device: str = "cpu",
+    title: str = "Training",
+    show_progress: bool | None = None,
+) -> Trained:
+    """Train an encoder by a contrastive loss, or go on with the training that ``checkpoint`` holds.
+
+    Encoder and loss are trained in place. Nothing is drawn here, and torch's global random state
+    is left alone; where the encoder draws (dropout), that is not taken up again exactly.
+
+    Args:
+        encoder: from a view's batch to ``(B, D)``.
+        loss: called with both views' embeddings, ``AnInfoNCE`` for one.
+        batches: the views of each step.
+        training: how long and how fast.
+        measure: called every ``check_every`` steps and at the end, in evaluation mode and without
+            gradients.
+        checkpoint: a ``.safetensors`` file, written at each check; None keeps nothing.
+        about: what else decides the result (data, seed, network): a checkpoint that says
+            something else is not gone on with.
+        device: where encoder, loss and batches go.
+        title: what is shown beside the progress.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        RunMismatchError: the checkpoint is of a training with other settings.
+        RunError: the loss is no longer finite.
+        InputError: the figure to watch is not among those measured.
+    """
+    import torch
+
+    from shiftproof.contrastive.optimizers import make_optimizer
+
+    place = torch.device(device)
+    encoder.to(place).train()
+    loss.to(place).train()
+    own = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": training.rate}
+    ]
+    if own:
+        rate = training.rate if training.loss_rate is None else training.loss_rate
+        groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
+    optimizer = make_optimizer(
+        training.optimizer,
+        groups,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+    rates = [group["lr"] for group in groups]
+    settings: Settings = json.loads(
+        json.dumps({"training": training.settings, "about": about or {}})
+    )
+    path = None if checkpoint is None else Path(checkpoint)
+    done = _Done([], "", 0.0)
+    if path is not None:
+        files.make_folder(path.parent)
+        done = _take_up(path, settings, encoder, loss, optimizer)
+    start = done.history[-1].step if done.history else 0
+    begun, losses = time.process_time(), []
+    with progress(title, training.steps, show=show_progress) as advance:
+        advance(start)
+        for step in range(start, training.steps):
+            if done.stopped:
+                break
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * training.share(step)
+            views = [view.to(place) for view in batches(step)]
+            value = loss(*_embedded(encoder, views))
+            optimizer.zero_grad()
+            value.backward()
+            if step < training.hold:
+                for parameter in own:
+                    parameter.grad = None
+            optimizer.step()
+            losses.append(value.detach())
+            advance()
+            if (step + 1) % training.check_every and step + 1 < training.steps:
+                continue
+            mean = float(torch.stack(losses).double().mean())
+            losses = []
+            if not math.isfinite(mean):
+                raise RunError(
+                    f"The loss is no longer finite by step {step + 1}; take a lower rate, and look "
+                    "at the views."
+                )
+            figures = _measured(measure, encoder, loss)
+            done.history.append(Check(step + 1, mean, figures))
+            done.stopped = _stopped(training, done.history)
+            now = time.process_time()
+            done.seconds, begun = done.seconds + now - begun, now
+            if path is not None:
+                _save(path, settings, done, encoder, loss, optimizer)
+            advance(0, note=_note(training, mean, figures))
+    return Trained(
+        encoder.eval(), loss.eval(), done.history, done.stopped or "steps", round(done.seconds, 1)
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+
+@dataclass
+class _Done:
+    history: list[Check]
+    stopped: str
+    seconds: float
+
+
+def _embedded(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Return the embeddings of both views, from one pass where they have the same shape."""
+    import torch
+
+    if views[0].shape != views[1].shape:
+        return tuple(encoder(view) for view in views)
+    both: torch.Tensor = encoder(torch.cat(views))
+    return tuple(both.chunk(2))
+
+
+def _measured(measure: Measure | None, encoder: torch.nn.Module, loss: torch.nn.Module) -> Settings:
+    import torch
+
+    if measure is None:
+        return {}
+    encoder.eval()
+    loss.eval()
+    with torch.no_grad():
+        figures = dict(measure(encoder, loss))
+    encoder.train()
+    loss.train()
+    return figures
+
+
+def _stopped(training: Training, history: list[Check]) -> str:
+    if training.target is None and training.patience is None:
+        return ""
+    if training.watch not in history[-1].figures:
+        raise InputError(
+            f"watch: {training.watch!r} is not measured; measured are "
+            f"{', '.join(history[-1].figures) or 'none'}."
+        )
+    scores = [float(check.figures[training.watch]) for check in history]
+    if training.target is not None and scores[-1] >= training.target:
+        return "target"
+    best = scores.index(max(scores))
+    if training.patience is not None and len(scores) - 1 - best >= training.patience:
+        return "patience"
+    return ""
+
+
+def _note(training: Training, loss: float, figures: Settings) -> str:
+    score = figures.get(training.watch)
+    return f"loss {loss:.3f}" + (f", {training.watch} {score:.3f}" if score is not None else "")
+
+
+def _save(
+    path: Path,
+    settings: Settings,
+    done: _Done,
+    encoder: torch.nn.Module,
+    loss: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    from shiftproof.contrastive.optimizers import optimizer_state
+
+    state = {f"encoder/{name}": tensor for name, tensor in encoder.state_dict().items()}
+    state |= {f"loss/{name}": tensor for name, tensor in loss.state_dict().items()}
+    state |= {f"optimizer/{name}": tensor for name, tensor in optimizer_state(optimizer).items()}
+    reached = {
+        "history": [asdict(check) for check in done.history],
+        "stopped": done.stopped,
+        "seconds": done.seconds,
+    }
+    save_state(state, {**settings, "reached": reached}, path)
+
+
+def _take_up(
+    path: Path,
+    settings: Settings,
+    encoder: torch.nn.Module,
+    loss: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> _Done:
+    """Fill encoder, loss and optimiser from the checkpoint, and return what lies behind it."""
+    from shiftproof.contrastive.optimizers import load_optimizer_state
+
+    if not path.exists():
+        return _Done([], "", 0.0)
+    try:
+        there, state = read_state(path)
+    except BrokenFileError as error:
+        raise BrokenFileError(f"{error} Remove it to train anew.") from error
+    reached = there.pop("reached", None)
+    if there != settings or reached is None:
+        raise RunMismatchError(
+            f"{path} is of a training with other settings; go on with those, remove it, or take "
+            "another file."
+        )
+
+    def part(name: str) -> dict[str, torch.Tensor]:
+        return {key[len(name) :]: value for key, value in state.items() if key.startswith(name)}
+
+    try:
+        encoder.load_state_dict(part("encoder/"))
+        loss.load_state_dict(part("loss/"))
+    except RuntimeError as error:
+        raise RunMismatchError(f"{path} is of another encoder or loss.") from error
+    load_optimizer_state(optimizer, part("optimizer/"))
+    history = [Check(**check) for check in reached["history"]]
+    return _Done(history, str(reached["stopped"]), float(reached["seconds"]))

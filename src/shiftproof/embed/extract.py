@@ -1,0 +1,244 @@
+"""Every image through an encoder, shard by shard, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.data import ImageData
+from shiftproof.embed.folder import EmbeddingFolder, Row, provenance, same_probe
+from shiftproof.embed.pictures import Part, Picture, Pictures
+from shiftproof.embed.sources import open_pictures
+from shiftproof.engine import map_ordered
+from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
+from shiftproof.models import EncoderLike, Preprocessing
+from shiftproof.progress import progress
+from shiftproof.types import Image, Settings
+
+_GROUP = 4
+"""Images that a worker reads at a time: few enough that the last ones of a shard keep all busy."""
+
+_PROBED = 16
+"""Numbers of the probe that are kept."""
+
+_Read: TypeAlias = "tuple[Image, int, int] | str"
+"""An image as the encoder takes it with its first height and width; or why there is none."""
+
+
+@dataclass
+class Embedded:
+    """What a run did.
+
+    Attributes:
+        path: the folder.
+        width: the length of the vectors.
+        rows: vectors in the folder.
+        written: shards that this run made.
+        kept: shards that were there.
+        broken: name of each image without a vector, with the reason.
+    """
+
+    path: Path
+    width: int
+    rows: int = 0
+    written: int = 0
+    kept: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def embed(
+    encoder: EncoderLike,
+    data: str | Path | ImageData | Pictures,
+    out: str | Path,
+    *,
+    shard_size: int | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    split: str | None = None,
+) -> Embedded:
+    """Write the vectors of all images of a data set as shards.
+
+    The layout is that of clip-retrieval: ``img_emb/img_emb_0.npy`` (float16) and
+    ``metadata/metadata_0.parquet`` (``image_path``, ``caption``, and what else is known), with a
+    ``manifest.json`` and the shards' records beside them. An image that cannot be read, or whose
+    vector is zero or not finite in float16, has no row: it is named in its shard's record. A run
+    that was interrupted goes on with the first shard that is not done. The bytes of a shard do not
+    depend on ``workers``.
+
+    Args:
+        encoder: gives the vectors.
+        data: what :func:`open_pictures` takes.
+        out: a new or empty folder, or that of the run to go on with.
+        shard_size: images in a shard, 10,000 by default; each tar is one shard.
+        batch_size: images that the encoder is given at a time.
+        workers: processes that read and resize; None takes one less than there are cores, 0 none.
+        split: which part of a data set that has several.
+
+    Raises:
+        InputError: no images, a folder that holds other things, or numbers out of range.
+        RunMismatchError: the folder was made with another encoder, other data or other settings; or
+            the encoder changed between two shards. Finished shards stay.
+        RunError: the disk is full, or a worker died again and again. Finished shards stay.
+    """
+    if batch_size < 1:
+        raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
+    workers = max((os.cpu_count() or 1) - 1, 1) if workers is None else workers
+    if workers < 0:
+        raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
+    pictures = open_pictures(data, shard_size=shard_size, split=split)
+    identity, probe = _identity(encoder), _probe(encoder)
+    folder = EmbeddingFolder.create(
+        Path(out),
+        {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
+        provenance(str(encoder.settings.get("device", "unknown")), batch_size),
+        probe,
+    )
+    done = Embedded(folder.path, encoder.width)
+    pending = []
+    for number in range(pictures.parts):
+        record = folder.record(number)
+        if record is None:
+            pending.append(number)
+            continue
+        done.kept += 1
+        done.rows += record["rows"]
+        done.broken.update(record["broken"])
+    known = pictures.count is not None
+    total = pictures.count if pictures.count is not None else pictures.parts
+    with progress("embed", total) as advance:
+        # What is there counts as done, all but exactly: broken images are counted too.
+        advance(done.rows + len(done.broken) if known else done.kept)
+        for number, part, read in _parts(pictures, pending, encoder.preprocess, workers):
+            shard = _Shard(encoder, batch_size)
+            for picture, found in read:
+                shard.add(picture, found)
+                if known:
+                    advance(note=part.name)
+            vectors = shard.vectors()
+            if _identity(encoder) != identity or not same_probe(probe, _probe(encoder)):
+                raise RunMismatchError(
+                    f"The encoder {encoder.name} changed while shard {number} was made, so the "
+                    "shard was not written. Finished shards stay; embed with an encoder that is "
+                    "not trained meanwhile."
+                )
+            broken = {**part.broken, **shard.broken}
+            folder.write(number, part.name, vectors, shard.rows, broken)
+            done.written += 1
+            done.rows += len(shard.rows)
+            done.broken.update(broken)
+            if not known:
+                advance(note=part.name)
+    return done
+
+
+class _Shard:
+    """Collects images into batches, and their vectors."""
+
+    def __init__(self, encoder: EncoderLike, batch_size: int) -> None:
+        self._encoder = encoder
+        self._batch_size = batch_size
+        self._waiting: list[tuple[Row, Image]] = []
+        self._vectors: list[NDArray[np.float16]] = []
+        self.rows: list[Row] = []
+        self.broken: dict[str, str] = {}
+
+    def add(self, picture: Picture, found: _Read) -> None:
+        if isinstance(found, str):
+            self.broken[picture.name] = found
+            return
+        image, height, width = found
+        self._waiting.append((Row(picture.name, height, width, picture.columns), image))
+        if len(self._waiting) == self._batch_size:
+            self._encode()
+
+    def vectors(self) -> NDArray[np.float16]:
+        """Return all vectors; call it once, at the end."""
+        if self._waiting:
+            self._encode()
+        empty = np.zeros((0, self._encoder.width), np.float16)
+        return np.concatenate([empty, *self._vectors])
+
+    def _encode(self) -> None:
+        vectors = self._encoder.encode([image for _, image in self._waiting])
+        with np.errstate(over="ignore", under="ignore"):
+            kept = vectors.astype(np.float16)
+        usable = np.asarray(np.isfinite(kept).all(axis=1) & (kept != 0).any(axis=1))
+        for (row, _), good in zip(self._waiting, usable, strict=True):
+            if good:
+                self.rows.append(row)
+            else:
+                self.broken[row.name] = (
+                    f"{row.name}: the encoder's vector is zero or not finite in float16."
+                )
+        self._vectors.append(kept[usable])
+        self._waiting.clear()
+
+
+def _parts(
+    pictures: Pictures, numbers: Sequence[int], preprocess: Preprocessing, workers: int
+) -> Iterator[tuple[int, Part, Iterator[tuple[Picture, _Read]]]]:
+    """Yield the parts with their images, read ahead across the borders of parts.
+
+    The images of a part must be taken before the next part is.
+    """
+    opened: deque[Part] = deque()
+
+    def groups() -> Iterator[tuple[Picture, ...]]:
+        for number in numbers:
+            part = pictures.part(number)
+            opened.append(part)
+            # An empty part is an empty group, so that it has its place in the order.
+            for start in range(0, max(len(part.pictures), 1), _GROUP):
+                yield part.pictures[start : start + _GROUP]
+
+    results = map_ordered(
+        _read, groups(), context=(pictures, preprocess), workers=workers, lookahead=2
+    )
+
+    def images(part: Part, first: list[_Read]) -> Iterator[tuple[Picture, _Read]]:
+        found = first
+        for place, picture in enumerate(part.pictures):
+            if place and place % _GROUP == 0:
+                found = next(results)
+            yield picture, found[place % _GROUP]
+
+    for number in numbers:
+        first = next(results)
+        part = opened.popleft()
+        yield number, part, images(part, first)
+
+
+def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:
+    """Read and resize some images; runs in a worker."""
+    pictures, preprocess = context
+    found: list[_Read] = []
+    for picture in group:
+        try:
+            image = pictures.read(picture)
+            height, width = image.shape[:2]
+            found.append((preprocess.geometry(image), height, width))
+        except ShiftproofError as error:
+            text = str(error)
+            found.append(text if text.startswith(picture.name) else f"{picture.name}: {text}")
+    return found
+
+
+def _identity(encoder: EncoderLike) -> Settings:
+    """Return what an encoder's numbers depend on: its settings but for the device."""
+    return {name: value for name, value in encoder.settings.items() if name != "device"}
+
+
+def _probe(encoder: EncoderLike) -> list[float]:
+    """Return some numbers of the vector of a fixed picture."""
+    y, x = np.mgrid[:96, :128]
+    picture = np.stack([2 * x, 2 * y, 128 + 100 * np.sin(x / 5)], axis=2).astype(np.uint8)
+    (vector,) = encoder.encode([encoder.preprocess.geometry(picture)])
+    # A number that is not finite is none that JSON has.
+    return [round(float(value), 6) for value in np.nan_to_num(vector[:_PROBED])]

@@ -1,0 +1,195 @@
+"""A folder of embeddings: what it holds, whom it belongs to, and how it is gone on with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import files
+from shiftproof._version import __version__
+from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.types import Settings
+
+FORMAT = 1
+
+PROBE_TOLERANCE = 0.02
+"""Of the largest number of the probe, that an encoder on another device may differ by."""
+
+_LIBRARIES = ("numpy", "Pillow", "torch", "torchvision", "timm", "open_clip_torch", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a shard's metadata: an image's name and size in pixels, and what else is known."""
+
+    name: str
+    height: int
+    width: int
+    columns: Mapping[str, str | int | None]
+
+
+class EmbeddingFolder:
+    """The files of one set of embeddings.
+
+    ``manifest.json`` (settings, which decide the numbers, and provenance), ``img_emb/img_emb_N.npy``
+    (float16, one row per image that could be read), ``metadata/metadata_N.parquet`` (the same rows)
+    and ``shards/shard_N.json`` (how many rows, and the images that could not be read). The last is
+    written last: a shard that has it is done, and all are written atomically.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(
+        cls, path: Path, settings: Settings, about: Settings, probe: Sequence[float]
+    ) -> EmbeddingFolder:
+        """Make the folder, or go on with the one that is there if it has the same settings.
+
+        Args:
+            path: the folder.
+            settings: decide the numbers and must be equal to go on.
+            about: only tells how they came about.
+            probe: some numbers that the encoder gave for a fixed picture; what differs from them
+                is another encoder, also where no fingerprint says so.
+
+        Raises:
+            RunMismatchError: the folder belongs to another encoder, other data or other settings.
+            InputError: it holds other things, or cannot be written to.
+        """
+        folder = cls(path)
+        if folder.manifest_file.exists():
+            folder._check_same(settings, probe)
+            return folder
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; expected a folder for the embeddings.")
+        if path.exists() and any(path.iterdir()):
+            raise InputError(
+                f"{path} is not empty and holds no embeddings of ours (no manifest.json). Choose "
+                "another output folder, or empty it."
+            )
+        for name in ("img_emb", "metadata", "shards"):
+            files.make_folder(path / name)
+        files.write_json(
+            folder.manifest_file,
+            {"format": FORMAT, "settings": settings, "probe": list(probe), **about},
+        )
+        return folder
+
+    @property
+    def manifest_file(self) -> Path:
+        """Settings, a probe of the encoder, and provenance."""
+        return self.path / "manifest.json"
+
+    def vectors_file(self, number: int) -> Path:
+        """The rows of one shard."""
+        return self.path / "img_emb" / f"img_emb_{number}.npy"
+
+    def metadata_file(self, number: int) -> Path:
+        """What the rows of one shard are."""
+        return self.path / "metadata" / f"metadata_{number}.parquet"
+
+    def record_file(self, number: int) -> Path:
+        """What says that a shard is done."""
+        return self.path / "shards" / f"shard_{number}.json"
+
+    def record(self, number: int) -> dict[str, Any] | None:
+        """Return the record of a shard, or None where it is not done."""
+        parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
+        if not all(part.is_file() for part in parts):
+            return None
+        record: dict[str, Any] = files.read_json(parts[0])
+        return record
+
+    def write(
+        self,
+        number: int,
+        name: str,
+        vectors: NDArray[np.float16],
+        rows: Sequence[Row],
+        broken: Mapping[str, str],
+    ) -> None:
+        """Write one shard; until its last file is there it is not done.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        with files.atomic(self.vectors_file(number)) as file:
+            np.lib.format.write_array(file, vectors, allow_pickle=False)
+        self._write_metadata(number, rows)
+        files.write_json(
+            self.record_file(number),
+            {"name": name, "rows": len(rows), "broken": dict(broken)},
+        )
+
+    def _write_metadata(self, number: int, rows: Sequence[Row]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        extra = sorted({column for row in rows for column in row.columns} - {"caption"})
+        columns: dict[str, Any] = {
+            "image_path": pa.array([row.name for row in rows], pa.string()),
+            "caption": pa.array([row.columns.get("caption") for row in rows], pa.string()),
+        }
+        for column in extra:
+            kind = pa.int64() if column == "label" else pa.string()
+            columns[column] = pa.array([row.columns.get(column) for row in rows], kind)
+        columns["height"] = pa.array([row.height for row in rows], pa.int32())
+        columns["width"] = pa.array([row.width for row in rows], pa.int32())
+        with files.atomic(self.metadata_file(number)) as file:
+            pq.write_table(pa.table(columns), file)
+
+    def _check_same(self, settings: Settings, probe: Sequence[float]) -> None:
+        manifest = files.read_json(self.manifest_file)
+        differences = _differences(manifest.get("settings"), settings)
+        if not differences and not same_probe(manifest.get("probe", []), probe):
+            differences = ["the encoder gives other vectors for the same picture"]
+        if differences:
+            raise RunMismatchError(
+                f"{self.path} holds embeddings made otherwise: "
+                + "; ".join(differences[:3])
+                + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+                + ". Choose another output folder, or delete this one to start anew."
+            )
+
+
+def same_probe(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two encoders gave the same for one picture, but for the rounding of a device."""
+    if len(one) != len(other):
+        return False
+    largest = float(np.abs(one).max()) if len(one) else 0.0
+    return bool(np.allclose(one, other, rtol=0, atol=PROBE_TOLERANCE * largest, equal_nan=True))
+
+
+def provenance(device: str, batch_size: int) -> Settings:
+    """Return what a later reader wants to know of the machine and the software."""
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "shiftproof": __version__,
+        "python": platform.python_version(),
+        "libraries": versions,
+        "platform": platform.platform(),
+        "device": device,
+        "batch_size": batch_size,
+    }
+
+
+def _differences(there: Any, here: Any, name: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        found: list[str] = []
+        for key in dict.fromkeys([*there, *here]):
+            found += _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]

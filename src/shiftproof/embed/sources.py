@@ -1,0 +1,71 @@
+"""Tell what a person names, and open it as images in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shiftproof.data import ImageData, ImageFolder, open_data, open_detection_data
+from shiftproof.data.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.detection import layout_of
+from shiftproof.data.tars import is_tar
+from shiftproof.embed.huggingface import SavedDataset, is_saved_dataset
+from shiftproof.embed.pictures import Pictures, SplitPictures
+from shiftproof.embed.tars import TarPictures
+from shiftproof.errors import InputError
+
+SHARD_SIZE = 10_000
+
+
+def open_pictures(
+    source: str | Path | ImageData | Pictures,
+    *,
+    shard_size: int | None = None,
+    split: str | None = None,
+) -> Pictures:
+    """Open images as the parts that become shards.
+
+    Args:
+        source: a folder of images; a webdataset tar or a folder of them; a data set as COCO, Pascal
+            VOC, Cityscapes or YOLO lay it out; what ``save_to_disk`` of Hugging Face's ``datasets``
+            wrote; a ``.csv`` with rows ``path,label``; "demo"; or what is open already.
+        shard_size: images in a shard, 10,000 by default. Of tars each is one shard.
+        split: which part of a data set that has several.
+
+    Raises:
+        InputError: nothing of the kind, no images, or an option that has no effect on it.
+    """
+    if isinstance(source, Pictures):
+        if shard_size is not None or split is not None:
+            raise InputError("The images are in parts already: leave out shard_size and split.")
+        return source
+    if not isinstance(source, ImageData):
+        path = Path(source)
+        if is_tar(path.name) or (path.is_dir() and _holds_tars(path)):
+            if shard_size is not None or split is not None:
+                raise InputError(
+                    f"{path} holds tars, of which each becomes one shard: leave out the shard size "
+                    "and the split."
+                )
+            return TarPictures(path)
+    data = source if isinstance(source, ImageData) else _data(Path(source), split)
+    captions = data.captions if isinstance(data, SavedDataset) else None
+    return SplitPictures(data, SHARD_SIZE if shard_size is None else shard_size, captions=captions)
+
+
+def _data(path: Path, split: str | None) -> ImageData:
+    if path.is_dir() and is_saved_dataset(path):
+        return SavedDataset(path, split)
+    suffix = path.suffix.lower()
+    may_be = path.is_dir() or (path.is_file() and suffix in (".yaml", ".yml"))
+    if suffix == ".json" or (may_be and layout_of(path) is not None):
+        return open_detection_data(path, split=split)
+    if split is not None:
+        raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
+    if path.is_dir() and not is_corrupted_arrays(path):
+        # A -C tree too: every image of it is one to embed.
+        return ImageFolder(path)
+    return open_data(path, classes=None)
+
+
+def _holds_tars(path: Path) -> bool:
+    return any(is_tar(entry.name) for entry in path.iterdir())

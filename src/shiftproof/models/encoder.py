@@ -1,0 +1,226 @@
+"""A network with its preprocessing, as an encoder: images in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import ImageError, ModelError
+from shiftproof.models.module import (
+    check_module,
+    fingerprint_of,
+    name_of,
+    placed,
+    qualified_name,
+)
+from shiftproof.models.preprocess import ModelInput, Preprocessing, as_batch
+from shiftproof.models.structure import input_dtype, is_torch_module
+from shiftproof.types import Image, Images, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""``(N, width)`` float32: one vector per image."""
+
+
+class EncoderLike(Protocol):
+    """What can embed images: ``Encoder`` itself, and an object of yours with the same members."""
+
+    @property
+    def name(self) -> str:
+        """What manifests and tables call it."""
+
+    @property
+    def width(self) -> int:
+        """How long its vectors are."""
+
+    @property
+    def normalise(self) -> bool:
+        """Whether its vectors have length 1."""
+
+    @property
+    def preprocess(self) -> Preprocessing:
+        """What brings an image into the form that ``encode`` takes."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it; ``fingerprint`` tells its weights from others."""
+
+    def encode(self, images: Images | Sequence[Image]) -> Vectors:
+        """Return ``(N, width)`` float32 of images that went through ``preprocess.geometry``."""
+
+
+@final
+class Encoder:
+    """A network with its preprocessing, whose outputs are vectors.
+
+    The network is used in evaluation mode and without gradients, whatever mode yours is in, and
+    yours is never changed. On the same device its parameters and buffers are shared; on another
+    device a copy is used.
+
+    Args:
+        module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, width)``; or any
+            function from a float32 array of that shape to a float array ``(N, width)``, which needs
+            no torch. A function may carry ``fingerprint`` (a string that names its weights) and
+            ``device``, which are recorded.
+        preprocess: what brings an image into the form that the module takes.
+        normalise: scale every vector to length 1, so that the inner product of two is their cosine.
+            A vector that is all zeros stays so.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        name: what manifests call it; None takes the module's class name.
+
+    Attributes:
+        module: what runs: a twin of your module in evaluation mode, on ``device``.
+        device: where it runs, spelt out (never ``"auto"``).
+        width: how long its vectors are, found out by one black image.
+
+    Raises:
+        ModelError: the module cannot be called or copied, the device is not there, or the output
+            for a black image is not ``(1, width)``.
+
+    >>> from shiftproof.models import Preprocess
+    >>> means = lambda inputs: inputs.mean(axis=(2, 3))
+    >>> encoder = Encoder(means, Preprocess((8, 8), 8, mean=(0, 0, 0), std=(1, 1, 1)), name="means")
+    >>> encoder.encode(np.full((2, 8, 8, 3), 255, np.uint8)).shape
+    (2, 3)
+    """
+
+    module: Callable[..., Any]
+    preprocess: Preprocessing
+    normalise: bool
+    device: str
+    name: str
+    width: int
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[[ModelInput], NDArray[Any]],
+        preprocess: Preprocessing,
+        *,
+        normalise: bool = True,
+        device: str = "cpu",
+        name: str | None = None,
+    ) -> None:
+        check_module(
+            module,
+            None,
+            "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to vectors, got {}. "
+            "A checkpoint file is read by load_encoder('file:PATH?arch=...').",
+        )
+        self.preprocess = preprocess
+        self.normalise = normalise
+        self.name = name or name_of(module)
+        self._torch = is_torch_module(module)
+        self._module_name = qualified_name(module)
+        self.module, self.device = placed(module, device)
+        self.width = self._probe()
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.name}, width {self.width}, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this encoder, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained; it is
+        "unknown" for a function that carries none.
+        """
+        return {
+            "name": self.name,
+            "module": self._module_name,
+            "fingerprint": fingerprint_of(self.module),
+            "device": self.device,
+            "width": self.width,
+            "normalise": self.normalise,
+            "preprocess": self.preprocess.settings(),
+        }
+
+    def encode(self, images: Images | Sequence[Image]) -> Vectors:
+        """Return the vectors of a batch of images.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB in 0..255, each already through
+                ``preprocess.geometry``; where that keeps the images' own sizes, a sequence of
+                ``(H, W, 3)`` is taken too. Not changed.
+
+        Returns:
+            ``(N, width)`` float32, of length 1 where ``normalise`` is true; a vector that is zero
+            or not finite is returned as it is.
+
+        Raises:
+            ImageError: another shape, size or dtype.
+            ModelError: the module's output is not ``(N, width)``.
+        """
+        if len(images) == 0:
+            return np.zeros((0, self.width), np.float32)
+        vectors = self._run(_sized(images, self.preprocess))
+        if vectors.shape != (len(images), self.width):
+            raise ModelError(
+                f"{self.name}: expected vectors ({len(images)}, {self.width}), got shape "
+                f"{vectors.shape}."
+            )
+        return _unit(vectors) if self.normalise else vectors
+
+    def _run(self, images: Images | Sequence[Image]) -> Vectors:
+        inputs = self.preprocess.normalize(images)
+        if not self._torch:
+            return np.array(self.module(inputs), dtype=np.float32)
+        import torch
+
+        module = cast("torch.nn.Module", self.module)
+        with torch.inference_mode():
+            batch = torch.from_numpy(inputs).to(self.device, input_dtype(module))
+            output = module(batch.contiguous(memory_format=torch.channels_last))
+            if not isinstance(output, torch.Tensor):
+                raise ModelError(
+                    f"{self.name}: expected vectors as one tensor, got {type(output).__name__}. "
+                    "Wrap the model in a module that returns the vectors alone."
+                )
+            return cast("Vectors", output.float().cpu().numpy())
+
+    def _probe(self) -> int:
+        """Return the width of the output for one black image."""
+        height, width = self.preprocess.size or (224, 224)
+        black = np.zeros((1, height, width, 3), np.uint8)
+        try:
+            shape = self._run(black).shape
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{self.name}: failed on one black image of {height} x {width} pixels ({error}). "
+                "Check that the preprocessing fits the model."
+            ) from error
+        if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
+            raise ModelError(
+                f"{self.name}: expected vectors (1, width) for one image, got shape {shape}. Pool "
+                "or flatten the output first."
+            )
+        return int(shape[1])
+
+
+def _sized(images: Images | Sequence[Image], preprocess: Preprocessing) -> Images | Sequence[Image]:
+    """Return the images, checked to have the size that ``preprocess.geometry`` gives."""
+    if preprocess.size is None:
+        return images
+    batch = as_batch(images)
+    if batch.shape[1:3] != preprocess.size:
+        raise ImageError(
+            f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
+            f"got {batch.shape[1]} x {batch.shape[2]}. "
+            "Pass each through preprocess.geometry first."
+        )
+    return batch
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    # In float64, where the square of no float32 overflows.
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    usable = np.isfinite(norms) & (norms > 0)
+    scaled: Vectors = vectors.copy()
+    scaled[usable] = (vectors[usable] / norms[usable, None]).astype(np.float32)
+    return scaled

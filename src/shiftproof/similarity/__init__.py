@@ -1,0 +1,67 @@
+"""Is a good score only similarity of the training set to the test set?
+
+All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
+(:func:`open_embeddings`), read in blocks and compared exactly (:func:`nearest`, :func:`top_k`).
+"""
+
+from __future__ import annotations
+
+from .coreset import Coreset, coreset
+from .dedup import Deduplicated, deduplicate
+from .gap import (
+    AccuracyBySimilarity,
+    SimilarityGap,
+    accuracy_by_similarity,
+    by_class,
+    cumulative,
+    gap,
+    histogram,
+)
+from .keeplists import read_datacomp, write_datacomp, write_keys
+from .neighbours import (
+    Nearest,
+    TopK,
+    merge_nearest,
+    merge_top_k,
+    nearest,
+    nearest_to_each,
+    top_k,
+    top_k_of_each,
+)
+from .prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
+from .search import Certificate
+from .sources import Embeddings, open_embeddings
+
+__all__ = [
+    "AccuracyBySimilarity",
+    "Certificate",
+    "Coreset",
+    "Deduplicated",
+    "Embeddings",
+    "Nearest",
+    "Proof",
+    "Pruning",
+    "SimilarityGap",
+    "TopK",
+    "accuracy_by_similarity",
+    "by_class",
+    "coreset",
+    "cumulative",
+    "deduplicate",
+    "gap",
+    "histogram",
+    "merge_nearest",
+    "merge_prunings",
+    "merge_top_k",
+    "nearest",
+    "nearest_to_each",
+    "open_embeddings",
+    "prove",
+    "prune",
+    "prune_to",
+    "read_datacomp",
+    "top_k",
+    "top_k_of_each",
+    "write_datacomp",
+    "write_keys",
+]

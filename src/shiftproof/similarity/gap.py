@@ -1,0 +1,210 @@
+"""How close a training set comes to a test set, beside how close the reference training set does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
+
+from .neighbours import top_k_of_each
+from .search import Certificate, Precision
+from .sources import Source
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityGap:
+    """The nearest training rows of one test set.
+
+    Attributes:
+        similarity: ``(m,)`` float64, each test row's similarity to its nearest training row.
+        index: ``(m, k)`` int64, its nearest training rows, the nearest first: whom to look at.
+        density: ``(m,)`` float64, its mean similarity to them.
+        reference: ``(m,)`` float64, its similarity to the nearest row of the reference training set;
+            None where there is no reference.
+        certificate: why these are exact.
+    """
+
+    similarity: F64
+    index: I64
+    density: F64
+    reference: F64 | None
+    certificate: Certificate
+
+    @property
+    def gap(self) -> float:
+        """The mean of what the training set comes closer than the reference; NaN without one."""
+        if self.reference is None:
+            return float("nan")
+        return float((self.similarity - self.reference).mean())
+
+    @property
+    def share_closer(self) -> float:
+        """The share of test rows that the training set comes closer to; NaN without a reference."""
+        if self.reference is None:
+            return float("nan")
+        return float((self.similarity > self.reference).mean())
+
+    def near_duplicates(self, threshold: float = 0.95) -> float:
+        """Return the share of test rows with a training row at or above the threshold."""
+        check_threshold(threshold)
+        return float((self.similarity >= threshold).mean())
+
+
+def gap(
+    train: Source,
+    tests: Mapping[str, Source],
+    *,
+    reference: Source | None = None,
+    k: int = 10,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> dict[str, SimilarityGap]:
+    """Measure how close the training set and the reference come to every test set.
+
+    Args:
+        train: embeddings of the training set.
+        tests: the test sets by name.
+        reference: embeddings of the training set to compare with, such as ImageNet's.
+        k: how many training rows make the density.
+        precision: see :func:`~shiftproof.similarity.nearest`.
+        memory: see there.
+        threads: see there.
+
+    >>> import numpy
+    >>> rows = numpy.eye(3, dtype="float32")
+    >>> found = gap(rows, {"test": rows[:2]}, reference=rows[1:], k=1)["test"]
+    >>> found.similarity.tolist(), found.reference.tolist(), found.gap
+    ([1.0, 1.0], [0.0, 1.0], 0.5)
+    """
+    near = top_k_of_each(train, tests, k, precision=precision, memory=memory, threads=threads)
+    of_reference = (
+        None
+        if reference is None
+        else top_k_of_each(reference, tests, 1, precision=precision, memory=memory, threads=threads)
+    )
+    return {
+        name: SimilarityGap(
+            similarity=found.similarity[:, 0],
+            index=found.index,
+            density=_mean_of_found(found.similarity),
+            reference=None if of_reference is None else of_reference[name].similarity[:, 0],
+            certificate=found.certificate,
+        )
+        for name, found in near.items()
+    }
+
+
+def _mean_of_found(similarity: F64) -> F64:
+    found = np.isfinite(similarity)
+    total = np.where(found, similarity, 0).sum(axis=1)
+    means: F64 = total / np.maximum(found.sum(axis=1), 1)
+    return means
+
+
+def histogram(
+    similarity: ArrayLike, bins: int = 50, low: float = -1, high: float = 1
+) -> tuple[F64, I64]:
+    """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin holds its upper edge.
+
+    Values outside ``low..high``, which rounding makes of copies, count in the outermost bins.
+    """
+    values = np.clip(np.asarray(similarity, dtype=np.float64), low, high)
+    counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, high))
+    return edges, counts.astype(np.int64)
+
+
+def cumulative(similarity: ArrayLike, at: ArrayLike) -> F64:
+    """Return the share of values at or below each of ``at``."""
+    values = np.asarray(similarity, dtype=np.float64)
+    values = np.sort(values[~np.isnan(values)])
+    if not len(values):
+        raise InputError("Expected at least one similarity.")
+    shares: F64 = np.searchsorted(values, np.asarray(at, dtype=np.float64), side="right") / len(
+        values
+    )
+    return shares
+
+
+def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int, float]:
+    """Return the mean of the values of each class, classes in order."""
+    of_row, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
+    if of_row.shape != classes.shape:
+        raise InputError(
+            f"Expected one label for each of {len(of_row)} values, got {classes.shape}."
+        )
+    return {int(label): float(of_row[classes == label].mean()) for label in np.unique(classes)}
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyBySimilarity:
+    """Whether a model is right more often where the training set is close.
+
+    Attributes:
+        similarity: ``(bins,)`` float64, the mean similarity in bins of as many test rows each.
+        accuracy: ``(bins,)`` float64, the share that is right there.
+        count: ``(bins,)`` int64, the test rows in each.
+        advantage: how often a test row that the model gets right is closer to the training set than
+            one it gets wrong, ties half: 0.5 where similarity says nothing; NaN where all are right
+            or all wrong.
+    """
+
+    similarity: F64
+    accuracy: F64
+    count: I64
+    advantage: float
+
+
+def accuracy_by_similarity(
+    similarity: ArrayLike, correct: ArrayLike, bins: int = 10
+) -> AccuracyBySimilarity:
+    """Compare what a model gets right with how close the training set is.
+
+    It is a correlation: test rows far from the training set may also be harder for other reasons.
+
+    Args:
+        similarity: ``(m,)``, each test row's similarity to its nearest training row.
+        correct: ``(m,)`` bool, whether the model gets it right.
+        bins: how many groups of equal size.
+    """
+    near, right = np.asarray(similarity, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if near.shape != right.shape or near.ndim != 1 or not len(near):
+        raise InputError(
+            f"Expected one answer for each of {near.shape} similarities, got shape {right.shape}."
+        )
+    if not 1 <= bins <= len(near):
+        raise InputError(f"Expected 1 to {len(near)} bins, got {bins}.")
+    parts = np.array_split(np.argsort(near, kind="stable"), bins)
+    return AccuracyBySimilarity(
+        similarity=np.array([near[part].mean() for part in parts]),
+        accuracy=np.array([right[part].mean() for part in parts]),
+        count=np.array([len(part) for part in parts], dtype=np.int64),
+        advantage=_advantage(near, right),
+    )
+
+
+def _advantage(values: F64, right: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: the Mann-Whitney statistic over all pairs."""
+    wins, losses = int(right.sum()), int((~right).sum())
+    if not wins or not losses:
+        return float("nan")
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    return float((ranks[place][right].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold that no cosine similarity reaches.
+
+    Raises:
+        InputError: it is outside -1..1.
+    """
+    if not -1 <= threshold <= 1:
+        raise InputError(f"Expected a threshold in -1..1, got {threshold}.")

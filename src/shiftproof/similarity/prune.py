@@ -1,0 +1,308 @@
+"""Leave out of a training set what makes a test set easy: gap-matched, near, far, or at random.
+
+The rules are those of Mayilvahanan et al., "Does CLIP's generalization performance mainly stem from
+high train-test similarity?" (ICLR 2024, arXiv 2310.09562).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import rng
+from shiftproof.errors import InputError, UnknownNameError
+
+from .neighbours import Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
+from .search import Certificate, Precision, count_threads, each_block
+from .sources import Block, Source
+
+F64 = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+PruningRule: TypeAlias = Literal["near", "far", "random"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pruning:
+    """Which training rows each test set costs.
+
+    Attributes:
+        removed: for each test set ``(n,)`` bool, the rows that come too close to it.
+        thresholds: for each test set ``(m,)`` float64, how close the training rows may come to each
+            of its rows.
+        skipped: ``(n,)`` bool, the rows that could not be used and are in nobody's way.
+        certificates: for each test set, why the rule was applied exactly.
+    """
+
+    removed: dict[str, Flags]
+    thresholds: dict[str, F64]
+    skipped: Flags
+    certificates: dict[str, Certificate]
+
+    def keep(self, *names: str) -> Flags:
+        """Return the rows that stay when these test sets are pruned for, by default all of them.
+
+        Rows that could not be used do not stay.
+        """
+        for name in names:
+            if name not in self.removed:
+                raise UnknownNameError.of("test set", name, self.removed)
+        gone = reduce(np.logical_or, [self.removed[name] for name in names or self.removed])
+        kept: Flags = ~(gone | self.skipped)
+        return kept
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows each test set costs."""
+        return {name: int(rows.sum()) for name, rows in self.removed.items()}
+
+    @property
+    def shared(self) -> F64:
+        """``(sets, sets)``: of what the column's test set removes, the share that the row's removes.
+
+        NaN where the column's removes nothing.
+        """
+        names = list(self.removed)
+        both = np.array(
+            [[(self.removed[a] & self.removed[b]).sum() for b in names] for a in names], dtype=float
+        )
+        own = np.array([self.removed[name].sum() for name in names], dtype=float)
+        shares: F64 = np.divide(
+            both, own[None], out=np.full(both.shape, np.nan), where=own[None] > 0
+        )
+        return shares
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """How close the rows that were kept come to the rows of one test set.
+
+    Attributes:
+        similarity: ``(m,)`` float64, to the nearest of them.
+        thresholds: ``(m,)`` float64, how close it may be.
+        certificate: why this is exact.
+    """
+
+    similarity: F64
+    thresholds: F64
+    certificate: Certificate
+
+    @property
+    def holds(self) -> bool:
+        """Whether no test row is closer to what was kept than it may be."""
+        return bool((self.similarity <= self.thresholds).all())
+
+    @property
+    def violations(self) -> int:
+        """How many test rows are closer."""
+        return int((self.similarity > self.thresholds).sum())
+
+
+def prune(
+    train: Source,
+    tests: Mapping[str, Source],
+    *,
+    reference: Source | None = None,
+    thresholds: Mapping[str, F64 | float] | None = None,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+    shards: Sequence[int] | None = None,
+) -> Pruning:
+    """Find the training rows that are closer to some test row than the reference set is.
+
+    Gap-matched pruning (section 4 of the paper): a row x goes if ``<x, q> > s_R(q)`` for some test row
+    q, where ``s_R(q)`` is the largest similarity of q to the reference training set. The comparison is
+    strict, and made per test row.
+
+    Differs from the reference code: every row is compared with every test row, where the code keeps
+    the 10,000 nearest training rows of each test row and can miss more.
+
+    Args:
+        train: embeddings of the training set.
+        tests: the test sets by name; all of them take one pass.
+        reference: embeddings of the reference training set, such as ImageNet's.
+        thresholds: in its place, for each test set one value per row, or one for all.
+        precision: see :func:`~shiftproof.similarity.nearest`.
+        memory: see there.
+        threads: see there.
+        shards: only these shards of the training source; see :func:`merge_prunings`.
+
+    Raises:
+        InputError: not exactly one of ``reference`` and ``thresholds``; a threshold outside -1..1.
+
+    >>> import numpy
+    >>> rows = numpy.eye(4, dtype="float32")
+    >>> close = prune(rows, {"test": rows[:2]}, thresholds={"test": 0.5})
+    >>> close.keep().tolist()
+    [False, False, True, True]
+    """
+    rows, sets = open_both(train, tests)
+    if (reference is None) == (thresholds is None):
+        raise InputError("Expected either a reference training set or thresholds.")
+    if reference is not None:
+        near = top_k_of_each(
+            reference, sets, 1, precision=precision, memory=memory, threads=threads
+        )
+        limits = {name: found.similarity[:, 0] for name, found in near.items()}
+    else:
+        limits = {
+            name: _limits(name, (thresholds or {}).get(name), len(test))
+            for name, test in sets.items()
+        }
+    used = count_threads(threads)
+    chosen = range(len(rows.shards)) if shards is None else shards
+    count = sum(rows.shards[shard].rows for shard in chosen)
+    removed = {name: np.zeros(count, dtype=bool) for name in sets}
+    skipped = np.zeros(count, dtype=bool)
+    certificates: dict[str, list[Certificate]] = {name: [] for name in sets}
+    for chunks in passes(rows, sets, precision, memory, used, shards):
+        parts = [
+            (name, side, limits[name][side.first : side.first + len(side.rows)])
+            for name, side in chunks
+        ]
+
+        def work(block: Block, parts=parts) -> list[Flags]:  # type: ignore[no-untyped-def]
+            return [side.above(block.values, block.usable, limit) for _, side, limit in parts]
+
+        place = 0
+        for block, marked in each_block(rows, shards, used, work):
+            here = slice(place, place + len(block.values))
+            place = here.stop
+            skipped[here] = ~block.usable
+            for (name, _, _), above in zip(parts, marked, strict=True):
+                removed[name][here] |= above
+        for name, side in chunks:
+            first = not certificates[name]
+            certificates[name].append(side.certificate(int(skipped.sum()) if first else 0))
+    return Pruning(
+        removed,
+        limits,
+        skipped,
+        {name: reduce(Certificate.merged, parts) for name, parts in certificates.items()},
+    )
+
+
+def merge_prunings(parts: Sequence[Pruning]) -> Pruning:
+    """Join the results for neighbouring shards, in their order; associative."""
+    names = list(parts[0].removed)
+    return Pruning(
+        removed={name: np.concatenate([part.removed[name] for part in parts]) for name in names},
+        thresholds=parts[0].thresholds,
+        skipped=np.concatenate([part.skipped for part in parts]),
+        certificates={
+            name: reduce(Certificate.merged, (part.certificates[name] for part in parts))
+            for name in names
+        },
+    )
+
+
+def prove(
+    train: Source,
+    tests: Mapping[str, Source],
+    pruning: Pruning,
+    *names: str,
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> dict[str, Proof]:
+    """Search the rows that were kept once more, in float32, for anything closer than it may be.
+
+    Args:
+        train: the training set that was pruned.
+        tests: all the test sets; also those that were not pruned for are looked at.
+        pruning: what :func:`prune` found.
+        names: the test sets that are pruned for, by default all of them.
+        memory: see :func:`~shiftproof.similarity.nearest`.
+        threads: see there.
+    """
+    near = top_k_of_each(
+        train, tests, 1, precision="fp32", memory=memory, threads=threads, keep=pruning.keep(*names)
+    )
+    return {
+        name: Proof(found.similarity[:, 0], pruning.thresholds[name], found.certificate)
+        for name, found in near.items()
+    }
+
+
+def prune_to(
+    train: Source,
+    tests: Mapping[str, Source],
+    size: int,
+    rule: PruningRule,
+    *,
+    seed: int = 0,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> Flags:
+    """Keep ``size`` rows: the least similar to the test sets, the most similar, or any.
+
+    Args:
+        train: embeddings of the training set.
+        tests: the test sets; with several, the nearest row of all of them counts.
+        size: how many rows stay.
+        rule: "near" removes the nearest rows, "far" the farthest, "random" is the control of the same
+            size. Of equal rows the first stay.
+        seed: of "random".
+        precision: see :func:`~shiftproof.similarity.nearest`.
+        memory: see there.
+        threads: see there.
+
+    Returns:
+        ``(n,)`` bool: the rows that stay.
+
+    Raises:
+        InputError: fewer rows than ``size`` can be used, or a size below 1.
+    """
+    if rule not in ("near", "far", "random"):
+        raise UnknownNameError.of("pruning rule", rule, ["near", "far", "random"])
+    found = nearest_to_each(train, tests, precision=precision, memory=memory, threads=threads)
+    return keep_by_similarity(closest(found), size, rule, seed=seed)
+
+
+def closest(found: Mapping[str, Nearest]) -> NDArray[np.float32]:
+    """Return each training row's similarity to the nearest row of all test sets; NaN if skipped."""
+    return reduce(np.maximum, [near.similarity for near in found.values()])
+
+
+def keep_by_similarity(
+    similarity: NDArray[np.float32], size: int, rule: PruningRule, *, seed: int = 0
+) -> Flags:
+    """Keep ``size`` of the rows, given each one's nearest similarity (NaN: cannot be used)."""
+    usable = np.flatnonzero(~np.isnan(similarity))
+    if not 1 <= size <= len(usable):
+        raise InputError(f"Expected a size of 1 to {len(usable)}, the rows there are, got {size}.")
+    if rule == "random":
+        order = rng.generator(seed, "random pruning").permutation(len(usable))
+    else:
+        values = similarity[usable] if rule == "near" else -similarity[usable]
+        order = np.argsort(values, kind="stable")
+    keep = np.zeros(len(similarity), dtype=bool)
+    keep[usable[order[:size]]] = True
+    return keep
+
+
+def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
+    if limit is None:
+        raise InputError(f"Expected thresholds for every test set, got none for {name}.")
+    values = np.broadcast_to(np.asarray(limit, dtype=np.float64), np.shape(limit) or (count,))
+    if values.shape != (count,):
+        raise InputError(
+            f"Expected one threshold for each of {count} rows of {name}, got shape {values.shape}."
+        )
+    if not (np.abs(values) <= 1).all():
+        raise InputError(
+            f"Expected thresholds in -1..1 for {name}, got {values.min()} to {values.max()}."
+        )
+    return values
+
+
+__all__ = [
+    "Proof", "Pruning", "PruningRule", "TopK", "closest", "keep_by_similarity", "merge_prunings",
+    "prove", "prune", "prune_to",
+]  # fmt: skip

@@ -1,0 +1,26 @@
+import json
+import subprocess
+import sys
+
+import gathering
+import numpy as np
+import torch
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):
+    outs = [tmp_path / f"{rank}.json" for rank in (0, 1)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, gathering.__file__, str(rank), "2", str(tmp_path / "store"), str(out)]
+        )
+        for rank, out in enumerate(outs)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    first, second = (json.loads(out.read_text()) for out in outs)
+    assert first["found"] == second["found"]
+    for name, results in first["found"].items():
+        with torch.random.fork_rng(devices=[]):
+            expected = gathering.loss_and_gradients(name.partition("/")[0])
+        for ours, theirs in zip(results, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
+    assert "as many pairs in every process, got [2, 3]" in first["uneven"]

@@ -1,0 +1,83 @@
+"""The tile for a processor with VNNI, on any: what it is compiled to, and what it works out."""
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import pytest
+from llvmlite import ir
+from similar_rows import clustered, products
+
+from shiftproof.similarity import kernels, nearest, search
+
+
+def assembly(kind, cpu):
+    """What LLVM makes of a tile for another processor."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = ir.Module()
+    signature = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 7)
+    function = ir.Function(module, signature, "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    kernels._write_tile(builder, kernels.TILES[kind], kind, list(function.args))
+    builder.ret_void()
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu, opt=3).emit_assembly(parsed)
+
+
+@pytest.mark.skipif("x86" not in llvm.get_default_triple(), reason="instructions of x86")
+def test_vnni_is_its_own_instruction_and_stays_in_registers():
+    tile = kernels.TILES["vnni"]
+    text = assembly("vnni", "znver4")
+    assert text.count("vpdpbusd") == tile.rows * tile.vectors * kernels.WINDOW
+    assert "rsp" not in text.split("vpdpbusd", 1)[1].rsplit("vpdpbusd", 1)[0]
+
+
+def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
+    # Two rows in place of six compile sooner; the test side is laid out as it is.
+    tile = kernels.Tile(rows=2, vectors=4, lanes=16, narrow=False)
+    monkeypatch.setitem(kernels.TILES, "vnni", tile)
+    multiply = kernels._tile_intrinsic("vnni", arithmetic="plain")
+
+    @numba.njit
+    def maxima(rows, tests, starts, bias, maxima):
+        windows = tests.shape[2] // 8
+        for span in range(tests.shape[0]):
+            for tile in range(tests.shape[1]):
+                for panel in range(rows.shape[0]):
+                    multiply(
+                        rows[panel].ctypes.data,
+                        tests[span, tile].ctypes.data,
+                        0,
+                        bias[span, tile].ctypes.data,
+                        maxima[panel, 0, span].ctypes.data,
+                        maxima.strides[1],
+                        windows,
+                    )
+
+    monkeypatch.setitem(kernels.MAXIMA, "vnni", maxima)
+    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: "vnni")
+    for count in (1, 255, 256, 700):
+        train, test = clustered(303, 1), clustered(count, 2)
+        found = nearest(train, test, threads=1)
+        expected = products(train, test)
+        np.testing.assert_array_equal(found.similarity, expected.max(axis=1).astype(np.float32))
+        assert found.certificate.set_aside == 0
+
+
+@pytest.mark.parametrize(
+    ("features", "kind"),
+    [
+        ({"avx2": True, "avx512vnni": True, "avx512bw": True}, "vnni"),
+        ({"avx2": True, "avx512vnni": False, "avx512bw": True}, "avx2"),
+        ({"avx2": False}, None),
+        ({}, None),
+    ],
+)
+def test_the_processor_decides(monkeypatch, features, kind):
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    assert kernels.fastest_kind() == kind
+    assert search.choose_kind("auto", 512) == kind
+    assert search.choose_kind("int8", 512) == (kind or "plain")
+    assert search.choose_kind("fp32", 512) is None
