@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
-from shiftproof.bench.folder import provenance
 from shiftproof.process import tune_own_process
+from shiftproof.provenance import provenance
 
 MODELS = ("efficientnet_lite0", "resnet50")
 BATCHES = (16, 64)

@@ -236,7 +236,7 @@ def main() -> None:
     if options.child:
         child(options.child[0], int(options.child[1]), int(options.child[2]))
         return
-    from shiftproof.bench.folder import provenance
+    from shiftproof.provenance import provenance
 
     made = provenance("cpu", 0)
     for library in ("lightly", "pytorch-metric-learning"):

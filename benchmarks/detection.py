@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import output
 
-from shiftproof.bench.folder import provenance
 from shiftproof.metrics import COCO_METRICS, CocoEvaluator
+from shiftproof.provenance import provenance
 
 CATEGORIES = 80
 TARGETS = {"pycocotools": 20, "faster-coco-eval": 3}

@@ -21,9 +21,9 @@ import output
 
 from shiftproof import Detections, Detector
 from shiftproof.bench import run_detection
-from shiftproof.bench.folder import provenance
 from shiftproof.corruptions import COMMON
 from shiftproof.process import tune_own_process
+from shiftproof.provenance import provenance
 
 SECONDS = 0.1
 SIZE = (640, 480)

@@ -21,9 +21,9 @@ import numpy as np
 import output
 from PIL import Image
 
-from shiftproof.bench.folder import provenance
 from shiftproof.corruptions import COMMON
 from shiftproof.data import DemoPhotographs, export_corrupted
+from shiftproof.provenance import provenance
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

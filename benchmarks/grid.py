@@ -16,9 +16,9 @@ import output
 
 from shiftproof import bench, load_classifier
 from shiftproof.adapt import make_adapter
-from shiftproof.bench.folder import provenance
 from shiftproof.data import DemoPhotographs
 from shiftproof.process import tune_own_process
+from shiftproof.provenance import provenance
 
 
 def main() -> None:

@@ -262,7 +262,7 @@ def main() -> None:
 
     import output
 
-    from shiftproof.bench.folder import provenance
+    from shiftproof.provenance import provenance
     from shiftproof.similarity import kernels
 
     with tempfile.TemporaryDirectory() as name:

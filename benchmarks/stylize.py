@@ -20,7 +20,7 @@ import numpy as np
 import output
 from PIL import Image
 
-from shiftproof.bench.folder import provenance
+from shiftproof.provenance import provenance
 from shiftproof.stylize import AdaIN, DrawnStyles, stylize
 from shiftproof.stylize.drawn import WAYS, drawn, way_of
 

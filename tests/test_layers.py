@@ -21,13 +21,17 @@ LAYERS = [
         "engine",
         "process",
         "compiled",
+        "manifest",
+        "provenance",
+        "shards",
         "labels",
     },
     {"corruptions"},
     {"metrics", "models"},
     {"data", "adapt"},
     {"embed", "stylize"},
-    {"bench", "contrastive", "similarity"},
+    {"bench"},
+    {"contrastive", "similarity"},
     {"report"},
     {"recipes"},
     {"cli", "testing"},
@@ -45,6 +49,9 @@ BASE = {
     "engine": {"process", "errors"},
     "process": set(),
     "compiled": set(),
+    "manifest": {"errors"},
+    "provenance": {"types"},
+    "shards": {"engine", "errors", "files", "manifest", "process", "progress", "types"},
 }
 
 # Public doors that look down lazily are no layer of their own.

@@ -219,7 +219,7 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"encoder": encoder(name="other")}, "encoder.name was 'means', now 'other'"),
+            ({"encoder": encoder(name="other")}, "encoder.name was means, now other"),
             ({"encoder": encoder(normalise=False)}, "encoder.normalise was True, now False"),
             ({"shard_size": 3}, "data.shard_size was 2, now 3"),
         ],

@@ -161,6 +161,7 @@ class Guard(WrappingAdapter):
 
     >>> import torch
     >>> from shiftproof.adapt import SelfLearning
+    >>> _ = torch.manual_seed(1)
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))
     >>> guarded = Guard(SelfLearning(net, loss="ent", lr=1000.0), probation=8)
     >>> for _ in range(4):

@@ -14,11 +14,12 @@ from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import ClassifierLike, load_classifier
+from shiftproof.provenance import provenance
 from shiftproof.types import Cell
 
 from . import grid, summary
 from .filling import fill
-from .folder import RunFolder, provenance
+from .folder import RunFolder
 from .gallery import save_gallery
 from .given import (
     CorruptionLike,

@@ -15,13 +15,14 @@ from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detectio
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detector import Detector, DetectorLike
+from shiftproof.provenance import provenance
 from shiftproof.types import Cell
 
 from . import detection_summary, grid
 from .detection_gallery import save_gallery
 from .detection_records import DetectorRecording
 from .filling import fill
-from .folder import RunFolder, provenance
+from .folder import RunFolder
 from .given import (
     CorruptionLike,
     check_at_least_one,

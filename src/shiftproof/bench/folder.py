@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import shutil
-import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files
-from shiftproof._version import __version__
-from shiftproof.errors import InputError, RunMismatchError
+from shiftproof import files, manifest
+from shiftproof.errors import InputError
 from shiftproof.types import Cell, Settings
 
 from . import records
 
 FORMAT = 1
-
-_LIBRARIES = (
-    "numpy", "numba", "opencv-python-headless", "Pillow", "pyarrow",
-    "torch", "torchvision", "timm", "onnxruntime",
-)  # fmt: skip
 
 
 class RunFolder:
@@ -132,59 +121,5 @@ class RunFolder:
 
     def _check_same(self, kind: str, settings: Settings) -> None:
         info = self.info()
-        differences = _differences(info.get("kind"), kind, "kind")
-        differences += _differences(info.get("settings", {}), settings)
-        if differences:
-            raise RunMismatchError(
-                f"{self.path} belongs to a run with other settings: "
-                + "; ".join(differences[:3])
-                + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-                + ". Choose another output folder, or delete this one to start anew."
-            )
-
-
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        found: list[str] = []
-        for key in dict.fromkeys([*there, *here]):
-            found += _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-        return found
-    return [] if there == here else [f"{name} was {_short(there)}, now {_short(here)}"]
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def provenance(device: str, workers: int) -> Settings:
-    """Return what a number's later reader wants to know of the machine and the software."""
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "shiftproof": __version__,
-        "python": platform.python_version(),
-        "libraries": versions,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "device": device,
-        "workers": workers,
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-
-
-def _processor() -> str:
-    """The processor's own name; platform.processor() is empty on Linux."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor()
+        there = {"kind": info.get("kind"), **info.get("settings", {})}
+        manifest.check_same(self.path, there, {"kind": kind, **settings}, what="a run")

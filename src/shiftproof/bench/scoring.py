@@ -17,12 +17,13 @@ from shiftproof.data import DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.coco import Found, Objects, read_found, read_objects
 from shiftproof.progress import progress
+from shiftproof.provenance import provenance
 from shiftproof.types import CLEAN, Cell, Sample, Settings
 
 from . import detection_summary
 from .detection_gallery import save_gallery
 from .detection_records import NOTHING, DetectionRecords, FoundInImage, write_detections
-from .folder import RunFolder, provenance
+from .folder import RunFolder
 from .given import default_workers, plain
 from .measures import MEASURES, Performance
 from .predictions import PredictionFiles, find_predictions

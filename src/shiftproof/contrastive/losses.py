@@ -287,7 +287,8 @@ class LossEnsemble(torch.nn.Module):
             raise InputError("weights: expected one above 0, got zeros.")
         self.losses = torch.nn.ModuleList(losses)
         self.weights = chosen
-        self.dim = sum(loss.dim for loss in losses)
+        self.dims = [loss.dim for loss in losses]
+        self.dim = sum(self.dims)
 
     def forward(
         self, u: torch.Tensor, v: torch.Tensor, *, labels: torch.Tensor | None = None
@@ -299,8 +300,7 @@ class LossEnsemble(torch.nn.Module):
                     f"Expected vectors of length {self.dim}, which is that of all losses together, "
                     f"got shape {tuple(view.shape)}."
                 )
-        dims = [int(loss.dim) for loss in self.losses]  # type: ignore[arg-type]
-        views = zip(torch.split(u, dims, 1), torch.split(v, dims, 1), strict=True)
+        views = zip(torch.split(u, self.dims, 1), torch.split(v, self.dims, 1), strict=True)
         total = sum(
             weight * loss(*view, labels=labels)
             for weight, loss, view in zip(self.weights, self.losses, views, strict=True)

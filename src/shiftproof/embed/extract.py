@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.data import ImageData
-from shiftproof.embed.folder import EmbeddingFolder, Row, provenance, same_probe
+from shiftproof.embed.folder import EmbeddingFolder, Row, same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.progress import progress
+from shiftproof.provenance import provenance
 from shiftproof.types import Image, Settings
 
 _GROUP = 4
@@ -97,7 +98,10 @@ def embed(
     folder = EmbeddingFolder.create(
         Path(out),
         {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
-        provenance(str(encoder.settings.get("device", "unknown")), batch_size),
+        {
+            **provenance(str(encoder.settings.get("device", "unknown")), workers),
+            "batch_size": batch_size,
+        },
         probe,
     )
     done = Embedded(folder.path, encoder.width)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
-from shiftproof._version import __version__
+from shiftproof import files, manifest
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.types import Settings
 
@@ -21,8 +18,6 @@ FORMAT = 1
 
 PROBE_TOLERANCE = 0.02
 """Of the largest number of the probe, that an encoder on another device may differ by."""
-
-_LIBRARIES = ("numpy", "Pillow", "torch", "torchvision", "timm", "open_clip_torch", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -147,16 +142,12 @@ class EmbeddingFolder:
             pq.write_table(pa.table(columns), file)
 
     def _check_same(self, settings: Settings, probe: Sequence[float]) -> None:
-        manifest = files.read_json(self.manifest_file)
-        differences = _differences(manifest.get("settings"), settings)
-        if not differences and not same_probe(manifest.get("probe", []), probe):
-            differences = ["the encoder gives other vectors for the same picture"]
-        if differences:
+        there = files.read_json(self.manifest_file)
+        manifest.check_same(self.path, there.get("settings"), settings, what="embeddings")
+        if not same_probe(there.get("probe", []), probe):
             raise RunMismatchError(
-                f"{self.path} holds embeddings made otherwise: "
-                + "; ".join(differences[:3])
-                + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
-                + ". Choose another output folder, or delete this one to start anew."
+                f"{self.path} holds embeddings of another encoder: this one gives other vectors for "
+                "the same picture. Choose another output folder, or delete this one to start anew."
             )
 
 
@@ -166,30 +157,3 @@ def same_probe(one: Sequence[float], other: Sequence[float]) -> bool:
         return False
     largest = float(np.abs(one).max()) if len(one) else 0.0
     return bool(np.allclose(one, other, rtol=0, atol=PROBE_TOLERANCE * largest, equal_nan=True))
-
-
-def provenance(device: str, batch_size: int) -> Settings:
-    """Return what a later reader wants to know of the machine and the software."""
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "shiftproof": __version__,
-        "python": platform.python_version(),
-        "libraries": versions,
-        "platform": platform.platform(),
-        "device": device,
-        "batch_size": batch_size,
-    }
-
-
-def _differences(there: Any, here: Any, name: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        found: list[str] = []
-        for key in dict.fromkeys([*there, *here]):
-            found += _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-        return found
-    return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]

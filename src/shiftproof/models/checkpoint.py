@@ -6,7 +6,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +205,7 @@ def _fitted(
 
 
 def without_prefixes(
-    state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
+    state: dict[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
     """Take off prefixes that all names share and the architecture's own names do not."""
     stripped = True

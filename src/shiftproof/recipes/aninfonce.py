@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shiftproof import files
-from shiftproof.bench.folder import provenance
 from shiftproof.contrastive.train import Training
 from shiftproof.errors import InputError
 from shiftproof.metrics.identifiability import interval_over_seeds
 from shiftproof.metrics.intervals import Interval
 from shiftproof.progress import console
+from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import above, below
 from shiftproof.recipes.latents import Method, Recovered, Setting, log_spaced, recover
 from shiftproof.recipes.rendering import spelt
@@ -341,12 +341,11 @@ def latents(measured: Measured, plan: Plan, name: str) -> Table:
     for (where, method), runs in measured.runs.items():
         if where != name:
             continue
-        dims = range(setting.dim)
         rows.append(f"{method}: R²")
-        values.append([over(runs, lambda run, k=k: run.r2[k]) for k in dims])  # type: ignore[misc]
+        values.append(by_latent([run.r2 for run in runs]))
         if method.startswith("AnInfoNCE"):
             rows.append(f"{method}: Λ̂")
-            values.append([over(runs, lambda run, k=k: run.precision[k]) for k in dims])  # type: ignore[misc]
+            values.append(by_latent([run.precision for run in runs]))
     columns = [f"{value:.3g}" for value in setting.precision]
     return Table(
         f"latents-{_slug(name)}",
@@ -433,6 +432,11 @@ def beside_published(measured: Measured) -> Table:
 def over(runs: Sequence[Recovered], score: Callable[[Recovered], float]) -> Interval:
     """Return the mean of a score over repetitions, with its interval."""
     return rounded(interval_over_seeds([score(run) for run in runs]))
+
+
+def by_latent(scores: Sequence[Sequence[float]]) -> list[Value]:
+    """Return the mean over repetitions of each latent's score, with its interval."""
+    return [rounded(interval_over_seeds(each)) for each in zip(*scores, strict=True)]
 
 
 # ---------------------------------------------------------------- findings

@@ -7,7 +7,7 @@ peaks are the centres of objects, and beside it their sizes and the rest of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,13 @@ UNIT = 32.0
 
 LIMIT = 30
 """The most boxes of an image."""
+
+
+class Maps(Protocol):
+    """What gives the maps that are trained: the network of ``build_centrepoint``."""
+
+    def maps(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, K + 4, H / 8, W / 8)`` for ``(N, 3, H, W)`` floats."""
 
 
 def build_centrepoint(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:

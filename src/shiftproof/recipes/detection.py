@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ import numpy as np
 from shiftproof import bench, files
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.bench import Run
-from shiftproof.bench.folder import provenance
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CocoData
+from shiftproof.engine import map_ordered
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Detector
 from shiftproof.progress import console, progress
+from shiftproof.provenance import provenance
 from shiftproof.recipes import fashion
 from shiftproof.recipes.centrepoint import as_detector
 from shiftproof.recipes.claims import above, below
 from shiftproof.recipes.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof.recipes.rendering import spelt
-from shiftproof.recipes.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.recipes.result import Finding, Result, Table, Value, Verdict, point, rounded
 from shiftproof.recipes.scenes import SceneKind, backgrounds, write_scenes
 from shiftproof.report import wording
 from shiftproof.rng import generator
@@ -184,7 +185,11 @@ def _detectors(
     with seconds.of("stylise"):
         plain = read_scenes(data)
         images = stylised(
-            plain.images, plan.seed, out / "stylised.npy", show_progress=show_progress
+            plain.images,
+            plan.seed,
+            out / "stylised.npy",
+            workers=os.cpu_count() or 1,
+            show_progress=show_progress,
         )
         styled = dataclasses.replace(plain, images=images)
     detectors: dict[str, Detector] = {}
@@ -218,7 +223,12 @@ def read_scenes(data: CocoData) -> Scenes:
 
 
 def stylised(
-    images: Sequence[Image], seed: int, kept: Path, *, show_progress: bool | None = None
+    images: Sequence[Image],
+    seed: int,
+    kept: Path,
+    *,
+    workers: int = 0,
+    show_progress: bool | None = None,
 ) -> Sequence[Image]:
     """Return the images in drawn styles, one drawn for each; geometry and so the boxes stay.
 
@@ -226,6 +236,7 @@ def stylised(
         images: of one size.
         seed: decides the styles.
         kept: a file in which they are kept, so that they are made once.
+        workers: processes; 0 does it in this one.
         show_progress: None shows it on a terminal only.
     """
     mark = files.fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
@@ -235,13 +246,19 @@ def stylised(
     stylize = Stylize(styles=_DrawnOnce(DrawnStyles(STYLES)), seed=seed, probability=1.0)
     made = np.empty((len(images), *images[0].shape), dtype=np.uint8)
     with progress("Stylise", len(images), show=show_progress) as advance:
-        for number, image in enumerate(images):
-            made[number] = stylize(image, key=f"{number:05}")
+        results = map_ordered(_stylised, enumerate(images), context=stylize, workers=workers)
+        for number, image in enumerate(results):
+            made[number] = image
             advance()
     with files.atomic(kept) as target:
         np.save(target, made, allow_pickle=False)
     files.write_bytes(marks, mark.encode())
     return list(made)
+
+
+def _stylised(stylize: Stylize, item: tuple[int, Image]) -> Image:
+    number, image = item
+    return stylize(image, key=f"{number:05}")
 
 
 @final
@@ -250,7 +267,7 @@ class _DrawnOnce(Styles):
 
     def __init__(self, styles: Styles) -> None:
         self._styles = styles
-        self._read = functools.cache(styles.read)
+        self._drawn: dict[int, Image] = {}
 
     def __len__(self) -> int:
         return len(self._styles)
@@ -259,7 +276,9 @@ class _DrawnOnce(Styles):
         return self._styles.title(number)
 
     def read(self, number: int) -> Image:
-        return self._read(number)
+        if number not in self._drawn:
+            self._drawn[number] = self._styles.read(number)
+        return self._drawn[number]
 
     def identity(self) -> dict[str, Any]:
         return self._styles.identity()
@@ -420,7 +439,7 @@ def findings(run: Run) -> list[Finding]:
          "Pascal 80.5 to 68.0, COCO 36.3 to 21.5, Cityscapes 36.4 to 28.5"),
     ):  # fmt: skip
         change = _interval(_difference(run, name)["summary"]["clean"])
-        verdict = "undecided"
+        verdict: Verdict = "undecided"
         if change is not None:
             verdict = above(change, -limit) if name == "combined" else below(change, -limit)
         found.append(
@@ -429,7 +448,7 @@ def findings(run: Run) -> list[Finding]:
                 claim,
                 f"{PAPER}: {published}",
                 f"{spelt(change, 'change')} points of AP",
-                verdict,  # type: ignore[arg-type]
+                verdict,
                 change,
             )
         )

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from shiftproof import bench
 from shiftproof.bench import Run
-from shiftproof.bench.folder import provenance
 from shiftproof.data import CityscapesData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Detector, load_detector
+from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import below
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, Value, point, rounded

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,7 @@ def _gradients(
         boxes, [scenes.labels[at] for at in chosen], side
     )
     batch = torch.from_numpy(centrepoint.prepared(images))
-    maps = network.maps(batch.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
+    maps = cast(centrepoint.Maps, network).maps(batch.contiguous(memory_format=torch.channels_last))
     loss = centrepoint.loss(
         maps, torch.from_numpy(scores), torch.from_numpy(geometry), torch.from_numpy(counts)
     )

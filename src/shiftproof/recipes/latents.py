@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from shiftproof.types import Settings
 if TYPE_CHECKING:
     import torch
 
+    from shiftproof.contrastive import AnInfoNCE
+    from shiftproof.contrastive.losses import Negatives
     from shiftproof.contrastive.train import Training
 
 MAX_CONDITION = 4.0
@@ -54,7 +56,7 @@ class Method:
     relative: bool = False
     slow: bool = True
     link: Literal["softplus", "exp"] = "softplus"
-    negatives: Literal["both", "other"] = "both"
+    negatives: Negatives = "both"
     hard: float = 0.0
     copies: int = 1
     ratio: float = 10.0
@@ -305,7 +307,7 @@ def build_encoder(
     return Added()
 
 
-def learnt_temperature(start: float, negatives: str) -> torch.nn.Module:
+def learnt_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
     """Return InfoNCE with one precision 1/τ for all dimensions, which is learnt."""
     import torch
 
@@ -325,13 +327,13 @@ def learnt_temperature(start: float, negatives: str) -> torch.nn.Module:
                 u,
                 v,
                 temperature=(-self.log_precision).exp(),
-                negatives=negatives,  # type: ignore[arg-type]
+                negatives=negatives,
             )
 
     return LearntTemperature()
 
 
-def hard_negatives(loss: torch.nn.Module) -> torch.nn.Module:
+def hard_negatives(loss: AnInfoNCE) -> torch.nn.Module:
     """Return a loss whose second view holds the partners, and behind them negatives per anchor."""
     import torch
 
@@ -344,7 +346,7 @@ def hard_negatives(loss: torch.nn.Module) -> torch.nn.Module:
 
         @property
         def precision(self) -> torch.Tensor:
-            return self.loss.precision  # type: ignore[return-value]
+            return loss.precision
 
         def forward(self, u: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
             count = len(u)
@@ -361,12 +363,17 @@ def hard_negatives(loss: torch.nn.Module) -> torch.nn.Module:
     return WithHardNegatives()
 
 
+class _Precise(Protocol):
+    @property
+    def precision(self) -> torch.Tensor: ...
+
+
 def _precision(loss: torch.nn.Module) -> NDArray[np.float64]:
     """Return the precision of every dimension of the embedding, over all losses."""
     from shiftproof.contrastive import LossEnsemble
 
     losses = list(loss.losses) if isinstance(loss, LossEnsemble) else [loss]
-    values = [each.precision.detach().cpu().double().numpy() for each in losses]  # type: ignore[operator]
+    values = [cast(_Precise, each).precision.detach().cpu().double().numpy() for each in losses]
     joined = np.concatenate(values)
     return np.repeat(joined, 64) if len(joined) == 1 else joined
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from shiftproof import bench, files
 from shiftproof.bench import SOURCE, Run
-from shiftproof.bench.folder import provenance
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, open_data
 from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Classifier, load_classifier
+from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import below
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, Value, point, rounded

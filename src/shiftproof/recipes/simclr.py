@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof import files
-from shiftproof.bench.folder import provenance
 from shiftproof.classes import Classes
 from shiftproof.contrastive.train import Trained, Training, train
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.metrics.intervals import bootstrap_mean
 from shiftproof.progress import console
+from shiftproof.provenance import provenance
 from shiftproof.recipes import fashion
 from shiftproof.recipes.claims import above, below
 from shiftproof.recipes.rendering import spelt
@@ -307,7 +307,7 @@ def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) 
     chosen = random.permutation(len(images.test_labels))[:count]
     parameters = plan.augment.draw(count, images.channels, random)
     features = []
-    backbone = torch.nn.Sequential(*list(encoder)[:BACKBONE]).eval()  # type: ignore[call-overload]
+    backbone = torch.nn.Sequential(*list(encoder.children())[:BACKBONE]).eval()
     with torch.no_grad():
         for start in range(0, count, 250):
             part = slice(start, start + 250)

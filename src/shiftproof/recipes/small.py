@@ -13,11 +13,11 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from shiftproof import bench, files
-from shiftproof.bench.folder import provenance
 from shiftproof.corruptions import CorruptionFunction, scale
 from shiftproof.errors import BrokenFileError, RunError
 from shiftproof.models import Classifier
 from shiftproof.progress import console
+from shiftproof.provenance import provenance
 from shiftproof.recipes import fashion
 from shiftproof.recipes.fashion import FashionMNIST
 from shiftproof.recipes.measured import Measured

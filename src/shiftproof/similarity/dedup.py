@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,7 +15,7 @@ from shiftproof.errors import InputError, UnknownNameError
 
 from .gap import check_threshold
 from .neighbours import nearest, passes
-from .search import Precision, count_threads, each_block
+from .search import Precision, TestRows, count_threads, each_block
 from .sources import Block, Embeddings, Source, open_embeddings
 
 F32 = NDArray[np.float32]
@@ -135,15 +137,9 @@ def find_pairs(
     for chunks in passes(rows, {"rows": rows}, precision, memory, used, None, skip_unusable=True):
         first = chunks[0][1].first
         shards = [place for place in range(len(rows.shards)) if rows.starts[place + 1] > first]
-
-        def work(block: Block, chunks=chunks) -> list[tuple[I64, F64]]:  # type: ignore[no-untyped-def]
-            places = np.arange(block.first, block.first + len(block.values))
-            return [
-                side.pairs(block.values, block.usable & (places > side.first), places, threshold)
-                for _, side in chunks
-                if block.first + len(block.values) > side.first
-            ]
-
+        work = functools.partial(
+            _earlier_pairs, sides=[side for _, side in chunks], threshold=threshold
+        )
         for _, parts in each_block(rows, shards, used, work):
             found += [part for part in parts if len(part[0])]
     pairs, similarity = _in_order(found)
@@ -227,14 +223,10 @@ def _recall(
     together = total = 0
     chosen = {"rows": open_embeddings(_take(rows, sample))}
     for chunks in passes(rows, chosen, precision, memory, used, None):
-
-        def work(block: Block, chunks=chunks) -> list[I64]:  # type: ignore[no-untyped-def]
-            # Every row counts as later than every row of the sample: all pairs come out.
-            places = np.arange(block.first, block.first + len(block.values)) + len(sample)
-            return [
-                side.pairs(block.values, block.usable, places, threshold)[0] for _, side in chunks
-            ]
-
+        # Every row counts as later than every row of the sample: all pairs come out.
+        work = functools.partial(
+            _all_pairs, sides=[side for _, side in chunks], threshold=threshold, after=len(sample)
+        )
         for _, parts in each_block(rows, None, used, work):
             for pairs in parts:
                 first, second = sample[pairs[:, 0]], pairs[:, 1] - len(sample)
@@ -242,6 +234,25 @@ def _recall(
                 total += int(other.sum())
                 together += int((cluster[first[other]] == cluster[second[other]]).sum())
     return together / total if total else float("nan")
+
+
+def _earlier_pairs(
+    block: Block, sides: Sequence[TestRows], threshold: float
+) -> list[tuple[I64, F64]]:
+    """Return the pairs of a block's rows with the rows before them, side by side."""
+    end = block.first + len(block.values)
+    places = np.arange(block.first, end)
+    return [
+        side.pairs(block.values, block.usable & (places > side.first), places, threshold)
+        for side in sides
+        if end > side.first
+    ]
+
+
+def _all_pairs(block: Block, sides: Sequence[TestRows], threshold: float, after: int) -> list[I64]:
+    """Return the pairs of a block's rows, which are counted from ``after``, with all rows."""
+    places = np.arange(block.first, block.first + len(block.values)) + after
+    return [side.pairs(block.values, block.usable, places, threshold)[0] for side in sides]
 
 
 def _in_order(found: list[tuple[I64, F64]]) -> tuple[I64, F64]:

@@ -180,7 +180,7 @@ def _tile_intrinsic(kind: str, arithmetic: str | None = None) -> Any:
     ):
         signature = types.void(*[types.int64] * 7)
 
-        def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             _write_tile(builder, tile, arithmetic or kind, arguments)
             return context.get_dummy_value()
 
@@ -334,11 +334,11 @@ def fastest_kind() -> str | None:
 # ---------------------------------------------------------------- exact products
 
 
-def _multiply_floats(typing_context, first, second, chunks):  # type: ignore[no-untyped-def]
+def _multiply_floats(typing_context: Any, first: Any, second: Any, chunks: Any) -> Any:
     """Return the sum of products of ``8 * chunks`` float32 at two addresses, in float64."""
     signature = types.float64(*[types.int64] * 3)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         singles, doubles = (ir.VectorType(kind, 8) for kind in (ir.FloatType(), ir.DoubleType()))
 
         def product(one: Any, other: Any) -> Any:
@@ -350,11 +350,11 @@ def _multiply_floats(typing_context, first, second, chunks):  # type: ignore[no-
     return signature, generate
 
 
-def _multiply_bytes(typing_context, first, second, chunks):  # type: ignore[no-untyped-def]
+def _multiply_bytes(typing_context: Any, first: Any, second: Any, chunks: Any) -> Any:
     """Return the sum of products of ``32 * chunks`` int8 at two addresses; none may be -128."""
     signature = types.int32(*[types.int64] * 3)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         narrow, middle, wide = (ir.VectorType(kind, 32) for kind in (_BYTE, _SHORT, _INT))
 
         def product(one: Any, other: Any) -> Any:
@@ -452,11 +452,13 @@ FLOAT_COLUMNS = FLOAT_LANES * FLOAT_VECTORS
 """What stays in the registers of a processor with AVX2; one with less uses memory as well."""
 
 
-def _write_float_tile(typing_context, rows, stride, panel, out, out_stride, width):  # type: ignore[no-untyped-def]
+def _write_float_tile(
+    typing_context: Any, rows: Any, stride: Any, panel: Any, out: Any, out_stride: Any, width: Any
+) -> Any:
     """Write the products of four rows and a panel of 24 columns to ``out``."""
     signature = types.void(*[types.int64] * 6)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, stride, panel, out, out_stride, width = arguments
         single = ir.FloatType()
         vector = ir.VectorType(single, FLOAT_LANES)

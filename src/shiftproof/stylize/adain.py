@@ -247,7 +247,7 @@ def _read(
     from shiftproof.models.checkpoint import read_state, without_prefixes
 
     expected = _shapes(layers)
-    state = without_prefixes(read_state(path), dict.fromkeys(expected, None))  # type: ignore[arg-type]
+    state = without_prefixes(read_state(path), expected)
     missing = [name for name in expected if name not in state]
     extra = [name for name in state if name not in expected and name not in unused]
     shapes = [

@@ -1,0 +1,74 @@
+"""What a number's later reader wants to know of the machine, the software and the command."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from shiftproof._version import __version__
+from shiftproof.types import Settings
+
+_LIBRARIES = (
+    "numpy", "numba", "opencv-python-headless", "Pillow", "pyarrow",
+    "torch", "torchvision", "timm", "open_clip_torch", "onnxruntime",
+)  # fmt: skip
+
+_FOLDERS = re.compile(r"(?<![^=:,])(?:~?/(?!/)|[A-Za-z]:[\\/])(?:[^?&=:,]*[\\/])?(?=[^\\/?&=:,])")
+"""The folders in front of a name whose path begins at the root, a home, or a drive."""
+
+
+def provenance(device: str, workers: int) -> Settings:
+    """Return versions, machine, time and command; no folder of the machine is named.
+
+    Args:
+        device: where the model ran.
+        workers: processes beside this one.
+    """
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "shiftproof": __version__,
+        "python": platform.python_version(),
+        "libraries": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "workers": workers,
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": spelt_command(sys.argv),
+    }
+
+
+def spelt_command(arguments: Sequence[str]) -> str:
+    """Return a command line as it may be shown to others: of whole paths the last part alone.
+
+    >>> spelt_command(["/opt/bin/shiftproof", "bench", "--model", "onnx:/home/ada/net.onnx?size=224"])
+    'shiftproof bench --model onnx:net.onnx?size=224'
+    >>> spelt_command(["/lib/shiftproof/__main__.py", "audit", "train", "--test", "art=/data/art"])
+    'shiftproof audit train --test art=art'
+    """
+    program = Path(arguments[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return " ".join([name, *(_FOLDERS.sub("", argument) for argument in arguments[1:])])
+
+
+def _processor() -> str:
+    """The processor's own name; platform.processor() is empty on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
