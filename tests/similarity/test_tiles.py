@@ -8,6 +8,7 @@ from llvmlite import ir
 from similar_rows import clustered, products
 
 from shiftproof.similarity import kernels, nearest, search
+from shiftproof.similarity.kernels import tiles
 
 
 def assembly(kind, cpu):
@@ -18,7 +19,7 @@ def assembly(kind, cpu):
     signature = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 7)
     function = ir.Function(module, signature, "tile")
     builder = ir.IRBuilder(function.append_basic_block())
-    kernels._write_tile(builder, kernels.TILES[kind], kind, list(function.args))
+    tiles._write_tile(builder, kernels.TILES[kind], kind, list(function.args))
     builder.ret_void()
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
@@ -38,7 +39,7 @@ def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
     # Two rows in place of six compile sooner; the test side is laid out as it is.
     tile = kernels.Tile(rows=2, vectors=4, lanes=16, narrow=False)
     monkeypatch.setitem(kernels.TILES, "vnni", tile)
-    multiply = kernels._tile_intrinsic("vnni", arithmetic="plain")
+    multiply = tiles._tile_intrinsic("vnni", arithmetic="plain")
 
     @numba.njit
     def maxima(rows, tests, starts, bias, maxima):

@@ -1,0 +1,61 @@
+"""Compiled inner loops of the similarity search: low-precision products, and exact re-checks."""
+
+from .of_maxima import above_of_maxima, nearest_of_maxima, pairs_of_maxima, top_of_maxima
+from .of_scores import above_of_scores, nearest_of_scores, pairs_of_scores, top_of_scores
+from .products import (
+    FLOAT_COLUMNS,
+    FLOAT_ROWS,
+    exact_product,
+    multiply_floats,
+    pack_panels,
+    products_with,
+)
+from .quantising import (
+    fits_windows,
+    largest_values,
+    pack_rows,
+    quantise,
+    square_lengths,
+    window_lengths,
+)
+from .tiles import (
+    FAR,
+    MAXIMA,
+    MEMBERS,
+    STEP,
+    TILES,
+    WINDOW,
+    Tile,
+    fastest_kind,
+)
+
+__all__ = [
+    "FAR",
+    "FLOAT_COLUMNS",
+    "FLOAT_ROWS",
+    "MAXIMA",
+    "MEMBERS",
+    "STEP",
+    "TILES",
+    "WINDOW",
+    "Tile",
+    "above_of_maxima",
+    "above_of_scores",
+    "exact_product",
+    "fastest_kind",
+    "fits_windows",
+    "largest_values",
+    "multiply_floats",
+    "nearest_of_maxima",
+    "nearest_of_scores",
+    "pack_panels",
+    "pack_rows",
+    "pairs_of_maxima",
+    "pairs_of_scores",
+    "products_with",
+    "quantise",
+    "square_lengths",
+    "top_of_maxima",
+    "top_of_scores",
+    "window_lengths",
+]
