@@ -426,6 +426,21 @@ def test_a_damaged_tar_is_named_and_leaves_nothing(tmp_path):
     assert not list((tmp_path / "out").rglob(".*.part"))
 
 
+@pytest.mark.parametrize("left", [0, 300])
+def test_a_tar_cut_where_a_member_ends_is_no_whole_one(left, tmp_path):
+    # tarfile itself takes both for the end of the tar.
+    whole = shard(tmp_path / "wds" / "0.tar", tmp_path)
+    with tarfile.open(whole) as tar:
+        second = tar.getmembers()[1]
+    cut = whole.read_bytes()[: second.offset + left]
+    (tmp_path / "wds" / "1.tar").write_bytes(cut)
+    with tarfile.open(tmp_path / "wds" / "1.tar") as tar:
+        assert len(tar.getmembers()) == 1
+    done = copy(tmp_path / "wds", tmp_path / "out")
+    assert "no end" in done.broken["1.tar"]
+    assert {path.name for path in (tmp_path / "out").rglob("*.tar")} == {"0.tar"}
+
+
 def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
     photo = photograph(tmp_path / "x.jpg").read_bytes()
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -169,5 +169,17 @@ def _open(path: Path, name: str) -> Iterator[tarfile.TarFile]:
 def _members(source: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
     try:
         yield from source
+        check_end(source)
     except (tarfile.TarError, EOFError) as error:
         raise BrokenFileError(f"{name}: the tar is damaged ({error}).") from error
+
+
+def check_end(source: tarfile.TarFile) -> None:
+    """Raise a ReadError unless a tar that was read through ends with a block of zeros.
+
+    ``tarfile`` takes what is no header for the end, so that a tar that was cut short seems whole.
+    """
+    assert source.fileobj is not None
+    source.fileobj.seek(source.offset)
+    if source.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it has no end where one is due")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from shiftproof import files
-from shiftproof.data.tars import is_picture, is_tar
+from shiftproof.data.tars import check_end, is_picture, is_tar
 from shiftproof.embed.pictures import (
     LONGEST_CAPTION,
     Part,
@@ -80,7 +80,7 @@ class TarPictures(Pictures):
                         # A text of its own has the last word over the JSON's.
                         old = about.get(key, {})
                         about[key] = {**found, **old} if suffix == "json" else {**old, **found}
-                _check_end(self.root / name, source.offset)
+                check_end(source)
         except (tarfile.TarError, EOFError, OSError) as error:
             broken[name] = f"{name}: the tar is damaged ({error}); what is behind is not read."
         columns = {column for facts in about.values() for column in facts}
@@ -125,17 +125,6 @@ class TarPictures(Pictures):
             "tars": self.parts,
             "fingerprint": size_fingerprint(sizes),
         }
-
-
-def _check_end(path: Path, offset: int) -> None:
-    """Raise a ReadError unless a tar ends where its last member does, with a block of zeros.
-
-    ``tarfile`` takes what is no header for the end, so that a tar that was cut short seems whole.
-    """
-    with path.open("rb") as file:
-        file.seek(offset)
-        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("it has no end where one is due")
 
 
 def _key_of(member: str) -> tuple[str, str]:
