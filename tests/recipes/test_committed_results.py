@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "results"
 PAGES = {
     "adaptation.md": ("bn-adaptation", "self-learning"),
-    "detection.md": (),
+    "detection.md": ("detection",),
     "contrastive.md": ("aninfonce", "aninfonce-fashion"),
 }
 """The pages that show results, and whose."""
@@ -48,6 +48,17 @@ def test_the_network_is_good_and_the_grid_whole(name):
     assert plan["holdout"] == list(HOLDOUT)
     assert plan["severities"] == [1, 2, 3, 4, 5]
     assert result.settings["data"]["train"] == 60_000
+
+
+def test_the_detector_is_good_and_the_grid_whole():
+    from shiftproof.corruptions import COMMON
+
+    result = read_result(RESULTS / "detection/result.json")
+    plan = result.settings["plan"]
+    assert plan["corruptions"] == list(COMMON)
+    assert plan["severities"] == [1, 2, 3, 4, 5]
+    assert plan["good_enough"] >= 0.7
+    assert result.table("summary").columns[:3] == ["P", "mPC", "rPC"]
 
 
 @pytest.mark.parametrize("name", PAGES)
