@@ -9,6 +9,7 @@ import pytest
 from shiftproof import bench, load_detector
 from shiftproof.data import VocData, open_detection_data
 from shiftproof.metrics import coco_metrics, voc_average_precision
+from shiftproof.report import write_report
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -72,6 +73,26 @@ def test_the_clean_figure_is_the_known_one(detector, voc, tmp_path):
     kept = [one for one in truth["annotations"] if not one["difficult"]]
     by_coco = coco_metrics({**truth, "annotations": kept}, found)["AP50"]
     assert 100 * by_coco == pytest.approx(54.7, abs=3.0)
+
+
+def test_the_whole_grid_from_end_to_end(detector, voc, few_resamples, tmp_path):
+    """Fifteen corruptions, five severities, and what the paper makes of them, on some photographs."""
+    few = tmp_path / "few"
+    shutil.copytree(voc, few)
+    for path in sorted((few / "JPEGImages").iterdir())[3:]:
+        path.unlink()
+        (few / "Annotations" / f"{path.stem}.xml").unlink()
+    run = bench.run_detection(detector, few, out=tmp_path / "run", workers=0, show_progress=False)
+    model = run.scores["models"][0]
+    cells = {(cell["corruption"], cell["severity"]): cell["p"]["value"] for cell in model["cells"]}
+    assert len(cells) == 75
+    summary = model["summary"]
+    assert summary["mpc"]["value"] == pytest.approx(sum(cells.values()) / 75)
+    clean = model["clean"]["p"]["value"]
+    assert summary["rpc"]["value"] == pytest.approx(summary["mpc"]["value"] / clean)
+    assert summary["mpc"]["value"] < clean
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert "mPC" in page
 
 
 def test_the_three_formats_hold_the_same_objects():
