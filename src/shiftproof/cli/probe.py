@@ -1,0 +1,115 @@
+"""``shiftproof probe``: which factors an encoder keeps, and which it has collapsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shiftproof.cli.outcome import show_outcome
+
+if TYPE_CHECKING:
+    from shiftproof.models import EncoderLike
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "probe",
+        epilog=(
+            "Examples:  shiftproof probe --model demo --data photos --out run  ·  "
+            "shiftproof probe --model timm:resnet50 --model timm:vit_base_patch16_224.dino "
+            "--data photos --out run --factors augmentations"
+        ),
+    )(probe)
+
+
+def probe(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "-d", help="A folder of images, a CSV of paths, or demo. Labels are not used."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="demo, torchvision:NAME, timm:NAME, open_clip:NAME/WEIGHTS, onnx:PATH or "
+            "file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
+        ),
+    ] = None,
+    factors: Annotated[
+        str,
+        typer.Option(
+            "--factors",
+            "-f",
+            help="Names separated by commas (crop_x, flip, hue, fog_severity, ...), or all, "
+            "augmentations, corruptions, geometry, colour, texture, weather.",
+        ),
+    ] = "all",
+    versions: Annotated[
+        int, typer.Option("--versions", min=2, help="Of each image under each factor.")
+    ] = 5,
+    images: Annotated[
+        int, typer.Option("--images", min=1, help="Drawn by the seed where there are more.")
+    ] = 200,
+    unit: Annotated[
+        bool, typer.Option("--unit", help="Scale vectors to length 1 before they are read.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="Images that a model gets at a time.")
+    ] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="Decides all draws.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")
+    ] = "cpu",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", "-w", min=0, help="Processes that read and change images."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print scores.json on standard output.")
+    ] = False,
+) -> None:
+    """Measure which factors of the world an encoder keeps, and which it has collapsed.
+
+    Images are changed by known numbers (crop, flip, rotation, colour, blur, noise, the severity of
+    19 corruptions), and the numbers are read out of the vectors of images held out.
+    """
+    from shiftproof.contrastive import probe as measure
+    from shiftproof.contrastive.probes.factors import chosen_factors
+    from shiftproof.models import load_encoder
+
+    named = [word for word in re.split(r"[,\s]+", factors) if word]
+    # Before a model is loaded, which may take a download.
+    chosen_factors(named)
+    run = measure(
+        _by_name([load_encoder(spec, device=device, normalise=unit) for spec in model or ["demo"]]),
+        data,
+        out=out,
+        factors=named,
+        versions=versions,
+        images=images,
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+    )
+    show_outcome(run, as_json=as_json)
+
+
+def _by_name(encoders: Sequence[EncoderLike]) -> dict[str, EncoderLike]:
+    """Name encoders; the second of one architecture with other weights gets a number."""
+    named: dict[str, EncoderLike] = {}
+    for encoder in encoders:
+        number = 1 + sum(other.name == encoder.name for other in named.values())
+        named[encoder.name if number == 1 else f"{encoder.name}-{number}"] = encoder
+    return named

@@ -1,0 +1,104 @@
+"""Numbers read out of vectors by ridge regression, each for images that the map has not seen."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.rng import generator
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+
+PENALTIES: tuple[float, ...] = tuple(10.0**power for power in np.arange(-3, 7.5, 0.5).tolist())
+"""Of the squared coefficients, for features of deviation 1: from nearly none to nothing but a mean."""
+
+
+def folds_of(images: int, *, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+    """Return ``(N,)``: the fold, 0 to ``folds - 1``, that each image with all its versions is in."""
+    order = generator(seed, "probe folds", str(images)).permutation(images)
+    return np.asarray(order % folds, np.int64)
+
+
+def read_out(
+    features: Array,
+    values: Array,
+    folds: NDArray[np.int64],
+    *,
+    least: Array | float = 0.0,
+) -> Array:
+    """Return each value as a linear map reads it that was fitted on the other folds' images.
+
+    The penalty for a fold is chosen among ``PENALTIES`` by what maps read that are fitted without
+    this fold and one other, for that other one: the fold itself has no part in it. Features are
+    centred and scaled by the images that the map is fitted on; the offset is not penalised.
+
+    Args:
+        features: ``(N, V, D)``, V versions of N images.
+        values: ``(N, V)``.
+        folds: ``(N,)``, as ``folds_of`` gives.
+        least: ``(D,)`` or a number: the deviation that a feature is scaled by at least, so that
+            rounding errors are not blown up into features.
+
+    Returns:
+        ``(N, V)``.
+    """
+    numbers = np.unique(folds).tolist()
+    errors: dict[int, Array] = {number: np.zeros(len(PENALTIES)) for number in numbers}
+    for one, other in combinations(numbers, 2):
+        fit = Ridge(features, values, ~np.isin(folds, (one, other)), least)
+        for held_out, chosen_for in ((one, other), (other, one)):
+            rows = folds == held_out
+            read = fit.predict(features[rows], PENALTIES)
+            errors[chosen_for] += ((read - values[rows]) ** 2).sum(axis=(1, 2))
+    found = np.empty_like(values)
+    for number in numbers:
+        rows = folds == number
+        penalty = PENALTIES[int(np.argmin(errors[number]))]
+        found[rows] = Ridge(features, values, ~rows, least).predict(features[rows], [penalty])[0]
+    return found
+
+
+class Ridge:
+    """Ridge regression in closed form on standardised features, for any number of penalties.
+
+    It minimises ``|y - Zw - b|² + penalty |w|²`` with Z the standardised features (Hoerl & Kennard
+    1970). One eigendecomposition, of the smaller of the two products, serves every penalty.
+
+    Args:
+        features: ``(N, V, D)``.
+        values: ``(N, V)``.
+        rows: ``(N,)`` bool, the images to fit on.
+        least: as for ``read_out``.
+    """
+
+    def __init__(
+        self, features: Array, values: Array, rows: NDArray[np.bool_], least: Array | float = 0.0
+    ) -> None:
+        flat, target = features[rows].reshape(-1, features.shape[2]), values[rows].reshape(-1)
+        self._centre, self._scale = flat.mean(axis=0), scale_of(flat, least)
+        self._offset = float(target.mean())
+        standard, rest = (flat - self._centre) / self._scale, target - self._offset
+        self._wide = standard.shape[1] > standard.shape[0]
+        self._basis = standard if self._wide else None
+        product = standard @ standard.T if self._wide else standard.T @ standard
+        self._eigenvalues, self._vectors = np.linalg.eigh(product)
+        self._turned = self._vectors.T @ (rest if self._wide else standard.T @ rest)
+
+    def predict(self, features: Array, penalties: tuple[float, ...] | list[float]) -> Array:
+        """Return ``(P, N, V)``, what is read from ``(N, V, D)`` features under each penalty."""
+        standard = (features.reshape(-1, features.shape[2]) - self._centre) / self._scale
+        side = standard if self._basis is None else standard @ self._basis.T
+        # Rounding may leave an eigenvalue a little below 0.
+        weights = self._turned / (np.maximum(self._eigenvalues, 0) + np.array(penalties)[:, None])
+        read = weights @ (side @ self._vectors).T + self._offset
+        return np.asarray(read.reshape(len(penalties), *features.shape[:2]))
+
+
+def scale_of(flat: Array, least: Array | float) -> Array:
+    """Return ``(D,)`` deviations of ``(R, D)`` features, of at least ``least``; 1 for constants."""
+    scale = np.maximum(flat.std(axis=0), least)
+    return np.where(scale > 0, scale, 1.0)

@@ -1,0 +1,136 @@
+"""What a probe found, in words that claim no more than the intervals do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import wording
+from shiftproof.report.probe_scores import Factor, Kept, Scored, Scores
+from shiftproof.report.reading import Interval
+
+MOST_NAMED = 6
+"""Factors that a sentence lists."""
+
+
+def factor_name(factor: Factor) -> str:
+    """Return a factor as it stands in a sentence: ``hue``, ``JPEG compression``."""
+    word = factor.title.partition(" ")[0]
+    keep = word.isupper() or word == "Gaussian"
+    return factor.title if keep else factor.title[:1].lower() + factor.title[1:]
+
+
+def ranked(scores: Scores, model: Scored, group: str | None = None) -> list[Factor]:
+    """Return the factors, of one group or all, with what is kept most first."""
+    factors = [factor for factor in scores.factors if group in (None, factor.group)]
+    return sorted(factors, key=lambda factor: -_value(model.factors[factor.name].beside))
+
+
+def with_verdict(scores: Scores, model: Scored, verdict: str) -> list[Factor]:
+    """Return the factors of which this is said, with what is kept most first."""
+    return [
+        factor for factor in ranked(scores, model) if model.factors[factor.name].verdict == verdict
+    ]
+
+
+def findings(scores: Scores, model: Scored, label: str) -> list[str]:
+    """Say what an encoder keeps, hides and has collapsed, and what cannot be told."""
+    kept, hidden, collapsed, unread, undecided = (
+        with_verdict(scores, model, verdict)
+        for verdict in ("kept", "hidden", "collapsed", "unread", "undecided")
+    )
+    found = []
+    if kept:
+        shares = [
+            f"{wording.share(_value(model.factors[factor.name].beside))} of {factor_name(factor)}"
+            for factor in kept[:MOST_NAMED]
+        ]
+        if len(kept) > MOST_NAMED:
+            less = wording.plural(len(kept) - MOST_NAMED, "other factor")
+            shares.append(f"less of {less}")
+        found.append(f"{label} keeps {wording.listing(shares)}.")
+    else:
+        found.append(f"{label} keeps nothing that a linear probe reads beyond chance.")
+    if hidden:
+        found.append(f"Only a network reads {_names(hidden)}.")
+    if collapsed:
+        found.append(f"It has collapsed {_names(collapsed)}: a control reads what it does not.")
+    if undecided:
+        found.append(
+            f"Whether it keeps {_names(undecided, 'or')} cannot be told from "
+            f"{wording.plural(scores.used, 'image')}."
+        )
+    if unread:
+        found.append(
+            f"Nothing here, the controls neither, reads {_names(unread, 'or')}: of these the images "
+            "say nothing about the encoder."
+        )
+    return found
+
+
+def compared(scores: Scores, difference: Scored, label: str, against: str) -> str:
+    """Say which factors one encoder keeps more of than another, beyond chance."""
+    more: list[tuple[Factor, Interval]] = []
+    less: list[tuple[Factor, Interval]] = []
+    for factor in scores.factors:
+        interval = difference.factors[factor.name].beside
+        if interval is not None and not interval.spans_zero:
+            (more if interval.value > 0 else less).append((factor, interval))
+    if not more and not less:
+        return (
+            f"Of no factor can it be told from {wording.plural(scores.used, 'image')} whether {label} "
+            f"keeps more or less of it than {against}."
+        )
+    parts = [
+        f"{word} of {_moved(moved)}" for word, moved in (("more", more), ("less", less)) if moved
+    ]
+    return f"{label} keeps {wording.listing(parts)} than {against}, in percentage points."
+
+
+def verdict_words(kept: Kept) -> str:
+    """Return a verdict in a word or two, for a table."""
+    return {
+        "kept": "kept",
+        "hidden": "only by a network",
+        "collapsed": "collapsed",
+        "unread": "read by nothing",
+        "undecided": "undecided",
+        None: "",
+    }[kept.verdict]
+
+
+def value_words(factor: Factor, value: float) -> str:
+    """Return a factor's value under a picture."""
+    if factor.binary:
+        return "yes" if value else "no"
+    return f"{value:.3g}".replace("-", wording.MINUS)
+
+
+def few(scores: Scores) -> str | None:
+    """Say that the images are few, where they are."""
+    if scores.used >= wording.FEW_IMAGES:
+        return None
+    return (
+        f"Only {wording.plural(scores.used, 'image')}, and each probe is fitted on four fifths of "
+        "them: what is kept is a lower bound, the intervals are wide, and other photographs may give "
+        "another order. A hundred images or more tell much more."
+    )
+
+
+def _moved(moved: Sequence[tuple[Factor, Interval]]) -> str:
+    strongest = sorted(moved, key=lambda item: -abs(item[1].value))
+    names = [
+        f"{factor_name(factor)} ({wording.points(interval.value)})"
+        for factor, interval in strongest[:MOST_NAMED]
+    ]
+    if len(strongest) > MOST_NAMED:
+        names.append(wording.plural(len(strongest) - MOST_NAMED, "other factor"))
+    return wording.listing(names)
+
+
+def _names(factors: Sequence[Factor], last: str = "and") -> str:
+    names = [factor_name(factor) for factor in factors]
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _value(interval: Interval | None) -> float:
+    return 0.0 if interval is None else interval.value
