@@ -10,6 +10,7 @@
     │   └── RunMismatchError              an output folder that belongs to a run with other settings
     ├── MissingExtraError (ImportError)   an optional library is not installed; says the pip line
     └── RunError (also a RuntimeError)    the work itself failed (disk, worker); the command line exits with 1
+        └── UnfinishedError               one worker's share is done, others' are not; no failure
 
 A message is one sentence or two: what was expected, what came, what to do.
 """
@@ -79,3 +80,7 @@ class MissingExtraError(ShiftproofError, ImportError):
 
 class RunError(ShiftproofError, RuntimeError):
     """The work itself failed: a full disk, a worker that died again and again."""
+
+
+class UnfinishedError(RunError):
+    """The share of one worker of several is done, that of others is not."""

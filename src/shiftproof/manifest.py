@@ -5,9 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import RunMismatchError
+from shiftproof import files
+from shiftproof.errors import InputError, RunMismatchError
+
+FORMAT = 1
 
 _TOLD = 3
+
+
+def begin(
+    folder: Path,
+    name: str,
+    settings: dict[str, Any],
+    *,
+    what: str,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Make a folder for work with these settings, or go on with the one that is there.
+
+    Args:
+        folder: the folder.
+        name: of the JSON file in it that holds the settings.
+        settings: decide what comes out, and must be equal to go on.
+        what: what the folder holds, for errors.
+        about: goes into the file, too, and need not be equal.
+
+    Raises:
+        RunMismatchError: it belongs to other work.
+        InputError: it holds other things, or cannot be written to.
+    """
+    file = folder / name
+    if file.is_file():
+        there = files.read_json(file)
+        known = there if isinstance(there, dict) else {}
+        same = {key: known.get(key) for key in settings}
+        check_same(folder, same, settings, what=what)
+        return
+    # Another worker may have begun a moment ago: its file may be on the way, or there by now.
+    others = folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir())
+    if others and not file.is_file():
+        raise InputError(
+            f"{folder} is not empty and holds no {what} (no {name}). Choose another output folder, or "
+            "empty it."
+        )
+    files.make_folder(folder)
+    files.write_json(file, {"format": FORMAT, **settings, **(about or {})})
 
 
 def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:

@@ -80,8 +80,13 @@ def test_every_corruption_is_listed_with_what_it_does(capsys):
 def test_models_and_adapters_are_listed(capsys):
     assert run("models") == 0
     shown = capsys.readouterr().out
-    for word in ("timm", "torchvision", "onnx", "file", "demo", "batchnorm"):
+    for word in ("timm", "torchvision", "onnx", "file", "demo", "batchnorm", "open_clip"):
         assert word in shown
+    assert run("models", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "open_clip" in told["encoders"]
+    assert "ultralytics" in told["detectors"]
+    assert list(told) == ["models", "detectors", "encoders", "adapters"]
 
 
 # ---------------------------------------------------------------- corrupt

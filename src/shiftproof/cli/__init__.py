@@ -9,16 +9,22 @@ import typer
 
 from shiftproof._version import __version__
 from shiftproof.cli import (
+    audit,
     bench,
+    coreset,
     corrupt,
     corruptions,
+    dedup,
     demo,
     embed,
     models,
+    probe,
+    prune,
     report,
     reproduce,
     score,
     stylize,
+    subset,
 )
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
 from shiftproof.process import tune_own_process
@@ -38,7 +44,24 @@ app = typer.Typer(
     epilog="Start with:  shiftproof demo",
 )
 
-for verb in (demo, bench, score, corrupt, stylize, embed, report, reproduce, models, corruptions):
+for verb in (
+    demo,
+    bench,
+    score,
+    corrupt,
+    stylize,
+    embed,
+    audit,
+    prune,
+    dedup,
+    coreset,
+    subset,
+    probe,
+    report,
+    reproduce,
+    models,
+    corruptions,
+):
     verb.register(app)
 
 

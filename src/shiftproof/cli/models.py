@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -16,22 +17,42 @@ def register(app: typer.Typer) -> None:
     app.command("models", epilog="Example:  shiftproof models --json")(models)
 
 
+class _Described(Protocol):
+    """A row of one of the tables."""
+
+    @property
+    def description(self) -> str:
+        """Says it in a sentence."""
+
+
+def described(entries: Mapping[str, _Described]) -> dict[str, str]:
+    """Return what the entries of a table are."""
+    return {name: entry.description for name, entry in entries.items()}
+
+
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List how a model is named (--model) and which adapters there are (--adapt)."""
+    """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt)."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.models import LOADERS
+    from shiftproof.models.load_detectors import DETECTOR_LOADERS
+    from shiftproof.models.load_encoders import ENCODER_LOADERS
 
-    loaders = {name: entry.description for name, entry in LOADERS.items()}
-    adapters = {name: entry.description for name, entry in ADAPTERS.items()}
+    kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
+        "models": ("--model of a classifier", LOADERS),
+        "detectors": ("--model of a detector", DETECTOR_LOADERS),
+        "encoders": ("--model of an encoder", ENCODER_LOADERS),
+        "adapters": ("--adapt", ADAPTERS),
+    }
+    found = {kind: described(entries) for kind, (_, entries) in kinds.items()}
     if as_json:
-        typer.echo(json.dumps({"models": loaders, "adapters": adapters}, indent=1))
+        typer.echo(json.dumps(found, indent=1))
         return
     console = Console(file=sys.stdout)
-    for title, entries in (("--model", loaders), ("--adapt", adapters)):
+    for kind, (title, _) in kinds.items():
         table = Table(title, "", box=None, header_style="bold", pad_edge=False)
-        for name, description in entries.items():
+        for name, description in found[kind].items():
             table.add_row(name, description)
         console.print(table)
         console.print()

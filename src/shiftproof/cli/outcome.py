@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -14,14 +15,10 @@ from shiftproof.progress import console
 
 def show_outcome(run: Run, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
-    from shiftproof.report import print_table, write_report
+    from shiftproof.report import print_table
 
     scores = run.scores
-    try:
-        page = write_report(run.path)
-    except MissingExtraError as error:
-        page = None
-        console.print(f"No report.html: {error}", highlight=False, markup=False)
+    page = write_page(run.path)
     if as_json:
         typer.echo(run.folder.scores_file.read_text(encoding="utf-8"), nl=False)
         return
@@ -36,3 +33,14 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
     typer.echo(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         typer.echo(f"records  {run.path / 'records'}")
+
+
+def write_page(run: Path) -> Path | None:
+    """Write the report of a run; say why where there is none."""
+    from shiftproof.report import write_report
+
+    try:
+        return write_report(run)
+    except MissingExtraError as error:
+        console.print(f"No report.html: {error}", highlight=False, markup=False)
+        return None

@@ -6,6 +6,8 @@ All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
 
 from __future__ import annotations
 
+from .approximate import ApproximateTopK, approximate_top_k
+from .audit import audit
 from .coreset import Coreset, coreset
 from .dedup import Deduplicated, deduplicate
 from .gap import (
@@ -28,22 +30,33 @@ from .neighbours import (
     top_k,
     top_k_of_each,
 )
+from .parts import (
+    Place,
+    nearest_in_parts,
+    prove_in_parts,
+    prune_in_parts,
+    top_k_in_parts,
+)
 from .prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
 from .search import Certificate
 from .sources import Embeddings, open_embeddings
 
 __all__ = [
     "AccuracyBySimilarity",
+    "ApproximateTopK",
     "Certificate",
     "Coreset",
     "Deduplicated",
     "Embeddings",
     "Nearest",
+    "Place",
     "Proof",
     "Pruning",
     "SimilarityGap",
     "TopK",
     "accuracy_by_similarity",
+    "approximate_top_k",
+    "audit",
     "by_class",
     "coreset",
     "cumulative",
@@ -54,13 +67,17 @@ __all__ = [
     "merge_prunings",
     "merge_top_k",
     "nearest",
+    "nearest_in_parts",
     "nearest_to_each",
     "open_embeddings",
     "prove",
+    "prove_in_parts",
     "prune",
+    "prune_in_parts",
     "prune_to",
     "read_datacomp",
     "top_k",
+    "top_k_in_parts",
     "top_k_of_each",
     "write_datacomp",
     "write_keys",

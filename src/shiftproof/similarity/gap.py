@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 
-from .neighbours import top_k_of_each
+from .neighbours import TopK, top_k_of_each
 from .search import Certificate, Precision
 from .sources import Source
 
@@ -91,15 +91,20 @@ def gap(
         else top_k_of_each(reference, tests, 1, precision=precision, memory=memory, threads=threads)
     )
     return {
-        name: SimilarityGap(
-            similarity=found.similarity[:, 0],
-            index=found.index,
-            density=_mean_of_found(found.similarity),
-            reference=None if of_reference is None else of_reference[name].similarity[:, 0],
-            certificate=found.certificate,
-        )
+        name: gap_of(found, None if of_reference is None else of_reference[name])
         for name, found in near.items()
     }
+
+
+def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
+    """Return the gap, given the nearest training rows of a test set, and its nearest reference row."""
+    return SimilarityGap(
+        similarity=near.similarity[:, 0],
+        index=near.index,
+        density=_mean_of_found(near.similarity),
+        reference=None if reference is None else reference.similarity[:, 0],
+        certificate=near.certificate,
+    )
 
 
 def _mean_of_found(similarity: F64) -> F64:

@@ -298,10 +298,10 @@ def _lists(
                 waiting.put(copy)
             waiting.put(held)
     for number, chunk in enumerate(chunks):
-        yield chunk, _merged([lists[number] for lists in copies], k), skipped
+        yield chunk, merge_lists([lists[number] for lists in copies], k), skipped
 
 
-def _merged(lists: _Lists, k: int) -> tuple[F64, I64]:
+def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
     """Join lists of the same test rows; what several hold counts once."""
     values = np.concatenate([part[0] for part in lists], axis=1)
     indices = np.concatenate([part[1] for part in lists], axis=1)
@@ -320,7 +320,7 @@ def _merged(lists: _Lists, k: int) -> tuple[F64, I64]:
 
 def merge_top_k(first: TopK, second: TopK) -> TopK:
     """Join the lists that two sets of shards gave for the same test rows; associative."""
-    values, indices = _merged(
+    values, indices = merge_lists(
         [(first.similarity, first.index), (second.similarity, second.index)],
         first.similarity.shape[1],
     )

@@ -18,8 +18,8 @@ from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
 
 from .neighbours import Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
-from .search import Certificate, Precision, count_threads, each_block
-from .sources import Block, Source
+from .search import Certificate, Precision, TestRows, count_threads, each_block
+from .sources import Block, Embeddings, Source
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -143,18 +143,14 @@ def prune(
     [False, False, True, True]
     """
     rows, sets = open_both(train, tests)
-    if (reference is None) == (thresholds is None):
-        raise InputError("Expected either a reference training set or thresholds.")
+    check_one_of(reference, thresholds)
     if reference is not None:
         near = top_k_of_each(
             reference, sets, 1, precision=precision, memory=memory, threads=threads
         )
         limits = {name: found.similarity[:, 0] for name, found in near.items()}
     else:
-        limits = {
-            name: _limits(name, (thresholds or {}).get(name), len(test))
-            for name, test in sets.items()
-        }
+        limits = limits_of(sets, thresholds or {})
     used = count_threads(threads)
     chosen = range(len(rows.shards)) if shards is None else shards
     count = sum(rows.shards[shard].rows for shard in chosen)
@@ -167,7 +163,7 @@ def prune(
             for name, side in chunks
         ]
 
-        def work(block: Block, parts=parts) -> list[Flags]:  # type: ignore[no-untyped-def]
+        def work(block: Block, parts: list[tuple[str, TestRows, F64]] = parts) -> list[Flags]:
             return [side.above(block.values, block.usable, limit) for _, side, limit in parts]
 
         place = 0
@@ -287,6 +283,27 @@ def keep_by_similarity(
     return keep
 
 
+def check_one_of(reference: object, thresholds: object) -> None:
+    """Refuse both or neither of what says how close is too close.
+
+    Raises:
+        InputError: it is not exactly one.
+    """
+    if (reference is None) == (thresholds is None):
+        raise InputError("Expected either a reference training set or thresholds.")
+
+
+def limits_of(
+    tests: Mapping[str, Embeddings], thresholds: Mapping[str, F64 | float]
+) -> dict[str, F64]:
+    """Return for each test set one threshold per row ``(m,)``, given those or one for all.
+
+    Raises:
+        InputError: none for a test set, of another shape, or outside -1..1.
+    """
+    return {name: _limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()}
+
+
 def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
     if limit is None:
         raise InputError(f"Expected thresholds for every test set, got none for {name}.")
@@ -303,6 +320,6 @@ def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
 
 
 __all__ = [
-    "Proof", "Pruning", "PruningRule", "TopK", "closest", "keep_by_similarity", "merge_prunings",
-    "prove", "prune", "prune_to",
+    "Proof", "Pruning", "PruningRule", "TopK", "check_one_of", "closest", "keep_by_similarity", "limits_of",
+    "merge_prunings", "prove", "prune", "prune_to",
 ]  # fmt: skip

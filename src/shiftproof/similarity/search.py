@@ -7,7 +7,6 @@ which pairs cannot matter, by a proven bound; so every way gives the same number
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.shards import usable_cores
 
 from .lowprecision import (
     WIDEST,
@@ -357,10 +357,7 @@ def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int
     Raises:
         InputError: not even 1,024.
     """
-    # A test row in float32, twice in 8 bits with what they begin with, and its maxima, bias and
-    # lists in each thread; twice what it reads while it is made ready.
-    each = 12 * width + 3 * (width + 32) + 200 * threads + 16 * lists * (threads + 1)
-    block = ROWS * (30 * width + 8 * COLUMNS) * (threads + 1) + 100_000_000
+    each, block = _bytes_of(width, threads, lists)
     rows = (memory - block) // each
     if rows < 1024:
         needed = (block + 1024 * each) / 1e6
@@ -371,16 +368,27 @@ def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int
     return int(rows)
 
 
+def bytes_in_memory(rows: int, width: int, threads: int, lists: int = 0) -> int:
+    """Return about how much memory is held while so many test rows are compared with."""
+    each, block = _bytes_of(width, threads, lists)
+    return rows * each + block
+
+
+def _bytes_of(width: int, threads: int, lists: int) -> tuple[int, int]:
+    """Return the bytes of each test row, and of the training rows that are under way."""
+    # A test row in float32, twice in 8 bits with what they begin with, and its maxima, bias and
+    # lists in each thread; twice what it reads while it is made ready.
+    each = 12 * width + 3 * (width + 32) + 200 * threads + 16 * lists * (threads + 1)
+    return each, ROWS * (30 * width + 8 * COLUMNS) * (threads + 1) + 100_000_000
+
+
 def count_threads(threads: int | None) -> int:
     """Return the number of threads to use: all that this process may use by default."""
     if threads is not None:
         if threads < 1:
             raise InputError(f"Expected a number of threads of 1 or more, got {threads}.")
         return threads
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+    return usable_cores()
 
 
 def each_block(

@@ -7,6 +7,8 @@ and its place in it, because keys are not unique across the tars of LAION.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import io
 import math
 import re
@@ -19,6 +21,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
 
 F32 = NDArray[np.float32]
@@ -29,6 +32,9 @@ NORM_TOLERANCE = 0.01
 """How far from 1 a normalised row's length may lie: float16 moves it by less than 0.001."""
 
 _READ_ROWS = 4096
+
+_SAMPLES, _SAMPLED = 5, 4096
+"""So many places of a file, and so many bytes at each, make its fingerprint."""
 
 _DATACOMP_SUFFIX = ".npz"
 _KEY_COLUMNS = ("uid", "key", "image_path", "url")
@@ -65,13 +71,17 @@ class Block:
 
 @dataclass(frozen=True)
 class _ShardFile:
-    """Where one shard's rows lie: ``member`` names the array in an ``.npz``."""
+    """Where one shard's rows lie: ``member`` names the array in an ``.npz``.
+
+    A shard may be some of a file's rows: from ``start`` on.
+    """
 
     shard: Shard
     location: _Location | None
     array: NDArray[Any] | None
     member: str | None
     metadata: _Location | None
+    start: int = 0
 
 
 class Embeddings:
@@ -84,6 +94,7 @@ class Embeddings:
         shards: the files, in the order of their numbers.
         normalise: whether rows are scaled to length 1.
         unusable: what happens to rows that cannot be used.
+        name: what the source was called.
     """
 
     def __init__(
@@ -92,12 +103,14 @@ class Embeddings:
         width: int,
         normalise: bool,
         unusable: UnusableRows,
+        name: str,
     ) -> None:
         self._parts = tuple(parts)
         self.width = width
         self.shards = tuple(part.shard for part in parts)
         self.normalise = normalise
         self.unusable = unusable
+        self.name = name
         self.starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
 
     def __len__(self) -> int:
@@ -158,6 +171,54 @@ class Embeddings:
             if chosen not in names:
                 raise UnknownNameError.of(f"column of {metadata}", column or "uid", names)
             return [str(key) for key in table.read(columns=[chosen])[chosen].to_pylist()]
+
+    def sample_keys(self, shard: int) -> list[str] | None:
+        """Return the keys of a shard's samples in a webdataset, or None where none are known."""
+        for column in ("key", "__key__"):
+            try:
+                return self.keys(shard, column)
+            except UnknownNameError:
+                continue
+        return None
+
+    def metadata(self, shard: int) -> Any:
+        """Return a shard's metadata as a table of pyarrow, or None where there is none."""
+        metadata = self._parts[shard].metadata
+        if metadata is None:
+            return None
+        with _parquet(metadata) as table:
+            return table.read()
+
+    def cut(self, rows: int) -> Embeddings:
+        """Return the same rows in shards of at most ``rows``: a larger file becomes several shards.
+
+        For work that is done in parts. The names of rows, and their places in files, are to be asked of
+        the whole.
+        """
+        pieces = [
+            dataclasses.replace(
+                part,
+                shard=Shard(0, part.shard.name, min(rows, part.shard.rows - start)),
+                start=part.start + start,
+                metadata=None,
+            )
+            for part in self._parts
+            for start in range(0, part.shard.rows, rows)
+        ]
+        numbered = [
+            dataclasses.replace(piece, shard=dataclasses.replace(piece.shard, number=number))
+            for number, piece in enumerate(pieces)
+        ]
+        return Embeddings(numbered, self.width, self.normalise, self.unusable, self.name)
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits that change with the rows or with how they are read.
+
+        Of a file its name, its size and some of its bytes count, as there may be terabytes; of an array
+        all values.
+        """
+        read = f"{self.width} {self.normalise} {self.unusable}".encode()
+        return files.fingerprint([read, *(_print_of(part) for part in self._parts)])
 
     def place(self, row: int) -> tuple[int, int]:
         """Return shard and place in it of a row of the whole source."""
@@ -255,7 +316,8 @@ def open_embeddings(
             )
     if sum(part.shard.rows for part in parts) == 0:
         raise InputError(f"{_named(source)} holds no rows.")
-    return Embeddings(parts, shapes[0], normalise, unusable)
+    name = "array" if isinstance(source, np.ndarray) else str(source)
+    return Embeddings(parts, shapes[0], normalise, unusable, name)
 
 
 def _named(source: object) -> str:
@@ -397,7 +459,7 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
         if shards_here:
             return [
                 (shard, children.get(Path(shard.name).stem + ".parquet"))
-                for shard in sorted(shards_here, key=lambda shard: _natural(shard.name))
+                for shard in sorted(shards_here, key=lambda shard: natural(shard.name))
             ]
     raise InputError(
         f"{location}: expected img_emb/ with .npy files, .npz files beside .parquet files, or .npy "
@@ -421,7 +483,7 @@ def _by_number(locations: Any) -> dict[int, _Location]:
     return numbered
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Sort key under which 2 comes before 10."""
     words = re.split(r"(\d+)", name)
     return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
@@ -512,22 +574,37 @@ def _header(file: _Location, member: str | None) -> tuple[tuple[int, ...], np.dt
 
 def _stream(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
     """Yield a shard's rows as float32 arrays that are the caller's own."""
+    end = part.start + part.shard.rows
     if part.array is not None:
-        for start in range(0, part.shard.rows, rows):
-            yield _as_float32(part.array[start : start + rows])
+        for start in range(part.start, end, rows):
+            yield _as_float32(part.array[start : min(start + rows, end)])
         return
     assert part.location is not None
     with _open_array(part.location, part.member) as (raw, _):
         shape, dtype, offset = _read_header(raw, str(part.location))
-        if shape != (part.shard.rows, width):
+        if len(shape) != 2 or shape[1] != width or shape[0] < end:
             raise BrokenFileError(f"{part.location}: it was changed after it was opened.")
-        raw.seek(offset)
-        for start in range(0, shape[0], rows):
-            count = min(rows, shape[0] - start)
+        raw.seek(offset + part.start * width * dtype.itemsize)
+        for start in range(part.start, end, rows):
+            count = min(rows, end - start)
             buffer = np.empty((count, width), dtype=dtype)
             if _read_into(raw, buffer.view(np.uint8).reshape(-1).data) < buffer.nbytes:
                 raise BrokenFileError(f"{part.location}: it was changed after it was opened.")
             yield buffer if dtype == np.float32 else _as_float32(buffer)
+
+
+def _print_of(part: _ShardFile) -> bytes:
+    """Return what a file or an array is known by."""
+    if part.location is None:
+        assert part.array is not None
+        here = np.ascontiguousarray(part.array[part.start : part.start + part.shard.rows])
+        return f"{here.dtype} {here.shape} ".encode() + hashlib.blake2b(here.tobytes()).digest()
+    with _open_array(part.location, part.member) as (raw, size):
+        digest = hashlib.blake2b(f"{part.location.name} {size} {part.start}".encode())
+        for place in np.linspace(0, max(size - _SAMPLED, 0), _SAMPLES).astype(int).tolist():
+            raw.seek(place)
+            digest.update(raw.read(_SAMPLED))
+    return digest.digest()
 
 
 def _read_into(raw: IO[bytes], target: memoryview) -> int:

@@ -1,0 +1,62 @@
+"""``shiftproof coreset``: the part of a training set that lies closest to what is to be tested."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli import embeddings as words
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "coreset",
+        epilog="Example:  shiftproof coreset train --test sketch=sketch --test r=r --size 100M "
+        "--among unique --out core",
+    )(coreset)
+
+
+def coreset(
+    train: words.Train,
+    test: words.Test,
+    size: Annotated[str, typer.Option("--size", help="Rows to choose, such as 100M.")],
+    out: words.KeepFolder,
+    among: Annotated[
+        Path | None,
+        typer.Option("--among", help="Only of these rows: a keep.npy, or what `dedup` wrote."),
+    ] = None,
+    array: words.Array = None,
+    normalise: words.Normalise = False,
+    unusable: words.Unusable = "refuse",
+    workers: words.Threads = None,
+    memory: words.Memory = "4GB",
+    precision: words.PrecisionName = "auto",
+    as_json: words.Json = False,
+) -> None:
+    """Write keep.npy, keys.parquet and, where there are uids, uids.npy of the rows nearest to the tests.
+
+    It looks at the test sets: a core set says where a score comes from, and is no way to reach one.
+    """
+    from shiftproof.similarity.keeping import write_coreset
+    from shiftproof.similarity.plan import parse_count
+
+    told = write_coreset(
+        words.open_source(train, array, normalise, unusable),
+        words.open_tests(test, array, normalise),
+        parse_count(size),
+        out,
+        among=among,
+        precision=words.parse_precision(precision),
+        memory=memory,
+        threads=workers,
+    )
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+        return
+    words.show_kept(told, out)
+    for name, count in told["nearest_to"].items():
+        typer.echo(f"{count:,} of them are nearest to {name}")

@@ -1,0 +1,123 @@
+"""``shiftproof prune``: leave out of a training set what comes close to test sets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shiftproof.cli import embeddings as words
+from shiftproof.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from shiftproof.similarity.pruned import Rule
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "prune",
+        epilog=(
+            "Examples:  shiftproof prune train --test sketch=sketch --reference imagenet --out kept"
+            "  ·  shiftproof prune train --test sketch=sketch --rule random --size 1M --out control"
+        ),
+    )(prune)
+
+
+def prune(
+    train: words.Train,
+    test: words.Test,
+    out: words.KeepFolder,
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            "-r",
+            help="gap-matched (no closer to any test row than the reference), near (the least "
+            "similar stay), far (the most similar stay) or random (the control).",
+        ),
+    ] = "gap-matched",
+    reference: words.Reference = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="In place of a reference: how close is too close, -1..1."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Of near, far and random: rows that stay.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of random.")] = 0,
+    array: words.Array = None,
+    normalise: words.Normalise = False,
+    unusable: words.Unusable = "refuse",
+    engine: words.Engine = "local",
+    address: words.Address = None,
+    workers: words.Workers = None,
+    worker: words.Worker = None,
+    of: words.Of = None,
+    memory: words.Memory = "4GB",
+    precision: words.PrecisionName = "auto",
+    part_rows: words.PartRows = None,
+    as_json: words.Json = False,
+) -> None:
+    """Write keep.npy, keys.parquet and, where there are uids, uids.npy as DataComp takes it.
+
+    Goes on where an interrupted run stopped.
+    """
+    from shiftproof.similarity import Place
+    from shiftproof.similarity.plan import parse_count
+    from shiftproof.similarity.pruned import write_pruned
+
+    place = Place(
+        out,
+        words.choose_backend(engine, address, workers, worker, of),
+        words.parse_precision(precision),
+        memory,
+        None if part_rows is None else parse_count(part_rows),
+    )
+    with words.share_of(worker):
+        told = write_pruned(
+            words.open_source(train, array, normalise, unusable),
+            words.open_tests(test, array, normalise),
+            out,
+            rule=_rule(rule),
+            reference=None
+            if reference is None
+            else words.open_source(reference, array, normalise, unusable),
+            threshold=threshold,
+            size=None if size is None else parse_count(size),
+            seed=seed,
+            place=place,
+        )
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+        return
+    words.show_kept(told, out)
+    _show(told)
+
+
+def _rule(text: str) -> Rule:
+    if text == "gap-matched":
+        return "gap-matched"
+    if text == "near":
+        return "near"
+    if text == "far":
+        return "far"
+    if text == "random":
+        return "random"
+    raise UnknownNameError.of("pruning rule", text, ["gap-matched", "near", "far", "random"])
+
+
+def _show(told: dict[str, Any]) -> None:
+    for name, count in told.get("removed", {}).items():
+        typer.echo(f"{name}: {count:,} rows too close")
+    names = told.get("shared", {}).get("names", [])
+    for one, row in zip(names, told.get("shared", {}).get("matrix", []), strict=False):
+        for other, share in zip(names, row, strict=True):
+            if one != other and share is not None:
+                typer.echo(f"of what {other} costs, pruning for {one} removes {share:.1%}")
+    for name, proof in told.get("proof", {}).items():
+        if proof["holds"]:
+            typer.echo(f"proof: none of {proof['rows']:,} rows of {name} is closer than it may be")
+        else:
+            typer.echo(f"{proof['violations']:,} rows of {name} are closer than they may be")

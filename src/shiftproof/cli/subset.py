@@ -1,0 +1,52 @@
+"""``shiftproof subset``: apply a keep-list to embeddings and to webdataset tars."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli import embeddings as words
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "subset",
+        epilog="Example:  shiftproof subset train --keep kept --tars tars --out smaller",
+    )(subset)
+
+
+def subset(
+    train: words.Train,
+    keep: Annotated[
+        Path,
+        typer.Option("--keep", "-k", help="A keep.npy, or what prune, dedup or coreset wrote."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
+    tars: Annotated[
+        Path | None,
+        typer.Option("--tars", help="Webdataset tars that were embedded, to be filtered, too."),
+    ] = None,
+    array: words.Array = None,
+    normalise: words.Normalise = False,
+    unusable: words.Unusable = "refuse",
+    as_json: words.Json = False,
+) -> None:
+    """Write the rows that stay as shards, and their samples as tars.
+
+    Goes on where an interrupted run stopped.
+    """
+    from shiftproof.similarity.subset import write_subset
+
+    done = write_subset(words.open_source(train, array, normalise, unusable), keep, out, tars=tars)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(done), indent=1))
+        return
+    there = f", {done.kept} files were there" if done.kept else ""
+    typer.echo(f"{done.rows:,} rows stay; {done.shards} shards written to {out}{there}")
+    if tars is not None:
+        typer.echo(f"{done.tars} tars with {done.samples:,} samples written to {out / 'tars'}")

@@ -1,0 +1,21 @@
+"""One job over many shards: parts written once each, here, by a batch scheduler, or on Ray."""
+
+from __future__ import annotations
+
+from .backends import Backend, Local, Scheduled, usable_cores
+from .folder import Arrays, PartFolder
+from .job import Job, merge_parts, run_shards
+from .on_ray import Ray
+
+__all__ = [
+    "Arrays",
+    "Backend",
+    "Job",
+    "Local",
+    "PartFolder",
+    "Ray",
+    "Scheduled",
+    "merge_parts",
+    "run_shards",
+    "usable_cores",
+]

@@ -1,0 +1,107 @@
+"""A job over shards, and the way from its parts to one result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from shiftproof.errors import UnfinishedError
+from shiftproof.progress import progress
+from shiftproof.types import Settings
+
+from .backends import Backend, Local
+from .folder import Arrays, PartFolder
+
+Context = TypeVar("Context")
+Part = TypeVar("Part")
+
+_TOGETHER = 16
+"""So many parts are merged at a time: what they hold is copied once for each power of it."""
+
+_TOLD = 10
+
+
+@dataclass(frozen=True)
+class Job(Generic[Context]):
+    """What is to be done for every shard.
+
+    Attributes:
+        name: says what the parts are.
+        function: gives the part of one shard, ``function(context, shard)``, and writes nothing. The
+            same shard always gives the same part.
+        context: what the function needs: paths and settings, not arrays, as it is sent to workers.
+        shards: how many there are.
+        settings: what decides the parts' content: another job's folder is not gone on with.
+    """
+
+    name: str
+    function: Callable[[Context, int], Arrays]
+    context: Context
+    shards: int
+    settings: Settings
+
+
+def run_shards(
+    job: Job[Any], folder: Path, backend: Backend | None = None, *, show: bool | None = None
+) -> PartFolder:
+    """Make every part that is not there yet, and return the folder when all are.
+
+    Whatever ends this early (a killed worker or driver, a full disk) costs the shards that were
+    under way: the same call goes on with the rest. The parts are the same on every backend.
+
+    Args:
+        job: what to do.
+        folder: for the parts; new, empty, or that of the same job.
+        backend: where to do it; by default in one process per core.
+        show: the progress display; by default on a terminal.
+
+    Raises:
+        RunMismatchError: the folder is another job's.
+        UnfinishedError: this worker's share is done, but parts of other workers are missing.
+        RunError: the disk is full, or a shard took its worker down again and again.
+        Exception: whatever the function raises.
+    """
+    chosen = Local() if backend is None else backend
+    parts = PartFolder.create(folder, job.name, job.shards, job.settings)
+    missing = parts.missing()
+    mine = chosen.share(missing)
+    with progress(job.name, len(mine), show=show) as advance:
+        for number in chosen.work(job.function, job.context, parts, mine):
+            advance(note=f"shard {number}")
+    missing = parts.missing()
+    if missing:
+        told = ", ".join(map(str, missing[:_TOLD]))
+        more = f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else ""
+        raise UnfinishedError(
+            f"{job.name}: {job.shards - len(missing)} of {job.shards} parts are in {folder}; missing: "
+            f"{told}{more}{chosen.whose(missing)}. Whoever starts the same command when all are "
+            "there merges them."
+        )
+    return parts
+
+
+def merge_parts(parts: Iterable[Part], merge: Callable[[Sequence[Part]], Part]) -> Part:
+    """Merge neighbouring parts until one is left; ``merge`` must be associative.
+
+    Parts are taken one at a time and merged in groups of groups: few are held at once.
+    """
+    levels: list[list[Part]] = []
+    for part in parts:
+        _enter(levels, part, 0, merge)
+    left: list[Part] = []
+    for level in levels:
+        left = [*level, *left]
+    return left[0] if len(left) == 1 else merge(left)
+
+
+def _enter(
+    levels: list[list[Part]], part: Part, depth: int, merge: Callable[[Sequence[Part]], Part]
+) -> None:
+    if depth == len(levels):
+        levels.append([])
+    levels[depth].append(part)
+    if len(levels[depth]) == _TOGETHER:
+        group, levels[depth] = levels[depth], []
+        _enter(levels, merge(group), depth + 1, merge)

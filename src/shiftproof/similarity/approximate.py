@@ -1,0 +1,193 @@
+"""The nearest training rows, nearly: by clusters, with the recall measured against the exact search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import rng
+from shiftproof.errors import InputError
+
+from .dedup import cluster_rows
+from .neighbours import merge_lists, nearest, open_both, top_k, top_k_of_each
+from .search import Precision
+from .sources import Embeddings, Source
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+SAMPLE = 256
+"""Test rows whose nearest training rows are searched exactly, too."""
+
+_OF_CLUSTER = 64
+"""Training rows for each cluster that its centre is made of."""
+
+_BLOCK = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximateTopK:
+    """The nearest training rows of every test row that were found.
+
+    Attributes:
+        similarity: ``(m, k)`` float64 of float32 products, best first; minus infinity where fewer
+            were found.
+        index: ``(m, k)`` int64, rows of the training source; -1 where fewer were found.
+        recall: the share of the exact search's rows that are among them, on a sample of test rows.
+        sampled: how many test rows that was measured on.
+    """
+
+    similarity: F64
+    index: I64
+    recall: float
+    sampled: int
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+
+def approximate_top_k(
+    train: Source,
+    tests: Mapping[str, Source],
+    k: int = 1,
+    *,
+    clusters: int | None = None,
+    probes: int = 8,
+    seed: int = 0,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> dict[str, ApproximateTopK]:
+    """Look for the nearest training rows of every test row in the clusters around it only.
+
+    Training rows are sorted into clusters by spherical k-means on a sample; a test row is compared with
+    the rows of the ``probes`` clusters whose centres are nearest to it. Faster than
+    :func:`~shiftproof.similarity.top_k` where there are very many rows, and it misses some: ``recall``
+    says how many, by an exact search for :data:`SAMPLE` test rows.
+
+    Args:
+        train: embeddings.
+        tests: test sets by name; their rows are held in memory.
+        k: how many.
+        clusters: how many; None takes the square root of the number of training rows.
+        probes: clusters that each test row is compared with; all of them find everything.
+        seed: of the clusters and of the sample.
+        precision: of the searches among centres and of the sample.
+        memory: see :func:`~shiftproof.similarity.nearest`.
+        threads: see there.
+
+    Raises:
+        InputError: more clusters than rows, or more probes than clusters.
+    """
+    rows, sets = open_both(train, tests)
+    count = clusters if clusters is not None else max(1, math.isqrt(len(rows)))
+    if k < 1 or not 1 <= probes <= count <= len(rows):
+        raise InputError(
+            f"Expected k of 1 or more and 1 to {count} probes in 1 to {len(rows)} clusters, got k "
+            f"{k} and {probes} probes in {count} clusters."
+        )
+    centres = _centres(rows, count, seed)
+    held = {name: of_set.read() for name, of_set in sets.items()}
+    wanted = {
+        name: _probing(
+            top_k(centres, values, min(probes, len(centres)), threads=threads).index, len(centres)
+        )
+        for name, values in held.items()
+    }
+    lists = {
+        name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))
+        for name, values in held.items()
+    }
+    for block in rows.blocks(_BLOCK):
+        usable = np.flatnonzero(block.usable)
+        if not len(usable):
+            continue
+        found = nearest(
+            block.values[usable], centres, precision=precision, memory=memory, threads=threads
+        )
+        order = np.argsort(found.index, kind="stable")
+        members = found.index[order]
+        starts = np.flatnonzero(np.r_[True, members[1:] != members[:-1]])
+        for places, cluster in zip(
+            np.split(usable[order], starts[1:]), members[starts].tolist(), strict=True
+        ):
+            for name, values in held.items():
+                some = wanted[name][cluster]
+                if len(some):
+                    _enter(
+                        lists[name], some, values[some], block.values[places], places + block.first
+                    )
+    exact_of = _sampled(held, seed)
+    exact = top_k_of_each(
+        rows,
+        {name: held[name][places] for name, places in exact_of.items()},
+        k,
+        precision=precision,
+        memory=memory,
+        threads=threads,
+    )
+    return {
+        name: ApproximateTopK(
+            values, index, _recall(index[exact_of[name]], exact[name].index), len(exact_of[name])
+        )
+        for name, (values, index) in lists.items()
+    }
+
+
+def _centres(rows: Embeddings, count: int, seed: int) -> F32:
+    """Return the centres of clusters of a sample of the rows, those that have members."""
+    draws = rng.generator(seed, "rows for clusters")
+    size = min(len(rows), _OF_CLUSTER * count)
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[draws.choice(len(rows), size, replace=False)] = True
+    parts = []
+    for block in rows.blocks(4096):
+        here = chosen[block.first : block.first + len(block.values)] & block.usable
+        parts.append(block.values[here])
+    sample = np.concatenate(parts)
+    if len(sample) < count:
+        raise InputError(f"Expected at least {count} rows that can be used, a cluster each.")
+    cluster = cluster_rows(sample, count, seed=seed)
+    sums = np.zeros((count, rows.width))
+    np.add.at(sums, cluster, sample)
+    lengths = np.linalg.norm(sums, axis=1)
+    centres: F32 = (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
+    return centres
+
+
+def _probing(nearest_centres: I64, count: int) -> list[I64]:
+    """Return for each cluster the test rows that look into it."""
+    test_rows = np.repeat(np.arange(len(nearest_centres)), nearest_centres.shape[1])
+    order = np.argsort(nearest_centres.ravel(), kind="stable")
+    ends = np.searchsorted(nearest_centres.ravel()[order], np.arange(1, count))
+    return np.split(test_rows[order], ends)
+
+
+def _enter(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64) -> None:
+    """Enter the training rows of a cluster into the lists of some test rows; in place."""
+    values, index = lists
+    scores = (tests @ rows.T).astype(np.float64)
+    if (best := scores.max(axis=1) > values[some, -1]).any():
+        some = some[best]
+        new = np.broadcast_to(places, (len(some), len(places)))
+        merged = merge_lists([(values[some], index[some]), (scores[best], new)], values.shape[1])
+        values[some], index[some] = merged
+
+
+def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
+    draws = rng.generator(seed, "recall of top-k")
+    return {
+        name: np.sort(draws.choice(len(values), min(SAMPLE, len(values)), replace=False))
+        for name, values in held.items()
+    }
+
+
+def _recall(found: I64, exact: I64) -> float:
+    there = exact >= 0
+    hits = (exact[:, :, None] == found[:, None, :]).any(axis=2) & there
+    return float(hits.sum() / there.sum()) if there.any() else float("nan")

@@ -1,0 +1,408 @@
+"""An audit: how close a training set comes to test sets, in a folder that a page is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from shiftproof import files, manifest
+from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
+from shiftproof.shards import PartFolder
+from shiftproof.types import Settings
+
+from . import findings
+from .gap import SimilarityGap, check_threshold, gap_of, histogram
+from .neighbours import TopK, open_both
+from .parts import (
+    Place,
+    nearest_each,
+    nearest_parts,
+    of_reference,
+    pruning_each,
+    pruning_parts,
+    top_k_in_parts,
+)
+from .run import begin, described
+from .search import Certificate
+from .sources import Embeddings, Source, open_embeddings
+
+KIND = "similarity"
+
+NEAR_DUPLICATE = 0.95
+"""At or above it a training row is called a near-duplicate of a test row."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def audit(
+    train: Source,
+    tests: Mapping[str, Source],
+    out: str | Path,
+    *,
+    reference: Source | None = None,
+    k: int = 10,
+    duplicates: float = NEAR_DUPLICATE,
+    leakage: int = 24,
+    images: Mapping[str, str | Path] | None = None,
+    train_images: str | Path | None = None,
+    place: Place | None = None,
+) -> dict[str, Any]:
+    """Measure how close a training set comes to each of several test sets, and keep all of it.
+
+    In the folder: ``run.json`` (settings and provenance), ``scores.json`` (all figures),
+    ``records/tests/NAME.parquet`` (one row per test row), ``records/train/NAME.npy`` (each training
+    row's similarity to its nearest test row; beside it which one), with a reference
+    ``records/removed/NAME.npy`` (what gap-matched pruning removes), and ``parts/``, from which an
+    audit that was interrupted goes on.
+
+    Args:
+        train: embeddings of the training set.
+        tests: the test sets by name.
+        out: a new or empty folder, or that of the audit to go on with.
+        reference: embeddings of the training set to compare with, such as ImageNet's.
+        k: how many training rows make the density.
+        duplicates: how similar a near-duplicate is at least.
+        leakage: how many test rows are shown with their nearest training rows.
+        images: for each test set, the folder in which its keys name images; for the page.
+        train_images: the same for the training set.
+        place: how and where it is searched; its ``folder`` is of no account. By default in one process
+            per core.
+
+    Returns:
+        The content of ``scores.json``.
+
+    Raises:
+        InputError: what the searches refuse, or a test set's name that is no file's.
+        RunMismatchError: the folder belongs to another audit.
+        UnfinishedError: this worker's share is done, others' are not.
+    """
+    rows, sets = open_both(train, tests)
+    of_comparison = None if reference is None else open_embeddings(reference)
+    _check(sets, k, duplicates, leakage)
+    folder = Path(out)
+    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
+    settings: Settings = {
+        "train": described(rows),
+        "tests": {name: described(of_set) for name, of_set in sets.items()},
+        "reference": None if of_comparison is None else described(of_comparison),
+        "k": k,
+        "duplicates": duplicates,
+        "leakage": leakage,
+        "normalise": rows.normalise,
+        "unusable": rows.unusable,
+    }
+    begin(folder, KIND, settings, how)
+    near, of_reference_rows, nearest = _search(rows, sets, of_comparison, how, k)
+    gaps = {
+        name: gap_of(found, None if of_reference_rows is None else of_reference_rows[name])
+        for name, found in near.items()
+    }
+    _check_usable(gaps)
+    records = folder / "records"
+    train_side = _write_nearest(records / "train", nearest, rows, sets)
+    pruned = None
+    if of_comparison is not None:
+        limits = {
+            name: found.reference for name, found in gaps.items() if found.reference is not None
+        }
+        parts = pruning_parts(rows, sets, how, limits)
+        pruned = _write_pruned(records / "removed", parts, rows, limits)
+    certificates: dict[str, dict[str, Certificate]] = {
+        "train": _certificates(near),
+        "nearest": train_side.certificates,
+        "reference": _certificates(of_reference_rows or {}),
+        "pruned": {} if pruned is None else pruned.certificates,
+    }
+    names = _Names(rows, train_images)
+    scored = []
+    for place_of_set, (name, of_set) in enumerate(sets.items()):
+        of_test = _Names(of_set, (images or {}).get(name))
+        labels = of_test.column("label")
+        _write_tests(records / "tests" / f"{name}.parquet", gaps[name], of_test, labels)
+        scored.append(
+            {
+                "name": name,
+                "rows": len(of_set),
+                **findings.figures(gaps[name], duplicates),
+                **findings.curves(gaps[name]),
+                "train_histogram": train_side.histograms[name],
+                "classes": findings.classes(gaps[name], labels, duplicates),
+                "leakage": findings.leakage(
+                    near[name],
+                    leakage,
+                    functools.partial(_of_test, of_test, labels),
+                    functools.partial(_of_train, names),
+                ),
+                "pruned": None if pruned is None else pruned.of_set(place_of_set),
+                "certificates": {
+                    search: findings.spelt(found.get(name))
+                    for search, found in certificates.items()
+                },
+            }
+        )
+    skipped = max((one.skipped for one in certificates["reference"].values()), default=0)
+    scores = {
+        "format": manifest.FORMAT,
+        "measure": "cosine similarity",
+        "interval": findings.INTERVAL,
+        "k": k,
+        "duplicates": duplicates,
+        "train": _size(rows, train_side.skipped),
+        "reference": None if of_comparison is None else _size(of_comparison, skipped),
+        "edges": histogram([0.0], findings.BINS)[0].tolist(),
+        "sets": scored,
+        "pruning": None if pruned is None else pruned.together(),
+    }
+    files.write_json(folder / "scores.json", scores)
+    return scores
+
+
+def _check_usable(gaps: Mapping[str, SimilarityGap]) -> None:
+    """Refuse a side of which no row can be used: nothing is near to any test row then."""
+    for found in gaps.values():
+        for side, values in (("training", found.similarity), ("reference", found.reference)):
+            if values is not None and not np.isfinite(values).all():
+                raise InputError(f"None of the {side} rows can be used.")
+
+
+def _check(sets: Mapping[str, Embeddings], k: int, duplicates: float, leakage: int) -> None:
+    for name in sets:
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"Expected names of test sets of letters, digits, '.', '_' and '-', got {name!r}."
+            )
+    check_threshold(duplicates)
+    if k < 1:
+        raise InputError(f"Expected k of 1 or more, got {k}.")
+    if leakage < 0:
+        raise InputError(f"Expected 0 or more test rows to show, got {leakage}.")
+
+
+def _size(rows: Embeddings, skipped: int) -> Settings:
+    return {"rows": len(rows), "skipped": skipped, "width": rows.width, "shards": len(rows.shards)}
+
+
+def _search(
+    rows: Embeddings,
+    sets: Mapping[str, Embeddings],
+    reference: Embeddings | None,
+    how: Place,
+    k: int,
+) -> tuple[dict[str, TopK], dict[str, TopK] | None, PartFolder]:
+    """Do this worker's share of all that needs nothing but the rows, then see whether others have."""
+    unfinished: list[UnfinishedError] = []
+    near: dict[str, TopK] = {}
+    of_reference_rows: dict[str, TopK] | None = None
+    nearest: PartFolder | None = None
+    with _noting(unfinished):
+        near = top_k_in_parts(rows, sets, how, k)
+    with _noting(unfinished):
+        nearest = nearest_parts(rows, sets, how)
+    if reference is not None:
+        with _noting(unfinished):
+            of_reference_rows = top_k_in_parts(reference, sets, of_reference(how), 1)
+    if unfinished:
+        raise unfinished[0]
+    assert nearest is not None
+    return near, of_reference_rows, nearest
+
+
+@contextlib.contextmanager
+def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
+    try:
+        yield
+    except UnfinishedError as error:
+        unfinished.append(error)
+
+
+# ---------------------------------------------------------------- what is known of rows
+
+
+class _Names:
+    """Keys, labels and images of rows, from their metadata."""
+
+    def __init__(self, rows: Embeddings, images: str | Path | None) -> None:
+        self.rows = rows
+        self._images = None if images is None else Path(images).resolve()
+        self._keys = functools.lru_cache(maxsize=4)(rows.keys)
+
+    def column(self, name: str) -> list[str | None] | None:
+        """Return a column of all rows, or None where not all shards have it."""
+        values: list[str | None] = []
+        for shard in range(len(self.rows.shards)):
+            try:
+                found = self.rows.keys(shard, name)
+            except UnknownNameError:
+                return None
+            if found is None:
+                return None
+            # A value that is missing is spelt so.
+            values += [None if value == "None" else value for value in found]
+        return values
+
+    def key(self, shard: int, place: int) -> str | None:
+        """Return the key of a row, or None where there is no metadata."""
+        try:
+            keys = self._keys(shard)
+        except UnknownNameError:
+            return None
+        return None if keys is None else keys[place]
+
+    def path(self, key: str | None) -> str | None:
+        """Return the image that a key names, if it lies in the folder of images."""
+        if key is None or self._images is None:
+            return None
+        path = (self._images / key).resolve()
+        return str(path) if path.is_relative_to(self._images) and path.is_file() else None
+
+
+def _of_test(names: _Names, labels: Sequence[str | None] | None, row: int) -> dict[str, Any]:
+    key = names.key(*names.rows.place(row))
+    label = None if labels is None else labels[row]
+    return {"row": row, "key": key, "path": names.path(key), "label": label}
+
+
+def _of_train(names: _Names, row: int) -> dict[str, Any]:
+    shard, place = names.rows.place(row)
+    key = names.key(shard, place)
+    name = names.rows.shards[shard].name
+    return {"row": row, "shard": name, "place": place, "key": key, "path": names.path(key)}
+
+
+# ---------------------------------------------------------------- records
+
+
+def _write_tests(
+    path: Path, found: SimilarityGap, names: _Names, labels: Sequence[str | None] | None
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    count = len(found.similarity)
+    keys = [names.key(*names.rows.place(row)) for row in range(count)]
+    columns: dict[str, Any] = {"row": pyarrow.array(range(count), pyarrow.int64())}
+    if any(key is not None for key in keys):
+        columns["key"] = pyarrow.array(keys, pyarrow.string())
+    if labels is not None:
+        columns["label"] = pyarrow.array(labels, pyarrow.string())
+    columns["similarity"] = found.similarity
+    columns["index"] = found.index[:, 0]
+    columns["density"] = found.density
+    if found.reference is not None:
+        columns["reference"] = found.reference
+    files.make_folder(path.parent)
+    with files.atomic(path) as file:
+        pyarrow.parquet.write_table(pyarrow.table(columns), file)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TrainSide:
+    """How the training rows lie by their similarity to each test set."""
+
+    histograms: dict[str, list[int]]
+    certificates: dict[str, Certificate]
+    skipped: int
+
+
+def _write_nearest(
+    folder: Path, parts: PartFolder, rows: Embeddings, sets: Mapping[str, Embeddings]
+) -> _TrainSide:
+    """Write each training row's nearest test row of every set; one part is held at a time."""
+    counts = {name: np.zeros(findings.BINS, dtype=np.int64) for name in sets}
+    certificates: dict[str, Certificate] = {}
+    files.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        values = {
+            name: _growing(stack, folder / f"{name}.npy", len(rows), np.float32) for name in sets
+        }
+        places = {
+            name: _growing(stack, folder / f"{name}.index.npy", len(rows), np.int64)
+            for name in sets
+        }
+        for found in nearest_each(parts, sets):
+            for name, near in found.items():
+                values[name].write(near.similarity.tobytes())
+                places[name].write(near.index.tobytes())
+                counts[name] += histogram(near.similarity, findings.BINS)[1]
+                certificates[name] = _joined(certificates.get(name), near.certificate)
+    skipped = next(iter(certificates.values())).skipped
+    return _TrainSide(
+        {name: count.tolist() for name, count in counts.items()}, certificates, skipped
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pruned:
+    """How many rows gap-matched pruning removes, for each test set and for several."""
+
+    names: list[str]
+    both: NDArray[np.int64]
+    combined: int
+    rows: int
+    certificates: dict[str, Certificate]
+
+    def of_set(self, number: int) -> Settings:
+        """Return what one test set costs."""
+        count = int(self.both[number, number])
+        return {"rows": count, "share": count / self.rows}
+
+    def together(self) -> Settings:
+        """Return what all of them cost, and what each costs of the others'."""
+        own = np.diag(self.both)
+        shared = [
+            [int(both) / int(of) if of else None for both, of in zip(row, own, strict=True)]
+            for row in self.both
+        ]
+        return {
+            "names": self.names,
+            "combined": self.combined,
+            "share": self.combined / self.rows,
+            "shared": shared,
+        }
+
+
+def _write_pruned(
+    folder: Path, parts: PartFolder, rows: Embeddings, limits: Mapping[str, NDArray[np.float64]]
+) -> _Pruned:
+    """Write which training rows each test set costs; one part is held at a time."""
+    names = list(limits)
+    both = np.zeros((len(names),) * 2, dtype=np.int64)
+    combined = 0
+    certificates: dict[str, Certificate] = {}
+    files.make_folder(folder)
+    with contextlib.ExitStack() as stack:
+        removed = {
+            name: _growing(stack, folder / f"{name}.npy", len(rows), np.bool_) for name in names
+        }
+        for found in pruning_each(parts, limits):
+            marks = np.stack([found.removed[name] for name in names])
+            both += [[int((one & other).sum()) for other in marks] for one in marks]
+            combined += int(marks.any(axis=0).sum())
+            for name, mark in zip(names, marks, strict=True):
+                removed[name].write(mark.tobytes())
+                certificates[name] = _joined(certificates.get(name), found.certificates[name])
+    return _Pruned(names, both, combined, len(rows), certificates)
+
+
+def _growing(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLike) -> IO[bytes]:
+    """Open an ``.npy`` of ``count`` values that come one part after the other."""
+    file = stack.enter_context(files.atomic(path))
+    head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, head)
+    return file
+
+
+def _certificates(found: Mapping[str, TopK]) -> dict[str, Certificate]:
+    return {name: near.certificate for name, near in found.items()}
+
+
+def _joined(first: Certificate | None, second: Certificate) -> Certificate:
+    return second if first is None else first.merged(second)

@@ -1,0 +1,157 @@
+"""The rows that stay, written for whoever goes on with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof import files
+from shiftproof.errors import UnknownNameError
+
+from .coreset import coreset
+from .dedup import PAPER_THRESHOLD, KeepingRule, deduplicate
+from .keeplists import write_datacomp, write_keys
+from .neighbours import open_both
+from .parts import Place
+from .run import begin, described
+from .search import Precision
+from .sources import Embeddings, Source, open_embeddings
+from .subset import read_keep
+
+KEEP_FILE = "keep.npy"
+
+
+def write_keep(
+    folder: Path, train: Embeddings, keep: NDArray[np.bool_], about: dict[str, Any]
+) -> dict[str, Any]:
+    """Write ``keep.npy`` (bool, one value a row), ``keys.parquet``, and ``uids.npy`` where there are uids.
+
+    ``keep.json`` is written last: what stays, what it is by, and the files.
+
+    Args:
+        folder: an existing folder.
+        train: what the rows are of.
+        keep: ``(n,)`` bool.
+        about: goes into ``keep.json``.
+
+    Returns:
+        The content of ``keep.json``.
+
+    Raises:
+        InputError: nothing stays, or a uid names rows that stay and rows that go.
+    """
+    named = ["keys.parquet"]
+    write_keys(folder / named[0], train, keep)
+    if _has_uids(train):
+        named.append("uids.npy")
+        write_datacomp(folder / named[1], train, keep)
+    with files.atomic(folder / KEEP_FILE) as file:
+        np.save(file, keep)
+    kept = int(keep.sum())
+    told = {
+        "format": 1,
+        "rows": len(keep),
+        "kept": kept,
+        "share": kept / len(keep),
+        **about,
+        "files": [KEEP_FILE, *named],
+    }
+    files.write_json(folder / "keep.json", told)
+    return told
+
+
+def write_deduplicated(
+    train: Source,
+    out: str | Path,
+    threshold: float = PAPER_THRESHOLD,
+    *,
+    rule: KeepingRule = "earlier",
+    clusters: int | None = None,
+    seed: int = 0,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Find near-duplicates and write which rows stay; ``groups.npy`` says which belong together.
+
+    The arguments are those of :func:`~shiftproof.similarity.deduplicate`.
+    """
+    rows = open_embeddings(train)
+    found = deduplicate(
+        rows,
+        threshold,
+        rule=rule,
+        clusters=clusters,
+        seed=seed,
+        precision=precision,
+        memory=memory,
+        threads=threads,
+    )
+    settings = {
+        "train": described(rows),
+        "threshold": threshold,
+        "rule": rule,
+        "clusters": clusters,
+        "seed": seed,
+    }
+    folder = Path(out)
+    begin(folder, "deduplication", settings, Place(folder))
+    with files.atomic(folder / "groups.npy") as file:
+        np.save(file, found.group)
+    about = {
+        "rule": rule,
+        "threshold": threshold,
+        "pairs": len(found.pairs),
+        "recall": None if math.isnan(found.recall) else found.recall,
+    }
+    return write_keep(folder, rows, found.keep, about)
+
+
+def write_coreset(
+    train: Source,
+    tests: Mapping[str, Source],
+    size: int,
+    out: str | Path,
+    *,
+    among: str | Path | None = None,
+    precision: Precision = "auto",
+    memory: int | str | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Choose the rows nearest to the test sets and write them.
+
+    The arguments are those of :func:`~shiftproof.similarity.coreset`; ``among`` is a file or folder
+    that :func:`~shiftproof.similarity.subset.read_keep` reads.
+    """
+    rows, sets = open_both(train, tests)
+    allowed = None if among is None else read_keep(among, len(rows))
+    found = coreset(
+        rows, sets, size, among=allowed, precision=precision, memory=memory, threads=threads
+    )
+    settings = {
+        "train": described(rows),
+        "tests": {name: described(of_set) for name, of_set in sets.items()},
+        "size": size,
+        "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
+    }
+    folder = Path(out)
+    begin(folder, "core set", settings, Place(folder))
+    nearest = found.nearest_set[found.keep]
+    return write_keep(
+        folder,
+        rows,
+        found.keep,
+        {"nearest_to": {name: int((nearest == n).sum()) for n, name in enumerate(sets)}},
+    )
+
+
+def _has_uids(train: Embeddings) -> bool:
+    try:
+        return train.keys(0, "uid") is not None
+    except UnknownNameError:
+        return False

@@ -1,0 +1,53 @@
+"""The folder of a run over embeddings: of what it is, and whether it may be gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shiftproof import files, manifest
+from shiftproof.provenance import provenance
+from shiftproof.types import Settings
+
+from .parts import Place
+from .sources import Embeddings
+
+RUN_FILE = "run.json"
+
+
+def described(rows: Embeddings) -> Settings:
+    """Return what tells embeddings from others, and what they were called."""
+    return {
+        "source": rows.name,
+        "rows": len(rows),
+        "width": rows.width,
+        "shards": len(rows.shards),
+        "fingerprint": rows.fingerprint(),
+    }
+
+
+def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
+    """Make a run's folder, or go on with the one that is there.
+
+    What sources are called may differ: their fingerprints say what they are.
+
+    Raises:
+        RunMismatchError: the folder belongs to another run.
+        InputError: it holds other things, or cannot be written to.
+    """
+    there = folder / RUN_FILE
+    if there.is_file():
+        known = files.read_json(there)
+        begun = known if isinstance(known, dict) else {}
+        told = {"kind": begun.get("kind"), "settings": _unnamed(begun.get("settings"))}
+        here = {"kind": kind, "settings": _unnamed(settings)}
+        manifest.check_same(folder, told, here, what="a run")
+        return
+    about = provenance("cpu", place.backend.processes())
+    manifest.begin(folder, RUN_FILE, {"kind": kind, "settings": settings}, what="run", about=about)
+
+
+def _unnamed(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _unnamed(value) for name, value in settings.items() if name != "source"}

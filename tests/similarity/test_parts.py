@@ -1,0 +1,160 @@
+"""Searches in parts give what the searches in one go give, on every backend and in every cut."""
+
+import numpy as np
+import pytest
+from embedding_trees import clip_retrieval, datacomp
+from similar_rows import clustered
+
+from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
+from shiftproof.shards import Local, Scheduled
+from shiftproof.similarity import (
+    Place,
+    nearest_in_parts,
+    nearest_to_each,
+    open_embeddings,
+    prove,
+    prove_in_parts,
+    prune,
+    prune_in_parts,
+    top_k_in_parts,
+    top_k_of_each,
+)
+
+TRAIN = clustered(1500, 1)
+TESTS = {"near": clustered(90, 2), "far/away": -clustered(70, 3)}
+REFERENCE = clustered(300, 4)
+CUTS = [(None, 0), (400, 0)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("rows") / "vectors"
+    shards = {0: TRAIN[:900], 1: TRAIN[900:900], 9: TRAIN[900:930], 10: TRAIN[930:]}
+    return str(clip_retrieval(target, shards, keys=False))
+
+
+@pytest.mark.parametrize(("rows", "workers"), CUTS)
+def test_nearest(folder, tmp_path, rows, workers):
+    place = Place(tmp_path, Local(workers), part_rows=rows)
+    found = nearest_in_parts(folder, TESTS, place)
+    for name, whole in nearest_to_each(TRAIN, TESTS, precision="fp32").items():
+        np.testing.assert_array_equal(found[name].similarity, whole.similarity)
+        np.testing.assert_array_equal(found[name].index, whole.index)
+        assert found[name].certificate.products == 1500 * len(TESTS[name])
+
+
+@pytest.mark.parametrize(("rows", "workers"), [(97, 0), (800, 2)])
+def test_top_k(folder, tmp_path, rows, workers):
+    place = Place(tmp_path, Local(workers), part_rows=rows)
+    found = top_k_in_parts(folder, TESTS, place, 7)
+    for name, whole in top_k_of_each(TRAIN, TESTS, 7, precision="fp32").items():
+        np.testing.assert_array_equal(found[name].similarity, whole.similarity)
+        np.testing.assert_array_equal(found[name].index, whole.index)
+
+
+@pytest.mark.parametrize(("rows", "workers"), CUTS)
+def test_prune(folder, tmp_path, rows, workers):
+    place = Place(tmp_path, Local(workers), part_rows=rows)
+    found = prune_in_parts(folder, TESTS, place, reference=REFERENCE)
+    whole = prune(TRAIN, TESTS, reference=REFERENCE, precision="fp32")
+    assert 0 < whole.counts["near"] < 1500
+    for name in TESTS:
+        np.testing.assert_array_equal(found.removed[name], whole.removed[name])
+        np.testing.assert_array_equal(found.thresholds[name], whole.thresholds[name])
+    assert not found.skipped.any()
+
+
+def test_the_proof_looks_at_all_that_was_kept(folder, tmp_path):
+    place = Place(tmp_path, Local(0), part_rows=700)
+    found = prune_in_parts(folder, TESTS, place, reference=REFERENCE)
+    proofs = prove_in_parts(folder, TESTS, place, found.thresholds)
+    whole = prove(TRAIN, TESTS, found)
+    for name in TESTS:
+        np.testing.assert_array_equal(proofs[name].similarity, whole[name].similarity)
+        assert proofs[name].holds
+        assert proofs[name].certificate.precision == "fp32"
+
+
+def test_thresholds_and_rows_that_are_skipped(tmp_path):
+    rows = TRAIN[:900].copy()
+    rows[[5, 800]] = 0
+    train = open_embeddings(rows, unusable="skip")
+    found = prune_in_parts(
+        train,
+        TESTS,
+        Place(tmp_path, Local(0), part_rows=500),
+        thresholds={"near": 0.9, "far/away": 0.0},
+    )
+    assert np.flatnonzero(found.skipped).tolist() == [5, 800]
+    whole = prune(train, TESTS, thresholds={"near": 0.9, "far/away": 0.0})
+    np.testing.assert_array_equal(found.keep(), whole.keep())
+    assert found.certificates["near"].skipped == 2
+
+
+def test_workers_of_a_scheduler(folder, tmp_path):
+    with pytest.raises(UnfinishedError, match="of worker 1, --of 2"):
+        nearest_in_parts(folder, TESTS, Place(tmp_path, Scheduled(0, 2), part_rows=800))
+    found = nearest_in_parts(folder, TESTS, Place(tmp_path, Scheduled(1, 2), part_rows=800))
+    whole = nearest_to_each(TRAIN, TESTS)
+    np.testing.assert_array_equal(found["near"].index, whole["near"].index)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train": TRAIN[::-1].copy()}, "train was"),
+        ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, r"tests\.near was"),
+        ({"k": 4}, "k was 3, now 4"),
+        ({"rows": 600}, "shards was 3, now 3|part_rows was 500, now 600"),
+    ],
+)
+def test_parts_of_another_search_are_refused(tmp_path, change, told):
+    def search(train=TRAIN, tests=TESTS, k=3, rows=500):
+        return top_k_in_parts(train, tests, Place(tmp_path, Local(0), part_rows=rows), k)
+
+    search()
+    with pytest.raises(RunMismatchError, match=told):
+        search(**change)
+
+
+@pytest.mark.parametrize("place", [{"part_rows": 0}, {"memory": "lots"}])
+def test_a_place_that_is_none(tmp_path, place):
+    with pytest.raises(InputError):
+        Place(tmp_path, **place)
+
+
+# ---------------------------------------------------------------- cut and fingerprint
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40, 1000])
+def test_a_cut_holds_the_same_rows(tmp_path, rows):
+    whole = datacomp(tmp_path, [TRAIN[:33].astype(np.float16), TRAIN[33:80].astype(np.float16)])
+    source = open_embeddings(whole, array="b32_img")
+    cut = source.cut(rows)
+    np.testing.assert_array_equal(cut.read(), source.read())
+    assert max(shard.rows for shard in cut.shards) <= rows
+    assert [shard.number for shard in cut.shards] == list(range(len(cut.shards)))
+    np.testing.assert_array_equal(cut.cut(5).read(11, 60), source.read(11, 60))
+
+
+def test_the_fingerprint_tells_rows_names_and_options(tmp_path):
+    np.save(tmp_path / "one.npy", TRAIN)
+    np.save(tmp_path / "two.npy", TRAIN)
+    one = open_embeddings(tmp_path / "one.npy")
+    assert one.fingerprint() == open_embeddings(tmp_path / "one.npy").fingerprint()
+    others = [
+        open_embeddings(tmp_path / "two.npy"),
+        open_embeddings(tmp_path / "one.npy", normalise=True),
+        open_embeddings(tmp_path / "one.npy", unusable="skip"),
+        open_embeddings(TRAIN),
+        open_embeddings(TRAIN[1:]),
+        one.cut(100),
+    ]
+    prints = {other.fingerprint() for other in others}
+    assert len(prints) == len(others)
+    assert one.fingerprint() not in prints
+    before = one.fingerprint()
+    changed = TRAIN.copy()
+    changed[-1] = changed[0]
+    np.save(tmp_path / "one.npy", changed)
+    assert open_embeddings(tmp_path / "one.npy").fingerprint() != before
