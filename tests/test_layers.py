@@ -49,7 +49,7 @@ BASE = {
     "engine": {"process", "errors"},
     "process": set(),
     "compiled": set(),
-    "manifest": {"errors"},
+    "manifest": {"errors", "files"},
     "provenance": {"types"},
     "shards": {"engine", "errors", "files", "manifest", "process", "progress", "types"},
 }

@@ -25,7 +25,7 @@ SURFACE = {
         "run_detection", "score",
     },
     "shiftproof.contrastive": {
-        "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
+        "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "probe", "process",
         "slow_start", "train",
     },
     "shiftproof.data": {
@@ -52,12 +52,20 @@ SURFACE = {
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
     "shiftproof.similarity": {
-        "AccuracyBySimilarity", "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
-        "Proof", "Pruning", "SimilarityGap", "TopK", "accuracy_by_similarity", "by_class",
+        "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
+        "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
+        "Place", "Proof", "Pruning", "SimilarityGap", "TopK", "accuracy_by_similarity",
+        "audit", "by_class",
         "coreset", "cumulative", "deduplicate", "gap", "histogram", "merge_nearest",
-        "merge_prunings", "merge_top_k", "nearest", "nearest_to_each", "open_embeddings", "prove",
-        "prune", "prune_to", "read_datacomp", "top_k", "top_k_of_each", "write_datacomp",
+        "merge_prunings", "merge_top_k", "nearest", "nearest_in_parts",
+        "nearest_to_each", "open_embeddings", "prove",
+        "prove_in_parts", "prune", "prune_in_parts", "prune_to", "read_datacomp", "top_k", "top_k_in_parts",
+        "top_k_of_each", "write_datacomp",
         "write_keys",
+    },
+    "shiftproof.shards": {
+        "Arrays", "Backend", "Job", "Local", "PartFolder", "Ray", "Scheduled", "merge_parts",
+        "run_shards", "usable_cores",
     },
     "shiftproof.recipes": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
@@ -82,7 +90,8 @@ FREE_OF = {
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},
     "shiftproof.recipes": {"torch", "torchvision", "pyarrow", "jinja2"},
-    "shiftproof.similarity": {"torch", "faiss", "fsspec", "numba", "pyarrow", "jinja2"},
+    "shiftproof.shards": {"torch", "ray", "pyarrow", "numba"},
+    "shiftproof.similarity": {"torch", "faiss", "ray", "fsspec", "numba", "pyarrow", "jinja2"},
     "shiftproof.stylize": {"torch", "numba", "cv2", "pyarrow", "yaml"},
     "shiftproof.cli": {"torch", "torchvision", "pyarrow", "jinja2", "numba", "cv2"},
 }

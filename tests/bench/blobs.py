@@ -14,6 +14,8 @@ from shiftproof import Detections, Detector
 
 NAMES = ("red", "green", "blue")
 
+GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
+
 
 def find_blocks(images):
     """Detections of the bright parts; the score is the share of bright pixels in the box."""

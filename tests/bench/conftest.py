@@ -1,5 +1,8 @@
+import blobs
 import pytest
 import tiny
+
+from shiftproof import bench
 
 
 @pytest.fixture
@@ -10,3 +13,23 @@ def model():
 @pytest.fixture
 def photos(tmp_path):
     return tiny.write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    return blobs.write_blocks(tmp_path_factory.mktemp("blocks") / "data")
+
+
+@pytest.fixture(scope="module")
+def finished(blocks, few_resamples, tmp_path_factory):
+    """The run of the detector over ``blobs.GRID``."""
+    return bench.run_detection(
+        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **blobs.GRID
+    )

@@ -22,26 +22,9 @@ from shiftproof.errors import (
 )
 from shiftproof.files import read_image
 
-GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def few_resamples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
-        yield
-
-
-@pytest.fixture(scope="module")
-def blocks(tmp_path_factory):
-    return blobs.write_blocks(tmp_path_factory.mktemp("blocks") / "data")
-
-
-@pytest.fixture(scope="module")
-def finished(blocks, few_resamples, tmp_path_factory):
-    return bench.run_detection(
-        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **GRID
-    )
+GRID = blobs.GRID
 
 
 def everything(folder: Path) -> dict[str, bytes]:

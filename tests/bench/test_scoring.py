@@ -18,27 +18,10 @@ from shiftproof.corruptions import COMMON
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.types import CLEAN, Cell
 
-GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+GRID = blobs.GRID
 CELLS = [CLEAN, *(Cell(c, s) for c in GRID["corruptions"] for s in GRID["severities"])]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_resamples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
-        yield
-
-
-@pytest.fixture(scope="module")
-def blocks(tmp_path_factory):
-    return blobs.write_blocks(tmp_path_factory.mktemp("blocks") / "data")
-
-
-@pytest.fixture(scope="module")
-def finished(blocks, few_resamples, tmp_path_factory):
-    return bench.run_detection(
-        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **GRID
-    )
 
 
 def results_of(run, blocks, cell):

@@ -10,6 +10,12 @@ from typing import Any
 
 import pytest
 from detection_report_runs import CLASSES, detector_scores, write_detector_run
+from page_checks import (
+    check_that_nothing_runs_or_is_asked_for,
+    check_that_scores_are_refused,
+    page_of,
+    put,
+)
 from page_reading import Node, parse
 from report_runs import COMMON, write_run
 
@@ -17,10 +23,6 @@ from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import boxes, write_report
 from shiftproof.report.boxes import Mark
 from shiftproof.report.detection_scores import Found, Thing
-
-
-def page_of(run: Path | list[Path], out: Path | None = None) -> Node:
-    return parse(write_report(run, out).read_text(encoding="utf-8"))
 
 
 def rows_of(table: Node) -> dict[str, list[Node]]:
@@ -465,27 +467,9 @@ def test_evil_names_stay_text(tmp_path: Path) -> None:
     page = page_of(run)
     assert len(page.all("script")) == 1
     assert len(page.all("svg", "boxes")) > 20
-    for node in page.walk():
-        for name, value in node.attributes.items():
-            assert not name.startswith("on")
-            assert name != "style"
-            if name == "src":
-                assert value.startswith("data:image/jpeg;base64,")
+    check_that_nothing_runs_or_is_asked_for(page)
     for evil in EVIL:
         assert evil in page.text
-
-
-def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Return a function that sets the place ``path`` (``models.0.name``) of a nested value."""
-    *way, last = path.split(".")
-
-    def change(content: dict[str, Any]) -> None:
-        place: Any = content
-        for key in way:
-            place = place[int(key)] if key.isdecimal() else place[key]
-        place[int(last) if last.isdecimal() else last] = value
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -514,12 +498,7 @@ def test_damaged_scores_are_named_by_place(
     run = write_detector_run(tmp_path / "run", sheets=0, worst=0)
     content = detector_scores()
     change(content)
-    (run / "scores.json").write_text(json.dumps(content))
-    with pytest.raises(BrokenFileError, match=message) as caught:
-        write_report(run)
-    assert "scores.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (run / "report.html").exists()
+    check_that_scores_are_refused(run, content, message)
 
 
 @pytest.mark.parametrize(

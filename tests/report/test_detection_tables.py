@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from rich.console import Console
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.report import print_table, table_csv, table_latex
-from shiftproof.report.detection_scores import parse_scores
+from shiftproof.report.detection_scores import read_scores
 from shiftproof.report.detection_tables import cells_csv
+from shiftproof.report.reading import Node
 
 
 def read_csv(text: str) -> dict[str, dict[str, str]]:
@@ -56,7 +58,8 @@ def test_a_partial_grid_has_a_mean_under_its_own_name() -> None:
 
 def test_csv_of_every_cell_has_every_number() -> None:
     content = detector_scores()
-    rows = list(csv.DictReader(io.StringIO(cells_csv(parse_scores(content)))))
+    scores = read_scores(Node(content, Path("scores.json")))
+    rows = list(csv.DictReader(io.StringIO(cells_csv(scores))))
     assert len(rows) == 3 * 76
     (row,) = [
         row

@@ -19,8 +19,8 @@ from shiftproof.bench.estimates import (
 )
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import Interval
+from shiftproof.report import reading, wording, write_report
 from shiftproof.report import scores as report_scores
-from shiftproof.report import wording, write_report
 from shiftproof.types import CLEAN, Cell
 
 
@@ -151,7 +151,7 @@ def put(place: Callable[[dict[str, Any]], tuple[dict[str, Any], str]], value: An
 )
 def test_damaged_guesses_are_named_by_place(content: dict[str, Any], says: str) -> None:
     with pytest.raises(BrokenFileError, match=says):
-        report_scores.parse_scores(content)
+        report_scores.read_scores(reading.Node(content, Path("scores.json")))
 
 
 def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,12 +9,10 @@ from typing import Any, TypeAlias
 from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON
-from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
-from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.errors import InputError, ModelError
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.provenance import provenance
-from shiftproof.types import Cell
 
 from . import grid, summary
 from .filling import fill
@@ -24,8 +21,12 @@ from .gallery import save_gallery
 from .given import (
     CorruptionLike,
     check_at_least_one,
+    check_cells,
+    check_encode,
     check_severities,
     default_workers,
+    folder_name,
+    grid_settings,
     name_corruptions,
     plain,
 )
@@ -113,7 +114,7 @@ def run(
     has_clean = on_disk is None or on_disk.has_clean
     cells = grid.cells_of(list(named), chosen, clean=has_clean)
     if on_disk is not None:
-        _check_cells(on_disk, cells)
+        check_cells(on_disk, cells)
     if not dataset.is_labelled and not has_clean:
         raise InputError(
             "Without labels the answers are compared with those on the clean images, and this data "
@@ -134,13 +135,15 @@ def run(
                     for name, model in models.items()
                     if name != SOURCE
                 },
-                "data": dataset.settings(),
-                "images": view.settings(),
-                "corruptions": {name: identity_of(item) for name, item in named.items()},
-                "severities": chosen,
-                "batch_size": batch_size,
-                "seed": seed,
-                "protocol": protocol.settings,
+                **grid_settings(
+                    dataset,
+                    view,
+                    named,
+                    chosen,
+                    batch_size=batch_size,
+                    seed=seed,
+                    protocol=protocol.settings,
+                ),
             }
         ),
         {
@@ -174,16 +177,6 @@ def run(
     return Run(out)
 
 
-def _check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
-    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in data.cells]
-    if missing:
-        raise InputError(
-            f"{data.name} has no cell {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            + ". Choose --corruptions and --severities that it has."
-        )
-
-
 def _name_adapters(
     adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike], source: ClassifierLike
 ) -> dict[str, Adapter]:
@@ -207,8 +200,7 @@ def _name_adapters(
                 f"Expected an adapter, a function that makes one, or a spec; got {adapter!r:.80}."
             )
         name = given or type(adapter).__name__
-        # The name names a folder; "batchnorm:prior=0" is a usual one.
-        safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "adapter"
+        safe = folder_name(name, "adapter")
         if safe in named or safe == SOURCE:
             raise InputError(
                 f"Two models of the run are called {safe!r}; give them names of a mapping."
@@ -224,8 +216,7 @@ def _make_view(
     seed: int,
     encode: Encode,
 ) -> View:
-    if encode not in ("none", "jpeg"):
-        raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
+    check_encode(encode)
     geometry = source.preprocess.geometry
     if isinstance(data, CorruptedData):
         return FromDisk(data, geometry, source.preprocess.size)

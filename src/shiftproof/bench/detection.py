@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,13 +9,11 @@ from typing import Any, TypeAlias
 from shiftproof import files
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.corruptions import COMMON
-from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance
-from shiftproof.types import Cell
 
 from . import detection_summary, grid
 from .detection_gallery import save_gallery
@@ -26,8 +23,12 @@ from .folder import RunFolder
 from .given import (
     CorruptionLike,
     check_at_least_one,
+    check_cells,
+    check_encode,
     check_severities,
     default_workers,
+    folder_name,
+    grid_settings,
     name_corruptions,
     plain,
 )
@@ -116,7 +117,7 @@ def run_detection(
     view = _view(dataset, tree, named, seed, encode)
     cells = grid.cells_of(list(named), chosen, clean=True)
     if tree is not None:
-        _check_cells(tree, cells)
+        check_cells(tree, cells)
     streams = episodes(cells, dataset.samples, protocol, seed=seed)
     if any(len(stream.visits) > 1 for stream in streams):
         check_that_states_can_be_kept()
@@ -131,13 +132,15 @@ def run_detection(
                 "models": {name: model.settings for name, model in models.items()},
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": measure,
-                "data": dataset.settings(),
-                "images": view.settings(),
-                "corruptions": {name: identity_of(item) for name, item in named.items()},
-                "severities": chosen,
-                "batch_size": batch_size,
-                "seed": seed,
-                "protocol": protocol.settings,
+                **grid_settings(
+                    dataset,
+                    view,
+                    named,
+                    chosen,
+                    batch_size=batch_size,
+                    seed=seed,
+                    protocol=protocol.settings,
+                ),
             }
         ),
         {
@@ -210,7 +213,7 @@ def _models(
 
 def _safe(name: str, others: Mapping[str, object]) -> str:
     """A name that can name a folder, as no other does."""
-    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "detector"
+    safe = folder_name(name, "detector")
     if safe in others:
         raise InputError(f"Two detectors of the run are called {safe!r}; give them other names.")
     return safe
@@ -227,23 +230,12 @@ def _view(
     seed: int,
     encode: Encode,
 ) -> View:
-    if encode not in ("none", "jpeg"):
-        raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
+    check_encode(encode)
     if tree is None:
         return OnTheFly(data, as_loaded, corruptions, seed=seed, encode=encode)
     if encode != "none":
         raise InputError("The corrupted copies are read as they are; leave encode out.")
     return FromTree(data, tree)
-
-
-def _check_cells(tree: CorruptedTree, cells: Sequence[Cell]) -> None:
-    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in tree.cells]
-    if missing:
-        raise InputError(
-            f"{tree.name} has no cell {', '.join(missing[:5])}"
-            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            + ". Choose --corruptions and --severities that it has."
-        )
 
 
 def _kept(truth: dict[str, Any], measure: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ switch them on and off.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.errors import BrokenFileError
-from shiftproof.types import CLEAN, Cell, Image, Sample
+from shiftproof.types import CLEAN, Cell, Sample
 
 from .detection_records import DetectionRecords, FoundInImage, read_detections
 from .folder import RunFolder
+from .pictures import small_jpeg
 from .views import View
 
 SHEETS = 3
@@ -355,13 +354,5 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> list[in
     except BrokenFileError:
         return None
     if not path.is_file():
-        files.write_bytes(path, _jpeg(image), durable=False)
+        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
     return [image.shape[1], image.shape[0]]
-
-
-def _jpeg(image: Image) -> bytes:
-    picture = PillowImage.fromarray(image)
-    picture.thumbnail((LONG_SIDE, LONG_SIDE), PillowImage.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return buffer.getvalue()

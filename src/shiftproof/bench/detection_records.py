@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.errors import InputError
 from shiftproof.metrics.coco import Found
 from shiftproof.metrics.masks import Code, areas_of, run_length_codes
 from shiftproof.models.class_match import ClassMatch
 from shiftproof.models.detector import DetectorLike
 from shiftproof.types import Detections, Image, Sample
+
+from .record_files import reading, write_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -240,7 +241,6 @@ def _schema() -> pyarrow.Schema:
 def write_detections(path: Path, records: DetectionRecords) -> None:
     """Write a cell's table atomically: the same records give the same bytes."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     offsets = np.cumsum([0, *(len(one) for one in records.found)]).astype(np.int32)
 
@@ -264,9 +264,7 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
         pa.array(records.error, pa.string()),
     ]
     table = pa.Table.from_arrays(columns, names=_schema().names).cast(_schema())
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd")
-    files.write_bytes(path, buffer.getvalue().to_pybytes())
+    write_table(path, table)
 
 
 def read_detections(path: Path) -> DetectionRecords:
@@ -275,11 +273,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    with reading(path) as table:
         if table.schema.names != _schema().names:
             raise ValueError(f"expected the columns {', '.join(_schema().names)}")
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
@@ -289,11 +283,6 @@ def read_detections(path: Path) -> DetectionRecords:
         boxes = np.asarray(column["box"].flatten().flatten(), dtype=np.float64).reshape(-1, 4)
         if not len(labels) == len(scores) == len(boxes) == offsets[-1] - offsets[0]:
             raise ValueError("its columns are of different lengths")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise BrokenFileError(
-            f"{path}: not a readable record table ({str(error).splitlines()[0][:200]}). "
-            "Delete it and start the run again: only what is missing is done anew."
-        ) from error
     found = []
     for at, masks in enumerate(column["mask"].to_pylist()):
         part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import engine, files
 from shiftproof.corruptions import COMMON, GROUPS
@@ -25,6 +24,8 @@ from shiftproof.types import CLEAN, Cell
 from .detection_records import read_detections
 from .folder import FORMAT, RunFolder
 from .measures import Measure, Performance, make_measure
+from .record_files import other_images
+from .replicates import Key, Replicates, difference, group_of, rounded
 
 SEED = 0
 
@@ -38,7 +39,6 @@ MANY = 200
 
 Figure: TypeAlias = dict[str, float | None] | None
 """``{"value", "low", "high"}``: without ends where there are no images to resample, or None."""
-Replicates: TypeAlias = NDArray[np.float64]
 
 
 def summarise(
@@ -190,7 +190,7 @@ def _scores(
             {
                 "name": model,
                 "against": names[0],
-                **_figures(_difference(replicates[model], replicates[names[0]]), grid, {}),
+                **_figures(difference(replicates[model], replicates[names[0]]), grid, {}),
             }
             for model in names[1:]
         ],
@@ -229,10 +229,7 @@ def _images(
             table = read_detections(path)
             ids = table.ids if ids is None else ids
             if table.ids != ids:
-                raise BrokenFileError(
-                    f"{path}: its images are not those of the other cells. Delete it and start the "
-                    "run again: only what is missing is done anew."
-                )
+                raise other_images(path)
             if name != models[0]:
                 continue
             for image, reason in zip(table.ids, table.error, strict=True):
@@ -340,13 +337,10 @@ def _why_no_mpc(
     return f"{len(gone)} cells are missing ({', '.join(gone[:5])})" if gone else None
 
 
-_Key: TypeAlias = tuple[Any, ...]
-
-
-def _replicates(performance: Mapping[Cell, Performance], grid: _Grid) -> dict[_Key, Replicates]:
+def _replicates(performance: Mapping[Cell, Performance], grid: _Grid) -> dict[Key, Replicates]:
     """All figures of one model that have intervals."""
     of_cell = {cell: one.replicates for cell, one in performance.items()}
-    out: dict[_Key, Replicates] = {("cell", cell): values for cell, values in of_cell.items()}
+    out: dict[Key, Replicates] = {("cell", cell): values for cell, values in of_cell.items()}
 
     def mean(cells: Sequence[Cell]) -> Replicates:
         return np.asarray(np.mean([of_cell[cell] for cell in cells], axis=0))
@@ -373,17 +367,11 @@ def _replicates(performance: Mapping[Cell, Performance], grid: _Grid) -> dict[_K
     return out
 
 
-def _difference(
-    those: Mapping[_Key, Replicates], these: Mapping[_Key, Replicates]
-) -> dict[_Key, Replicates]:
-    return {key: those[key] - these[key] for key in those if key in these}
-
-
 # ---------------------------------------------------------------- as written to the file
 
 
 def _figures(
-    replicates: Mapping[_Key, Replicates],
+    replicates: Mapping[Key, Replicates],
     grid: _Grid,
     performance: Mapping[Cell, Performance],
 ) -> dict[str, Any]:
@@ -392,10 +380,10 @@ def _figures(
         if values is None or not np.isfinite(values[0]):
             return None
         if len(values) == 1:
-            return {"value": _round(values[0]), "low": None, "high": None}
+            return {"value": rounded(values[0]), "low": None, "high": None}
         interval = intervals.percentile_interval(values)
         assert interval is not None
-        return {end: _round(number) for end, number in interval._asdict().items()}
+        return {end: rounded(number) for end, number in interval._asdict().items()}
 
     def cell_figures(cell: Cell) -> dict[str, Any]:
         numbers = performance[cell].numbers if cell in performance else {}
@@ -411,7 +399,7 @@ def _figures(
             for cell in grid.cells
         ],
         "corruptions": [
-            {"corruption": name, "group": _group(name), "p": figure("corruption", name)}
+            {"corruption": name, "group": group_of(name), "p": figure("corruption", name)}
             for name in grid.corruptions
         ],
         "groups": [
@@ -476,13 +464,4 @@ def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 def _number(value: float) -> float | None:
     """A number as JSON takes it: what is NaN has no meaning there."""
-    return _round(value) if np.isfinite(value) else None
-
-
-def _round(value: float) -> float:
-    """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
-    return float(f"{value:.10g}")
-
-
-def _group(name: str) -> str:
-    return next((group for group, members in GROUPS.items() if name in members), "other")
+    return rounded(value) if np.isfinite(value) else None

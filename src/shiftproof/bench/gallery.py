@@ -5,20 +5,19 @@ Kept in the run's folder, so that the report can be made again without the data.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError
-from shiftproof.types import CLEAN, Cell, Image, Sample
+from shiftproof.types import CLEAN, Cell, Sample
 
 from .folder import RunFolder
+from .pictures import small_jpeg
 from .records import CellRecords, read_cell
 from .views import View
 
@@ -176,13 +175,5 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> bool:
         image = view.load(sample, cell)
     except BrokenFileError:
         return False
-    files.write_bytes(path, _jpeg(image), durable=False)
+    files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
     return True
-
-
-def _jpeg(image: Image) -> bytes:
-    picture = PillowImage.fromarray(image)
-    picture.thumbnail((LONG_SIDE, LONG_SIDE), PillowImage.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return buffer.getvalue()

@@ -7,11 +7,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.corruptions.identity import identity_of
+from shiftproof.data import CorruptedData
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.types import Image, Settings
+from shiftproof.types import Cell, Image, Settings
 
 CorruptionLike: TypeAlias = str | Callable[..., Image]
 
@@ -80,6 +82,60 @@ def check_at_least_one(what: str, value: int) -> None:
     """Raise an InputError unless ``value`` is an integer of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"Expected {what} of 1 or more, got {value!r}.")
+
+
+def check_encode(encode: str) -> None:
+    """Raise an UnknownNameError unless ``encode`` is a way in which corrupted images are kept."""
+    if encode not in ("none", "jpeg"):
+        raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
+
+
+def check_cells(data: CorruptedData, cells: Sequence[Cell]) -> None:
+    """Raise an InputError unless corrupted copies are there for all cells but the clean one."""
+    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in data.cells]
+    if missing:
+        raise InputError(
+            f"{data.name} has no cell {', '.join(missing[:5])}"
+            + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            + ". Choose --corruptions and --severities that it has."
+        )
+
+
+def folder_name(name: str, otherwise: str) -> str:
+    """Return a name that can name a folder ("batchnorm:prior=0" is a usual one).
+
+    ``otherwise`` stands for a name of which nothing is left.
+    """
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or otherwise
+
+
+class Described(Protocol):
+    """What says for the record of a run what it is: the data, the images in the cells."""
+
+    def settings(self) -> Settings:
+        """Return what reproduces it, as JSON takes it."""
+
+
+def grid_settings(
+    data: Described,
+    images: Described,
+    corruptions: Mapping[str, CorruptionLike],
+    severities: Sequence[int],
+    *,
+    batch_size: int,
+    seed: int,
+    protocol: Settings,
+) -> dict[str, Any]:
+    """Return the settings that the runs of all kinds of models have."""
+    return {
+        "data": data.settings(),
+        "images": images.settings(),
+        "corruptions": {name: identity_of(item) for name, item in corruptions.items()},
+        "severities": severities,
+        "batch_size": batch_size,
+        "seed": seed,
+        "protocol": protocol,
+    }
 
 
 def plain(value: Any) -> Settings:

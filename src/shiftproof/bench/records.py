@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
-from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import classification
 from shiftproof.models import ClassifierLike
 from shiftproof.types import Cell, Image, Images, Logits, Sample
+
+from .record_files import other_images, reading, write_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -184,7 +184,6 @@ def _schema() -> pyarrow.Schema:
 def write_cell(path: Path, records: CellRecords) -> None:
     """Write a cell's table atomically: the same records give the same bytes. What is missing is null."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     absent = records.prediction < 0
     columns = [
@@ -198,9 +197,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
     ]  # fmt: skip
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(columns, schema=_schema()), buffer, compression="zstd")
-    files.write_bytes(path, buffer.getvalue().to_pybytes())
+    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
 
 
 def read_cell(path: Path) -> CellRecords:
@@ -209,18 +206,9 @@ def read_cell(path: Path) -> CellRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+    with reading(path) as table:
         if not table.schema.equals(_schema()):
             raise ValueError(f"expected the columns {', '.join(_schema().names)}")
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise BrokenFileError(
-            f"{path}: not a readable record table ({str(error).splitlines()[0][:200]}). "
-            "Delete it and start the run again: only what is missing is done anew."
-        ) from error
     column = {name: table.column(name).combine_chunks() for name in table.schema.names}
     top = np.full((len(table), TOP), -1, dtype=np.int32)
     for row, classes in enumerate(column["top5"].to_pylist()):
@@ -254,10 +242,7 @@ def read_tables(
             record = read_cell(path)
             ids = record.ids if ids is None else ids
             if record.ids != ids:
-                raise BrokenFileError(
-                    f"{path}: its images are not those of the other cells. Delete it and start the "
-                    "run again: only what is missing is done anew."
-                )
+                raise other_images(path)
             record.ids = ids  # one list for all cells: names are what takes the memory
             tables[name][cell] = record
     return tables

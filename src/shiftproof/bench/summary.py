@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
-from shiftproof.corruptions import COMMON, GROUPS
+from shiftproof.corruptions import COMMON
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.metrics.calibration import BINS, calibration_columns, calibration_error_of
@@ -26,11 +26,9 @@ from shiftproof.types import CLEAN, Cell
 from . import estimates
 from .folder import FORMAT, RunFolder
 from .records import CellRecords, read_tables
+from .replicates import Key, Replicates, difference, group_of, rounded
 
 SEED = 0
-
-Replicates: TypeAlias = NDArray[np.float64]
-"""``(1 + R,)``: the figure on the images as they are, then on each resample of them."""
 
 Figure: TypeAlias = dict[str, float] | None
 """``{"value", "low", "high"}``, or None where the figure has no meaning."""
@@ -105,7 +103,7 @@ def summarise(
             {
                 "name": name,
                 "against": names[0],
-                **_figures(_difference(replicates[name], replicates[names[0]]), grid),
+                **_figures(difference(replicates[name], replicates[names[0]]), grid),
             }
             for name in names[1:]
         ],
@@ -144,13 +142,10 @@ class _Grid:
 
 _PER_CELL = ("error", "top5_error", "calibration_error", "loss")
 
-_Key: TypeAlias = tuple[Any, ...]
-"""("cell", Cell, figure), ("corruption", name, figure) or ("summary", figure)."""
-
 
 def _resample(
     tables: Mapping[str, Mapping[Cell, CellRecords]], grid: _Grid, show_progress: bool | None
-) -> dict[str, dict[_Key, Replicates]]:
+) -> dict[str, dict[Key, Replicates]]:
     """All figures of all models, on the images as they are and on every resample of them."""
     keys = [(name, cell) for name, table in tables.items() for cell in table]
     count = len(tables[keys[0][0]][keys[0][1]])
@@ -195,9 +190,9 @@ def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> 
     return columns
 
 
-def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[_Key, Replicates]:
+def _replicates(sums: Mapping[Cell, NDArray[np.float64]], grid: _Grid) -> dict[Key, Replicates]:
     """All figures of one model from the sums of its cells."""
-    out: dict[_Key, Replicates] = {}
+    out: dict[Key, Replicates] = {}
     for cell, values in sums.items():
         counted = values[:, 0]
         out["cell", cell, "error"] = _divide(values[:, 1], counted)
@@ -257,17 +252,11 @@ def _divide(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[n
     return result
 
 
-def _difference(
-    those: Mapping[_Key, Replicates], these: Mapping[_Key, Replicates]
-) -> dict[_Key, Replicates]:
-    return {key: those[key] - these[key] for key in those if key in these}
-
-
 # ---------------------------------------------------------------- as written to the file
 
 
 def _figures(
-    replicates: Mapping[_Key, Replicates],
+    replicates: Mapping[Key, Replicates],
     grid: _Grid,
     images: Mapping[Cell, int] = MappingProxyType({}),
     estimated: Mapping[Cell, Mapping[str, float]] = MappingProxyType({}),
@@ -277,12 +266,12 @@ def _figures(
         interval = None if values is None else intervals.percentile_interval(values)
         if interval is None:
             return None
-        return {end: _round(number) for end, number in interval._asdict().items()}
+        return {end: rounded(number) for end, number in interval._asdict().items()}
 
     def cell_figures(cell: Cell) -> dict[str, Any]:
         counted = {"images": images[cell]} if cell in images else {}
         guessed = (
-            {"estimated_error": {name: _round(value) for name, value in estimated[cell].items()}}
+            {"estimated_error": {name: rounded(value) for name, value in estimated[cell].items()}}
             if cell in estimated
             else {}
         )
@@ -304,7 +293,7 @@ def _figures(
         "corruptions": [
             {
                 "corruption": name,
-                "group": _group(name),
+                "group": group_of(name),
                 **{key: figure("corruption", name, key) for key in ("error", "ce", "relative_ce")},
             }
             for name in grid.corruptions
@@ -313,7 +302,7 @@ def _figures(
 
 
 def _estimators(
-    estimated: Mapping[Cell, Mapping[str, float]], replicates: Mapping[_Key, Replicates]
+    estimated: Mapping[Cell, Mapping[str, float]], replicates: Mapping[Key, Replicates]
 ) -> list[dict[str, Any]]:
     """Per estimator: how far it is off over the corrupted cells, and in which cell it is furthest."""
     errors = {
@@ -326,28 +315,19 @@ def _estimators(
             "name": name,
             "title": estimates.ESTIMATORS[name],
             "cells": quality.cells,
-            "mean_absolute_error": _round(quality.mean_absolute_error),
-            "root_mean_square": _round(quality.root_mean_square),
-            "bias": _round(quality.bias),
+            "mean_absolute_error": rounded(quality.mean_absolute_error),
+            "root_mean_square": rounded(quality.root_mean_square),
+            "bias": rounded(quality.bias),
             "within": quality.within,
             "worst": {
                 "corruption": quality.worst.cell.corruption,
                 "severity": quality.worst.cell.severity,
-                "estimate": _round(quality.worst.estimate),
-                "error": _round(quality.worst.error),
+                "estimate": rounded(quality.worst.estimate),
+                "error": rounded(quality.worst.error),
             },
         }
         for name, quality in estimates.judge(estimated, errors).items()
     ]
-
-
-def _round(value: float) -> float:
-    """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
-    return float(f"{value:.10g}")
-
-
-def _group(name: str) -> str:
-    return next((group for group, members in GROUPS.items() if name in members), "other")
 
 
 def _images_per_cell(table: Mapping[Cell, CellRecords]) -> dict[Cell, int]:
@@ -391,10 +371,10 @@ def _classes(table: Mapping[Cell, CellRecords], classes: Classes) -> list[dict[s
             "class": classes.names[index],
             "index": int(index),
             "images": int(images[index]),
-            "clean_error": _round(clean_wrong[index] / clean_seen[index])
+            "clean_error": rounded(clean_wrong[index] / clean_seen[index])
             if clean_seen[index]
             else None,
-            "error": _round(grid_wrong[index] / grid_seen[index]),
+            "error": rounded(grid_wrong[index] / grid_seen[index]),
         }
         for index in np.flatnonzero(grid_seen)
     ]

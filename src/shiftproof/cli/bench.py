@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from shiftproof.bench import Protocol, parse_protocol
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
@@ -157,25 +159,6 @@ def bench(
             "detection",
             {"--label-set": labels != "none", "--unlabelled": unlabelled, "--clean": clean},
         )
-        run = _detection(
-            model,
-            data,
-            out,
-            named_corruptions(corruptions, frost_dir, _others(corrupted), constants),
-            severities=severities,
-            adapt=adapt,
-            class_map=class_map,
-            measure=measure,
-            split=split,
-            images=images,
-            corrupted=corrupted,
-            batch_size=batch_size or 8,
-            protocol=protocol,
-            seed=seed,
-            encode=encode,
-            device=device,
-            workers=workers,
-        )
     elif task == "classification":
         _refuse(
             "classification",
@@ -187,28 +170,43 @@ def bench(
                 "more than one --model": len(model) > 1,
             },
         )
+    else:
+        raise UnknownNameError.of("task", task, ["classification", "detection"])
+    asked = _Asked(
+        data=data,
+        out=out,
+        severities=parse_severities(severities),
+        adapters=_adapters(adapt),
+        class_map=class_map,
+        protocol=parse_protocol(protocol),
+        seed=seed,
+        encode=parse_encode(encode),
+        device=device,
+        workers=workers,
+    )
+    if task == "detection":
+        run = _detection(
+            model,
+            asked,
+            corruptions=named_corruptions(corruptions, frost_dir, _others(corrupted), constants),
+            measure=measure,
+            split=split,
+            images=images,
+            corrupted=corrupted,
+            batch_size=batch_size or 8,
+        )
+    else:
         run = _classification(
             model[0],
-            data,
-            out,
+            asked,
             corruptions=corruptions,
-            severities=severities,
             frost_dir=frost_dir,
-            adapt=adapt,
             constants=constants,
             labels=labels,
-            class_map=class_map,
             unlabelled=unlabelled,
             clean=clean,
             batch_size=batch_size or 64,
-            protocol=protocol,
-            seed=seed,
-            encode=encode,
-            device=device,
-            workers=workers,
         )
-    else:
-        raise UnknownNameError.of("task", task, ["classification", "detection"])
     show_outcome(run, as_json=as_json)
 
 
@@ -219,42 +217,47 @@ def _refuse(task: str, given: dict[str, object]) -> None:
             raise InputError(f"--task {task} does not take {option}.")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What both tasks take, as it was read."""
+
+    data: str
+    out: Path
+    severities: list[int]
+    adapters: list[str]
+    class_map: Path | None
+    protocol: Protocol
+    seed: int
+    encode: Literal["none", "jpeg"]
+    device: str
+    workers: int | None
+
+
 def _classification(
     model: str,
-    data: str,
-    out: Path,
+    asked: _Asked,
     *,
     corruptions: str,
-    severities: str,
     frost_dir: Path | None,
-    adapt: str,
     constants: str,
     labels: str,
-    class_map: Path | None,
     unlabelled: bool,
     clean: Path | None,
     batch_size: int,
-    protocol: str,
-    seed: int,
-    encode: str,
-    device: str,
-    workers: int | None,
 ) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
 
-    chosen = parse_severities(severities)
-    shown = benchmark.parse_protocol(protocol)
-    classifier = load_classifier(model, device=device)
+    classifier = load_classifier(model, device=asked.device)
     share = None if labels == "none" else label_set(labels)
     if share is not None:
         classifier = classifier.restricted(share)
     dataset = open_data(
-        data,
+        asked.data,
         classes=classifier.classes if share is None else share,
-        class_map=read_class_map(class_map) if class_map else None,
+        class_map=read_class_map(asked.class_map) if asked.class_map else None,
         labelled=False if unlabelled else None,
         clean=clean,
     )
@@ -265,41 +268,32 @@ def _classification(
         classifier,
         dataset,
         corruptions=named_corruptions(corruptions, frost_dir, others, constants),
-        severities=chosen,
-        adapters=_adapters(adapt),
-        out=out,
+        severities=asked.severities,
+        adapters=asked.adapters,
+        out=asked.out,
         batch_size=batch_size,
-        protocol=shown,
-        seed=seed,
-        encode=parse_encode(encode),
-        workers=workers,
+        protocol=asked.protocol,
+        seed=asked.seed,
+        encode=asked.encode,
+        workers=asked.workers,
     )
 
 
 def _detection(
     models: list[str],
-    data: str,
-    out: Path,
-    corruptions: dict[str, str | CorruptionFunction],
+    asked: _Asked,
     *,
-    severities: str,
-    adapt: str,
-    class_map: Path | None,
+    corruptions: dict[str, str | CorruptionFunction],
     measure: str,
     split: str | None,
     images: Path | None,
     corrupted: Path | None,
     batch_size: int,
-    protocol: str,
-    seed: int,
-    encode: str,
-    device: str,
-    workers: int | None,
 ) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.data import open_detection_data, read_class_map
 
-    dataset = open_detection_data(data, split=split, images=images)
+    dataset = open_detection_data(asked.data, split=split, images=images)
     for fault in dataset.faults[:3]:
         typer.echo(str(fault), err=True)
     if len(dataset.faults) > 3:
@@ -310,18 +304,18 @@ def _detection(
         models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
         dataset,
         corruptions=corruptions,
-        severities=parse_severities(severities),
-        adapters=_adapters(adapt),
-        out=out,
+        severities=asked.severities,
+        adapters=asked.adapters,
+        out=asked.out,
         measure=measure,
         corrupted=corrupted,
-        class_map=read_class_map(class_map) if class_map else None,
+        class_map=read_class_map(asked.class_map) if asked.class_map else None,
         batch_size=batch_size,
-        protocol=protocol,
-        seed=seed,
-        encode=parse_encode(encode),
-        device=device,
-        workers=workers,
+        protocol=asked.protocol,
+        seed=asked.seed,
+        encode=asked.encode,
+        device=asked.device,
+        workers=asked.workers,
     )
 
 

@@ -1,10 +1,10 @@
-"""What a person sees of a changed copy: what was done, or what it would take."""
+"""Verbs that write a changed copy: what all of them take, and what a person sees of it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -13,9 +13,22 @@ from shiftproof.progress import console
 if TYPE_CHECKING:
     from shiftproof.data import Estimate, Exported
 
-WORKERS_HELP = "Processes; all cores by default."
-DRY_RUN_HELP = "Say what it would take, by a few images; write nothing."
-JSON_HELP = "Print what was done as JSON."
+Source: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        help="An image, a folder of images, a webdataset tar or a folder of them, or a data set "
+        "as COCO, Pascal VOC, Cityscapes or YOLO lay it out."
+    ),
+]
+Target: TypeAlias = Annotated[Path, typer.Argument(help="Folder to write to.")]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
+]
+DryRun: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 
 
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:

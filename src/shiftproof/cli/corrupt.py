@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.copying import (
-    DRY_RUN_HELP,
-    JSON_HELP,
-    WORKERS_HELP,
+    AsJson,
+    DryRun,
+    Source,
+    Target,
+    Workers,
     show_done,
     show_estimate,
 )
@@ -38,14 +40,8 @@ def register(app: typer.Typer) -> None:
 
 
 def corrupt(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="An image, a folder of images, a webdataset tar or a folder of them, or a data set "
-            "as COCO, Pascal VOC, Cityscapes or YOLO lay it out."
-        ),
-    ],
-    target: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    source: Source,
+    target: Target,
     corruptions: Annotated[
         str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)
     ] = "common",
@@ -61,14 +57,9 @@ def corrupt(
             "stay, JPEG at quality 95, so one annotation file serves all).",
         ),
     ] = "png",
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=0, help=WORKERS_HELP)
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help=DRY_RUN_HELP),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 

@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 def reproduce(
     recipe: Annotated[
-        str, typer.Argument(help="bn-adaptation, self-learning, detection or aninfonce.")
+        str,
+        typer.Argument(
+            help="bn-adaptation, self-learning, detection, aninfonce or train-test-similarity."
+        ),
     ],
     out: Annotated[
         Path,
@@ -49,7 +52,8 @@ def reproduce(
             "--data",
             "-d",
             help="Folder of Fashion-MNIST's idx files; of the scale paper ImageNet-C, for "
-            "detection Pascal VOC, COCO or Cityscapes, for aninfonce images by class.",
+            "detection Pascal VOC, COCO or Cityscapes, for aninfonce images by class, for "
+            "train-test-similarity embeddings.",
         ),
     ] = None,
     download: Annotated[

@@ -12,9 +12,12 @@ from shiftproof import files
 from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
 from shiftproof.errors import ImageError, LabelError, ModelError
 from shiftproof.models.module import (
+    black_image,
     check_module,
     classes_settings,
-    fingerprint_of,
+    failed_on,
+    fitting,
+    module_settings,
     name_of,
     placed,
     qualified_name,
@@ -145,10 +148,7 @@ class Classifier:
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
         return {
-            "name": self.name,
-            "module": self._module_name,
-            "fingerprint": fingerprint_of(self.module),
-            "device": self.device,
+            **module_settings(self.name, self._module_name, self.module, self.device),
             "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
@@ -202,15 +202,15 @@ class Classifier:
             ImageError: another shape, size or dtype.
             ModelError: the module's output is not ``(N, K)``, one column per class.
         """
-        _check_geometry(images, self.preprocess)
         if len(images) == 0:
             return np.zeros((0, len(self.classes)), np.float32)
+        fitted = fitting(images, self.preprocess)
         if not self._torch:
-            return self._run_function(self.preprocess.normalize(images))
+            return self._run_function(self.preprocess.normalize(fitted))
         import torch
 
         with torch.inference_mode():
-            logits = self.logits(_normalized_tensor(images, self.preprocess, self.device))
+            logits = self.logits(_normalized_tensor(fitted, self.preprocess, self.device))
             return cast("Logits", logits.float().cpu().numpy())
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
@@ -258,8 +258,8 @@ class Classifier:
             if isinstance(batch, torch.Tensor):
                 _check_tensor(batch)
                 return _model_input(batch, self.preprocess, self.device)
-            _check_geometry(batch, self.preprocess)
-            return _normalized_tensor(batch, self.preprocess, self.device)
+            fitted = fitting(batch, self.preprocess)
+            return _normalized_tensor(fitted, self.preprocess, self.device)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run the network on what ``prepare`` gave: the second half of a prediction.
@@ -319,8 +319,7 @@ class Classifier:
 
     def _probe(self) -> int:
         """Return the width of the output for one black image."""
-        height, width = self.preprocess.size or (224, 224)
-        black = np.zeros((1, height, width, 3), np.uint8)
+        black = black_image(self.preprocess)
         try:
             if self._torch:
                 import torch
@@ -332,10 +331,7 @@ class Classifier:
             else:
                 output = np.asarray(self.module(self.preprocess.normalize(black)))
         except Exception as error:
-            raise ModelError(
-                f"{self.name}: failed on one black image of {height} x {width} pixels ({error}). "
-                "Check that the preprocessing fits the model."
-            ) from error
+            raise failed_on(black, self.name, error) from error
         shape = tuple(getattr(output, "shape", ()))
         if len(shape) != 2:
             got = f"shape {shape}" if shape else type(output).__name__
@@ -411,19 +407,6 @@ def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
         "count": sum(len(group) for group in outputs),
         "fingerprint": files.fingerprint(parts),
     }
-
-
-def _check_geometry(images: Images | Sequence[Image], preprocess: Preprocessing) -> None:
-    """Raise an ImageError unless the images have the size that ``preprocess.geometry`` gives."""
-    if preprocess.size is None or len(images) == 0:
-        return
-    batch = as_batch(images)
-    if batch.shape[1:3] != preprocess.size:
-        raise ImageError(
-            f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
-            f"got {batch.shape[1]} x {batch.shape[2]}. "
-            "Pass each through preprocess.geometry first."
-        )
 
 
 def _normalized_tensor(

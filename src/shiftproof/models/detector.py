@@ -13,7 +13,7 @@ from shiftproof.errors import ImageError, InputError, ModelError
 from shiftproof.models.module import (
     check_module,
     classes_settings,
-    fingerprint_of,
+    module_settings,
     name_of,
     placed,
     qualified_name,
@@ -130,10 +130,7 @@ class Detector:
         """
         own = None if self._torch else getattr(self.module, "settings", None)
         return {
-            "name": self.name,
-            "module": self._module_name,
-            "fingerprint": fingerprint_of(self.module),
-            "device": self.device,
+            **module_settings(self.name, self._module_name, self.module, self.device),
             "classes": classes_settings(self.classes),
             "convention": None
             if self.convention is None

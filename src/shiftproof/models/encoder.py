@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import ImageError, ModelError
+from shiftproof.errors import ModelError
 from shiftproof.models.module import (
+    black_image,
     check_module,
-    fingerprint_of,
+    failed_on,
+    fitting,
+    module_settings,
     name_of,
     placed,
     qualified_name,
 )
-from shiftproof.models.preprocess import ModelInput, Preprocessing, as_batch
+from shiftproof.models.preprocess import ModelInput, Preprocessing
 from shiftproof.models.structure import input_dtype, is_torch_module
 from shiftproof.types import Image, Images, Settings
 
@@ -130,10 +133,7 @@ class Encoder:
         "unknown" for a function that carries none.
         """
         return {
-            "name": self.name,
-            "module": self._module_name,
-            "fingerprint": fingerprint_of(self.module),
-            "device": self.device,
+            **module_settings(self.name, self._module_name, self.module, self.device),
             "width": self.width,
             "normalise": self.normalise,
             "preprocess": self.preprocess.settings(),
@@ -157,7 +157,7 @@ class Encoder:
         """
         if len(images) == 0:
             return np.zeros((0, self.width), np.float32)
-        vectors = self._run(_sized(images, self.preprocess))
+        vectors = self._run(fitting(images, self.preprocess))
         if vectors.shape != (len(images), self.width):
             raise ModelError(
                 f"{self.name}: expected vectors ({len(images)}, {self.width}), got shape "
@@ -184,37 +184,19 @@ class Encoder:
 
     def _probe(self) -> int:
         """Return the width of the output for one black image."""
-        height, width = self.preprocess.size or (224, 224)
-        black = np.zeros((1, height, width, 3), np.uint8)
+        black = black_image(self.preprocess)
         try:
             shape = self._run(black).shape
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(
-                f"{self.name}: failed on one black image of {height} x {width} pixels ({error}). "
-                "Check that the preprocessing fits the model."
-            ) from error
+            raise failed_on(black, self.name, error) from error
         if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
             raise ModelError(
                 f"{self.name}: expected vectors (1, width) for one image, got shape {shape}. Pool "
                 "or flatten the output first."
             )
         return int(shape[1])
-
-
-def _sized(images: Images | Sequence[Image], preprocess: Preprocessing) -> Images | Sequence[Image]:
-    """Return the images, checked to have the size that ``preprocess.geometry`` gives."""
-    if preprocess.size is None:
-        return images
-    batch = as_batch(images)
-    if batch.shape[1:3] != preprocess.size:
-        raise ImageError(
-            f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
-            f"got {batch.shape[1]} x {batch.shape[2]}. "
-            "Pass each through preprocess.geometry first."
-        )
-    return batch
 
 
 def _unit(vectors: Vectors) -> Vectors:

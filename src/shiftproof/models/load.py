@@ -27,7 +27,7 @@ Pixels: TypeAlias = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Loader:
-    """One row of ``LOADERS``: how the models of one source are loaded.
+    """One row of ``LOADERS`` or ``ENCODER_LOADERS``: how the models of one source are loaded.
 
     ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
     and ``arch``; the preprocessing can be overridden for every source.
@@ -117,9 +117,6 @@ def load_classifier(
     >>> load_classifier("demo")
     Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
-    source, target, written = parse_spec(
-        spec, LOADERS, READERS, wrapped="Classifier(module, preprocess, classes)"
-    )
     given: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
@@ -129,17 +126,15 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
-    given = gathered(spec, given, written, source, LOADERS, common=APPLIED)
-    if isinstance(given["size"], int):
-        given["size"] = (given["size"], given["size"])
-    options = LoadOptions(device=device, **given)
-    loaded = LOADERS[source].load(target, options)
+    loaded = load_parts(
+        spec, given, LOADERS, device=device, wrapped="Classifier(module, preprocess, classes)"
+    )
     classifier = Classifier(
         loaded.module,
-        overridden(loaded.preprocess, options),
+        loaded.preprocess,
         loaded.classes if classes is None else classes,
         device=device,
-        name=loaded.name or (f"{source}:{target}" if target else source),
+        name=loaded.name,
     )
     _try(classifier)
     return classifier
@@ -283,6 +278,39 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 # ---------------------------------------------------------------- putting it together
+
+
+def load_parts(
+    spec: str,
+    given: Mapping[str, Any],
+    loaders: Mapping[str, Loader],
+    *,
+    device: str,
+    wrapped: str,
+) -> Loaded:
+    """Load what a text names, with a name, and with the preprocessing that was asked for.
+
+    Args:
+        spec: the text.
+        given: the keywords that may stand in the text instead, None where nothing was given.
+        loaders: the sources.
+        device: where the model is to run.
+        wrapped: how a model in memory is wrapped, for the error.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`parse_spec` and :func:`gathered`.
+        ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
+    """
+    source, target, written = parse_spec(spec, loaders, READERS, wrapped=wrapped)
+    asked = gathered(spec, given, written, source, loaders, common=APPLIED)
+    if isinstance(asked["size"], int):
+        asked["size"] = (asked["size"], asked["size"])
+    options = LoadOptions(device=device, **asked)
+    loaded = loaders[source].load(target, options)
+    return loaded._replace(
+        preprocess=overridden(loaded.preprocess, options),
+        name=loaded.name or (f"{source}:{target}" if target else source),
+    )
 
 
 def overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,33 +13,15 @@ from shiftproof.models.demo import load_demo
 from shiftproof.models.encoder import Encoder
 from shiftproof.models.encoder_features import without_last_layer
 from shiftproof.models.encoders_open_clip import load_open_clip
-from shiftproof.models.load import (
-    APPLIED,
-    READERS,
-    Pixels,
-    gathered,
-    overridden,
-    parse_spec,
-)
+from shiftproof.models.load import Loader, Pixels, load_parts
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.onnx import load_onnx
 from shiftproof.models.preprocess import Interpolation
 from shiftproof.models.timm import load_timm
 from shiftproof.models.torchvision import load_torchvision
 
-
-@dataclass(frozen=True)
-class EncoderLoader:
-    """One row of ``ENCODER_LOADERS``: how the encoders of one source are loaded.
-
-    ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
-    and ``arch``; the preprocessing can be overridden for every source.
-    """
-
-    load: Callable[[str, LoadOptions], Loaded]
-    description: str
-    example: str
-    options: frozenset[str] = frozenset()
+EncoderLoader: TypeAlias = Loader
+"""One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
 
 
 def _features(
@@ -142,9 +123,6 @@ def load_encoder(
     >>> load_encoder("demo")
     Encoder(EfficientNet-Lite0, width 1280, cpu)
     """
-    source, target, written = parse_spec(
-        spec, ENCODER_LOADERS, READERS, wrapped="Encoder(module, preprocess)"
-    )
     given: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
@@ -154,17 +132,11 @@ def load_encoder(
         "mean": mean,
         "std": std,
     }
-    given = gathered(spec, given, written, source, ENCODER_LOADERS, common=APPLIED)
-    if isinstance(given["size"], int):
-        given["size"] = (given["size"], given["size"])
-    options = LoadOptions(device=device, **given)
-    loaded = ENCODER_LOADERS[source].load(target, options)
+    loaded = load_parts(
+        spec, given, ENCODER_LOADERS, device=device, wrapped="Encoder(module, preprocess)"
+    )
     encoder = Encoder(
-        loaded.module,
-        overridden(loaded.preprocess, options),
-        normalise=normalise,
-        device=device,
-        name=loaded.name or (f"{source}:{target}" if target else source),
+        loaded.module, loaded.preprocess, normalise=normalise, device=device, name=loaded.name
     )
     _try(encoder)
     return encoder

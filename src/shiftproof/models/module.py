@@ -1,13 +1,16 @@
-"""What a classifier and a detector do alike with the module that they wrap."""
+"""What classifiers, encoders and detectors do alike with the module that they wrap."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from shiftproof import files
 from shiftproof.classes import Classes
-from shiftproof.errors import ModelError
+from shiftproof.errors import ImageError, ModelError
+from shiftproof.models.preprocess import Preprocessing, as_batch
 from shiftproof.models.structure import (
     find_device,
     is_torch_module,
@@ -15,7 +18,7 @@ from shiftproof.models.structure import (
     structural_copy,
     weights_fingerprint,
 )
-from shiftproof.types import Settings
+from shiftproof.types import Image, Images, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +77,58 @@ def fingerprint_of(module: Callable[..., Any]) -> str:
     if is_torch_module(module):
         return weights_fingerprint(cast("torch.nn.Module", module))
     return str(getattr(module, "fingerprint", "unknown"))
+
+
+def module_settings(
+    name: str, module_name: str, module: Callable[..., Any], device: str
+) -> dict[str, Any]:
+    """Return what the settings of every model begin with.
+
+    ``name`` is what tables call it, ``module_name`` where its module was defined, and ``module``
+    what runs on ``device``.
+    """
+    return {
+        "name": name,
+        "module": module_name,
+        "fingerprint": fingerprint_of(module),
+        "device": device,
+    }
+
+
+def fitting(
+    images: Images | Sequence[Image], preprocess: Preprocessing
+) -> Images | Sequence[Image]:
+    """Return images that have the size that ``preprocess.geometry`` gives.
+
+    Where it gives one, they come back as one array ``(N, H, W, 3)``, else as they are.
+
+    Raises:
+        ImageError: another shape, size or dtype.
+    """
+    if preprocess.size is None:
+        return images
+    batch = as_batch(images)
+    if batch.shape[1:3] != preprocess.size:
+        raise ImageError(
+            f"Expected images of {preprocess.size[0]} x {preprocess.size[1]} pixels, "
+            f"got {batch.shape[1]} x {batch.shape[2]}. "
+            "Pass each through preprocess.geometry first."
+        )
+    return batch
+
+
+def black_image(preprocess: Preprocessing) -> Images:
+    """Return one black image of the size that ``preprocess.geometry`` gives, or 224 by 224."""
+    height, width = preprocess.size or (224, 224)
+    return np.zeros((1, height, width, 3), np.uint8)
+
+
+def failed_on(image: Images, name: str, error: Exception) -> ModelError:
+    """Return the complaint that the model ``name`` does not take an image of its own size."""
+    return ModelError(
+        f"{name}: failed on one black image of {image.shape[1]} x {image.shape[2]} pixels "
+        f"({error}). Check that the preprocessing fits the model."
+    )
 
 
 def classes_settings(classes: Classes) -> Settings:

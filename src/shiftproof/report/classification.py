@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shiftproof.report import (
@@ -12,14 +11,18 @@ from shiftproof.report import (
     estimation,
     figures,
     grid_figures,
+    grid_sections,
     happenings,
+    numbers,
+    overview,
     provenance,
-    table_writing,
     wording,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid_figures import Column
+from shiftproof.report.grid_sections import Grid
 from shiftproof.report.reading import Interval
+from shiftproof.report.run_folder import every_cell
 from shiftproof.report.scores import (
     ClassifierRun,
     ClassScore,
@@ -30,13 +33,23 @@ from shiftproof.report.scores import (
     Shown,
     Summary,
 )
-from shiftproof.report.sections import AnyRun, Document, Entry, Section, entries, run_names
+from shiftproof.report.sections import (
+    AnyRun,
+    Change,
+    Document,
+    Entry,
+    Section,
+    changes,
+    entries,
+    run_names,
+)
 from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
     from shiftproof.bench.estimates import StreamEstimate
 
 ClassifierEntry: TypeAlias = Entry[ClassifierRun, Scored]
+ClassifierChange: TypeAlias = Change[ClassifierRun, Scored]
 
 MOST = 10
 """How many classes a list of the worst holds."""
@@ -50,21 +63,6 @@ MOST_CLASSES = 1000
 """A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """A paired difference on the page: a model, what it is held against, and the figures."""
-
-    run: ClassifierRun
-    entry: ClassifierEntry
-    against: ClassifierEntry
-    scored: Scored
-
-    @property
-    def label(self) -> str:
-        """The name of the difference."""
-        return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
-
-
 def document(
     runs: Sequence[ClassifierRun], pictures: Pictures, stream: StreamEstimate | None = None
 ) -> Document:
@@ -75,33 +73,28 @@ def document(
     """
     first = runs[0].scores
     shown = entries(runs, lambda run: run.scores.models, _adapter)
-    changes = _changes(runs, shown)
-    plain = _unadapted(shown, changes)
+    changed = changes(runs, shown, lambda run: run.scores.differences)
+    grid = _grid(runs, shown, changed)
+    plain = _unadapted(shown, changed)
     titles = list(dict.fromkeys(entry.scored.title or entry.label for entry in plain))
-    over = (
-        wording.plural(len(first.corruptions), "corruption")
-        if all(run.scores.corruptions == first.corruptions for run in runs)
-        else "corruption"
-    )
-    title = (
-        f"{titles[0]} under {over}"
-        if len(titles) == 1
-        else f"{wording.listing(titles[:3])} under {over}"
-        if len(titles) <= 3
-        else f"{len(titles)} models under {over}"
-    )
+    named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} models"
     sections = [
         None if stream is None else estimation.belief_section(stream, shown),
-        _overview(runs, shown, changes),
-        _by_corruption(runs, shown, changes),
-        _heat(runs, shown, changes),
-        _curves(runs, shown, changes),
+        _overview(runs, shown, changed),
+        grid_sections.bars_section(grid),
+        _heat(grid, shown, changed),
+        _curves(grid, shown, changed),
         estimation.known_section(shown),
         _gallery(runs, shown, pictures),
-        _sufferers(shown, changes, pictures, runs),
+        _sufferers(shown, changed, pictures, runs),
         happenings.happenings_section(shown),
         provenance.broken_section(runs, BROKEN),
-        _numbers(runs),
+        numbers.numbers_section(
+            runs,
+            lambda run: classification_tables.summary(run.scores),
+            lambda run: classification_tables.cells_csv(run.scores),
+            unit="fractions and nats",
+        ),
         provenance.settings_section(runs),
         Section(
             "reading",
@@ -117,15 +110,15 @@ def document(
         ),
     ]
     return Document(
-        title=title,
-        kicker="Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs",
+        title=f"{named} {provenance.under_corruption(runs)}",
+        kicker=provenance.kicker(runs),
         byline=[
             provenance.byline(run, name, [wording.plural(run.scores.used, "image")])
             for run, name in zip(runs, run_names(runs), strict=True)
         ],
         lead=[
             *([] if stream is None else estimation.belief_lead(stream, shown)),
-            *_lead(runs, shown, changes),
+            *_lead(runs, shown, changed),
         ],
         sections=[section for section in sections if section is not None],
         alarms=_differing(runs),
@@ -142,7 +135,7 @@ def _adapter(run: ClassifierRun, model: Scored) -> Settings | None:
 
 
 def _unadapted(
-    shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+    shown: Sequence[ClassifierEntry], changes: Sequence[ClassifierChange]
 ) -> list[ClassifierEntry]:
     adapted = {id(change.entry) for change in changes}
     return [entry for entry in shown if id(entry) not in adapted] or list(shown[:1])
@@ -186,51 +179,24 @@ def _warnings(runs: Sequence[ClassifierRun], *, believed: bool) -> list[str]:
                 "There is no clean error, no mCE and no calibration error, and a model that is "
                 "wrong from the start can look steady here."
             )
-        if scores.used < wording.FEW_IMAGES:
-            found.append(
-                f"{where}Only {wording.plural(scores.used, 'image')}: the intervals are wide, "
-                "and what looks like a large difference may be chance. Read the intervals, not "
-                "the figures."
-            )
-        if scores.broken:
-            found.append(
-                f"{where}{wording.plural(len(scores.broken), 'image')} of {scores.total:,} could "
-                "not be read everywhere. What was not read counts nowhere, and is listed below."
-            )
+        found += provenance.doubts(scores, where)
     return found
-
-
-def _changes(runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry]) -> list[Change]:
-    by_name = {(id(entry.run), entry.scored.name): entry for entry in shown}
-    return [
-        Change(
-            run,
-            by_name[id(run), difference.name],
-            by_name[id(run), str(difference.against)],
-            difference,
-        )
-        for run in runs
-        for difference in run.scores.differences
-    ]
 
 
 # ---------------------------------------------------------------- overview
 
 
 def _lead(
-    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+    runs: Sequence[ClassifierRun],
+    shown: Sequence[ClassifierEntry],
+    changes: Sequence[ClassifierChange],
 ) -> list[str]:
-    """Return the sentences under the title."""
-    found = []
-    for entry in _unadapted(shown, changes)[:4]:
-        sentences = [wording.headline(entry.run.scores, entry.scored, _subject(runs, entry))]
-        sentences += [
-            wording.finding(change.run.scores, change.scored, change.entry.label)
-            for change in changes
-            if change.against is entry
-        ]
-        found.append(" ".join(sentences))
-    return found
+    return overview.lead(
+        _unadapted(shown, changes),
+        changes,
+        lambda entry: wording.headline(entry.run.scores, entry.scored, _subject(runs, entry)),
+        lambda change: wording.finding(change.run.scores, change.scored, change.entry.label),
+    )
 
 
 def _subject(runs: Sequence[ClassifierRun], entry: ClassifierEntry) -> str:
@@ -255,37 +221,26 @@ _CARDS: tuple[tuple[str, str, str, bool], ...] = (
 
 
 def _overview(
-    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+    runs: Sequence[ClassifierRun],
+    shown: Sequence[ClassifierEntry],
+    changes: Sequence[ClassifierChange],
 ) -> Section:
     labelled = runs[0].scores.labelled
     cards = []
     for name, title, note, lower in _CARDS:
-        found = [(entry, _summary(entry.scored.summary, name)) for entry in shown]
-        highest = max((i.high for _, i in found if i is not None), default=0.0)
-        top = figures.nice_top(highest) if highest <= 1 else highest
-        rows = [
-            {
-                "look": entry.look,
-                "dot": figures.dot(entry.look),
-                "value": wording.percent(interval.value),
-                "span": wording.span(interval),
-                "strip": figures.strip(entry.look, interval, top=top),
-            }
-            for entry, interval in found
-            if interval is not None
+        found = [
+            (entry, interval)
+            for entry in shown
+            if (interval := _summary(entry.scored.summary, name)) is not None
         ]
-        if not rows:
+        if not found:
             continue
+        highest = max(interval.high for _, interval in found)
+        top = figures.nice_top(highest) if highest <= 1 else highest
         if not labelled and name == "mean_error":
             title = "Disagreement under corruption"
-        cards.append({"title": title, "note": note, "lower": lower, "rows": rows})
-    reaches = [
-        abs(end)
-        for change in changes
-        if (interval := change.scored.summary.mean_error) is not None
-        for end in (interval.low, interval.high)
-    ]
-    reach = figures.nice_reach(max(reaches, default=0.0))
+        cards.append(overview.card(found, title, note, lower=lower, top=top))
+    reach = overview.reach_of(change.scored.summary.mean_error for change in changes)
     return Section(
         "overview",
         "At a glance",
@@ -294,14 +249,13 @@ def _overview(
         {
             "cards": cards,
             "changes": [_change_card(change, reach) for change in changes],
-            "reasons": _mce_reasons(runs) if labelled else [],
+            "reasons": overview.reasons(runs, lambda run: run.scores.mce_reason)
+            if labelled
+            else [],
             "claim": "mCE",
             "lower": True,
             "alike": not _differing(runs),
-            "protocols": [
-                {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
-                for words, names in provenance.protocols(runs)
-            ],
+            "protocols": provenance.protocols(runs),
             "level": wording.level(runs[0].scores),
             "several": len(runs) > 1,
             "measure": wording.measure_name(runs[0].scores),
@@ -309,60 +263,31 @@ def _overview(
     )
 
 
-def _mce_reasons(runs: Sequence[ClassifierRun]) -> list[str]:
-    """Say why there is no mCE, once for each reason."""
-    found: dict[str, list[str]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
-        if run.scores.mce_reason is not None:
-            found.setdefault(run.scores.mce_reason, []).append(name)
-    if len(runs) == 1:
-        return list(found)
-    return [f"for {wording.listing(names)}, {reason}" for reason, names in found.items()]
-
-
 def _summary(summary: Summary, name: str) -> Interval | None:
     found: Interval | None = getattr(summary, name)
     return found
 
 
-def _change_card(change: Change, reach: float) -> dict[str, object]:
+def _change_card(change: ClassifierChange, reach: float) -> dict[str, object]:
     scores = change.run.scores
-    interval = change.scored.summary.mean_error
-    words = wording.verdict(scores, change.scored, change.entry.label, change.against.label)
-    state = "flat"
-    if interval is not None and not interval.spans_zero:
-        state = "better" if interval.value < 0 else "worse"
-    return {
-        "label": change.entry.label,
-        "against": change.against.label,
-        "title": f"What {change.entry.label} changes",
-        "value": wording.points(wording.value_of(interval)),
-        "span": wording.points_span(interval),
-        "state": state,
-        "settings": wording.adapter_words(change.entry.adapter),
-        "axis": None
-        if interval is None
-        else figures.difference_axis(interval, reach=reach, title=words, lower_is_better=True),
-        "verdict": words,
-        "clean": wording.clean_verdict(scores, change.scored),
-        "tally": wording.tally(change.scored),
-        "hurt": [
-            {
-                "name": wording.corruption_title(score.corruption),
-                "value": wording.points(score.error.value),
-                "span": wording.points_span(score.error),
-                "sure": not score.error.spans_zero,
-            }
-            for score in sorted(
-                change.scored.corruptions,
-                key=lambda score: -score.error.value if score.error else 0.0,
-            )
-            if score.error is not None and score.error.value > 0
-        ],
-    }
+    worse = [
+        (score.corruption, score.error)
+        for score in change.scored.corruptions
+        if score.error is not None and score.error.value > 0
+    ]
+    return overview.change_card(
+        change,
+        change.scored.summary.mean_error,
+        sorted(worse, key=lambda pair: -pair[1].value),
+        reach=reach,
+        lower_is_better=True,
+        verdict=wording.verdict(scores, change.scored, change.entry.label, change.against.label),
+        clean=wording.clean_verdict(scores, change.scored),
+        tally=wording.tally(change.scored),
+    )
 
 
-# ---------------------------------------------------------------- by corruption
+# ---------------------------------------------------------------- over the grid
 
 
 def _column(run: ClassifierRun, label: str, scored: Scored) -> Column:
@@ -378,49 +303,33 @@ def _column(run: ClassifierRun, label: str, scored: Scored) -> Column:
     )
 
 
-def _columns(shown: Sequence[ClassifierEntry]) -> list[Column]:
-    return [_column(entry.run, entry.label, entry.scored) for entry in shown]
+def _columns(marked: Sequence[ClassifierEntry | ClassifierChange]) -> list[Column]:
+    return [_column(one.run, one.label, one.scored) for one in marked]
 
 
-def _changed(changes: Sequence[Change]) -> list[Column]:
-    return [_column(change.run, change.label, change.scored) for change in changes]
-
-
-def _by_corruption(
-    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
-) -> Section:
-    measure = wording.measure_name(runs[0].scores)
-    looks = [entry.look for entry in shown]
-    return Section(
-        "corruptions",
-        "Corruption by corruption",
-        "Corruptions",
-        "corruptions.html.j2",
-        {
-            **grid_figures.bars(
-                looks, _columns(shown), _changed(changes), clean=runs[0].scores.labelled
-            ),
-            "legend": grid_figures.legend(shown),
-            "entries": shown,
-            "changes": changes,
-            "measure": measure,
-            "title": wording.capital(measure),
-            "better": "Shorter",
-            "severities": grid_figures.severities_phrase(runs),
-            "level": wording.level(runs[0].scores),
-        },
+def _grid(
+    runs: Sequence[ClassifierRun],
+    shown: Sequence[ClassifierEntry],
+    changes: Sequence[ClassifierChange],
+) -> Grid:
+    return Grid(
+        runs,
+        shown,
+        changes,
+        _columns(shown),
+        _columns(changes),
+        measure=wording.measure_name(runs[0].scores),
+        level=wording.level(runs[0].scores),
+        clean=runs[0].scores.labelled,
+        lower_is_better=True,
     )
 
 
-# ---------------------------------------------------------------- heat maps
-
-
 def _heat(
-    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+    grid: Grid, shown: Sequence[ClassifierEntry], changes: Sequence[ClassifierChange]
 ) -> Section:
-    measure = wording.measure_name(runs[0].scores)
-    differences = _changed(changes)
-    reach = grid_figures.reach_of(differences)
+    measure = grid.measure
+    reach = grid_figures.reach_of(grid.differences)
 
     def paint_change(interval: Interval, title: str) -> dict[str, str]:
         return grid_figures.painted_difference(interval, title, reach, lower_is_better=True)
@@ -437,32 +346,21 @@ def _heat(
         scales.append(grid_figures.difference_scale(reach, lower_is_better=True))
         words.append(
             "In a difference, blue and a minus sign mean better, orange and a plus sign worse, and "
-            f"bold means that the {wording.level(runs[0].scores)} interval leaves out 0."
+            f"bold means that the {grid.level} interval leaves out 0."
         )
-    return Section(
-        "heat",
-        "Corruption × severity",
-        "Heat map",
-        "heat.html.j2",
-        {
-            "maps": [
-                *(
-                    grid_figures.heat_map(
-                        column, _paint, difference=False, clean=entry.run.scores.labelled
-                    )
-                    for entry, column in zip(shown, _columns(shown), strict=True)
-                ),
-                *(
-                    grid_figures.heat_map(
-                        column, paint_change, difference=True, clean=change.run.scores.labelled
-                    )
-                    for change, column in zip(changes, differences, strict=True)
-                ),
-            ],
-            "words": words,
-            "scales": scales,
-        },
-    )
+    maps = [
+        *(
+            grid_figures.heat_map(column, _paint, difference=False, clean=entry.run.scores.labelled)
+            for entry, column in zip(shown, grid.columns, strict=True)
+        ),
+        *(
+            grid_figures.heat_map(
+                column, paint_change, difference=True, clean=change.run.scores.labelled
+            )
+            for change, column in zip(changes, grid.differences, strict=True)
+        ),
+    ]
+    return grid_sections.heat_section(maps, words, scales)
 
 
 def _paint(interval: Interval, title: str) -> dict[str, str]:
@@ -477,31 +375,12 @@ def _paint(interval: Interval, title: str) -> dict[str, str]:
 
 
 def _curves(
-    runs: Sequence[ClassifierRun], shown: Sequence[ClassifierEntry], changes: Sequence[Change]
+    grid: Grid, shown: Sequence[ClassifierEntry], changes: Sequence[ClassifierChange]
 ) -> Section:
-    labelled = runs[0].scores.labelled
-    measure = wording.measure_name(runs[0].scores)
-    return Section(
-        "curves",
-        "How fast it breaks",
-        "Curves",
-        "curves.html.j2",
-        {
-            "groups": grid_figures.curve_groups(
-                runs, [entry.look for entry in shown], _columns(shown), clean=labelled
-            ),
-            "legend": grid_figures.legend(shown),
-            "level": wording.level(runs[0].scores),
-            "measure": measure,
-            "title": wording.capital(measure),
-            "better": "Lower",
-            "clean": labelled,
-            "columns": [
-                {"title": title, "number": place > 1, "ends": title == "Interval"}
-                for place, title in enumerate(_cell_titles(runs[0].scores))
-            ],
-            "rows": _cell_rows(shown, changes, labelled=labelled),
-        },
+    return grid_sections.curves_section(
+        grid,
+        _cell_titles(shown[0].run.scores),
+        _cell_rows(shown, changes, labelled=grid.clean),
     )
 
 
@@ -512,21 +391,21 @@ def _cell_titles(scores: Scores) -> list[str]:
 
 
 def _cell_rows(
-    shown: Sequence[ClassifierEntry], changes: Sequence[Change], *, labelled: bool
+    shown: Sequence[ClassifierEntry], changes: Sequence[ClassifierChange], *, labelled: bool
 ) -> list[list[str]]:
     """Return every cell with every figure: the numbers behind curves and heat maps."""
-    columns: list[tuple[str, ClassifierRun, Scored]] = [
-        *((entry.label, entry.run, entry.scored) for entry in shown),
-        *((change.label, change.run, change.scored) for change in changes),
-    ]
+    marked: list[ClassifierEntry | ClassifierChange] = [*shown, *changes]
     rows: list[list[str]] = []
-    for label, run, scored in columns:
+    for one in marked:
+        scored = one.scored
         signed = scored.against is not None
         spell = wording.points if signed else wording.percent
         ends = wording.points_span if signed else wording.span
-        for corruption, severity, found in classification_tables.every_cell(run.scores, scored):
+        for corruption, severity, found in every_cell(
+            one.run.scores.corruptions, scored.clean, scored.cells
+        ):
             row = [
-                label,
+                one.label,
                 wording.corruption_title(corruption),
                 str(severity or wording.NONE),
                 wording.NONE if found.images is None else f"{found.images:,}",
@@ -680,7 +559,7 @@ def _confidence(prediction: Prediction) -> str:
 
 def _sufferers(
     shown: Sequence[ClassifierEntry],
-    changes: Sequence[Change],
+    changes: Sequence[ClassifierChange],
     pictures: Pictures,
     runs: Sequence[ClassifierRun],
 ) -> Section | None:
@@ -768,7 +647,7 @@ def _class_of(scored: Scored, like: ClassScore) -> ClassScore | None:
     return by_key.get((like.index, like.name))
 
 
-def _moved(change: Change) -> dict[str, Any]:
+def _moved(change: ClassifierChange) -> dict[str, Any]:
     """Return the classes that a change helps most and hurts most, side by side."""
     before = {(score.index, score.name): score for score in change.against.scored.classes}
     moves = [
@@ -820,7 +699,9 @@ def _picture(shown: Shown | None, pictures: Pictures) -> dict[str, object] | Non
     }
 
 
-def _losing_sheets(run: ClassifierRun, changes: Sequence[Change]) -> list[dict[str, object]]:
+def _losing_sheets(
+    run: ClassifierRun, changes: Sequence[ClassifierChange]
+) -> list[dict[str, object]]:
     """Return the photographs of the gallery that a change makes worse."""
     found: list[dict[str, object]] = []
     for change in changes:
@@ -843,28 +724,3 @@ def _losing_sheets(run: ClassifierRun, changes: Sequence[Change]) -> list[dict[s
                         }
                     )
     return found
-
-
-# ---------------------------------------------------------------- the rest
-
-
-def _numbers(runs: Sequence[ClassifierRun]) -> Section:
-    return Section(
-        "numbers",
-        "The table, to copy",
-        "CSV and LaTeX",
-        "numbers.html.j2",
-        {
-            "runs": [
-                {
-                    "name": name if len(runs) > 1 else None,
-                    "csv": table_writing.as_csv(table),
-                    "latex": table_writing.as_latex(table),
-                    "cells": classification_tables.cells_csv(run.scores),
-                    "unit": "fractions and nats",
-                }
-                for run, name in zip(runs, run_names(runs), strict=True)
-                for table in [classification_tables.summary(run.scores)]
-            ]
-        },
-    )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from shiftproof.report import wording
 from shiftproof.report.reading import Interval
-from shiftproof.report.scores import Figures, Scored, Scores
+from shiftproof.report.run_folder import every_cell
+from shiftproof.report.scores import Scored, Scores
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
 
 _SUMMARY_TITLES = {
@@ -83,7 +84,9 @@ def cells_csv(scores: Scores) -> str:
         head.extend([name, f"{name}_low", f"{name}_high"])
     lines = [head]
     for scored in (*scores.models, *scores.differences):
-        for corruption, severity, figures in every_cell(scores, scored):
+        for corruption, severity, figures in every_cell(
+            scores.corruptions, scored.clean, scored.cells
+        ):
             line: list[object] = [
                 scored.name,
                 scored.against or "",
@@ -95,16 +98,3 @@ def cells_csv(scores: Scores) -> str:
                 line.extend(ends(getattr(figures, name)))
             lines.append(line)
     return csv_text(lines)
-
-
-def every_cell(scores: Scores, scored: Scored) -> list[tuple[str, int, Figures]]:
-    """Return a model's figures, the clean cell first, in the order of the grid."""
-    order = {name: position for position, name in enumerate(scores.corruptions)}
-    cells = sorted(
-        scored.cells.items(),
-        key=lambda item: (order.get(item[0].corruption, len(order)), item[0]),
-    )
-    return [
-        ("clean", 0, scored.clean),
-        *((cell.corruption, cell.severity, figures) for cell, figures in cells),
-    ]

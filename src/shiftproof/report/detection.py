@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from shiftproof.report import (
@@ -13,9 +12,11 @@ from shiftproof.report import (
     detection_wording,
     figures,
     grid_figures,
+    grid_sections,
     happenings,
+    numbers,
+    overview,
     provenance,
-    table_writing,
     wording,
 )
 from shiftproof.report.detection_scores import (
@@ -28,11 +29,22 @@ from shiftproof.report.detection_scores import (
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid_figures import Column
+from shiftproof.report.grid_sections import Grid
 from shiftproof.report.reading import Interval, clean_text
-from shiftproof.report.sections import Document, Entry, Section, entries, run_names
+from shiftproof.report.run_folder import every_cell
+from shiftproof.report.sections import (
+    Change,
+    Document,
+    Entry,
+    Section,
+    changes,
+    entries,
+    run_names,
+)
 from shiftproof.types import Settings
 
 DetectorEntry: TypeAlias = Entry[DetectorRun, Scored]
+DetectorChange: TypeAlias = Change[DetectorRun, Scored]
 
 MOST_CLASSES = 25
 """So many classes are listed openly, the others to be unfolded."""
@@ -46,21 +58,6 @@ BROKEN = (
 )
 
 
-@dataclass(frozen=True)
-class Change:
-    """A paired difference on the page: a model, what it is held against, and the figures."""
-
-    run: DetectorRun
-    entry: DetectorEntry
-    against: DetectorEntry
-    scored: Scored
-
-    @property
-    def label(self) -> str:
-        """The name of the difference."""
-        return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
-
-
 def document(runs: Sequence[DetectorRun], pictures: Pictures) -> Document:
     """Build the page of one run, or of several side by side.
 
@@ -68,19 +65,25 @@ def document(runs: Sequence[DetectorRun], pictures: Pictures) -> Document:
     """
     first = runs[0].scores
     shown = entries(runs, lambda run: run.scores.models, _adapter)
-    changes = _changes(runs, shown)
+    changed = changes(runs, shown, lambda run: run.scores.differences)
+    grid = _grid(runs, shown, changed)
     sections = [
-        _overview(runs, shown, changes),
-        _by_corruption(runs, shown, changes),
-        _heat(runs, shown, changes),
-        _curves(runs, shown, changes),
+        _overview(runs, shown, changed),
+        grid_sections.bars_section(grid),
+        _heat(grid),
+        _curves(grid, shown, changed),
         _sizes(shown, first),
         _classes(shown, first),
         detection_pictures.gallery_section(runs, shown, pictures),
         detection_pictures.worst_section(runs, shown, pictures),
         happenings.happenings_section(shown),
         provenance.broken_section(runs, BROKEN),
-        _numbers(runs),
+        numbers.numbers_section(
+            runs,
+            lambda run: detection_tables.summary(run.scores),
+            lambda run: detection_tables.cells_csv(run.scores),
+            unit="fractions",
+        ),
         provenance.settings_section(runs),
         Section(
             "reading",
@@ -100,12 +103,12 @@ def document(runs: Sequence[DetectorRun], pictures: Pictures) -> Document:
     ]
     return Document(
         title=_title(runs, shown),
-        kicker="Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs",
+        kicker=provenance.kicker(runs),
         byline=[
             provenance.byline(run, name, _counts(run.scores))
             for run, name in zip(runs, run_names(runs), strict=True)
         ],
-        lead=_lead(runs, shown, changes),
+        lead=_lead(runs, shown, changed),
         sections=[section for section in sections if section is not None],
         alarms=_differing(runs),
         warnings=_warnings(runs, shown),
@@ -113,16 +116,9 @@ def document(runs: Sequence[DetectorRun], pictures: Pictures) -> Document:
 
 
 def _title(runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry]) -> str:
-    first = runs[0].scores
-    over = (
-        wording.plural(len(first.corruptions), "corruption")
-        if all(run.scores.corruptions == first.corruptions for run in runs)
-        else "corruption"
-    )
     titles = list(dict.fromkeys(_short_title(entry) for entry in shown))
-    if len(titles) <= 3:
-        return f"{wording.listing(titles)} under {over}"
-    return f"{len(shown)} detectors under {over}"
+    named = wording.listing(titles) if len(titles) <= 3 else f"{len(shown)} detectors"
+    return f"{named} {provenance.under_corruption(runs)}"
 
 
 def _short_title(entry: DetectorEntry) -> str:
@@ -142,20 +138,6 @@ def _adapter(run: DetectorRun, model: Scored) -> Settings | None:
     if not isinstance(found, Mapping) or not isinstance(found.get("detector"), Mapping):
         return None
     return {key: value for key, value in found.items() if key != "fingerprint"}
-
-
-def _changes(runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry]) -> list[Change]:
-    by_name = {(id(entry.run), entry.scored.name): entry for entry in shown}
-    return [
-        Change(
-            run,
-            by_name[id(run), difference.name],
-            by_name[id(run), str(difference.against)],
-            difference,
-        )
-        for run in runs
-        for difference in run.scores.differences
-    ]
 
 
 # ---------------------------------------------------------------- what must be said first
@@ -198,18 +180,7 @@ def _warnings(runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry]) -> li
                 f"{where}These figures have no intervals: they come from a table of results, and there "
                 "are no images to resample. A small difference may be chance."
             )
-        if scores.used is not None and scores.used < wording.FEW_IMAGES:
-            found.append(
-                f"{where}Only {wording.plural(scores.used, 'image')}: the intervals are wide, "
-                "and what looks like a large difference may be chance. Read the intervals, not "
-                "the figures."
-            )
-        if scores.broken:
-            found.append(
-                f"{where}{wording.plural(len(scores.broken), 'image')} "
-                + (f"of {scores.total:,} " if scores.total is not None else "")
-                + "could not be read everywhere. What was not read counts nowhere, and is listed below."
-            )
+        found += provenance.doubts(scores, where)
     return found
 
 
@@ -235,26 +206,24 @@ def _classes_missing(shown: Sequence[DetectorEntry]) -> list[str]:
 
 
 def _lead(
-    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[Change]
+    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[DetectorChange]
 ) -> list[str]:
-    """Return the sentences under the title."""
+    alone = len(runs) == 1 and len(shown) == 1
     compared = {id(change.entry) for change in changes}
-    found = []
-    for entry in [entry for entry in shown if id(entry) not in compared][:4]:
-        alone = len(runs) == 1 and len(shown) == 1
-        subject = _short_title(entry) if alone else entry.label
-        sentences = [detection_wording.headline(entry.run.scores, entry.scored, subject)]
-        sentences += [
-            detection_wording.finding(change.run.scores, change.scored, change.entry.label)
-            for change in changes
-            if change.against is entry
-        ]
-        found.append(" ".join(sentences))
-    return found
+    return overview.lead(
+        [entry for entry in shown if id(entry) not in compared],
+        changes,
+        lambda entry: detection_wording.headline(
+            entry.run.scores, entry.scored, _short_title(entry) if alone else entry.label
+        ),
+        lambda change: detection_wording.finding(
+            change.run.scores, change.scored, change.entry.label
+        ),
+    )
 
 
 def _overview(
-    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[Change]
+    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[DetectorChange]
 ) -> Section:
     first = runs[0].scores
     whole = all(run.scores.complete for run in runs)
@@ -275,13 +244,7 @@ def _overview(
         )
         if card is not None
     ]
-    reaches = [
-        abs(end)
-        for change in changes
-        if (interval := change.scored.summary.mean) is not None
-        for end in (interval.low, interval.high)
-    ]
-    reach = figures.nice_reach(max(reaches, default=0.0))
+    reach = overview.reach_of(change.scored.summary.mean for change in changes)
     adapted = any(entry.adapter for entry in shown)
     return Section(
         "overview",
@@ -291,14 +254,11 @@ def _overview(
         {
             "cards": cards,
             "changes": [_change_card(change, reach) for change in changes],
-            "reasons": _reasons(runs),
+            "reasons": overview.reasons(runs, lambda run: run.scores.mpc_reason),
             "claim": "mPC",
             "lower": False,
             "alike": not _differing(runs),
-            "protocols": [
-                {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
-                for words, names in (provenance.protocols(runs) if adapted else [])
-            ],
+            "protocols": provenance.protocols(runs) if adapted else [],
             "level": detection_wording.level(first),
             "several": len(runs) > 1,
             "measure": first.measure,
@@ -313,21 +273,7 @@ def _card(
     if not found:
         return None
     top = figures.nice_top(max(interval.high for _, interval in found))
-    return {
-        "title": title,
-        "note": note,
-        "lower": False,
-        "rows": [
-            {
-                "look": entry.look,
-                "dot": figures.dot(entry.look),
-                "value": wording.percent(interval.value),
-                "span": wording.span(interval),
-                "strip": figures.strip(entry.look, interval, top=top),
-            }
-            for entry, interval in found
-        ],
-    }
+    return overview.card(found, title, note, lower=False, top=top)
 
 
 def _summary(scored: Scored, name: str) -> Interval | None:
@@ -335,52 +281,21 @@ def _summary(scored: Scored, name: str) -> Interval | None:
     return found
 
 
-def _reasons(runs: Sequence[DetectorRun]) -> list[str]:
-    """Say why there is no mPC, once for each reason."""
-    found: dict[str, list[str]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
-        if run.scores.mpc_reason is not None:
-            found.setdefault(run.scores.mpc_reason, []).append(name)
-    if len(runs) == 1:
-        return list(found)
-    return [f"for {wording.listing(names)}, {reason}" for reason, names in found.items()]
-
-
-def _change_card(change: Change, reach: float) -> dict[str, object]:
+def _change_card(change: DetectorChange, reach: float) -> dict[str, object]:
     scores = change.run.scores
-    interval = change.scored.summary.mean
-    words = detection_wording.verdict(
-        scores, change.scored, change.entry.label, change.against.label
+    worse = [pair for pair in change.scored.corruptions.items() if pair[1].value < 0]
+    return overview.change_card(
+        change,
+        change.scored.summary.mean,
+        sorted(worse, key=lambda pair: pair[1].value),
+        reach=reach,
+        lower_is_better=False,
+        verdict=detection_wording.verdict(
+            scores, change.scored, change.entry.label, change.against.label
+        ),
+        clean=detection_wording.clean_verdict(scores, change.scored),
+        tally=detection_wording.tally(change.scored),
     )
-    state = "flat"
-    if interval is not None and not interval.spans_zero:
-        state = "better" if interval.value > 0 else "worse"
-    worse = sorted(change.scored.corruptions.items(), key=lambda item: item[1].value)
-    return {
-        "label": change.entry.label,
-        "against": change.against.label,
-        "title": f"What {change.entry.label} changes",
-        "value": wording.points(wording.value_of(interval)),
-        "span": wording.points_span(interval),
-        "state": state,
-        "settings": wording.adapter_words(change.entry.adapter),
-        "axis": None
-        if interval is None
-        else figures.difference_axis(interval, reach=reach, title=words, lower_is_better=False),
-        "verdict": words,
-        "clean": detection_wording.clean_verdict(scores, change.scored),
-        "tally": detection_wording.tally(change.scored),
-        "hurt": [
-            {
-                "name": wording.corruption_title(name),
-                "value": wording.points(found.value),
-                "span": wording.points_span(found),
-                "sure": not found.spans_zero,
-            }
-            for name, found in worse
-            if found.value < 0
-        ],
-    }
 
 
 # ---------------------------------------------------------------- over the grid
@@ -398,50 +313,34 @@ def _column(run: DetectorRun, label: str, scored: Scored) -> Column:
     )
 
 
-def _columns(shown: Sequence[DetectorEntry]) -> list[Column]:
-    return [_column(entry.run, entry.label, entry.scored) for entry in shown]
+def _columns(marked: Sequence[DetectorEntry | DetectorChange]) -> list[Column]:
+    return [_column(one.run, one.label, one.scored) for one in marked]
 
 
-def _changed(changes: Sequence[Change]) -> list[Column]:
-    return [_column(change.run, change.label, change.scored) for change in changes]
-
-
-def _by_corruption(
-    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[Change]
-) -> Section:
+def _grid(
+    runs: Sequence[DetectorRun],
+    shown: Sequence[DetectorEntry],
+    changes: Sequence[DetectorChange],
+) -> Grid:
     columns = _columns(shown)
-    measure = runs[0].scores.measure
-    return Section(
-        "corruptions",
-        "Corruption by corruption",
-        "Corruptions",
-        "corruptions.html.j2",
-        {
-            **grid_figures.bars(
-                [entry.look for entry in shown],
-                columns,
-                _changed(changes),
-                clean=any(column.clean for column in columns),
-            ),
-            "legend": grid_figures.legend(shown, spell=detection_wording.short_title),
-            "entries": shown,
-            "changes": changes,
-            "measure": measure,
-            "title": measure,
-            "better": "Longer",
-            "severities": grid_figures.severities_phrase(runs),
-            "level": detection_wording.level(runs[0].scores),
-        },
+    return Grid(
+        runs,
+        shown,
+        changes,
+        columns,
+        _columns(changes),
+        measure=runs[0].scores.measure,
+        level=detection_wording.level(runs[0].scores),
+        clean=any(column.clean for column in columns),
+        lower_is_better=False,
+        spell=detection_wording.short_title,
     )
 
 
-def _heat(
-    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[Change]
-) -> Section:
-    measure = runs[0].scores.measure
-    columns, differences = _columns(shown), _changed(changes)
-    reach = grid_figures.reach_of(differences)
-    by_loss = all(column.clean is not None and column.clean.value > 0 for column in columns)
+def _heat(grid: Grid) -> Section:
+    measure = grid.measure
+    reach = grid_figures.reach_of(grid.differences)
+    by_loss = all(column.clean is not None and column.clean.value > 0 for column in grid.columns)
 
     def paint_change(interval: Interval, title: str) -> dict[str, str]:
         return grid_figures.painted_difference(interval, title, reach, lower_is_better=False)
@@ -465,40 +364,34 @@ def _heat(
         if by_loss
         else "The darker, the less.",
     ]
-    if changes:
-        level = detection_wording.level(runs[0].scores)
+    if grid.changes:
         scales.append(grid_figures.difference_scale(reach, lower_is_better=False))
         words.append(
             "In a difference, blue and a plus sign mean better, orange and a minus sign worse"
-            + (f", and bold means that the {level} interval leaves out 0." if level else ".")
+            + (
+                f", and bold means that the {grid.level} interval leaves out 0."
+                if grid.level
+                else "."
+            )
         )
-    return Section(
-        "heat",
-        "Corruption × severity",
-        "Heat map",
-        "heat.html.j2",
-        {
-            "maps": [
-                *(
-                    grid_figures.heat_map(
-                        column,
-                        _painter(column.clean if by_loss else None, measure),
-                        difference=False,
-                        clean=column.clean is not None,
-                    )
-                    for column in columns
-                ),
-                *(
-                    grid_figures.heat_map(
-                        column, paint_change, difference=True, clean=column.clean is not None
-                    )
-                    for column in differences
-                ),
-            ],
-            "words": words,
-            "scales": scales,
-        },
-    )
+    maps = [
+        *(
+            grid_figures.heat_map(
+                column,
+                _painter(column.clean if by_loss else None, measure),
+                difference=False,
+                clean=column.clean is not None,
+            )
+            for column in grid.columns
+        ),
+        *(
+            grid_figures.heat_map(
+                column, paint_change, difference=True, clean=column.clean is not None
+            )
+            for column in grid.differences
+        ),
+    ]
+    return grid_sections.heat_section(maps, words, scales)
 
 
 def _painter(clean: Interval | None, measure: str) -> grid_figures.Paint:
@@ -521,43 +414,17 @@ def _painter(clean: Interval | None, measure: str) -> grid_figures.Paint:
 
 
 def _curves(
-    runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry], changes: Sequence[Change]
+    grid: Grid, shown: Sequence[DetectorEntry], changes: Sequence[DetectorChange]
 ) -> Section:
-    columns = _columns(shown)
-    measure = runs[0].scores.measure
-    clean = any(column.clean for column in columns)
-    numbers = detection_tables.number_names([run.scores for run in runs])
-    return Section(
-        "curves",
-        "How fast it breaks",
-        "Curves",
-        "curves.html.j2",
-        {
-            "groups": grid_figures.curve_groups(
-                runs, [entry.look for entry in shown], columns, clean=clean
-            ),
-            "legend": grid_figures.legend(shown, spell=detection_wording.short_title),
-            "level": detection_wording.level(runs[0].scores),
-            "measure": measure,
-            "title": measure,
-            "better": "Higher",
-            "clean": clean,
-            "columns": [
-                {"title": title, "number": place > 1, "ends": title == "Interval"}
-                for place, title in enumerate(
-                    ["Model", "Corruption", "Severity", measure, "Interval", *numbers]
-                )
-            ],
-            "rows": [
-                row
-                for label, run, scored in (
-                    *((entry.label, entry.run, entry.scored) for entry in shown),
-                    *((change.label, change.run, change.scored) for change in changes),
-                )
-                for row in _cell_rows(label, run.scores, scored, numbers)
-            ],
-        },
-    )
+    numbers_too = detection_tables.number_names([entry.run.scores for entry in shown])
+    marked: list[DetectorEntry | DetectorChange] = [*shown, *changes]
+    rows = [
+        row
+        for one in marked
+        for row in _cell_rows(one.label, one.run.scores, one.scored, numbers_too)
+    ]
+    titles = ["Model", "Corruption", "Severity", grid.measure, "Interval", *numbers_too]
+    return grid_sections.curves_section(grid, titles, rows)
 
 
 def _cell_rows(
@@ -576,7 +443,9 @@ def _cell_rows(
             ends(found.p),
             *(spell(found.numbers.get(name)) for name in numbers),
         ]
-        for corruption, severity, found in detection_tables.every_cell(scores, scored)
+        for corruption, severity, found in every_cell(
+            scores.corruptions, scored.clean, scored.cells
+        )
         if found.p is not None
     ]
 
@@ -699,28 +568,3 @@ def _falls(shown: Sequence[DetectorEntry], rows: Sequence[FallRow]) -> dict[str,
             for title, count, found in rows
         ],
     }
-
-
-# ---------------------------------------------------------------- the rest
-
-
-def _numbers(runs: Sequence[DetectorRun]) -> Section:
-    return Section(
-        "numbers",
-        "The table, to copy",
-        "CSV and LaTeX",
-        "numbers.html.j2",
-        {
-            "runs": [
-                {
-                    "name": name if len(runs) > 1 else None,
-                    "csv": table_writing.as_csv(table),
-                    "latex": table_writing.as_latex(table),
-                    "cells": detection_tables.cells_csv(run.scores),
-                    "unit": "fractions",
-                }
-                for run, name in zip(runs, run_names(runs), strict=True)
-                for table in [detection_tables.summary(run.scores)]
-            ]
-        },
-    )

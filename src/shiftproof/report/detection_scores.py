@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from shiftproof import files
 from shiftproof.report.reading import Interval, Node, check_format
-from shiftproof.report.run_folder import BrokenImage, Run, grouped, read_broken, read_happenings
+from shiftproof.report.run_folder import (
+    BrokenImage,
+    Run,
+    grouped,
+    read_broken,
+    read_cells,
+    read_folder,
+    read_models,
+)
 from shiftproof.types import Cell, Settings
 
 MEASURES = ("AP", "AP50")
@@ -210,44 +217,21 @@ def read_run(path: Path, head: Node) -> DetectorRun:
     Raises:
         BrokenFileError: one of its files cannot be read as what it should be.
     """
-    scores = _scores(Node(files.read_json(path / "scores.json"), path / "scores.json"))
-    return Run(
-        path=path,
-        kind=head.get("kind").text(),
-        settings=head.get("settings").settings(),
-        classes=head.get("classes").optional_settings(),
-        provenance=head.get("provenance").optional_settings(),
-        scores=scores,
-        gallery=_read_gallery(path / "gallery.json"),
-        happenings=tuple(read_happenings(path / "events", scores)),
-    )
+    return read_folder(path, head, read_scores, _gallery)
 
 
-def parse_scores(content: Mapping[str, Any]) -> Scores:
+def read_scores(root: Node) -> Scores:
     """Read the content of a ``scores.json``.
 
     Raises:
         BrokenFileError: it is not what this version writes; the message names the place.
     """
-    return _scores(Node(content, Path("scores.json")))
-
-
-def _scores(root: Node) -> Scores:
     check_format(root)
     measure = root.get("measure").text()
     if measure not in MEASURES:
         raise root.get("measure").wrong("'AP' or 'AP50'")
     images, grid, interval = root.get("images"), root.get("grid"), root.get("interval")
-    models = tuple(_scored(node, low=0.0) for node in root.get("models").items())
-    if not models:
-        raise root.get("models").wrong("at least one model")
-    names = [model.name for model in models]
-    if len(set(names)) != len(names):
-        raise root.get("models").wrong("models with names of their own")
-    differences = tuple(_scored(node, low=-1.0) for node in root.get("differences").items())
-    for node, difference in zip(root.get("differences").items(), differences, strict=True):
-        if difference.name not in names or difference.against not in names:
-            raise node.wrong("a difference between two of the models")
+    models, differences = read_models(root, _scored)
     return Scores(
         measure=measure,
         measure_title=root.get("measure_title").optional_text() or measure,
@@ -272,15 +256,9 @@ def _scores(root: Node) -> Scores:
     )
 
 
-def _scored(node: Node, *, low: float) -> Scored:
+def _scored(node: Node, low: float) -> Scored:
     """``low`` is the smallest P there can be: 0 for a model, -1 for a difference."""
     summary = node.get("summary")
-    cells: dict[Cell, Figures] = {}
-    for item in node.get("cells").items():
-        cell = Cell(item.get("corruption").text(), item.get("severity").count())
-        if cell in cells:
-            raise item.wrong("one entry per corruption and severity")
-        cells[cell] = _figures(item, low)
     return Scored(
         name=node.get("name").text(),
         title=node.get("title").optional_text() or "",
@@ -294,7 +272,7 @@ def _scored(node: Node, *, low: float) -> Scored:
             rpc=summary.get("rpc").figure(),
         ),
         clean=_figures(node.get("clean"), low),
-        cells=cells,
+        cells=read_cells(node, lambda item: _figures(item, low)),
         corruptions=_by_name(node, "corruption", "corruptions", low),
         groups=_by_name(node, "group", "groups", low),
         sizes={
@@ -347,10 +325,7 @@ def _p(node: Node, low: float) -> Interval | None:
     return node.figure(low - 1, 2.0)
 
 
-def _read_gallery(path: Path) -> Gallery:
-    if not path.is_file():
-        return Gallery()
-    root = Node(files.read_json(path), path)
+def _gallery(root: Node) -> Gallery:
     return Gallery(
         overlap=root.get("overlap").optional_number(0.0, 1.0),
         thresholds={

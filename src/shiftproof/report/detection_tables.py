@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.report import detection_wording, wording
-from shiftproof.report.detection_scores import Figures, Scored, Scores
+from shiftproof.report.detection_scores import Scored, Scores
+from shiftproof.report.run_folder import every_cell
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
 
 
@@ -89,7 +90,9 @@ def cells_csv(scores: Scores) -> str:
     head += [scores.measure, f"{scores.measure}_low", f"{scores.measure}_high", *numbers]
     lines = [head]
     for scored in (*scores.models, *scores.differences):
-        for corruption, severity, figures in every_cell(scores, scored):
+        for corruption, severity, figures in every_cell(
+            scores.corruptions, scored.clean, scored.cells
+        ):
             line: list[object] = [scored.name, scored.against or "", corruption, severity]
             line += ends(figures.p)
             values = [figures.numbers.get(name) for name in numbers]
@@ -106,16 +109,3 @@ def number_names(all_scores: Sequence[Scores]) -> list[str]:
             for figures in (model.clean, *model.cells.values()):
                 found |= dict.fromkeys(figures.numbers)
     return [name for name in found if name not in {scores.measure for scores in all_scores}]
-
-
-def every_cell(scores: Scores, scored: Scored) -> list[tuple[str, int, Figures]]:
-    """Return a model's figures, the clean cell first, in the order of the grid."""
-    order = {name: position for position, name in enumerate(scores.corruptions)}
-    cells = sorted(
-        scored.cells.items(),
-        key=lambda item: (order.get(item[0].corruption, len(order)), item[0]),
-    )
-    return [
-        ("clean", 0, scored.clean),
-        *((cell.corruption, cell.severity, figures) for cell, figures in cells),
-    ]

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shiftproof import files
 from shiftproof._version import __version__
@@ -19,14 +19,20 @@ from shiftproof.report import (
     detection_pictures,
     detection_scores,
     gallery,
+    probe,
+    probe_scores,
     run_folder,
     scores,
+    similarity,
+    similarity_pictures,
+    similarity_scores,
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.markup import Html
 from shiftproof.report.reading import Node
 from shiftproof.report.run_folder import Run
 from shiftproof.report.sections import Document
+from shiftproof.report.similarity_scores import SimilarityRun
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,9 +42,14 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-READERS: dict[str, Callable[[Path, Node], Run[Any, Any]]] = {
+AnyRun: TypeAlias = "Run[Any, Any] | SimilarityRun"
+"""The folder of a run of some kind, read."""
+
+READERS: dict[str, Callable[[Path, Node], AnyRun]] = {
     "classification": scores.read_run,
     "detection": detection_scores.read_run,
+    "probe": probe_scores.read_run,
+    "similarity": similarity_scores.read_run,
 }
 """What reads the folder of each kind of run."""
 
@@ -46,10 +57,17 @@ DOCUMENTS: dict[str, Callable[[Any, Pictures, StreamEstimate | None], Document]]
     "classification": classification.document,
     # Nothing can be believed of a detector without labels: there is no stream to show.
     "detection": lambda runs, pictures, _: detection.document(runs, pictures),
+    "probe": lambda runs, pictures, _: probe.document(runs, pictures),
+    "similarity": lambda runs, pictures, _: similarity.document(runs, pictures),
 }
 """What builds the page of each kind of run, from the runs as they were read."""
 
-PICTURE_SIZES = {"classification": gallery.SIZES, "detection": detection_pictures.PICTURE_SIZES}
+PICTURE_SIZES = {
+    "classification": gallery.SIZES,
+    "detection": detection_pictures.PICTURE_SIZES,
+    "probe": gallery.SIZES,
+}
+"""How large pictures may be, of the kinds of runs that keep them in their folder."""
 
 
 def write_report(
@@ -62,7 +80,8 @@ def write_report(
     Several runs are shown in one page with their models side by side. Where the runs differ in
     what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
     seed, classes), the page says so in a banner at its top. Runs of different kinds, or errors
-    beside disagreements, or AP beside AP50, are refused: one axis cannot show both.
+    beside disagreements, or AP beside AP50, are refused: one axis cannot show both. An audit of
+    embeddings has a page of its own.
 
     Args:
         run: the folder of a run, or a list of such folders.
@@ -108,7 +127,7 @@ def write_report(
     return target
 
 
-def _read(path: Path) -> Run[Any, Any]:
+def _read(path: Path) -> AnyRun:
     head = run_folder.read_head(path)
     kind = head.get("kind").text()
     if kind not in READERS:
@@ -119,14 +138,14 @@ def _read(path: Path) -> Run[Any, Any]:
     return READERS[kind](path, head)
 
 
-def _estimate(runs: Sequence[Run[Any, Any]], calibration: Path) -> StreamEstimate:
+def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:
     from shiftproof.bench import estimate_stream
 
     if len(runs) > 1:
         raise InputError(
             f"Expected one run to calibrate, got {len(runs)}. Write a report for each."
         )
-    if runs[0].kind != "classification":
+    if isinstance(runs[0], SimilarityRun) or runs[0].kind != "classification":
         raise InputError(
             f"{runs[0].path} is a run of the kind {runs[0].kind!r}; only errors of classifiers can be "
             "estimated without labels. Leave the calibration out."
@@ -141,14 +160,11 @@ def _estimate(runs: Sequence[Run[Any, Any]], calibration: Path) -> StreamEstimat
 
 def _render(
     environment: jinja2.Environment,
-    runs: Sequence[Run[Any, Any]],
-    build: Callable[[Sequence[Run[Any, Any]], Pictures], Document],
+    runs: Sequence[AnyRun],
+    build: Callable[[Sequence[AnyRun], Pictures], Document],
     budget: int,
 ) -> bytes:
-    pictured = next((run for run in runs if run.gallery.sheets or run.gallery.worst), runs[0])
-    pictures = gallery.load(
-        pictured.path, pictured.gallery, budget=budget, sizes=PICTURE_SIZES[pictured.kind]
-    )
+    pictures = _pictures(runs, budget)
     style = (
         environment.get_template("style.css.j2")
         .render({**_palettes(), "most_drawn": detection_pictures.MOST_DRAWN})
@@ -163,6 +179,18 @@ def _render(
         version=__version__,
     )
     return text.encode("utf-8")
+
+
+def _pictures(runs: Sequence[AnyRun], budget: int) -> Pictures:
+    """Return the pictures of the first run that has any."""
+    first = runs[0]
+    if isinstance(first, SimilarityRun):
+        return similarity_pictures.load(first, budget=budget)
+    kept = [run for run in runs if not isinstance(run, SimilarityRun)]
+    pictured = next((run for run in kept if run.gallery.sheets or run.gallery.worst), kept[0])
+    return gallery.load(
+        pictured.path, pictured.gallery, budget=budget, sizes=PICTURE_SIZES[pictured.kind]
+    )
 
 
 def _policy(style: str, script: str) -> str:

@@ -14,6 +14,19 @@ MOST_BROKEN = 300
 """A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
+def kicker(runs: Sequence[AnyRun]) -> str:
+    """Say above the title what kind of page this is."""
+    return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
+
+
+def under_corruption(runs: Sequence[AnyRun]) -> str:
+    """Return ``under 15 corruptions``, without their number where the runs had others each."""
+    first = runs[0].scores.corruptions
+    if any(run.scores.corruptions != first for run in runs):
+        return "under corruption"
+    return f"under {wording.plural(len(first), 'corruption')}"
+
+
 def byline(run: AnyRun, name: str, counts: Sequence[str]) -> list[str]:
     """Say in one line what was measured on what, and when; ``counts`` are images, objects, ..."""
     data = run.settings.get("data")
@@ -74,13 +87,34 @@ def _protocol(run: AnyRun) -> str | None:
     return clean_text(words) if isinstance(words, str) else None
 
 
-def protocols(runs: Sequence[AnyRun]) -> list[tuple[str, list[str]]]:
-    """Each protocol in words, with the names of the runs that had it."""
+def protocols(runs: Sequence[AnyRun]) -> list[dict[str, str]]:
+    """Each protocol in words, with the names of the runs that had it, where there are several."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
         if (words := _protocol(run)) is not None:
             found.setdefault(words, []).append(name)
-    return list(found.items())
+    return [
+        {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
+        for words, names in found.items()
+    ]
+
+
+def doubts(scores: Measured, where: str) -> list[str]:
+    """Say what makes the figures of a run unsure; ``where`` names the run, and may be empty."""
+    found = []
+    if scores.used is not None and scores.used < wording.FEW_IMAGES:
+        found.append(
+            f"{where}Only {wording.plural(scores.used, 'image')}: the intervals are wide, "
+            "and what looks like a large difference may be chance. Read the intervals, not "
+            "the figures."
+        )
+    if scores.broken:
+        found.append(
+            f"{where}{wording.plural(len(scores.broken), 'image')} "
+            + (f"of {scores.total:,} " if scores.total is not None else "")
+            + "could not be read everywhere. What was not read counts nowhere, and is listed below."
+        )
+    return found
 
 
 def _spelt(value: object) -> str:

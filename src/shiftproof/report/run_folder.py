@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -36,6 +36,10 @@ class Named(Protocol):
     @property
     def title(self) -> str:
         """Its name in full; may be empty."""
+
+    @property
+    def against(self) -> str | None:
+        """Of a difference, the name of what is subtracted; None of a model."""
 
 
 class Measured(Protocol):
@@ -113,6 +117,8 @@ class Happening:
 
 Scores_co = TypeVar("Scores_co", bound=Measured, covariant=True)
 Gallery_co = TypeVar("Gallery_co", covariant=True)
+Scored = TypeVar("Scored", bound=Named)
+Figures = TypeVar("Figures")
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,88 @@ def read_head(path: Path) -> Node:
     head = Node(files.read_json(path / "run.json"), path / "run.json")
     check_format(head)
     return head
+
+
+def read_folder(
+    path: Path,
+    head: Node,
+    scores: Callable[[Node], Scores_co],
+    gallery: Callable[[Node], Gallery_co],
+) -> Run[Scores_co, Gallery_co]:
+    """Read the folder of a run, whose ``run.json`` is ``head``.
+
+    ``scores`` reads the content of ``scores.json``, ``gallery`` that of ``gallery.json``, which is
+    an empty object where the run kept no pictures.
+
+    Raises:
+        BrokenFileError: one of its files cannot be read as what it should be.
+    """
+    measured = scores(Node(files.read_json(path / "scores.json"), path / "scores.json"))
+    kept = path / "gallery.json"
+    return Run(
+        path=path,
+        kind=head.get("kind").text(),
+        settings=head.get("settings").settings(),
+        classes=head.get("classes").optional_settings(),
+        provenance=head.get("provenance").optional_settings(),
+        scores=measured,
+        gallery=gallery(Node(files.read_json(kept) if kept.is_file() else {}, kept)),
+        happenings=tuple(read_happenings(path / "events", measured)),
+    )
+
+
+def read_models(
+    root: Node, scored: Callable[[Node, float], Scored]
+) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
+    """Read the models of a ``scores.json``, and the differences between them.
+
+    ``scored`` reads one of them; its number is the smallest figure that there can be: 0 of a model,
+    -1 of a difference.
+
+    Raises:
+        BrokenFileError: no model, two of one name, or a difference between others.
+    """
+    models = tuple(scored(node, 0.0) for node in root.get("models").items())
+    if not models:
+        raise root.get("models").wrong("at least one model")
+    names = [model.name for model in models]
+    if len(set(names)) != len(names):
+        raise root.get("models").wrong("models with names of their own")
+    differences = tuple(scored(node, -1.0) for node in root.get("differences").items())
+    for node, difference in zip(root.get("differences").items(), differences, strict=True):
+        if difference.name not in names or difference.against not in names:
+            raise node.wrong("a difference between two of the models")
+    return models, differences
+
+
+def read_cells(model: Node, figures: Callable[[Node], Figures]) -> dict[Cell, Figures]:
+    """Read the cells of a model, or of a difference; ``figures`` reads what stands in one.
+
+    Raises:
+        BrokenFileError: a cell that is there twice, or is none.
+    """
+    cells: dict[Cell, Figures] = {}
+    for item in model.get("cells").items():
+        cell = Cell(item.get("corruption").text(), item.get("severity").count())
+        if cell in cells:
+            raise item.wrong("one entry per corruption and severity")
+        cells[cell] = figures(item)
+    return cells
+
+
+def every_cell(
+    corruptions: Sequence[str], clean: Figures, cells: Mapping[Cell, Figures]
+) -> list[tuple[str, int, Figures]]:
+    """Return a model's figures, the clean cell first, in the order of the grid."""
+    order = {name: position for position, name in enumerate(corruptions)}
+    listed = sorted(
+        cells.items(),
+        key=lambda item: (order.get(item[0].corruption, len(order)), item[0]),
+    )
+    return [
+        ("clean", 0, clean),
+        *((cell.corruption, cell.severity, figures) for cell, figures in listed),
+    ]
 
 
 def read_broken(images: Node) -> tuple[BrokenImage, ...]:

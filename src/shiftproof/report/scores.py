@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from shiftproof import files
 from shiftproof.report.reading import Interval, Node, check_format
 from shiftproof.report.run_folder import (
     BrokenImage,
     Run,
     grouped,
     read_broken,
-    read_happenings,
+    read_cells,
+    read_folder,
+    read_models,
 )
 from shiftproof.types import CLEAN, Cell, Settings
 
@@ -204,48 +205,21 @@ def read_run(path: Path, head: Node) -> ClassifierRun:
     Raises:
         BrokenFileError: one of its files cannot be read as what it should be.
     """
-    scores = _scores(Node(files.read_json(path / "scores.json"), path / "scores.json"))
-    return Run(
-        path=path,
-        kind=head.get("kind").text(),
-        settings=head.get("settings").settings(),
-        classes=head.get("classes").optional_settings(),
-        provenance=head.get("provenance").optional_settings(),
-        scores=scores,
-        gallery=_read_gallery(path / "gallery.json"),
-        happenings=tuple(read_happenings(path / "events", scores)),
-    )
+    return read_folder(path, head, read_scores, _gallery)
 
 
-def parse_scores(content: Mapping[str, Any]) -> Scores:
+def read_scores(root: Node) -> Scores:
     """Read the content of a ``scores.json``.
 
     Raises:
         BrokenFileError: it is not what this version writes; the message names the place.
     """
-    return _scores(Node(content, Path("scores.json")))
-
-
-def _scores(root: Node) -> Scores:
     check_format(root)
     measure = root.get("measure").text()
     if measure not in MEASURES:
         raise root.get("measure").wrong("'error' or 'disagreement'")
     images, grid, interval = root.get("images"), root.get("grid"), root.get("interval")
-    models = tuple(_scored(node, low=0.0) for node in root.get("models").items())
-    if not models:
-        raise root.get("models").wrong("at least one model")
-    differences = tuple(_scored(node, low=-1.0) for node in root.get("differences").items())
-    names = [model.name for model in models]
-    if len(set(names)) != len(names):
-        raise root.get("models").wrong("models with names of their own")
-    for position, difference in enumerate(differences):
-        if difference.name not in names or difference.against not in names:
-            raise (
-                root.get("differences")
-                .item(position)
-                .wrong("a difference between two of the models")
-            )
+    models, differences = read_models(root, _scored)
     return Scores(
         measure=measure,
         level=interval.get("level").number(0.0, 1.0),
@@ -262,16 +236,10 @@ def _scores(root: Node) -> Scores:
     )
 
 
-def _scored(node: Node, *, low: float) -> Scored:
+def _scored(node: Node, low: float) -> Scored:
     """``low`` is the smallest error there can be: 0 for a model, -1 for a difference."""
     summary = node.get("summary")
     against = node.get("against").optional_text()
-    cells: dict[Cell, Figures] = {}
-    for item in node.get("cells").items():
-        cell = Cell(item.get("corruption").text(), item.get("severity").count())
-        if cell in cells:
-            raise item.wrong("one entry per corruption and severity")
-        cells[cell] = _figures(item, low)
     return Scored(
         name=node.get("name").text(),
         title=node.get("title").optional_text() or "",
@@ -287,7 +255,7 @@ def _scored(node: Node, *, low: float) -> Scored:
             calibration_error=summary.get("calibration_error").interval(low, 1.0),
         ),
         clean=_figures(node.get("clean"), low),
-        cells=cells,
+        cells=read_cells(node, lambda item: _figures(item, low)),
         corruptions=tuple(
             CorruptionScore(
                 corruption=item.get("corruption").text(),
@@ -343,10 +311,7 @@ def _figures(node: Node, low: float) -> Figures:
     )
 
 
-def _read_gallery(path: Path) -> Gallery:
-    if not path.is_file():
-        return Gallery()
-    root = Node(files.read_json(path), path)
+def _gallery(root: Node) -> Gallery:
     return Gallery(
         sheets=tuple(
             Sheet(

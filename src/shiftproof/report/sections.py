@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from shiftproof.report import wording
 from shiftproof.report.figures import Look
 from shiftproof.report.reading import clean_text
 from shiftproof.report.run_folder import Measured, Named, Run
@@ -55,6 +56,24 @@ AnyEntry: TypeAlias = Entry[AnyRun, Named]
 
 
 @dataclass(frozen=True)
+class Change(Generic[Run_co, Model_co]):
+    """A paired difference on the page: a model, what it is held against, and the figures."""
+
+    run: Run_co
+    entry: Entry[Run_co, Model_co]
+    against: Entry[Run_co, Model_co]
+    scored: Model_co
+
+    @property
+    def label(self) -> str:
+        """The name of the difference."""
+        return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
+
+
+AnyChange: TypeAlias = Change[AnyRun, Named]
+
+
+@dataclass(frozen=True)
 class Document:
     """A page before it is written: the title block and the sections."""
 
@@ -81,6 +100,25 @@ def entries(
             label = model.name if len(runs) == 1 else f"{run_name}: {model.name}"
             found.append(Entry(run, model, Look(label, len(found)), adapter(run, model)))
     return found
+
+
+def changes(
+    runs: Sequence[Run_co],
+    shown: Sequence[Entry[Run_co, Model_co]],
+    differences: Callable[[Run_co], Sequence[Model_co]],
+) -> list[Change[Run_co, Model_co]]:
+    """Return the differences of all runs, each with the two models that it is between."""
+    by_name = {(id(entry.run), entry.scored.name): entry for entry in shown}
+    return [
+        Change(
+            run,
+            by_name[id(run), difference.name],
+            by_name[id(run), str(difference.against)],
+            difference,
+        )
+        for run in runs
+        for difference in differences(run)
+    ]
 
 
 def run_names(runs: Sequence[AnyRun]) -> list[str]:

@@ -8,12 +8,22 @@ the corruptions, and what the benchmark makes of them where it may be claimed. T
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from shiftproof.report import classification_tables, detection_scores, detection_tables
+from shiftproof.report import (
+    classification_tables,
+    detection_scores,
+    detection_tables,
+    probe_scores,
+    probe_tables,
+    similarity_scores,
+    similarity_tables,
+)
 from shiftproof.report import scores as classification_scores
+from shiftproof.report.reading import Node
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 
 
@@ -52,5 +62,13 @@ def print_table(scores: Mapping[str, Any], console: Console) -> None:
 
 def _table(content: Mapping[str, Any]) -> Table:
     if isinstance(content, Mapping) and content.get("measure") in detection_scores.MEASURES:
-        return detection_tables.summary(detection_scores.parse_scores(content))
-    return classification_tables.summary(classification_scores.parse_scores(content))
+        return detection_tables.summary(detection_scores.read_scores(_root(content)))
+    if isinstance(content, Mapping) and content.get("measure") == similarity_tables.MEASURE:
+        return similarity_tables.summary(similarity_scores.parse_scores(content))
+    if isinstance(content, Mapping) and content.get("measure") == probe_scores.MEASURE:
+        return probe_tables.summary(probe_scores.parse_scores(content))
+    return classification_tables.summary(classification_scores.read_scores(_root(content)))
+
+
+def _root(content: Mapping[str, Any]) -> Node:
+    return Node(content, Path("scores.json"))

@@ -1,0 +1,35 @@
+"""Figures on resamples, and how they are written: alike for all kinds of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.corruptions import GROUPS
+
+Replicates: TypeAlias = NDArray[np.float64]
+"""``(1 + R,)``: the figure on the images as they are, then on each resample of them."""
+
+Key: TypeAlias = tuple[Any, ...]
+"""What a figure is of: of classifiers ``("cell", Cell, figure)``, ``("corruption", name, figure)`` or
+``("summary", figure)``, of detectors the same without a figure where P is the only one."""
+
+
+def difference(
+    those: Mapping[Key, Replicates], these: Mapping[Key, Replicates]
+) -> dict[Key, Replicates]:
+    """Return those figures minus these, resample by resample, of all that both have."""
+    return {key: those[key] - these[key] for key in those if key in these}
+
+
+def rounded(value: float) -> float:
+    """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
+    return float(f"{value:.10g}")
+
+
+def group_of(corruption: str) -> str:
+    """Return the group of a corruption; "other" for those that are not of the benchmark."""
+    return next((group for group, members in GROUPS.items() if corruption in members), "other")

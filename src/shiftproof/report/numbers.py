@@ -1,0 +1,41 @@
+"""The figures of each run as tables to copy, as a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from shiftproof.report import table_writing
+from shiftproof.report.sections import Run_co, Section, run_names
+from shiftproof.report.table_writing import Table
+
+
+def numbers_section(
+    runs: Sequence[Run_co],
+    summary: Callable[[Run_co], Table],
+    cells: Callable[[Run_co], str],
+    *,
+    unit: str,
+) -> Section:
+    """Build the section: the summary as CSV and as LaTeX, and every cell as CSV.
+
+    ``unit`` says in what the figures of the files are: fractions, ...
+    """
+    return Section(
+        "numbers",
+        "The table, to copy",
+        "CSV and LaTeX",
+        "numbers.html.j2",
+        {
+            "runs": [
+                {
+                    "name": name if len(runs) > 1 else None,
+                    "csv": table_writing.as_csv(table),
+                    "latex": table_writing.as_latex(table),
+                    "cells": cells(run),
+                    "unit": unit,
+                }
+                for run, name in zip(runs, run_names(runs), strict=True)
+                for table in [summary(run)]
+            ]
+        },
+    )

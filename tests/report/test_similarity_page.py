@@ -1,0 +1,295 @@
+"""The page of an audit: its numbers, its words, its pictures, its safety."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_reading import Node, parse
+from report_runs import write_run
+from similarity_report_runs import (
+    leak,
+    of_set,
+    scores,
+    without_reference,
+    write_audit,
+    write_picture,
+)
+
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.report import table_csv, table_latex, write_report
+from shiftproof.report.similarity_figures import Range, coarser, occupied
+
+
+def page_of(run: Path) -> Node:
+    return parse(write_report(run).read_text(encoding="utf-8"))
+
+
+def shown(tmp_path: Path, *sets: dict[str, Any]) -> Node:
+    return page_of(write_audit(tmp_path / "run", scores(*sets)))
+
+
+def cells(table: Node) -> list[list[str]]:
+    return [
+        [cell.text for cell in row.children if isinstance(cell, Node)] for row in table.all("tr")
+    ]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_cards_hold_the_shares_of_every_set(tmp_path: Path) -> None:
+    page = shown(tmp_path)
+    found = {
+        card.one("h3").text: [figure.text for figure in card.all(style="figure")]
+        for card in page.all(style="card")
+    }
+    assert found == {
+        "Near-duplicates": ["sketch 2.0 % 1.0–3.0", "art 0.0 % 0.0–0.0"],
+        "Closer than the reference": ["sketch 80.0 % 76.0–84.0", "art 80.0 % 76.0–84.0"],
+    }
+
+
+def test_gaps_stand_with_their_intervals_and_signs(tmp_path: Path) -> None:
+    page = shown(tmp_path)
+    figures = [each.one(style="big").text for each in page.all(style="change")]
+    assert figures == ["+0.100 +0.090 to +0.110", "−0.050 −0.060 to −0.040"]
+    styles = [each.attributes["class"] for each in page.all(style="change")]
+    assert styles == ["change worse", "change better"]
+
+
+def test_the_matrix_says_what_pruning_for_one_leaves_out_of_another(tmp_path: Path) -> None:
+    content = scores()
+    content["pruning"]["shared"] = [[1.0, 0.25], [0.6, None]]
+    page = page_of(write_audit(tmp_path / "run", content))
+    table = page.by_id("pruning").one("table")
+    assert cells(table)[1:] == [
+        ["sketch", "310", "15.5 %", "100.0", "25.0"],
+        ["art", "310", "15.5 %", "60.0", "–"],
+        ["all of them", "456", "22.8 %", "", ""],
+    ]
+    heat = [cell.attributes["class"] for cell in table.all("td", "h")]
+    assert heat == ["h s20", "h s5", "h s12", "h none"]
+
+
+def test_classes_come_by_their_gap(tmp_path: Path) -> None:
+    page = shown(tmp_path, of_set("sketch"))
+    rows = cells(page.by_id("classes").one("table"))
+    assert rows[1:] == [
+        ["boot", "40", "0.800", "0.600", "+0.200", "75.0", "5.0"],
+        ["bag", "40", "0.650", "0.600", "+0.050", "75.0", "5.0"],
+    ]
+
+
+def test_certificates_say_what_was_searched_and_how(tmp_path: Path) -> None:
+    rows = cells(shown(tmp_path, of_set("sketch")).by_id("certificate").one("table"))
+    assert [row[:3] for row in rows[1:]] == [
+        ["the nearest training rows of each test row", "int8", "0.012"],
+        ["the nearest test row of each training row", "fp32", "0"],
+        ["the nearest reference row of each test row", "int8", "0.012"],
+        ["the training rows that come closer than the reference", "int8", "0.012"],
+    ]
+    assert rows[4][6] == "12"
+
+
+def test_curves_rise_to_one_and_are_where_the_rows_are(tmp_path: Path) -> None:
+    curves = shown(tmp_path, of_set("sketch")).by_id("curves")
+    labels = [svg.attributes["aria-label"] for svg in curves.all("svg", "curves")]
+    # The middle half of the training set's bump lies in the bin from 0.70 to 0.71.
+    assert labels == [
+        "sketch: histogram of similarities",
+        "sketch. training set: half at or below 0.71; reference: half at or below 0.61",
+    ]
+    _, cumulative = curves.all("svg", "curves")
+    lines = [line.attributes["points"].split() for line in cumulative.all("polyline")]
+    # From the foot of the drawing to its top: y runs from 148 to 10.
+    assert [(line[0].split(",")[1], line[-1].split(",")[1]) for line in lines] == [
+        ("148.0", "10.0"),
+        ("148.0", "10.0"),
+    ]
+
+
+def test_bins_are_put_together_and_the_empty_ones_left_out() -> None:
+    edges = [place / 20 for place in range(-20, 21)]
+    counts = [0] * 30 + [3, 0, 5] + [0] * 7
+    assert occupied([counts], edges) == Range(29, 34)
+    assert coarser(counts, Range(29, 34), 3) == ([3, 5, 0], 2)
+    assert coarser(counts, Range(29, 34), 50) == ([0, 3, 0, 5, 0], 1)
+
+
+def test_tables_are_those_of_the_scores() -> None:
+    content = scores()
+    lines = list(csv.reader(io.StringIO(table_csv(content))))
+    assert lines[0][:4] == ["row", "group", "measure", "sketch"]
+    rows = {line[0]: line[3:] for line in lines[1:]}
+    assert rows["gap"][:1] == ["0.1"]
+    assert rows["gap"][3:4] == ["-0.05"]
+    assert rows["pruned"] == ["0.155", "", "", "0.155", "", ""]
+    latex = table_latex(content)
+    assert r"Gap & 10.0 {\footnotesize (9.0--11.0)}" in latex
+    assert r"\begin{table}" in latex
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("gap", "half", "words", "never"),
+    [
+        (0.1, 0.01, "A better score may be owed to that, or may not.", "cannot be told"),
+        (0.1, 0.01, "Only training without the 310 rows that come closer (15.5 % of 2,000)", "proves"),
+        (0.005, 0.01, "cannot be told from 400 test rows", "may be owed to that"),
+        (-0.1, 0.01, "similar images do not explain a score that is better", "may be owed"),
+    ],
+)  # fmt: skip
+def test_the_verdict_claims_no_more_than_the_interval(
+    tmp_path: Path, gap: float, half: float, words: str, never: str
+) -> None:
+    page = shown(tmp_path, of_set("sketch", gap=gap, half=half))
+    said = page.one(style="verdict").text
+    assert words in said
+    assert never not in said
+
+
+def test_the_lead_sorts_the_sets(tmp_path: Path) -> None:
+    page = shown(
+        tmp_path, of_set("sketch"), of_set("art", gap=-0.05), of_set("noise", gap=0.0), of_set("r")
+    )
+    first, second = [each.text for each in page.all("p", "lead")]
+    assert first == (
+        "The training set comes closer than the reference to sketch and r. It comes less close to "
+        "art. For noise the two cannot be told apart."
+    )
+    assert "Without the 456 rows that come too close to any test set (22.8 %" in second
+    assert "this page cannot say it" in second
+
+
+def test_near_duplicates_are_warned_of(tmp_path: Path) -> None:
+    page = shown(
+        tmp_path, of_set("sketch"), of_set("art", duplicates=0.001), of_set("fog", rows=40)
+    )
+    warned = " ".join(each.text for each in page.all("p", "warning"))
+    assert "sketch and fog have near-duplicates" in warned
+    assert "Fewer than 100 rows in fog" in warned
+    said = [each.text for each in page.all(style="change-words")]
+    assert "Score it once more without them." in said[0]
+    assert "near-duplicates" in said[1]
+    assert "Score it" not in said[1]
+
+
+def test_without_a_reference_nothing_is_compared(tmp_path: Path) -> None:
+    page = page_of(write_audit(tmp_path / "run", without_reference(scores())))
+    assert "not whether that is closer than usual" in page.one("p", "lead").text
+    assert "there is no reference training set" in page.all(style="verdict")[0].text
+    assert [card.one("h3").text for card in page.all(style="card")] == ["Near-duplicates"]
+    assert not [node for node in page.walk() if node.attributes.get("id") == "pruning"]
+    for svg in page.by_id("curves").all("svg", "curves"):
+        assert len(svg.all("polyline")) == 1
+    assert "Gap" not in page.by_id("classes").text
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_the_closest_pairs_are_shown_where_the_images_can_be_read(tmp_path: Path) -> None:
+    there = write_picture(tmp_path / "images" / "1.png")
+    gone = tmp_path / "images" / "2.png"
+    leaks = [leak(17, 0.991, there), leak(18, 0.98, gone), leak(19, 0.97)]
+    section = shown(tmp_path, {**of_set("sketch"), "leakage": leaks}).by_id("leakage")
+    first, second, third = section.all(style="case")
+    sources = [image.attributes["src"] for image in first.all("img")]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert [each.text for each in first.all("figcaption")] == [
+        "testtest/17.png",
+        "train 0.991train/203.png",
+        "train 0.891img_emb_0.npy, row 7",
+    ]
+    assert not second.all("img")
+    assert len(second.all(style="gone")) == 2
+    assert not third.all(style="gone")
+    assert "1 pictures could not be read" in section.text
+
+
+def test_a_file_that_is_no_image_gives_no_picture(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("a secret that no page may hold")
+    run = write_audit(
+        tmp_path / "run", scores({**of_set("sketch"), "leakage": [leak(17, 0.99, secret)]})
+    )
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "a secret" not in text
+    assert "<img" not in text
+
+
+def test_only_so_many_pairs_are_pictured(tmp_path: Path) -> None:
+    leaks = [leak(row, 0.99 - row / 1000) for row in range(14)]
+    section = shown(tmp_path, {**of_set("sketch"), "leakage": leaks}).by_id("leakage")
+    assert len(section.all(style="case")) == 12
+    assert cells(section.one("table"))[1:] == [
+        ["test/12.png", "boot", "train/203.png", "0.978"],
+        ["test/13.png", "boot", "train/203.png", "0.977"],
+    ]
+    assert "takes their folders" in section.text
+
+
+# ---------------------------------------------------------------- safety
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    nasty = "<script>alert(1)</script>"
+    text = write_report(
+        write_audit(tmp_path / "run", scores({**of_set(nasty), "leakage": [leak(1, 0.9)]}))
+    ).read_text(encoding="utf-8")
+    assert nasty not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("sets", 0, "near_duplicates", "value"), 2, "a number from"),
+        (("sets", 0, "histogram", "train"), [1, 2], "200 numbers, one per bin"),
+        (("sets", 0, "gap"), "large", "an object"),
+        (("sets", 0, "similarity"), None, "a figure with its interval"),
+        (("pruning", "shared"), [[1.0]], "a row and a column for each of 2 test sets"),
+        (("edges",), [1.0, 0.0], "two or more rising numbers"),
+        (("format",), 2, "expected format 1"),
+    ],
+)
+def test_damaged_scores_are_named(
+    tmp_path: Path, place: tuple[str | int, ...], value: object, message: str
+) -> None:
+    content: Any = scores()
+    target = content
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    run = write_audit(tmp_path / "run", content)
+    with pytest.raises(BrokenFileError, match=re.escape(message)):
+        write_report(run)
+
+
+def test_an_audit_has_a_page_of_its_own(tmp_path: Path) -> None:
+    one, other = write_audit(tmp_path / "one"), write_audit(tmp_path / "other")
+    with pytest.raises(InputError, match="Expected one audit, got 2"):
+        write_report([one, other])
+    plain = write_run(tmp_path / "plain", sheets=0)
+    with pytest.raises(RunMismatchError, match="differ in their kind"):
+        write_report([one, plain])
+    with pytest.raises(InputError, match="only errors of classifiers"):
+        write_report(one, calibration=plain)
+
+
+def test_the_same_scores_give_the_same_page(tmp_path: Path) -> None:
+    run = write_audit(tmp_path / "run")
+    first = write_report(run).read_bytes()
+    assert write_report(run, tmp_path / "again.html").read_bytes() == first
+    head = json.loads((run / "run.json").read_text())
+    assert head["started"][:10] in first.decode("utf-8")
