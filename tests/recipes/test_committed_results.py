@@ -16,6 +16,7 @@ PAGES = {
     "adaptation.md": ("bn-adaptation", "self-learning"),
     "detection.md": ("detection",),
     "contrastive.md": ("aninfonce", "aninfonce-fashion"),
+    "similarity.md": ("train-test-similarity",),
 }
 """The pages that show results, and whose."""
 

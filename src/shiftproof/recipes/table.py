@@ -17,6 +17,8 @@ from shiftproof.recipes import (
     paper,
     self_learning,
     simclr,
+    train_test_paper,
+    train_test_similarity,
 )
 from shiftproof.recipes.rendering import RESULT, publish
 from shiftproof.recipes.result import Result, write_result
@@ -66,6 +68,12 @@ RECIPES: dict[str, Recipe] = {
         simclr.reproduce_paper,
         aninfonce.reproduce_medium,
     ),
+    "train-test-similarity": Recipe(
+        "What is too close to a test set is left out, and the network trained anew "
+        "(Mayilvahanan et al. 2024).",
+        train_test_similarity.reproduce,
+        train_test_paper.reproduce,
+    ),
 }
 """Recipes by the name that the command line takes."""
 
@@ -91,7 +99,8 @@ def reproduce(
             runs with their records below ``runs``.
         scale: ``"small"``, ``"medium"`` where the recipe has it, or ``"paper"``.
         data: the folder of Fashion-MNIST (None: where Debian puts it), or of the paper's data:
-            ImageNet-C, or for detection Pascal VOC, COCO or Cityscapes.
+            ImageNet-C, for detection Pascal VOC, COCO or Cityscapes, for train-test-similarity
+            embeddings.
         model: of the scale paper, what ``load_classifier`` or ``load_detector`` takes; None takes
             the paper's.
         device: of the scale paper, where the model is loaded.
