@@ -74,7 +74,10 @@ def figures(done, name="mean"):
 def test_a_flip_that_only_moves_the_vector_away_is_not_read(tmp_path):
     # Patterns without left and right: their pixels change by a flip, in no direction of its own.
     done = run(
-        tmp_path, encoder(lambda inputs: inputs.reshape(len(inputs), -1), "raw"), count=40, factors=("flip",)
+        tmp_path,
+        encoder(lambda inputs: inputs.reshape(len(inputs), -1), "raw"),
+        count=40,
+        factors=("flip",),
     )
     found = figures(done, "raw")["flip"]
     for reading in ("beside", "network"):

@@ -20,6 +20,17 @@ def numbers_section(
 
     ``unit`` says in what the figures of the files are: fractions, ...
     """
+    return tables_section(
+        [
+            (name if len(runs) > 1 else None, summary(run), cells(run))
+            for run, name in zip(runs, run_names(runs), strict=True)
+        ],
+        unit=unit,
+    )
+
+
+def tables_section(tables: Sequence[tuple[str | None, Table, str]], *, unit: str) -> Section:
+    """Build the section of summaries and cells, with a name where there are several."""
     return Section(
         "numbers",
         "The table, to copy",
@@ -28,14 +39,13 @@ def numbers_section(
         {
             "runs": [
                 {
-                    "name": name if len(runs) > 1 else None,
+                    "name": name,
                     "csv": table_writing.as_csv(table),
                     "latex": table_writing.as_latex(table),
-                    "cells": cells(run),
+                    "cells": cells,
                     "unit": unit,
                 }
-                for run, name in zip(runs, run_names(runs), strict=True)
-                for table in [summary(run)]
+                for name, table, cells in tables
             ]
         },
     )

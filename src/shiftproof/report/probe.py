@@ -11,10 +11,10 @@ from shiftproof.report import (
     probe_tables,
     probe_wording,
     provenance,
-    table_writing,
     wording,
 )
 from shiftproof.report.gallery import Pictures
+from shiftproof.report.numbers import numbers_section
 from shiftproof.report.probe_scores import Factor, ProbeRun, Scored, Scores
 from shiftproof.report.sections import Document, Entry, Section, entries, run_names
 
@@ -36,7 +36,12 @@ def document(runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
         _strips(runs, pictures),
         _readings(shown),
         provenance.broken_section(runs, BROKEN),
-        _numbers(runs),
+        numbers_section(
+            runs,
+            lambda run: probe_tables.summary(run.scores),
+            lambda run: probe_tables.readings_csv(run.scores),
+            unit="fractions",
+        ),
         provenance.settings_section(runs),
         Section(
             "reading",
@@ -262,28 +267,6 @@ def _readings(shown: Sequence[ProbeEntry]) -> Section:
                 for entry in shown
                 for factor in entry.run.scores.factors
                 for kept in [entry.scored.factors[factor.name]]
-            ]
-        },
-    )
-
-
-def _numbers(runs: Sequence[ProbeRun]) -> Section:
-    return Section(
-        "numbers",
-        "The table, to copy",
-        "CSV and LaTeX",
-        "numbers.html.j2",
-        {
-            "runs": [
-                {
-                    "name": name if len(runs) > 1 else None,
-                    "csv": table_writing.as_csv(table),
-                    "latex": table_writing.as_latex(table),
-                    "cells": probe_tables.readings_csv(run.scores),
-                    "unit": "fractions",
-                }
-                for run, name in zip(runs, run_names(runs), strict=True)
-                for table in [probe_tables.summary(run.scores)]
             ]
         },
     )

@@ -14,11 +14,11 @@ from shiftproof.report import (
     similarity_pictures,
     similarity_tables,
     similarity_wording,
-    table_writing,
     wording,
 )
 from shiftproof.report.figures import Look
 from shiftproof.report.gallery import Pictures
+from shiftproof.report.numbers import tables_section
 from shiftproof.report.reading import Interval, clean_text
 from shiftproof.report.sections import Document, Section
 from shiftproof.report.similarity_figures import Line
@@ -60,7 +60,10 @@ def document(runs: Sequence[SimilarityRun], pictures: Pictures) -> Document:
         _pruning(scores),
         _classes(scores),
         _certificates(scores),
-        _numbers(scores),
+        tables_section(
+            [(None, similarity_tables.summary(scores), similarity_tables.curves_csv(scores))],
+            unit="counts and shares",
+        ),
         _settings(run),
         Section(
             "reading",
@@ -350,27 +353,6 @@ def _certificate(title: str, found: Certificate) -> list[str]:
 
 
 # ---------------------------------------------------------------- the rest
-
-
-def _numbers(scores: Scores) -> Section:
-    table = similarity_tables.summary(scores)
-    return Section(
-        "numbers",
-        "The table, to copy",
-        "CSV and LaTeX",
-        "numbers.html.j2",
-        {
-            "runs": [
-                {
-                    "name": None,
-                    "csv": table_writing.as_csv(table),
-                    "latex": table_writing.as_latex(table),
-                    "cells": similarity_tables.curves_csv(scores),
-                    "unit": "counts and shares",
-                }
-            ]
-        },
-    )
 
 
 def _settings(run: SimilarityRun) -> Section:

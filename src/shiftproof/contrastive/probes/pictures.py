@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from shiftproof import files
 from shiftproof.bench.folder import RunFolder
+from shiftproof.bench.pictures import small_jpeg
 from shiftproof.contrastive.probes.factors import Factor, Family, Values, families_of
 from shiftproof.contrastive.probes.versions import Versions
 from shiftproof.types import Image, Sample
@@ -50,7 +49,7 @@ def _strip(
         path = place / f"{number}.jpg"
         if not path.is_file():
             shown = made.at(image, sample, family.name, values, "strip")
-            files.write_bytes(path, _jpeg(shown), durable=False)
+            files.write_bytes(path, small_jpeg(shown, LONG_SIDE, QUALITY), durable=False)
         pictures.append({"value": value, "file": path.relative_to(folder.path).as_posix()})
     return {"factor": factor.name, "id": sample.id, "pictures": pictures}
 
@@ -60,11 +59,3 @@ def _at(family: Family, factor: Factor, share: float) -> tuple[Values, float]:
     place = family.factors.index(factor)
     values = family.place([share if at == place else 0.5 for at in range(len(family.factors))])
     return values, round(values[place], 6)
-
-
-def _jpeg(image: Image) -> bytes:
-    picture = PillowImage.fromarray(image)
-    picture.thumbnail((LONG_SIDE, LONG_SIDE), PillowImage.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return buffer.getvalue()

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.bench.folder import FORMAT, RunFolder
+from shiftproof.bench.replicates import Replicates
 from shiftproof.contrastive.probes.factors import Factor
 from shiftproof.contrastive.probes.records import READINGS, Readings, read_readings
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import intervals
 from shiftproof.types import Cell
-
-Replicates = NDArray[np.float64]
 
 MEASURE = "kept"
 

@@ -63,6 +63,18 @@ def quantise(
 
 
 @compiled
+def _square_of_part(row: I8, window: int, half: int) -> int:
+    """Return the squared length of a row's part in one lane of a window."""
+    total = np.int64(0)
+    for step in range(8):
+        place = window * 32 + step * 4 + half * 2
+        total += np.int64(row[place]) * row[place]
+        total += np.int64(row[place + 1]) * row[place + 1]
+    squared: int = total
+    return squared
+
+
+@compiled
 def window_lengths(whole: I8, out: I64) -> None:
     """Raise ``out`` ``(windows, 2)`` to the squared lengths of each row's parts in a window's lane.
 
@@ -72,12 +84,7 @@ def window_lengths(whole: I8, out: I64) -> None:
         row = whole[i]
         for window in range(out.shape[0]):
             for half in range(2):
-                total = 0
-                for step in range(8):
-                    place = window * 32 + step * 4 + half * 2
-                    total += np.int64(row[place]) * row[place]
-                    total += np.int64(row[place + 1]) * row[place + 1]
-                out[window, half] = max(out[window, half], total)
+                out[window, half] = max(out[window, half], _square_of_part(row, window, half))
 
 
 @compiled
@@ -87,12 +94,7 @@ def fits_windows(whole: I8, limits: I64, fits: Flags) -> None:
         row = whole[i]
         for window in range(limits.shape[0]):
             for half in range(2):
-                total = 0
-                for step in range(8):
-                    place = window * 32 + step * 4 + half * 2
-                    total += np.int64(row[place]) * row[place]
-                    total += np.int64(row[place + 1]) * row[place + 1]
-                if total > limits[window, half]:
+                if _square_of_part(row, window, half) > limits[window, half]:
                     fits[i] = False
 
 
