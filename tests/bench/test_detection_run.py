@@ -9,6 +9,7 @@ from pathlib import Path
 import blobs
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftproof import Detections, Detector, bench, corrupt
 from shiftproof.corruptions import COMMON
@@ -271,6 +272,24 @@ def test_the_measure_follows_the_data_and_can_be_chosen(blocks, tmp_path):
     assert run.scores["models"][0]["clean"]["numbers"] == {
         "AP50": pytest.approx(run.scores["models"][0]["clean"]["p"]["value"])
     }
+
+
+def test_voc_data_have_their_own_measure(tmp_path):
+    (tmp_path / "voc/JPEGImages").mkdir(parents=True)
+    (tmp_path / "voc/Annotations").mkdir()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "voc/JPEGImages/1.png")
+    (tmp_path / "voc/Annotations/1.xml").write_text(
+        "<annotation><filename>1.png</filename><size><width>40</width><height>40</height>"
+        "<depth>3</depth></size><object><name>red</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"
+    )
+    run = bench.run_detection(
+        Detector(blobs.find_blocks, ["red", "green", "blue"]),
+        tmp_path / "voc",
+        out=tmp_path / "run",
+        **{**GRID, "corruptions": ["contrast"], "severities": [1]},
+    )
+    assert run.scores["measure"] == "AP50"
 
 
 def test_classes_are_matched_by_name(blocks, finished, tmp_path):

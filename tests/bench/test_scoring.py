@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shiftproof import bench
+from shiftproof.bench import scoring
 from shiftproof.bench.predictions import cell_of, find_predictions
 from shiftproof.bench.result_tables import read_table
 from shiftproof.cli import app
@@ -268,6 +269,23 @@ def test_a_folder_without_cells_is_refused(annotations, tmp_path):
         bench.score(tmp_path / "q", annotations, out=tmp_path / "run")
     with pytest.raises(InputError, match="Expected the annotations"):
         bench.score(tmp_path / "p", out=tmp_path / "run")
+    with pytest.raises(InputError, match="it names a folder"):
+        bench.score({"../p": tmp_path / "p"}, annotations, out=tmp_path / "run")
+    (tmp_path / "table.csv").write_text("corruption,1\nclean,0.5\n")
+    both = {"a": tmp_path / "table.csv", "b": tmp_path / "p"}
+    with pytest.raises(InputError, match="is a table and 1 others are folders"):
+        bench.score(both, annotations, out=tmp_path / "run")
+
+
+def test_a_name_that_two_images_have_names_neither():
+    named = scoring._aliases(
+        [{"id": 1, "file_name": "a/7.png"}, {"id": 2, "file_name": "b/7.png"},
+         {"id": 3, "file_name": "b/8.png"}]
+    )  # fmt: skip
+    assert named["a/7.png"] == named["a/7"] == 1
+    assert named["b/7"] == 2
+    assert named[8] == named["8"] == named["8.png"] == 3
+    assert not {"7", 7, "7.png"} & named.keys()
 
 
 # ---------------------------------------------------------------- tables

@@ -307,6 +307,21 @@ def test_test_scenes_have_photographs_of_their_own(finished):
     assert (about[0]["name"], about[1]["name"]) == ("train", "test")
 
 
+def test_held_out_photographs_are_behind_the_test_scenes_alone(folder, tmp_path, monkeypatch):
+    seen = {}
+
+    def write(out, count, images, labels, photographs, kind, *, name, show_progress):
+        seen[name] = [id(photograph) for photograph in photographs]
+        if name == "test":
+            raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(detection, "write_scenes", write)
+    with pytest.raises(RuntimeError, match="seen enough"):
+        detection.reproduce(tmp_path / "out", data=folder, plan=PLAN, show_progress=False)
+    assert len(seen["test"]) == PLAN.held_out
+    assert not {*seen["train"]} & {*seen["test"]}
+
+
 def test_a_detector_that_is_not_good_enough_ends_the_recipe(folder, finished):
     out, _ = finished
     with pytest.raises(RunError, match=r"AP50 of 0\.\d+ on the clean scenes; expected at least 1"):
