@@ -58,7 +58,7 @@ def probe(
     ] = "all",
     versions: Annotated[
         int, typer.Option("--versions", min=2, help="Of each image under each factor.")
-    ] = 5,
+    ] = 4,
     images: Annotated[
         int, typer.Option("--images", min=1, help="Drawn by the seed where there are more.")
     ] = 200,

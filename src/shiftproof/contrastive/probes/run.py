@@ -54,7 +54,7 @@ def probe(
     *,
     out: str | Path,
     factors: Sequence[str] | str = "all",
-    versions: int = 5,
+    versions: int = 4,
     images: int = 200,
     batch_size: int = 32,
     seed: int = 0,
