@@ -49,10 +49,7 @@ def nearest_of_maxima(
         if not chosen[i]:
             continue
         row_maxima = maxima[i]
-        top, top_group = np.int32(-(1 << 31)), 0
-        for group in range(row_maxima.shape[0]):
-            if row_maxima[group] > top:
-                top, top_group = row_maxima[group], group
+        top_group = _largest_group(row_maxima)
         highest, place = best[i], index[i]
         limit = _limit(highest, reach[i], scale)
         for turn in range(-1, row_maxima.shape[0]):
@@ -61,7 +58,7 @@ def nearest_of_maxima(
             if row_maxima[group] < limit or (turn >= 0 and group == top_group):
                 continue
             counts[0] += 1
-            first = group // lanes * 16 * lanes + group % lanes
+            first = _first_of(group, lanes)
             for member in range(16):
                 test = first + member * lanes
                 if test >= size:
@@ -76,6 +73,22 @@ def nearest_of_maxima(
                     highest, place = value, test
                     limit = _limit(highest, reach[i], scale)
         best[i], index[i] = highest, place
+
+
+@compiled
+def _largest_group(row_maxima: I32) -> int:
+    """Return the first group whose maximum is the largest."""
+    largest = 0
+    for group in range(1, row_maxima.shape[0]):
+        if row_maxima[group] > row_maxima[largest]:
+            largest = group
+    return largest
+
+
+@compiled
+def _first_of(group: int, lanes: int) -> int:
+    """Return the first test row of a group; the others follow, each ``lanes`` behind the last."""
+    return group // lanes * 16 * lanes + group % lanes
 
 
 @compiled
@@ -112,18 +125,15 @@ def above_of_maxima(
             continue
         row_maxima = maxima[i]
         limit = _limit(0.0, reach[i], scale)
-        top, top_group = np.int32(-(1 << 31)), 0
-        for group in range(row_maxima.shape[0]):
-            if row_maxima[group] > top:
-                top, top_group = row_maxima[group], group
-        if top < limit:
+        top_group = _largest_group(row_maxima)
+        if row_maxima[top_group] < limit:
             continue
         for turn in range(-1, row_maxima.shape[0]):
             group = top_group if turn < 0 else turn
             if row_maxima[group] < limit or (turn >= 0 and group == top_group):
                 continue
             counts[0] += 1
-            first = group // lanes * 16 * lanes + group % lanes
+            first = _first_of(group, lanes)
             for member in range(16):
                 test = first + member * lanes
                 if test >= size:
@@ -171,7 +181,7 @@ def top_of_maxima(
             if row_maxima[group] < limit:
                 continue
             counts[0] += 1
-            first = group // lanes * 16 * lanes + group % lanes
+            first = _first_of(group, lanes)
             for member in range(16):
                 test = first + member * lanes
                 if test >= size:
@@ -218,7 +228,7 @@ def pairs_of_maxima(
             if row_maxima[group] < limit:
                 continue
             counts[0] += 1
-            first = group // lanes * 16 * lanes + group % lanes
+            first = _first_of(group, lanes)
             for member in range(16):
                 test = first + member * lanes
                 if test >= size or first_test + test >= row_places[i]:

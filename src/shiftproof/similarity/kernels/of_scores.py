@@ -37,6 +37,15 @@ def _largest(scores: F32) -> float:
 
 
 @compiled
+def _any_above(scores: F32, low: F32, limit: float) -> bool:
+    """Whether a score exceeds its ``low`` by more than ``limit``; counted, as vectors can."""
+    found = 0
+    for j in range(scores.shape[0]):
+        found += np.int32(scores[j] - low[j] > limit)
+    return found > 0
+
+
+@compiled
 def nearest_of_scores(
     scores: F32,
     columns: int,
@@ -92,10 +101,7 @@ def above_of_scores(
         row_scores = scores[i][:columns]
         # The threshold itself is rounded to float32, by less than 1e-7.
         limit = np.float32(-slack[i] - 1e-6)
-        found = 0
-        for j in range(row_scores.shape[0]):
-            found += np.int32(row_scores[j] - low[j] > limit)
-        if found == 0:
+        if not _any_above(row_scores, low, limit):
             continue
         for j in range(row_scores.shape[0]):
             if row_scores[j] - low[j] > limit:
@@ -130,10 +136,7 @@ def top_of_scores(
             continue
         row_scores = scores[i][:columns]
         limit = np.float32(-slack[i] - 1e-6)
-        found = 0
-        for j in range(row_scores.shape[0]):
-            found += np.int32(row_scores[j] - low[j] > limit)
-        if found == 0:
+        if not _any_above(row_scores, low, limit):
             continue
         for j in range(row_scores.shape[0]):
             if row_scores[j] - low[j] > limit:
