@@ -65,7 +65,7 @@ SURFACE = {
     },
     "shiftproof.shards": {
         "Arrays", "Backend", "Job", "Local", "PartFolder", "Ray", "Scheduled", "merge_parts",
-        "run_shards", "usable_cores",
+        "run_shards",
     },
     "shiftproof.recipes": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",

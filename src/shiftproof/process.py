@@ -1,4 +1,4 @@
-"""Two settings for processes that are ours alone: the command line's and the workers'."""
+"""The cores that a process may use, and two settings for processes that are ours alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import sys
 _M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
 _GIBIBYTE = 1 << 30
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
 
 
 def tune_own_process() -> None:

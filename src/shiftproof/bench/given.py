@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -13,6 +12,7 @@ from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.process import usable_cores
 from shiftproof.types import Cell, Image, Settings
 
 CorruptionLike: TypeAlias = str | Callable[..., Image]
@@ -20,7 +20,7 @@ CorruptionLike: TypeAlias = str | Callable[..., Image]
 
 def default_workers(device: str) -> int:
     """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
 
 

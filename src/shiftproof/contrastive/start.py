@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 
+LEAST, MOST = 0.01, 1 - 1e-12
+"""Between these a pair's correlation is kept, where there is none or nothing differs."""
+
 
 class SlowStart(NamedTuple):
     """A linear encoder ``(x - mean) @ matrix``, and the precision of each of its dimensions.
@@ -32,8 +35,13 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
 
     Slow feature analysis (Wiskott & Sejnowski 2002, Neural Computation 14): the observations are
     whitened, and turned to the directions in which the two of a pair differ least, next least, and
-    so on. The precision is 1 over the mean squared difference where the encoding is put on the
-    unit sphere, on which a dimension has the variance 1 / K. No latent is needed.
+    so on. No latent is needed.
+
+    The precision is that of the density ``exp(-λ / 2 (z' - z)²)`` which normal pairs of the measured
+    correlation ρ have where a dimension has the variance 1 / K, as on the unit sphere: λ = K ρ / (1 -
+    ρ²). One over the mean squared difference, K / (2 - 2 ρ), is the same for a latent that varies
+    little; of one that varies strongly it says K / 2 at least, and a precision that starts too high
+    fills the dimension with another latent.
 
     >>> random = np.random.default_rng(0)
     >>> z = random.normal(size=(4000, 2))
@@ -74,6 +82,15 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
         )
     whiten = axes / np.sqrt(variance)
     differences = (x - y) @ whiten
-    change, turn = np.linalg.eigh(differences.T @ differences / count)
-    change = np.maximum(change[:kept], 1e-12)
-    return SlowStart(mean, whiten @ turn[:, :kept], kept / change)
+    _, turn = np.linalg.eigh(differences.T @ differences / count)
+    matrix = whiten @ turn[:, :kept]
+    correlation = np.clip(_correlation((x - mean) @ matrix, (y - mean) @ matrix), LEAST, MOST)
+    return SlowStart(mean, matrix, kept * correlation / (1 - correlation**2))
+
+
+def _correlation(these: NDArray[np.float64], those: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``(K,)`` the correlation of each column with its partner."""
+    these, those = these - these.mean(0), those - those.mean(0)
+    spread = np.sqrt((these**2).sum(0) * (those**2).sum(0))
+    correlation: NDArray[np.float64] = (these * those).sum(0) / spread
+    return correlation

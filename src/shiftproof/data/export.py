@@ -34,6 +34,7 @@ from shiftproof.data.writing import (
     written_name,
 )
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
+from shiftproof.process import usable_cores
 from shiftproof.progress import progress
 from shiftproof.types import Image
 
@@ -164,7 +165,7 @@ def export_copy(
         manifest["tars"] = manifest.pop("images")
     known = _claim(target, manifest)
     job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     carried = [(name, False) for name in tree.carried]
     if plan.with_originals:
         carried += [(name, True) for name in tree.pictures]
@@ -424,7 +425,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         carried=len(tree.carried),
         bytes=other_bytes + size * images // len(names),
         cpu_seconds=spent * images / len(names),
-        workers=(os.cpu_count() or 1) if workers is None else workers,
+        workers=usable_cores() if workers is None else workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
     )

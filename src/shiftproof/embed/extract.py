@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.models import EncoderLike, Preprocessing
+from shiftproof.process import usable_cores
 from shiftproof.progress import progress
 from shiftproof.provenance import provenance
 from shiftproof.types import Image, Settings
@@ -90,7 +90,7 @@ def embed(
     """
     if batch_size < 1:
         raise InputError(f"Expected a batch size of 1 or more, got {batch_size}.")
-    workers = max((os.cpu_count() or 1) - 1, 1) if workers is None else workers
+    workers = max(usable_cores() - 1, 1) if workers is None else workers
     if workers < 0:
         raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
     pictures = open_pictures(data, shard_size=shard_size, split=split)

@@ -171,23 +171,12 @@ def precision_at(curves: Curves, course: Course, needed: NDArray[np.int64]) -> N
     Args:
         curves: of C cells.
         course: of these curves.
-        needed: ``(C, R)``, rising along R from 0: right answers at each recall. Where a cell never
-            finds so many, the precision is 0.
+        needed: ``(K, R)``, rising along R from 0: right answers of each category at each recall.
+            Where a cell never finds so many, the precision is 0.
     """
-    reached = course.found[curves.start[1:], None] - course.found[curves.start[:-1], None] >= needed
-    reached &= np.diff(curves.start)[:, None] > 0
-    goal = (course.found[curves.start[:-1], None] + needed)[reached]
-    # found has the leading 0, so the event that reaches the goal stands one place before.
-    place = np.maximum(np.searchsorted(course.found, goal, "left") - 1, 0)
-    # Nothing is needed at recall 0, and there the whole cell counts.
-    cell = np.nonzero(reached)[0]
-    place = np.maximum(place, curves.start[cell])
-    precision = np.zeros(needed.shape)
-    if len(place):
-        # Up to the next place, which is at the latest the start of the next cell: nothing is needed
-        # at its first recall.
-        precision[reached] = np.maximum.reduceat(course.precision, place)
-    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    from .envelope import envelope_at
+
+    return envelope_at(curves.start, course.found, course.precision, needed)
 
 
 def average_over_recall(

@@ -127,7 +127,9 @@ class CocoScores:
         """
         _check_metrics([metric])
         part = self._part(metric)
-        return {identity: _mean(part[:, at]) for at, identity in enumerate(self.categories)}
+        return {
+            identity: _mean(part[:, at : at + 1]) for at, identity in enumerate(self.categories)
+        }
 
     def _part(self, metric: str) -> NDArray[np.float64]:
         """Return ``(thresholds, categories, ...)`` what a number is the mean of."""
@@ -414,8 +416,7 @@ def _precision(
     curves: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return ``(thresholds, K, recalls)``, NaN where a category has no object."""
-    needed = np.tile(_needed(positives), (len(curves) // len(positives), 1))
-    precision = precision_at(curves, course(curves, weight), needed)
+    precision = precision_at(curves, course(curves, weight), _needed(positives))
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
@@ -439,7 +440,9 @@ def _recall(
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
+    """Return the mean over ``(thresholds, K, ...)`` of the categories that are not NaN."""
+    missing = np.isnan(values[0].reshape(values.shape[1], -1)[:, 0])
+    known = values[:, ~missing].ravel()
     return float(known.mean()) if len(known) else float("nan")
 
 

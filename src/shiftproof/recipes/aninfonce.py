@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shiftproof import files
+from shiftproof import engine, files
 from shiftproof.contrastive.train import Training
 from shiftproof.errors import InputError
 from shiftproof.metrics.identifiability import interval_over_seeds
 from shiftproof.metrics.intervals import Interval
-from shiftproof.progress import console
+from shiftproof.process import usable_cores
+from shiftproof.progress import console, progress
 from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import above, below
 from shiftproof.recipes.latents import Method, Recovered, Setting, log_spaced, recover
@@ -99,7 +100,9 @@ def small() -> Plan:
     )  # fmt: skip
     bimodal = Setting(precision=(25.0, 25.0, 25.0, 5.0, 5.0), training=training, batch=256)
     spread = dataclasses.replace(
-        bimodal, precision=log_spaced(1.0, 1000.0, 5), training=slowly(training, 1200)
+        bimodal,
+        precision=log_spaced(1.0, 1000.0, 5),
+        training=dataclasses.replace(training, steps=1200),
     )
     return Plan(
         scale="small",
@@ -111,11 +114,6 @@ def small() -> Plan:
     )
 
 
-def slowly(training: Training, steps: int) -> Training:
-    """Return a training for wide spreads, in which Λ̂ moves no faster than the encoder."""
-    return dataclasses.replace(training, steps=steps, loss_rate=training.rate)
-
-
 def medium() -> Plan:
     """Return the medium scale: ten latents as in the published logs, and what goes beyond; an hour."""
     training = Training(
@@ -124,7 +122,9 @@ def medium() -> Plan:
     )  # fmt: skip
     bimodal = Setting(precision=(25.0,) * 5 + (5.0,) * 5, training=training, batch=512, width=256)
     linear = tuple(5 + 20 * k / 9 for k in range(10))
-    five = dataclasses.replace(bimodal, training=slowly(training, 2500), batch=256, width=128)
+    five = dataclasses.replace(
+        bimodal, training=dataclasses.replace(training, steps=2500), batch=256, width=128
+    )
     return Plan(
         scale="medium",
         settings={
@@ -174,6 +174,7 @@ def reproduce(
     *,
     data: str | Path | None = None,
     plan: Plan | None = None,
+    workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Result:
     """Train encoders on pairs of known latents, and return what they recover.
@@ -182,6 +183,7 @@ def reproduce(
         out: the folder of the trainings; what is there is gone on with.
         data: none is needed.
         plan: how much is measured; None is the small scale.
+        workers: processes that train; None takes all cores, 0 does it in this one.
         show_progress: None shows it on a terminal only.
 
     Raises:
@@ -193,8 +195,9 @@ def reproduce(
     plan = plan or small()
     files.make_folder(out)
     begun = time.monotonic()
-    measured = measure(plan, out / "runs", show_progress=show_progress)
-    made = provenance("cpu", 0)
+    used = usable_cores() if workers is None else workers
+    measured = measure(plan, out / "runs", workers=used, show_progress=show_progress)
+    made = provenance("cpu", used)
     made["wall_seconds"] = round(time.monotonic() - begun, 1)
     return Result(
         recipe="aninfonce",
@@ -246,39 +249,88 @@ def settings(plan: Plan) -> Settings:
 # ---------------------------------------------------------------- runs
 
 
-def measure(plan: Plan, folder: Path, *, show_progress: bool | None = None) -> Measured:
-    """Train all encoders of a plan, or go on with them."""
-    measured = Measured({}, {}, {})
+@dataclass(frozen=True)
+class _Repetition:
+    """One training: a method in a setting with a seed."""
 
-    def one(name: str, method: Method, seed: int) -> Recovered:
-        path = folder / f"{_slug(name)}-{_slug(method.name)}-{seed}.safetensors"
-        if show_progress is not False:
-            console.print(f"{name}: {method.name}, seed {seed}  [dim]{path.name}[/]")
-        found = recover(plan.settings[name], method, seed, path, show_progress=show_progress)
-        part = f"{name}: {method.name}"
-        measured.seconds[part] = round(measured.seconds.get(part, 0.0) + found.seconds, 1)
-        return found
+    setting: str
+    method: Method
+    seed: int
 
-    def all_seeds(name: str, method: Method) -> None:
-        measured.runs[name, method.name] = [one(name, method, seed) for seed in plan.seeds]
 
+def measure(
+    plan: Plan, folder: Path, *, workers: int = 0, show_progress: bool | None = None
+) -> Measured:
+    """Train all encoders of a plan, or go on with them.
+
+    Args:
+        plan: what is trained.
+        folder: of the checkpoints.
+        workers: processes that train, one encoder each at a time; 0 does it in this one.
+        show_progress: None shows it on a terminal only.
+    """
+    swept = [fixed(value) for value in plan.swept]
+    wanted = [
+        _Repetition(name, method, seed)
+        for name in plan.settings
+        for methods, seeds in (
+            (plan.methods, plan.seeds),
+            (swept, plan.seeds[:1]),
+            ([method for where, method in plan.extra if where == name], plan.seeds),
+        )
+        for method in methods
+        for seed in seeds
+    ]
+    found = _train(plan, wanted, folder, workers, show_progress)
+    best = {
+        name: max(swept, key=lambda method: found[_Repetition(name, method, plan.seeds[0])].mean)
+        for name in plan.settings
+        if swept
+    }
+    again = [_Repetition(name, best[name], seed) for name in best for seed in plan.seeds[1:]]
+    found |= _train(plan, again, folder, workers, show_progress)
+    measured = Measured({}, {}, {name: method.name for name, method in best.items()})
     for name in plan.settings:
-        for method in plan.methods:
-            all_seeds(name, method)
-        for value in plan.swept:
-            measured.swept[name, value] = one(name, fixed(value), plan.seeds[0])
-        if plan.swept:
-            best = max(plan.swept, key=lambda value: measured.swept[name, value].mean)
-            chosen = fixed(best)
-            measured.best[name] = chosen.name
-            measured.runs[name, chosen.name] = [
-                measured.swept[name, best],
-                *(one(name, chosen, seed) for seed in plan.seeds[1:]),
+        compared = [*plan.methods, *([best[name]] if swept else [])]
+        compared += [method for where, method in plan.extra if where == name]
+        for method in compared:
+            measured.runs[name, method.name] = [
+                found[_Repetition(name, method, seed)] for seed in plan.seeds
             ]
-        for where, method in plan.extra:
-            if where == name:
-                all_seeds(name, method)
+        for value, method in zip(plan.swept, swept, strict=True):
+            measured.swept[name, value] = found[_Repetition(name, method, plan.seeds[0])]
+    for one, run in found.items():
+        part = f"{one.setting}: {one.method.name}"
+        measured.seconds[part] = round(measured.seconds.get(part, 0.0) + run.seconds, 1)
     return measured
+
+
+def _train(
+    plan: Plan,
+    wanted: Sequence[_Repetition],
+    folder: Path,
+    workers: int,
+    show_progress: bool | None,
+) -> dict[_Repetition, Recovered]:
+    found: dict[_Repetition, Recovered] = {}
+    results = engine.map_ordered(
+        _recovered, wanted, context=(plan, folder), workers=min(workers, len(wanted))
+    )
+    with progress("Trainings", len(wanted), show=show_progress) as advance:
+        for one, run in zip(wanted, results, strict=True):
+            found[one] = run
+            title = f"{one.setting}: {one.method.name}, seed {one.seed}"
+            advance(note=title)
+            if show_progress is not False:
+                console.print(f"{title}  [dim]R² of the worst {run.least:.3f}[/]")
+    return found
+
+
+def _recovered(context: tuple[Plan, Path], one: _Repetition) -> Recovered:
+    """Runs in a worker: one training."""
+    plan, folder = context
+    path = folder / f"{_slug(one.setting)}-{_slug(one.method.name)}-{one.seed}.safetensors"
+    return recover(plan.settings[one.setting], one.method, one.seed, path, show_progress=False)
 
 
 def _slug(text: str) -> str:

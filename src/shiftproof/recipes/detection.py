@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from shiftproof.engine import map_ordered
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Detector
+from shiftproof.process import usable_cores
 from shiftproof.progress import console, progress
 from shiftproof.provenance import provenance
 from shiftproof.recipes import fashion
@@ -188,7 +188,7 @@ def _detectors(
             plain.images,
             plan.seed,
             out / "stylised.npy",
-            workers=os.cpu_count() or 1,
+            workers=usable_cores(),
             show_progress=show_progress,
         )
         styled = dataclasses.replace(plain, images=images)

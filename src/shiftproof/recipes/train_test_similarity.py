@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from shiftproof import files
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.manifest import check_same
+from shiftproof.process import usable_cores
 from shiftproof.progress import console
 from shiftproof.provenance import provenance
 from shiftproof.recipes import fashion
@@ -184,7 +184,7 @@ def reproduce(
     }
     _claim(files.make_folder(out) / "runs", {"plan": plan.of_the_pieces, "data": settings["data"]})
     begun = time.monotonic()
-    used = (os.cpu_count() or 1) if workers is None else workers
+    used = usable_cores() if workers is None else workers
     folder = None if data is None else Path(data)
     measured = measure(read, out / "runs", plan, folder, used, show_progress)
     made = provenance("cpu", used)

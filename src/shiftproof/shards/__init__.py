@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backends import Backend, Local, Scheduled, usable_cores
+from .backends import Backend, Local, Scheduled
 from .folder import Arrays, PartFolder
 from .job import Job, merge_parts, run_shards
 from .on_ray import Ray
@@ -17,5 +17,4 @@ __all__ = [
     "Scheduled",
     "merge_parts",
     "run_shards",
-    "usable_cores",
 ]

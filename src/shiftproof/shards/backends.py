@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError
+from shiftproof.process import usable_cores
 
 from .folder import Arrays, PartFolder
 
@@ -113,14 +113,6 @@ class Scheduled:
     def processes(self) -> int:
         """Return the number of workers, at least 1."""
         return Local(self.workers).processes()
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
 
 
 def _write(context: tuple[Function, Any, PartFolder], shard: int) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 from shiftproof.engine import ATTEMPTS
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.process import tune_own_process
+from shiftproof.process import tune_own_process, usable_cores
 
-from .backends import Function, usable_cores
+from .backends import Function
 from .folder import Arrays, PartFolder
 
 _QUIET = {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.shards import usable_cores
+from shiftproof.process import usable_cores
 
 from .lowprecision import (
     WIDEST,

@@ -1,0 +1,44 @@
+"""The monotone envelope of many precision curves, compiled.
+
+``curves.py`` imports this inside its function: numba takes half a second to import.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compiled import compiled
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+@compiled
+def envelope_at(start: I64, found: I64, precision: F64, needed: I64) -> F64:
+    """Return ``(C, R)`` the largest precision of each curve from the place on where enough is found.
+
+    Args:
+        start: ``(C + 1,)`` where each curve's events start.
+        found: ``(E + 1,)`` right answers before each event and after the last, counted on through all
+            curves.
+        precision: ``(E,)`` after each event.
+        needed: ``(K, R)``, rising along R; curve c takes the row of c's remainder by K. Where a curve
+            never finds so many, or has no event, the precision is 0.
+    """
+    rows, columns = needed.shape
+    highest = np.zeros((len(start) - 1, columns), np.float64)
+    for curve in range(len(start) - 1):
+        first, event, best = start[curve], start[curve + 1], 0.0
+        if first == event:
+            continue
+        last = found[event]
+        for column in range(columns - 1, -1, -1):
+            goal = found[first] + needed[curve % rows, column]
+            if last < goal:
+                continue
+            while event > first and found[event] >= goal:
+                event -= 1
+                best = max(best, precision[event])
+            highest[curve, column] = best
+    return highest
