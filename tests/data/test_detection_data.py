@@ -360,6 +360,28 @@ def test_cityscapes_against_painting_by_another_library(tmp_path):
     assert named(data, data.samples[0].id) == expected
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools itself
+def test_cityscapes_masks_are_the_pixels_that_stay_visible(tmp_path):
+    mask = pytest.importorskip("pycocotools.mask")
+    cityscapes_tree(tmp_path)
+    path = next(tmp_path.rglob("*_polygons.json"))
+    shapes = [
+        {"label": "car", "polygon": [[-5, -5], [20, -5], [20, 15], [-5, 15]]},
+        {"label": "pole", "polygon": [[8, -5], [10, -5], [10, 50], [8, 50]]},
+        {"label": "bus", "polygon": [[40, 30], [60, 30], [60, 60], [40, 60]]},
+    ]
+    path.write_text(json.dumps({**CITYSCAPES_JSON, "objects": shapes}))
+    car, bus = np.zeros((2, 40, 48), np.uint8)
+    # A polygon's own edge belongs to it; the pole stands before the car.
+    car[:16, :8] = car[:16, 11:21] = 1
+    bus[30:, 40:] = 1
+    annotations = CityscapesData(tmp_path).ground_truth()["annotations"]
+    for annotation, wanted in zip(annotations, (car, bus), strict=True):
+        code = mask.frPyObjects(annotation["segmentation"], 40, 48)
+        np.testing.assert_array_equal(mask.decode(code), wanted)
+        assert annotation["area"] == wanted.sum()
+
+
 def test_cityscapes_lists_what_is_wrong(tmp_path):
     cityscapes_tree(tmp_path)
     path = next(tmp_path.rglob("*_polygons.json"))

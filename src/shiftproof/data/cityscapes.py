@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
@@ -49,8 +50,8 @@ class CityscapesData(DetectionData):
     """Images with boxes of the eight classes of Cityscapes that are counted one by one.
 
     The polygons of ``gtFine`` are painted in the order of the file, later ones over earlier ones. An
-    object's box is the smallest around the pixels that stay visible, its area their number. Groups
-    (``cargroup``) are crowds.
+    object's box is the smallest around the pixels that stay visible, its area their number, and its
+    mask they themselves. Groups (``cargroup``) are crowds.
 
     Args:
         root: the folder of ``leftImg8bit`` and ``gtFine``. Ids are relative to it.
@@ -163,9 +164,23 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[Row],
                 (left, top, *size),
                 area=float(len(xs)),
                 crowd=is_group,
+                outline=_run_lengths(xs + wide.start, ys + high.start, width, height),
             )
         )
     return (width, height), rows, faults
+
+
+def _run_lengths(
+    xs: NDArray[np.int64], ys: NDArray[np.int64], width: int, height: int
+) -> dict[str, Any]:
+    """Return the pixels as COCO's run-length code: runs outside and inside by turns, down the columns."""
+    places = np.sort(xs * height + ys)
+    breaks = np.flatnonzero(np.diff(places) > 1)
+    starts = places[np.concatenate([[0], breaks + 1])]
+    ends = places[np.concatenate([breaks, [len(places) - 1]])] + 1
+    edges = np.stack([starts, ends], axis=1).ravel()
+    counts = np.diff(np.concatenate([[0], edges, [width * height]])).tolist()
+    return {"size": [height, width], "counts": counts}
 
 
 def _window(corners: list[tuple[float, float]]) -> tuple[slice, slice]:
