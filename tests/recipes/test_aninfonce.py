@@ -20,6 +20,8 @@ PLAN = aninfonce.Plan(
     swept=(2.0, 10.0),
     extra=(
         ("20 to 5", aninfonce.BOTH),
+        ("20 to 5", aninfonce.KNOWN),
+        ("20 to 5", aninfonce.KNOWN_BOTH),
         ("20 to 5", aninfonce.LEARNT),
         ("20 to 5", aninfonce.RANDOM),
         ("20 to 5", aninfonce.ENSEMBLE),
@@ -32,7 +34,9 @@ PLAN = aninfonce.Plan(
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    return aninfonce.reproduce(tmp_path_factory.mktemp("aninfonce"), plan=PLAN, show_progress=False)
+    return aninfonce.reproduce(
+        tmp_path_factory.mktemp("aninfonce"), plan=PLAN, workers=0, show_progress=False
+    )
 
 
 def test_every_method_is_measured_and_shown(result):
@@ -46,28 +50,28 @@ def test_every_method_is_measured_and_shown(result):
     assert all(value is not None for row in shown.values for value in row)
     names = {finding.name for finding in result.findings}
     assert {"all-20-to-5", "precision-20-to-5", "ahead-20-to-5", "axes-20-to-5"} <= names
-    assert {"bias-20-to-5", "ensemble-20-to-5", "hard-20-to-5"} <= names
+    assert {"bias-20-to-5", "loss-20-to-5", "ensemble-20-to-5", "hard-20-to-5"} <= names
     assert result.intervals == aninfonce.INTERVALS
 
 
 def test_a_result_is_published_and_read_back(tmp_path, monkeypatch):
     plan = dataclasses.replace(PLAN, extra=(), seeds=(0,))
     monkeypatch.setattr(aninfonce, "small", lambda: plan)
-    made = reproduce("aninfonce", out=tmp_path, show_progress=False)
+    made = reproduce("aninfonce", out=tmp_path, workers=0, show_progress=False)
     assert read_result(tmp_path / "result.json") == made
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "over repetitions" in text
     assert "| 20 to 5: AnInfoNCE |" in text
     before = (tmp_path / "result.json").read_bytes()
     monkeypatch.setattr(latents, "_hard", None)
-    again = reproduce("aninfonce", out=tmp_path, show_progress=False)
+    again = reproduce("aninfonce", out=tmp_path, workers=0, show_progress=False)
     assert again.tables == made.tables
     assert before
     other = dataclasses.replace(TINY, batch=16)
     changed = dataclasses.replace(plan, settings={"20 to 5": other})
     monkeypatch.setattr(aninfonce, "small", lambda: changed)
     with pytest.raises(RunMismatchError, match="other settings"):
-        reproduce("aninfonce", out=tmp_path, show_progress=False)
+        reproduce("aninfonce", out=tmp_path, workers=0, show_progress=False)
 
 
 def run_of(r2, precision, mcc=0.9):
@@ -76,7 +80,8 @@ def run_of(r2, precision, mcc=0.9):
 
 def test_findings_say_what_the_figures_say():
     method, best = aninfonce.ANISOTROPIC, aninfonce.fixed(10.0)
-    plan = dataclasses.replace(PLAN, extra=(("20 to 5", aninfonce.BOTH),), seeds=(0, 1))
+    extra = (("20 to 5", aninfonce.KNOWN), ("20 to 5", aninfonce.KNOWN_BOTH))
+    plan = dataclasses.replace(PLAN, extra=extra, seeds=(0, 1))
     measured = aninfonce.Measured(
         {
             ("20 to 5", method.name): [
@@ -87,9 +92,13 @@ def test_findings_say_what_the_figures_say():
                 run_of((0.9, 0.9, 0.2), (10, 10, 10), 0.6),
                 run_of((0.9, 0.9, 0.21), (10, 10, 10), 0.61),
             ],
-            ("20 to 5", aninfonce.BOTH.name): [
-                run_of((0.99, 0.99, 0.98), (16, 10, 6), 0.99),
-                run_of((0.99, 0.99, 0.98), (16, 10, 6), 0.98),
+            ("20 to 5", aninfonce.KNOWN.name): [
+                run_of((1, 1, 1), (20, 10, 5), 1),
+                run_of((1, 1, 1), (20.1, 10, 5), 1),
+            ],
+            ("20 to 5", aninfonce.KNOWN_BOTH.name): [
+                run_of((1, 1, 1), (16, 10, 6), 1),
+                run_of((1, 1, 1), (16, 10, 6), 1),
             ],
         },
         {},
@@ -104,6 +113,26 @@ def test_findings_say_what_the_figures_say():
     assert found["axes-20-to-5"].holds == "yes"
     # A fifth of 20, nothing of 10 and a fifth of 5, on average 2 / 15.
     assert found["bias-20-to-5"].figure.value == pytest.approx(2 / 15 - 0.005 / 6, abs=1e-3)
+    assert found["bias-20-to-5"].holds == "yes"
+    assert found["loss-20-to-5"].figure.value == pytest.approx(0.005 / 6, abs=1e-4)
+    assert found["loss-20-to-5"].holds == "yes"
+
+
+def test_where_the_latents_are_known_the_loss_finds_their_precision(tmp_path):
+    training = Training(steps=300, loss_rate=3e-2, cool_down=0.8, check_every=300, watch="least")
+    setting = dataclasses.replace(TINY, training=training, batch=256)
+    found = latents.recover(setting, aninfonce.KNOWN, 0, tmp_path / "known.safetensors")
+    np.testing.assert_allclose(found.precision, [20, 10, 5], rtol=0.1)
+    assert found.least > 0.999
+
+
+def test_processes_of_their_own_measure_the_same(result, tmp_path):
+    with_workers = aninfonce.reproduce(tmp_path, plan=PLAN, workers=2, show_progress=False)
+    for table, other in zip(with_workers.tables, result.tables, strict=True):
+        assert table.rows == other.rows
+        for row, others in zip(table.values, other.values, strict=True):
+            for value, again in zip(row, others, strict=True):
+                assert value.value == pytest.approx(again.value, abs=1e-3)
 
 
 def test_the_published_logs_stand_beside_ours():
@@ -292,6 +321,7 @@ def test_the_networks_of_the_paper_take_their_images():
             "--model",
         ),
         (lambda path: reproduce("bn-adaptation", out=path, scale="medium"), "no scale medium"),
+        (lambda path: reproduce("detection", out=path, workers=2), "leave workers out"),
     ],
 )
 def test_wrong_input_is_said_in_a_sentence(call, said, tmp_path):

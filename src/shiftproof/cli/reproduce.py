@@ -70,7 +70,13 @@ def reproduce(
     ] = "cpu",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-w", min=0, help="Of the scale paper: processes that read."),
+        typer.Option(
+            "--workers",
+            "-w",
+            min=0,
+            help="Processes that read, of the scale paper, or that train (aninfonce, "
+            "train-test-similarity).",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json on standard output.")

@@ -30,6 +30,9 @@ Conditional: TypeAlias = Literal["normal", "laplace", "von_mises_fisher"]
 WIDTH = 0.1
 """How far from the sphere a proposal may lie that is accepted, in the published experiments."""
 
+AT_ONCE = 4096
+"""Proposals of a round, or one for each latent where these are more."""
+
 ROUNDS = 2000
 """Rounds of proposals after which a precision counts as too low for the sampler."""
 
@@ -314,18 +317,20 @@ def _rejection(
     """Propose for all that are open until each has been accepted once."""
     drawn = np.empty((count, dim))
     open_ = np.arange(count)
+    tries = 1
     for _ in range(ROUNDS):
         if len(open_) == 0:
             return drawn
-        # The last few are tried many times at once, or they would take most of the rounds.
-        tries = min(64, max(1, count // len(open_)))
         repeated = np.repeat(open_, tries)
         proposed, fits = propose(repeated)
         fits = fits.reshape(-1, tries)
+        # So many at once that one may well fit: a round takes long, and most serve the last few.
+        wanted = math.ceil(2 / max(fits.mean(), 1 / 64))
         done = fits.any(1)
         first = np.arange(len(open_)) * tries + fits.argmax(1)
         drawn[open_[done]] = proposed[first[done]]
         open_ = open_[~done]
+        tries = max(1, min(wanted, 64, max(count, AT_ONCE) // max(len(open_), 1)))
     raise InputError(
         "precision: too low for proposals to be accepted; name latents that are drawn anew in style."
     )

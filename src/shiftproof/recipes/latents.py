@@ -48,6 +48,8 @@ class Method:
         copies: losses on stretches of an embedding so many times as long, started at ``start``
             times 1, ``ratio``, ``ratio``² and so on.
         ratio: between their starts.
+        known: whether the latents themselves take the place of an embedding, so that Λ̂ alone is
+            learnt.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Method:
     hard: float = 0.0
     copies: int = 1
     ratio: float = 10.0
+    known: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +166,8 @@ def recover(
     fresh = process.latents(SAMPLES, generator(seed, "held out"))
 
     def observed(latents: NDArray[np.float64]) -> torch.Tensor:
-        return torch.tensor(observe(latents), dtype=torch.float32)
+        seen = latents if method.known else observe(latents)
+        return torch.tensor(seen, dtype=torch.float32)
 
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         z, partner = process.pairs(setting.batch, seed=seed, step=step)
@@ -243,12 +247,16 @@ def _made(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(
-            setting.dim,
-            setting.dim * method.copies,
-            width=setting.width,
-            depth=setting.depth,
-            slow=method.slow,
+        encoder = (
+            torch.nn.Identity()
+            if method.known
+            else build_encoder(
+                setting.dim,
+                setting.dim * method.copies,
+                width=setting.width,
+                depth=setting.depth,
+                slow=method.slow,
+            )
         )
     if method.learn == "one":
         return encoder, learnt_temperature(method.start, method.negatives)

@@ -38,12 +38,14 @@ class Recipe:
     """One row of ``RECIPES``: ``small`` runs it on what can be had anywhere, ``paper`` on its data.
 
     ``medium`` takes longer than ``small`` and needs no more; None where there is no such scale.
+    ``trains_in_workers`` says that both of them take the number of processes that train.
     """
 
     description: str
     small: Callable[..., Result]
     paper: Callable[..., Result]
     medium: Callable[..., Result] | None = None
+    trains_in_workers: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
@@ -67,12 +69,14 @@ RECIPES: dict[str, Recipe] = {
         aninfonce.reproduce,
         simclr.reproduce_paper,
         aninfonce.reproduce_medium,
+        trains_in_workers=True,
     ),
     "train-test-similarity": Recipe(
         "What is too close to a test set is left out, and the network trained anew "
         "(Mayilvahanan et al. 2024).",
         train_test_similarity.reproduce,
         train_test_paper.reproduce,
+        trains_in_workers=True,
     ),
 }
 """Recipes by the name that the command line takes."""
@@ -104,7 +108,8 @@ def reproduce(
         model: of the scale paper, what ``load_classifier`` or ``load_detector`` takes; None takes
             the paper's.
         device: of the scale paper, where the model is loaded.
-        workers: of the scale paper, the processes that read.
+        workers: of the scale paper, the processes that read; of aninfonce and train-test-similarity
+            at the other scales, those that train.
         show_progress: None shows it on a terminal only.
 
     Raises:
@@ -123,11 +128,10 @@ def reproduce(
     if scale == "medium" and recipe.medium is None:
         named = ", ".join(key for key, each in RECIPES.items() if each.medium is not None)
         raise InputError(f"{name} has no scale medium; it is there for {named}.")
-    if scale == "small":
-        result = recipe.small(folder, data=data, show_progress=show_progress)
-    elif scale == "medium" and recipe.medium is not None:
-        result = recipe.medium(folder, data=data, show_progress=show_progress)
-    else:
+    if scale != "paper" and workers is not None and not recipe.trains_in_workers:
+        raise InputError(f"{name} trains in one process at scale {scale}: leave workers out.")
+    here = recipe.medium if scale == "medium" else recipe.small
+    if scale == "paper" or here is None:
         result = recipe.paper(
             folder,
             data=data,
@@ -136,6 +140,10 @@ def reproduce(
             workers=workers,
             show_progress=show_progress,
         )
+    elif recipe.trains_in_workers:
+        result = here(folder, data=data, workers=workers, show_progress=show_progress)
+    else:
+        result = here(folder, data=data, show_progress=show_progress)
     write_result(result, folder / RESULT)
     publish(folder / RESULT, folder)
     return result
