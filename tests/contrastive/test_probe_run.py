@@ -126,6 +126,23 @@ def test_an_encoder_that_is_the_factor_and_one_that_is_blind_to_it(tmp_path):
     assert change["beside"]["high"] < -0.8
 
 
+def test_alone_a_vector_does_not_say_what_belongs_to_the_image(tmp_path):
+    gains = np.linspace(0.4, 1.6, 20)[:, None, None, None]
+    varied = np.clip(pictures() * gains, 0, 255).astype(np.uint8)
+
+    def logarithm_of_the_mean(inputs):
+        return np.log(inputs.mean(axis=(1, 2, 3)) + 1e-3)[:, None]
+
+    done = probe(
+        encoder(logarithm_of_the_mean), ImageArrays(varied), out=tmp_path / "run", workers=0,
+        factors="brightness", versions=6,
+    )  # fmt: skip
+    found = figures(done)["brightness"]
+    # The logarithm of a product: beside the unchanged image the gain falls out, alone it hides all.
+    assert found["beside"]["value"] > 0.9
+    assert found["alone"]["value"] < 0.6
+
+
 def test_collapsed_is_said_only_where_a_control_reads_it(tmp_path):
     def pattern(inputs):
         grey = inputs.mean(axis=1)
@@ -203,6 +220,27 @@ def test_an_interrupted_probe_goes_on(tmp_path):
         run(tmp_path / "part", encoder(counted), **{**options, "versions": 5})
 
 
+def test_vectors_that_are_there_are_not_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    def counted(inputs):
+        calls.append(len(inputs))
+        return mean_colour(inputs)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shiftproof.contrastive.probes.run.write_readings", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, encoder(counted), factors="hue")
+    # One picture to try it, 20 as they are, and 80 of the factor, of which none was read yet.
+    assert sum(calls) == 1 + 20 + 80
+    calls.clear()
+    run(tmp_path, encoder(counted), factors="hue")
+    assert sum(calls) == 1 + 20
+
+
 def test_of_many_images_some_are_drawn(tmp_path):
     images = run(tmp_path, count=30, factors="hue", images=12).scores["images"]
     assert (images["total"], images["used"]) == (30, 12)
@@ -236,6 +274,23 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path):
     (folder / "06.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"Expected 10 images that can be read or more, got 9"):
         probe(encoder(), folder, out=tmp_path / "other", factors="hue", versions=4, workers=0)
+
+
+def test_what_one_encoder_cannot_take_is_left_out_for_all(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, image in enumerate(pictures(11)):
+        Image.fromarray(image).save(folder / f"{number:02}.png")
+    Image.new("RGB", (60_000, 1)).save(folder / "strip.png")
+    shorter_side = Preprocess((224, 224), 224, mean=(0, 0, 0), std=(1, 1, 1))
+    both = [encoder(), Encoder(mean_colour, shorter_side, normalise=False, name="second")]
+    done = probe(both, folder, out=tmp_path / "run", factors="hue", versions=2, workers=0)
+    images = done.scores["images"]
+    assert (images["total"], images["used"]) == (12, 11)
+    assert [entry["id"] for entry in images["broken"]] == ["strip.png"]
+    for name in ("mean", "second", "pixels"):
+        table = read_readings(done.path / "records" / name / "hue.parquet")
+        assert list(table.ids) == [f"{number:02}.png" for number in range(11)]
 
 
 # ---------------------------------------------------------------- controls
@@ -319,6 +374,7 @@ def test_encoders_of_two_sizes_see_the_same_changes(tmp_path):
         normalise=False, name="large",
     )  # fmt: skip
     done = run(tmp_path, [encoder(), large])
+    assert sorted(model["name"] for model in done.scores["models"]) == ["large", "mean", "pixels"]
     tables = [
         read_readings(done.path / "records" / name / "brightness.parquet")
         for name in ("mean", "large", "pixels")
