@@ -1,7 +1,8 @@
 """Shards in local processes and on Ray, side by side, and how the time grows with the rows.
 
-The nearest of 10,000 test rows for 20 files of training rows. Wall time, since the work is done in
-other processes: local, then Ray, then local again, so that a machine that drifts shows.
+The nearest of 10,000 test rows for 20 files of training rows; 5, 10 and 20 for the growth. Wall time,
+since the work is done in other processes: local, then Ray, then local again, so that a machine that
+drifts shows.
 
 python benchmarks/shards.py --out benchmarks/results/shards.json
 """
@@ -31,25 +32,25 @@ CLASSES = 10_000
 TARGET = 1.15
 
 
-def write_rows(folder: Path, rows: int) -> None:
-    """Write the training rows as 20 files, beside ``tests.npy``."""
+def write_rows(folder: Path, files: int, rows: int) -> None:
+    """Write training rows as files of ``rows`` each, beside ``tests.npy``."""
     encoder = Encoder(WIDTH, CLASSES)
     np.save(folder / "tests.npy", encoder.rows(TESTS, 2, classes=CLASSES // 10))
     (folder / "train").mkdir()
-    for number, part in enumerate(np.array_split(encoder.rows(rows, 1), FILES)):
+    for number, part in enumerate(np.split(encoder.rows(files * rows, 1), files)):
         np.save(folder / "train" / f"{number:02}.npy", part)
 
 
-def seconds(folder: Path, backend: Any, rows: int) -> tuple[float, Any]:
+def seconds(folder: Path, backend: Any, part_rows: int) -> tuple[float, Any]:
     """Return the wall time of one search in a folder of its own, and its result."""
     with tempfile.TemporaryDirectory() as parts:
-        place = Place(Path(parts) / "parts", backend=backend, part_rows=rows // FILES)
+        place = Place(Path(parts) / "parts", backend=backend, part_rows=part_rows)
         start = time.perf_counter()
         found = nearest_in_parts(folder / "train", {"tests": folder / "tests.npy"}, place)
         return time.perf_counter() - start, found["tests"]
 
 
-def compare(folder: Path, rows: int, workers: int, repeats: int) -> dict[str, Any]:
+def compare(folder: Path, part_rows: int, workers: int, repeats: int) -> dict[str, Any]:
     """Measure Ray beside the mean of the local runs before and after it."""
     import ray
 
@@ -60,12 +61,12 @@ def compare(folder: Path, rows: int, workers: int, repeats: int) -> dict[str, An
             "ray": lambda: Ray(workers=workers),
         }
         for backend in made.values():
-            seconds(folder, backend(), rows)  # compiled loops are read, and processes started
+            seconds(folder, backend(), part_rows)  # compiled loops are read, and processes started
         ratios, walls = [], {"local": [], "ray": []}
         for _ in range(repeats):
-            before, first = seconds(folder, made["local"](), rows)
-            middle, second = seconds(folder, made["ray"](), rows)
-            after, _ = seconds(folder, made["local"](), rows)
+            before, first = seconds(folder, made["local"](), part_rows)
+            middle, second = seconds(folder, made["ray"](), part_rows)
+            after, _ = seconds(folder, made["local"](), part_rows)
             assert np.array_equal(first.similarity, second.similarity)
             assert np.array_equal(first.index, second.index)
             ratios.append(middle / ((before + after) / 2))
@@ -83,21 +84,22 @@ def compare(folder: Path, rows: int, workers: int, repeats: int) -> dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     growth = {}
+    part_rows = options.rows // FILES
     result: dict[str, Any] = {"what": f"{options.rows} x {TESTS} rows of {WIDTH}, {FILES} parts"}
     for times in (1, 2, 4):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_rows(folder, options.rows * times // 4)
+            write_rows(folder, FILES * times // 4, part_rows)
             if times == 4:
-                result |= compare(folder, options.rows, options.workers, options.repeats)
+                result |= compare(folder, part_rows, options.workers, options.repeats)
             taken = [
-                seconds(folder, Local(options.workers), options.rows * times // 4)[0]
+                seconds(folder, Local(options.workers), part_rows)[0]
                 for _ in range(options.repeats)
             ]
             growth[f"{times}x"] = statistics.median(taken)

@@ -183,6 +183,8 @@ def test_bars_stand_in_groups_most_first_beside_both_controls(page: Node) -> Non
 def test_the_overview_lists_verdicts_and_compares_beyond_chance(page: Node) -> None:
     overview = page.by_id("overview")
     shown = [(line.one("dt").text, line.one("dd").text) for line in overview.all("div")]
+    # Five verdicts for each of two encoders, none for the controls.
+    assert len(shown) == 10
     assert shown[:5] == [
         ("Kept (2)", "Brightness; Fog"),
         ("Only by a network", "nothing"),
