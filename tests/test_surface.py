@@ -56,7 +56,7 @@ SURFACE = {
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
         "Place", "Proof", "Pruning", "SimilarityGap", "TopK", "accuracy_by_similarity",
         "audit", "by_class",
-        "coreset", "cumulative", "deduplicate", "gap", "histogram", "merge_nearest",
+        "coreset", "cumulative", "deduplicate", "deduplicate_in_parts", "gap", "histogram", "merge_nearest",
         "merge_prunings", "merge_top_k", "nearest", "nearest_in_parts",
         "nearest_to_each", "open_embeddings", "prove",
         "prove_in_parts", "prune", "prune_in_parts", "prune_to", "read_datacomp", "top_k", "top_k_in_parts",

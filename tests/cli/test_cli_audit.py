@@ -146,6 +146,18 @@ def test_workers_of_a_scheduler_end_with_the_same_bytes(folder, audited, tmp_pat
     assert "a gap is no cause" in shown.replace("\n", " ")
 
 
+def test_only_the_folders_that_were_named_are_looked_into(folder, audited, tmp_path, capsys):
+    assert '<img src="data:image/jpeg' in (audited / "report.html").read_text()
+    page = tmp_path / "page.html"
+    assert run("report", audited, "--out", page) == 0
+    assert "<img" not in page.read_text()
+    assert "--images FOLDER" in page.read_text()
+    assert run("report", audited, "--out", page, "--images", folder / "pictures") == 0
+    assert page.read_bytes() == (audited / "report.html").read_bytes()
+    assert run("report", audited, "--json", "--images", folder) == 2
+    assert "--images are for the page" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_another_audit_is_refused(folder, audited, capsys):
     words = words_of(folder, audited)
     assert run(*words, "--duplicates", 0.9) == 2
@@ -194,6 +206,22 @@ def test_a_plan(capsys, monkeypatch):
     assert "--part-rows" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("rows", "asked", "measured"),
+    [("170k", "auto", "int8"), ("10k", "auto", "fp32"), ("10k", "bf16", "bf16")],
+)
+def test_the_calibration_is_of_what_would_be_chosen(capsys, monkeypatch, rows, asked, measured):
+    from shiftproof.similarity import kernels, plan
+
+    seen = []
+    rates = plan.Rates(top_k=2e8, nearest=4e8, prune=4e8, preparation=1e-4)
+    monkeypatch.setattr(plan, "calibrate", lambda *_, **how: seen.append(how) or rates)
+    monkeypatch.setattr(kernels, "fastest_kind", lambda: "avx2")
+    words = ("audit", "--plan", "--train-rows", "4M", "--dim", 640, "--sets", 6)
+    assert run(*words, "--test-rows", rows, "--precision", asked) == 0
+    assert seen == [{"precision": measured}]
+
+
 def test_the_calibration_measures(monkeypatch):
     from shiftproof.similarity import plan
 
@@ -235,6 +263,12 @@ def test_bad_test_sets(folder, tmp_path, name, capsys):
         (("--engine", "dask"), "Unknown engine 'dask'"),
         (("--address", "auto"), "--engine ray only"),
         (("--precision", "fp8"), "Unknown precision 'fp8'"),
+        (("--device", "gpu"), "Unknown device 'gpu'"),
+        (("--precision", "int8", "--device", "cuda"), "products of int8 are the processor's"),
+        (
+            ("--plan", "--train-rows", "5", "--test-rows", "5", "--dim", "5", "--device", "cuda"),
+            "--plan measures this processor",
+        ),
         (("--unusable", "mend"), "Unknown choice for unusable rows"),
         (("--test", "a/b=x.npy"), "x.npy"),
         (("--part-rows", "many"), "number of rows such as"),

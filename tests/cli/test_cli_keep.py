@@ -71,6 +71,16 @@ def test_pruning_to_a_size(folder, rule):
     assert run(*words, "--rule", rule, "--size", 40) == 2
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_products_in_16_bits(folder, precision):
+    words = ("prune", folder / "train", "-t", folder / "sketch.npy", "-w", 0, "--threshold", 0.5)
+    assert run(*words, "-o", folder / "plain", "--precision", "fp32") == 0
+    assert run(*words, "-o", folder / "kept", "--precision", precision) == 0
+    np.testing.assert_array_equal(kept(folder / "kept"), kept(folder / "plain"))
+    told = json.loads((folder / "kept" / "keep.json").read_text())
+    assert told["certificates"]["sketch"]["precision"] == precision
+
+
 def test_workers_of_a_scheduler(folder, capsys):
     words = ("prune", folder / "train", "-t", folder / "sketch.npy", "-o", folder / "kept",
              "--threshold", 0.9, "--part-rows", 60)  # fmt: skip
@@ -104,6 +114,19 @@ def test_coreset_among_what_dedup_left(folder, capsys):
     assert run(*words, "--among", folder / "unique", "-o", folder / "core") == 0
     assert np.flatnonzero(kept(folder / "core")).tolist() == [150, 151]
     assert "2 of them are nearest to sketch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["dedup", "coreset"])
+def test_workers_of_a_scheduler_share_dedup_and_coreset(folder, verb, capsys):
+    more = () if verb == "dedup" else ("-t", folder / "sketch.npy", "--size", 9)
+    words = (verb, folder / "train", *more, "-w", 0, "--part-rows", 60)
+    assert run(*words, "-o", folder / "whole") == 0
+    shared = (*words, "-o", folder / "shared", "--of", 2)
+    assert run(*shared, "--worker", 1) == 0
+    assert "This worker's share is done" in capsys.readouterr().out.replace("\n", " ")
+    assert not (folder / "shared" / "keep.npy").exists()
+    assert run(*shared, "--worker", 0) == 0
+    np.testing.assert_array_equal(kept(folder / "shared"), kept(folder / "whole"))
 
 
 # ---------------------------------------------------------------- subset

@@ -26,12 +26,12 @@ from shiftproof.report import table_csv, table_latex, write_report
 from shiftproof.report.similarity_figures import Range, coarser, occupied
 
 
-def page_of(run: Path) -> Node:
-    return parse(write_report(run).read_text(encoding="utf-8"))
+def page_of(run: Path, *images: Path) -> Node:
+    return parse(write_report(run, images=images).read_text(encoding="utf-8"))
 
 
 def shown(tmp_path: Path, *sets: dict[str, Any]) -> Node:
-    return page_of(write_audit(tmp_path / "run", scores(*sets)))
+    return page_of(write_audit(tmp_path / "run", scores(*sets)), tmp_path / "images")
 
 
 def cells(table: Node) -> list[list[str]]:
@@ -95,6 +95,14 @@ def test_certificates_say_what_was_searched_and_how(tmp_path: Path) -> None:
         ["the training rows that come closer than the reference", "int8", "0.012"],
     ]
     assert rows[4][6] == "12"
+
+
+def test_a_certificate_of_a_gpu_says_so(tmp_path: Path) -> None:
+    content = scores(of_set("sketch"))
+    content["sets"][0]["certificates"]["train"].update(precision="fp16", device="cuda")
+    page = page_of(write_audit(tmp_path / "run", content))
+    rows = cells(page.by_id("certificate").one("table"))
+    assert [row[1] for row in rows[1:3]] == ["fp16 on cuda", "fp32"]
 
 
 def test_curves_rise_to_one_and_are_where_the_rows_are(tmp_path: Path) -> None:
@@ -222,9 +230,56 @@ def test_a_file_that_is_no_image_gives_no_picture(tmp_path: Path) -> None:
     run = write_audit(
         tmp_path / "run", scores({**of_set("sketch"), "leakage": [leak(17, 0.99, secret)]})
     )
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(run, images=[tmp_path]).read_text(encoding="utf-8")
     assert "a secret" not in text
     assert "<img" not in text
+    assert "1 pictures could not be read" in " ".join(parse(text).by_id("leakage").text.split())
+
+
+def test_only_pictures_of_folders_that_the_reader_names_are_opened(tmp_path: Path) -> None:
+    """A stranger's audit may name any file of the reader; the picture is there, and stays unseen."""
+    private = write_picture(tmp_path / "private" / "me.png", 77)
+    write_picture(tmp_path / "images" / "in.png")
+    write_picture(tmp_path / "run" / "own.png")
+    (tmp_path / "images" / "link.png").symlink_to(private)
+    (tmp_path / "images" / "loop.png").symlink_to("loop.png")
+    hostile = [
+        str(private),
+        f"{tmp_path}/images/../private/me.png",
+        "../private/me.png",
+        f"{tmp_path}/images/link.png",
+        f"{tmp_path}/images/loop.png",
+        f"{tmp_path}/images-of-others/me.png",
+        "/etc/hostname",
+        "/" + "a" * 300,
+    ]
+    write_picture(tmp_path / "images-of-others" / "me.png")
+    for path in hostile:
+        leaks = [leak(17, 0.991, Path(path))]
+        run = write_audit(tmp_path / "run", scores({**of_set("sketch"), "leakage": leaks}))
+        section = page_of(run, tmp_path / "images").by_id("leakage")
+        assert not section.all("img"), path
+        assert len(section.all(style="gone")) == 2
+    assert "2 pictures lie in folders that were not named" in section.text
+    assert "shiftproof report RUN --images FOLDER" in section.text
+    friendly = [f"{tmp_path}/images/in.png", f"{tmp_path}/run/own.png", "own.png"]
+    for path in friendly:
+        leaks = [leak(17, 0.991, Path(path))]
+        run = write_audit(tmp_path / "run", scores({**of_set("sketch"), "leakage": leaks}))
+        section = page_of(run, tmp_path / "images").by_id("leakage")
+        assert len(section.all("img")) == 2, path
+        assert "not named" not in section.text
+    # Without a word of the reader nothing but the run's own folder is looked into.
+    (run / "scores.json").write_text(
+        json.dumps(scores({**of_set("sketch"), "leakage": [leak(1, 0.9, Path(friendly[0]))]}))
+    )
+    assert not page_of(run).by_id("leakage").all("img")
+
+
+def test_folders_of_images_are_an_audits(tmp_path: Path) -> None:
+    plain = write_run(tmp_path / "plain", sheets=0)
+    with pytest.raises(InputError, match="keeps its pictures in its own folder"):
+        write_report(plain, images=[tmp_path])
 
 
 def test_only_so_many_pairs_are_pictured(tmp_path: Path) -> None:

@@ -1,8 +1,26 @@
-"""Clustered rows, and what float64 products of all pairs say about them."""
+"""Clustered rows, what float64 products of all pairs say about them, and the ways to search them."""
 
 import numpy as np
 
+from shiftproof.similarity import kernels
+from shiftproof.similarity.halfprecision import Half
+
 WIDTH = 96
+
+KINDS = ["plain", *([kind] if (kind := kernels.fastest_kind()) else [])]
+"""The 8-bit tiles that this processor has."""
+
+HALVES = ["fp16", "bf16"]
+
+WAYS = ["fp32", *KINDS, *HALVES]
+
+
+def use(way, monkeypatch):
+    """Have all searches take one way; torch's device is the processor."""
+    half = Half(way, "cpu") if way in HALVES else None
+    kind = way if way in KINDS else None
+    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_half", lambda *_: half)
+    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: kind)
 
 
 def unit(rows):

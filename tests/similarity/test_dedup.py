@@ -3,16 +3,8 @@ import pytest
 from similar_rows import clustered, products, unit
 
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.similarity import deduplicate, kernels, open_embeddings
-from shiftproof.similarity.dedup import cluster_rows
-
-KINDS = [None, "plain", *([kind] if (kind := kernels.fastest_kind()) else [])]
-
-
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: request.param)
-    return request.param
+from shiftproof.similarity import deduplicate, open_embeddings
+from shiftproof.similarity.clusters import cluster_rows
 
 
 def with_copies(count, seed, copies=60):
@@ -30,7 +22,7 @@ def pairs_of(rows, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.876, 0.97])
-def test_the_pairs_are_those_of_float64(kind, threshold):
+def test_the_pairs_are_those_of_float64(way, threshold):
     rows = with_copies(1500, 1)
     found = deduplicate(rows, threshold, threads=2)
     np.testing.assert_array_equal(found.pairs, pairs_of(rows, threshold))
@@ -40,7 +32,7 @@ def test_the_pairs_are_those_of_float64(kind, threshold):
     assert found.recall == 1
 
 
-def test_chunks_of_rows_change_nothing(kind, monkeypatch):
+def test_chunks_of_rows_change_nothing(way, monkeypatch):
     rows = with_copies(900, 2)
     whole = deduplicate(rows, 0.9, threads=1)
     monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 130)
@@ -49,7 +41,7 @@ def test_chunks_of_rows_change_nothing(kind, monkeypatch):
     np.testing.assert_array_equal(parts.keep, whole.keep)
 
 
-def test_many_pairs_find_room(kind):
+def test_many_pairs_find_room(way):
     rows = np.repeat(clustered(3, 3), 40, axis=0)
     found = deduplicate(rows, 0.99, threads=1)
     assert len(found.pairs) == len(pairs_of(rows, 0.99)) == 3 * 40 * 39 // 2

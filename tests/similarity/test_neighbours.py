@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 from embedding_trees import clip_retrieval, unit_rows
-from similar_rows import WIDTH, clustered, products, unit
+from similar_rows import KINDS, WAYS, WIDTH, clustered, products, unit, use
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import (
-    kernels,
     lowprecision,
     merge_nearest,
     merge_top_k,
@@ -18,15 +17,6 @@ from shiftproof.similarity import (
 )
 from shiftproof.similarity.search import parse_memory
 
-KINDS = [None, "plain", *([kind] if (kind := kernels.fastest_kind()) else [])]
-
-
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request, monkeypatch):
-    """Every way to get the products that this processor has."""
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: request.param)
-    return request.param
-
 
 def check_nearest(found, train, test):
     """The similarity to 1e-14 of float64's, the index where that leaves no doubt."""
@@ -37,13 +27,15 @@ def check_nearest(found, train, test):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nearest_is_that_of_float64(kind, seed):
+def test_nearest_is_that_of_float64(way, seed):
     train, test = clustered(1100, seed), clustered(700, seed + 50)
     found = nearest(train, test, threads=1)
     check_nearest(found, train, test)
     assert found.certificate.products == 1100 * 700
-    assert found.certificate.precision == ("fp32" if kind is None else "int8")
-    assert found.certificate.bound < (2e-5 if kind is None else 0.1)
+    precision = "int8" if way in KINDS else way
+    assert found.certificate.precision == precision
+    bounds = {"fp32": 2e-5, "int8": 0.1, "fp16": 1e-3, "bf16": 1e-2}
+    assert found.certificate.bound < bounds[precision]
 
 
 @pytest.mark.parametrize(
@@ -59,11 +51,11 @@ def test_nearest_is_that_of_float64(kind, seed):
     ],
     ids=["outlier-dimension", "opposite", "one", "odd-width", "width-1", "basis", "one-test-row"],
 )
-def test_nearest_of_odd_rows(kind, train, test):
+def test_nearest_of_odd_rows(way, train, test):
     check_nearest(nearest(train, test, threads=1), train, test)
 
 
-def test_of_equal_test_rows_the_first_counts(kind):
+def test_of_equal_test_rows_the_first_counts(way):
     test = clustered(200, 3)
     twice = np.concatenate([test, test[::-1]])
     found = nearest(clustered(300, 4), twice, threads=1)
@@ -74,10 +66,8 @@ def test_of_equal_test_rows_the_first_counts(kind):
 def test_every_way_gives_the_same_bits(monkeypatch):
     train, test = clustered(900, 5), clustered(500, 6)
     results = []
-    for kind in KINDS:
-        monkeypatch.setattr(
-            "shiftproof.similarity.neighbours.choose_kind", lambda *_, kind=kind: kind
-        )
+    for way in WAYS:
+        use(way, monkeypatch)
         results.append((nearest(train, test, threads=1), top_k(train, test, 7, threads=1)))
     for near, top in results[1:]:
         np.testing.assert_array_equal(near.similarity, results[0][0].similarity)
@@ -86,7 +76,7 @@ def test_every_way_gives_the_same_bits(monkeypatch):
         np.testing.assert_array_equal(top.index, results[0][1].index)
 
 
-def test_threads_shards_and_memory_change_nothing(tmp_path, kind, monkeypatch):
+def test_threads_shards_and_memory_change_nothing(tmp_path, way, monkeypatch):
     shards = {number: clustered(count, number) for number, count in enumerate((700, 1, 900))}
     train = open_embeddings(clip_retrieval(tmp_path, shards))
     test = clustered(600, 7)
@@ -104,7 +94,7 @@ def test_threads_shards_and_memory_change_nothing(tmp_path, kind, monkeypatch):
         assert other.certificate.products == whole.certificate.products
 
 
-def test_several_test_sets_in_one_pass(kind):
+def test_several_test_sets_in_one_pass(way):
     train = clustered(600, 8)
     tests = {"a": clustered(90, 9), "b": clustered(300, 10)}
     together = nearest_to_each(train, tests, threads=1)
@@ -117,7 +107,7 @@ def test_several_test_sets_in_one_pass(kind):
     }
 
 
-def test_rows_that_were_skipped_have_no_neighbour(kind):
+def test_rows_that_were_skipped_have_no_neighbour(way):
     train = clustered(600, 11)
     broken = train.copy()
     broken[0], broken[5], broken[599] = np.nan, 0, 3
@@ -145,13 +135,13 @@ def check_top(found, train, test, k):
 
 @pytest.mark.parametrize("k", [1, 10])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_top_k_is_that_of_float64(kind, k, threads, monkeypatch):
+def test_top_k_is_that_of_float64(way, k, threads, monkeypatch):
     monkeypatch.setattr("shiftproof.similarity.neighbours.DENSE_ROWS", 300)
     train, test = clustered(3000, 12), clustered(200, 13)
     check_top(top_k(train, test, k, threads=threads), train, test, k)
 
 
-def test_of_equal_training_rows_the_first_comes_first(kind):
+def test_of_equal_training_rows_the_first_comes_first(way):
     train = clustered(700, 14)
     found = top_k(np.concatenate([train, train]), train[:50], 2, threads=2)
     np.testing.assert_array_equal(found.index, np.stack([np.arange(50), np.arange(50) + 700], 1))
@@ -165,7 +155,7 @@ def test_fewer_training_rows_than_k():
     assert (np.sort(found.index[:, :3], axis=1) == [0, 1, 2]).all()
 
 
-def test_top_k_among_some_rows(kind):
+def test_top_k_among_some_rows(way):
     train, test = clustered(800, 16), clustered(60, 17)
     keep = np.random.default_rng(0).random(800) < 0.3
     found = top_k(train, test, 3, keep=keep, threads=1)
@@ -174,7 +164,7 @@ def test_top_k_among_some_rows(kind):
     assert keep[found.index].all()
 
 
-def test_top_k_of_shards_is_associative(tmp_path, kind):
+def test_top_k_of_shards_is_associative(tmp_path, way):
     shards = {number: clustered(300, number + 20) for number in range(3)}
     train = open_embeddings(clip_retrieval(tmp_path, shards))
     test = clustered(100, 24)
@@ -208,7 +198,7 @@ def check_sums(train, test, basis, kind, dimensions):
     return done
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("outliers", [0, 1])
 @pytest.mark.parametrize("dimensions", [1, 32, 50, WIDTH])
 def test_the_8_bit_sum_never_falls_below_the_product(kind, outliers, dimensions):
@@ -216,7 +206,7 @@ def test_the_8_bit_sum_never_falls_below_the_product(kind, outliers, dimensions)
     check_sums(train, test, lowprecision.Basis.of(test, train), kind, dimensions)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_bound_is_met_where_it_is_tight(kind):
     """In the plane some error of rounding always points along some row: nothing is to spare."""
     train, test = (unit_rows(400, 2, seed, np.float32) for seed in (1, 2))
@@ -224,7 +214,7 @@ def test_the_bound_is_met_where_it_is_tight(kind):
     check_sums(train, test, lowprecision.Basis(nothing, nothing, np.eye(2)), kind, 2)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_largest_sums_that_may_occur_are_right(kind):
     """Whole numbers as large as they may be and products of one sign, in one step of each window.
 
@@ -242,7 +232,7 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
     assert (aside is None) == (kind == "avx2")
 
 
-def test_of_equal_test_rows_in_two_chunks_the_first_counts(kind, monkeypatch):
+def test_of_equal_test_rows_in_two_chunks_the_first_counts(way, monkeypatch):
     monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
     test = clustered(100, 3)
     found = nearest(test, np.concatenate([test, test]), threads=1)
@@ -302,8 +292,8 @@ def test_odd_settings():
     with pytest.raises(InputError, match="one value in keep for each of 3 rows"):
         top_k(rows, rows, 1, keep=np.ones(2, bool))
     with pytest.raises(InputError, match="at most 16384 for int8"):
-        search.choose_kind("int8", 20000)
-    assert search.choose_kind("auto", 20000) is None
+        search.choose_kind("int8", 20000, 9000)
+    assert search.choose_kind("auto", 20000, 9000) is None
 
 
 def test_memory_is_read_as_people_write_it():

@@ -1,5 +1,7 @@
 """Searches in parts give what the searches in one go give, on every backend and in every cut."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from embedding_trees import clip_retrieval, datacomp
@@ -11,11 +13,14 @@ from shiftproof.similarity import (
     Place,
     nearest_in_parts,
     nearest_to_each,
+    neighbours,
     open_embeddings,
+    parts,
     prove,
     prove_in_parts,
     prune,
     prune_in_parts,
+    search,
     top_k_in_parts,
     top_k_of_each,
 )
@@ -97,6 +102,61 @@ def test_workers_of_a_scheduler(folder, tmp_path):
     found = nearest_in_parts(folder, TESTS, Place(tmp_path, Scheduled(1, 2), part_rows=800))
     whole = nearest_to_each(TRAIN, TESTS)
     np.testing.assert_array_equal(found["near"].index, whole["near"].index)
+
+
+def part_files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("part-*.npz"))}
+
+
+UNLIKE = np.concatenate([-clustered(400, 5), TRAIN[:1100]])
+"""Parts that do not lie alike: the first is far from what is near to the others."""
+
+SEARCHES = {
+    "nearest": lambda place: nearest_in_parts(UNLIKE, TESTS, place),
+    "top-k": lambda place: top_k_in_parts(UNLIKE, TESTS, place, 3),
+    "prune": lambda place: prune_in_parts(
+        UNLIKE, TESTS, place, thresholds={"near": 0.9, "far/away": 0.0}
+    ),
+}
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32", "bf16"])
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monkeypatch):
+    """Not even its certificate: the test rows are made ready once in a process, always alike."""
+    # Several blocks in a part: the first fills the lists, and the others are compared in 8 bits.
+    monkeypatch.setattr(search, "ROWS", 50)
+    SEARCHES[name](Place(tmp_path / "one", Local(0), precision, part_rows=400))
+    for worker in (2, 1, 3, 0):
+        place = Place(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)
+        with contextlib.suppress(UnfinishedError):
+            SEARCHES[name](place)
+    found = part_files(tmp_path / "several" / name)
+    assert len(found) == 4
+    assert found == part_files(tmp_path / "one" / name)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        neighbours, "TestRows", lambda *given: made.append(len(given[0])) or search.TestRows(*given)
+    )
+    SEARCHES[name](Place(tmp_path / "one", Local(0), "int8", part_rows=400))
+    assert sorted(made) == [70, 90]
+    assert not parts._kept
+    # What memory does not hold at once is made ready for each part.
+    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
+    made.clear()
+    SEARCHES[name](Place(tmp_path / "more", Local(0), "int8", part_rows=400))
+    assert sorted(made) == [10] * 4 + [60] * 4 + [90] * 4
+    for number in range(4):
+        with (
+            np.load(tmp_path / "one" / name / f"part-0000{number}.npz") as one,
+            np.load(tmp_path / "more" / name / f"part-0000{number}.npz") as more,
+        ):
+            for values in (values for values in one.files if "certificate" not in values):
+                np.testing.assert_array_equal(one[values], more[values])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from similar_rows import clustered, products
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import (
     coreset,
-    kernels,
     merge_prunings,
     nearest,
     open_embeddings,
@@ -14,14 +13,6 @@ from shiftproof.similarity import (
     prune,
     prune_to,
 )
-
-KINDS = [None, "plain", *([kind] if (kind := kernels.fastest_kind()) else [])]
-
-
-@pytest.fixture(params=KINDS, ids=str)
-def kind(request, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: request.param)
-    return request.param
 
 
 def by_the_book(train, test, reference):
@@ -36,7 +27,7 @@ def world():
     return clustered(2000, 3), tests, clustered(900, 4)
 
 
-def test_gap_matched_pruning_is_the_papers(kind, world):
+def test_gap_matched_pruning_is_the_papers(way, world):
     train, tests, reference = world
     found = prune(train, tests, reference=reference, threads=1)
     gone = []
@@ -53,7 +44,7 @@ def test_gap_matched_pruning_is_the_papers(kind, world):
     np.testing.assert_allclose(found.shared, [[1, both / gone[1].sum()], [both / gone[0].sum(), 1]])
 
 
-def test_the_comparison_is_strict(kind):
+def test_the_comparison_is_strict(way):
     """A training set that is the reference itself loses nothing, to the last bit."""
     train, test = clustered(600, 5), clustered(80, 6)
     assert prune(train, {"t": test}, reference=train, threads=1).counts == {"t": 0}
@@ -73,7 +64,7 @@ def test_after_pruning_nothing_is_closer_than_the_reference(world):
     assert half["art"].violations == too_close.sum()
 
 
-def test_shards_threads_and_memory_change_nothing(tmp_path, kind, world, monkeypatch):
+def test_shards_threads_and_memory_change_nothing(tmp_path, way, world, monkeypatch):
     train, tests, reference = world
     folder = clip_retrieval(tmp_path, {0: train[:700], 1: train[700:701], 2: train[701:]})
     rows = open_embeddings(folder)
@@ -89,7 +80,7 @@ def test_shards_threads_and_memory_change_nothing(tmp_path, kind, world, monkeyp
             np.testing.assert_array_equal(other.removed[name], whole.removed[name])
 
 
-def test_thresholds_in_the_references_place(kind):
+def test_thresholds_in_the_references_place(way):
     train, test = clustered(300, 7), clustered(50, 8)
     expected = products(train, test)
     one = prune(train, {"t": test}, thresholds={"t": 0.8}, threads=1)

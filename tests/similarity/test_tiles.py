@@ -7,7 +7,8 @@ import pytest
 from llvmlite import ir
 from similar_rows import clustered, products
 
-from shiftproof.similarity import kernels, nearest, search
+from shiftproof.shards import Local
+from shiftproof.similarity import Place, kernels, nearest, nearest_in_parts, search
 from shiftproof.similarity.kernels import tiles
 
 
@@ -79,6 +80,30 @@ def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
 def test_the_processor_decides(monkeypatch, features, kind):
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
     assert kernels.fastest_kind() == kind
-    assert search.choose_kind("auto", 512) == kind
-    assert search.choose_kind("int8", 512) == (kind or "plain")
-    assert search.choose_kind("fp32", 512) is None
+    assert search.choose_kind("auto", 512, 20_000) == kind
+    assert search.choose_kind("int8", 512, 20_000) == (kind or "plain")
+    assert search.choose_kind("fp32", 512, 20_000) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "tests", "eight_bits"),
+    [
+        (512, 2048, True), (512, 2047, False), (128, 512, True), (128, 511, False),
+        (1280, 2000, False), (1280, 5120, True), (1, 4, True), (1, 3, False),
+    ],
+)  # fmt: skip
+def test_few_test_rows_are_compared_in_float32(monkeypatch, width, tests, eight_bits):
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {"avx2": True})
+    assert search.choose_kind("auto", width, tests) == ("avx2" if eight_bits else None)
+    assert search.choose_kind("int8", width, tests) == "avx2"
+
+
+def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        "shiftproof.similarity.neighbours.choose_kind", lambda *given: asked.append(given)
+    )
+    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 50)
+    tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
+    nearest_in_parts(clustered(90, 3), tests, Place(tmp_path, Local(0), part_rows=50))
+    assert set(asked) == {("auto", 96, 130), ("auto", 96, 20)}

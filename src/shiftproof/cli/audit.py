@@ -66,6 +66,7 @@ def audit(
     of: words.Of = None,
     memory: words.Memory = "4GB",
     precision: words.PrecisionName = "auto",
+    device: words.Device = "cpu",
     part_rows: words.PartRows = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what it would take, by some ten seconds of it.")
@@ -93,16 +94,16 @@ def audit(
 
     Goes on where an interrupted audit stopped.
     """
-    from shiftproof.similarity import Place
     from shiftproof.similarity import audit as run
     from shiftproof.similarity.plan import parse_count
     from shiftproof.similarity.plan import plan as estimate
 
-    precision_ = words.parse_precision(precision)
     backend = words.choose_backend(engine, address, workers, worker, of)
     if plan:
         if train_rows is None or test_rows is None or dim is None:
             raise InputError("--plan needs --train-rows, --test-rows and --dim.")
+        if device != "cpu":
+            raise InputError("--plan measures this processor; for a GPU state its --gpu-rate.")
         planned = estimate(
             parse_count(train_rows),
             parse_count(test_rows),
@@ -111,7 +112,7 @@ def audit(
             sets=sets,
             k=k,
             workers=backend.processes(),
-            precision=precision_,
+            precision=words.parse_precision(precision),
             memory=memory,
             gpu_rate=gpu_rate,
         )
@@ -122,9 +123,8 @@ def audit(
         return
     if train is None or not test or out is None:
         raise InputError("Expected TRAIN, at least one --test NAME=PATH, and --out.")
-    place = Place(
-        out, backend, precision_, memory, None if part_rows is None else parse_count(part_rows)
-    )
+    place = words.place_of(out, backend, memory, precision, device, part_rows)
+    pictures = words.parse_named(images or [], "--images")
     with words.share_of(worker):
         scores = run(
             words.open_source(train, array, normalise, unusable),
@@ -136,11 +136,12 @@ def audit(
             k=k,
             duplicates=duplicates,
             leakage=leakage,
-            images=words.parse_named(images or [], "--images"),
+            images=pictures,
             train_images=train_images,
             place=place,
         )
-    page = write_page(out)
+    folders = [Path(folder) for folder in pictures.values()]
+    page = write_page(out, folders if train_images is None else [*folders, train_images])
     if as_json:
         typer.echo((out / "scores.json").read_text(encoding="utf-8"), nl=False)
         return
@@ -219,8 +220,8 @@ def _show_plan(plan: Plan, workers: int) -> None:
         )
     else:
         lines["GPU"] = (
-            f"{plan.gpu_hours:,.2f} hours for the arithmetic at the stated rate (not measured: "
-            "shiftproof searches on processors)"
+            f"{plan.gpu_hours:,.2f} hours for the arithmetic at the stated rate (not measured; see "
+            "--device)"
         )
     for name, line in lines.items():
         typer.echo(f"{name:<7} {line}")

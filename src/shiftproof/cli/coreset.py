@@ -32,28 +32,36 @@ def coreset(
     array: words.Array = None,
     normalise: words.Normalise = False,
     unusable: words.Unusable = "refuse",
-    workers: words.Threads = None,
+    engine: words.Engine = "local",
+    address: words.Address = None,
+    workers: words.Workers = None,
+    worker: words.Worker = None,
+    of: words.Of = None,
     memory: words.Memory = "4GB",
     precision: words.PrecisionName = "auto",
+    device: words.Device = "cpu",
+    part_rows: words.PartRows = None,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet and, where there are uids, uids.npy of the rows nearest to the tests.
 
     It looks at the test sets: a core set says where a score comes from, and is no way to reach one.
+    Goes on where an interrupted run stopped.
     """
     from shiftproof.similarity.keeping import write_coreset
     from shiftproof.similarity.plan import parse_count
 
-    told = write_coreset(
-        words.open_source(train, array, normalise, unusable),
-        words.open_tests(test, array, normalise),
-        parse_count(size),
-        out,
-        among=among,
-        precision=words.parse_precision(precision),
-        memory=memory,
-        threads=workers,
-    )
+    backend = words.choose_backend(engine, address, workers, worker, of)
+    place = words.place_of(out, backend, memory, precision, device, part_rows)
+    with words.share_of(worker):
+        told = write_coreset(
+            words.open_source(train, array, normalise, unusable),
+            words.open_tests(test, array, normalise),
+            parse_count(size),
+            out,
+            among=among,
+            place=place,
+        )
     if as_json:
         typer.echo(json.dumps(told, indent=1))
         return

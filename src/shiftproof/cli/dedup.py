@@ -46,25 +46,35 @@ def dedup(
     array: words.Array = None,
     normalise: words.Normalise = False,
     unusable: words.Unusable = "refuse",
-    workers: words.Threads = None,
+    engine: words.Engine = "local",
+    address: words.Address = None,
+    workers: words.Workers = None,
+    worker: words.Worker = None,
+    of: words.Of = None,
     memory: words.Memory = "4GB",
     precision: words.PrecisionName = "auto",
+    device: words.Device = "cpu",
+    part_rows: words.PartRows = None,
     as_json: words.Json = False,
 ) -> None:
-    """Write keep.npy, keys.parquet, uids.npy where there are uids, and groups.npy."""
+    """Write keep.npy, keys.parquet, uids.npy where there are uids, and groups.npy.
+
+    Goes on where an interrupted run stopped.
+    """
     from shiftproof.similarity.keeping import write_deduplicated
 
-    told = write_deduplicated(
-        words.open_source(train, array, normalise, unusable),
-        out,
-        threshold,
-        rule=_rule(rule),
-        clusters=clusters,
-        seed=seed,
-        precision=words.parse_precision(precision),
-        memory=memory,
-        threads=workers,
-    )
+    backend = words.choose_backend(engine, address, workers, worker, of)
+    place = words.place_of(out, backend, memory, precision, device, part_rows)
+    with words.share_of(worker):
+        told = write_deduplicated(
+            words.open_source(train, array, normalise, unusable),
+            out,
+            threshold,
+            rule=_rule(rule),
+            clusters=clusters,
+            seed=seed,
+            place=place,
+        )
     if as_json:
         typer.echo(json.dumps(told, indent=1))
         return

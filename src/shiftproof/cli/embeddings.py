@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,8 @@ from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 
 if TYPE_CHECKING:
     from shiftproof.shards import Backend
-    from shiftproof.similarity import Embeddings
+    from shiftproof.similarity import Embeddings, Place
+    from shiftproof.similarity.search import Precision
 
 TRAIN_HELP = (
     "Embeddings of the training set: an .npy or .npz file, or a folder of shards as clip-retrieval, "
@@ -61,9 +62,6 @@ Workers = Annotated[
         help="Processes, or tasks on Ray, at a time; one per core by default.",
     ),
 ]
-Threads = Annotated[
-    int | None, typer.Option("--workers", "-w", min=1, help="Threads; all cores by default.")
-]
 Worker = Annotated[
     int | None,
     typer.Option(
@@ -75,7 +73,16 @@ Of = Annotated[int | None, typer.Option("--of", help="How many commands share th
 Memory = Annotated[str, typer.Option("--memory", help="How much may be held, such as 4GB.")]
 PrecisionName = Annotated[
     str,
-    typer.Option("--precision", help="auto, int8 or fp32: how long it takes, not what comes out."),
+    typer.Option(
+        "--precision",
+        help="auto, int8, fp32, fp16 or bf16: how long it takes, not what comes out.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="cpu, cuda or cuda:1: where products are made, not what comes out."
+    ),
 ]
 PartRows = Annotated[
     str | None,
@@ -84,15 +91,14 @@ PartRows = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")]
 
 
-def parse_precision(text: str) -> Literal["auto", "int8", "fp32"]:
+def parse_precision(text: str) -> Precision:
     """Read a precision."""
-    if text == "auto":
-        return "auto"
-    if text == "int8":
-        return "int8"
-    if text == "fp32":
-        return "fp32"
-    raise UnknownNameError.of("precision", text, ["auto", "int8", "fp32"])
+    known: dict[str, Precision] = {
+        "auto": "auto", "int8": "int8", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16",
+    }  # fmt: skip
+    if text not in known:
+        raise UnknownNameError.of("precision", text, known)
+    return known[text]
 
 
 def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
@@ -167,6 +173,22 @@ def choose_backend(
     if worker is not None and of is not None:
         return Scheduled(worker, of, workers)
     return Local(workers)
+
+
+def place_of(
+    out: Path,
+    backend: Backend,
+    memory: str,
+    precision: str,
+    device: str,
+    part_rows: str | None,
+) -> Place:
+    """Return where a search in parts is made, and how."""
+    from shiftproof.similarity import Place
+    from shiftproof.similarity.plan import parse_count
+
+    rows = None if part_rows is None else parse_count(part_rows)
+    return Place(out, backend, parse_precision(precision), memory, rows, device)
 
 
 def show_kept(told: dict[str, Any], out: Path) -> None:

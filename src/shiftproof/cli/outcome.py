@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -35,12 +36,15 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
         typer.echo(f"records  {run.path / 'records'}")
 
 
-def write_page(run: Path) -> Path | None:
-    """Write the report of a run; say why where there is none."""
+def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
+    """Write the report of a run; say why where there is none.
+
+    ``images`` are folders whose pictures it may show, beside the run's own.
+    """
     from shiftproof.report import write_report
 
     try:
-        return write_report(run)
+        return write_report(run, images=images)
     except MissingExtraError as error:
         console.print(f"No report.html: {error}", highlight=False, markup=False)
         return None

@@ -57,6 +57,7 @@ def prune(
     of: words.Of = None,
     memory: words.Memory = "4GB",
     precision: words.PrecisionName = "auto",
+    device: words.Device = "cpu",
     part_rows: words.PartRows = None,
     as_json: words.Json = False,
 ) -> None:
@@ -64,17 +65,11 @@ def prune(
 
     Goes on where an interrupted run stopped.
     """
-    from shiftproof.similarity import Place
     from shiftproof.similarity.plan import parse_count
     from shiftproof.similarity.pruned import write_pruned
 
-    place = Place(
-        out,
-        words.choose_backend(engine, address, workers, worker, of),
-        words.parse_precision(precision),
-        memory,
-        None if part_rows is None else parse_count(part_rows),
-    )
+    backend = words.choose_backend(engine, address, workers, worker, of)
+    place = words.place_of(out, backend, memory, precision, device, part_rows)
     with words.share_of(worker):
         told = write_pruned(
             words.open_source(train, array, normalise, unusable),

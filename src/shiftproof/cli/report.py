@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
         "report",
         epilog=(
             "Examples:  shiftproof report run  ·  shiftproof report run1 run2 --out both.html  ·  "
-            "shiftproof report run --table latex  ·  shiftproof report stream --calibration run"
+            "shiftproof report run --table latex  ·  shiftproof report stream --calibration run  ·  "
+            "shiftproof report audit --images photos"
         ),
     )(report)
 
@@ -36,6 +37,14 @@ def report(
             "is believed to be.",
         ),
     ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--images",
+            help="Of an audit: a folder below which its pictures lie, once for each; pictures "
+            "elsewhere are not opened.",
+        ),
+    ] = None,
     table: Annotated[
         str | None, typer.Option("--table", help="Print a table instead: text, csv or latex.")
     ] = None,
@@ -50,8 +59,10 @@ def report(
 
     opened = [Run(path) for path in runs]
     if as_json or table:
-        if calibration is not None:
-            raise InputError("--calibration is for the page; leave out --table and --json.")
+        if calibration is not None or images:
+            raise InputError(
+                "--calibration and --images are for the page; leave out --table and --json."
+            )
         if len(opened) > 1:
             raise InputError("A table is of one run; give one folder.")
         scores = opened[0].scores
@@ -68,5 +79,7 @@ def report(
         return
     if out is not None:
         files.make_folder(out.parent)
-    page = write_report(runs[0] if len(runs) == 1 else runs, out, calibration=calibration)
+    page = write_report(
+        runs[0] if len(runs) == 1 else runs, out, calibration=calibration, images=images or ()
+    )
     typer.echo(f"report   {page}")

@@ -71,7 +71,11 @@ PICTURE_SIZES = {
 
 
 def write_report(
-    run: Path | Sequence[Path], out: Path | None = None, *, calibration: Path | None = None
+    run: Path | Sequence[Path],
+    out: Path | None = None,
+    *,
+    calibration: Path | None = None,
+    images: Sequence[Path] = (),
 ) -> Path:
     """Write the page of a run, or of several runs side by side, and return its path.
 
@@ -89,10 +93,12 @@ def write_report(
         calibration: for one run without labels, the folder of a labelled run of the same model and
             adapters: the page then says how right the model is believed to be, and how far such
             beliefs were off where the truth is known (:func:`~shiftproof.bench.estimate_stream`).
+        images: of an audit, folders below which its pictures lie. Pictures elsewhere are not opened,
+            whatever the run says of them, but for those in its own folder.
 
     Raises:
         InputError: a folder is not a finished run, ``out`` cannot be written to, or
-            ``calibration`` cannot calibrate this.
+            ``calibration`` cannot calibrate this, or ``images`` are named for no audit.
         BrokenFileError: a file of the run is damaged; the message names the place.
         RunMismatchError: the runs cannot be shown on one page, or ``calibration`` is a run of
             another model.
@@ -102,7 +108,7 @@ def write_report(
     paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
-    runs = [_read(path) for path in paths]
+    runs = [_within(_read(path), [Path(folder) for folder in images]) for path in paths]
     for aspect, values in (
         ("kind", {read.kind for read in runs}),
         ("measure", {read.scores.measure for read in runs}),
@@ -136,6 +142,17 @@ def _read(path: Path) -> AnyRun:
             f"{', '.join(READERS)}. Use the version of shiftproof that wrote it."
         )
     return READERS[kind](path, head)
+
+
+def _within(run: AnyRun, images: Sequence[Path]) -> AnyRun:
+    if isinstance(run, SimilarityRun):
+        return similarity_pictures.within(run, images)
+    if images:
+        raise InputError(
+            f"{run.path} keeps its pictures in its own folder; folders of images are named for an "
+            "audit of embeddings only."
+        )
+    return run
 
 
 def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:

@@ -341,7 +341,7 @@ def _certificates(scores: Scores) -> Section:
 def _certificate(title: str, found: Certificate) -> list[str]:
     return [
         title,
-        found.precision,
+        found.precision if found.device == "cpu" else f"{found.precision} on {found.device}",
         f"{found.bound:.2g}",
         f"{found.dimensions:,}",
         f"{found.products:,}",

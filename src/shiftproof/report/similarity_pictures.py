@@ -1,7 +1,13 @@
-"""The pictures of the leakage gallery: they lie where the images do, and not in the run's folder."""
+"""The pictures of the leakage gallery: they lie where the images do, and not in the run's folder.
+
+A run's folder may be a stranger's, and the paths in it may name any file of whoever makes the page.
+Only pictures in folders that the reader names, and in the run's own, are opened.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +15,7 @@ from typing import Any
 from shiftproof.report import gallery
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section
-from shiftproof.report.similarity_scores import Leak, SimilarityRun
+from shiftproof.report.similarity_scores import Leak, Named, SimilarityRun
 from shiftproof.report.similarity_wording import cosine
 
 MOST = 12
@@ -29,8 +35,34 @@ class _Gallery:
     worst: tuple[()] = ()
 
 
+def within(run: SimilarityRun, folders: Sequence[Path]) -> SimilarityRun:
+    """Return the run without the pictures that lie in none of the folders, nor in the run's own."""
+    allowed = [folder.resolve() for folder in (run.path, *folders)]
+
+    def checked(named: Named) -> Named:
+        if named.path is None:
+            return named
+        try:
+            path = (run.path / named.path).resolve()
+        except (OSError, RuntimeError, ValueError):  # what no file may be called, or a loop
+            return dataclasses.replace(named, path=None, outside=True)
+        if any(path.is_relative_to(folder) for folder in allowed):
+            return dataclasses.replace(named, path=str(path))
+        return dataclasses.replace(named, path=None, outside=True)
+
+    def of_leak(leak: Leak) -> Leak:
+        train = tuple(checked(each) for each in leak.train)
+        return dataclasses.replace(leak, test=checked(leak.test), train=train)
+
+    sets = tuple(
+        dataclasses.replace(each, leakage=tuple(of_leak(leak) for leak in each.leakage))
+        for each in run.scores.sets
+    )
+    return dataclasses.replace(run, scores=dataclasses.replace(run.scores, sets=sets))
+
+
 def load(run: SimilarityRun, *, budget: int) -> Pictures:
-    """Read the pictures of all leaks, as large as the budget allows.
+    """Read the pictures of all leaks of a run that :func:`within` gave, as large as the budget allows.
 
     They are decoded and made anew, as those of every page; a file that is no image shows nothing.
     """
@@ -55,6 +87,12 @@ def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
     ]
     if not sets:
         return None
+    shown = [
+        row
+        for tested in run.scores.sets
+        for leak in tested.leakage[:MOST]
+        for row in (leak.test, *leak.train)
+    ]
     return Section(
         "leakage",
         "The closest pairs",
@@ -63,25 +101,26 @@ def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
         {
             "sets": sets,
             "threshold": f"{run.scores.duplicates:g}",
-            "pictures": any(_paths(leak) for each in run.scores.sets for leak in each.leakage),
+            "pictures": any(each.path is not None or each.outside for each in shown),
             "unreadable": len(pictures.unreadable),
+            "outside": sum(each.outside for each in shown),
         },
     )
 
 
 def _pair(leak: Leak, pictures: Pictures) -> dict[str, Any]:
-    def shown(text: str, path: str | None, similarity: str) -> dict[str, Any]:
+    def shown(row: Named, similarity: str) -> dict[str, Any]:
         return {
-            "text": text,
+            "text": row.text,
             "similarity": similarity,
-            "pictured": path is not None,
-            "uri": None if path is None else pictures.uri(_below_root(path)),
+            "pictured": row.path is not None or row.outside,
+            "uri": None if row.path is None else pictures.uri(_below_root(row.path)),
         }
 
     return {
-        "test": shown(leak.test.text, leak.test.path, ""),
+        "test": shown(leak.test, ""),
         "label": leak.label,
-        "train": [shown(each.text, each.path, cosine(each.similarity)) for each in leak.train],
+        "train": [shown(each, cosine(each.similarity)) for each in leak.train],
     }
 
 

@@ -58,12 +58,14 @@ class ClassFigures:
 class Named:
     """A row of a leakage: what names it, where its image was, and its similarity.
 
-    ``text`` is its key, or its place among the rows where it has none.
+    ``text`` is its key, or its place among the rows where it has none. ``outside``: an image is named
+    that this page must not open.
     """
 
     text: str
     path: str | None
     similarity: float
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Certificate:
     rechecked: int
     set_aside: int
     skipped: int
+    device: str
 
 
 @dataclass(frozen=True)
@@ -321,12 +324,13 @@ def _pruning(node: Node) -> Pruning:
 
 def _certificate(node: Node) -> Certificate:
     return Certificate(
-        node.get("precision").text(),
-        node.get("bound").number(),
-        *(
-            node.get(name).count()
-            for name in (
-                "dimensions", "products", "candidates", "rechecked", "set_aside", "skipped",
-            )
-        ),
-    )  # fmt: skip
+        precision=node.get("precision").text(),
+        bound=node.get("bound").number(),
+        dimensions=node.get("dimensions").count(),
+        products=node.get("products").count(),
+        candidates=node.get("candidates").count(),
+        rechecked=node.get("rechecked").count(),
+        set_aside=node.get("set_aside").count(),
+        skipped=node.get("skipped").count(),
+        device=node.get("device").optional_text() or "cpu",
+    )

@@ -10,6 +10,7 @@ from .approximate import ApproximateTopK, approximate_top_k
 from .audit import audit
 from .coreset import Coreset, coreset
 from .dedup import Deduplicated, deduplicate
+from .dedup_parts import deduplicate_in_parts
 from .gap import (
     AccuracyBySimilarity,
     SimilarityGap,
@@ -61,6 +62,7 @@ __all__ = [
     "coreset",
     "cumulative",
     "deduplicate",
+    "deduplicate_in_parts",
     "gap",
     "histogram",
     "merge_nearest",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shiftproof import rng
 from shiftproof.errors import InputError
 
-from .dedup import cluster_rows
+from .clusters import cluster_rows
 from .neighbours import merge_lists, nearest, open_both, top_k, top_k_of_each
 from .search import Precision
 from .sources import Embeddings, Source
@@ -60,6 +60,7 @@ def approximate_top_k(
     probes: int = 8,
     seed: int = 0,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> dict[str, ApproximateTopK]:
@@ -78,6 +79,7 @@ def approximate_top_k(
         probes: clusters that each test row is compared with; all of them find everything.
         seed: of the clusters and of the sample.
         precision: of the searches among centres and of the sample.
+        device: of the same searches, see :func:`~shiftproof.similarity.nearest`.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
 
@@ -108,7 +110,12 @@ def approximate_top_k(
         if not len(usable):
             continue
         found = nearest(
-            block.values[usable], centres, precision=precision, memory=memory, threads=threads
+            block.values[usable],
+            centres,
+            precision=precision,
+            device=device,
+            memory=memory,
+            threads=threads,
         )
         order = np.argsort(found.index, kind="stable")
         members = found.index[order]
@@ -128,6 +135,7 @@ def approximate_top_k(
         {name: held[name][places] for name, places in exact_of.items()},
         k,
         precision=precision,
+        device=device,
         memory=memory,
         threads=threads,
     )

@@ -85,69 +85,32 @@ def audit(
         UnfinishedError: this worker's share is done, others' are not.
     """
     rows, sets = open_both(train, tests)
-    of_comparison = None if reference is None else open_embeddings(reference)
-    _check(sets, k, duplicates, leakage)
     folder = Path(out)
-    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
-    settings: Settings = {
-        "train": described(rows),
-        "tests": {name: described(of_set) for name, of_set in sets.items()},
-        "reference": None if of_comparison is None else described(of_comparison),
-        "k": k,
-        "duplicates": duplicates,
-        "leakage": leakage,
-        "normalise": rows.normalise,
-        "unusable": rows.unusable,
-    }
-    begin(folder, KIND, settings, how)
-    near, of_reference_rows, nearest = _search(rows, sets, of_comparison, how, k)
-    gaps = {
-        name: gap_of(found, None if of_reference_rows is None else of_reference_rows[name])
-        for name, found in near.items()
-    }
-    _check_usable(gaps)
-    records = folder / "records"
-    train_side = _write_nearest(records / "train", nearest, rows, sets)
-    pruned = None
-    if of_comparison is not None:
-        limits = {
-            name: found.reference for name, found in gaps.items() if found.reference is not None
-        }
-        parts = pruning_parts(rows, sets, how, limits)
-        pruned = _write_pruned(records / "removed", parts, rows, limits)
+    of = _Audit(
+        rows=rows,
+        sets=sets,
+        reference=None if reference is None else open_embeddings(reference),
+        folder=folder,
+        how=dataclasses.replace(place or Place(folder), folder=folder / "parts"),
+        k=k,
+        duplicates=duplicates,
+        leakage=leakage,
+        images=images or {},
+        train_images=train_images,
+    )
+    _check(of)
+    begin(folder, KIND, _settings(of), of.how)
+    found = _search(of)
+    gaps = _gaps(found)
+    train_side = _write_nearest(of, found.nearest)
+    pruned = None if of.reference is None else _prune(of, gaps)
     certificates: dict[str, dict[str, Certificate]] = {
-        "train": _certificates(near),
+        "train": _certificates(found.near),
         "nearest": train_side.certificates,
-        "reference": _certificates(of_reference_rows or {}),
+        "reference": _certificates(found.of_reference or {}),
         "pruned": {} if pruned is None else pruned.certificates,
     }
-    names = _Names(rows, train_images)
-    scored = []
-    for place_of_set, (name, of_set) in enumerate(sets.items()):
-        of_test = _Names(of_set, (images or {}).get(name))
-        labels = of_test.column("label")
-        _write_tests(records / "tests" / f"{name}.parquet", gaps[name], of_test, labels)
-        scored.append(
-            {
-                "name": name,
-                "rows": len(of_set),
-                **findings.figures(gaps[name], duplicates),
-                **findings.curves(gaps[name]),
-                "train_histogram": train_side.histograms[name],
-                "classes": findings.classes(gaps[name], labels, duplicates),
-                "leakage": findings.leakage(
-                    near[name],
-                    leakage,
-                    functools.partial(_of_test, of_test, labels),
-                    functools.partial(_of_train, names),
-                ),
-                "pruned": None if pruned is None else pruned.of_set(place_of_set),
-                "certificates": {
-                    search: findings.spelt(found.get(name))
-                    for search, found in certificates.items()
-                },
-            }
-        )
+    scored = _score_sets(of, found.near, gaps, train_side, pruned, certificates)
     skipped = max((one.skipped for one in certificates["reference"].values()), default=0)
     scores = {
         "format": manifest.FORMAT,
@@ -156,7 +119,7 @@ def audit(
         "k": k,
         "duplicates": duplicates,
         "train": _size(rows, train_side.skipped),
-        "reference": None if of_comparison is None else _size(of_comparison, skipped),
+        "reference": None if of.reference is None else _size(of.reference, skipped),
         "edges": histogram([0.0], findings.BINS)[0].tolist(),
         "sets": scored,
         "pruning": None if pruned is None else pruned.together(),
@@ -165,54 +128,92 @@ def audit(
     return scores
 
 
-def _check_usable(gaps: Mapping[str, SimilarityGap]) -> None:
-    """Refuse a side of which no row can be used: nothing is near to any test row then."""
-    for found in gaps.values():
-        for side, values in (("training", found.similarity), ("reference", found.reference)):
-            if values is not None and not np.isfinite(values).all():
-                raise InputError(f"None of the {side} rows can be used.")
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Audit:
+    """What is audited, how, and what for; see :func:`audit`."""
+
+    rows: Embeddings
+    sets: dict[str, Embeddings]
+    reference: Embeddings | None
+    folder: Path
+    how: Place
+    k: int
+    duplicates: float
+    leakage: int
+    images: Mapping[str, str | Path]
+    train_images: str | Path | None
+
+    @property
+    def records(self) -> Path:
+        """The folder of the rows' own figures."""
+        return self.folder / "records"
 
 
-def _check(sets: Mapping[str, Embeddings], k: int, duplicates: float, leakage: int) -> None:
-    for name in sets:
+def _check(of: _Audit) -> None:
+    for name in of.sets:
         if not _NAME.fullmatch(name):
             raise InputError(
                 f"Expected names of test sets of letters, digits, '.', '_' and '-', got {name!r}."
             )
-    check_threshold(duplicates)
-    if k < 1:
-        raise InputError(f"Expected k of 1 or more, got {k}.")
-    if leakage < 0:
-        raise InputError(f"Expected 0 or more test rows to show, got {leakage}.")
+    check_threshold(of.duplicates)
+    if of.k < 1:
+        raise InputError(f"Expected k of 1 or more, got {of.k}.")
+    if of.leakage < 0:
+        raise InputError(f"Expected 0 or more test rows to show, got {of.leakage}.")
+
+
+def _settings(of: _Audit) -> Settings:
+    return {
+        "train": described(of.rows),
+        "tests": {name: described(of_set) for name, of_set in of.sets.items()},
+        "reference": None if of.reference is None else described(of.reference),
+        "k": of.k,
+        "duplicates": of.duplicates,
+        "leakage": of.leakage,
+        "normalise": of.rows.normalise,
+        "unusable": of.rows.unusable,
+    }
 
 
 def _size(rows: Embeddings, skipped: int) -> Settings:
     return {"rows": len(rows), "skipped": skipped, "width": rows.width, "shards": len(rows.shards)}
 
 
-def _search(
-    rows: Embeddings,
-    sets: Mapping[str, Embeddings],
-    reference: Embeddings | None,
-    how: Place,
-    k: int,
-) -> tuple[dict[str, TopK], dict[str, TopK] | None, PartFolder]:
+# ---------------------------------------------------------------- what is searched
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Found:
+    """What the searches found that need nothing but the rows.
+
+    Attributes:
+        near: the nearest training rows of each test set's rows.
+        of_reference: their nearest reference row, where there is a reference.
+        nearest: the parts that hold each training row's nearest test rows.
+    """
+
+    near: dict[str, TopK]
+    of_reference: dict[str, TopK] | None
+    nearest: PartFolder
+
+
+def _search(of: _Audit) -> _Found:
     """Do this worker's share of all that needs nothing but the rows, then see whether others have."""
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
     of_reference_rows: dict[str, TopK] | None = None
     nearest: PartFolder | None = None
     with _noting(unfinished):
-        near = top_k_in_parts(rows, sets, how, k)
+        near = top_k_in_parts(of.rows, of.sets, of.how, of.k)
     with _noting(unfinished):
-        nearest = nearest_parts(rows, sets, how)
-    if reference is not None:
+        nearest = nearest_parts(of.rows, of.sets, of.how)
+    if of.reference is not None:
         with _noting(unfinished):
-            of_reference_rows = top_k_in_parts(reference, sets, of_reference(how), 1)
+            of_reference_rows = top_k_in_parts(of.reference, of.sets, of_reference(of.how), 1)
     if unfinished:
         raise unfinished[0]
     assert nearest is not None
-    return near, of_reference_rows, nearest
+    return _Found(near, of_reference_rows, nearest)
 
 
 @contextlib.contextmanager
@@ -221,6 +222,61 @@ def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
         yield
     except UnfinishedError as error:
         unfinished.append(error)
+
+
+def _gaps(found: _Found) -> dict[str, SimilarityGap]:
+    """Return the gap of each test set.
+
+    Refuses a side of which no row can be used: nothing is near to any test row then.
+    """
+    reference = found.of_reference
+    gaps = {
+        name: gap_of(near, None if reference is None else reference[name])
+        for name, near in found.near.items()
+    }
+    for gap in gaps.values():
+        for side, values in (("training", gap.similarity), ("reference", gap.reference)):
+            if values is not None and not np.isfinite(values).all():
+                raise InputError(f"None of the {side} rows can be used.")
+    return gaps
+
+
+# ---------------------------------------------------------------- what is said of test sets
+
+
+def _score_sets(
+    of: _Audit,
+    near: Mapping[str, TopK],
+    gaps: Mapping[str, SimilarityGap],
+    train_side: _TrainSide,
+    pruned: _Pruned | None,
+    certificates: Mapping[str, Mapping[str, Certificate]],
+) -> list[dict[str, Any]]:
+    """Return what ``scores.json`` says of each test set, and write its rows' records."""
+    of_train = functools.partial(_of_train, _Names(of.rows, of.train_images))
+    scored = []
+    for place, (name, of_set) in enumerate(of.sets.items()):
+        names = _Names(of_set, of.images.get(name))
+        labels = names.column("label")
+        _write_tests(of.records / "tests" / f"{name}.parquet", gaps[name], names, labels)
+        of_test = functools.partial(_of_test, names, labels)
+        scored.append(
+            {
+                "name": name,
+                "rows": len(of_set),
+                **findings.figures(gaps[name], of.duplicates),
+                **findings.curves(gaps[name]),
+                "train_histogram": train_side.histograms[name],
+                "classes": findings.classes(gaps[name], labels, of.duplicates),
+                "leakage": findings.leakage(near[name], of.leakage, of_test, of_train),
+                "pruned": None if pruned is None else pruned.of_set(place),
+                "certificates": {
+                    search: findings.spelt(found.get(name))
+                    for search, found in certificates.items()
+                },
+            }
+        )
+    return scored
 
 
 # ---------------------------------------------------------------- what is known of rows
@@ -312,10 +368,9 @@ class _TrainSide:
     skipped: int
 
 
-def _write_nearest(
-    folder: Path, parts: PartFolder, rows: Embeddings, sets: Mapping[str, Embeddings]
-) -> _TrainSide:
+def _write_nearest(of: _Audit, parts: PartFolder) -> _TrainSide:
     """Write each training row's nearest test row of every set; one part is held at a time."""
+    folder, rows, sets = of.records / "train", of.rows, of.sets
     counts = {name: np.zeros(findings.BINS, dtype=np.int64) for name in sets}
     certificates: dict[str, Certificate] = {}
     files.make_folder(folder)
@@ -369,10 +424,11 @@ class _Pruned:
         }
 
 
-def _write_pruned(
-    folder: Path, parts: PartFolder, rows: Embeddings, limits: Mapping[str, NDArray[np.float64]]
-) -> _Pruned:
-    """Write which training rows each test set costs; one part is held at a time."""
+def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
+    """Prune for every test set, and write which training rows each costs; one part is held at a time."""
+    limits = {name: gap.reference for name, gap in gaps.items() if gap.reference is not None}
+    parts = pruning_parts(of.rows, of.sets, of.how, limits)
+    folder, rows = of.records / "removed", of.rows
     names = list(limits)
     both = np.zeros((len(names),) * 2, dtype=np.int64)
     combined = 0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 
-from .neighbours import nearest_to_each
+from .neighbours import Nearest, nearest_to_each
 from .prune import closest, keep_by_similarity
 from .search import Certificate, Precision
 from .sources import Source, open_embeddings
@@ -41,6 +41,7 @@ def coreset(
     *,
     among: NDArray[np.bool_] | None = None,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> Coreset:
@@ -58,6 +59,7 @@ def coreset(
         among: ``(n,)`` bool, only these rows, such as those that
             :func:`~shiftproof.similarity.deduplicate` keeps.
         precision: see :func:`~shiftproof.similarity.nearest`.
+        device: see there.
         memory: see there.
         threads: see there.
 
@@ -69,7 +71,16 @@ def coreset(
         raise InputError(
             f"Expected one value in among for each of {len(rows)} rows, got {among.shape}."
         )
-    found = nearest_to_each(rows, tests, precision=precision, memory=memory, threads=threads)
+    found = nearest_to_each(
+        rows, tests, precision=precision, device=device, memory=memory, threads=threads
+    )
+    return choose_nearest(found, size, among)
+
+
+def choose_nearest(
+    found: Mapping[str, Nearest], size: int, among: NDArray[np.bool_] | None
+) -> Coreset:
+    """Choose rows as :func:`coreset` does, given each one's nearest row of every test set."""
     similarity = closest(found)
     eligible = similarity if among is None else np.where(among, similarity, np.nan)
     each = np.stack([near.similarity for near in found.values()])

@@ -64,6 +64,7 @@ def gap(
     reference: Source | None = None,
     k: int = 10,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> dict[str, SimilarityGap]:
@@ -75,6 +76,7 @@ def gap(
         reference: embeddings of the training set to compare with, such as ImageNet's.
         k: how many training rows make the density.
         precision: see :func:`~shiftproof.similarity.nearest`.
+        device: see there.
         memory: see there.
         threads: see there.
 
@@ -84,11 +86,15 @@ def gap(
     >>> found.similarity.tolist(), found.reference.tolist(), found.gap
     ([1.0, 1.0], [0.0, 1.0], 0.5)
     """
-    near = top_k_of_each(train, tests, k, precision=precision, memory=memory, threads=threads)
+    near = top_k_of_each(
+        train, tests, k, precision=precision, device=device, memory=memory, threads=threads
+    )
     of_reference = (
         None
         if reference is None
-        else top_k_of_each(reference, tests, 1, precision=precision, memory=memory, threads=threads)
+        else top_k_of_each(
+            reference, tests, 1, precision=precision, device=device, memory=memory, threads=threads
+        )
     )
     return {
         name: gap_of(found, None if of_reference is None else of_reference[name])

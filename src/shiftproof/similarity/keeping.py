@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from shiftproof import files
 from shiftproof.errors import UnknownNameError
 
-from .coreset import coreset
-from .dedup import PAPER_THRESHOLD, KeepingRule, deduplicate
+from .coreset import choose_nearest
+from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
+from .dedup_parts import deduplicate_in_parts
 from .keeplists import write_datacomp, write_keys
 from .neighbours import open_both
-from .parts import Place
+from .parts import Place, nearest_in_parts
+from .prune import check_size
 from .run import begin, described
-from .search import Precision
 from .sources import Embeddings, Source, open_embeddings
 from .subset import read_keep
 
@@ -73,25 +75,33 @@ def write_deduplicated(
     rule: KeepingRule = "earlier",
     clusters: int | None = None,
     seed: int = 0,
-    precision: Precision = "auto",
-    memory: int | str | None = None,
-    threads: int | None = None,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Find near-duplicates and write which rows stay; ``groups.npy`` says which belong together.
 
-    The arguments are those of :func:`~shiftproof.similarity.deduplicate`.
+    Args:
+        train: embeddings.
+        out: a new or empty folder, or that of the de-duplication to go on with.
+        threshold: see :func:`~shiftproof.similarity.deduplicate`.
+        rule: see there.
+        clusters: see there.
+        seed: see there.
+        place: how and where it is searched; its ``folder`` is of no account.
+
+    Returns:
+        The content of ``keep.json``.
+
+    Raises:
+        InputError: what :func:`~shiftproof.similarity.deduplicate` refuses.
+        RunMismatchError: the folder belongs to another de-duplication.
+        UnfinishedError: this worker's share is done, others' are not.
     """
     rows = open_embeddings(train)
-    found = deduplicate(
-        rows,
-        threshold,
-        rule=rule,
-        clusters=clusters,
-        seed=seed,
-        precision=precision,
-        memory=memory,
-        threads=threads,
-    )
+    check_rule(threshold, rule)
+    if clusters is not None:
+        check_clusters(clusters, len(rows))
+    folder = Path(out)
+    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
         "train": described(rows),
         "threshold": threshold,
@@ -99,8 +109,8 @@ def write_deduplicated(
         "clusters": clusters,
         "seed": seed,
     }
-    folder = Path(out)
-    begin(folder, "deduplication", settings, Place(folder))
+    begin(folder, "deduplication", settings, how)
+    found = deduplicate_in_parts(rows, how, threshold, rule=rule, clusters=clusters, seed=seed)
     with files.atomic(folder / "groups.npy") as file:
         np.save(file, found.group)
     about = {
@@ -119,28 +129,40 @@ def write_coreset(
     out: str | Path,
     *,
     among: str | Path | None = None,
-    precision: Precision = "auto",
-    memory: int | str | None = None,
-    threads: int | None = None,
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Choose the rows nearest to the test sets and write them.
 
-    The arguments are those of :func:`~shiftproof.similarity.coreset`; ``among`` is a file or folder
-    that :func:`~shiftproof.similarity.subset.read_keep` reads.
+    Args:
+        train: embeddings of the training set.
+        tests: the test sets by name.
+        size: how many rows to choose.
+        out: a new or empty folder, or that of the core set to go on with.
+        among: only of these rows: a file or folder that
+            :func:`~shiftproof.similarity.subset.read_keep` reads.
+        place: how and where it is searched; its ``folder`` is of no account.
+
+    Returns:
+        The content of ``keep.json``.
+
+    Raises:
+        InputError: what :func:`~shiftproof.similarity.coreset` refuses.
+        RunMismatchError: the folder belongs to another core set.
+        UnfinishedError: this worker's share is done, others' are not.
     """
     rows, sets = open_both(train, tests)
     allowed = None if among is None else read_keep(among, len(rows))
-    found = coreset(
-        rows, sets, size, among=allowed, precision=precision, memory=memory, threads=threads
-    )
+    check_size(size, len(rows) if allowed is None else int(allowed.sum()))
+    folder = Path(out)
+    how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
         "train": described(rows),
         "tests": {name: described(of_set) for name, of_set in sets.items()},
         "size": size,
         "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
     }
-    folder = Path(out)
-    begin(folder, "core set", settings, Place(folder))
+    begin(folder, "core set", settings, how)
+    found = choose_nearest(nearest_in_parts(rows, sets, how), size, allowed)
     nearest = found.nearest_set[found.keep]
     return write_keep(
         folder,

@@ -362,6 +362,11 @@ _TUNING_TESTS = 2048
 _TUNING_ROWS = 256
 
 
+def tuning_rows(tests: int) -> slice:
+    """Return which of so many test rows :func:`choose_dimensions` looks at."""
+    return slice(None, None, -(-tests // _TUNING_TESTS))
+
+
 def choose_dimensions(
     tests: F32, basis: Basis, kind: str, train: F32, thresholds: F64 | None
 ) -> int:
@@ -374,13 +379,14 @@ def choose_dimensions(
         basis: the directions.
         kind: a kind of tile.
         train: ``(n, width)`` float32, a sample.
-        thresholds: ``(m,)``, what products are compared with; None where the largest is looked for.
+        thresholds: ``(m,)``, what products are compared with, which counts for :func:`tuning_rows`
+            only; None where the largest is looked for.
     """
     width: int = tests.shape[1]
     sizes: list[int] = sorted(
         {min(width, -(-width * part // 8 // 32) * 32) for part in (3, 4, 5, 6, 8)}
     )
-    some = slice(None, None, -(-len(tests) // _TUNING_TESTS))
+    some = tuning_rows(len(tests))
     rows = np.ascontiguousarray(train[:: -(-len(train) // _TUNING_ROWS)])
     usable = np.ones(len(rows), dtype=bool)
     few = np.ascontiguousarray(tests[some])

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 
+from .half_rows import HalfTestRows
+from .halfprecision import choose_half
 from .search import (
     DENSE_ROWS,
     Certificate,
+    How,
     Precision,
     TestRows,
+    TestSide,
     choose_kind,
     count_threads,
     each_block,
@@ -30,6 +35,10 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+
+Group: TypeAlias = list[tuple[str, TestSide]]
+"""Chunks of test rows that are compared in one pass, each with its test set's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +83,7 @@ def nearest(
     test: Source,
     *,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
     shards: Sequence[int] | None = None,
@@ -86,15 +96,20 @@ def nearest(
     Args:
         train: embeddings, see :func:`~shiftproof.similarity.open_embeddings`.
         test: embeddings of the same width.
-        precision: "int8" looks at 8-bit products first, "fp32" at float32 ones, "auto" takes the
-            faster on this processor.
+        precision: "int8" looks at 8-bit products first, "fp32" at float32 ones; "fp16" and "bf16" at
+            16-bit ones that torch makes on the device. "auto" takes fp16 on a GPU, and else int8
+            where that is faster than fp32: on most processors, for four times as many test rows as a
+            row is wide or more.
+        device: "cpu", or where torch makes the 16-bit products: "cuda", "cuda:1" and so on.
         memory: how much may be used, in bytes or such as "4GB" (the default). Test rows that do not
             fit are compared in several passes.
         threads: by default all cores of this process.
         shards: only these shards of the training source; see :func:`merge_nearest`.
 
     Raises:
-        InputError: widths that differ, an empty test set, rows that cannot be used.
+        InputError: widths that differ, an empty test set, rows that cannot be used, a device that is
+            not there.
+        MissingExtraError: torch is needed and not installed.
 
     >>> import numpy
     >>> train = numpy.eye(3, dtype="float32")
@@ -103,7 +118,13 @@ def nearest(
     ([1, 0, 0], [1.0, 0.0, 1.0])
     """
     return nearest_to_each(
-        train, {"test": test}, precision=precision, memory=memory, threads=threads, shards=shards
+        train,
+        {"test": test},
+        precision=precision,
+        device=device,
+        memory=memory,
+        threads=threads,
+        shards=shards,
     )["test"]
 
 
@@ -112,6 +133,7 @@ def nearest_to_each(
     tests: Mapping[str, Source],
     *,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
     shards: Sequence[int] | None = None,
@@ -122,19 +144,29 @@ def nearest_to_each(
     """
     rows, sets = open_both(train, tests)
     used = count_threads(threads)
-    count = sum(rows.shards[shard].rows for shard in _chosen(rows, shards))
-    best = {name: np.full(count, -np.inf) for name in sets}
-    index = {name: np.full(count, -1, dtype=np.int64) for name in sets}
-    certificates: dict[str, list[Certificate]] = {name: [] for name in sets}
-    for chunks in passes(rows, sets, precision, memory, used, shards):
+    groups = passes(rows, sets, How(precision, device, memory), used, sample_of(rows, shards))
+    return nearest_of_groups(rows, list(sets), groups, used, shards)
 
-        def work(
-            block: Block, chunks: list[tuple[str, TestRows]] = chunks
-        ) -> list[tuple[F64, I64]]:
+
+def nearest_of_groups(
+    rows: Embeddings,
+    names: Sequence[str],
+    groups: Iterable[Group],
+    threads: int,
+    shards: Sequence[int] | None,
+) -> dict[str, Nearest]:
+    """Find every training row's nearest row in each test set, given what :func:`passes` gives."""
+    count = sum(rows.shards[shard].rows for shard in _chosen(rows, shards))
+    best = {name: np.full(count, -np.inf) for name in names}
+    index = {name: np.full(count, -1, dtype=np.int64) for name in names}
+    certificates: dict[str, list[Certificate]] = {name: [] for name in names}
+    for chunks in groups:
+
+        def work(block: Block, chunks: Group = chunks) -> list[tuple[F64, I64]]:
             return [side.nearest(block.values, block.usable) for _, side in chunks]
 
         place = skipped = 0
-        for block, found in each_block(rows, shards, used, work):
+        for block, found in each_block(rows, shards, threads, work):
             here = slice(place, place + len(block.values))
             place = here.stop
             skipped += int((~block.usable).sum())
@@ -152,7 +184,7 @@ def nearest_to_each(
             index=index[name],
             certificate=reduce(Certificate.merged, certificates[name]),
         )
-        for name in sets
+        for name in names
     }
 
 
@@ -171,6 +203,7 @@ def top_k(
     k: int = 1,
     *,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
     shards: Sequence[int] | None = None,
@@ -183,6 +216,7 @@ def top_k(
         test: embeddings of the same width.
         k: how many.
         precision: see :func:`nearest`.
+        device: see :func:`nearest`.
         memory: see :func:`nearest`.
         threads: see :func:`nearest`.
         shards: only these shards of the training source; see :func:`merge_top_k`.
@@ -198,6 +232,7 @@ def top_k(
         {"test": test},
         k,
         precision=precision,
+        device=device,
         memory=memory,
         threads=threads,
         shards=shards,
@@ -211,6 +246,7 @@ def top_k_of_each(
     k: int = 1,
     *,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
     shards: Sequence[int] | None = None,
@@ -225,9 +261,24 @@ def top_k_of_each(
             f"Expected one value in keep for each of {len(rows)} rows, got {keep.shape}."
         )
     used = count_threads(threads)
-    found: dict[str, list[TopK]] = {name: [] for name in sets}
-    for chunks in passes(rows, sets, precision, memory, used, shards, lists=k):
-        lists = _lists(rows, shards, chunks, k, used, keep)
+    how, sample = How(precision, device, memory), sample_of(rows, shards)
+    groups = passes(rows, sets, how, used, sample, lists=k)
+    return top_k_of_groups(rows, list(sets), groups, k, used, shards, keep)
+
+
+def top_k_of_groups(
+    rows: Embeddings,
+    names: Sequence[str],
+    groups: Iterable[Group],
+    k: int,
+    threads: int,
+    shards: Sequence[int] | None,
+    keep: Flags | None,
+) -> dict[str, TopK]:
+    """Find the nearest training rows of every test row, given what :func:`passes` gives."""
+    found: dict[str, list[TopK]] = {name: [] for name in names}
+    for chunks in groups:
+        lists = _lists(rows, shards, chunks, k, threads, keep)
         for (name, side), (values, indices), skipped in lists:
             found[name].append(TopK(values, indices, side.certificate(skipped)))
     return {
@@ -246,11 +297,11 @@ _Lists = list[tuple[F64, I64]]
 def _lists(
     rows: Embeddings,
     shards: Sequence[int] | None,
-    chunks: list[tuple[str, TestRows]],
+    chunks: Group,
     k: int,
     threads: int,
     keep: Flags | None,
-) -> Iterator[tuple[tuple[str, TestRows], tuple[F64, I64], int]]:
+) -> Iterator[tuple[tuple[str, TestSide], tuple[F64, I64], int]]:
     """Yield for each chunk of test rows its lists and the number of rows that were skipped."""
 
     def empty() -> _Lists:
@@ -354,32 +405,43 @@ def open_both(
 def passes(
     train: Embeddings,
     tests: Mapping[str, Embeddings],
-    precision: Precision,
-    memory: int | str | None,
+    how: How,
     threads: int,
-    shards: Sequence[int] | None,
+    sample: F32,
     lists: int = 0,
     skip_unusable: bool = False,
-) -> Iterator[list[tuple[str, TestRows]]]:
+) -> Iterator[Group]:
     """Yield the test rows in groups of chunks that fit into memory, made ready.
 
-    All chunks of a group are compared in one pass over the training rows. ``skip_unusable`` lets rows
-    that cannot be used, which are 0, stand among the test rows: nothing comes near them.
+    All chunks of a group are compared in one pass over the training rows.
+
+    Args:
+        train: the training rows.
+        tests: the test sets.
+        how: how they are compared; its ``threads`` are of no account.
+        threads: how many there will be.
+        sample: some training rows (:func:`sample_of`).
+        lists: how many training rows each test row keeps.
+        skip_unusable: let rows that cannot be used, which are 0, stand among the test rows: nothing
+            comes near them.
     """
-    kind = choose_kind(precision, train.width)
-    room = rows_in_memory(parse_memory(memory), train.width, threads, lists)
-    sample = sample_of(train, shards)
-    group: list[tuple[str, TestRows]] = []
+    half = choose_half(how.precision, how.device)
+    room = rows_in_memory(parse_memory(how.memory), train.width, threads, lists)
+    group: Group = []
     held = 0
     for name, rows in tests.items():
         start = 0
+        kind = None if half else choose_kind(how.precision, train.width, len(rows))
         while start < len(rows):
             count = min(len(rows) - start, room - held)
             values = rows.read(start, start + count)
             if not skip_unusable and not values.any(axis=1).all():
                 bad = start + int(np.flatnonzero(~values.any(axis=1))[0])
                 raise InputError(f"Row {bad} of test set {name} cannot be used; leave it out.")
-            group.append((name, TestRows(values, start, kind, sample)))
+            if half is not None:
+                group.append((name, HalfTestRows(values, start, half, sample)))
+            else:
+                group.append((name, TestRows(values, start, kind, sample)))
             start += count
             held += count
             if held >= room:

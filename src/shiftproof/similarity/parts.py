@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -26,22 +26,26 @@ from shiftproof.shards import (
     Job,
     Local,
     PartFolder,
+    Ray,
     merge_parts,
     run_shards,
 )
 from shiftproof.types import Settings
 
+from .halfprecision import choose_half
 from .neighbours import (
+    Group,
     Nearest,
     TopK,
     merge_nearest,
     merge_top_k,
-    nearest_to_each,
+    nearest_of_groups,
     open_both,
-    top_k_of_each,
+    passes,
+    top_k_of_groups,
 )
-from .prune import Proof, Pruning, check_one_of, limits_of, merge_prunings, prune
-from .search import Certificate, Precision, parse_memory, rows_in_memory
+from .prune import Proof, Pruning, check_one_of, limits_of, merge_prunings, prune_by_groups
+from .search import Certificate, How, Precision, parse_memory, rows_in_memory, sample_of
 from .sources import Embeddings, Source
 
 F64 = NDArray[np.float64]
@@ -61,6 +65,8 @@ class Place:
         precision: see :func:`~shiftproof.similarity.nearest`.
         memory: for all processes of one machine together.
         part_rows: training rows in a part, about; None chooses by their number.
+        device: see :func:`~shiftproof.similarity.nearest`; each process has a share of its own of a
+            GPU's memory, so take few of them there.
     """
 
     folder: Path
@@ -68,25 +74,46 @@ class Place:
     precision: Precision = "auto"
     memory: int | str | None = None
     part_rows: int | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         parse_memory(self.memory)
         if self.part_rows is not None and self.part_rows < 1:
             raise InputError(f"Expected parts of 1 row or more, got {self.part_rows}.")
 
+    def processes(self, parts: int) -> int:
+        """Return how many of so many parts are made at a time on one machine."""
+        return max(1, min(self.backend.processes(), parts))
+
+    def how(self, parts: int) -> How:
+        """Return how one of so many parts is searched."""
+        memory = parse_memory(self.memory) // self.processes(parts)
+        return How(self.precision, self.device, memory, threads=1)
+
 
 @dataclass(frozen=True, eq=False)
-class _Search:
-    """What a worker needs for any part."""
+class Search:
+    """What a worker needs for any part.
+
+    Attributes:
+        train: the training rows, in shards that no part cuts.
+        tests: the test sets.
+        parts: the shards of each part.
+        how: how a part is searched.
+        k: training rows that each test row keeps, where it keeps some.
+        limits: thresholds by test set, where there are some.
+        folder: of the place.
+        key: tells this search from others.
+    """
 
     train: Embeddings
     tests: dict[str, Embeddings]
     parts: tuple[tuple[int, ...], ...]
-    precision: Precision
-    memory: int
+    how: How
     k: int
     limits: dict[str, F64]
     folder: Path
+    key: str
 
 
 def nearest_in_parts(
@@ -113,7 +140,7 @@ def top_k_in_parts(
     """
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
-    parts = _run("top-k", _top_k_part, train, tests, place, k, {})
+    parts = run_search("top-k", _top_k_part, train, tests, place, k, {})
     merge = _for_each_set(lambda lists: reduce(merge_top_k, lists))
     return merge_parts(_each(parts, _top_k_of, tests), merge)
 
@@ -156,8 +183,8 @@ def prove_in_parts(
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
     """
-    plain = dataclasses.replace(place, precision="fp32")
-    parts = _run("proof", _proof_part, train, tests, plain, 1, dict(limits))
+    plain = dataclasses.replace(place, precision="fp32", device="cpu")
+    parts = run_search("proof", _proof_part, train, tests, plain, 1, dict(limits))
     merge = _for_each_set(lambda lists: reduce(merge_top_k, lists))
     near = merge_parts(_each(parts, _top_k_of, tests), merge)
     return {
@@ -173,10 +200,10 @@ def of_reference(place: Place) -> Place:
 
 def nearest_parts(train: Source, tests: Mapping[str, Source], place: Place) -> PartFolder:
     """Make the parts of :func:`nearest_in_parts`, to be read one at a time (:func:`nearest_each`)."""
-    return _run("nearest", _nearest_part, train, tests, place, 0, {})
+    return run_search("nearest", _nearest_part, train, tests, place, 0, {})
 
 
-def nearest_each(parts: PartFolder, tests: Mapping[str, Source]) -> Iterator[dict[str, Nearest]]:
+def nearest_each(parts: PartFolder, tests: Iterable[str]) -> Iterator[dict[str, Nearest]]:
     """Yield the results of neighbouring parts of the training rows, in order."""
     return _each(parts, _nearest_of, tests)
 
@@ -185,7 +212,7 @@ def pruning_parts(
     train: Source, tests: Mapping[str, Source], place: Place, limits: Mapping[str, F64]
 ) -> PartFolder:
     """Make the parts of :func:`prune_in_parts`, to be read one at a time (:func:`pruning_each`)."""
-    return _run("prune", _pruning_part, train, tests, place, 0, dict(limits))
+    return run_search("prune", _pruning_part, train, tests, place, 0, dict(limits))
 
 
 def pruning_each(parts: PartFolder, limits: Mapping[str, F64]) -> Iterator[Pruning]:
@@ -222,45 +249,67 @@ def size_of_parts(rows: int, part_rows: int | None) -> int:
     return part_rows or min(max(-(-rows // 16), FEWEST), MOST)
 
 
-def _run(
+def run_search(
     name: str,
-    function: Callable[[_Search, int], Arrays],
+    function: Callable[[Search, int], Arrays],
     train: Source,
     tests: Mapping[str, Source],
     place: Place,
     k: int,
     limits: dict[str, F64],
 ) -> PartFolder:
+    """Make the parts of a search.
+
+    Args:
+        name: of the search, and of its folder.
+        function: makes one part.
+        train: the training rows, which are cut.
+        tests: what they are compared with.
+        place: where.
+        k: goes to the function.
+        limits: go to the function.
+
+    Raises:
+        UnfinishedError: this worker's share is done, others' are not.
+        InputError: too little memory, a device that is not there, or what the function refuses.
+    """
     rows, sets = open_both(train, tests)
+    if not isinstance(place.backend, Ray):
+        # Before anything is begun; machines of a cluster have devices of their own.
+        choose_half(place.precision, place.device)
     pieces, parts = cut_to_parts(rows, place.part_rows)
-    processes = max(1, min(place.backend.processes(), len(parts)))
-    memory = parse_memory(place.memory) // processes
+    how = place.how(len(parts))
     try:
-        rows_in_memory(memory, rows.width, 1, k)
+        rows_in_memory(parse_memory(how.memory), rows.width, 1, k)
     except InputError as error:
         raise InputError(
-            f"{error} So much has each of {processes} processes; allow more, or use fewer workers."
+            f"{error} So much has each of {place.processes(len(parts))} processes; allow more, or use "
+            "fewer workers."
         ) from error
-    search = _Search(
-        train=pieces,
-        tests=sets,
-        parts=parts,
-        precision=place.precision,
-        memory=memory,
-        k=k,
-        limits=limits,
-        folder=place.folder,
-    )
     settings: Settings = {
         "train": rows.fingerprint(),
         "tests": {name: of_set.fingerprint() for name, of_set in sets.items()},
         "k": k,
         "thresholds": {name: _print_of(limit) for name, limit in limits.items()},
         "precision": place.precision,
+        "device": place.device.partition(":")[0],
         "part_rows": size_of_parts(len(rows), place.part_rows),
     }
+    search = Search(
+        train=pieces,
+        tests=sets,
+        parts=parts,
+        how=how,
+        k=k,
+        limits=limits,
+        folder=place.folder,
+        key=files.fingerprint([json.dumps([name, settings, how.memory], sort_keys=True).encode()]),
+    )
     job = Job(name, function, search, len(parts), settings)
-    return run_shards(job, place.folder / name, place.backend)
+    try:
+        return run_shards(job, place.folder / name, place.backend)
+    finally:
+        _kept.clear()
 
 
 def _print_of(limit: F64) -> str:
@@ -270,33 +319,51 @@ def _print_of(limit: F64) -> str:
 # ---------------------------------------------------------------- one part
 
 
-def _nearest_part(search: _Search, number: int) -> Arrays:
-    found = nearest_to_each(
-        search.train,
-        search.tests,
-        precision=search.precision,
-        memory=search.memory,
-        threads=1,
-        shards=search.parts[number],
+_kept: dict[str, Group] = {}
+"""The test rows of this process's last part, by its search: the next part is of the same one."""
+
+
+def _ready(search: Search) -> Iterator[Group]:
+    """Yield the test rows of a search, made ready once in a process if memory holds all of them.
+
+    How they are made ready hangs on the search alone, so that a part does not on those before it.
+    """
+    group = _kept.get(search.key)
+    if group is None:
+        _kept.clear()
+        sample = sample_of(search.train, None)
+        groups = passes(search.train, search.tests, search.how, 1, sample, search.k)
+        group = next(groups)
+        held = sum(len(side.rows) for _, side in group)
+        if held < sum(len(of_set) for of_set in search.tests.values()):
+            yield group
+            yield from groups
+            return
+        _kept[search.key] = group
+    yield [(name, side.again()) for name, side in group]
+
+
+def _nearest_part(search: Search, number: int) -> Arrays:
+    found = nearest_of_groups(
+        search.train, list(search.tests), _ready(search), 1, search.parts[number]
     )
     return _as_arrays(found.values())
 
 
-def _top_k_part(search: _Search, number: int, keep: NDArray[np.bool_] | None = None) -> Arrays:
-    found = top_k_of_each(
+def _top_k_part(search: Search, number: int, keep: NDArray[np.bool_] | None = None) -> Arrays:
+    found = top_k_of_groups(
         search.train,
-        search.tests,
+        list(search.tests),
+        _ready(search),
         search.k,
-        precision=search.precision,
-        memory=search.memory,
-        threads=1,
-        shards=search.parts[number],
-        keep=keep,
+        1,
+        search.parts[number],
+        keep,
     )
     return _as_arrays(found.values())
 
 
-def _proof_part(search: _Search, number: int) -> Arrays:
+def _proof_part(search: Search, number: int) -> Arrays:
     pruned = PartFolder(search.folder / "prune", len(search.parts)).read(number)
     # Of the whole source, of which only this part's rows are looked at.
     keep = np.zeros(len(search.train), dtype=bool)
@@ -306,16 +373,8 @@ def _proof_part(search: _Search, number: int) -> Arrays:
     return _top_k_part(search, number, keep)
 
 
-def _pruning_part(search: _Search, number: int) -> Arrays:
-    found = prune(
-        search.train,
-        search.tests,
-        thresholds=search.limits,
-        precision=search.precision,
-        memory=search.memory,
-        threads=1,
-        shards=search.parts[number],
-    )
+def _pruning_part(search: Search, number: int) -> Arrays:
+    found = prune_by_groups(search.train, search.limits, _ready(search), 1, search.parts[number])
     return {
         "skipped": np.packbits(found.skipped),
         "rows": np.array(len(found.skipped)),
@@ -342,7 +401,7 @@ def _spelt(certificate: Certificate) -> NDArray[np.str_]:
 
 
 def _each(
-    parts: PartFolder, of_set: Callable[[Arrays, int], Any], tests: Mapping[str, Source]
+    parts: PartFolder, of_set: Callable[[Arrays, int], Any], tests: Iterable[str]
 ) -> Iterator[dict[str, Any]]:
     for part in parts.each():
         yield {name: of_set(part, number) for number, name in enumerate(tests)}

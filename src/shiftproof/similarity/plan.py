@@ -15,7 +15,7 @@ from shiftproof.errors import InputError
 from .neighbours import nearest, top_k
 from .parts import FEWEST
 from .prune import prune
-from .search import Precision, bytes_in_memory, parse_memory, rows_in_memory
+from .search import Precision, bytes_in_memory, choose_kind, parse_memory, rows_in_memory
 
 F32 = NDArray[np.float32]
 
@@ -36,7 +36,8 @@ class Rates:
         top_k: pairs of rows a second while each test row's nearest training rows are looked for.
         nearest: while each training row's nearest test row is.
         prune: while training rows too close to a test row are.
-        preparation: seconds that a part takes for each test row before its training rows count.
+        preparation: seconds that a search takes for each test row before its training rows count, once
+            in each process, or for each part where memory does not hold all test rows.
     """
 
     top_k: float
@@ -53,8 +54,8 @@ class Plan:
         products: pairs of rows to be compared, of all searches.
         operations: multiplications and additions of these, as a plain product would need them.
         core_hours: on one core like this machine's; on so many the time is as many times shorter.
-        gpu_hours: what the plain product would take on a GPU of the stated rate; None without one.
-            shiftproof has no GPU path here: it is arithmetic, not a measurement.
+        gpu_hours: what the plain product would take on a GPU of the stated rate; None without one. It
+            is arithmetic, not a measurement.
         passes: over the training rows for each search, by the memory.
         memory: bytes that are held on a machine.
         read: bytes of embeddings that are read, all passes of all searches together.
@@ -120,7 +121,7 @@ def plan(
         raise InputError("Expected 0 or more reference rows, and a positive rate of the GPU.")
     room = rows_in_memory(parse_memory(memory) // workers, width, 1, k)
     passes = -(-test_rows // room)
-    rates = calibrate(width, precision=precision)
+    rates = calibrate(width, precision=_chosen(precision, width, test_rows // sets))
     pairs, of_reference = train_rows * test_rows, reference_rows * test_rows
     seconds_a_row = test_rows * (1 / rates.top_k + 1 / rates.nearest)
     seconds = pairs * (1 / rates.top_k + 1 / rates.nearest) + of_reference / rates.top_k
@@ -133,7 +134,7 @@ def plan(
     part_seconds = max(PART_SECONDS, 5 * ready)
     part_rows = min(max(int(part_seconds / seconds_a_row), FEWEST), train_rows)
     parts = -(-train_rows // part_rows)
-    seconds += parts * ready
+    seconds += (min(workers, parts) if passes == 1 else parts) * ready
     products = searches * pairs + of_reference
     # Each training row's similarity, nearest row and mark, for each set, in a part and in a record;
     # and each test row's list in every part.
@@ -151,6 +152,13 @@ def plan(
         parts=parts,
         rates=rates,
     )
+
+
+def _chosen(precision: Precision, width: int, tests: int) -> Precision:
+    """Return what "auto" takes for so many test rows: the calibration has fewer."""
+    if precision != "auto":
+        return precision
+    return "fp32" if choose_kind(precision, width, tests) is None else "int8"
 
 
 def calibrate(width: int, *, precision: Precision = "auto") -> Rates:

@@ -6,7 +6,7 @@ high train-test similarity?" (ICLR 2024, arXiv 2310.09562).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, TypeAlias
@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
 
-from .neighbours import Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
-from .search import Certificate, Precision, TestRows, count_threads, each_block
+from .neighbours import Group, Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
+from .search import (
+    Certificate,
+    How,
+    Precision,
+    TestSide,
+    count_threads,
+    each_block,
+    sample_of,
+)
 from .sources import Block, Embeddings, Source
 
 F64 = NDArray[np.float64]
@@ -110,6 +118,7 @@ def prune(
     reference: Source | None = None,
     thresholds: Mapping[str, F64 | float] | None = None,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
     shards: Sequence[int] | None = None,
@@ -129,6 +138,7 @@ def prune(
         reference: embeddings of the reference training set, such as ImageNet's.
         thresholds: in its place, for each test set one value per row, or one for all.
         precision: see :func:`~shiftproof.similarity.nearest`.
+        device: see there.
         memory: see there.
         threads: see there.
         shards: only these shards of the training source; see :func:`merge_prunings`.
@@ -146,28 +156,40 @@ def prune(
     check_one_of(reference, thresholds)
     if reference is not None:
         near = top_k_of_each(
-            reference, sets, 1, precision=precision, memory=memory, threads=threads
+            reference, sets, 1, precision=precision, device=device, memory=memory, threads=threads
         )
         limits = {name: found.similarity[:, 0] for name, found in near.items()}
     else:
         limits = limits_of(sets, thresholds or {})
     used = count_threads(threads)
+    groups = passes(rows, sets, How(precision, device, memory), used, sample_of(rows, shards))
+    return prune_by_groups(rows, limits, groups, used, shards)
+
+
+def prune_by_groups(
+    rows: Embeddings,
+    limits: dict[str, F64],
+    groups: Iterable[Group],
+    threads: int,
+    shards: Sequence[int] | None,
+) -> Pruning:
+    """Find the training rows above the limits of some test row, given what ``passes`` gives."""
     chosen = range(len(rows.shards)) if shards is None else shards
     count = sum(rows.shards[shard].rows for shard in chosen)
-    removed = {name: np.zeros(count, dtype=bool) for name in sets}
+    removed = {name: np.zeros(count, dtype=bool) for name in limits}
     skipped = np.zeros(count, dtype=bool)
-    certificates: dict[str, list[Certificate]] = {name: [] for name in sets}
-    for chunks in passes(rows, sets, precision, memory, used, shards):
+    certificates: dict[str, list[Certificate]] = {name: [] for name in limits}
+    for chunks in groups:
         parts = [
             (name, side, limits[name][side.first : side.first + len(side.rows)])
             for name, side in chunks
         ]
 
-        def work(block: Block, parts: list[tuple[str, TestRows, F64]] = parts) -> list[Flags]:
+        def work(block: Block, parts: list[tuple[str, TestSide, F64]] = parts) -> list[Flags]:
             return [side.above(block.values, block.usable, limit) for _, side, limit in parts]
 
         place = 0
-        for block, marked in each_block(rows, shards, used, work):
+        for block, marked in each_block(rows, shards, threads, work):
             here = slice(place, place + len(block.values))
             place = here.stop
             skipped[here] = ~block.usable
@@ -233,6 +255,7 @@ def prune_to(
     *,
     seed: int = 0,
     precision: Precision = "auto",
+    device: str = "cpu",
     memory: int | str | None = None,
     threads: int | None = None,
 ) -> Flags:
@@ -246,6 +269,7 @@ def prune_to(
             size. Of equal rows the first stay.
         seed: of "random".
         precision: see :func:`~shiftproof.similarity.nearest`.
+        device: see there.
         memory: see there.
         threads: see there.
 
@@ -257,7 +281,9 @@ def prune_to(
     """
     if rule not in ("near", "far", "random"):
         raise UnknownNameError.of("pruning rule", rule, ["near", "far", "random"])
-    found = nearest_to_each(train, tests, precision=precision, memory=memory, threads=threads)
+    found = nearest_to_each(
+        train, tests, precision=precision, device=device, memory=memory, threads=threads
+    )
     return keep_by_similarity(closest(found), size, rule, seed=seed)
 
 
@@ -271,8 +297,7 @@ def keep_by_similarity(
 ) -> Flags:
     """Keep ``size`` of the rows, given each one's nearest similarity (NaN: cannot be used)."""
     usable = np.flatnonzero(~np.isnan(similarity))
-    if not 1 <= size <= len(usable):
-        raise InputError(f"Expected a size of 1 to {len(usable)}, the rows there are, got {size}.")
+    check_size(size, len(usable))
     if rule == "random":
         order = rng.generator(seed, "random pruning").permutation(len(usable))
     else:
@@ -281,6 +306,16 @@ def keep_by_similarity(
     keep = np.zeros(len(similarity), dtype=bool)
     keep[usable[order[:size]]] = True
     return keep
+
+
+def check_size(size: int, rows: int) -> None:
+    """Refuse to keep more rows than there are, or none.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if not 1 <= size <= rows:
+        raise InputError(f"Expected a size of 1 to {rows}, the rows there are, got {size}.")
 
 
 def check_one_of(reference: object, thresholds: object) -> None:
@@ -320,6 +355,6 @@ def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
 
 
 __all__ = [
-    "Proof", "Pruning", "PruningRule", "TopK", "check_one_of", "closest", "keep_by_similarity", "limits_of",
-    "merge_prunings", "prove", "prune", "prune_to",
+    "Proof", "Pruning", "PruningRule", "TopK", "check_one_of", "check_size", "closest",
+    "keep_by_similarity", "limits_of", "merge_prunings", "prove", "prune", "prune_to",
 ]  # fmt: skip

@@ -1,23 +1,24 @@
 """One block of training rows against one chunk of test rows, exactly, by the fastest way.
 
 A similarity is the inner product of two float32 rows added up in float64
-(:func:`~shiftproof.similarity.kernels.exact_product`). Products in 8 bits or in float32 only decide
-which pairs cannot matter, by a proven bound; so every way gives the same numbers bit for bit.
+(:func:`~shiftproof.similarity.kernels.exact_product`). Products in 8 bits, in 16 or in float32 only
+decide which pairs cannot matter, by a proven bound; so every way gives the same numbers bit for bit.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import InputError
 from shiftproof.process import usable_cores
 
 from .lowprecision import (
@@ -30,6 +31,7 @@ from .lowprecision import (
     multiply_floats,
     panels_of,
     quantise_tests,
+    tuning_rows,
 )
 from .sources import NORM_TOLERANCE, Block, Embeddings
 
@@ -38,7 +40,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-Precision: TypeAlias = Literal["auto", "int8", "fp32"]
+Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
 
 Result = TypeVar("Result")
 
@@ -55,20 +57,34 @@ DENSE_ROWS = 2048
 """Training rows that fill the lists of the test rows before the 8-bit products can sort any out."""
 
 
+FEWEST_FOR_8_BITS = 4
+"""So many times the width of a row there must be test rows for 8 bits to be chosen.
+
+Rows are turned and rounded once for each test set, and the test rows are made ready once: that costs what
+so many products save. Measured on one core with AVX2, rows in clusters, CPU time of int8 by float32's for
+the nearest test row and for pruning: with 2,560 test rows of width 1,280, 3.4 for 10,000 training rows, 1.3
+for 40,000, and 0.6 for what comes after; with 5,120, 0.85 for 40,000, then 0.4; with 1,024 of width 512,
+1.1 however many follow; with 2,000 of width 128, 0.9 for 20,000. The nearest ten of 4,000 test rows of
+width 512 take 1.3 for 25,000 training rows, 1 for 100,000, and 0.6 for what comes after.
+"""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """Why the result is exact, and what it took.
 
     Attributes:
-        precision: "int8" or "fp32", of the products that decide what cannot matter.
+        precision: "int8", "fp32", "fp16" or "bf16", of the products that decide what cannot matter.
         bound: the largest error that such a product may have had, in units of similarity.
         dimensions: along how many directions rows were multiplied first.
         products: pairs of rows.
         groups: groups of 16 test rows that a bound could not rule out (int8).
-        candidates: pairs of these groups whose 8-bit product was looked at again.
+        candidates: pairs whose product was looked at again: of these groups (int8), or because the
+            bound could not rule it out (fp16 and bf16).
         rechecked: pairs whose product was computed in float64.
         set_aside: training rows that were compared in float32 because 8 bits do not suit them.
         skipped: training rows that could not be used.
+        device: "cpu" or "cuda", where these products were made.
     """
 
     precision: str
@@ -80,6 +96,7 @@ class Certificate:
     rechecked: int
     set_aside: int
     skipped: int
+    device: str = "cpu"
 
     def merged(self, other: Certificate) -> Certificate:
         """Return the certificate of both parts of the work."""
@@ -93,25 +110,86 @@ class Certificate:
             rechecked=self.rechecked + other.rechecked,
             set_aside=self.set_aside + other.set_aside,
             skipped=self.skipped + other.skipped,
+            device=self.device if self.device == other.device else "mixed",
         )
 
 
-def choose_kind(precision: Precision, width: int) -> str | None:
+@dataclass(frozen=True)
+class How:
+    """How a search is made; what these are, :func:`~shiftproof.similarity.nearest` says.
+
+    Attributes:
+        precision: of the products that decide what cannot matter.
+        device: where they are made.
+        memory: how much may be used.
+        threads: how many; None for all cores of this process.
+    """
+
+    precision: Precision = "auto"
+    device: str = "cpu"
+    memory: int | str | None = None
+    threads: int | None = None
+
+
+class TestSide(Protocol):
+    """A chunk of test rows, ready to be compared with any number of training rows.
+
+    :class:`TestRows` does it on this processor,
+    :class:`~shiftproof.similarity.half_rows.HalfTestRows` with torch.
+    """
+
+    rows: F32
+    first: int
+
+    def again(self) -> TestSide:
+        """Return the same test rows, as ready as they are, of which nothing has been compared yet."""
+
+    def certificate(self, skipped: int = 0) -> Certificate:
+        """Return what has been done so far."""
+
+    def nearest(self, rows: F32, usable: Flags) -> tuple[F64, I64]:
+        """Return each row's largest similarity and the first test row that has it."""
+
+    def above(self, rows: F32, usable: Flags, thresholds: F64) -> Flags:
+        """Tell which rows have a similarity larger than the threshold of the test row."""
+
+    def enter(self, rows: F32, usable: Flags, first_row: int, values: F64, indices: I64) -> None:
+        """Enter rows into the lists of the test rows, best first, ``(m, k)``; in place."""
+
+    def pairs(self, rows: F32, usable: Flags, places: I64, threshold: float) -> tuple[I64, F64]:
+        """Return the pairs of a row and an earlier row of the same source above the threshold."""
+
+
+def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
     """Return the kind of 8-bit tile to use, or None for float32.
 
+    Args:
+        precision: "int8", "fp32", or "auto": 8 bits where the processor has a tile for them and there
+            are :data:`FEWEST_FOR_8_BITS` times as many test rows as a row is wide.
+        width: of the rows.
+        tests: how many rows the test set has, whether they are compared in one chunk or in several; so
+            the choice is the same in all parts of a search.
+
     Raises:
-        UnknownNameError: an unknown precision.
         InputError: "int8" for rows that are too wide.
     """
-    if precision not in ("auto", "int8", "fp32"):
-        raise UnknownNameError.of("precision", precision, ["auto", "int8", "fp32"])
     if precision == "int8" and width > WIDEST:
         raise InputError(f"Expected rows of at most {WIDEST} for int8, got {width}; use 'fp32'.")
-    if precision == "fp32" or width > WIDEST:
+    few = precision == "auto" and tests < FEWEST_FOR_8_BITS * width
+    if precision == "fp32" or width > WIDEST or few:
         return None
     from . import kernels
 
     return kernels.fastest_kind() or ("plain" if precision == "int8" else None)
+
+
+@dataclass
+class _Made:
+    """What is made of test rows when it is first needed."""
+
+    low: QuantisedTests | None = None
+    panels: F32 | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class TestRows:
@@ -130,24 +208,33 @@ class TestRows:
         self.first = first
         self._kind = kind
         self._sample = sample
-        self._low: QuantisedTests | None = None
-        self._panels: F32 | None = None
+        self._made = _Made()
         width = rows.shape[1]
         # N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1: any order of adding up.
         rounding = width * 2.0**-24 / (1 - width * 2.0**-24)
         self._slack = rounding * (1 + NORM_TOLERANCE) ** 2 + 1e-12
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._counts = np.zeros(3, dtype=np.int64)
-        self._bound = self._slack if kind is None else 0.0
+        self._bound = self._slack if self._kind is None else 0.0
         self._pairs = self._set_aside = 0
+
+    def again(self) -> TestRows:
+        """Return the same test rows, as ready as they are, of which nothing has been compared yet."""
+        other = copy.copy(self)
+        other._begin()
+        return other
 
     def certificate(self, skipped: int = 0) -> Certificate:
         """Return what has been done so far."""
         groups, candidates, rechecked = self._counts.tolist()
+        low = self._made.low
         return Certificate(
             precision="fp32" if self._kind is None else "int8",
             bound=self._bound,
-            dimensions=self.rows.shape[1] if self._low is None else self._low.matrix.shape[1],
+            dimensions=self.rows.shape[1] if low is None else low.matrix.shape[1],
             products=self._pairs,
             groups=groups,
             candidates=candidates,
@@ -168,11 +255,11 @@ class TestRows:
         counts = np.zeros(3, dtype=np.int64)
         left = usable
         products = self._multiply(rows, usable, 0.0)
-        if products is not None and self._low is not None:
+        if products is not None and self._made.low is not None:
             kernels.nearest_of_maxima(
                 rows, products.whole, products.chosen, products.maxima, products.lanes,
                 products.reach, products.scale, products.bias,
-                self.rows, self._low.whole, best, index, counts,
+                self.rows, self._made.low.whole, best, index, counts,
             )  # fmt: skip
             left = usable & ~products.chosen
         where = np.flatnonzero(left)
@@ -199,11 +286,11 @@ class TestRows:
         counts = np.zeros(3, dtype=np.int64)
         left = usable
         products = self._multiply(rows, usable, limits)
-        if products is not None and self._low is not None:
+        if products is not None and self._made.low is not None:
             kernels.above_of_maxima(
                 rows, products.whole, products.chosen, products.maxima, products.lanes,
                 products.reach, products.scale, products.bias,
-                self.rows, self._low.whole, limits, above, counts,
+                self.rows, self._made.low.whole, limits, above, counts,
             )  # fmt: skip
             left = usable & ~products.chosen
         where = np.flatnonzero(left)
@@ -227,12 +314,12 @@ class TestRows:
         left = usable
         products = None
         if not np.isneginf(values[:, -1]).any():
-            products = self._multiply(rows, usable, values[:, -1])
-        if products is not None and self._low is not None:
+            products = self._multiply(rows, usable, values[:, -1], lists=values.shape[1])
+        if products is not None and self._made.low is not None:
             kernels.top_of_maxima(
                 rows, products.whole, products.chosen, products.maxima, products.lanes,
                 products.reach, products.scale, products.bias,
-                self.rows, self._low.whole, first_row, values, indices, counts,
+                self.rows, self._made.low.whole, first_row, values, indices, counts,
             )  # fmt: skip
             left = usable & ~products.chosen
         where = np.flatnonzero(left)
@@ -262,11 +349,11 @@ class TestRows:
             pairs, values = np.empty((room, 2), dtype=np.int64), np.empty(room)
             counts = np.zeros(3, dtype=np.int64)
             found = 0
-            if products is not None and self._low is not None:
+            if products is not None and self._made.low is not None:
                 found = kernels.pairs_of_maxima(
                     rows, products.whole, products.chosen, products.maxima, products.lanes,
                     products.reach, products.scale, products.bias,
-                    self.rows, self._low.whole, threshold, places, self.first,
+                    self.rows, self._made.low.whole, threshold, places, self.first,
                     pairs, values, counts,
                 )  # fmt: skip
             if len(left):
@@ -282,39 +369,57 @@ class TestRows:
         self._count(int(usable.sum()), counts, products is not None, len(left))
         return pairs[:found], values[:found]
 
-    def _multiply(self, rows: F32, usable: Flags, thresholds: F64 | float) -> Products | None:
+    def _multiply(
+        self, rows: F32, usable: Flags, thresholds: F64 | float, *, lists: int = 0
+    ) -> Products | None:
         if self._kind is None:
             return None
-        with self._lock:
-            if self._low is None:
-                self._low = self._quantised(thresholds)
-        products = multiply(self._low, rows, usable, thresholds)
+        with self._made.lock:
+            if self._made.low is None:
+                self._made.low = self._quantised(thresholds, lists)
+        products = multiply(self._made.low, rows, usable, thresholds)
         if products is not None:
             with self._lock:
                 self._bound = max(self._bound, products.bound)
         return products
 
-    def _quantised(self, thresholds: F64 | float) -> QuantisedTests:
+    def _quantised(self, thresholds: F64 | float, lists: int) -> QuantisedTests:
         assert self._kind is not None
         basis = Basis.of(self.rows, self._sample)
         limits: F64 | None = None
-        if not isinstance(thresholds, float):
+        if lists:
+            limits = self._reached(lists)
+        elif not isinstance(thresholds, float):
             limits = thresholds
         elif thresholds > 0:
             limits = np.full(len(self.rows), thresholds)
         size = choose_dimensions(self.rows, basis, self._kind, self._sample, limits)
         return quantise_tests(self.rows, basis, self._kind, size)
 
+    def _reached(self, lists: int) -> F64:
+        """Return what a list of a test row would reach over the sample, where that is looked at.
+
+        The lists themselves hang on which training rows came first.
+        """
+        some, count = tuning_rows(len(self.rows)), len(self._sample)
+        few = np.ascontiguousarray(self.rows[some])
+        scores = multiply_floats(few, panels_of(self._sample))[:, :count]
+        place = count - min(lists, count)
+        reached = np.zeros(len(self.rows))
+        reached[some] = np.partition(scores, place, axis=1)[:, place]
+        return reached
+
     def _scores(self, rows: F32) -> Iterator[tuple[F32, int, int]]:
         """Yield float32 products ``(n, c)``, how many columns count, and the first test row."""
-        with self._lock:
-            if self._panels is None:
-                self._panels = panels_of(self.rows)
+        with self._made.lock:
+            if self._made.panels is None:
+                self._made.panels = panels_of(self.rows)
+            panels = self._made.panels
         step = COLUMNS // FLOAT_COLUMNS
-        for panel in range(0, len(self._panels), step):
+        for panel in range(0, len(panels), step):
             start = panel * FLOAT_COLUMNS
             columns = min(step * FLOAT_COLUMNS, len(self.rows) - start)
-            yield multiply_floats(rows, self._panels[panel : panel + step]), columns, start
+            yield multiply_floats(rows, panels[panel : panel + step]), columns, start
 
     def _count(self, rows: int, counts: I64, low: bool, aside: int) -> None:
         with self._lock:

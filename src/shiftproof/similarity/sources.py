@@ -205,9 +205,16 @@ class Embeddings:
             for part in self._parts
             for start in range(0, part.shard.rows, rows)
         ]
+        return self._of(pieces)
+
+    def only(self, shards: Sequence[int]) -> Embeddings:
+        """Return the rows of some shards alone, which are numbered anew."""
+        return self._of([self._parts[place] for place in shards])
+
+    def _of(self, parts: Sequence[_ShardFile]) -> Embeddings:
         numbered = [
-            dataclasses.replace(piece, shard=dataclasses.replace(piece.shard, number=number))
-            for number, piece in enumerate(pieces)
+            dataclasses.replace(part, shard=dataclasses.replace(part.shard, number=number))
+            for number, part in enumerate(parts)
         ]
         return Embeddings(numbered, self.width, self.normalise, self.unusable, self.name)
 

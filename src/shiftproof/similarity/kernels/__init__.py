@@ -1,5 +1,11 @@
 """Compiled inner loops of the similarity search: low-precision products, and exact re-checks."""
 
+from .of_candidates import (
+    above_of_candidates,
+    nearest_of_candidates,
+    pairs_of_candidates,
+    top_of_candidates,
+)
 from .of_maxima import above_of_maxima, nearest_of_maxima, pairs_of_maxima, top_of_maxima
 from .of_scores import above_of_scores, nearest_of_scores, pairs_of_scores, top_of_scores
 from .products import (
@@ -39,6 +45,7 @@ __all__ = [
     "TILES",
     "WINDOW",
     "Tile",
+    "above_of_candidates",
     "above_of_maxima",
     "above_of_scores",
     "exact_product",
@@ -46,15 +53,18 @@ __all__ = [
     "fits_windows",
     "largest_values",
     "multiply_floats",
+    "nearest_of_candidates",
     "nearest_of_maxima",
     "nearest_of_scores",
     "pack_panels",
     "pack_rows",
+    "pairs_of_candidates",
     "pairs_of_maxima",
     "pairs_of_scores",
     "products_with",
     "quantise",
     "square_lengths",
+    "top_of_candidates",
     "top_of_maxima",
     "top_of_scores",
     "window_lengths",

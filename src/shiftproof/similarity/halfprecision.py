@@ -1,0 +1,298 @@
+"""Products of rows in 16 bits, by torch on a GPU or a processor, with a proven bound on their error.
+
+For a training row x, a test row q, and any two vectors m and n, with ``x' = x - n`` and ``q' = q - m``:
+
+    <x, q> = <x, m> + <n, q'> + <x', q'>
+
+The first two terms are known to float64. Rounded to 16 bits, ``x'`` and ``q'`` become X and Q, and by
+the inequality of Cauchy and Schwarz
+
+    |<x', q'> - <X, Q>| <= |x' - X| |q'| + |X| |q' - Q|
+
+where the lengths are measured, row by row. ``<X, Q>`` is added up in float32 and rounded to 16 bits
+once more; each errs by at most a share of ``|X| |Q|``. With m and n near the means of the two sides
+all of these are short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+PRECISIONS = ("auto", "int8", "fp32", "fp16", "bf16")
+
+SCALES = {"fp16": 64.0, "bf16": 1.0}
+"""What rows are multiplied by, a power of two, which rounds nothing. The smallest normal number of fp16
+is 6e-5, large beside the numbers of a row of length 1; with this it lies at 1e-6, and no product of
+rows comes near 65,504, the largest."""
+
+SUM_ERROR = 2.0**-22
+"""Of a float32 sum of n products, n times this at most, as a share of the sum of their sizes. Sums in any
+order err by 2**-24 (N. Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the tensor cores of
+NVIDIA's GPUs cut off what does not fit where they add several products at once (Fasi, Higham, Mikaitis
+and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less than four times as much."""
+
+SLACK = 4e-6
+"""More than float32 rounds off where products, each below 11, are compared with what they must reach."""
+
+COLUMNS = {"cpu": 1024, "cuda": 8192}
+"""Test rows whose products are made at a time: as many as may all be candidates, while lists are empty,
+without filling the memory of either side."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """What 16-bit products are made in, and where.
+
+    Attributes:
+        precision: "fp16" or "bf16".
+        device: as torch spells it, such as "cpu" or "cuda:0".
+    """
+
+    precision: Literal["fp16", "bf16"]
+    device: str
+
+    @property
+    def kind(self) -> str:
+        """The device without its number."""
+        return self.device.partition(":")[0]
+
+    @property
+    def scale(self) -> float:
+        """What rows are multiplied by before they are rounded."""
+        return SCALES[self.precision]
+
+    def dtype(self) -> torch.dtype:
+        """Return torch's name for the precision."""
+        import torch
+
+        return torch.float16 if self.precision == "fp16" else torch.bfloat16
+
+
+def choose_half(precision: str, device: str) -> Half | None:
+    """Return how torch is to make the products, or None where it is not to.
+
+    Args:
+        precision: of :data:`PRECISIONS`; "auto" is fp16 on a GPU, and none of torch's on the processor.
+        device: "cpu", "cuda", or "cuda:1" and so on.
+
+    Raises:
+        UnknownNameError: a precision or device of another name.
+        InputError: "int8" or "fp32" on a GPU, or a device that is not there.
+        MissingExtraError: torch is needed and not installed.
+    """
+    if precision not in PRECISIONS:
+        raise UnknownNameError.of("precision", precision, PRECISIONS)
+    kind, colon, index = device.partition(":")
+    if kind not in COLUMNS or (colon and (kind == "cpu" or not index.isdecimal())):
+        raise UnknownNameError.of("device", device, ["cpu", "cuda", "cuda:1"])
+    if kind == "cpu" and precision not in SCALES:
+        return None
+    if precision in ("int8", "fp32"):
+        raise InputError(
+            f"The products of {precision} are the processor's. With device {device!r} take 'auto', "
+            "'fp16' or 'bf16': what comes out is the same."
+        )
+    from shiftproof.models.structure import find_device, require_torch
+
+    require_torch()
+    return Half("bf16" if precision == "bf16" else "fp16", str(find_device(device)))
+
+
+@dataclass(frozen=True, eq=False)
+class HalfTests:
+    """The test side: rounded rows on the device, and what the bound needs.
+
+    Attributes:
+        half: what they are rounded to, and where they are.
+        centre: ``(width,)`` float32, m.
+        shift: ``(width,)`` float32 on the device, n.
+        rows: ``(count, width)`` of 16 bits on the device, Q times the scale.
+        known: ``(count,)`` float64, ``<n, q'>``.
+        longest: the largest length of ``q'``.
+        longest_rounded: the largest length of Q.
+        largest_rest: the largest length of what rounding left.
+    """
+
+    half: Half
+    centre: F32
+    shift: torch.Tensor
+    rows: torch.Tensor
+    known: F64
+    longest: float
+    longest_rounded: float
+    largest_rest: float
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs of a training row and a test row that a bound could not rule out.
+
+    Attributes:
+        row: ``(p,)`` int64, places in the block of training rows.
+        test: ``(p,)`` int64, places among the test rows.
+        estimate: ``(p,)`` float64, their products as they were made.
+        error: ``(n,)`` float64 for every training row of the block: so far off these may be.
+    """
+
+    row: I64
+    test: I64
+    estimate: F64
+    error: F64
+
+
+def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
+    """Bring test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
+    import torch
+
+    centre = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
+    shift = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    known = np.empty(len(tests))
+    rows = torch.empty(tests.shape, dtype=half.dtype(), device=half.device)
+    longest = longest_rounded = largest_rest = 0.0
+    exact = shift.astype(np.float64)
+    for start in range(0, len(tests), 4096):
+        here = slice(start, start + 4096)
+        known[here] = (tests[here].astype(np.float64) - centre) @ exact
+        moved = torch.from_numpy(tests[here] - centre).to(half.device)
+        rows[here], lengths, rests = _rounded(moved, half)
+        longest = max(longest, float((lengths + rests).max()))
+        longest_rounded = max(longest_rounded, float(lengths.max()))
+        largest_rest = max(largest_rest, float(rests.max()))
+    return HalfTests(
+        half=half,
+        centre=centre,
+        shift=torch.from_numpy(shift).to(half.device),
+        rows=rows,
+        known=known,
+        longest=longest,
+        longest_rounded=longest_rounded,
+        largest_rest=largest_rest,
+    )
+
+
+def _rounded(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
+    """Round rows to 16 bits, scaled; and return at least the lengths of these and of what was left."""
+    import torch
+
+    rounded = (moved * half.scale).to(half.dtype())
+    back = rounded.float() / half.scale
+    # Float32 makes the lengths, of so many squares.
+    margin = 1 + moved.shape[1] * SUM_ERROR
+    lengths, rests = (
+        torch.linalg.vector_norm(values, dim=1).cpu().numpy().astype(np.float64) * margin
+        for values in (back, moved - back)
+    )
+    # A device may take numbers below the smallest normal one for 0.
+    lost = math.sqrt(moved.shape[1]) * torch.finfo(half.dtype()).tiny / half.scale
+    return rounded, lengths, rests + lost
+
+
+def candidates(
+    tests: HalfTests, rows: F32, usable: Flags, thresholds: F64 | float, *, largest: bool
+) -> Iterator[Candidates]:
+    """Yield the pairs that may matter, tile by tile of the test rows.
+
+    Args:
+        tests: the test side.
+        rows: ``(n, width)`` float32.
+        usable: ``(n,)`` bool; other rows are in no pair.
+        thresholds: ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's.
+        largest: of these only pairs that may be their training row's largest above its threshold so
+            far, whether they reach it or not.
+    """
+    import torch
+
+    from . import kernels
+
+    half = tests.half
+    moved = torch.from_numpy(np.ascontiguousarray(rows)).to(half.device) - tests.shift
+    rounded, lengths, rests = _rounded(moved, half)
+    width = rows.shape[1]
+    # Each rounding to float32, of the differences too, is one more than the products.
+    share = (width + 4) * SUM_ERROR + torch.finfo(half.dtype()).eps / 2
+    error = rests * tests.longest + lengths * tests.largest_rest
+    error = (error + share * lengths * tests.longest_rounded) * (1 + 1e-6) + SLACK
+    known = np.empty(len(rows))
+    kernels.products_with(rows, tests.centre, known)
+    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), tests.known.shape)
+    lowest = np.where(usable, -np.inf if largest else -(known + error), np.inf)
+
+    def there(values: F64) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(half.device)
+
+    floor, window, taken = there(lowest), there(2 * error), there(limits - tests.known)
+    step = COLUMNS[half.kind]
+    for start in range(0, len(tests.known), step):
+        columns = tests.rows[start : start + step]
+        with full_sums():
+            products = torch.mm(rounded, columns.T)
+        values = products.float() / half.scale**2 - taken[start : start + step]
+        top = values.amax(dim=1)
+        if largest:
+            floor = torch.maximum(floor, top - window)
+        # Most rows have no candidate in most tiles, and a maximum is found sooner than places.
+        near = (top >= floor).nonzero()[:, 0]
+        found = (values[near] >= floor[near, None]).nonzero()
+        row, column = near[found[:, 0]], found[:, 1]
+        estimate = values[row, column].cpu().numpy().astype(np.float64)
+        row_, test = row.cpu().numpy(), column.cpu().numpy() + start
+        yield Candidates(row_, test, estimate + known[row_] + limits[test], error)
+
+
+# ---------------------------------------------------------------- torch's settings
+
+
+_lock = threading.Lock()
+_within = 0
+_before: dict[str, bool] = {}
+_FLAGS = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
+
+
+@contextlib.contextmanager
+def full_sums() -> Iterator[None]:
+    """Have torch add products of 16 bits up in float32, and leave its settings as they were.
+
+    The first thread that comes in sets them, the last one that leaves sets them back.
+    """
+    import torch
+
+    global _within
+    flags = torch.backends.cuda.matmul
+    with _lock:
+        if not _within:
+            # Older versions of torch lack some.
+            _before.update({name: getattr(flags, name) for name in _FLAGS if hasattr(flags, name)})
+            for name in _before:
+                setattr(flags, name, False)
+        _within += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _within -= 1
+            if not _within:
+                for name, value in _before.items():
+                    setattr(flags, name, value)
+                _before.clear()

@@ -1,0 +1,11 @@
+"""Every way to make the products, for tests that all of them must pass."""
+
+import pytest
+from similar_rows import WAYS, use
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    """A way that the search takes, whatever precision it is asked for."""
+    use(request.param, monkeypatch)
+    return request.param
