@@ -104,14 +104,14 @@ class Plan:
 def small() -> Plan:
     """Return the small scale: five latents, some minutes on one core."""
     training = Training(
-        steps=1000, rate=3e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.4, check_every=250,
+        steps=800, rate=3e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.5, check_every=200,
         watch="least",
     )  # fmt: skip
     bimodal = Setting(precision=(25.0, 25.0, 25.0, 5.0, 5.0), training=training, batch=256)
     spread = dataclasses.replace(
         bimodal,
         precision=log_spaced(1.0, 1000.0, 5),
-        training=dataclasses.replace(training, steps=1200),
+        training=dataclasses.replace(training, steps=1000),
     )
     return Plan(
         scale="small",
