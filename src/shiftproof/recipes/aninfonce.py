@@ -118,12 +118,7 @@ def small() -> Plan:
         settings={"25 and 5": bimodal, "1 to 1,000": spread},
         methods=(ANISOTROPIC,),
         swept=(2.0, 5.0, 10.0, 20.0),
-        extra=(
-            ("25 and 5", BOTH),
-            ("25 and 5", KNOWN),
-            ("25 and 5", KNOWN_BOTH),
-            ("1 to 1,000", RANDOM),
-        ),
+        extra=(("25 and 5", BOTH), ("1 to 1,000", RANDOM)),
         about="Five latents on the sphere",
     )
 
