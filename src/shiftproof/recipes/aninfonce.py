@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,18 +204,15 @@ def reproduce(
         raise InputError("aninfonce draws its own data: leave out --data.")
     plan = plan or small()
     files.make_folder(out)
-    begun = time.monotonic()
     used = usable_cores() if workers is None else workers
     measured = measure(plan, out / "runs", workers=used, show_progress=show_progress)
-    made = provenance("cpu", used)
-    made["wall_seconds"] = round(time.monotonic() - begun, 1)
     return Result(
         recipe="aninfonce",
         scale=plan.scale,
         title=f"AnInfoNCE at {plan.scale} scale",
         about=about(plan),
         settings=settings(plan),
-        provenance=made,
+        provenance=provenance("cpu", used),
         tables=tables(measured, plan),
         findings=findings(measured, plan),
         seconds=measured.seconds,
