@@ -123,7 +123,7 @@ class AnInfoNCE(torch.nn.Module):
 
     Which negatives are taken hardly moves the precision that is found: with the latents themselves in
     the place of an encoder, those of the other view alone (``"other"``, as the theory has them) and
-    those of both views end within 3 % of Λ alike. What is found with an encoder is pulled together as
+    those of both views end within 3 % of Λ on average. What is found with an encoder is pulled together as
     long as the encoder is off: 5.5 and 23.1 where 5 and 25 are true, in the published logs.
 
     >>> loss = AnInfoNCE(3, start=5.0)

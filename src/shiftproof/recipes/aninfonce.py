@@ -145,7 +145,7 @@ def medium() -> Plan:
             ),
         },
         methods=(ANISOTROPIC,),
-        swept=(5.0, 10.0, 20.0),
+        swept=(2.0, 5.0, 10.0, 20.0),
         extra=(
             ("25 and 5", BOTH),
             ("25 and 5", KNOWN),
