@@ -222,8 +222,16 @@ def test_ctrl_c_is_exit_code_130_and_what_is_finished_is_kept(tmp_path):
         )
     target = tmp_path / "out"
     words = ["corrupt", folder, target, "--workers", "1"]
+    # A shell has what it starts in the background ignore Ctrl-C, this test among it.
+    heeding = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from shiftproof import cli; cli.main()"
+    )
     process = subprocess.Popen(
-        [*PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", heeding, *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not list(target.rglob("*.png")) and time.monotonic() < deadline:
