@@ -32,7 +32,7 @@ WITH_EXAMPLES = {
     "shiftproof.contrastive.process",
     "shiftproof.contrastive.start",
     "shiftproof.corruptions.table",
-    "shiftproof.manifest",
+    "shiftproof.io.manifest",
     "shiftproof.metrics.corruption",
     "shiftproof.metrics.identifiability",
     "shiftproof.models.encoder",

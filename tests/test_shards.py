@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from counting_job import contents, counting, driver_with_parts, joined, squares
-from shiftproof import files
 from shiftproof.errors import (
     BrokenFileError,
     InputError,
@@ -14,6 +13,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnfinishedError,
 )
+from shiftproof.io import files
 from shiftproof.shards import Job, Local, PartFolder, Scheduled, merge_parts, run_shards
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.bench import records, summary
 from shiftproof.bench.folder import RunFolder
 from shiftproof.classes import Classes
+from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell
 
 CLASSES = Classes(tuple("abcdefgh"))

@@ -21,7 +21,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.files import read_image
+from shiftproof.io.images import read_image
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

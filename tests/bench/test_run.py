@@ -20,7 +20,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.files import read_image
+from shiftproof.io.images import read_image
 from shiftproof.models import Classifier, Preprocess
 
 GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5]}

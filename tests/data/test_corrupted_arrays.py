@@ -194,7 +194,12 @@ def test_of_much_some_images_are_read(cifar, monkeypatch):
         ("fog", pixels(15, shape=(4, 5, 4)), BrokenFileError, r"got shape \(15, 4, 5, 4\)"),
         ("fog", pixels(15, shape=(60,)), BrokenFileError, r"got shape \(15, 60\)"),
         ("fog", pixels(15, shape=(5, 4, 3)), InputError, r"images of one size .*\(5, 4\)"),
-        ("fog", np.array([{}] * 15), BrokenFileError, r"fog\.npy: no array in NumPy's"),
+        (
+            "fog",
+            np.array([{}] * 15),
+            BrokenFileError,
+            r"fog\.npy: (no array in NumPy's|it holds Python objects)",
+        ),
         ("labels", np.arange(14), InputError, "expected labels for 5 severities, got 14"),
         ("labels", np.zeros(0, int), InputError, "expected labels for 5 severities, got 0"),
         ("labels", np.zeros(15), BrokenFileError, r"one whole number per image.* float64"),
@@ -215,7 +220,7 @@ def test_damaged_files_are_broken(cifar):
     whole = (cifar / "fog.npy").read_bytes()
     for content in (b"", b"no array", whole[:200], b"PK\3\4" + whole, whole[:9] + b"\xff" + whole):
         (cifar / "fog.npy").write_bytes(content)
-        with pytest.raises(BrokenFileError, match=r"fog\.npy: (no array|cannot be read)"):
+        with pytest.raises(BrokenFileError, match=r"fog\.npy: (no array|cannot be read|cut short)"):
             CorruptedArrays(cifar, CIFAR)
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
-from shiftproof import corrupt, files
+from shiftproof import corrupt
 from shiftproof.data import (
     CityscapesData,
     CocoData,
@@ -37,6 +37,7 @@ from shiftproof.data import (
     open_detection_data,
 )
 from shiftproof.errors import InputError, RunError, RunMismatchError
+from shiftproof.io import files
 
 CELLS = ["brightness/1", "brightness/3", "contrast/1", "contrast/3"]
 

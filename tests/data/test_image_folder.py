@@ -209,7 +209,7 @@ def test_hidden_files_do_not_count_and_others_are_counted(tmp_path, photo, class
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no images \(\.bmp, "):
+    with pytest.raises(InputError, match=r"holds no images \(\.avif, \.bmp, "):
         ImageFolder(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(InputError, match="holds no images"):

@@ -19,7 +19,7 @@ from shiftproof.errors import (
     ShiftproofError,
     UnknownNameError,
 )
-from shiftproof.files import read_image
+from shiftproof.io.images import read_image
 from shiftproof.models import LOADERS, Loaded, Loader, Preprocess, load_classifier
 
 

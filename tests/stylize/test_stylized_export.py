@@ -21,10 +21,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import ImageFolder, VOCDetection
 
-from shiftproof import files
 from shiftproof.data import CityscapesData, CocoData, VocData, YoloData, open_detection_data
 from shiftproof.data.renaming import fresh_ids
 from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.io import files
 from shiftproof.stylize import Stylize, estimate_stylized, export_stylized, stylize_keyed
 
 

@@ -7,9 +7,9 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftproof import files
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.io import files
 
 if TYPE_CHECKING:
     import torch

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from shiftproof import files
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError
+from shiftproof.io import files
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.provenance import provenance
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from shiftproof import files
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io import files
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Sample
 
 from .detection_records import DetectionRecords, FoundInImage, read_detections

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from shiftproof import engine, files
+from shiftproof import engine
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.errors import BrokenFileError
+from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.progress import progress
 from shiftproof.types import CLEAN, Cell
@@ -247,7 +248,7 @@ def _ground_truth(
 ) -> tuple[dict[str, Any], list[Any]]:
     """The ground truth of the images that could be read, and for each image its id there or None."""
     path = folder.path / GROUND_TRUTH
-    truth = files.read_json(path)
+    truth = read_json(path)
     try:
         image_id = {record["file_name"]: record["id"] for record in truth["images"]}
         left_out = {image_id[entry["id"]] for entry in broken}

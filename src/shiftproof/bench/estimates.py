@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.metrics.estimation import Threshold, confidence_threshold, thought_wrong
 from shiftproof.metrics.intervals import Interval
@@ -400,7 +400,7 @@ class _Opened:
                 f"{folder.path} holds a run that is not finished (no scores.json). Start it again "
                 "with the same settings; it goes on where it stopped."
             )
-        scores = files.read_json(folder.scores_file)
+        scores = read_json(folder.scores_file)
         try:
             settings = folder.info()["settings"]
             models = tuple(str(model["name"]) for model in scores["models"])

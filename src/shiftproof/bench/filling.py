@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shiftproof import files
+from shiftproof.io import files
 from shiftproof.progress import progress
 from shiftproof.types import Sample
 

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files, manifest
 from shiftproof.errors import InputError
+from shiftproof.io import files, manifest
+from shiftproof.io.text import read_json
 from shiftproof.types import Cell, Settings
 
 from . import records
@@ -108,7 +109,7 @@ class RunFolder:
 
     def info(self) -> dict[str, Any]:
         """Read ``run.json``."""
-        info: dict[str, Any] = files.read_json(self.run_file)
+        info: dict[str, Any] = read_json(self.run_file)
         return info
 
     def has(self, model: str, cell: Cell) -> bool:

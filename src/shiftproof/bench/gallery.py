@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Sample
 
 from .folder import RunFolder

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, final
 
-from shiftproof import files
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.types import Cell, Sample, Settings
 
 from .folder import FORMAT, RunFolder
@@ -188,7 +189,7 @@ class Passage:
         """Go on from the checkpoint, where there is one that fits."""
         place = self._folder.checkpoint(self.name)
         try:
-            saved: dict[str, Any] = files.read_json(place / "checkpoint.json")
+            saved: dict[str, Any] = read_json(place / "checkpoint.json")
             visits = saved["visits"]
             written = [cell for v in range(visits) for cell in self._episode.finished_by(v)]
             if saved["episode"] != self._episode.name or not all(

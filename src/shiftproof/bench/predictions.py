@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shiftproof import files
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.data.cells import canonical
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell
 
 _CLEAN_NAMES = {"clean", "none", "original", "identity"}

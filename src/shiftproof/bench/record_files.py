@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 
 if TYPE_CHECKING:
     import pyarrow

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.pickles import read_plain_pickle
+from shiftproof.io.text import read_json
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.types import CLEAN, Cell
 
@@ -61,9 +62,9 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
     """
     suffix = path.suffix.lower()
     if suffix in (".pkl", ".pickle"):
-        value = files.read_plain_pickle(path, _PICKLED)
+        value = read_plain_pickle(path, _PICKLED)
     elif suffix == ".json":
-        value = files.read_json(path)
+        value = read_json(path)
     else:
         value = _from_csv(path)
     if not isinstance(value, Mapping) or not value:

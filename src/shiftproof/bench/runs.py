@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files
+from shiftproof.io.text import read_json
 from shiftproof.types import Cell
 
 from . import detection_records, records
@@ -25,7 +25,7 @@ class Run:
     @property
     def scores(self) -> dict[str, Any]:
         """The content of ``scores.json``."""
-        scores: dict[str, Any] = files.read_json(self.folder.scores_file)
+        scores: dict[str, Any] = read_json(self.folder.scores_file)
         return scores
 
     def records(self, model: str, corruption: str, severity: int) -> records.CellRecords:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data import DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.metrics.coco import Found, Objects, read_found, read_objects
 from shiftproof.progress import progress
 from shiftproof.provenance import provenance
@@ -185,7 +186,7 @@ class _Truth:
 def _read_truth(data: DetectionData | str | Path) -> _Truth:
     if not isinstance(data, DetectionData) and Path(data).suffix.lower() == ".json":
         path = Path(data)
-        value = files.read_json(path)
+        value = read_json(path)
         objects = read_objects(value if isinstance(value, Mapping) else path)
         annotations = _with_names(value)
         known: Mapping[Any, Any] = {identity: identity for identity in objects.image_ids}
@@ -288,7 +289,7 @@ def _ordered(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _records(path: Path, truth: _Truth, objects: Objects, *, masks: bool) -> DetectionRecords:
-    value = files.read_json(path)
+    value = read_json(path)
     where = f"{path.parent.name}/{path.name}"
     if not isinstance(value, list):
         raise InputError(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from PIL import Image as PillowImage
 
-from shiftproof import files
 from shiftproof.corruptions import corrupt
 from shiftproof.data.disk import twins
 from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
+from shiftproof.io import files
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:

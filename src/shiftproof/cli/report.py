@@ -53,8 +53,8 @@ def report(
     ] = False,
 ) -> None:
     """Write the HTML page of one run, or of several side by side."""
-    from shiftproof import files
     from shiftproof.bench import Run
+    from shiftproof.io import files
     from shiftproof.report import print_table, table_csv, table_latex, write_report
 
     opened = [Run(path) for path in runs]

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from shiftproof import files
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
+from shiftproof.io import files
 from shiftproof.progress import progress
 from shiftproof.types import Settings
 

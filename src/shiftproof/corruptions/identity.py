@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from shiftproof.corruptions.contract import CorruptionFunction
-from shiftproof.files import fingerprint
+from shiftproof.io.files import fingerprint
 
 
 def identity_of(corruption: str | CorruptionFunction) -> str:

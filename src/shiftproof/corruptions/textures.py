@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.errors import InputError
-from shiftproof.files import read_image
+from shiftproof.io.images import read_image
 from shiftproof.rng import generator
 from shiftproof.types import Image
 

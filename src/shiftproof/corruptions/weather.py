@@ -24,7 +24,7 @@ from shiftproof.corruptions.filters import (
     with_channels,
 )
 from shiftproof.errors import InputError
-from shiftproof.files import fingerprint
+from shiftproof.io.files import fingerprint
 from shiftproof.types import Image
 
 F32 = NDArray[np.float32]

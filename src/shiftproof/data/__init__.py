@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from shiftproof import files
 from shiftproof.classes import Classes, LabelSet
 from shiftproof.data.arrays import ImageArrays
 from shiftproof.data.boxes import DetectionData, Fault, ImageObjects
@@ -35,6 +34,7 @@ from shiftproof.data.voc import VOC_CLASSES, VocData
 from shiftproof.data.writing import Exported
 from shiftproof.data.yolo import YoloData
 from shiftproof.errors import InputError, LabelError
+from shiftproof.io.images import is_image
 
 __all__ = [
     "CITYSCAPES_CLASSES",
@@ -157,7 +157,7 @@ def check_labels(data: ImageData, classes: Classes) -> None:
 
 
 def _no_data(path: Path) -> str:
-    if files.is_image(path):
+    if is_image(path):
         return f"{path} is an image; expected a folder of images: give {path.parent}."
     if path.suffix.lower() in (".tar", ".gz", ".tgz", ".zip", ".7z"):
         return f"{path} is an archive; unpack it and give the folder."

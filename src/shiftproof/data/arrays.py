@@ -8,10 +8,10 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof import files
 from shiftproof.classes import Classes, numbered
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import ImageError, InputError, LabelError
+from shiftproof.io import files
 from shiftproof.types import Image, Sample
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import fingerprints_below, read_below
 from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.images import read_size
 from shiftproof.types import Image, Sample, Settings
 
 NOT_FINITE = "not four finite numbers"
@@ -345,19 +343,7 @@ def image_sizes(root: Path, names: Iterable[str]) -> list[tuple[int, int] | None
     Only the headers are read.
     """
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda name: _size(root / name), names))
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    # What reads a damaged header raises anything; the image is named when it is read.
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if path.is_file():
-            with PillowImage.open(path) as image:
-                width, height = image.size
-                # 5 to 8 are turned by a quarter.
-                return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
-    return None
+        return list(pool.map(lambda name: read_size(root / name), names))
 
 
 def size_faults(

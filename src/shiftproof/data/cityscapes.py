@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.data.boxes import (
     HIDDEN,
@@ -29,6 +28,8 @@ from shiftproof.data.boxes import (
 from shiftproof.data.disk import find_images, folders_in, shortened
 from shiftproof.data.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.images import MAX_PIXELS
+from shiftproof.io.text import read_json
 
 CITYSCAPES_CLASSES = (
     "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -80,7 +81,7 @@ class CityscapesData(DetectionData):
                 faults.append(Fault(name, NO_ANNOTATIONS, kept=False, detail=detail))
                 continue
             try:
-                size, rows, wrong = visible_objects(files.read_json(path), path.name)
+                size, rows, wrong = visible_objects(read_json(path), path.name)
             except BrokenFileError as error:
                 faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
                 continue
@@ -122,7 +123,7 @@ def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[Row],
     width, height = value.get("imgWidth"), value.get("imgHeight")
     if not (isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0):
         raise BrokenFileError(f"{where}: expected imgWidth and imgHeight as whole numbers above 0.")
-    if width * height > files.MAX_PIXELS:
+    if width * height > MAX_PIXELS:
         raise BrokenFileError(f"{where}: {width} x {height} pixels is above the limit.")
     canvas = PillowImage.new("I", (width, height), 0)
     draw = ImageDraw.Draw(canvas)

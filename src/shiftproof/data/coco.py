@@ -23,7 +23,7 @@ from shiftproof.data.boxes import (
 )
 from shiftproof.data.folder import name_of
 from shiftproof.errors import InputError
-from shiftproof.files import read_json
+from shiftproof.io.text import read_json
 
 
 @final

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
-from shiftproof import files
 from shiftproof.classes import Classes, LabelSet
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.data import cells
@@ -21,6 +20,7 @@ from shiftproof.data.disk import (
 )
 from shiftproof.data.folder import FolderLabels, name_of, without_border
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 
 _SEVERITY = re.compile(r"(?:severity_)?(\d{1,3})")

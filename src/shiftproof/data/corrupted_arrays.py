@@ -11,7 +11,6 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data import cells
@@ -19,6 +18,8 @@ from shiftproof.data.cells import CorruptedData, canonical, ordered
 from shiftproof.data.disk import folders_in, shortened
 from shiftproof.data.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.arrays import ArrayFile, open_array
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
 
 Split = Literal["test", "train"]
@@ -86,7 +87,7 @@ class CorruptedArrays(CorruptedData):
         )
         count = len(labels)
         if clean_file is not None:
-            self._slabs[CLEAN] = _Slab(files.open_array(clean_file), 0, count)
+            self._slabs[CLEAN] = _Slab(open_array(clean_file), 0, count)
         self.severities = "stacked in each file" if stacked else "one, without a number: 1"
         _check_shapes(self._slabs, count)
         if classes is None or labelled is False:
@@ -166,7 +167,7 @@ class CorruptedArrays(CorruptedData):
 class _Slab:
     """Where a cell's images lie: rows ``start`` and on of ``array``, which must have ``rows``."""
 
-    array: files.ArrayFile
+    array: ArrayFile
     start: int
     rows: int
 
@@ -201,7 +202,7 @@ def _stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray
     paths = _by_corruption({path: path.stem for path in found}, clean)
     if not paths:
         raise InputError(f"{root} holds no arrays beside {_LABELS}; expected <corruption>.npy.")
-    arrays = {name: files.open_array(path) for name, path in paths.items()}
+    arrays = {name: open_array(path) for name, path in paths.items()}
     slabs = {
         Cell(name, 1 + place): _Slab(array, place * count, len(labels))
         for name, array in arrays.items()
@@ -229,9 +230,7 @@ def _one_folder_each(
                 f"{other}: expected the labels of {of_each[0]}, since the n-th image is the same in "
                 "all folders; they differ."
             )
-    slabs = {
-        Cell(name, 1): _Slab(files.open_array(path), 0, len(labels)) for name, path in paths.items()
-    }
+    slabs = {Cell(name, 1): _Slab(open_array(path), 0, len(labels)) for name, path in paths.items()}
     return slabs, labels
 
 
@@ -263,7 +262,7 @@ def _clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None
 
 
 def _labels(path: Path) -> NDArray[Any]:
-    array = files.open_array(path)
+    array = open_array(path)
     if len(array.shape) != 1 or not np.issubdtype(array.dtype, np.integer):
         raise BrokenFileError(
             f"{path}: expected one whole number per image, got shape {array.shape}, {array.dtype}."

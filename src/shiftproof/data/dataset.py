@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, LabelError
+from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files
 from shiftproof.data.boxes import DetectionData, check_inside
 from shiftproof.data.cityscapes import CityscapesData, is_cityscapes
 from shiftproof.data.coco import CocoData, is_coco
@@ -14,6 +13,7 @@ from shiftproof.data.disk import folders_in, shortened
 from shiftproof.data.voc import VocData, voc_folders
 from shiftproof.data.yolo import YoloData, is_yolo
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.text import read_json
 
 _ENOUGH = 20
 """So many images of a JSON are looked for in a folder that may be theirs."""
@@ -110,7 +110,7 @@ def _starts_like_coco(path: Path) -> bool:
 
 def _read(path: Path) -> Any:
     try:
-        return files.read_json(path)
+        return read_json(path)
     except BrokenFileError:
         return None
 
@@ -118,7 +118,7 @@ def _read(path: Path) -> Any:
 def _coco(root: Path, path: Path, images: str | Path | None) -> CocoData:
     if images is not None:
         return CocoData(images, path)
-    value = files.read_json(path)
+    value = read_json(path)
     if not is_coco(value):
         raise InputError(
             f"{path}: expected COCO annotations, an object with images, annotations and categories."

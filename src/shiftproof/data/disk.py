@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
+from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image
 from shiftproof.types import Image
 
 
@@ -60,12 +61,12 @@ def find_images(root: Path) -> Found:
                         continue
                     visited.add(target)
                 pending.append((Path(entry.path), f"{name}/"))
-            elif files.is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
+            elif is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
                 names.append(name)
             else:
                 others += 1
     if not names:
-        kinds = ", ".join(sorted(files.IMAGE_SUFFIXES))
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{root} holds no images ({kinds}).")
     for name in names:
         try:
@@ -109,7 +110,7 @@ def read_below(root: Path, name: str) -> Image:
         # A pipe would wait for a writer for ever, a device might never end.
         raise BrokenFileError(f"{name}: not a regular file.")
     try:
-        return files.read_image(path)
+        return read_image(path)
     except BrokenFileError as error:
         reason = str(error).removeprefix(f"{path.name}: ")
         raise BrokenFileError(f"{name}: {reason}") from error

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shiftproof import engine, files
+from shiftproof import engine
 from shiftproof._version import __version__
 from shiftproof.data.cells import FINGERPRINT_BYTES
 from shiftproof.data.disk import read_below
@@ -34,6 +34,8 @@ from shiftproof.data.writing import (
     written_name,
 )
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
 from shiftproof.types import Image
@@ -310,7 +312,7 @@ def _claim(target: Path, manifest: dict[str, Any]) -> dict[str, str]:
     """Make the target this copy's, and return what an earlier call found to be broken."""
     path = target / "manifest.json"
     if path.is_file():
-        there = files.read_json(path)
+        there = read_json(path)
         known = there.pop("broken", None) if isinstance(there, dict) else None
         if there != manifest:
             found = there if isinstance(there, dict) else {}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof import files
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
@@ -18,6 +17,7 @@ from shiftproof.data.disk import (
     shortened,
 )
 from shiftproof.errors import BrokenFileError, LabelError
+from shiftproof.io.text import read_json
 from shiftproof.types import Image, Sample, Settings
 
 
@@ -252,7 +252,7 @@ def read_class_map(path: str | Path) -> dict[str, str]:
 
 
 def _json_map(path: Path) -> dict[str, str]:
-    content = files.read_json(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
     for folder, name in content.items():

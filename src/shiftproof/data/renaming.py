@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.sax.saxutils import escape
 
-from shiftproof import files
 from shiftproof.data.boxes import check_inside
 from shiftproof.data.trees import Tree
 from shiftproof.data.voc import parse_xml
 from shiftproof.data.yolo import SPLITS, is_yolo, read_config
 from shiftproof.errors import InputError
+from shiftproof.io.images import IMAGE_SUFFIXES, is_image
+from shiftproof.io.text import read_json
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
 
 
 def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
-    value = files.read_json(tree.root / name)
+    value = read_json(tree.root / name)
     images = value.get("images") if isinstance(value, dict) else None
     if not isinstance(images, list) or not all(
         isinstance(item, dict) and isinstance(item.get("file_name"), str) for item in images
@@ -198,7 +199,7 @@ def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
     if said is None:
         return None
     folder = path.parent.parent / "JPEGImages"
-    suffixes = {PurePosixPath(said.strip()).suffix, *files.IMAGE_SUFFIXES}
+    suffixes = {PurePosixPath(said.strip()).suffix, *IMAGE_SUFFIXES}
     candidates = [str(folder / (path.stem + suffix)) for suffix in sorted(suffixes)]
     found = next((outputs[picture] for picture in candidates if picture in outputs), None)
     if found is None:
@@ -237,7 +238,7 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     text = (tree.root / name).read_text(encoding="utf-8", errors="surrogateescape")
     lines = text.splitlines()
     filled = [line.strip() for line in lines if line.strip()]
-    if not filled or not all(files.is_image(Path(line)) for line in filled):
+    if not filled or not all(is_image(Path(line)) for line in filled):
         return None
     here = str(PurePosixPath(name).parent)
     changed = []

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof import files
 from shiftproof.data.boxes import check_inside
 from shiftproof.data.writing import Exported, ImageFormat, Job, Version, encode, written_name
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
+from shiftproof.io.images import is_image, read_image
 from shiftproof.types import Image
 
 
@@ -29,7 +30,7 @@ def is_picture(name: str) -> bool:
     ``7.seg.png`` something about it, such as a mask, and stays as it is.
     """
     base = Path(name).name
-    return files.is_image(Path(name)) and base.count(".") == 1
+    return is_image(Path(name)) and base.count(".") == 1
 
 
 def export_tar(job: Job, name: str) -> Exported:
@@ -85,7 +86,7 @@ def _copy_member(
     key = f"{name}/{member.name}"
     start = time.process_time()
     try:
-        image = files.read_image(data)
+        image = read_image(data)
     except BrokenFileError as error:
         done.broken[key] = f"{key}: {str(error).removeprefix('image: ')}"
         return
@@ -117,7 +118,7 @@ def first_pictures(path: Path, count: int) -> Iterator[tuple[str, Image]]:
                 content = source.extractfile(member)
                 assert content is not None
                 with contextlib.suppress(BrokenFileError):
-                    yield member.name, files.read_image(content.read())
+                    yield member.name, read_image(content.read())
                 count -= 1
             if count <= 0:
                 return

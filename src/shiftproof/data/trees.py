@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from shiftproof import files
 from shiftproof.data.detection import layout_of
 from shiftproof.data.disk import find_images
 from shiftproof.data.tars import check_names, is_tar
 from shiftproof.data.writing import ImageFormat, cityscapes_stem, written_name
 from shiftproof.data.yolo import labels_of
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.images import is_image
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -74,7 +74,7 @@ def open_tree(source: Path) -> Tree:
     if layout == "plain":
         every = list(_all_files(source))
         tars = tuple(sorted(name for name in every if is_tar(name)))
-        if tars and not any(files.is_image(Path(name)) for name in every):
+        if tars and not any(is_image(Path(name)) for name in every):
             rest = tuple(sorted(set(every) - set(tars)))
             return Tree(source, "webdataset", tars, rest)
         return Tree(source, "plain", find_images(source).names)

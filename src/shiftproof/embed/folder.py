@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files, manifest
 from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.io import files, manifest
+from shiftproof.io.text import read_json
 from shiftproof.types import Settings
 
 FORMAT = 1
@@ -100,7 +101,7 @@ class EmbeddingFolder:
         parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
         if not all(part.is_file() for part in parts):
             return None
-        record: dict[str, Any] = files.read_json(parts[0])
+        record: dict[str, Any] = read_json(parts[0])
         return record
 
     def write(
@@ -142,7 +143,7 @@ class EmbeddingFolder:
             pq.write_table(pa.table(columns), file)
 
     def _check_same(self, settings: Settings, probe: Sequence[float]) -> None:
-        there = files.read_json(self.manifest_file)
+        there = read_json(self.manifest_file)
         manifest.check_same(self.path, there.get("settings"), settings, what="embeddings")
         if not same_probe(there.get("probe", []), probe):
             raise RunMismatchError(

@@ -9,10 +9,12 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes, named
 from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.images import read_image
+from shiftproof.io.text import read_json
 from shiftproof.types import Image, Sample
 
 _CAPTIONS = ("caption", "text")
@@ -46,7 +48,7 @@ class SavedDataset(ImageData):
         home = Path(root)
         prefix = ""
         if (home / "dataset_dict.json").is_file():
-            splits = files.read_json(home / "dataset_dict.json").get("splits", [])
+            splits = read_json(home / "dataset_dict.json").get("splits", [])
             if split is None and len(splits) == 1:
                 split = splits[0]
             if split is None or split not in splits:
@@ -58,8 +60,8 @@ class SavedDataset(ImageData):
             home, prefix = home / split, f"{split}/"
         elif split is not None:
             raise InputError(f"{home} holds one split, so the split {split!r} has no effect.")
-        state = files.read_json(home / "state.json")
-        features = files.read_json(home / "dataset_info.json").get("features") or {}
+        state = read_json(home / "state.json")
+        features = read_json(home / "dataset_info.json").get("features") or {}
         if state.get("_indices_data_files"):
             raise InputError(
                 f"{home} is a selection of rows; save it again with a newer version of datasets, "
@@ -111,7 +113,7 @@ class SavedDataset(ImageData):
                 f"{sample.id}: the image is not in the data set, which has only its path."
             )
         try:
-            return files.read_image(data)
+            return read_image(data)
         except BrokenFileError as error:
             reason = str(error).removeprefix("image: ")
             raise BrokenFileError(f"{sample.id}: {reason}") from error

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof import files
 from shiftproof.data import ImageData, ImageFolder
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
 
 LONGEST_CAPTION = 1 << 20

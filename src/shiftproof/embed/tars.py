@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof import files
 from shiftproof.data.tars import check_end, is_picture, is_tar
 from shiftproof.embed.pictures import (
     LONGEST_CAPTION,
@@ -19,6 +18,7 @@ from shiftproof.embed.pictures import (
     size_fingerprint,
 )
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.images import read_image
 from shiftproof.types import Image, Settings
 
 _FROM_JSON = ("uid", "url", "caption")
@@ -111,7 +111,7 @@ class TarPictures(Pictures):
         except OSError as error:
             raise BrokenFileError(f"{picture.name}: cannot be read ({error.strerror}).") from error
         try:
-            return files.read_image(data)
+            return read_image(data)
         except BrokenFileError as error:
             reason = str(error).removeprefix("image: ")
             raise BrokenFileError(f"{picture.name}: {reason}") from error

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
-from shiftproof.files import MAX_PIXELS, read_json
+from shiftproof.io.images import MAX_PIXELS
+from shiftproof.io.text import read_json
 from shiftproof.metrics.masks import Code, areas_of, run_length_codes
 from shiftproof.types import Detections
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.files import fingerprint
+from shiftproof.io.files import fingerprint
 from shiftproof.metrics.coco import (
     DetectionSource,
     GroundTruthSource,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
 from shiftproof.errors import ImageError, LabelError, ModelError
+from shiftproof.io import files
 from shiftproof.models.module import (
     black_image,
     check_module,

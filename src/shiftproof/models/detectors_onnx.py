@@ -11,9 +11,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.classes import Classes, named
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io import files
 from shiftproof.models.boxes import suppress_overlaps
 from shiftproof.models.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector

@@ -8,9 +8,9 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes, named
 from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.io import files
 from shiftproof.models.boxes import run_lengths
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
 from shiftproof.models.structure import find_device, require_torch

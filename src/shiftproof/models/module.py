@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.errors import ImageError, ModelError
+from shiftproof.io import files
 from shiftproof.models.preprocess import Preprocessing, as_batch
 from shiftproof.models.structure import (
     find_device,

@@ -8,13 +8,13 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.errors import (
     BrokenFileError,
     InputError,
     MissingExtraError,
     ModelError,
 )
+from shiftproof.io import files
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import ModelInput, Preprocess
 from shiftproof.types import Logits

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from shiftproof.errors import ImageError, InputError, UnknownNameError
-from shiftproof.files import MAX_PIXELS
+from shiftproof.io.images import MAX_PIXELS
 from shiftproof.types import Image, Images, Settings
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]

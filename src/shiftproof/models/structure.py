@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from shiftproof import files
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.io import files
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shiftproof import engine, files
+from shiftproof import engine
 from shiftproof.contrastive.train import Training
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.metrics.identifiability import interval_over_seeds
 from shiftproof.metrics.intervals import Interval
 from shiftproof.process import usable_cores

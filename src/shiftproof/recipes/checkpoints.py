@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from shiftproof import files
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

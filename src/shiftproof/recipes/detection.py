@@ -12,13 +12,15 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof import bench, files
+from shiftproof import bench
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.bench import Run
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CocoData
 from shiftproof.engine import map_ordered
 from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Detector
 from shiftproof.process import usable_cores
@@ -523,7 +525,7 @@ class _Seconds:
         self._path = path
         self.spent: dict[str, float] = {}
         with contextlib.suppress(BrokenFileError, AttributeError, TypeError, ValueError):
-            self.spent = {str(k): float(v) for k, v in files.read_json(path).items()}
+            self.spent = {str(k): float(v) for k, v in read_json(path).items()}
 
     @contextlib.contextmanager
     def of(self, part: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
+from shiftproof.io import files
 from shiftproof.progress import progress
 from shiftproof.recipes import centrepoint
 from shiftproof.recipes.checkpoints import keep, take_up

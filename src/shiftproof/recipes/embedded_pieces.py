@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.data import ImageArrays
 from shiftproof.embed import embed
 from shiftproof.engine import map_ordered
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.models import Encoder, load_encoder
 from shiftproof.progress import progress
 from shiftproof.recipes import fashion
@@ -85,7 +86,7 @@ def _embed_piece(context: tuple[Path, Path | None, int, int], item: tuple[str, P
     name, piece = item
     record = folder / "pieces" / f"{name}.json"
     if record.exists():
-        return float(files.read_json(record)["seconds"])
+        return float(read_json(record)["seconds"])
     begun = time.process_time()
     read = _data(data)
     images = images_of(read, piece, seed=seed)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.io import files
 from shiftproof.recipes.idx import read_idx
 from shiftproof.rng import generator
 

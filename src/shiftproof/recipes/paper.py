@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from shiftproof import bench, files
+from shiftproof import bench
 from shiftproof.bench import SOURCE, Run
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, open_data
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.metrics.intervals import Interval
 from shiftproof.models import Classifier, load_classifier
 from shiftproof.provenance import provenance

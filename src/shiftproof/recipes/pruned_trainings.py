@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.engine import map_ordered
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.progress import progress
 from shiftproof.recipes.embedded_pieces import Place
 from shiftproof.recipes.network import as_classifier
@@ -130,7 +131,7 @@ def _train_one(task: Task, job: tuple[str, str, NDArray[np.uint8], int]) -> Answ
     record = task.folder / "answers" / f"{name}-{seed}.json"
     answers = task.folder / "answers" / f"{name}-{seed}.npy"
     if record.exists():
-        read = files.read_json(record)
+        read = read_json(record)
         if {key: read.get(key) for key in about} == about:
             right = np.load(answers, allow_pickle=False)
             return Answered(dict(zip(task.tests, right, strict=True)), float(read["seconds"]))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from shiftproof import files
+from shiftproof.io import files
 from shiftproof.metrics.intervals import Interval
 from shiftproof.recipes.drawing import draw
 from shiftproof.recipes.result import Result, Table, Unit, Value, read_result

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.metrics.intervals import Interval
 from shiftproof.types import Settings
 
@@ -115,7 +116,7 @@ def read_result(path: Path) -> Result:
     Raises:
         BrokenFileError: it is missing, or something else.
     """
-    content: Any = files.read_json(path)
+    content: Any = read_json(path)
     try:
         if content.pop("format") != FORMAT:
             raise ValueError("it is of another format")

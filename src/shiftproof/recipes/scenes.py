@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.data import CocoData, DemoPhotographs, open_data
 from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.progress import progress
 from shiftproof.recipes.fashion import CLASSES
 from shiftproof.rng import generator
@@ -218,6 +219,6 @@ def write_scenes(
 
 def _about(path: Path) -> Any:
     try:
-        return files.read_json(path).get("info")
+        return read_json(path).get("info")
     except (BrokenFileError, AttributeError):
         return None

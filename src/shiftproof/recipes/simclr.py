@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.classes import Classes
 from shiftproof.contrastive.train import Trained, Training, train
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.io import files
 from shiftproof.metrics.intervals import bootstrap_mean
 from shiftproof.progress import console
 from shiftproof.provenance import provenance

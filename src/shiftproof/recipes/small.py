@@ -12,9 +12,11 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from shiftproof import bench, files
+from shiftproof import bench
 from shiftproof.corruptions import CorruptionFunction, scale
 from shiftproof.errors import BrokenFileError, RunError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.models import Classifier
 from shiftproof.progress import console
 from shiftproof.provenance import provenance
@@ -231,7 +233,7 @@ def _timed(seconds: dict[str, float], part: str, out: Path) -> Iterator[None]:
 
 def _seconds(path: Path) -> dict[str, float]:
     try:
-        return {str(part): float(spent) for part, spent in files.read_json(path).items()}
+        return {str(part): float(spent) for part, spent in read_json(path).items()}
     except (BrokenFileError, AttributeError, TypeError, ValueError):
         return {}
 

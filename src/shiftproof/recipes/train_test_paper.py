@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files
 from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 from shiftproof.metrics.intervals import Interval
 from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import above
@@ -65,7 +66,7 @@ def reproduce(
             f"reference, against {len(tests)} test sets. Gap-matched pruning leaves out every training "
             "row that is closer to some test row than the reference is."
         ),
-        settings={"audit": files.read_json(folder / "run.json")["settings"]},
+        settings={"audit": read_json(folder / "run.json")["settings"]},
         provenance=provenance(device, workers or 0),
         tables=[removed(scores), gaps(scores)],
         findings=findings(scores),

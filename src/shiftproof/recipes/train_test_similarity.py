@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.corruptions import COMMON, HOLDOUT
-from shiftproof.manifest import check_same
+from shiftproof.io import files
+from shiftproof.io.manifest import check_same
+from shiftproof.io.text import read_json
 from shiftproof.process import usable_cores
 from shiftproof.progress import console
 from shiftproof.provenance import provenance
@@ -302,5 +303,5 @@ def _claim(folder: Path, settings: Settings) -> None:
     """Make the folder of the runs, or check that it is of these settings."""
     file = files.make_folder(folder) / "settings.json"
     if file.exists():
-        check_same(folder, files.read_json(file), settings, what="a run")
+        check_same(folder, read_json(file), settings, what="a run")
     files.write_json(file, settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
+from shiftproof.io import files
 from shiftproof.progress import progress
 from shiftproof.recipes.checkpoints import keep, take_up
 from shiftproof.recipes.network import PREPROCESS, WIDTHS, build_network

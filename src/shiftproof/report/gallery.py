@@ -15,8 +15,8 @@ from typing import Protocol
 
 from PIL import Image as PillowImage
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError
+from shiftproof.io.images import read_image
 
 BUDGET = 7_000_000
 """Characters of the page that pictures may take; the rest of a page needs well under 2 MB."""
@@ -171,7 +171,7 @@ def _open(run: Path, name: str) -> PillowImage.Image | None:
     if path is None:
         return None
     try:
-        return PillowImage.fromarray(files.read_image(path))
+        return PillowImage.fromarray(read_image(path))
     except BrokenFileError:
         return None
 

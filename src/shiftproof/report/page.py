@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from shiftproof import files
 from shiftproof._version import __version__
 from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
+from shiftproof.io import files
 from shiftproof.report import (
     classification,
     colours,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from shiftproof import files
 from shiftproof.errors import InputError
+from shiftproof.io.text import read_json
 from shiftproof.report.reading import Node, check_format
 from shiftproof.types import CLEAN, Cell, Settings
 
@@ -150,7 +150,7 @@ def read_head(path: Path) -> Node:
                 f"{path}: expected the folder of a finished run, but it has no {name}. "
                 "Start the benchmark again with the same settings; it goes on where it stopped."
             )
-    head = Node(files.read_json(path / "run.json"), path / "run.json")
+    head = Node(read_json(path / "run.json"), path / "run.json")
     check_format(head)
     return head
 
@@ -169,7 +169,7 @@ def read_folder(
     Raises:
         BrokenFileError: one of its files cannot be read as what it should be.
     """
-    measured = scores(Node(files.read_json(path / "scores.json"), path / "scores.json"))
+    measured = scores(Node(read_json(path / "scores.json"), path / "scores.json"))
     kept = path / "gallery.json"
     return Run(
         path=path,
@@ -178,7 +178,7 @@ def read_folder(
         classes=head.get("classes").optional_settings(),
         provenance=head.get("provenance").optional_settings(),
         scores=measured,
-        gallery=gallery(Node(files.read_json(kept) if kept.is_file() else {}, kept)),
+        gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
     )
 
@@ -262,7 +262,7 @@ def read_happenings(folder: Path, scores: Measured) -> Iterator[Happening]:
             path = files_by_name.get((model.name, episode))
             if path is None:
                 continue
-            root = Node(files.read_json(path), path)
+            root = Node(read_json(path), path)
             check_format(root)
             for node in root.get("events").items():
                 yield Happening(

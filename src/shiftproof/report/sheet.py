@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from shiftproof import files
 from shiftproof.corruptions import COMMON, HOLDOUT, corrupt
 from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.images import read_image
 from shiftproof.progress import progress
 
 TILE = 224
@@ -41,7 +42,7 @@ def write_sheet(
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     if out.suffix.lower() not in formats:
         raise InputError(f"Expected the sheet as a .png or .jpg file, got {out.name!r}.")
-    picture = PillowImage.fromarray(files.read_image(source))
+    picture = PillowImage.fromarray(read_image(source))
     picture.thumbnail((TILE, TILE), PillowImage.Resampling.LANCZOS)
     image = np.asarray(picture)
     wide, high = picture.size[0] + _GAP, max(picture.size[1], 20) + _GAP

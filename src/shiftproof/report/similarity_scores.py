@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shiftproof import files
+from shiftproof.io.text import read_json
 from shiftproof.report.reading import Interval, Node, check_format
 from shiftproof.types import Settings
 
@@ -180,7 +180,7 @@ def read_run(path: Path, head: Node) -> SimilarityRun:
         provenance={
             name: value for name, value in head.settings().items() if name not in _NOT_PROVENANCE
         },
-        scores=_scores(Node(files.read_json(file), file)),
+        scores=_scores(Node(read_json(file), file)),
     )
 
 

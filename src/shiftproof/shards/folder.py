@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files, manifest
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files, manifest
 from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]

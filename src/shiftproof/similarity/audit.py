@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from shiftproof import files, manifest
 from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
+from shiftproof.io import files, manifest
 from shiftproof.shards import PartFolder
 from shiftproof.types import Settings
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import UnknownNameError
+from shiftproof.io import files
 
 from .coreset import choose_nearest
 from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule

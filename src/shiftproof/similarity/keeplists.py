@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
 
 from .sources import Embeddings
 

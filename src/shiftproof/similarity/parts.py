@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.shards import (
     Arrays,
     Backend,

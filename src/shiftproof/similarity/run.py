@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files, manifest
+from shiftproof.io import manifest
+from shiftproof.io.text import read_json
 from shiftproof.provenance import provenance
 from shiftproof.types import Settings
 
@@ -37,7 +38,7 @@ def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
     """
     there = folder / RUN_FILE
     if there.is_file():
-        known = files.read_json(there)
+        known = read_json(there)
         begun = known if isinstance(known, dict) else {}
         told = {"kind": begun.get("kind"), "settings": _unnamed(begun.get("settings"))}
         here = {"kind": kind, "settings": _unnamed(settings)}

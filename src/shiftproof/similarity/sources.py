@@ -21,8 +21,8 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
+from shiftproof.io import files
 
 F32 = NDArray[np.float32]
 

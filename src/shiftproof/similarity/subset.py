@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files, manifest
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files, manifest
+from shiftproof.io.arrays import open_array
 
 from .sources import Embeddings, Source, natural, open_embeddings
 
@@ -49,7 +50,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     file = Path(path)
     if file.is_dir():
         file = file / "keep.npy"
-    values = files.open_array(file)
+    values = open_array(file)
     if values.dtype != np.bool_ or len(values.shape) != 1:
         raise BrokenFileError(
             f"{file}: expected one true or false for each row, got {values.dtype} {values.shape}."

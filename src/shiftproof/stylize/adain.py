@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.errors import InputError, ModelError, RunError
+from shiftproof.io import files
 from shiftproof.stylize.contract import fitted_size
 from shiftproof.types import Image
 

@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof import files
 from shiftproof.data.cells import FINGERPRINT_BYTES
 from shiftproof.data.disk import find_images, read_below
 from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.images import is_image
 from shiftproof.stylize.drawn import drawn, way_of
 from shiftproof.types import Image
 
@@ -53,7 +54,7 @@ class Paintings(Styles):
         self.root = path if path.is_dir() else path.parent
         if path.is_dir():
             self.names = find_images(path).names
-        elif files.is_image(path):
+        elif is_image(path):
             self.names = (path.name,)
         else:
             raise InputError(f"{path} is no picture; expected a folder of paintings.")

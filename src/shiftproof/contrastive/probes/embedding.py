@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import engine, files
+from shiftproof import engine
 from shiftproof.contrastive.probes.versions import UNCHANGED, Versions, load
 from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.io import files
+from shiftproof.io.arrays import open_array
 from shiftproof.models import EncoderLike
 from shiftproof.types import Image, Sample
 
@@ -45,7 +47,7 @@ class Store:
         Raises:
             BrokenFileError: they are not there, or damaged.
         """
-        stored = files.open_array(self.file(model, family))
+        stored = open_array(self.file(model, family))
         return np.asarray(stored.read(0, stored.shape[0]), np.float32)
 
 

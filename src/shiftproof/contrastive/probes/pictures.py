@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shiftproof import files
 from shiftproof.bench.folder import RunFolder
 from shiftproof.bench.pictures import small_jpeg
 from shiftproof.contrastive.probes.factors import Factor, Family, Values, families_of
 from shiftproof.contrastive.probes.versions import Versions
+from shiftproof.io import files
 from shiftproof.types import Image, Sample
 
 SHOWN = 5

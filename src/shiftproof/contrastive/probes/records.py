@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 
 READINGS = ("beside", "alone", "network")
 

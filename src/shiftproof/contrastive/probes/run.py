@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof import files
 from shiftproof.bench.folder import RunFolder
 from shiftproof.bench.given import check_at_least_one, default_workers, plain
 from shiftproof.bench.runs import Run
@@ -31,6 +30,7 @@ from shiftproof.contrastive.probes.summary import Probed, summarise
 from shiftproof.contrastive.probes.versions import UNCHANGED, Versions
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.progress import Advance, progress
 from shiftproof.provenance import provenance

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import files
 from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io import files, images
+from shiftproof.io.arrays import open_array
+from shiftproof.io.images import is_image, read_image
+from shiftproof.io.text import read_json
 
 RAMP = np.linspace(0, 255, 7 * 11 * 3).reshape(7, 11, 3).astype(np.uint8)
 RAMP_ROWS = b"".join(b"\0" + row.tobytes() for row in RAMP)  # as PNG has them, unfiltered
@@ -38,33 +41,33 @@ def save(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.PNG"])
 def test_lossless_files_come_back_to_the_pixel(save, name):
     path = save(Image.fromarray(RAMP), name)
-    image = files.read_image(path)
+    image = read_image(path)
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, RAMP)
-    np.testing.assert_array_equal(files.read_image(path.read_bytes()), RAMP)
+    np.testing.assert_array_equal(read_image(path.read_bytes()), RAMP)
 
 
 def test_what_comes_back_can_be_written_to_or_copied(save):
-    image = files.read_image(save(Image.fromarray(RAMP), "a.png"))
+    image = read_image(save(Image.fromarray(RAMP), "a.png"))
     assert image.flags.c_contiguous
     assert image.copy().flags.writeable
 
 
 def test_grey_becomes_three_equal_channels(save):
-    image = files.read_image(save(Image.fromarray(RAMP[:, :, 0]), "a.png"))
+    image = read_image(save(Image.fromarray(RAMP[:, :, 0]), "a.png"))
     np.testing.assert_array_equal(image, np.repeat(RAMP[:, :, :1], 3, axis=2))
 
 
 def test_one_bit_becomes_black_and_white(save):
     bits = Image.fromarray(RAMP[:, :, 0] > 127)
-    image = files.read_image(save(bits, "a.png"))
+    image = read_image(save(bits, "a.png"))
     np.testing.assert_array_equal(image[:, :, 0], np.where(RAMP[:, :, 0] > 127, 255, 0))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(save, name):
     values = np.array([[0, 256, 257, 32768, 65279, 65535]], np.uint16)
-    image = files.read_image(save(Image.fromarray(values), name))
+    image = read_image(save(Image.fromarray(values), name))
     assert image.shape == (1, 6, 3)
     expected = np.array([0, 0.996, 1, 127.5, 254, 255])
     for channel in range(3):
@@ -74,13 +77,13 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(save, name):
 
 def test_sixteen_bit_colour_is_scaled(tmp_path):
     rows = b"".join(b"\0" + struct.pack(">3H", *pixel) for pixel in ([0, 32896, 65535],))
-    image = files.read_image(write_png(tmp_path / "a.png", 1, 1, 16, 2, rows))
+    image = read_image(write_png(tmp_path / "a.png", 1, 1, 16, 2, rows))
     np.testing.assert_array_equal(image[0, 0], [0, 128, 255])
 
 
 def test_cmyk_becomes_rgb(save):
     cmyk = Image.new("CMYK", (4, 4), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
-    image = files.read_image(save(cmyk, "a.jpg", quality=95))
+    image = read_image(save(cmyk, "a.jpg", quality=95))
     assert image.shape == (4, 4, 3)
     red, green, blue = image.reshape(-1, 3).mean(axis=0)
     assert red > 200
@@ -94,7 +97,7 @@ def test_a_palette_becomes_its_colours_and_transparency_is_dropped(save, transpa
     palette.putpalette([255, 0, 0, 0, 0, 255])
     palette.putpixel((1, 0), 1)
     options = {} if transparency is None else {"transparency": transparency}
-    image = files.read_image(save(palette, "a.png", **options))
+    image = read_image(save(palette, "a.png", **options))
     np.testing.assert_array_equal(image, [[[255, 0, 0], [0, 0, 255]]])
 
 
@@ -102,7 +105,7 @@ def test_a_palette_becomes_its_colours_and_transparency_is_dropped(save, transpa
 def test_an_alpha_channel_is_dropped(save, mode):
     source = Image.fromarray(RAMP).convert(mode)
     source.putalpha(0)
-    image = files.read_image(save(source, "a.png"))
+    image = read_image(save(source, "a.png"))
     np.testing.assert_array_equal(image, np.asarray(Image.fromarray(RAMP).convert(mode[:-1]).convert("RGB")))  # fmt: skip # noqa: E501
 
 
@@ -111,7 +114,7 @@ def test_of_an_animation_the_first_frame_is_taken(save, name):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     options = {"lossless": True} if name == "a.webp" else {}
     path = save(frames[0], name, save_all=True, append_images=frames[1:], **options)
-    np.testing.assert_array_equal(files.read_image(path), np.broadcast_to([255, 0, 0], (8, 8, 3)))
+    np.testing.assert_array_equal(read_image(path), np.broadcast_to([255, 0, 0], (8, 8, 3)))
 
 
 # Where the stored image's first row and column lie on the seen one (EXIF 2.3, tag 0x0112).
@@ -127,7 +130,7 @@ def test_a_rotated_photo_is_read_as_a_person_sees_it(save, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(Image.fromarray(RAMP), "a.png", exif=exif)
-    np.testing.assert_array_equal(files.read_image(path), TURNED[orientation](RAMP))
+    np.testing.assert_array_equal(read_image(path), TURNED[orientation](RAMP))
 
 
 def test_odd_metadata_neither_warns_nor_breaks_the_pixels(tmp_path):
@@ -135,16 +138,16 @@ def test_odd_metadata_neither_warns_nor_breaks_the_pixels(tmp_path):
     # A tag that claims more bytes than there are; Pillow warns, and warnings are errors here.
     exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\xff" * 3
     Image.fromarray(RAMP).save(path, exif=exif)
-    assert files.read_image(path).shape == RAMP.shape
+    assert read_image(path).shape == RAMP.shape
 
 
 def test_the_suffix_does_not_decide_what_it_is(save, tmp_path):
     path = save(Image.fromarray(RAMP), "a.png").rename(tmp_path / "a.jpg")
-    np.testing.assert_array_equal(files.read_image(path), RAMP)
+    np.testing.assert_array_equal(read_image(path), RAMP)
 
 
 def test_one_pixel(save):
-    assert files.read_image(save(Image.new("RGB", (1, 1), "white"), "a.png")).shape == (1, 1, 3)
+    assert read_image(save(Image.new("RGB", (1, 1), "white"), "a.png")).shape == (1, 1, 3)
 
 
 # ---------------------------------------------------------------- images that cannot
@@ -175,7 +178,7 @@ def test_a_truncated_file_is_broken_and_named(save, name, part):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(BrokenFileError, match=rf"^{name[:1]}\.{name[2:]}: "):
-        files.read_image(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -186,7 +189,7 @@ def test_damage_anywhere_is_an_image_or_a_broken_file_and_nothing_else(save, see
     places = random.integers(0, len(data), 12)
     data[places] = random.integers(0, 256, 12)
     try:
-        image = files.read_image(data.tobytes())
+        image = read_image(data.tobytes())
     except BrokenFileError:
         return
     assert image.dtype == np.uint8
@@ -207,16 +210,16 @@ def test_what_is_no_image_says_so(tmp_path, content, says):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(BrokenFileError, match=rf"^a\.jpg: ({says})"):
-        files.read_image(path)
+        read_image(path)
     with pytest.raises(BrokenFileError, match=r"^image: "):
-        files.read_image(content)
+        read_image(content)
 
 
 @pytest.mark.parametrize("width", [13_400, 20_000, 60_000])
 def test_a_huge_claimed_size_is_refused_before_it_is_decoded(tmp_path, width):
     path = write_png(tmp_path / "bomb.png", width, width, 8, 2, b"\0")
     with pytest.raises(BrokenFileError, match=r"^bomb\.png: .*more than the limit of 178 megapix"):
-        files.read_image(path)
+        read_image(path)
 
 
 @pytest.mark.parametrize("pillows", [None, 10**9])
@@ -226,7 +229,7 @@ def test_our_limit_holds_where_pillow_has_none(tmp_path, monkeypatch, pillows):
     with pytest.raises(
         BrokenFileError, match=r"14000 x 13000 pixels is more than the limit of 178 megapixels"
     ):
-        files.read_image(path)
+        read_image(path)
     assert Image.MAX_IMAGE_PIXELS is pillows
 
 
@@ -234,37 +237,37 @@ def test_a_lower_limit_of_pillow_is_the_one_that_is_named(tmp_path, monkeypatch)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     path = write_png(tmp_path / "big.png", 2000, 1500, 8, 2, b"\0")
     with pytest.raises(BrokenFileError, match="the image is more than the limit of 2 megapixels"):
-        files.read_image(path)
+        read_image(path)
 
 
 def test_just_below_the_limit_an_image_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_PIXELS", 77)
+    monkeypatch.setattr(images, "MAX_PIXELS", 77)
     np.testing.assert_array_equal(
-        files.read_image(write_png(tmp_path / "a.png", 11, 7, 8, 2, RAMP_ROWS)), RAMP
+        read_image(write_png(tmp_path / "a.png", 11, 7, 8, 2, RAMP_ROWS)), RAMP
     )
-    monkeypatch.setattr(files, "MAX_PIXELS", 76)
+    monkeypatch.setattr(images, "MAX_PIXELS", 76)
     with pytest.raises(BrokenFileError, match="11 x 7 pixels is more than the limit"):
-        files.read_image(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_floating_point_pixels_are_refused_and_not_guessed_at(save):
     path = save(Image.fromarray(np.ones((3, 3), np.float32)), "a.tif")
     with pytest.raises(BrokenFileError, match=r"floating-point image; save it as 8 or 16 bit"):
-        files.read_image(path)
+        read_image(path)
 
 
 def test_a_missing_file_and_a_folder_are_broken(tmp_path):
     with pytest.raises(BrokenFileError, match=r"^a\.jpg: cannot be read \(no such file"):
-        files.read_image(tmp_path / "a.jpg")
+        read_image(tmp_path / "a.jpg")
     with pytest.raises(BrokenFileError, match="cannot be read"):
-        files.read_image(tmp_path)
+        read_image(tmp_path)
 
 
 def test_a_message_is_one_line(save):
     path = save(noisy(), "a.png")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BrokenFileError) as caught:
-        files.read_image(path)
+        read_image(path)
     assert "\n" not in str(caught.value)
 
 
@@ -276,7 +279,7 @@ def test_a_message_is_one_line(save):
     ],
 )  # fmt: skip
 def test_names_that_end_like_an_image(name, expected):
-    assert files.is_image(Path(name)) is expected
+    assert is_image(Path(name)) is expected
 
 
 # ---------------------------------------------------------------- arrays
@@ -287,7 +290,7 @@ def test_names_that_end_like_an_image(name, expected):
 def test_rows_of_an_array_are_read_where_they_lie(tmp_path, dtype, shape):
     values = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
     np.save(tmp_path / "a.npy", values)
-    array = files.open_array(tmp_path / "a.npy")
+    array = open_array(tmp_path / "a.npy")
     assert (array.shape, array.dtype) == (shape, values.dtype)
     np.testing.assert_array_equal(array.read(0, shape[0]), values)
     for start in range(0, shape[0], 2):
@@ -312,22 +315,27 @@ def test_pickles_and_what_is_no_array_are_refused(tmp_path):
     contents += [whole.replace(b"(100,)", b"(-10,)"), whole.replace(b"descr", b"other")]
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(BrokenFileError, match=r"a\.npy: (no array in NumPy|cannot be read)"):
-            files.open_array(path)
+        with pytest.raises(
+            BrokenFileError,
+            match=r"a\.npy: (no array in NumPy|cannot be read|it holds Python objects|cut short)",
+        ):
+            open_array(path)
     with pytest.raises(BrokenFileError, match=r"b\.npy: cannot be read \(no such file"):
-        files.open_array(tmp_path / "b.npy")
+        open_array(tmp_path / "b.npy")
 
 
 @pytest.mark.parametrize("values", [np.array(3), np.asfortranarray(np.ones((3, 2)))])
 def test_an_array_that_is_not_stored_row_by_row_is_refused(tmp_path, values):
     np.save(tmp_path / "a.npy", values)
-    with pytest.raises(BrokenFileError, match="row by row; save it by"):
-        files.open_array(tmp_path / "a.npy")
+    with pytest.raises(
+        BrokenFileError, match=r"row by row; save it by|expected an array of one dimension or more"
+    ):
+        open_array(tmp_path / "a.npy")
 
 
 def test_an_array_that_was_changed_after_it_was_opened_is_broken(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(100))
-    array = files.open_array(tmp_path / "a.npy")
+    array = open_array(tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", np.zeros(99))
     with pytest.raises(BrokenFileError, match="changed after it was opened"):
         array.read(0, 1)
@@ -456,7 +464,7 @@ def test_a_folder_that_is_not_there_is_bad_input(tmp_path):
 def test_a_long_name_and_a_name_of_odd_letters(tmp_path):
     for name in ("x" * 240 + ".json", "ä b'\"&.json"):
         files.write_json(tmp_path / name, 1)
-        assert files.read_json(tmp_path / name) == 1
+        assert read_json(tmp_path / name) == 1
 
 
 def test_without_waiting_for_the_disk_it_is_the_same_file(tmp_path, monkeypatch):
@@ -472,7 +480,7 @@ def test_json_comes_back_and_is_the_same_bytes_each_time(tmp_path):
     value = {"b": [1, 2.5, None, True], "a": "ü", "nested": {"x": {}}}
     for name in ("1.json", "2.json"):
         files.write_json(tmp_path / name, value)
-    assert files.read_json(tmp_path / "1.json") == value
+    assert read_json(tmp_path / "1.json") == value
     first = (tmp_path / "1.json").read_bytes()
     assert first == (tmp_path / "2.json").read_bytes()
     assert first.endswith(b"}\n")
@@ -492,12 +500,12 @@ def test_what_is_no_json_says_so(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(BrokenFileError, match=r"a\.json: not valid JSON"):
-        files.read_json(path)
+        read_json(path)
 
 
 def test_json_that_is_missing_says_so(tmp_path):
     with pytest.raises(BrokenFileError, match=r"a\.json: cannot be read \(no such file"):
-        files.read_json(tmp_path / "a.json")
+        read_json(tmp_path / "a.json")
 
 
 def test_folders_are_made_with_their_parents_and_may_be_there(tmp_path):

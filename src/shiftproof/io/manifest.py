@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shiftproof import files
 from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
 
 FORMAT = 1
 
@@ -36,7 +37,7 @@ def begin(
     """
     file = folder / name
     if file.is_file():
-        there = files.read_json(file)
+        there = read_json(file)
         known = there if isinstance(there, dict) else {}
         same = {key: known.get(key) for key in settings}
         check_same(folder, same, settings, what=what)

@@ -1,0 +1,207 @@
+"""NumPy's ``.npy`` and ``.npz`` files, read without executing anything and within the file's size."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.io.border import convert_errors, reason_of
+
+_LONGEST_HEADER = 1 << 16
+_DEFLATE_RATIO = 1032
+"""So many bytes at most can come of one compressed byte, by the format (zlib's documentation)."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of a ``.npy`` file says.
+
+    Attributes:
+        shape: of the array, one dimension or more.
+        dtype: of its values, never objects.
+        offset: where the values begin, in bytes.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Where the values end, in bytes from the beginning of the file."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(raw: IO[bytes], name: str | Path, size: int) -> Header:
+    """Return what the header of a ``.npy`` file says, held against the bytes that are there.
+
+    Args:
+        raw: the file, at its beginning; read from, where it stands afterwards is undefined.
+        name: the file, as a message is to call it.
+        size: bytes of the whole file.
+
+    Raises:
+        BrokenFileError: no ``.npy`` form, Python objects, not stored row by row, or cut short.
+    """
+    with convert_errors(name, "no array in NumPy's .npy form"):
+        counted = io.BytesIO(raw.read(_LONGEST_HEADER))
+        version = np.lib.format.read_magic(counted)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, columns_first, dtype = read(counted)
+        sane = all(isinstance(length, int) and length >= 0 for length in shape)
+    if dtype.hasobject:
+        raise BrokenFileError(
+            f"{name}: it holds Python objects, which are not read: they can run code. Save "
+            "numbers, such as float32."
+        )
+    if not sane:
+        raise BrokenFileError(f"{name}: no array in NumPy's .npy form (it has the shape {shape}).")
+    if not shape:
+        raise BrokenFileError(f"{name}: expected an array of one dimension or more, got {shape}.")
+    if columns_first and len(shape) > 1:
+        raise BrokenFileError(
+            f"{name}: expected an array that is stored row by row; save it by "
+            "numpy.save(path, numpy.ascontiguousarray(array))."
+        )
+    header = Header(shape, dtype, counted.tell())
+    # Rows of no bytes are as many as the header likes.
+    if size < header.end or (header.end == header.offset and shape[0] > size):
+        raise BrokenFileError(
+            f"{name}: cut short; {header.end} bytes belong to an array of shape {shape}, {size} are "
+            "there. Fetch or make it again."
+        )
+    return header
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A ``.npy`` file that stays on the disk: small to pickle, and read where it is used.
+
+    It is not mapped into memory: a process that meets a mapped file cut short is killed.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    size: int
+
+    def read(self, start: int, count: int) -> NDArray[Any]:
+        """Return ``count`` rows from ``start`` on as an array of their own.
+
+        Raises:
+            BrokenFileError: the file is gone, or is not the one any more that was opened.
+        """
+        row = math.prod(self.shape[1:])
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != self.size:
+                    raise BrokenFileError(f"{self.path}: it was changed after it was opened.")
+                file.seek(self.offset + start * row * self.dtype.itemsize)
+                values = np.fromfile(file, self.dtype, count * row)
+        except OSError as error:
+            raise BrokenFileError(f"{self.path}: cannot be read ({reason_of(error)}).") from error
+        return values.reshape(count, *self.shape[1:])
+
+
+def open_array(path: Path) -> ArrayFile:
+    """Open a ``.npy`` file of one dimension or more.
+
+    Nothing in the file is executed: arrays of Python objects (pickles) are refused.
+
+    Raises:
+        BrokenFileError: it is missing, no ``.npy`` file, damaged, or shorter than it claims.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        header = read_header(file, path, size)
+    return ArrayFile(path, header.shape, header.dtype, header.offset, size)
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Return the array of a ``.npy`` file.
+
+    Raises:
+        BrokenFileError: as :func:`open_array`.
+    """
+    opened = open_array(path)
+    return opened.read(0, opened.shape[0])
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a ``.npz`` file by name; they may have no dimension.
+
+    Raises:
+        BrokenFileError: it is missing, no ``.npz``, damaged, or an entry claims more than it holds.
+    """
+    with open_regular(path) as raw, open_archive(raw, path) as archive:
+        arrays = {}
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            with convert_errors(f"{path}, {name}", "damaged or cut short"):
+                data = archive.read(entry)
+                if len(data) < _LONGEST_HEADER:
+                    # Without dimension: what read_header refuses, but a job's part may hold.
+                    arrays[name] = np.load(io.BytesIO(data), allow_pickle=False, mmap_mode=None)
+                    continue
+                header = read_header(io.BytesIO(data), f"{path}, {name}", len(data))
+                values = np.frombuffer(data, header.dtype, offset=header.offset)
+                arrays[name] = values[: math.prod(header.shape)].reshape(header.shape)
+    return arrays
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading; a pipe or a device, which may never end, is refused.
+
+    Raises:
+        BrokenFileError: it cannot be read, or is no regular file.
+    """
+    with contextlib.ExitStack() as stack:
+        with convert_errors(path, "cannot be read"):
+            if path.exists() and not path.is_file():
+                raise BrokenFileError(f"{path}: not a regular file.")
+            file = stack.enter_context(path.open("rb"))
+        yield file
+
+
+@contextlib.contextmanager
+def open_archive(raw: IO[bytes], name: str | Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive whose entries claim no more bytes than can be in them.
+
+    Raises:
+        BrokenFileError: no zip archive, damaged, or an entry that claims too much.
+    """
+    with contextlib.ExitStack() as stack:
+        with convert_errors(name, "damaged or cut short"):
+            size = raw.seek(0, os.SEEK_END)
+            raw.seek(0)
+            archive = stack.enter_context(zipfile.ZipFile(raw))
+            for entry in archive.infolist():
+                bound = min(entry.compress_size, size)
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    bound = bound * _DEFLATE_RATIO + _LONGEST_HEADER
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise BrokenFileError(
+                        f"{name}: {entry.filename} is compressed in a way that NumPy does not write."
+                    )
+                if entry.file_size > bound:
+                    raise BrokenFileError(
+                        f"{name}: damaged; {entry.filename} claims {entry.file_size} bytes."
+                    )
+        yield archive

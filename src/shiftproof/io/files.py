@@ -1,0 +1,151 @@
+"""Files: atomic writes, folders, and fingerprints."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from shiftproof.errors import InputError, RunError
+from shiftproof.io.border import reason_of
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+# ---------------------------------------------------------------- writing
+
+
+@contextlib.contextmanager
+def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that appears under ``path`` whole or not at all.
+
+    ``durable=False`` does not wait for the disk: for caches that a power cut may cost. An error of
+    the block's own, an OSError too, comes out as it is; nothing is left of the file then.
+
+    Raises:
+        RunError: the disk is full.
+        InputError: the folder is read-only or not there.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
+        )
+    except OSError as error:
+        raise disk_error(path, error) from error
+    temporary = Path(name)
+    raw = _Target(descriptor, "wb")
+    try:
+        with io.BufferedWriter(raw) as file:
+            yield file
+            file.flush()
+            with raw.watched():
+                if durable:
+                    os.fsync(file.fileno())
+        with raw.watched():
+            # mkstemp makes files that only the owner may read; give the usual rights back.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+    except OSError as error:
+        if raw.failure is None:
+            # The caller's own, met while it made what it wanted to write.
+            raise
+        raise disk_error(path, raw.failure) from error
+    finally:
+        # After a success it has moved away.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+class _Target(io.FileIO):
+    """A file that remembers the error that its own writing met, also when the caller wraps it."""
+
+    failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with self.watched():
+            return super().write(data)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def disk_error(path: Path, error: OSError) -> Exception:
+    """Turn an OSError met while writing ``path`` into the sentence that a person can act on."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            f"The disk is full: {path} could not be written. Free some space and start the same "
+            "command again; what is finished is kept."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(
+            f"{path.parent} cannot be written to ({reason_of(error)}). Choose another output folder."
+        )
+    return InputError(f"{path} cannot be written ({reason_of(error)}).")
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically."""
+    with atomic(path, durable=durable) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: the same value gives the same bytes."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode("utf-8") + b"\n")
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and its parents, and return it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"{path} is a file; expected a folder.") from error
+    except OSError as error:
+        raise disk_error(path, error) from error
+    return path
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """Return 32 hex digits that change when any of ``parts`` changes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return 32 hex digits of a file's content; one that cannot be read has a digest of its own."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        digest.update(f"unreadable: {error.errno}".encode())
+    return digest.hexdigest()
+
+
+def file_fingerprints(paths: Iterable[Path]) -> list[str]:
+    """Return the fingerprints of many files, read in parallel, in the given order."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(file_fingerprint, paths))

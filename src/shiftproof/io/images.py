@@ -1,0 +1,129 @@
+"""Image files: which there are, and their pixels as a person would see them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.io.border import reason_of
+from shiftproof.types import Image
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff",
+        ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".mpo", ".jp2", ".j2k", ".avif", ".heic", ".heif",
+    }
+)  # fmt: skip
+"""What an image file may be called; what is in it is seen by its first bytes alone."""
+
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "GIF",
+    "PPM",
+    "MPO",
+    "JPEG2000",
+    "AVIF",
+    "HEIF",
+)
+"""The formats, by Pillow's names, that are decoded. Pillow knows more, and one of them, PostScript,
+it gives to Ghostscript whatever the file is called: a picture would start a program."""
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused before they are decoded: a few bytes can claim to be any size. It is
+where Pillow refuses by default, too, so that no setting of the whole process has to be changed."""
+
+
+def read_image(source: Path | bytes) -> Image:
+    """Decode an image file to ``(H, W, 3)`` uint8 RGB as a person would see it.
+
+    The EXIF orientation is applied, palettes, CMYK and grey become RGB, 16-bit grey is scaled to
+    8 bits, transparency is dropped, and of an animation the first frame is taken.
+
+    Raises:
+        BrokenFileError: the file is missing, empty, truncated, no image, or above ``MAX_PIXELS``.
+    """
+    name = source.name if isinstance(source, Path) else "image"
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise BrokenFileError(f"{name}: cannot be read ({reason_of(error)}).") from error
+    if not data:
+        raise BrokenFileError(f"{name}: the file is empty.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata that does not touch the pixels; size is checked below.
+            warnings.simplefilter("ignore")
+            image = PillowImage.open(io.BytesIO(data), formats=_formats())
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BrokenFileError(
+                    f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
+                )
+            image.load()
+            return _to_rgb(image)
+    except BrokenFileError:
+        raise
+    except PillowImage.DecompressionBombError as error:
+        # Pillow counts the pixels first; its own limit can be lowered, and then it is the one.
+        limit = min(MAX_PIXELS, 2 * (PillowImage.MAX_IMAGE_PIXELS or MAX_PIXELS))
+        raise BrokenFileError(f"{name}: the image is {_above_the_limit(limit)}") from error
+    except UnidentifiedImageError as error:
+        raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
+    except Exception as error:
+        # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
+        raise BrokenFileError(f"{name}: damaged image ({reason_of(error)}).") from error
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Return width and height of an image as it is read, None where it cannot be.
+
+    Only the header is read.
+    """
+    # What reads a damaged header raises anything; the image is named when it is read.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if path.is_file():
+            with PillowImage.open(path, formats=_formats()) as image:
+                width, height = image.size
+                # 5 to 8 are turned by a quarter.
+                return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+    return None
+
+
+def _formats() -> list[str]:
+    PillowImage.init()
+    return [name for name in FORMATS if name in PillowImage.OPEN]
+
+
+def _above_the_limit(pixels: int) -> str:
+    return f"more than the limit of {pixels // 1_000_000} megapixels; scale it down first."
+
+
+def _to_rgb(image: PillowImage.Image) -> Image:
+    oriented = ImageOps.exif_transpose(image)
+    if oriented.mode == "F":
+        raise ValueError("a floating-point image; save it as 8 or 16 bit")
+    if oriented.mode.startswith("I"):
+        # 16-bit grey, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
+        grey = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if oriented.mode == "P" and "transparency" in oriented.info:
+        oriented = oriented.convert("RGBA")
+    return np.asarray(oriented.convert("RGB"), dtype=np.uint8)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name ends like an image file; hidden files do not count."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -1,0 +1,33 @@
+"""Text files: UTF-8 with or without a byte order mark; and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shiftproof.io.border import convert_errors
+
+
+def read_text(path: Path, *, errors: str = "strict") -> str:
+    """Return the text of a file in UTF-8, without the byte order mark that some editors write.
+
+    Args:
+        path: the file.
+        errors: what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
+
+    Raises:
+        BrokenFileError: it cannot be read, or is not UTF-8.
+    """
+    with convert_errors(path, "expected a text file in UTF-8"):
+        return path.read_bytes().decode("utf-8-sig", errors)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        BrokenFileError: it is missing or not JSON.
+    """
+    with convert_errors(path, "not valid JSON"):
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
