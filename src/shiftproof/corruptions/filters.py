@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,6 +40,15 @@ def pack_pixels(image: U8) -> NDArray[np.uint32]:
     return out
 
 
+def round_exp(values: F64) -> F64:
+    """Return the exponentials of a few numbers, correctly rounded on every machine.
+
+    The last bit of ``np.exp`` hangs on the processor's vector unit and on NumPy's version, and in a
+    flat area a last bit of a kernel's weights decides whether a level is kept or lost.
+    """
+    return np.array([float(Decimal(value).exp()) for value in values.tolist()])
+
+
 @lru_cache(maxsize=256)
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """Return a Gaussian kernel from its centre outwards, whose two sides sum to 1.
@@ -47,7 +57,7 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """
     radius = int(truncate * sigma + 0.5)
     x = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 / (sigma * sigma) * x**2) if radius else np.ones(1)
+    weights = round_exp(-0.5 / (sigma * sigma) * x**2) if radius else np.ones(1)
     half = (weights / weights.sum())[radius:]
     return np.pad(half, (0, -radius % UNROLLED))
 
@@ -112,7 +122,7 @@ def filter_gaussian(
 def _streak_weights(radius: int, sigma: float) -> F64:
     length = 2 * radius + 1
     exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
-    weights = np.exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
+    weights = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
     return np.asarray(weights / weights.sum())
 
 
