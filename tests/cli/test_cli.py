@@ -142,7 +142,7 @@ def test_two_sources_that_would_share_a_name_keep_their_suffix(photos, tmp_path)
 def test_a_target_with_other_settings_is_refused(photos, tmp_path, capsys):
     assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1") == 0
     assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1", "--seed", "5") == 2
-    assert "other settings (seed)" in capsys.readouterr().err
+    assert "other settings: seed was 0, now" in capsys.readouterr().err
 
 
 def test_the_sheet_is_drawn(photos, tmp_path):
@@ -281,7 +281,7 @@ def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
     # Severity 3 is 0.7 image + 0.7 ice, and this ice is at most 40 bright.
     assert (frosted - 0.7 * source).max() < 0.7 * 45
     assert run(*words) == 2
-    assert "other settings (corruptions)" in capsys.readouterr().err
+    assert "other settings: corruptions" in capsys.readouterr().err
     assert run(*words[:2], tmp_path / "other", *words[3:], "--frost-dir", tmp_path) == 2
     assert "frost1.png is not in" in capsys.readouterr().err
 

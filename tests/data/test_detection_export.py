@@ -283,7 +283,7 @@ def test_another_source_is_another_copy(tmp_path):
     value = coco_tree(tmp_path / "coco")
     copy(tmp_path / "coco", tmp_path / "out")
     coco_tree(tmp_path / "coco", annotations=value["annotations"][:1])
-    with pytest.raises(RunMismatchError, match=r"other settings \(fingerprints\)"):
+    with pytest.raises(RunMismatchError, match=r"other settings: fingerprints"):
         copy(tmp_path / "coco", tmp_path / "out")
 
 

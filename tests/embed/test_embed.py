@@ -271,7 +271,7 @@ class TestGoingOn:
 class TestRefused:
     def test_a_folder_of_other_things(self, tmp_path):
         data = write_folder(tmp_path / "data", colours(2))
-        with pytest.raises(InputError, match="holds no embeddings of ours"):
+        with pytest.raises(InputError, match="holds no embeddings"):
             embed(encoder(), data, data, workers=0)
         with pytest.raises(InputError, match="is a file; expected a folder"):
             embed(encoder(), data, data / "000.png", workers=0)

@@ -15,6 +15,7 @@ from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data import DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
 from shiftproof.metrics.coco import Found, Objects, read_found, read_objects
 from shiftproof.progress import progress
@@ -34,6 +35,7 @@ from .runs import Run
 Predictions = str | Path
 
 
+@frees_folders
 def score(
     predictions: Predictions | Mapping[str, Predictions],
     data: DetectionData | str | Path | None = None,

@@ -33,9 +33,9 @@ from shiftproof.data.writing import (
     marked,
     written_name,
 )
-from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
 from shiftproof.types import Image
@@ -118,6 +118,7 @@ def _check_told_apart(plan: Plan) -> None:
             seen.add(name)
 
 
+@frees_folders
 def export_copy(
     plan: Plan,
     target: Path,
@@ -154,7 +155,7 @@ def export_copy(
         RunError: the disk is full.
     """
     tree, outputs = plan.tree, plan.outputs
-    manifest: dict[str, Any] = {
+    about: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
         "images": len(tree.pictures),
@@ -162,10 +163,10 @@ def export_copy(
         "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
-        manifest |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
+        about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
-        manifest["tars"] = manifest.pop("images")
-    known = _claim(target, manifest)
+        about["tars"] = about.pop("images")
+    known = _claim(target, about)
     job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
     carried = [(name, False) for name in tree.carried]
@@ -194,7 +195,9 @@ def export_copy(
             advance(len(plan.versions), note=name)
     # Beside what was met now, what an earlier call met and this one did not have to look at again.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
-    files.write_json(target / "manifest.json", {**manifest, "broken": broken})
+    files.write_json(
+        target / "manifest.json", {"format": manifest.FORMAT, **about, "broken": broken}
+    )
     return done
 
 
@@ -308,27 +311,13 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _claim(target: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def _claim(target: Path, settings: dict[str, Any]) -> dict[str, str]:
     """Make the target this copy's, and return what an earlier call found to be broken."""
-    path = target / "manifest.json"
-    if path.is_file():
-        there = read_json(path)
-        known = there.pop("broken", None) if isinstance(there, dict) else None
-        if there != manifest:
-            found = there if isinstance(there, dict) else {}
-            other = [key for key in {**manifest, **found} if found.get(key) != manifest.get(key)]
-            raise RunMismatchError(
-                f"{target} holds a copy made with other settings ({', '.join(other)}). "
-                "Choose another target folder, or delete this one."
-            )
-        return known if isinstance(known, dict) else {}
-    if target.is_dir() and any(target.iterdir()):
-        raise InputError(
-            f"{target} is not empty and holds no copy of this kind. Choose another target folder."
-        )
-    files.make_folder(target)
-    files.write_json(path, manifest)
-    return {}
+    there = manifest.begin(target, "manifest.json", settings, what="a copy")
+    known = {key: there[key] for key in there if key not in ("format", "broken")}
+    manifest.check_same(target, known, settings, what="a copy")
+    broken = there.get("broken")
+    return broken if isinstance(broken, dict) else {}
 
 
 # ---------------------------------------------------------------- before it starts

@@ -17,6 +17,7 @@ from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
@@ -54,6 +55,7 @@ class Embedded:
     broken: dict[str, str] = field(default_factory=dict)
 
 
+@frees_folders
 def embed(
     encoder: EncoderLike,
     data: str | Path | ImageData | Pictures,
