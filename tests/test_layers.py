@@ -45,7 +45,7 @@ BASE = {
     "progress": set(),
     "classes": {"errors"},
     "io": {"errors", "types"},
-    "engine": {"process", "errors"},
+    "engine": {"process", "errors", "progress"},
     "process": set(),
     "compiled": set(),
     "provenance": {"types"},
