@@ -6,6 +6,7 @@ The results come in the order of the items and do not depend on the number of wo
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
@@ -22,6 +23,7 @@ from loky.backend.reduction import dumps
 from loky.process_executor import ProcessPoolExecutor
 
 from shiftproof.errors import InputError, RunError
+from shiftproof.io.holding import at_end
 from shiftproof.process import end_with_parent, tune_own_process
 from shiftproof.progress import console
 
@@ -81,16 +83,19 @@ def map_ordered(
             yield function(context, item)
         return
     pool = _Pool(function, context, workers)
+    # However the work ends, before its folder is let go of.
+    at_end(functools.partial(pool.end, kill=True))
     try:
         pool.start()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         console.print(
-            f"Working in one process: the system has no room for what several would share ({reason}; "
-            "often /dev/shm is missing or full).",
+            f"Working in one process: others cannot be started here ({reason.lower()}; often "
+            "/dev/shm is missing or full, or the working directory was deleted).",
             style="yellow",
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )
         for item in items:
             yield function(context, item)
@@ -121,6 +126,17 @@ class _Pool:
             env=dict.fromkeys(_ONE_THREAD, "1"),
         )
         self._alive = self._pool.submit(_nothing)
+
+    def replace(self) -> None:
+        """Kill the workers and start others."""
+        self.end(kill=True)
+        try:
+            self.start()
+        except OSError as error:
+            raise RunError(
+                f"A worker process died, and no other can be started ({error.strerror or error}). "
+                "Use fewer workers, or 0."
+            ) from error
 
     def submit(self, item: Any) -> Future[Any]:
         assert self._pool is not None
@@ -192,8 +208,7 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Iterator[An
                         f"A worker process died {ATTEMPTS} times at the same place "
                         f"({first!r:.200}); often the memory is full. Use fewer workers."
                     ) from error
-                pool.end(kill=True)
-                pool.start()
+                pool.replace()
                 unsent.extendleft(item for item, _ in reversed(waiting))
                 waiting.clear()
                 continue

@@ -95,10 +95,10 @@ def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Pa
     if not predictions:
         raise InputError("Expected at least one folder of predictions, got none.")
     for name in predictions:
-        if not re.fullmatch(r"[\w.+-]+", name):
+        if not files.can_name_files(name):
             raise InputError(
                 f"A detector cannot be called {name!r}: it names a folder, so letters, digits, '_', "
-                "'.', '+' and '-' only."
+                "'.', '+' and '-' only, and no '.' in front."
             )
     return {name: _there(path) for name, path in predictions.items()}
 

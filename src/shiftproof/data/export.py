@@ -6,10 +6,11 @@ Corrupted copies (:mod:`shiftproof.data.corrupted_copy`) are one kind, stylised 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -154,6 +155,7 @@ def export_copy(
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
+    plan = _outside(plan, target)
     tree, outputs = plan.tree, plan.outputs
     about: dict[str, Any] = {
         "shiftproof": __version__,
@@ -199,6 +201,26 @@ def export_copy(
         target / "manifest.json", {"format": manifest.FORMAT, **about, "broken": broken}
     )
     return done
+
+
+def _outside(plan: Plan, target: Path) -> Plan:
+    """Leave out what lies in the target: of a copy within its own source there may be some already."""
+    root, inner = plan.tree.root.resolve(), target.resolve()
+    if inner == root or not inner.is_relative_to(root):
+        return plan
+    below = f"{inner.relative_to(root).as_posix()}/"
+
+    def left(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if not name.startswith(below))
+
+    tree = dataclasses.replace(
+        plan.tree, pictures=left(plan.tree.pictures), carried=left(plan.tree.carried)
+    )
+    if not tree.pictures:
+        raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
+    return dataclasses.replace(
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in left(plan.outputs)}
+    )
 
 
 def _export_one(job: Job, names: tuple[str, str]) -> Exported:
@@ -299,14 +321,14 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
     """Return what tells this source from another one, of the pictures and of the other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):
-        sizes = [(tree.root / name).stat().st_size for name in names]
-        paths = [tree.root / name for name in names]
-        if sum(sizes) <= FINGERPRINT_BYTES:
-            contents = files.file_fingerprints(paths)
+        size = sum((tree.root / name).stat().st_size for name in names)
+        if size <= FINGERPRINT_BYTES:
+            contents: Iterable[str] = files.file_fingerprints(tree.root / name for name in names)
         else:
-            contents = [f"size {size}" for size in sizes]
-        parts = [part.encode() for pair in zip(names, contents, strict=True) for part in pair]
-        found[what] = files.fingerprint(parts)
+            contents = (f"size {(tree.root / name).stat().st_size}" for name in names)
+        # One after the other: a million names are held once.
+        pairs = zip(names, contents, strict=True)
+        found[what] = files.fingerprint(part.encode() for pair in pairs for part in pair)
     found["of"] = "names and contents; of more than 2 GB names and sizes"
     return found
 
@@ -370,6 +392,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         InputError: none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
+    plan = _outside(plan, target)
     tree = plan.tree
     # What belongs to one picture comes once for each form; so do the objects in a JSON.
     copies = len(plan.versions) + plan.with_originals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -215,10 +216,11 @@ def _parts(
                 found = next(results)
             yield picture, found[place % _GROUP]
 
-    for number in numbers:
-        first = next(results)
-        part = opened.popleft()
-        yield number, part, images(part, first)
+    with contextlib.closing(results):
+        for number in numbers:
+            first = next(results)
+            part = opened.popleft()
+            yield number, part, images(part, first)
 
 
 def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:

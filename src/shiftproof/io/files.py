@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _UNFINISHED = re.compile(r"\..*\.[a-z0-9_]{8}\.part")
 """Names of files that are being written."""
+
+_TOGETHER = 1024
+"""Files whose fingerprints are taken at a time."""
 
 _SURELY_ABANDONED = 24 * 3600
 """Seconds after which an unfinished file is nobody's, where no lock tells."""
@@ -48,7 +52,7 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         raise disk_error(path, error) from error
     temporary = Path(name)
-    raw = _Target(descriptor, "wb")
+    raw = WatchedFile(descriptor, "wb")
     held: int | None = None
     try:
         with io.BufferedWriter(raw) as file:
@@ -128,17 +132,19 @@ def _is_abandoned(descriptor: int) -> bool:
     return time.time() - os.fstat(descriptor).st_mtime > _SURELY_ABANDONED
 
 
-class _Target(io.FileIO):
+class WatchedFile(io.FileIO):
     """A file that remembers the error that its own writing met, also when the caller wraps it."""
 
     failure: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """Write, and remember the error that this meets."""
         with self.watched():
             return super().write(data)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
+        """Remember an OSError of the block."""
         try:
             yield
         except OSError as error:
@@ -183,6 +189,15 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def can_name_files(name: str) -> bool:
+    """Whether a name can be that of a file or folder of ours on every system, and lies where it is put.
+
+    >>> can_name_files("fog_2.5"), can_name_files(".."), can_name_files("a/b"), can_name_files("")
+    (True, False, False, False)
+    """
+    return re.fullmatch(r"[\w+-][\w.+-]*", name) is not None
+
+
 # ---------------------------------------------------------------- fingerprints
 
 
@@ -208,6 +223,13 @@ def file_fingerprint(path: Path) -> str:
 
 
 def file_fingerprints(paths: Iterable[Path]) -> list[str]:
-    """Return the fingerprints of many files, read in parallel, in the given order."""
+    """Return the fingerprints of many files, read in parallel, in the given order.
+
+    Paths are taken a few at a time: of a million files the digests are all that is held.
+    """
+    left = iter(paths)
+    digests: list[str] = []
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(file_fingerprint, paths))
+        while together := list(itertools.islice(left, _TOGETHER)):
+            digests += pool.map(file_fingerprint, together)
+    return digests

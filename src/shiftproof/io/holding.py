@@ -45,6 +45,15 @@ class _Work:
 _work: ContextVar[_Work | None] = ContextVar("_work", default=None)
 
 
+def at_end(end: Callable[[], None]) -> None:
+    """Call a function when the innermost function that :func:`frees_folders` marks ends, before it
+    lets go of what it held until now; outside of such a function never.
+    """
+    work = _work.get()
+    if work is not None:
+        work.ending.callback(end)
+
+
 def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function let go, when it ends, of each folder that was taken by :func:`hold` in it."""
 
