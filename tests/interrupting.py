@@ -296,9 +296,7 @@ def check(name, root, limit):
     else:
         kills.append([events // 2, 3])
     faults = [fault for at in kills if (fault := interrupted(work, out, expected, at))]
-    faults += [
-        f"is left: {name}" for name in expected if name.endswith(".part") or name.endswith(".lock")
-    ]
+    faults += [f"is left: {name}" for name in expected if name.endswith((".part", ".lock"))]
     return {"events": events, "kills": len(kills), "faults": faults}
 
 
