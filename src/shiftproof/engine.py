@@ -13,7 +13,7 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
@@ -61,7 +61,7 @@ def map_ordered(
     context: Context,
     workers: int = 0,
     lookahead: int = 3,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``function(context, item)`` for every item, in order, while the caller works on the last.
 
     ``context`` is sent to each worker once; an item should be small: send paths, not arrays.
@@ -140,7 +140,8 @@ class _Pool:
 
     def submit(self, item: Any) -> Future[Any]:
         assert self._pool is not None
-        return self._pool.submit(_call, item)
+        future: Future[Any] = self._pool.submit(_call, item)
+        return future
 
     @property
     def has_started(self) -> bool:
@@ -180,7 +181,7 @@ class _Pool:
             self._pool = None
 
 
-def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Iterator[Any]:
+def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
     waiting: deque[tuple[Any, Future[Any]]] = deque()
     unsent: deque[Any] = deque()  # taken from the caller, not yet with a worker
     finished = False
