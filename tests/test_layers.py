@@ -45,7 +45,7 @@ BASE = {
     "progress": set(),
     "classes": {"errors"},
     "io": {"errors", "types"},
-    "engine": {"process", "errors"},
+    "engine": {"process", "errors", "io", "progress"},
     "process": set(),
     "compiled": set(),
     "provenance": {"types"},

@@ -15,6 +15,7 @@ import torchvision
 from small_networks import classifier, convolutional, noise, pictures, portrait
 
 from shiftproof.adapt import BatchNorm, RDumb, SelfLearning, load, make_adapter, save
+from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.models import Classifier, Preprocess
 
@@ -244,3 +245,17 @@ class TestSettings:
         save(chosen([0, 1]), tmp_path / "a.safetensors")
         with pytest.raises(InputError, match="outputs"):
             load(chosen([0, 2]), tmp_path / "a.safetensors")
+
+
+def test_one_state_gives_one_file_each_time(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.float64)}
+    settings = {"adapter": "any", "name": "K\u00e4the"}
+    written = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        save_state(tensors, settings, path)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    told, state = read_state(path)
+    assert told == settings
+    assert all(torch.equal(state[name], tensors[name]) for name in tensors)

@@ -283,7 +283,7 @@ def test_another_source_is_another_copy(tmp_path):
     value = coco_tree(tmp_path / "coco")
     copy(tmp_path / "coco", tmp_path / "out")
     coco_tree(tmp_path / "coco", annotations=value["annotations"][:1])
-    with pytest.raises(RunMismatchError, match=r"other settings \(fingerprints\)"):
+    with pytest.raises(RunMismatchError, match=r"other settings: fingerprints"):
         copy(tmp_path / "coco", tmp_path / "out")
 
 
@@ -317,7 +317,7 @@ def test_texts_are_copied_and_other_files_linked_to_the_first_cell(tmp_path, mon
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypatch):
     coco_tree(tmp_path / "coco")
-    whole = files._Target.write
+    whole = files.WatchedFile.write
     left = [3000]
 
     def write(self, data):
@@ -330,7 +330,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypat
         target.failure = OSError(errno.ENOSPC, "No space left on device")
         return target.failure
 
-    monkeypatch.setattr(files._Target, "write", write)
+    monkeypatch.setattr(files.WatchedFile, "write", write)
     with pytest.raises(RunError, match="The disk is full"):
         copy(tmp_path / "coco", tmp_path / "out")
     monkeypatch.undo()

@@ -80,7 +80,21 @@ def save_state(
         raise MissingExtraError.of("safetensors", "torch") from error
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     about = {"format": FORMAT, "settings": json.dumps(settings)}
-    files.write_bytes(Path(path), to_bytes(tensors, about))
+    files.write_bytes(Path(path), _in_order(to_bytes(tensors, about)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: the library's order is another each time.
+
+    The header is JSON behind its length in 8 bytes, filled up with spaces to a multiple of 8
+    (https://github.com/huggingface/safetensors#format).
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    first = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}
+    text = json.dumps({**first, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_state(path: str | Path) -> tuple[dict[str, Any], State]:

@@ -11,6 +11,7 @@ from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.provenance import provenance
 
@@ -43,6 +44,7 @@ SOURCE = "source"
 """The name of the model as it is, beside which the adapters stand."""
 
 
+@frees_folders
 def run(
     model: ClassifierLike | str,
     data: ImageData | str | Path,

@@ -11,6 +11,7 @@ from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance
@@ -42,6 +43,7 @@ from .views import Encode, FromTree, OnTheFly, View, as_loaded
 DetectorGiven: TypeAlias = DetectorLike | str
 
 
+@frees_folders
 def run_detection(
     detectors: DetectorGiven | Mapping[str, DetectorGiven],
     data: DetectionData | str | Path,

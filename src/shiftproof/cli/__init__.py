@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,13 +27,22 @@ from shiftproof.cli import (
     stylize,
     subset,
 )
+from shiftproof.cli.ending import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    Stopped,
+    complain,
+    fault_of_folder,
+    fault_of_output,
+    heeding_signals,
+    leave,
+    print_anything,
+    tell_stopped,
+    watch_output,
+)
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
 from shiftproof.process import tune_own_process
-from shiftproof.progress import console
-
-EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="shiftproof",
@@ -82,9 +92,22 @@ def _common(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code: 0, 1 (failed), 2 (bad input), 130 (interrupted)."""
+    """Run the command line and leave with its exit code.
+
+    0, 1 (failed), 2 (bad input), or 128 and the number of the signal that ended it: 129 (SIGHUP),
+    130 (Ctrl-C), 143 (SIGTERM).
+    """
     tune_own_process()
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    watch_output()
+    print_anything()
+    try:
+        with heeding_signals():
+            code = run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Stopped as stopped:
+        code = tell_stopped(stopped.number)
+    leave(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -97,10 +120,12 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         result = EXIT_INTERRUPTED
+    except Stopped as stopped:
+        return tell_stopped(stopped.number)
     except ShiftproofError as error:
         if debug:
             raise
-        _complain(str(error))
+        complain(str(error))
         return (
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
@@ -112,19 +137,17 @@ def run(arguments: list[str]) -> int:
             return int(error.exit_code)
         if debug:
             raise
-        _complain(
+        if isinstance(error, OSError):
+            if fault_of_output() is not None:
+                return EXIT_FAILURE  # said when it leaves
+            if told := fault_of_folder():
+                complain(told)
+                return EXIT_BAD_INPUT
+        complain(
             f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "
             "--debug and report what it prints."
         )
         return EXIT_FAILURE
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
-        console.print(
-            "\nInterrupted. What is finished is kept; the same command goes on from there.",
-            highlight=False,
-        )
+        return tell_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
-
-
-def _complain(message: str) -> None:
-    console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shiftproof.cli import embeddings as words
-from shiftproof.cli.outcome import write_page
+from shiftproof.cli.outcome import echo_json, write_page
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def audit(
     folders = [Path(folder) for folder in pictures.values()]
     page = write_page(out, folders if train_images is None else [*folders, train_images])
     if as_json:
-        typer.echo((out / "scores.json").read_text(encoding="utf-8"), nl=False)
+        echo_json(out / "scores.json")
         return
     _show(scores, Console(file=sys.stdout))
     if page is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from shiftproof.bench import Run
 from shiftproof.errors import MissingExtraError
+from shiftproof.io import files
 from shiftproof.progress import console
 
 
@@ -21,7 +23,7 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
     scores = run.scores
     page = write_page(run.path)
     if as_json:
-        typer.echo(run.folder.scores_file.read_text(encoding="utf-8"), nl=False)
+        echo_json(run.folder.scores_file)
         return
     broken = scores["images"]["broken"]
     print_table(scores, Console(file=sys.stdout))
@@ -36,6 +38,16 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
         typer.echo(f"records  {run.path / 'records'}")
 
 
+def echo_json(path: Path) -> None:
+    """Print a JSON file, with the letters escaped that standard output does not have."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=1) + "\n"
+    typer.echo(text, nl=False)
+
+
 def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
     """Write the report of a run; say why where there is none.
 
@@ -43,6 +55,7 @@ def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
     """
     from shiftproof.report import write_report
 
+    files.clear_unfinished(run, below=False)
     try:
         return write_report(run, images=images)
     except MissingExtraError as error:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from shiftproof.cli.outcome import echo_json
 from shiftproof.errors import InputError
 
 
@@ -67,7 +68,7 @@ def report(
             raise InputError("A table is of one run; give one folder.")
         scores = opened[0].scores
         if as_json:
-            typer.echo(opened[0].folder.scores_file.read_text(encoding="utf-8"), nl=False)
+            echo_json(opened[0].folder.scores_file)
         elif table == "csv":
             typer.echo(table_csv(scores), nl=False)
         elif table == "latex":
@@ -79,6 +80,7 @@ def report(
         return
     if out is not None:
         files.make_folder(out.parent)
+    files.clear_unfinished(runs[0] if out is None else out.parent, below=False)
     page = write_report(
         runs[0] if len(runs) == 1 else runs, out, calibration=calibration, images=images or ()
     )

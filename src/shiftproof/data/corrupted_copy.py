@@ -11,6 +11,7 @@ from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
 from shiftproof.data.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.types import Cell, Image
 
 
@@ -127,6 +128,12 @@ def _plan(
     named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
     if isinstance(corruptions, Mapping):
         named.update(corruptions)
+    for name in named:
+        if not files.can_name_files(name):
+            raise InputError(
+                f"A corruption cannot be called {name!r}: it names a folder, so letters, digits, "
+                "'_', '.', '+' and '-' only, and no '.' in front."
+            )
     cells = [Cell(name, severity) for name in named for severity in severities]
     plan = plan_copy(
         source, [Version(cell_folder(cell)) for cell in cells], image_format=image_format

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
@@ -54,6 +56,7 @@ class Embedded:
     broken: dict[str, str] = field(default_factory=dict)
 
 
+@frees_folders
 def embed(
     encoder: EncoderLike,
     data: str | Path | ImageData | Pictures,
@@ -213,10 +216,11 @@ def _parts(
                 found = next(results)
             yield picture, found[place % _GROUP]
 
-    for number in numbers:
-        first = next(results)
-        part = opened.popleft()
-        yield number, part, images(part, first)
+    with contextlib.closing(results):
+        for number in numbers:
+            first = next(results)
+            part = opened.popleft()
+            yield number, part, images(part, first)
 
 
 def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:

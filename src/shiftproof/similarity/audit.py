@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
 from shiftproof.shards import PartFolder
 from shiftproof.types import Settings
 
@@ -42,6 +43,7 @@ NEAR_DUPLICATE = 0.95
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
+@frees_folders
 def audit(
     train: Source,
     tests: Mapping[str, Source],

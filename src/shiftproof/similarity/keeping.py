@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 
 from .coreset import choose_nearest
 from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
@@ -67,6 +68,7 @@ def write_keep(
     return told
 
 
+@frees_folders
 def write_deduplicated(
     train: Source,
     out: str | Path,
@@ -122,6 +124,7 @@ def write_deduplicated(
     return write_keep(folder, rows, found.keep, about)
 
 
+@frees_folders
 def write_coreset(
     train: Source,
     tests: Mapping[str, Source],

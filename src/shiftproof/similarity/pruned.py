@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.holding import frees_folders
 from shiftproof.types import Settings
 
 from .keeping import write_keep
@@ -27,6 +28,7 @@ Rule: TypeAlias = Literal["gap-matched", "near", "far", "random"]
 _BY_SIZE: dict[str, PruningRule] = {"near": "near", "far": "far", "random": "random"}
 
 
+@frees_folders
 def write_pruned(
     train: Source,
     tests: Mapping[str, Source],

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
+from shiftproof.io.holding import frees_folders
 
 from .sources import Embeddings, Source, natural, open_embeddings
 
@@ -63,6 +64,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     return keep
 
 
+@frees_folders
 def write_subset(
     train: Source, keep: Flags | str | Path, out: str | Path, *, tars: str | Path | None = None
 ) -> Subset:

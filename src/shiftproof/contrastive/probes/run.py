@@ -31,6 +31,7 @@ from shiftproof.contrastive.probes.versions import UNCHANGED, Versions
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.progress import Advance, progress
 from shiftproof.provenance import provenance
@@ -48,6 +49,7 @@ LEAST_DEVIATION = 1e-3
 """Of a number's deviation over the images as they are: what changes less counts as no change."""
 
 
+@frees_folders
 def probe(
     encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName],
     data: ImageData | str | Path,
