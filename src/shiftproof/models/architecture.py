@@ -34,9 +34,9 @@ class Architecture:
     name: str
     build: Build
     rename: Callable[[str], str] = str
-    convert: Callable[[dict[str, torch.Tensor], torch.nn.Module], dict[str, torch.Tensor]] | None = (
-        None
-    )
+    convert: (
+        Callable[[dict[str, torch.Tensor], torch.nn.Module], dict[str, torch.Tensor]] | None
+    ) = None
     optional: tuple[str, ...] = ()
 
 

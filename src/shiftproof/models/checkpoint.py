@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shiftproof.classes import imagenet
 from shiftproof.errors import InputError, ModelError, UnknownNameError
@@ -182,7 +182,9 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
         )
     if draft.faults:
         sized = any("pos" in fault and " and not " in fault for fault in draft.faults)
-        advice = ", and say the size of the images that it was trained on: size=384" if sized else ""
+        advice = (
+            ", and say the size of the images that it was trained on: size=384" if sized else ""
+        )
         raise ModelError(
             f"The weights do not fit {architecture.name}: {'; '.join(draft.faults)}. Check the "
             f"architecture{advice}."
@@ -381,9 +383,7 @@ def _pairs(match: Match) -> list[tuple[str, str]]:
         for mean, std in _NORMALISATIONS:
             if leaf == mean and f"{parent}{dot}{std}" in match.rest:
                 found.append((place, f"{parent}{dot}{std}"))
-    return [
-        pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)
-    ]
+    return [pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)]
 
 
 def _normalisation(
@@ -395,8 +395,7 @@ def _normalisation(
         for name in names:
             check_dense(match.rest[name], show_name(name))
         mean, std = (
-            tuple(float(value) for value in match.rest[name].reshape(-1).tolist())
-            for name in names
+            tuple(float(value) for value in match.rest[name].reshape(-1).tolist()) for name in names
         )
         mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
         # No image in 0..1 has a mean above 1: these numbers are for images in 0..255.
@@ -407,7 +406,9 @@ def _normalisation(
         return None, ()
     if len(found) > 1:
         shown = ", ".join(show_name(names[0]) for names in found.values())
-        raise ModelError(f"The file has several normalisations ({shown}). Say which: mean= and std=.")
+        raise ModelError(
+            f"The file has several normalisations ({shown}). Say which: mean= and std=."
+        )
     ((mean, std), names), *_ = found.items()
     return (mean, std), (f"mean and deviation from the file ({show_name(names[0])})",)
 

@@ -147,7 +147,9 @@ def find_weights(
         if raw:
             notes[-1] += f", not the raw ones ({_shown(raw[0])})"
         kept = [name for name in expected if name not in state and name not in parameters]
-        filled = {n: content.tensors[raw[0] + n] for n in kept if raw and raw[0] + n in content.tensors}
+        filled = {
+            n: content.tensors[raw[0] + n] for n in kept if raw and raw[0] + n in content.tensors
+        }
         if filled:
             state.update(filled)
             notes.append(f"{len(filled)} running statistics of the raw weights")
@@ -189,8 +191,12 @@ def is_own_constant(name: str) -> bool:
     return name.rpartition(".")[2] in _OWN_CONSTANTS
 
 
-_BESIDE = re.compile(r"loss|criterion|objective|metric|class_weight|pos_weight|(^|_)(train|val|valid|test)_")
-_BUFFERS_OF_A_LOSS = re.compile(r"(^|[._])(acc|accuracy|auroc|f1|confmat|confusion|precision|recall)")
+_BESIDE = re.compile(
+    r"loss|criterion|objective|metric|class_weight|pos_weight|(^|_)(train|val|valid|test)_"
+)
+_BUFFERS_OF_A_LOSS = re.compile(
+    r"(^|[._])(acc|accuracy|auroc|f1|confmat|confusion|precision|recall)"
+)
 
 
 def is_beside(name: str, tensor: torch.Tensor) -> bool:
@@ -203,9 +209,7 @@ def is_beside(name: str, tensor: torch.Tensor) -> bool:
     )
 
 
-def _prefixed(
-    places: Iterable[str], expected: Collection[str]
-) -> Iterator[tuple[str, str]]:
+def _prefixed(places: Iterable[str], expected: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield what stands before a name of ``expected`` in each place that ends with one, and the place."""
     for place in places:
         start = 0
@@ -242,7 +246,9 @@ def _choose(
         found = averaged or raw
     best = max(counts[prefix] for prefix in found)
     # The shortest first, and of these the usual place first.
-    tied = sorted((one for one in found if counts[one] == best), key=lambda one: (_rank(one), len(one)))
+    tied = sorted(
+        (one for one in found if counts[one] == best), key=lambda one: (_rank(one), len(one))
+    )
     others = [one for one in tied[1:] if not _are_equal(content.tensors, tied[0], one)]
     if any(_rank(other) == _rank(tied[0]) for other in others):
         raise ModelError(
@@ -263,8 +269,11 @@ def _are_equal(tensors: Mapping[str, torch.Tensor], one: str, other: str) -> boo
     )
     return all(
         second is None
-        or (first.shape == second.shape and first.layout == second.layout == torch.strided
-            and torch.equal(first, second))
+        or (
+            first.shape == second.shape
+            and first.layout == second.layout == torch.strided
+            and torch.equal(first, second)
+        )
         for first, second in pairs
     )
 

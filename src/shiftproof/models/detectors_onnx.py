@@ -174,7 +174,9 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
         LIMIT if options.limit is None else options.limit,
     )
     fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
-    assumed = [f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"]
+    assumed = [
+        f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"
+    ]
     if network.names is not None and options.classes is None:
         assumed.append(f"{len(network.names)} classes of the file's metadata")
     return LoadedDetector(network, network.names, convention, tuple(assumed))

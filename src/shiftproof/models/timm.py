@@ -113,9 +113,7 @@ def build_timm(
     return module
 
 
-def _convert(
-    state: dict[str, torch.Tensor], module: torch.nn.Module
-) -> dict[str, torch.Tensor]:
+def _convert(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return weights as published by a model's authors by timm's names, where timm reads such."""
     convert: Any = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     converted: dict[str, torch.Tensor] = convert(dict(state), module) if convert else state

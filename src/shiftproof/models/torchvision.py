@@ -80,9 +80,7 @@ _RENAMED = (
 when it loads them."""
 
 
-def torchvision_architecture(
-    name: str, weights: Any, size: tuple[int, int] | None
-) -> Architecture:
+def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
     """Return what is known of the weights of a classifier, built as torchvision builds it for them.
 
     Args:
