@@ -12,6 +12,7 @@ from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detectio
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.models import load_detector, match_classes
+from shiftproof.models.assumed import assumed_of
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance
 
@@ -145,6 +146,7 @@ def run_detection(
         ),
         {
             "classes": {"title": dataset.classes.title, "count": len(dataset.classes)},
+            "assumed": assumed_of(models),
             "provenance": provenance(where, workers),
         },
     )

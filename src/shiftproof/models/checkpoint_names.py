@@ -97,7 +97,7 @@ def flatten(content: Any) -> Content:
                 parts.add(place)
             waiting.extend(
                 (f"{place}.{key}" if place else key, depth + 1, item)
-                for key, item in reversed(value.items())
+                for key, item in reversed(list(value.items()))
                 if isinstance(key, str) and not _NO_WEIGHTS.search(key)
             )
         elif isinstance(value, list) and value and isinstance(value[0], torch.Tensor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from shiftproof.errors import InputError
@@ -133,6 +134,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     scores: Scores_co
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
+    assumed: Mapping[str, object] = MappingProxyType({})
 
 
 def read_head(path: Path) -> Node:
@@ -180,6 +182,7 @@ def read_folder(
         scores=measured,
         gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
+        assumed=head.get("assumed").optional_settings(),
     )
 
 
