@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 from shiftproof.errors import InputError
@@ -134,7 +133,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     scores: Scores_co
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
-    assumed: Mapping[str, object] = MappingProxyType({})
+    assumed: Settings = field(default_factory=dict)
 
 
 def read_head(path: Path) -> Node:
