@@ -1,12 +1,19 @@
 """Which output of an ONNX file is taken, and what its numbers are."""
 
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shiftproof.classes import imagenet
-from shiftproof.errors import BrokenFileError, ModelError, UnknownNameError
+from shiftproof.errors import (
+    BrokenFileError,
+    ModelError,
+    ShiftproofError,
+    UnknownNameError,
+)
 from shiftproof.metrics import classification
 from shiftproof.models import load_classifier, load_encoder
 
@@ -136,14 +143,11 @@ def test_classes_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_damaged_bytes_end_in_one_error_or_a_model(tmp_path, seed):
-    from shiftproof.errors import ShiftproofError
-
     data = bytearray(write(tmp_path / "m.onnx").read_bytes())
     rng = np.random.default_rng(seed)
     for place in rng.integers(0, len(data), 4):
         data[place] = rng.integers(0, 256)
     (tmp_path / "bad.onnx").write_bytes(data)
-    try:
+    # Any other error comes through; a byte of a weight may leave a model that runs.
+    with contextlib.suppress(ShiftproofError):
         load_classifier(f"onnx:{tmp_path / 'bad.onnx'}")
-    except ShiftproofError as error:
-        assert str(error)
