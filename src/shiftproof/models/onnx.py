@@ -206,7 +206,11 @@ def open_session(path: Path, device: str) -> tuple[Any, str]:
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
     try:
-        return onnxruntime.InferenceSession(str(path), quiet, providers=providers), place
+        # On the CPU its second try is the first again, and it prints on standard output.
+        session = onnxruntime.InferenceSession(
+            str(path), quiet, providers=providers, enable_fallback=int(place != "cpu")
+        )
+        return session, place
     except Exception as error:
         raise BrokenFileError(
             f"{path}: not an ONNX graph that can be run ({show_name(reason_of(error))})."
