@@ -13,6 +13,7 @@ from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
+from shiftproof.models.assumed import assumed_of
 from shiftproof.provenance import provenance
 
 from . import grid, summary
@@ -36,6 +37,7 @@ from .protocol import Protocol, parse_protocol
 from .records import ClassifierRecording
 from .runs import Run
 from .stream import episodes
+from .unanswered import count_unanswered
 from .views import Encode, FromDisk, OnTheFly, View
 
 AdapterLike: TypeAlias = str | Adapter | Callable[[Any], Adapter]
@@ -150,6 +152,7 @@ def run(
         ),
         {
             "classes": {"title": source.classes.title, "count": len(source.classes)},
+            "assumed": assumed_of({SOURCE: source}),
             "provenance": provenance(device, workers),
         },
     )
@@ -173,6 +176,8 @@ def run(
         classes=source.classes,
         show_progress=show_progress,
     )
+    if unanswered := count_unanswered(folder, list(models), cells):
+        scores["images"]["unanswered"] = unanswered
     files.write_json(folder.scores_file, scores)
     save_gallery(folder, view, cells, dataset.samples, list(models), source.classes)
     folder.drop_cache()

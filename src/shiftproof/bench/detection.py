@@ -13,6 +13,7 @@ from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import load_detector, match_classes
+from shiftproof.models.assumed import assumed_of
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance
 
@@ -147,6 +148,7 @@ def run_detection(
         ),
         {
             "classes": {"title": dataset.classes.title, "count": len(dataset.classes)},
+            "assumed": assumed_of(models),
             "provenance": provenance(where, workers),
         },
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from shiftproof.bench import Protocol, parse_protocol
+from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
@@ -251,6 +252,7 @@ def _classification(
     from shiftproof.models import load_classifier
 
     classifier = load_classifier(model, device=asked.device)
+    show_assumed(classifier)
     share = None if labels == "none" else label_set(labels)
     if share is not None:
         classifier = classifier.restricted(share)
@@ -292,6 +294,7 @@ def _detection(
 ) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.data import open_detection_data, read_class_map
+    from shiftproof.models import load_detector
 
     dataset = open_detection_data(asked.data, split=split, images=images)
     for fault in dataset.faults[:3]:
@@ -300,8 +303,14 @@ def _detection(
         typer.echo(
             f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True
         )
+    detectors = {
+        name: load_detector(spec, device=asked.device)
+        for name, spec in zip(map(_short_name, models), _once(models), strict=True)
+    }
+    for detector in detectors.values():
+        show_assumed(detector)
     return benchmark.run_detection(
-        models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
+        next(iter(detectors.values())) if len(models) == 1 else detectors,
         dataset,
         corruptions=corruptions,
         severities=asked.severities,

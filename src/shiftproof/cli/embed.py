@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.models import show_assumed
 from shiftproof.progress import console
 
 
@@ -75,6 +76,7 @@ def embed(
     from shiftproof.models import load_encoder
 
     encoder = load_encoder(model, device=device, normalise=not raw)
+    show_assumed(encoder)
     done = write(
         encoder,
         data,

@@ -11,10 +11,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shiftproof.io.border import show_name
+from shiftproof.progress import console
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("models", epilog="Example:  shiftproof models --json")(models)
+
+
+def show_assumed(model: object) -> None:
+    """Say in one line, on standard error, what was taken for granted when a model was loaded."""
+    if phrases := getattr(model, "assumed", ()):
+        name = show_name(str(getattr(model, "name", "model")))
+        console.print(
+            f"{name}: {'; '.join(phrases)}",
+            style="dim",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 class _Described(Protocol):
@@ -49,10 +65,10 @@ def models(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    console = Console(file=sys.stdout)
+    output = Console(file=sys.stdout)
     for kind, (title, _) in kinds.items():
         table = Table(title, "", box=None, header_style="bold", pad_edge=False)
         for name, description in found[kind].items():
             table.add_row(name, description)
-        console.print(table)
-        console.print()
+        output.print(table)
+        output.print()

@@ -103,6 +103,7 @@ def embed(
         {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
         {
             **provenance(str(encoder.settings.get("device", "unknown")), workers),
+            "assumed": list(getattr(encoder, "assumed", ())),
             "batch_size": batch_size,
         },
         probe,

@@ -187,6 +187,7 @@ def settings_section(runs: Sequence[AnyRun]) -> Section:
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
                         *_setting_blocks(run.settings),
+                        ("Taken for granted on loading", flat(run.assumed)),
                         ("Classes", flat(run.classes)),
                         ("Images used", _images(run.scores)),
                         ("Intervals", flat(run.scores.interval)),

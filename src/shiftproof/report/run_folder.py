@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -133,6 +133,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     scores: Scores_co
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
+    assumed: Settings = field(default_factory=dict)
 
 
 def read_head(path: Path) -> Node:
@@ -180,6 +181,7 @@ def read_folder(
         scores=measured,
         gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
+        assumed=head.get("assumed").optional_settings(),
     )
 
 

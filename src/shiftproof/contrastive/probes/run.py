@@ -33,6 +33,7 @@ from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
+from shiftproof.models.assumed import assumed_of
 from shiftproof.progress import Advance, progress
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
@@ -126,7 +127,7 @@ def probe(
                 "seed": seed,
             }
         ),
-        {"provenance": provenance(where, workers)},
+        {"assumed": assumed_of(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
     families = families_of(wanted)
