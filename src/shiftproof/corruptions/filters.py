@@ -40,7 +40,7 @@ def pack_pixels(image: U8) -> NDArray[np.uint32]:
     return out
 
 
-def round_exp(values: F64) -> F64:
+def round_exp(values: NDArray[np.floating]) -> F64:
     """Return the exponentials of a few numbers, correctly rounded on every machine.
 
     The last bit of ``np.exp`` hangs on the processor's vector unit and on NumPy's version, and in a
