@@ -106,9 +106,6 @@ def read_below(root: Path, name: str) -> Image:
         BrokenFileError: it cannot be read; the message has the whole of ``name``.
     """
     path = root / name
-    if path.exists() and not path.is_file():
-        # A pipe would wait for a writer for ever, a device might never end.
-        raise BrokenFileError(f"{name}: not a regular file.")
     try:
         return read_image(path)
     except BrokenFileError as error:

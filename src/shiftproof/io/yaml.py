@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import BrokenFileError, MissingExtraError
-from shiftproof.io.arrays import open_regular
-from shiftproof.io.border import convert_errors
+from shiftproof.io.border import convert_errors, open_regular
 
 if TYPE_CHECKING:
     import yaml
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1_000_000
 """Larger files are refused: a data set of 20,000 classes takes half of it."""
 
-_MOST_VALUES = 100_000
+_MOST_VALUES = 50_000
 """More are refused while they are read: PyYAML takes 25 microseconds for each."""
 
 _DEEPEST = 64
@@ -35,7 +34,7 @@ def read_yaml(path: Path) -> Any:
     long as the whole, written out, has no more values than the file has bytes.
 
     Raises:
-        BrokenFileError: it cannot be read, is above a megabyte or 100,000 values, is no YAML,
+        BrokenFileError: it cannot be read, is above a megabyte or 50,000 values, is no YAML,
             nests deeper than 64 levels, holds itself, or means far more than it says.
         MissingExtraError: PyYAML is not installed.
     """

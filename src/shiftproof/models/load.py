@@ -12,6 +12,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.io.naming import hide_folders
 from shiftproof.models.checkpoint import load_checkpoint
 from shiftproof.models.classifier import Classifier
 from shiftproof.models.demo import load_demo
@@ -309,7 +310,7 @@ def load_parts(
     loaded = loaders[source].load(target, options)
     return loaded._replace(
         preprocess=overridden(loaded.preprocess, options),
-        name=loaded.name or (f"{source}:{target}" if target else source),
+        name=loaded.name or (hide_folders(f"{source}:{target}") if target else source),
     )
 
 

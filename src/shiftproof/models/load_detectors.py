@@ -11,6 +11,7 @@ import numpy as np
 
 from shiftproof.classes import Classes, named
 from shiftproof.errors import BrokenFileError, InputError, ModelError, ShiftproofError
+from shiftproof.io.naming import hide_folders
 from shiftproof.models.detector import Detector
 from shiftproof.models.detectors_file import load_detector_checkpoint
 from shiftproof.models.detectors_onnx import load_onnx_detector
@@ -146,7 +147,7 @@ def load_detector(
         meant,
         convention=loaded.convention,
         device=device,
-        name=f"{source}:{target}",
+        name=hide_folders(f"{source}:{target}"),
     )
     _try(detector)
     return detector
