@@ -19,6 +19,7 @@ _LIBRARIES = (
     "torch", "torchvision", "timm", "open_clip_torch", "onnxruntime",
 )  # fmt: skip
 
+
 def provenance(device: str, workers: int) -> Settings:
     """Return versions, machine, time and command; no folder of the machine is named.
 

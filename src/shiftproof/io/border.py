@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from shiftproof.errors import BrokenFileError, ShiftproofError
+from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.urls import redact_urls
 
 _HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
@@ -66,6 +66,28 @@ def reason_of(error: BaseException) -> str:
         return error.strerror.lower()
     text = str(error).strip() or type(error).__name__
     return redact_urls(text.splitlines()[0])[:200]
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written down: of bytes that are not UTF-8 Python makes half surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_names(root: Path, names: Iterable[str]) -> None:
+    """Check that names of files could be written to a record.
+
+    Raises:
+        InputError: one is not UTF-8.
+    """
+    for name in names:
+        if not is_utf8(name):
+            raise InputError(
+                f"{show_name(str(root))}: the name {show_name(name)} is not UTF-8; rename the file."
+            )
 
 
 def show_text(text: str) -> str:

@@ -40,5 +40,3 @@ def name_source(source: str | Path) -> str:
     path = Path(_LOCAL.sub("", str(source)))
     name = path.resolve().name if path.name in ("", "..") else path.name
     return show_text(name or str(path))
-
-

@@ -20,7 +20,18 @@ _WITHOUT_USER = re.compile(
 """A host, and perhaps a port; behind a number and a slash an @ makes a password more likely."""
 
 _PLAIN = frozenset(
-    {"alt", "dl", "download", "format", "generation", "raw", "ref", "revision", "version", "versionid"}
+    {
+        "alt",
+        "dl",
+        "download",
+        "format",
+        "generation",
+        "raw",
+        "ref",
+        "revision",
+        "version",
+        "versionid",
+    }
 )
 """What a query may say without giving anything away; the value of all else is hidden."""
 
