@@ -1,5 +1,6 @@
 """What images can lie in."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from coloured_images import (
@@ -200,6 +202,56 @@ class TestSavedDatasets:
             open_pictures(saved)
         (saved / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
         with pytest.raises(BrokenFileError, match="names a file outside of it"):
+            open_pictures(saved)
+
+    @pytest.mark.parametrize("split", ["../other", "/other", "a/b", r"..\other", "..", "", 7, None])
+    def test_a_split_outside_of_the_folder_is_refused(self, tmp_path, split):
+        write_saved_dataset(tmp_path / "other", colours(2))
+        write_saved_dataset(tmp_path / "saved" / "a" / "b", colours(2))
+        listed = tmp_path / "saved" / "dataset_dict.json"
+        listed.write_text(json.dumps({"splits": [split]}))
+        with pytest.raises(BrokenFileError, match=r"dataset_dict\.json"):
+            open_pictures(tmp_path / "saved")
+
+    VALUES = (None, 7, "x", [], {}, [7], ["x"], {"x": 7}, [{}], [{"filename": 7}], 1.5, True)
+
+    @pytest.mark.parametrize("value", VALUES, ids=repr)
+    @pytest.mark.parametrize(
+        ("file", "keys"),
+        [
+            ("state.json", ()),
+            ("state.json", ("_data_files",)),
+            ("state.json", ("_indices_data_files",)),
+            ("dataset_info.json", ()),
+            ("dataset_info.json", ("features",)),
+            ("dataset_info.json", ("features", "image")),
+            ("dataset_info.json", ("features", "label")),
+            ("dataset_info.json", ("features", "label", "names")),
+            ("dataset_info.json", ("features", "caption")),
+            ("dataset_dict.json", ()),
+            ("dataset_dict.json", ("splits",)),
+        ],
+    )
+    def test_json_of_another_type_is_one_clear_error(self, tmp_path, file, keys, value):
+        saved = write_saved_dataset(
+            tmp_path / "saved", colours(2), captions=["a", "b"], labels=[0, 1], files=1
+        )
+        told = json.loads((saved / file).read_text()) if (saved / file).exists() else {}
+        place = told
+        for key in keys[:-1]:
+            place = place[key]
+        if keys:
+            place[keys[-1]] = value
+        (saved / file).write_text(json.dumps(told if keys else value))
+        with contextlib.suppress(InputError):
+            open_pictures(saved).part(0)
+
+    def test_columns_of_another_type_are_refused(self, tmp_path):
+        saved = write_saved_dataset(tmp_path / "saved", colours(2), files=1)
+        table = pa.table({"image": pa.array([1, 2])})
+        with pa.ipc.new_stream(str(next(saved.glob("*.arrow"))), table.schema) as target:
+            target.write_table(table)
+        with pytest.raises(BrokenFileError, match="expected images in the column image"):
             open_pictures(saved)
 
     def test_it_needs_no_library(self, tmp_path, monkeypatch):
