@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -26,9 +27,10 @@ from shiftproof.cli import (
     stylize,
     subset,
 )
+from shiftproof.cli.printing import complain, say, warn
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
+from shiftproof.io.border import show_text
 from shiftproof.process import tune_own_process
-from shiftproof.progress import console
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -67,7 +69,7 @@ for verb in (
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"shiftproof {__version__}")
+        say(f"shiftproof {__version__}")
         raise typer.Exit
 
 
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> int:
     except ShiftproofError as error:
         if debug:
             raise
-        _complain(str(error))
+        complain(error)
         return (
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
@@ -108,23 +110,23 @@ def run(arguments: list[str]) -> int:
         # Typer's own complaints about the words that were typed. Their class is click's or that of a
         # copy of click inside of typer, by typer's version; they show themselves either way.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
+            if isinstance(getattr(error, "message", None), str):
+                error.message = show_text(error.message)
             error.show()
             return int(error.exit_code)
         if debug:
             raise
-        _complain(
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            complain(f"{error.filename} cannot be opened (file name too long).")
+            return EXIT_BAD_INPUT
+        complain(
             f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "
             "--debug and report what it prints."
         )
         return EXIT_FAILURE
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
-        console.print(
+        warn(
             "\nInterrupted. What is finished is kept; the same command goes on from there.",
-            highlight=False,
+            style=None,
         )
     return result if isinstance(result, int) else 0
-
-
-def _complain(message: str) -> None:
-    console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)

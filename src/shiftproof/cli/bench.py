@@ -22,6 +22,7 @@ from shiftproof.cli.options import (
     parse_severities,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _classification(
         clean=clean,
     )
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
-        typer.echo(dataset.hint, err=True)
+        say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     return benchmark.run(
         classifier,
@@ -295,11 +296,9 @@ def _detection(
 
     dataset = open_detection_data(asked.data, split=split, images=images)
     for fault in dataset.faults[:3]:
-        typer.echo(str(fault), err=True)
+        say(str(fault), error=True)
     if len(dataset.faults) > 3:
-        typer.echo(
-            f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True
-        )
+        say(f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True)
     return benchmark.run_detection(
         models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
         dataset,

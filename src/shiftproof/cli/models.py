@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shiftproof.cli.printing import say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -47,7 +49,7 @@ def models(
     }
     found = {kind: described(entries) for kind, (_, entries) in kinds.items()}
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say_json(json.dumps(found, indent=1))
         return
     console = Console(file=sys.stdout)
     for kind, (title, _) in kinds.items():

@@ -6,12 +6,13 @@ import re
 
 HIDDEN = "***"
 
-_SCHEMES = (
-    "abfs|abfss|adl|arrow_hdfs|az|dbfs|ftp|ftps|gcs|gdrive|git|github|gs|hdfs|hf|http|https|jdbc"
-    "|lakefs|oci|ocilake|oss|r2|ray|redis|s3|s3a|s3n|sftp|smb|ssh|wandb|wasb|wasbs|webdav|webhdfs"
+_OTHERS = "demo|file|local|onnx|open_clip|timm|torchvision|transformers|ultralytics"
+_URL = re.compile(
+    rf"\b(?:[A-Za-z][A-Za-z0-9+.\-]+://|(?!(?:{_OTHERS}):)[A-Za-z][A-Za-z0-9+.\-]+:/)(?=[^/\s])",
+    re.IGNORECASE,
 )
-_URL = re.compile(rf"(?:\b[A-Za-z][A-Za-z0-9+.\-]+://|\b(?:{_SCHEMES}):/)(?=[^/\s])", re.IGNORECASE)
-"""How a URL begins; of the schemes that are known also as ``pathlib`` writes it, with one slash."""
+"""How a URL begins, also as ``pathlib`` writes it, with one slash; what stands before the path of a
+model is no scheme."""
 
 _END = re.compile(r"[\s\"'<>`]|::(?=[A-Za-z][A-Za-z0-9+.\-]*:/)|\)(?=[\s.,;]|$)")
 _WITHOUT_USER = re.compile(
