@@ -8,7 +8,7 @@ from typing import Any
 
 from shiftproof.errors import InputError
 from shiftproof.io import files, manifest
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_object
 from shiftproof.types import Cell, Settings
 
 from . import records
@@ -109,8 +109,7 @@ class RunFolder:
 
     def info(self) -> dict[str, Any]:
         """Read ``run.json``."""
-        info: dict[str, Any] = read_json(self.run_file)
-        return info
+        return read_object(self.run_file)
 
     def has(self, model: str, cell: Cell) -> bool:
         """Whether this cell is done."""
@@ -122,5 +121,6 @@ class RunFolder:
 
     def _check_same(self, kind: str, settings: Settings) -> None:
         info = self.info()
-        there = {"kind": info.get("kind"), **info.get("settings", {})}
+        begun = info.get("settings")
+        there = {"kind": info.get("kind"), **(begun if isinstance(begun, dict) else {})}
         manifest.check_same(self.path, there, {"kind": kind, **settings}, what="a run")

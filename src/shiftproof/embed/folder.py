@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files, manifest
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_object
 from shiftproof.types import Settings
 
 FORMAT = 1
+
+_LARGEST = 1e300
 
 PROBE_TOLERANCE = 0.02
 """Of the largest number of the probe, that an encoder on another device may differ by."""
@@ -101,7 +103,13 @@ class EmbeddingFolder:
         parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
         if not all(part.is_file() for part in parts):
             return None
-        record: dict[str, Any] = read_json(parts[0])
+        record = read_object(parts[0])
+        rows, broken = record.get("rows"), record.get("broken")
+        are_texts = isinstance(broken, dict) and all(isinstance(v, str) for v in broken.values())
+        if type(rows) is not int or rows < 0 or not are_texts:
+            raise BrokenFileError(
+                f"{parts[0]}: not the record of a shard; delete it, and the shard is made anew."
+            )
         return record
 
     def write(
@@ -143,7 +151,7 @@ class EmbeddingFolder:
             pq.write_table(pa.table(columns), file)
 
     def _check_same(self, settings: Settings, probe: Sequence[float]) -> None:
-        there = read_json(self.manifest_file)
+        there = read_object(self.manifest_file)
         manifest.check_same(self.path, there.get("settings"), settings, what="embeddings")
         if not same_probe(there.get("probe", []), probe):
             raise RunMismatchError(
@@ -152,9 +160,14 @@ class EmbeddingFolder:
             )
 
 
-def same_probe(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two encoders gave the same for one picture, but for the rounding of a device."""
-    if len(one) != len(other):
+def same_probe(one: Any, other: Sequence[float]) -> bool:
+    """Whether two encoders gave the same for one picture, but for the rounding of a device.
+
+    ``one`` comes from a file, and may be anything.
+    """
+    if not isinstance(one, list) or len(one) != len(other):
+        return False
+    if not all(isinstance(value, int | float) and abs(value) < _LARGEST for value in one):
         return False
     largest = float(np.abs(one).max()) if len(one) else 0.0
     return bool(np.allclose(one, other, rtol=0, atol=PROBE_TOLERANCE * largest, equal_nan=True))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, open_regular
 
 
@@ -24,6 +25,18 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
         convert_errors(path, "expected a text file in UTF-8"),
     ):
         return file.read().decode("utf-8-sig", errors)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        BrokenFileError: it is missing, not JSON, or holds another type.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BrokenFileError(f"{path}: expected an object, got {type(value).__name__}.")
+    return value
 
 
 def read_json(path: Path) -> Any:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io.border import convert_errors, open_regular
+from shiftproof.io.expansion import check_expansion
 
 if TYPE_CHECKING:
-    import yaml
+    pass
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: a data set of 20,000 classes takes half of it."""
@@ -19,7 +20,6 @@ MAX_BYTES = 1_000_000
 _MOST_VALUES = 50_000
 """More are refused while they are read: PyYAML takes 25 microseconds for each."""
 
-_DEEPEST = 64
 _LONGEST_NUMBER = 64
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> Any:
                 node = loader.get_single_node()
                 if node is None:
                     return None
-                _check_size(node, size)
+                check_expansion(node, size, _parts_of)
                 return loader.construct_document(node)
             finally:
                 loader.dispose()
@@ -74,38 +74,12 @@ def _counted(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return compose_counted
 
 
-def _check_size(root: yaml.Node, bound: int) -> None:
-    """Refuse a document that, its aliases written out, has more than ``bound`` values.
-
-    Raises:
-        ValueError: it has, or is too deep, or holds itself.
-    """
-    counts: dict[int, int] = {}
-    above: set[int] = set()
-
-    def count(node: Any) -> int:
-        key = id(node)
-        if key in counts:
-            return counts[key]
-        if key in above:
-            raise ValueError("a list or mapping that holds itself")
-        if len(above) == _DEEPEST:
-            raise ValueError(f"nested deeper than {_DEEPEST} levels")
-        if isinstance(node.value, str):
-            _check_scalar(node)
-            counts[key] = 1
-            return 1
-        above.add(key)
-        total = 1
-        for entry in node.value:
-            total += sum(map(count, entry)) if isinstance(entry, tuple) else count(entry)
-            if total > bound:
-                raise ValueError(f"its aliases stand for more than {bound} values")
-        above.remove(key)
-        counts[key] = total
-        return total
-
-    count(root)
+def _parts_of(node: Any) -> list[Any] | None:
+    if isinstance(node.value, str):
+        _check_scalar(node)
+        return None
+    pairs = (entry if isinstance(entry, tuple) else (entry,) for entry in node.value)
+    return [part for pair in pairs for part in pair]
 
 
 def _check_scalar(node: Any) -> None:
