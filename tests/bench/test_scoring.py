@@ -411,3 +411,10 @@ def test_several_predictions_need_names(predictions, annotations, tmp_path):
          str(tmp_path / "run")],
     )  # fmt: skip
     assert "NAME=PATH" in str(result.exception)
+
+
+def test_a_table_of_rows_without_cells_is_none(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"fog": {}}')
+    with pytest.raises(InputError, match="expected a table of results"):
+        bench.score(path, out=tmp_path / "run")

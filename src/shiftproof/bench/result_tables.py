@@ -76,6 +76,8 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
                     f"{path.name}: the clean cell is there twice, as {known.replicates[0]:g} and "
                     f"{one.replicates[0]:g} (under {corruption}); expected one value."
                 )
+    if not cells:
+        raise _no_table(path, value)
     if len(names) > 1:
         raise InputError(f"{path.name}: expected one measure, got {' and '.join(sorted(names))}.")
     return names.pop(), cells

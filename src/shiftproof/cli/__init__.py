@@ -110,8 +110,9 @@ def run(arguments: list[str]) -> int:
         # Typer's own complaints about the words that were typed. Their class is click's or that of a
         # copy of click inside of typer, by typer's version; they show themselves either way.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
-            if isinstance(getattr(error, "message", None), str):
-                error.message = show_text(error.message)
+            message = getattr(error, "message", None)
+            if isinstance(message, str):
+                vars(error)["message"] = show_text(message)
             error.show()
             return int(error.exit_code)
         if debug:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.outcome import write_page
-from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import InputError
 from shiftproof.io.border import show_text
 
@@ -189,7 +189,9 @@ def _show(scores: dict[str, Any], console: Console) -> None:
                 f"{nearest['key'] or 'row ' + str(nearest['row'])} ({leak['similarity']:.3f})"
             )
     if scores["train"]["skipped"]:
-        warn(f"{scores['train']['skipped']:,} training rows could not be used")
+        console.print(
+            f"{scores['train']['skipped']:,} training rows could not be used", style="yellow"
+        )
     console.print(CAVEAT, style="dim", highlight=False)
 
 

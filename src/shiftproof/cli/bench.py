@@ -298,7 +298,7 @@ def _detection(
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:
-        say(f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True)
+        say(f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", error=True)
     return benchmark.run_detection(
         models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
         dataset,
