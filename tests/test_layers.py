@@ -42,13 +42,13 @@ BASE = {
     "types": {"errors"},
     "errors": set(),
     "rng": set(),
-    "progress": set(),
+    "progress": {"io"},
     "classes": {"errors"},
     "io": {"errors", "types"},
     "engine": {"process", "errors", "io", "progress"},
     "process": set(),
     "compiled": set(),
-    "provenance": {"types"},
+    "provenance": {"io", "types"},
     "shards": {"engine", "errors", "io", "process", "progress", "types"},
 }
 

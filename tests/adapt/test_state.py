@@ -160,6 +160,24 @@ class TestRefusals:
             adapter.load_state(state)
         assert portrait(adapter) == before
 
+    def test_settings_that_are_no_mapping(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        for value in ([], 7, "x", None):
+            save_state({"a": torch.zeros(2)}, value, path)
+            with pytest.raises(BrokenFileError, match="no mapping"):
+                read_state(path)
+
+    def test_one_state_is_always_the_same_bytes(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        found = set()
+        for _ in range(12):
+            save_state({"a": torch.zeros(2), "é": torch.ones(3)}, {"k": "é", "b": 1}, path)
+            found.add(path.read_bytes())
+        assert len(found) == 1
+        settings, state = read_state(path)
+        assert settings == {"k": "é", "b": 1}
+        assert state["é"].tolist() == [1, 1, 1]
+
     def test_damaged_files(self, tmp_path):
         path = tmp_path / "a.safetensors"
         save(learnt("rpl"), path)

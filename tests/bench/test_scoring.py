@@ -418,3 +418,10 @@ def test_a_detector_is_called_what_can_name_a_folder(predictions, annotations, t
     with pytest.raises(InputError, match="A detector cannot be called"):
         bench.score({name: predictions}, annotations, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_rows_without_cells_is_none(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"fog": {}}')
+    with pytest.raises(InputError, match="expected a table of results"):
+        bench.score(path, out=tmp_path / "run")

@@ -442,6 +442,33 @@ def test_a_tar_cut_where_a_member_ends_is_no_whole_one(left, tmp_path):
     assert {path.name for path in (tmp_path / "out").rglob("*.tar")} == {"0.tar"}
 
 
+def test_of_tars_only_what_is_safe_and_clear_is_copied_and_the_rest_is_named(tmp_path):
+    photo = photograph(tmp_path / "x.jpg").read_bytes()
+    with tarfile.open(
+        tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT
+    ) as tar:
+        add(tar, "a.jpg", photo)
+        add(tar, "a.seg.png", photo)
+        add(tar, "a.jpg", photo)
+        add(tar, "é.jpg", photo)
+        add(tar, "S.input.jpg", photo)
+        add(tar, "inside", b"", type=tarfile.SYMTYPE, linkname="a.jpg")
+        add(tar, "absolute", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add(tar, "above", b"", type=tarfile.LNKTYPE, linkname="../../b")
+        add(tar, "pipe", b"", type=tarfile.FIFOTYPE)
+        add(tar, "disk", b"", type=tarfile.BLKTYPE)
+    done = copy(tmp_path / "a.tar", tmp_path / "out")
+    reasons = {name.removeprefix("a.tar/"): reason for name, reason in done.broken.items()}
+    assert set(reasons) == {
+        "a.jpg (2)", r"\udce9.jpg", "S.input.jpg", "absolute", "above", "pipe", "disk"
+    }  # fmt: skip
+    assert "unchanged" in reasons["S.input.jpg"]
+    assert "left out" in reasons["absolute"]
+    names = [name for name, _, _ in members(tmp_path / "out" / CELLS[0] / "a.tar")]
+    assert names == ["a.png", "a.seg.png", "S.input.jpg", "inside"]
+    assert done.written == len(CELLS)
+
+
 def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
     photo = photograph(tmp_path / "x.jpg").read_bytes()
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io import files
+from shiftproof.io.border import open_regular, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -104,24 +105,22 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
         BrokenFileError: the file is missing, damaged, or of another kind.
     """
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
     except ImportError as error:
         raise MissingExtraError.of("safetensors", "torch") from error
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_regular(Path(path)), safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise ValueError("it is not an adapter's file")
             settings: dict[str, Any] = json.loads(about["settings"])
+            if not isinstance(settings, dict):
+                raise TypeError("its settings are no mapping")
             return settings, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+    except Exception as error:  # what is damaged raises anything
         raise BrokenFileError(
-            f"{path}: cannot be read as what `save` wrote ({_first_line(error)})."
+            f"{path}: cannot be read as what `save` wrote ({reason_of(error)})."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[str]:

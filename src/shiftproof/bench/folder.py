@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.errors import InputError
 from shiftproof.io import manifest
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_object
 from shiftproof.types import Cell, Settings
 
 from . import records
@@ -98,17 +98,8 @@ class RunFolder:
     # ------------------------------------------------------------ contents
 
     def info(self) -> dict[str, Any]:
-        """Read ``run.json``.
-
-        Raises:
-            BrokenFileError: it is damaged.
-        """
-        info = read_json(self.run_file)
-        if not isinstance(info, dict):
-            raise BrokenFileError(
-                f"{self.run_file}: expected what a run writes, got a {type(info).__name__}."
-            )
-        return info
+        """Read ``run.json``."""
+        return read_object(self.run_file)
 
     def has(self, model: str, cell: Cell) -> bool:
         """Whether this cell is done."""

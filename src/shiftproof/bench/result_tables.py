@@ -13,9 +13,10 @@ import numpy as np
 
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.cells import canonical
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.errors import InputError
+from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_json, read_text
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.types import CLEAN, Cell
 
@@ -30,15 +31,6 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The classes of Pascal VOC in the order of its development kit (Everingham et al. 2010), which is
 that of mmdetection's lists."""
-
-_PICKLED = {
-    ("collections", "OrderedDict"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("_codecs", "encode"),
-}
-"""All that such a pickle may name: containers and numbers, nothing that runs."""
 
 
 def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Performance]]:
@@ -62,7 +54,7 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
     """
     suffix = path.suffix.lower()
     if suffix in (".pkl", ".pickle"):
-        value = read_plain_pickle(path, _PICKLED)
+        value = read_plain_pickle(path)
     elif suffix == ".json":
         value = read_json(path)
     else:
@@ -84,6 +76,8 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
                     f"{path.name}: the clean cell is there twice, as {known.replicates[0]:g} and "
                     f"{one.replicates[0]:g} (under {corruption}); expected one value."
                 )
+    if not cells:
+        raise _no_table(path, value)
     if len(names) > 1:
         raise InputError(f"{path.name}: expected one measure, got {' and '.join(sorted(names))}.")
     return names.pop(), cells
@@ -100,7 +94,7 @@ def _no_table(path: Path, value: Any) -> InputError:
 def _cell(path: Path, corruption: str, severity: Any) -> Cell:
     try:
         number = int(severity)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
     if not 0 <= number <= 5:
         raise InputError(
@@ -142,8 +136,8 @@ def _performance(path: Path, cell: Cell, entry: Any, kind: str) -> tuple[str, Pe
 
 def _fraction(path: Path, cell: Cell, value: Any) -> float:
     try:
-        number = float(np.asarray(value).reshape(()))
-    except (TypeError, ValueError):
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if number == -1:  # COCO's sign for nothing to find
         return math.nan
@@ -155,11 +149,9 @@ def _fraction(path: Path, cell: Cell, value: Any) -> float:
 
 
 def _from_csv(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenFileError(f"{path}: cannot be read as a CSV file in UTF-8.") from error
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+    text = read_text(path)
+    with convert_errors(path, "no CSV that can be read"):
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
     if not rows or len(rows[0]) != 3 or rows[0][:2] != ["corruption", "severity"]:
         raise InputError(
             f"{path.name}: expected the columns corruption, severity and P (AP, say), got "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,6 @@ from shiftproof.cli.ending import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
     Stopped,
-    complain,
     fault_of_folder,
     fault_of_output,
     heeding_signals,
@@ -41,7 +41,9 @@ from shiftproof.cli.ending import (
     tell_stopped,
     watch_output,
 )
+from shiftproof.cli.printing import complain, say
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
+from shiftproof.io.border import show_text
 from shiftproof.process import tune_own_process
 
 app = typer.Typer(
@@ -77,7 +79,7 @@ for verb in (
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"shiftproof {__version__}")
+        say(f"shiftproof {__version__}")
         raise typer.Exit
 
 
@@ -125,7 +127,7 @@ def run(arguments: list[str]) -> int:
     except ShiftproofError as error:
         if debug:
             raise
-        complain(str(error))
+        complain(error)
         return (
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
@@ -133,6 +135,9 @@ def run(arguments: list[str]) -> int:
         # Typer's own complaints about the words that were typed. Their class is click's or that of a
         # copy of click inside of typer, by typer's version; they show themselves either way.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
+            message = getattr(error, "message", None)
+            if isinstance(message, str):
+                vars(error)["message"] = show_text(message)
             error.show()
             return int(error.exit_code)
         if debug:
@@ -142,6 +147,9 @@ def run(arguments: list[str]) -> int:
                 return EXIT_FAILURE  # said when it leaves
             if told := fault_of_folder():
                 complain(told)
+                return EXIT_BAD_INPUT
+            if error.errno == errno.ENAMETOOLONG:
+                complain(f"{error.filename} cannot be opened (file name too long).")
                 return EXIT_BAD_INPUT
         complain(
             f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "

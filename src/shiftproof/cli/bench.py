@@ -23,6 +23,7 @@ from shiftproof.cli.options import (
     parse_severities,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _classification(
         clean=clean,
     )
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
-        typer.echo(dataset.hint, err=True)
+        say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     return benchmark.run(
         classifier,
@@ -298,11 +299,9 @@ def _detection(
 
     dataset = open_detection_data(asked.data, split=split, images=images)
     for fault in dataset.faults[:3]:
-        typer.echo(str(fault), err=True)
+        say(str(fault), error=True)
     if len(dataset.faults) > 3:
-        typer.echo(
-            f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True
-        )
+        say(f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", error=True)
     detectors = {
         name: load_detector(spec, device=asked.device)
         for name, spec in zip(map(_short_name, models), _once(models), strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.progress import console
+from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
     from shiftproof.data import Estimate, Exported
@@ -34,12 +34,12 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was 
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
     """Say what was written and what could not be read; leave with 2 if that was all."""
     if as_json:
-        typer.echo(json.dumps({"target": str(target), **vars(done)}, indent=1))
+        say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
         there = f", {done.kept} were there" if done.kept else ""
-        typer.echo(f"{done.written} images written to {target}{there}")
+        say(f"{done.written} images written to {target}{there}")
         if done.carried:
-            typer.echo(f"{done.carried} other files carried over")
+            say(f"{done.carried} other files carried over")
         parts = {
             "decode": done.decode_seconds,
             verb: done.corrupt_seconds,
@@ -47,9 +47,9 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         }
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
-            typer.echo(f"{spent:.1f} s of CPU: {shares}")
+            say(f"{spent:.1f} s of CPU: {shares}")
         for reason in done.broken.values():
-            console.print(f"not readable: {reason}", style="yellow", markup=False)
+            warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
 
@@ -59,22 +59,22 @@ def show_estimate(
 ) -> None:
     """Say what it would take; ``of_each`` is what there are several of for every image."""
     if as_json:
-        typer.echo(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
+        say_json(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
         return
     total = estimate.images * estimate.cells
-    typer.echo(
+    say(
         f"{estimate.layout}: {estimate.images} images in {estimate.cells} {of_each} are {total} images"
         + (f", and {estimate.carried} other files{others}" if estimate.carried else "")
     )
-    typer.echo(
+    say(
         f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
     )
-    typer.echo(
+    say(
         f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
         f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
     if estimate.bytes > estimate.free_bytes:
-        console.print("The disk will be full before it is through.", style="yellow")
+        warn("The disk will be full before it is through.")
 
 
 def _gigabytes(size: int) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.models import show_assumed
-from shiftproof.progress import console
+from shiftproof.cli.printing import say, say_json, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -87,15 +87,15 @@ def embed(
         split=split,
     )
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+        say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
     else:
         there = f", {done.kept} were there" if done.kept else ""
-        typer.echo(f"{done.rows} vectors of width {done.width} in {done.path}")
-        typer.echo(f"{done.written} shards written{there}")
+        say(f"{done.rows} vectors of width {done.width} in {done.path}")
+        say(f"{done.written} shards written{there}")
         reasons = list(done.broken.values())
         for reason in reasons[:5]:
-            console.print(f"not embedded: {reason}", style="yellow", markup=False)
+            warn(f"not embedded: {reason}")
         if len(reasons) > 5:
-            console.print(f"and {len(reasons) - 5} more, in {done.path / 'shards'}", style="yellow")
+            warn(f"and {len(reasons) - 5} more, in {done.path / 'shards'}")
     if done.broken and not done.rows:
         raise typer.Exit(2)

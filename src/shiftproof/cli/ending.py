@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from shiftproof.cli.printing import complain
 from shiftproof.io.border import reason_of
 from shiftproof.io.files import WatchedFile
 from shiftproof.progress import console
@@ -83,13 +84,6 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     missing = error.object[error.start : error.end]
     spelt = [_PLAIN.get(c, c.encode("unicode_escape").decode()) for c in missing]
     return "".join(spelt), error.end
-
-
-def complain(message: str) -> None:
-    """Print an error on standard error, if that takes it."""
-    with contextlib.suppress(OSError):
-        console.print("[bold red]error:[/] ", end="")
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def fault_of_output() -> str | None:

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shiftproof.io.border import show_name
-from shiftproof.progress import console
+from shiftproof.cli.printing import say_json, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -23,14 +22,7 @@ def register(app: typer.Typer) -> None:
 def show_assumed(model: object) -> None:
     """Say in one line, on standard error, what was taken for granted when a model was loaded."""
     if phrases := getattr(model, "assumed", ()):
-        name = show_name(str(getattr(model, "name", "model")))
-        console.print(
-            f"{name}: {'; '.join(phrases)}",
-            style="dim",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        warn(f"{getattr(model, 'name', 'model')}: {'; '.join(phrases)}", style="dim")
 
 
 class _Described(Protocol):
@@ -63,7 +55,7 @@ def models(
     }
     found = {kind: described(entries) for kind, (_, entries) in kinds.items()}
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say_json(json.dumps(found, indent=1))
         return
     output = Console(file=sys.stdout)
     for kind, (title, _) in kinds.items():

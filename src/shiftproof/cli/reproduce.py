@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftproof.cli.outcome import echo_json
+from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
     from shiftproof.recipes import Result
@@ -102,12 +102,12 @@ def reproduce(
         recipe, out=out, scale=scale, data=data, model=model, device=device, workers=workers
     )
     if as_json:
-        echo_json(out / "result.json")
+        say_json((out / "result.json").read_text(encoding="utf-8"))
         return
     show(result, Console(file=sys.stdout))
-    typer.echo(f"page     {out / 'README.md'}")
-    typer.echo(f"result   {out / 'result.json'}")
-    typer.echo(f"runs     {out / 'runs'}")
+    say(f"page     {out / 'README.md'}")
+    say(f"result   {out / 'result.json'}")
+    say(f"runs     {out / 'runs'}")
 
 
 def show(result: Result, console: Console) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
+from shiftproof.io.border import check_names
 from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image
+from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
 
@@ -68,12 +70,7 @@ def find_images(root: Path) -> Found:
     if not names:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{root} holds no images ({kinds}).")
-    for name in names:
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError as error:
-            shown = name.encode("utf-8", "backslashreplace").decode()
-            raise InputError(f"{root}: the name {shown} is not UTF-8; rename the file.") from error
+    check_names(root, names)
     return Found(tuple(sorted(names)), others, tuple(sorted(links)))
 
 
@@ -106,8 +103,7 @@ def read_below(root: Path, name: str) -> Image:
         BrokenFileError: it cannot be read; the message has the whole of ``name``.
     """
     path = root / name
-    if path.exists() and not path.is_file():
-        # A pipe would wait for a writer for ever, a device might never end.
+    if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises where a name is too long)
         raise BrokenFileError(f"{name}: not a regular file.")
     try:
         return read_image(path)
@@ -123,7 +119,9 @@ def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
 
 def _regular(path: Path) -> Path:
     """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
-    return path if path.is_file() or not path.exists() else path / "not a regular file"
+    # Those of pathlib raise where a name is too long.
+    is_regular, is_there = os.path.isfile(path), os.path.exists(path)  # noqa: PTH110, PTH113
+    return path if is_regular or not is_there else path / "not a regular file"
 
 
 def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
@@ -161,12 +159,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         BrokenFileError: the file cannot be read as that.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BrokenFileError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise BrokenFileError(f"{path}: expected a text file in UTF-8.") from error
+    text = read_text(path)
     if "\0" in text:
         raise BrokenFileError(f"{path}: expected a text file, got one with zero bytes.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -11,11 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.data.detection import layout_of
 from shiftproof.data.disk import find_images
-from shiftproof.data.tars import check_names, is_tar
+from shiftproof.data.tars import check_names
 from shiftproof.data.writing import ImageFormat, cityscapes_stem, written_name
 from shiftproof.data.yolo import labels_of
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import check_names as check_utf8
 from shiftproof.io.images import is_image
+from shiftproof.io.tars import is_tar
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -74,6 +76,7 @@ def open_tree(source: Path) -> Tree:
     if layout == "plain":
         every = list(_all_files(source))
         tars = tuple(sorted(name for name in every if is_tar(name)))
+        check_utf8(source, tars)
         if tars and not any(is_image(Path(name)) for name in every):
             rest = tuple(sorted(set(every) - set(tars)))
             return Tree(source, "webdataset", tars, rest)

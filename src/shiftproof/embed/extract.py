@@ -18,6 +18,7 @@ from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
+from shiftproof.io.border import show_name
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.process import usable_cores
@@ -86,7 +87,7 @@ def embed(
         split: which part of a data set that has several.
 
     Raises:
-        InputError: no images, a folder that holds other things, or numbers out of range.
+        InputError: no images at all, a folder that holds other things, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
         RunError: the disk is full, or a worker died again and again. Finished shards stay.
@@ -143,6 +144,8 @@ def embed(
             done.broken.update(broken)
             if not known:
                 advance(note=part.name)
+    if not done.rows and not done.broken:
+        raise InputError(f"{show_name(pictures.name)} holds no images; expected one at least.")
     return done
 
 

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.io import files, manifest
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_object
 from shiftproof.types import Settings
 
 MANIFEST = "manifest.json"
 
 _FOLDERS = ("img_emb", "metadata", "shards")
+
+_LARGEST = 1e300
 
 PROBE_TOLERANCE = 0.02
 """Of the largest number of the probe, that an encoder on another device may differ by."""
@@ -102,14 +104,15 @@ class EmbeddingFolder:
         parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
         if not all(part.is_file() for part in parts):
             return None
-        record = read_json(parts[0])
-        rows = record.get("rows") if isinstance(record, dict) else None
-        if type(rows) is not int or rows < 0 or not isinstance(record.get("broken"), dict):
+        record = read_object(parts[0])
+        rows, broken = record.get("rows"), record.get("broken")
+        are_texts = isinstance(broken, dict) and all(isinstance(v, str) for v in broken.values())
+        if type(rows) is not int or rows < 0 or not are_texts:
             raise BrokenFileError(
                 f"{parts[0]}: expected the record of a shard, with its rows and its broken images. "
                 "Delete it and start the same command again."
             )
-        return dict(record)
+        return record
 
     def write(
         self,
@@ -156,6 +159,8 @@ def same_probe(one: Any, other: Sequence[float]) -> bool:
     ``one`` may be anything that a file holds.
     """
     if not isinstance(one, (list, tuple)) or len(one) != len(other):
+        return False
+    if not all(isinstance(number, int | float) and abs(number) < _LARGEST for number in one):
         return False
     if not all(isinstance(number, (int, float)) for number in one):
         return False

@@ -7,11 +7,11 @@ from pathlib import Path
 from shiftproof.data import ImageData, ImageFolder, open_data, open_detection_data
 from shiftproof.data.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.detection import layout_of
-from shiftproof.data.tars import is_tar
 from shiftproof.embed.huggingface import SavedDataset, is_saved_dataset
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
 from shiftproof.errors import InputError
+from shiftproof.io.tars import is_tar
 
 SHARD_SIZE = 10_000
 

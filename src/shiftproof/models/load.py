@@ -13,6 +13,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.io.naming import hide_folders
 from shiftproof.models.checkpoint import load_checkpoint
 from shiftproof.models.class_names import NUMBERED, read_classes
 from shiftproof.models.classifier import Classifier
@@ -349,7 +350,7 @@ def load_parts(
     return loaded._replace(
         preprocess=preprocess,
         classes=classes,
-        name=loaded.name or (f"{source}:{target}" if target else source),
+        name=loaded.name or (hide_folders(f"{source}:{target}") if target else source),
         assumed=assumed,
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.io.naming import hide_folders
 from shiftproof.models.class_names import read_classes
 from shiftproof.models.detector import Detector
 from shiftproof.models.detectors_file import load_detector_checkpoint
@@ -150,7 +151,7 @@ def load_detector(
         meant,
         convention=loaded.convention,
         device=device,
-        name=f"{source}:{target}",
+        name=hide_folders(f"{source}:{target}"),
         assumed=loaded.assumed,
     )
     _try(detector)

@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.border import reason_of
+from shiftproof.io.naming import name_source
+from shiftproof.io.urls import redact_urls
 
 F32 = NDArray[np.float32]
 
@@ -323,12 +326,12 @@ def open_embeddings(
             )
     if sum(part.shard.rows for part in parts) == 0:
         raise InputError(f"{_named(source)} holds no rows.")
-    name = "array" if isinstance(source, np.ndarray) else str(source)
+    name = "array" if isinstance(source, np.ndarray) else name_source(source)
     return Embeddings(parts, shapes[0], normalise, unusable, name)
 
 
 def _named(source: object) -> str:
-    return "The array" if isinstance(source, np.ndarray) else str(source)
+    return "The array" if isinstance(source, np.ndarray) else redact_urls(str(source))
 
 
 def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -366,7 +369,7 @@ class _Location:
         return cls(str(source).rstrip("/") if remote else str(source), remote)
 
     def __str__(self) -> str:
-        return self.address
+        return redact_urls(self.address)
 
     @property
     def path(self) -> Path:
@@ -397,7 +400,7 @@ class _Location:
                 return None
             names = sorted(system.ls(path, detail=False))
         except (OSError, ValueError) as error:
-            raise InputError(f"{self} cannot be listed ({error}).") from error
+            raise InputError(f"{self} cannot be listed ({reason_of(error)}).") from error
         return [
             _Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}", remote=True)
             for name in names
@@ -427,7 +430,7 @@ class _Location:
                 with self.path.open("rb") as file:
                     yield file
         except OSError as error:
-            raise BrokenFileError(f"{self}: cannot be read ({error.strerror or error}).") from error
+            raise BrokenFileError(f"{self}: cannot be read ({reason_of(error)}).") from error
 
     def _system(self) -> tuple[Any, str]:
         try:
@@ -437,7 +440,7 @@ class _Location:
         try:
             system, path = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
-            raise InputError(f"{self} cannot be reached ({error}).") from error
+            raise InputError(f"{self} cannot be reached ({reason_of(error)}).") from error
         return system, path
 
 
