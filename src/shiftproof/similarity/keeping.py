@@ -116,7 +116,7 @@ def write_deduplicated(
     about = {
         "rule": rule,
         "threshold": threshold,
-        "pairs": len(found.pairs),
+        "pairs": found.count,
         "recall": None if math.isnan(found.recall) else found.recall,
     }
     return write_keep(folder, rows, found.keep, about)

@@ -208,6 +208,11 @@ def nearest_each(parts: PartFolder, tests: Iterable[str]) -> Iterator[dict[str, 
     return _each(parts, _nearest_of, tests)
 
 
+def nearest_of(part: Arrays, tests: Iterable[str]) -> dict[str, Nearest]:
+    """Return the results of one part of :func:`nearest_parts`."""
+    return {name: _nearest_of(part, number) for number, name in enumerate(tests)}
+
+
 def pruning_parts(
     train: Source, tests: Mapping[str, Source], place: Place, limits: Mapping[str, F64]
 ) -> PartFolder:
