@@ -61,6 +61,7 @@ def coreset(
             out,
             among=among,
             place=place,
+            say=words.say,
         )
     if as_json:
         typer.echo(json.dumps(told, indent=1))

@@ -74,6 +74,7 @@ def dedup(
             clusters=clusters,
             seed=seed,
             place=place,
+            say=words.say,
         )
     if as_json:
         typer.echo(json.dumps(told, indent=1))

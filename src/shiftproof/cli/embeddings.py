@@ -191,8 +191,15 @@ def place_of(
     return Place(out, backend, parse_precision(precision), memory, rows, device)
 
 
+def say(sentence: str) -> None:
+    """Show what is to be known before a search, beside what it prints."""
+    typer.echo(sentence, err=True)
+
+
 def show_kept(told: dict[str, Any], out: Path) -> None:
     """Say how many rows stay, and where it is written."""
     typer.echo(f"{told['kept']:,} of {told['rows']:,} rows stay ({told['share']:.2%})")
     for name in told["files"]:
         typer.echo(f"written  {out / name}")
+    if told["no_uids"] is not None:
+        typer.echo(f"no {out / 'uids.npy'}: {told['no_uids']}", err=True)

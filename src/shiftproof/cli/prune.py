@@ -83,6 +83,7 @@ def prune(
             size=None if size is None else parse_count(size),
             seed=seed,
             place=place,
+            say=words.say,
         )
     if as_json:
         typer.echo(json.dumps(told, indent=1))

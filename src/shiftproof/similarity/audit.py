@@ -300,8 +300,7 @@ class _Names:
                 return None
             if found is None:
                 return None
-            # A value that is missing is spelt so.
-            values += [None if value == "None" else value for value in found]
+            values += found
         return values
 
     def key(self, shard: int, place: int) -> str | None:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import InputError
-
 from .neighbours import Nearest, nearest_to_each
 from .prune import closest, keep_by_similarity
 from .search import Certificate, Precision
-from .sources import Source, open_embeddings
+from .sources import Source, check_flags, open_embeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +65,8 @@ def coreset(
         InputError: fewer rows than ``size`` can be used.
     """
     rows = open_embeddings(train)
-    if among is not None and among.shape != (len(rows),):
-        raise InputError(
-            f"Expected one value in among for each of {len(rows)} rows, got {among.shape}."
-        )
+    if among is not None:
+        among = check_flags(among, len(rows), "among")
     found = nearest_to_each(
         rows, tests, precision=precision, device=device, memory=memory, threads=threads
     )
