@@ -225,20 +225,12 @@ def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
 
 
 def _gaps(found: _Found) -> dict[str, SimilarityGap]:
-    """Return the gap of each test set.
-
-    Refuses a side of which no row can be used: nothing is near to any test row then.
-    """
+    """Return the gap of each test set."""
     reference = found.of_reference
-    gaps = {
+    return {
         name: gap_of(near, None if reference is None else reference[name])
         for name, near in found.near.items()
     }
-    for gap in gaps.values():
-        for side, values in (("training", gap.similarity), ("reference", gap.reference)):
-            if values is not None and not np.isfinite(values).all():
-                raise InputError(f"None of the {side} rows can be used.")
-    return gaps
 
 
 # ---------------------------------------------------------------- what is said of test sets

@@ -124,7 +124,7 @@ def deduplicate(
         threads: see there.
 
     Raises:
-        InputError: a threshold outside -1..1, or more clusters than rows.
+        InputError: a threshold outside -1..1, more clusters than rows, or no row can be used.
 
     >>> import numpy
     >>> rows = numpy.eye(3, dtype="float32")
@@ -248,6 +248,8 @@ def deduplicate_by(
 ) -> Deduplicated:
     """Do what :func:`deduplicate` does, given what searches for pairs."""
     usable = usable_rows(rows)
+    if not usable.any():
+        raise InputError("None of the rows can be used.")
     joined = JoinedRows(len(rows), weigh=rule == "central")
     recall = 1.0
     if clusters is None:

@@ -390,7 +390,7 @@ def open_both(
     if not tests:
         raise InputError("Expected at least one test set.")
     rows = open_embeddings(train)
-    sets = {name: open_embeddings(source) for name, source in tests.items()}
+    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
     for name, rows_of_set in sets.items():
         if rows_of_set.width != rows.width:
             raise InputError(

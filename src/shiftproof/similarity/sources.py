@@ -127,6 +127,8 @@ class Embeddings:
         normalise: bool,
         unusable: UnusableRows,
         name: str,
+        *,
+        may_skip: bool = True,
     ) -> None:
         self._parts = tuple(parts)
         self.width = width
@@ -134,6 +136,7 @@ class Embeddings:
         self.normalise = normalise
         self.unusable = unusable
         self.name = name
+        self._may_skip = may_skip
         self.starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
 
     def __len__(self) -> int:
@@ -284,7 +287,21 @@ class Embeddings:
             dataclasses.replace(part, shard=dataclasses.replace(part.shard, number=number))
             for number, part in enumerate(parts)
         ]
-        return Embeddings(numbered, self.width, self.normalise, self.unusable, self.name)
+        return Embeddings(
+            numbered,
+            self.width,
+            self.normalise,
+            self.unusable,
+            self.name,
+            may_skip=self._may_skip,
+        )
+
+    def as_test_set(self) -> Embeddings:
+        """Return the same rows as a test set, none of which may be skipped: an error says so."""
+        parts = self._parts
+        return Embeddings(
+            parts, self.width, self.normalise, self.unusable, self.name, may_skip=False
+        )
 
     def fingerprint(self) -> str:
         """Return 32 hex digits that change with the rows or with how they are read.
@@ -326,15 +343,18 @@ class Embeddings:
         row = int(np.flatnonzero(~usable)[0])
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
+        skip = (
+            "or leave out such rows (unusable='skip')"
+            if self._may_skip
+            else "or take it out: rows of a test set are not skipped"
+        )
         if not math.isfinite(norm):
-            return (
-                f"{where} holds NaN or infinity. Mend it, or leave out such rows (unusable='skip')."
-            )
+            return f"{where} holds NaN or infinity. Mend it, {skip}."
         if norm == 0:
-            return f"{where} is all zeros. Mend it, or leave out such rows (unusable='skip')."
+            return f"{where} is all zeros. Mend it, {skip}."
         return (
             f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
-            "(normalise=True), or leave out such rows (unusable='skip')."
+            f"(normalise=True), {skip}."
         )
 
 
