@@ -73,7 +73,9 @@ def test_nor_do_prune_and_coreset_stop(tmp_path, capsys, words):
 
 def test_it_is_said_before_the_search(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("shiftproof.similarity.keeping.deduplicate_in_parts", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(
+        "shiftproof.similarity.keeping.deduplicate_in_parts", lambda *_, **__: 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         write_deduplicated(source(tmp_path / "t", list(range(21))), tmp_path / "o", say=said.append)
     assert len(said) == 1

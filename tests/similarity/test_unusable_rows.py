@@ -119,7 +119,7 @@ def test_labels_that_name_no_class(labels):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_accuracy_by_similarity_refuses_what_is_no_similarity(value):
-    with pytest.raises(InputError, match="finite similarities.*row 1"):
+    with pytest.raises(InputError, match=r"finite similarities.*row 1"):
         accuracy_by_similarity([0.5, value, 0.2], [True, False, True], bins=1)
 
 
