@@ -562,8 +562,8 @@ def _centred(
         InputError: vectors so long that their squares do not fit into float64.
     """
     given = [first, second] if more is None else [first, second, more]
-    peak = torch.stack([each.detach().abs().amax().double() for each in given]).amax()
-    peak = float(shared_largest(peak) if gather else peak)
+    largest = torch.stack([each.detach().abs().amax() for each in given]).amax()
+    peak = float(shared_largest(largest) if gather else largest)
     if peak > _LONGEST:
         raise InputError(
             f"Expected values of at most {_LONGEST:g} over the root of the temperature, got "

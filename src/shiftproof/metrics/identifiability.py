@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -332,7 +333,7 @@ def _student_t(freedom: int) -> float:
         (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
         (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
     )
-    return x + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    return x + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def interval_over_seeds(values: Sequence[float]) -> Interval:
