@@ -77,13 +77,28 @@ def choose_nearest(
     found: Mapping[str, Nearest], size: int, among: NDArray[np.bool_] | None
 ) -> Coreset:
     """Choose rows as :func:`coreset` does, given each one's nearest row of every test set."""
-    similarity = closest(found)
-    eligible = similarity if among is None else np.where(among, similarity, np.nan)
-    each = np.stack([near.similarity for near in found.values()])
-    usable = ~np.isnan(similarity)
+    similarity, nearest_set = nearest_of_all(found)
     return Coreset(
-        keep=keep_by_similarity(eligible.astype(np.float32), size, "far"),
+        keep=keep_among(similarity, size, among),
         similarity=similarity,
-        nearest_set=np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1),
+        nearest_set=nearest_set,
         certificates={name: near.certificate for name, near in found.items()},
     )
+
+
+def nearest_of_all(
+    found: Mapping[str, Nearest],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return each row's similarity to the nearest row of all test sets, and which set has it."""
+    similarity = closest(found)
+    each = np.stack([near.similarity for near in found.values()])
+    usable = ~np.isnan(similarity)
+    return similarity, np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1)
+
+
+def keep_among(
+    similarity: NDArray[np.float32], size: int, among: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
+    """Choose the ``size`` most similar rows, of those ``among`` alone."""
+    eligible = similarity if among is None else np.where(among, similarity, np.nan)
+    return keep_by_similarity(eligible.astype(np.float32, copy=False), size, "far")

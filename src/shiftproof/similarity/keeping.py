@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 
-from .coreset import choose_nearest
+from .coreset import keep_among, nearest_of_all
 from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
 from .dedup_parts import deduplicate_in_parts
 from .keeplists import find_misfit, has_uids, write_datacomp, write_keys
 from .neighbours import open_both
-from .parts import Place, nearest_in_parts
+from .parts import Place, nearest_each, nearest_parts
 from .prune import check_size
 from .run import begin, described
 from .sources import Embeddings, Source, open_embeddings
@@ -217,12 +217,18 @@ def write_coreset(
     }
     begin(folder, "core set", settings, how)
     uids = UidList.of(rows, say)
-    found = choose_nearest(nearest_in_parts(rows, sets, how), size, allowed)
-    nearest = found.nearest_set[found.keep]
+    parts = nearest_parts(rows, sets, how)
+    # One part is held at a time: of each row two numbers, however many test sets there are.
+    found = [
+        (similarity, nearest.astype(np.int32))
+        for similarity, nearest in map(nearest_of_all, nearest_each(parts, sets))
+    ]
+    keep = keep_among(np.concatenate([part[0] for part in found]), size, allowed)
+    nearest = np.concatenate([part[1] for part in found])[keep]
     return write_keep(
         folder,
         rows,
-        found.keep,
+        keep,
         {"nearest_to": {name: int((nearest == n).sum()) for n, name in enumerate(sets)}},
         uids,
     )

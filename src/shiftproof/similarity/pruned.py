@@ -15,7 +15,7 @@ from shiftproof.types import Settings
 
 from .keeping import Say, UidList, write_keep
 from .neighbours import open_both
-from .parts import Place, nearest_in_parts, prove_in_parts, prune_in_parts
+from .parts import Place, nearest_each, nearest_parts, prove_in_parts, prune_in_parts
 from .prune import PruningRule, closest, keep_by_similarity
 from .run import begin, described
 from .sources import Source, open_embeddings
@@ -80,8 +80,10 @@ def write_pruned(
     uids = UidList.of(rows, say)
     if rule in _BY_SIZE:
         assert size is not None
-        found = nearest_in_parts(rows, sets, how)
-        keep = keep_by_similarity(closest(found), size, _BY_SIZE[rule], seed=seed)
+        parts = nearest_parts(rows, sets, how)
+        # One part is held at a time, however many test sets there are.
+        similarity = np.concatenate([closest(found) for found in nearest_each(parts, sets)])
+        keep = keep_by_similarity(similarity, size, _BY_SIZE[rule], seed=seed)
         return write_keep(folder, rows, keep, {"rule": rule}, uids)
     limits = None if threshold is None else dict.fromkeys(sets, threshold)
     pruning = prune_in_parts(rows, sets, how, reference=of_comparison, thresholds=limits)
