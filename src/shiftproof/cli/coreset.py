@@ -62,6 +62,7 @@ def coreset(
             out,
             among=among,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
         say_json(json.dumps(told, indent=1))

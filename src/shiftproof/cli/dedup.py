@@ -75,6 +75,7 @@ def dedup(
             clusters=clusters,
             seed=seed,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
         say_json(json.dumps(told, indent=1))

@@ -192,8 +192,15 @@ def place_of(
     return Place(out, backend, parse_precision(precision), memory, rows, device)
 
 
+def say_beside(sentence: str) -> None:
+    """Show what is to be known before a search, beside what it prints."""
+    say(sentence, error=True)
+
+
 def show_kept(told: dict[str, Any], out: Path) -> None:
     """Say how many rows stay, and where it is written."""
     say(f"{told['kept']:,} of {told['rows']:,} rows stay ({told['share']:.2%})")
     for name in told["files"]:
         say(f"written  {out / name}")
+    if told["no_uids"] is not None:
+        say(f"no {out / 'uids.npy'}: {told['no_uids']}", error=True)

@@ -84,6 +84,7 @@ def prune(
             size=None if size is None else parse_count(size),
             seed=seed,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
         say_json(json.dumps(told, indent=1))

@@ -202,6 +202,7 @@ class _Work:
                 self.samples = usable
                 return self._again(advance)
             self.samples = usable
+            embedding.check_differ(images)
             self._add_controls(group, images, pixels=number == 0)
             for name, encoder in group.items():
                 self._embed_unchanged(name, encoder, images)
