@@ -145,7 +145,9 @@ def test_text_is_read_where_it_is_a_number():
 def test_scores_that_are_no_probabilities_are_refused():
     for scores in ([3.5, -2.0, 0.5], [99.0, 45.0, 0.5]):
         results = [detection(score=score) for score in scores]
-        with pytest.raises(InputError, match=r"expected scores in 0\.\.1, got .*not logits or per cent"):
+        with pytest.raises(
+            InputError, match=r"expected scores in 0\.\.1, got .*not logits or per cent"
+        ):
             coco_metrics(ground_truth(), results)
 
 
@@ -170,9 +172,11 @@ def test_a_detection_that_cannot_be_used_may_be_left_out_and_listed():
 
 
 def test_results_of_other_images_are_refused():
-    results = [detection(image_id=8), detection(image_id=9)]
+    results = [detection(image_id=8), detection(image_id=9)] * 5
     for strict in (True, False):
-        with pytest.raises(InputError, match=r"8 is no image of the ground truth, which has 2: 7, 30"):
+        with pytest.raises(
+            InputError, match=r"8 is no image of the ground truth, which has 2: 7, 30"
+        ):
             read_found(results, read_objects(ground_truth()), strict=strict)
 
 

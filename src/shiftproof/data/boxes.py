@@ -288,9 +288,7 @@ def checked(
         if first != row.place:
             faults.append(Fault(place, TWICE, kept=True, detail=f"as {first}"))
         kept.append(row)
-    areas = [
-        row.position[2] * row.position[3] if row.area is None else row.area for row in kept
-    ]
+    areas = [row.position[2] * row.position[3] if row.area is None else row.area for row in kept]
     outlines = tuple(row.outline for row in kept)
     width, height = size
     objects = ImageObjects(

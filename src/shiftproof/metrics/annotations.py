@@ -115,12 +115,15 @@ def read_annotations(where: str, value: Any) -> Annotations:
     image, category = list(compress(image, kept)), list(compress(category, kept))
     boxes, as_text = read_boxes([record.get("bbox") for record in records])
     faults += [
-        Fault(f"{where}, {places[at]}", NUMBER_AS_TEXT, True, f"bbox {show_value(records[at]['bbox'])}")
+        Fault(
+            f"{where}, {places[at]}",
+            NUMBER_AS_TEXT,
+            True,
+            f"bbox {show_value(records[at]['bbox'])}",
+        )
         for at in as_text
     ]
-    check_sizes(
-        f"{where}: annotations", boxes, [known_images[identity].size for identity in image]
-    )
+    check_sizes(f"{where}: annotations", boxes, [known_images[identity].size for identity in image])
     area, has_area = _areas(where, places, records, faults)
     return Annotations(
         images=known_images,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import (
+    MANY_BOXES,
     Annotations,
     Ids,
     ImageId,
@@ -113,7 +114,11 @@ def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
         MissingExtraError: masks, and pycocotools is not installed.
     """
     where, value = _load(source)
-    read = read_annotations(where, value)
+    return objects_of(where, read_annotations(where, value), masks=masks)
+
+
+def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects:
+    """Return the objects of annotations that have been read; errors as for :func:`read_objects`."""
     image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
     place = {identity: at for at, identity in enumerate(image_ids)}
     rank = {identity: at for at, identity in enumerate(read.categories)}
@@ -179,14 +184,19 @@ def _box_faults(where: str, read: Annotations) -> list[Fault]:
 
 
 def read_found(
-    source: DetectionSource, objects: Objects, *, masks: bool = False, strict: bool = True
+    source: DetectionSource,
+    objects: Objects,
+    *,
+    masks: bool = False,
+    strict: bool = True,
+    where: str | None = None,
 ) -> Found:
     """Read COCO results, or detections per image, for the images of ``objects``.
 
     What pycocotools counts is counted, and listed in ``faults``: a score beyond 0..1, a box of
     negative size, which nothing is found with. A category that is not among those of the ground truth
     is left out, as there. A record that nothing can be made of is an error, or with ``strict=False``
-    left out and listed, too.
+    left out and listed, too. Messages call the source ``where``.
 
     Differs from pycocotools in masks: the area of a detection is its mask's, also where the result
     has a box as well. (pycocotools takes the box's then, for which the common toolboxes take the box
@@ -200,7 +210,8 @@ def read_found(
     """
     if isinstance(source, Found):
         return source
-    where, value = _load(source)
+    called, value = _load(source)
+    where = called if where is None else where
     if isinstance(value, Mapping) and all(isinstance(v, Detections) for v in value.values()):
         return _from_records(value, objects, masks=masks)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
@@ -208,7 +219,7 @@ def read_found(
             f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox "
             f"and score, got a {describe(value)}. Is this the ground truth?"
         )
-    found = _from_results(where, value, objects, masks=masks)
+    found = _from_results(where, value, objects, masks=masks, enough=1 if strict else MANY_BOXES)
     unusable = [fault for fault in found.faults if fault.reason in _UNUSABLE]
     if strict and unusable:
         raise _refusal(unusable[0])
@@ -224,21 +235,26 @@ def _refusal(fault: Fault) -> InputError:
     return InputError(f"{fault.where}: {fault.detail}.")
 
 
-def _from_results(where: str, items: Sequence[Any], objects: Objects, *, masks: bool) -> Found:
+def _from_results(
+    where: str, items: Sequence[Any], objects: Objects, *, masks: bool, enough: int
+) -> Found:
+    """Return what was found; from ``enough`` records on, they tell that a file is of another kind."""
     faults: list[Fault] = []
     fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
     rows = _Rows(where, *_whole_records(where, items, fields, faults))
     image = _places(rows, "image_id", objects.image_ids, faults)
-    if len(image) and (image < 0).all():
+    if len(image) >= enough and (image < 0).all():
         raise _refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
     rows, image = rows.take(image >= 0), image[image >= 0]
     category = _places(rows, "category_id", tuple(objects.categories), faults)
     rows, image, category = rows.take(category >= 0), image[category >= 0], category[category >= 0]
-    score = _scores(rows, faults)
+    score = _scores(rows, faults, enough)
     there = ~np.isnan(score)
     rows, image, category, score = rows.take(there), image[there], category[there], score[there]
     if masks:
-        codes, reasons = _codes(rows.column("segmentation"), image, objects.sizes, objects.image_ids)
+        codes, reasons = _codes(
+            rows.column("segmentation"), image, objects.sizes, objects.image_ids
+        )
         faults += [Fault(rows.name(at), NO_MASK, False, text) for at, text in reasons.items()]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
         known = tuple(code for code in codes if code is not None)
@@ -281,9 +297,7 @@ def _found_boxes(
     """Return ``(N, 4)``, a row of NaN where there is no box; ``sizes`` are heights and widths."""
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
-    check_sizes(
-        rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes]
-    )
+    check_sizes(rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes])
     for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
         faults.append(Fault(rows.name(at), NOT_FINITE, False, _no_box(column[at])))
     for at in np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist():
@@ -307,7 +321,14 @@ def _whole_records(
     places: list[int] = []
     for at, item in enumerate(items):
         if not isinstance(item, Mapping):
-            faults.append(Fault(f"{where}[{at}]", NO_RECORD, False, f"expected an object, got a {describe(item)}"))
+            faults.append(
+                Fault(
+                    f"{where}[{at}]",
+                    NO_RECORD,
+                    False,
+                    f"expected an object, got a {describe(item)}",
+                )
+            )
         elif lacking := [field for field in fields if field not in item]:
             has = ", ".join(str(key)[:60] for key in list(item)[:8]) or "nothing"
             detail = f"{lacking[0]} is missing; it has {has}"
@@ -319,9 +340,7 @@ def _whole_records(
     return places, [items[at] for at in places]
 
 
-def _places(
-    rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]
-) -> NDArray[np.int64]:
+def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> NDArray[np.int64]:
     """Return ``(N,)`` the place of what each record names among ``ids``, -1 for none."""
     known = {identity: at for at, identity in enumerate(ids)}
     lookup = Ids(ids)
@@ -345,13 +364,13 @@ def _places(
     return found
 
 
-def _scores(rows: _Rows, faults: list[Fault]) -> NDArray[np.float64]:
+def _scores(rows: _Rows, faults: list[Fault], enough: int) -> NDArray[np.float64]:
     """Return ``(N,)`` scores, NaN where there is none."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
     score[~np.isfinite(score)] = np.nan
     beyond = (score < -ROUNDING) | (score > 1 + ROUNDING)
-    if beyond.sum() > 0.5 * np.isfinite(score).sum():
+    if len(score) >= enough and beyond.sum() > 0.5 * np.isfinite(score).sum():
         at = int(np.argmax(beyond))
         raise InputError(
             f"{rows.name(at)}: expected scores in 0..1, got {score[at]}; hand in probabilities, not "

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from shiftproof.bench.result_faults import describe_faults
 from shiftproof.errors import InputError
+from shiftproof.io.border import convert_errors
 from shiftproof.io.text import read_json
-from shiftproof.report.reading import Node, check_format
+from shiftproof.report.reading import Node, check_format, clean_text
 from shiftproof.types import CLEAN, Cell, Settings
 
 FAMILIES = ("noise", "blur", "weather", "digital", "other")
@@ -133,6 +135,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     scores: Scores_co
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 def read_head(path: Path) -> Node:
@@ -180,7 +183,16 @@ def read_folder(
         scores=measured,
         gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
+        faults=_read_faults(head),
     )
+
+
+def _read_faults(head: Node) -> tuple[str, ...]:
+    """What was wrong with annotations and result files, a sentence each."""
+    if head.get("kind").text() != "detection":
+        return ()
+    with convert_errors(head.file, "expected the faults of data and results as they were written"):
+        return tuple(clean_text(line) for line in describe_faults(head.value))
 
 
 def read_models(
