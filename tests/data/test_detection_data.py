@@ -32,6 +32,7 @@ from shiftproof.data import (
     boxes,
     open_detection_data,
 )
+from shiftproof.data.cityscapes import visible_objects
 from shiftproof.data.voc import parse_xml
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.metrics.coco import read_objects
@@ -358,6 +359,132 @@ def test_xml_with_a_document_type_is_refused(text):
         parse_xml(text.encode(), "a.xml")
 
 
+ENCODED = [
+    ("gb2312", "gbk", "\u732b\u72d7"),
+    ("GBK", "gbk", "\u732b\u9555"),
+    ("GB18030", "gb18030", "\u732b"),
+    ("Shift_JIS", "shift_jis", "\u732b"),
+    ("EUC-JP", "euc_jp", "\u732b"),
+    ("EUC-KR", "euc_kr", "\uace0\uc591\uc774"),
+    ("big5", "big5", "\u8c93"),
+    ("UTF-16", "utf-16", "\u732b"),
+    ("utf-16", "utf-8", "\u732b"),
+    ("UTF-16LE", "utf-16-le", "\u732b"),
+    ("utf-8", "utf-8-sig", "\u732b"),
+    ("ISO-8859-1", "latin-1", "b\u00eate"),
+    ("windows-1252", "cp1252", "\u20ac b\u00eate"),
+    ("windows-1251", "cp1251", "\u043a\u043e\u0442"),
+    ("koi8-r", "koi8-r", "\u043a\u043e\u0442"),
+    ("us-ascii", "ascii", "kitten"),
+]
+
+
+@pytest.mark.parametrize(("declared", "codec", "name"), ENCODED)
+def test_voc_in_the_encodings_that_people_have(tmp_path, declared, codec, name):
+    base = voc_tree(tmp_path)
+    text = VOC_XML.format(name="", objects=VOC_OBJECT.format(3, 4, 13, 24, name=name, difficult=0))
+    data = f'<?xml version="1.0" encoding="{declared}"?>\n{text}'.encode(codec)
+    (base / "Annotations" / "000005.xml").write_bytes(data)
+    data = VocData(base)
+    assert data.classes.names == (name,)
+    assert data.faults == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["foo-8", "idna", "punycode", "rot13", "base64", "zlib", "hex", "unicode_escape", "undefined",
+     "mbcs", "a" * 40],
+)  # fmt: skip
+def test_an_unknown_encoding_is_the_fault_of_its_file_alone(tmp_path, name):
+    base = voc_tree(tmp_path)
+    (base / "Annotations" / "000005.xml").write_text(
+        f"<?xml version='1.0' encoding='{name}'?><annotation/>"
+    )
+    data = VocData(base)
+    assert reasons(data) == [(boxes.UNREADABLE, False)]
+    assert f"its encoding '{name}' is not known" in data.faults[0].detail
+    assert len(data) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x00", b"\xff\xfe", b"\xff\xfe<", b"<annotation>\xe9</annotation>", b"\x1f\x8b\x08",
+     b'<?xml version="1.0" encoding="gbk"?><annotation>\x81</annotation>', b"<a/>",
+     b'<?xml version="1.0" encoding="ascii"?><annotation>\xe9</annotation>'],
+)  # fmt: skip
+def test_bytes_that_are_no_annotations_are_the_fault_of_their_file(tmp_path, data):
+    base = voc_tree(tmp_path)
+    (base / "Annotations" / "000005.xml").write_bytes(data)
+    assert reasons(VocData(base)) == [(boxes.UNREADABLE, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "difficult", "listed"),
+    [
+        ("0", False, False), ("1", True, False), ("2", True, True), ("1.0", True, True),
+        ("True", True, True), ("true", True, True), (" 1 ", True, False), ("-1", True, True),
+        ("false", False, True), ("0.0", False, True), ("", False, False), ("Unspecified", False, True),
+    ],
+)  # fmt: skip
+def test_what_marks_an_object_of_voc_as_difficult(tmp_path, text, difficult, listed):
+    """voc_eval takes int(text), and every number but 0 for true."""
+    base = voc_tree(tmp_path)
+    box = VOC_OBJECT.format(3, 4, 13, 24, name="dog", difficult=text)
+    (base / "Annotations" / "000005.xml").write_text(VOC_XML.format(name="", objects=box))
+    data = VocData(base)
+    assert data.objects["JPEGImages/000005.jpg"].difficult.tolist() == [difficult]
+    assert reasons(data) == [(boxes.ODD_FLAG, True)] * listed
+
+
+def test_an_object_of_voc_without_a_name_is_no_class(tmp_path):
+    base = voc_tree(tmp_path)
+    box = VOC_OBJECT.format(3, 4, 13, 24, name=" ", difficult=0)
+    box += "<object><bndbox/></object>" + VOC_OBJECT.format(3, 4, 9, 9, name="dog", difficult=0) * 2
+    (base / "Annotations" / "000005.xml").write_text(VOC_XML.format(name="", objects=box))
+    data = VocData(base)
+    assert data.classes.names == VOC_CLASSES
+    assert reasons(data) == [
+        (boxes.UNKNOWN_CLASS, False), (boxes.UNKNOWN_CLASS, False), (boxes.TWICE, True),
+    ]  # fmt: skip
+    assert len(data.objects["JPEGImages/000005.jpg"]) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf000005\n000007\n", b"000005\r\n000007\r\n", b"000005.jpg\n000007.JPG\n",
+        b"000005  1\n000007 -1\n", b"000005.jpg  0\r\n\r\n000007.jpg +1", b" 000005\t1 \n000007",
+        b"000005\n000005\n000007\n",
+    ],
+)  # fmt: skip
+def test_lists_of_voc_in_the_forms_that_people_have(tmp_path, data):
+    base = voc_tree(tmp_path)
+    (base / "ImageSets/Main/val.txt").write_bytes(data)
+    data = VocData(base, "val")
+    assert [sample.id[-10:] for sample in data.samples] == ["000005.jpg", "000007.jpg"]
+    assert data.faults == ()
+
+
+def test_names_in_a_list_of_voc_may_hold_spaces(tmp_path):
+    base = voc_tree(tmp_path)
+    for name in ("my cat", "my cat 1", "v1.2 new"):
+        photograph(base / "JPEGImages" / f"{name}.jpg")
+        (base / "Annotations" / f"{name}.xml").write_text(VOC_XML.format(name="", objects=""))
+    path = base / "ImageSets/Main/val.txt"
+    path.write_text("my cat\nmy cat 1\nv1.2 new.jpg\n")
+    assert [Path(s.id).stem for s in VocData(base, "val").samples] == [
+        "my cat",
+        "my cat 1",
+        "v1.2 new",
+    ]
+    path.write_text("my cat -1\nmy cat 1 1\nv1.2 new  0\n")
+    assert [Path(s.id).stem for s in VocData(base, "val").samples] == [
+        "my cat",
+        "my cat 1",
+        "v1.2 new",
+    ]
+
+
 def test_what_is_no_voc_is_refused(tmp_path):
     base = voc_tree(tmp_path)
     with pytest.raises(InputError, match="no folders JPEGImages and Annotations"):
@@ -436,6 +563,43 @@ def test_cityscapes_masks_are_the_pixels_that_stay_visible(tmp_path):
         code = mask.frPyObjects(annotation["segmentation"], 40, 48)
         np.testing.assert_array_equal(mask.decode(code), wanted)
         assert annotation["area"] == wanted.sum()
+
+
+@pytest.mark.parametrize(("width", "height"), [("48", "40"), (48.0, 40.0), (" 48", "40.0")])
+def test_cityscapes_sizes_may_be_text(tmp_path, width, height):
+    value = {**CITYSCAPES_JSON, "imgWidth": width, "imgHeight": height}
+    assert visible_objects(value, "a") == visible_objects(CITYSCAPES_JSON, "a")
+
+
+def test_cityscapes_that_cannot_be_read_says_why(tmp_path):
+    cityscapes_tree(tmp_path)
+    path = next((tmp_path / "gtFine").rglob("*.json"))
+    path.write_text(json.dumps({**CITYSCAPES_JSON, "imgWidth": "wide"}))
+    with pytest.raises(InputError, match=r"can be read \(first: .*imgHeight as whole numbers"):
+        CityscapesData(tmp_path)
+
+
+SQUARE = [[0, 0], [13000, 0], [13000, 13000], [0, 13000]]
+
+
+@pytest.mark.parametrize(
+    ("size", "polygons", "message"),
+    [
+        (10**9, [SQUARE], "pixels is above the limit"),
+        ("1e9", [], "pixels is above the limit"),
+        (13_000, [SQUARE] * 100, "are more than any image has"),
+        (
+            2000,
+            [[[at % 2 * 2000, at % 1999] for at in range(30_000)]],
+            "are more than any image has",
+        ),
+    ],
+)
+def test_cityscapes_claims_are_bounded_before_anything_is_drawn(size, polygons, message):
+    objects = [{"label": "car", "polygon": polygon} for polygon in polygons]
+    value = {"imgWidth": size, "imgHeight": size, "objects": objects}
+    with pytest.raises(BrokenFileError, match=message):
+        visible_objects(value, "a.json")
 
 
 def test_cityscapes_lists_what_is_wrong(tmp_path):
