@@ -556,6 +556,98 @@ def test_a_pickle_for_voc_is_a_list_of_classes(tmp_path):
     )
 
 
+def written(path, table):
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(table))
+    else:
+        path.write_text(json.dumps(table))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".json"])
+@pytest.mark.parametrize(
+    ("prefix", "kind", "measure"),
+    [
+        ("coco/", "bbox", "auto"), ("coco/", "segm", "coco-masks"), ("", "bbox", "auto"),
+        ("cityscapes/", "bbox", "coco"), ("val/my/", "segm", "coco-masks"),
+    ],
+)  # fmt: skip
+def test_what_the_metrics_of_mmdetection_3_give(tmp_path, suffix, prefix, kind, measure):
+    """The keys of its CocoMetric: bbox_mAP, bbox_mAP_50, ..., after the metric's prefix."""
+
+    def row(number, severity):
+        ap = 0.4 if severity == 0 else 0.3 - 0.01 * number - 0.02 * severity
+        names = {"mAP": ap, "mAP_50": 0.6, "mAP_75": 0.2, "mAP_s": -1.0, "mAP_m": 0.1, "mAP_l": 0.5}
+        other = "segm" if kind == "bbox" else "bbox"
+        return OrderedDict(
+            {f"{prefix}{kind}_{name}": np.float64(value) for name, value in names.items()}
+            | {f"{prefix}{other}_mAP": 0.9, f"{prefix}cat_precision": 0.3}
+        )
+
+    path = written(tmp_path / f"results{suffix}", robustness(row))
+    run = bench.score(path, out=tmp_path / "run", measure=measure)
+    model = run.scores["models"][0]
+    assert run.scores["measure"] == "AP"
+    assert model["summary"]["clean"]["value"] == pytest.approx(0.4)
+    assert model["summary"]["mpc"]["value"] == pytest.approx(0.3 - 0.01 * 7 - 0.02 * 3)
+    assert model["sizes"]["APm"] == {"clean": 0.1, "mean": 0.1}
+    assert model["sizes"]["APs"]["clean"] is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "value"),
+    [
+        ({"pascal_voc/mAP": 0.7, "pascal_voc/AP50": 0.7}, "AP50", 0.7),
+        ({"pascal_voc/mAP": 0.70049, "pascal_voc/AP50": 0.7}, "AP50", 0.70049),
+        ({"pascal_voc/mAP": 0.5, "pascal_voc/AP50": 0.7, "pascal_voc/AP75": 0.3}, "AP50", 0.7),
+        ({"pascal_voc/mAP": np.float32(0.5)}, "AP50", 0.5),
+        ({"mAP": 0.7, "AP50": 0.7}, "AP50", 0.7),
+        ({"openimages/AP50": 0.7}, "AP50", 0.7),
+        ({"cityscapes/mAP": 0.3, "cityscapes/AP@50": 0.6}, "AP", 0.3),
+        ({"lvis/bbox_AP": 0.3, "lvis/bbox_AP50": 0.6}, "AP", 0.3),
+    ],
+)
+def test_other_metrics_of_mmdetection_3(tmp_path, entry, name, value):
+    plain = {key: float(one) for key, one in entry.items()}
+    for path, table in (("a.json", {"fog": {"3": plain}}), ("a.pkl", {"fog": {3: entry}})):
+        called, cells = read_table(written(tmp_path / path, table))
+        assert called == name
+        assert cells[Cell("fog", 3)].replicates[0] == pytest.approx(value)
+
+
+RAW = [
+    [[np.zeros((2, 5), np.float32), np.zeros((0, 5), np.float32)]],
+    [{"img_id": 3, "pred_instances": {"bboxes": np.zeros((1, 4))}}],
+    {"fog": {3: [np.zeros((2, 5))]}},
+]
+
+
+@pytest.mark.parametrize("value", RAW)
+def test_the_detections_themselves_are_no_table(tmp_path, value):
+    path = written(tmp_path / "out.pkl", value)
+    with pytest.raises(InputError, match=r"^out\.pkl: .*look like the detections.*out_results\.pkl"):
+        bench.score(path, out=tmp_path / "run")
+
+
+def test_tensors_of_detections_are_no_table(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = written(tmp_path / "out.pkl", [{"pred_instances": {"scores": torch.zeros(3)}}])
+    with pytest.raises(InputError, match=r"look like the detections themselves"):
+        bench.score(path, out=tmp_path / "run")
+    (tmp_path / "a.json").write_text('[{"image_id": 3, "bbox": [1, 2, 3, 4]}]')
+    with pytest.raises(InputError, match=r"give the folder that holds a file for each cell"):
+        bench.score(tmp_path / "a.json", out=tmp_path / "run")
+
+
+def test_a_table_whose_parts_repeat_each_other_is_refused_at_once(tmp_path):
+    bomb = ["ha"] * 10
+    for _ in range(40):
+        bomb = [bomb] * 10
+    path = written(tmp_path / "a.pkl", {"fog": {3: bomb}})
+    with pytest.raises(InputError, match="expected a list of one 'ap' per class"):
+        bench.score(path, out=tmp_path / "run")
+
+
 @pytest.mark.parametrize("suffix", ["json", "csv"])
 def test_a_plain_table_gives_the_same(tmp_path, suffix):
     path = tmp_path / f"table.{suffix}"
@@ -595,6 +687,9 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch):
         ({"fog": {"0": 0.3, "1": 0.2}, "snow": {"0": 0.4}}, "clean cell is there twice"),
         ({"fog": {"1": 0.3}, "snow": {"1": [{"ap": 0.3}]}}, "one measure, got AP and AP50"),
         ([1, 2], "expected a table of results"),
+        ({"fog": {"2.5": 0.3}}, "severities from 0"),
+        ({"fog": {"1": {"coco/segm_mAP": 0.3}}}, r"got coco/segm_mAP. Masks \(segm\) are read with"),
+        ({"fog": {"1": {"coco/bbox_mAP": 36.3}}}, "not per cent, got 36.3"),
         ({"../x": {"1": 0.3}}, "cannot name a corruption"),
     ],
 )
