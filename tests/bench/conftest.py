@@ -1,8 +1,13 @@
+import sys
+from pathlib import Path
+
 import blobs
 import pytest
 import tiny
 
 from shiftproof import bench
+
+sys.path.append(str(Path(__file__).parents[1] / "metrics"))
 
 
 @pytest.fixture

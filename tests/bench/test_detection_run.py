@@ -361,3 +361,14 @@ def test_the_ground_truth_is_kept_so_that_a_run_can_be_scored_again(blocks, fini
     kept = json.loads((finished.path / "ground_truth.json").read_text())
     data = open_detection_data(blocks)
     assert kept["annotations"] == data.ground_truth()["annotations"]
+
+
+def test_a_data_set_without_an_object_is_refused_before_the_run(blocks, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(blocks, data)
+    path = data / "annotations/blocks.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps({**value, "annotations": []}))
+    with pytest.raises(InputError, match=r"has no object to find in 8 images"):
+        bench.run_detection(blobs.make_detector(), data, out=tmp_path / "run", **blobs.GRID)
+    assert not (tmp_path / "run").exists()

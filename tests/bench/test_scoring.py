@@ -8,11 +8,14 @@ from collections import OrderedDict
 import blobs
 import numpy as np
 import pytest
+from random_detections import pycocotools
 from typer.testing import CliRunner
 
 from shiftproof import bench
 from shiftproof.bench import scoring
+from shiftproof.bench.naming import Names, aliases
 from shiftproof.bench.predictions import cell_of, find_predictions
+from shiftproof.bench.result_faults import describe_faults
 from shiftproof.bench.result_tables import read_table
 from shiftproof.cli import app
 from shiftproof.corruptions import COMMON
@@ -83,6 +86,16 @@ def test_scores_are_those_of_the_run_that_detected(predictions, annotations, fin
         ("none/0.json", CLEAN),
         ("clean/results.segm.json", CLEAN),
         ("dust/2.json", Cell("dust", 2)),
+        ("contrast/03.json", Cell("contrast", 3)),
+        ("contrast/severity_03/x.json", Cell("contrast", 3)),
+        ("pixelate3.json", Cell("pixelate", 3)),
+        ("pixelate_3.json", Cell("pixelate", 3)),
+        ("pixelate-03.json", Cell("pixelate", 3)),
+        ("Pixelate s3.JSON", Cell("pixelate", 3)),
+        ("pixelate00.json", CLEAN),
+        ("pixelate13.json", None),
+        ("pixelate6.json", None),
+        ("dust3.json", None),
         ("fog/6.json", None),
         ("instances_val2017.json", None),
         ("notes/readme.json", None),
@@ -208,22 +221,225 @@ def test_other_predictions_are_another_run(predictions, annotations, tmp_path):
     ("change", "message"),
     [
         ({"image_id": 11}, r"contrast/5\.json\[0\]: image_id: 11 is no image"),
-        ({"category_id": 3}, r"contrast/5\.json\[0\]: category_id: 3 is no category"),
-        ({"category_id": [3]}, r"contrast/5\.json\[0\]: expected image_id and category_id"),
+        ({"image_id": [11]}, r"contrast/5\.json\[0\]: image_id: \[11\] is no image"),
         ({"score": 1.5}, r"contrast/5\.json\[0\]: expected scores in 0\.\.1, got 1\.5"),
-        ({"score": None}, r"contrast/5\.json\[0\]: expected score as a number"),
-        ({"bbox": [1, 2, 3]}, r"contrast/5\.json\[0\]: expected bbox as four numbers"),
-        ({"bbox": [1, 2, -3, 4]}, r"contrast/5\.json\[0\]: expected bbox .* no negative size"),
-        ({"bbox": [1, 2, float("nan"), 4]}, r"contrast/5\.json\[0\]: expected a finite bbox"),
     ],
 )
-def test_records_that_cannot_be_used_name_their_place(
+def test_a_file_of_other_images_or_of_no_probabilities_is_refused(
     predictions, annotations, tmp_path, change, message
 ):
     good = json.loads((predictions / "clean.json").read_text())[0]
-    (predictions / "contrast/5.json").write_text(json.dumps([{**good, **change}]))
+    (predictions / "contrast/5.json").write_text(json.dumps([{**good, **change}] * 10))
     with pytest.raises(InputError, match=message):
         bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+
+
+ODD_RECORDS = [
+    ({"category_id": 3}, "of no class", False),
+    ({"category_id": [3]}, "of no class", False),
+    ({"category_id": 10**30}, "of no class", False),
+    ({"image_id": 11}, "of no image", False),
+    ({"image_id": [3]}, "of no image", False),
+    ({"image_id": None}, "of no image", False),
+    ({"image_id": "\ud800"}, "of no image", False),
+    ({"score": 1.0000001192092896}, "a score outside 0..1", True),
+    ({"score": -1e-7}, "a score outside 0..1", True),
+    ({"score": 1.5}, "a score outside 0..1", True),
+    ({"score": None}, "no finite score", False),
+    ({"score": float("nan")}, "no finite score", False),
+    ({"bbox": [1, 2, 3]}, "not four finite numbers", False),
+    ({"bbox": [1, 2, float("nan"), 4]}, "not four finite numbers", False),
+    ({"bbox": [1, 2, -1e-6, 4]}, "negative size", True),
+    ({"bbox": ["1", 2, 3, 4]}, "a number as text", True),
+]
+
+
+@pytest.mark.parametrize(("change", "reason", "kept"), ODD_RECORDS)
+def test_one_odd_record_is_listed_and_the_others_are_scored(
+    predictions, annotations, finished, tmp_path, change, reason, kept
+):
+    path = predictions / "contrast/5.json"
+    good = json.loads((predictions / "clean.json").read_text())[0]
+    results = [*json.loads(path.read_text()), {**good, **change}]
+    path.write_text(json.dumps(results))
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    info = run.folder.info()
+    counted = info["result_faults"]["detector"]["contrast-5"]
+    assert counted["faults"] == {reason: 1}
+    assert counted["left out"] == (not kept)
+    [first] = counted["first"]
+    assert first.startswith(f"contrast/5.json[{len(results) - 1}]: {reason}")
+    cells = run.scores["models"][0]["cells"]
+    theirs = finished.scores["models"][0]["cells"]
+    assert cells[:3] == theirs[:3]
+    if not kept:
+        assert cells[3] == theirs[3]
+    else:
+        truth = json.loads(annotations.read_text())
+        readable = [{**one, "bbox": [float(v) for v in one["bbox"]]} for one in results]
+        assert cells[3]["p"]["value"] == pytest.approx(pycocotools(truth, readable).stats[0])
+    [line, count] = describe_faults(info)
+    assert line == first
+    assert count.startswith(f"1 fault in the result files of detector, {1 - kept} left out")
+
+
+def test_faults_of_an_interrupted_run_are_kept(predictions, annotations, tmp_path, monkeypatch):
+    good = json.loads((predictions / "clean.json").read_text())[0]
+    for name in ("clean.json", "contrast/1.json"):
+        value = json.loads((predictions / name).read_text())
+        (predictions / name).write_text(json.dumps([*value, {**good, "category_id": 3}]))
+    bench.score(predictions, annotations, out=tmp_path / "whole", workers=0)
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring.detection_summary, "summarise", stop)
+        with pytest.raises(KeyboardInterrupt):
+            bench.score(predictions, annotations, out=tmp_path / "cut", workers=0)
+    (tmp_path / "cut/records/detector/contrast-1.parquet").unlink()
+    bench.score(predictions, annotations, out=tmp_path / "cut", workers=0)
+    whole, cut = (json.loads((tmp_path / f"{n}/run.json").read_text()) for n in ("whole", "cut"))
+    assert list(whole["result_faults"]["detector"]) == ["clean", "contrast-1"]
+    assert whole["result_faults"] == cut["result_faults"]
+
+
+def test_faults_of_the_annotations_are_recorded_and_told(predictions, annotations, tmp_path):
+    truth = json.loads(annotations.read_text())
+    first = truth["annotations"][0]
+    truth["annotations"] += [
+        {**first, "id": 900, "bbox": None},
+        {**first, "id": 901, "image_id": 7e9},
+    ]
+    truth["images"][0]["license"] = float("nan")
+    truth["info"] = {"note": "\ud800"}
+    del truth["categories"][0]["name"]
+    path = tmp_path / "truth.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(truth).encode())
+    result = CliRunner().invoke(
+        app, ["score", "-p", str(predictions), "-d", str(path), "-o", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 0, result.output
+    info = json.loads((tmp_path / "run/run.json").read_text())
+    assert info["settings"]["data"]["faults"] == info["data_faults"]["faults"]
+    assert info["data_faults"]["left out"] == 2
+    assert "truth.json, annotations" in result.stderr
+    assert "3 faults in the annotations, 2 left out" in result.stderr
+    page = (tmp_path / "run/report.html").read_text()
+    assert "3 faults in the annotations" in page
+
+
+@pytest.mark.parametrize("area", [float("nan"), -5, "12", float("inf")])
+def test_an_odd_area_counts_as_in_pycocotools(predictions, annotations, tmp_path, area):
+    truth = json.loads(annotations.read_text())
+    truth["annotations"][0]["area"] = area
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    run = bench.score(predictions, path, out=tmp_path / "run", workers=0)
+    truth["annotations"][0]["area"] = float(area)
+    for one in truth["annotations"]:
+        one.setdefault("iscrowd", 0)
+    expected = pycocotools(truth, json.loads((predictions / "clean.json").read_text())).stats
+    assert run.scores["models"][0]["summary"]["clean"]["value"] == pytest.approx(expected[0])
+    json.loads((tmp_path / "run/ground_truth.json").read_text(), parse_constant=lambda token: 1 / 0)
+
+
+# ---------------------------------------------------------------- what images are called
+
+
+def rename(predictions, call):
+    for path in predictions.rglob("*.json"):
+        value = [{**one, "image_id": call(one["image_id"])} for one in json.loads(path.read_text())]
+        path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("kind", ["text", "number", "name", "path", "float"])
+def test_coco_results_may_name_images_by_their_files(
+    predictions, annotations, finished, tmp_path, kind
+):
+    """As Ultralytics writes them: the stem, or its number where it is one."""
+    truth = json.loads(annotations.read_text())
+    # Stems that are the ids of other images, too, but for the last.
+    stems = {one["id"]: f"{(at + 1):06d}" for at, one in enumerate(truth["images"])}
+    fresh = {one["id"]: at for at, one in enumerate(truth["images"])}
+    for one in truth["images"]:
+        one["file_name"] = f"images\\{stems[one['id']]}.jpg"
+        one["id"] = fresh[one["id"]]
+    for one in truth["annotations"]:
+        one["image_id"] = fresh[one["image_id"]]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    write = {
+        "text": lambda stem: stem, "number": int, "float": float,
+        "name": lambda stem: f"{stem}.jpg", "path": lambda stem: f"images/{stem}.jpg",
+    }[kind]  # fmt: skip
+    rename(predictions, lambda identity: write(stems[identity]))
+    run = bench.score(predictions, path, out=tmp_path / "run", workers=0)
+    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+
+
+def test_ids_stay_ids_where_files_are_numbered_otherwise(
+    predictions, annotations, finished, tmp_path
+):
+    truth = json.loads(annotations.read_text())
+    ids = [one["id"] for one in truth["images"]]
+    for one, other in zip(truth["images"], [*ids[1:], ids[0]], strict=True):
+        one["file_name"] = f"{other}.jpg"
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    run = bench.score(predictions, path, out=tmp_path / "run", workers=0)
+    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+
+
+def test_names_that_could_be_either_are_refused():
+    images = [{"id": 1, "file_name": "2.jpg"}, {"id": 2, "file_name": "a.jpg"}]
+    names = Names({"images": images, "categories": []}, has_ids=True)
+    assert names.may_clash
+    assert not names.decide("p", [1, 2])
+    assert names.decide("p", ["a", 2])
+    with pytest.raises(InputError, match=r"p: the image_id 2 is the id of one image and the file"):
+        names.decide("p", [1, 2, "a"])
+    assert names.translate([{"image_id": 2}, 5], by_name=True) == [{"image_id": 1}, 5]
+    assert names.translate([{"image_id": 2}], by_name=False) == [{"image_id": 2}]
+
+
+def test_classes_may_be_named(predictions, annotations, finished, tmp_path):
+    names = dict(zip((2, 5, 9), blobs.NAMES, strict=True))
+    for path in predictions.rglob("*.json"):
+        value = json.loads(path.read_text())
+        path.write_text(
+            json.dumps([{**one, "category_id": names[one["category_id"]]} for one in value])
+        )
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+
+
+# ---------------------------------------------------------------- what is no cell, and no object
+
+
+def test_files_whose_names_say_no_cell_are_told(predictions, annotations, tmp_path):
+    (predictions / "contrast/10.json").write_text("[]")
+    (predictions / "notes.json").write_text("{}")
+    result = CliRunner().invoke(
+        app, ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 0, result.output
+    told = "passed over, as their names say no cell: contrast/10.json, notes.json."
+    assert told in result.stderr
+    assert told in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize("change", [{"iscrowd": 1}, {"bbox": None}, {"image_id": -3}, None])
+def test_annotations_without_an_object_to_find_are_refused(
+    predictions, annotations, tmp_path, change
+):
+    truth = json.loads(annotations.read_text())
+    truth["annotations"] = [{**one, **change} for one in truth["annotations"]] if change else []
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    with pytest.raises(InputError, match="has no object to find in 8 images"):
+        bench.score(predictions, path, out=tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +494,7 @@ def test_a_folder_without_cells_is_refused(annotations, tmp_path):
 
 
 def test_a_name_that_two_images_have_names_neither():
-    named = scoring._aliases(
+    named = aliases(
         [{"id": 1, "file_name": "a/7.png"}, {"id": 2, "file_name": "b/7.png"},
          {"id": 3, "file_name": "b/8.png"}]
     )  # fmt: skip
@@ -340,6 +556,100 @@ def test_a_pickle_for_voc_is_a_list_of_classes(tmp_path):
     )
 
 
+def written(path, table):
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(table))
+    else:
+        path.write_text(json.dumps(table))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".json"])
+@pytest.mark.parametrize(
+    ("prefix", "kind", "measure"),
+    [
+        ("coco/", "bbox", "auto"), ("coco/", "segm", "coco-masks"), ("", "bbox", "auto"),
+        ("cityscapes/", "bbox", "coco"), ("val/my/", "segm", "coco-masks"),
+    ],
+)  # fmt: skip
+def test_what_the_metrics_of_mmdetection_3_give(tmp_path, suffix, prefix, kind, measure):
+    """The keys of its CocoMetric: bbox_mAP, bbox_mAP_50, ..., after the metric's prefix."""
+
+    def row(number, severity):
+        ap = 0.4 if severity == 0 else 0.3 - 0.01 * number - 0.02 * severity
+        names = {"mAP": ap, "mAP_50": 0.6, "mAP_75": 0.2, "mAP_s": -1.0, "mAP_m": 0.1, "mAP_l": 0.5}
+        other = "segm" if kind == "bbox" else "bbox"
+        return OrderedDict(
+            {f"{prefix}{kind}_{name}": np.float64(value) for name, value in names.items()}
+            | {f"{prefix}{other}_mAP": 0.9, f"{prefix}cat_precision": 0.3}
+        )
+
+    path = written(tmp_path / f"results{suffix}", robustness(row))
+    run = bench.score(path, out=tmp_path / "run", measure=measure)
+    model = run.scores["models"][0]
+    assert run.scores["measure"] == "AP"
+    assert model["summary"]["clean"]["value"] == pytest.approx(0.4)
+    assert model["summary"]["mpc"]["value"] == pytest.approx(0.3 - 0.01 * 7 - 0.02 * 3)
+    assert model["sizes"]["APm"] == {"clean": 0.1, "mean": 0.1}
+    assert model["sizes"]["APs"]["clean"] is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "value"),
+    [
+        ({"pascal_voc/mAP": 0.7, "pascal_voc/AP50": 0.7}, "AP50", 0.7),
+        ({"pascal_voc/mAP": 0.70049, "pascal_voc/AP50": 0.7}, "AP50", 0.70049),
+        ({"pascal_voc/mAP": 0.5, "pascal_voc/AP50": 0.7, "pascal_voc/AP75": 0.3}, "AP50", 0.7),
+        ({"pascal_voc/mAP": np.float32(0.5)}, "AP50", 0.5),
+        ({"mAP": 0.7, "AP50": 0.7}, "AP50", 0.7),
+        ({"openimages/AP50": 0.7}, "AP50", 0.7),
+        ({"cityscapes/mAP": 0.3, "cityscapes/AP@50": 0.6}, "AP", 0.3),
+        ({"lvis/bbox_AP": 0.3, "lvis/bbox_AP50": 0.6}, "AP", 0.3),
+    ],
+)
+def test_other_metrics_of_mmdetection_3(tmp_path, entry, name, value):
+    plain = {key: float(one) for key, one in entry.items()}
+    for path, table in (("a.json", {"fog": {"3": plain}}), ("a.pkl", {"fog": {3: entry}})):
+        called, cells = read_table(written(tmp_path / path, table))
+        assert called == name
+        assert cells[Cell("fog", 3)].replicates[0] == pytest.approx(value)
+
+
+RAW = [
+    [[np.zeros((2, 5), np.float32), np.zeros((0, 5), np.float32)]],
+    [{"img_id": 3, "pred_instances": {"bboxes": np.zeros((1, 4))}}],
+    {"fog": {3: [np.zeros((2, 5))]}},
+]
+
+
+@pytest.mark.parametrize("value", RAW)
+def test_the_detections_themselves_are_no_table(tmp_path, value):
+    path = written(tmp_path / "out.pkl", value)
+    with pytest.raises(
+        InputError, match=r"^out\.pkl: .*look like the detections.*out_results\.pkl"
+    ):
+        bench.score(path, out=tmp_path / "run")
+
+
+def test_tensors_of_detections_are_no_table(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = written(tmp_path / "out.pkl", [{"pred_instances": {"scores": torch.zeros(3)}}])
+    with pytest.raises(InputError, match=r"look like the detections themselves"):
+        bench.score(path, out=tmp_path / "run")
+    (tmp_path / "a.json").write_text('[{"image_id": 3, "bbox": [1, 2, 3, 4]}]')
+    with pytest.raises(InputError, match=r"give the folder that holds a file for each cell"):
+        bench.score(tmp_path / "a.json", out=tmp_path / "run")
+
+
+def test_a_table_whose_parts_repeat_each_other_is_refused_at_once(tmp_path):
+    bomb = ["ha"] * 10
+    for _ in range(40):
+        bomb = [bomb] * 10
+    path = written(tmp_path / "a.pkl", {"fog": {3: bomb}})
+    with pytest.raises(InputError, match="expected a list of one 'ap' per class"):
+        bench.score(path, out=tmp_path / "run")
+
+
 @pytest.mark.parametrize("suffix", ["json", "csv"])
 def test_a_plain_table_gives_the_same(tmp_path, suffix):
     path = tmp_path / f"table.{suffix}"
@@ -379,6 +689,12 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch):
         ({"fog": {"0": 0.3, "1": 0.2}, "snow": {"0": 0.4}}, "clean cell is there twice"),
         ({"fog": {"1": 0.3}, "snow": {"1": [{"ap": 0.3}]}}, "one measure, got AP and AP50"),
         ([1, 2], "expected a table of results"),
+        ({"fog": {"2.5": 0.3}}, "severities from 0"),
+        (
+            {"fog": {"1": {"coco/segm_mAP": 0.3}}},
+            r"got coco/segm_mAP. Masks \(segm\) are read with",
+        ),
+        ({"fog": {"1": {"coco/bbox_mAP": 36.3}}}, "not per cent, got 36.3"),
         ({"../x": {"1": 0.3}}, "cannot name a corruption"),
     ],
 )

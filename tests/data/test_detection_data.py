@@ -32,8 +32,10 @@ from shiftproof.data import (
     boxes,
     open_detection_data,
 )
+from shiftproof.data.cityscapes import visible_objects
 from shiftproof.data.voc import parse_xml
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.metrics.coco import read_objects
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "voc100"
 
@@ -105,7 +107,7 @@ BAD_BOXES = [
     ([1, 1, 4], boxes.NOT_FINITE, False),
     (None, boxes.NOT_FINITE, False),
     ([1, 1, math.inf, 4], boxes.NOT_FINITE, False),
-    ([5, 5, -2, 4], boxes.NEGATIVE, False),
+    ([5, 5, -2, 4], boxes.NEGATIVE, True),  # a miss for pycocotools
     ([5, 5, 0, 4], boxes.NO_AREA, True),
     ([48, 5, 3, 4], boxes.OUTSIDE, True),
     ([5, -9, 3, 4], boxes.OUTSIDE, True),
@@ -194,12 +196,12 @@ def test_coco_without_area_crowd_or_size(tmp_path):
         ({"images": [{"id": 1, "file_name": "../9.jpg"}]}, r"got '\.\./9\.jpg', which leaves it"),
         ({"images": [{"id": 1, "file_name": "/etc/9.jpg"}]}, "which leaves it"),
         ({"images": [{"id": 1, "file_name": "C:\\9.jpg"}]}, "which leaves it"),
-        ({"images": [{"id": 1}]}, "image 1 has no file_name"),
-        ({"images": [{"file_name": "9.jpg"}]}, "expected an id for each of the images, got None"),
-        ({"images": [{"id": 1, "file_name": "9.jpg"}] * 2}, "the image id 1 stands twice"),
+        ({"images": [{"id": 1}]}, r"none that can be used \(first: .*with the id 1: no name"),
+        ({"images": [{"file_name": "9.jpg"}]}, r"none that can be used \(first: .*no id \(id None"),
         ({"images": [{"id": i, "file_name": "9.jpg"} for i in (1, 2)]}, "stands for two images"),
-        ({"categories": []}, "expected categories, each id once"),
-        ({"categories": [{"id": 1}, {"id": 1}]}, "expected categories, each id once"),
+        ({"images": []}, "expected images, and there are none"),
+        ({"categories": []}, "expected categories, and there are none"),
+        ({"categories": [{"id": None}]}, r"none that can be used \(first: .*no id"),
         ({"categories": [{"id": "cat"}]}, "whole numbers as category ids"),
     ],
 )
@@ -207,6 +209,61 @@ def test_coco_that_contradicts_itself_is_refused(tmp_path, more, message):
     coco_tree(tmp_path, annotations=[], **more)
     with pytest.raises(InputError, match=message):
         CocoData(tmp_path / "val2017", tmp_path / "annotations" / "instances_val2017.json")
+
+
+ODD_ANNOTATIONS = [
+    {"bbox": ["1", 1, 4, 4]}, {"bbox": [1, 1, "x", 4]}, {"bbox": []}, {"bbox": None},
+    {"bbox": [5, 5, -2, 4]}, {"bbox": [5, 5, 0, 4]}, {"bbox": [math.nan, 5, 1, 4]},
+    {"bbox": [50, 5, 1, 4]}, {"bbox": [5, 5, 60, 4]}, {"bbox": {"x": 1}}, {"bbox": [1e39, 1, 1, 1]},
+    {"area": "16"}, {"area": "large"}, {"area": -5}, {"area": math.nan}, {"area": math.inf},
+    {"area": None}, {"iscrowd": None}, {"iscrowd": 0.0}, {"iscrowd": 1.0}, {"iscrowd": "1"},
+    {"iscrowd": 7}, {"iscrowd": True}, {"ignore": 1}, {"difficult": "yes"}, {"image_id": 30.0},
+    {"image_id": "30"}, {"image_id": 31}, {"image_id": None}, {"image_id": [30]},
+    {"image_id": 10**30}, {"category_id": 17.0}, {"category_id": 17.5}, {"category_id": "17"},
+    {"category_id": -1}, {"category_id": "\ud800"}, {"id": 7}, {"id": "\ud800"},
+    {"segmentation": [["a"]]}, {"segmentation": 3}, {"segmentation": [[math.nan] * 6]},
+    {"segmentation": {"size": [40, math.inf], "counts": "\ud800"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", ODD_ANNOTATIONS)
+def test_one_file_is_the_same_objects_for_the_data_set_and_for_the_measures(tmp_path, fields):
+    annotation = {"id": 8, "image_id": 30, "category_id": 3, "bbox": [1, 1, 4, 4], "iscrowd": 0}
+    value = coco_tree(tmp_path)
+    coco_tree(tmp_path, annotations=[*value["annotations"], {**annotation, **fields}])
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    data, objects = open_detection_data(tmp_path), read_objects(path)
+    again = read_objects(data.ground_truth())
+    for column in ("image", "category", "boxes", "area", "crowd", "difficult"):
+        mine, theirs = getattr(again, column), getattr(objects, column)
+        order = np.lexsort((again.boxes[:, 0], again.image))
+        other = np.lexsort((objects.boxes[:, 0], objects.image))
+        np.testing.assert_array_equal(mine[order], theirs[other], err_msg=column)
+    assert sorted(reasons(data)) == sorted((one.reason, one.kept) for one in objects.faults)
+    plain = [{"iscrowd": 0.0}, {"iscrowd": 1.0}, {"iscrowd": True}, {"ignore": 1}, {"area": None},
+             {"image_id": 30.0}, {"category_id": 17.0}, {"id": "\ud800"}]  # fmt: skip
+    assert bool(data.faults) == (fields not in plain)
+
+
+def test_a_record_that_is_wrong_does_not_end_the_file(tmp_path):
+    value = coco_tree(tmp_path)
+    images = [*value["images"], {"id": 900, "file_name": "9.jpg", "width": "48", "height": 40.0},
+              {"id": 5}, {"file_name": "a.jpg"}, "b.jpg", {"id": 6, "file_name": "\ud800.jpg"},
+              {"id": 7.0, "file_name": "sub/7.jpg"}]  # fmt: skip
+    categories = [*value["categories"], {"id": 17, "name": "dog"}, {"id": 18}, {"name": "cow"},
+                  {"id": 19, "name": "\ud800"}, {"id": 20, "name": None}]  # fmt: skip
+    annotations = [*value["annotations"], {"image_id": 5, "category_id": 3, "bbox": [1, 1, 1, 1]}]
+    coco_tree(tmp_path, images=images, categories=categories, annotations=annotations)
+    data = open_detection_data(tmp_path)
+    assert data.image_ids["val2017/9.jpg"] == 900
+    assert data.image_ids["val2017/sub/7.jpg"] == 7
+    assert data.classes.names == ("car", "dog", "18", "U+D800", "20")
+    assert sum(map(len, data.objects.values())) == 3
+    json.dumps(data.ground_truth(), ensure_ascii=False).encode()
+    assert data.fault_counts() == {
+        "an id that stands twice": 2, "a number as text": 1, "no id": 2, "no name": 3,
+        "no image file": 2, "no object of a JSON": 1, "of no image": 1,
+    }  # fmt: skip
 
 
 def test_a_json_of_another_kind_is_refused(tmp_path):
@@ -302,6 +359,132 @@ def test_xml_with_a_document_type_is_refused(text):
         parse_xml(text.encode(), "a.xml")
 
 
+ENCODED = [
+    ("gb2312", "gbk", "\u732b\u72d7"),
+    ("GBK", "gbk", "\u732b\u9555"),
+    ("GB18030", "gb18030", "\u732b"),
+    ("Shift_JIS", "shift_jis", "\u732b"),
+    ("EUC-JP", "euc_jp", "\u732b"),
+    ("EUC-KR", "euc_kr", "\uace0\uc591\uc774"),
+    ("big5", "big5", "\u8c93"),
+    ("UTF-16", "utf-16", "\u732b"),
+    ("utf-16", "utf-8", "\u732b"),
+    ("UTF-16LE", "utf-16-le", "\u732b"),
+    ("utf-8", "utf-8-sig", "\u732b"),
+    ("ISO-8859-1", "latin-1", "b\u00eate"),
+    ("windows-1252", "cp1252", "\u20ac b\u00eate"),
+    ("windows-1251", "cp1251", "\u043a\u043e\u0442"),
+    ("koi8-r", "koi8-r", "\u043a\u043e\u0442"),
+    ("us-ascii", "ascii", "kitten"),
+]
+
+
+@pytest.mark.parametrize(("declared", "codec", "name"), ENCODED)
+def test_voc_in_the_encodings_that_people_have(tmp_path, declared, codec, name):
+    base = voc_tree(tmp_path)
+    text = VOC_XML.format(name="", objects=VOC_OBJECT.format(3, 4, 13, 24, name=name, difficult=0))
+    data = f'<?xml version="1.0" encoding="{declared}"?>\n{text}'.encode(codec)
+    (base / "Annotations" / "000005.xml").write_bytes(data)
+    data = VocData(base)
+    assert data.classes.names == (name,)
+    assert data.faults == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["foo-8", "idna", "punycode", "rot13", "base64", "zlib", "hex", "unicode_escape", "undefined",
+     "mbcs", "a" * 40],
+)  # fmt: skip
+def test_an_unknown_encoding_is_the_fault_of_its_file_alone(tmp_path, name):
+    base = voc_tree(tmp_path)
+    (base / "Annotations" / "000005.xml").write_text(
+        f"<?xml version='1.0' encoding='{name}'?><annotation/>"
+    )
+    data = VocData(base)
+    assert reasons(data) == [(boxes.UNREADABLE, False)]
+    assert f"its encoding '{name}' is not known" in data.faults[0].detail
+    assert len(data) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x00", b"\xff\xfe", b"\xff\xfe<", b"<annotation>\xe9</annotation>", b"\x1f\x8b\x08",
+     b'<?xml version="1.0" encoding="gbk"?><annotation>\x81</annotation>', b"<a/>",
+     b'<?xml version="1.0" encoding="ascii"?><annotation>\xe9</annotation>'],
+)  # fmt: skip
+def test_bytes_that_are_no_annotations_are_the_fault_of_their_file(tmp_path, data):
+    base = voc_tree(tmp_path)
+    (base / "Annotations" / "000005.xml").write_bytes(data)
+    assert reasons(VocData(base)) == [(boxes.UNREADABLE, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "difficult", "listed"),
+    [
+        ("0", False, False), ("1", True, False), ("2", True, True), ("1.0", True, True),
+        ("True", True, True), ("true", True, True), (" 1 ", True, False), ("-1", True, True),
+        ("false", False, True), ("0.0", False, True), ("", False, False), ("Unspecified", False, True),
+    ],
+)  # fmt: skip
+def test_what_marks_an_object_of_voc_as_difficult(tmp_path, text, difficult, listed):
+    """voc_eval takes int(text), and every number but 0 for true."""
+    base = voc_tree(tmp_path)
+    box = VOC_OBJECT.format(3, 4, 13, 24, name="dog", difficult=text)
+    (base / "Annotations" / "000005.xml").write_text(VOC_XML.format(name="", objects=box))
+    data = VocData(base)
+    assert data.objects["JPEGImages/000005.jpg"].difficult.tolist() == [difficult]
+    assert reasons(data) == [(boxes.ODD_FLAG, True)] * listed
+
+
+def test_an_object_of_voc_without_a_name_is_no_class(tmp_path):
+    base = voc_tree(tmp_path)
+    box = VOC_OBJECT.format(3, 4, 13, 24, name=" ", difficult=0)
+    box += "<object><bndbox/></object>" + VOC_OBJECT.format(3, 4, 9, 9, name="dog", difficult=0) * 2
+    (base / "Annotations" / "000005.xml").write_text(VOC_XML.format(name="", objects=box))
+    data = VocData(base)
+    assert data.classes.names == VOC_CLASSES
+    assert reasons(data) == [
+        (boxes.UNKNOWN_CLASS, False), (boxes.UNKNOWN_CLASS, False), (boxes.TWICE, True),
+    ]  # fmt: skip
+    assert len(data.objects["JPEGImages/000005.jpg"]) == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf000005\n000007\n", b"000005\r\n000007\r\n", b"000005.jpg\n000007.JPG\n",
+        b"000005  1\n000007 -1\n", b"000005.jpg  0\r\n\r\n000007.jpg +1", b" 000005\t1 \n000007",
+        b"000005\n000005\n000007\n",
+    ],
+)  # fmt: skip
+def test_lists_of_voc_in_the_forms_that_people_have(tmp_path, data):
+    base = voc_tree(tmp_path)
+    (base / "ImageSets/Main/val.txt").write_bytes(data)
+    data = VocData(base, "val")
+    assert [sample.id[-10:] for sample in data.samples] == ["000005.jpg", "000007.jpg"]
+    assert data.faults == ()
+
+
+def test_names_in_a_list_of_voc_may_hold_spaces(tmp_path):
+    base = voc_tree(tmp_path)
+    for name in ("my cat", "my cat 1", "v1.2 new"):
+        photograph(base / "JPEGImages" / f"{name}.jpg")
+        (base / "Annotations" / f"{name}.xml").write_text(VOC_XML.format(name="", objects=""))
+    path = base / "ImageSets/Main/val.txt"
+    path.write_text("my cat\nmy cat 1\nv1.2 new.jpg\n")
+    assert [Path(s.id).stem for s in VocData(base, "val").samples] == [
+        "my cat",
+        "my cat 1",
+        "v1.2 new",
+    ]
+    path.write_text("my cat -1\nmy cat 1 1\nv1.2 new  0\n")
+    assert [Path(s.id).stem for s in VocData(base, "val").samples] == [
+        "my cat",
+        "my cat 1",
+        "v1.2 new",
+    ]
+
+
 def test_what_is_no_voc_is_refused(tmp_path):
     base = voc_tree(tmp_path)
     with pytest.raises(InputError, match="no folders JPEGImages and Annotations"):
@@ -380,6 +563,43 @@ def test_cityscapes_masks_are_the_pixels_that_stay_visible(tmp_path):
         code = mask.frPyObjects(annotation["segmentation"], 40, 48)
         np.testing.assert_array_equal(mask.decode(code), wanted)
         assert annotation["area"] == wanted.sum()
+
+
+@pytest.mark.parametrize(("width", "height"), [("48", "40"), (48.0, 40.0), (" 48", "40.0")])
+def test_cityscapes_sizes_may_be_text(tmp_path, width, height):
+    value = {**CITYSCAPES_JSON, "imgWidth": width, "imgHeight": height}
+    assert visible_objects(value, "a") == visible_objects(CITYSCAPES_JSON, "a")
+
+
+def test_cityscapes_that_cannot_be_read_says_why(tmp_path):
+    cityscapes_tree(tmp_path)
+    path = next((tmp_path / "gtFine").rglob("*.json"))
+    path.write_text(json.dumps({**CITYSCAPES_JSON, "imgWidth": "wide"}))
+    with pytest.raises(InputError, match=r"can be read \(first: .*imgHeight as whole numbers"):
+        CityscapesData(tmp_path)
+
+
+SQUARE = [[0, 0], [13000, 0], [13000, 13000], [0, 13000]]
+
+
+@pytest.mark.parametrize(
+    ("size", "polygons", "message"),
+    [
+        (10**9, [SQUARE], "pixels is above the limit"),
+        ("1e9", [], "pixels is above the limit"),
+        (13_000, [SQUARE] * 100, "are more than any image has"),
+        (
+            2000,
+            [[[at % 2 * 2000, at % 1999] for at in range(30_000)]],
+            "are more than any image has",
+        ),
+    ],
+)
+def test_cityscapes_claims_are_bounded_before_anything_is_drawn(size, polygons, message):
+    objects = [{"label": "car", "polygon": polygon} for polygon in polygons]
+    value = {"imgWidth": size, "imgHeight": size, "objects": objects}
+    with pytest.raises(BrokenFileError, match=message):
+        visible_objects(value, "a.json")
 
 
 def test_cityscapes_lists_what_is_wrong(tmp_path):

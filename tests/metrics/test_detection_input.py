@@ -4,9 +4,17 @@ import copy
 
 import numpy as np
 import pytest
+from random_detections import pycocotools
 
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.metrics import CocoEvaluator, coco_metrics, voc_average_precision
+from shiftproof.metrics import (
+    CocoEvaluator,
+    VocEvaluator,
+    coco_metrics,
+    faults,
+    voc_average_precision,
+)
+from shiftproof.metrics.coco import read_found, read_objects
 from shiftproof.types import Detections
 
 NAN = float("nan")
@@ -32,25 +40,19 @@ def detection(**fields):
     [
         ({"bbox": [NAN, 0, 1, 1]}, r"expected a finite bbox, got \[nan, 0, 1, 1\]"),
         ({"bbox": [0, 0, float("inf"), 1]}, "expected a finite bbox"),
-        ({"bbox": [0, 0, -1, 1]}, r"no negative size, got \[0.0, 0.0, -1.0, 1.0\] \(1 of 3 boxes"),
         ({"bbox": [0, 0, 1]}, r"four numbers, x, y, width, height, got \[0, 0, 1\]"),
         ({"bbox": [0, 0, 1, 1, 1]}, "four numbers"),
-        ({"bbox": [0, 0, "1", 1]}, "four numbers"),
         ({"bbox": [0, 0, None, 1]}, "four numbers"),
         ({"bbox": [0, 0, True, [1]]}, "four numbers"),
         ({"bbox": None}, "four numbers"),
         ({"bbox": 5}, "four numbers"),
-        ({"score": 1.5}, "expected scores in 0..1, got 1.5; hand in probabilities, not logits"),
-        ({"score": -0.1}, "expected scores in 0..1"),
+        ({"bbox": [0, 0, "one", 1]}, "four numbers"),
         ({"score": NAN}, "expected a finite score, got nan"),
-        ({"score": "0.5"}, "expected score as a number, got '0.5'"),
         ({"score": [0.5]}, "expected score as a number"),
         ({"score": None}, "expected score as a number"),
+        ({"image_id": "007"}, "'007' is no image of the ground truth"),
         ({"image_id": 8}, r"8 is no image of the ground truth, which has 2: 7, 30\."),
-        ({"image_id": "7"}, "'7' is no image of the ground truth"),
         ({"image_id": [7]}, r"\[7\] is no image of the ground truth"),
-        ({"category_id": 4}, r"4 is no category of the ground truth, which has 2: 3, 5\."),
-        ({"category_id": None}, "None is no category"),
     ],
 )
 def test_a_detection_that_cannot_be_used_is_named(fields, says):
@@ -100,39 +102,184 @@ def test_each_part_of_the_ground_truth_must_be_a_list(part):
         CocoEvaluator(truth)
 
 
+TAKEN_BY_PYCOCOTOOLS = [
+    {"score": 1.0000001192092896},
+    {"score": -1e-9},
+    {"score": 1.5},
+    {"bbox": [90, 10, -1e-6, 20]},
+    {"bbox": [90, 10, -20, -20]},
+    {"category_id": 4},
+    {"category_id": 5.0},
+    {"image_id": 7.0},
+]
+
+
+@pytest.mark.parametrize("fields", TAKEN_BY_PYCOCOTOOLS)
+def test_what_pycocotools_counts_of_a_detection_is_counted(fields):
+    box = [90, 10, 20, 18]
+    results = [detection(bbox=box, score=0.9), detection(bbox=box), detection(bbox=box, score=0.2)]
+    results[1].update(fields)
+    truth = ground_truth()
+    truth["annotations"][0]["iscrowd"] = 0
+    expected = pycocotools(truth, results).stats
+    ours = coco_metrics(ground_truth(), results)
+    np.testing.assert_allclose(
+        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+    )
+    evaluator = CocoEvaluator(ground_truth())
+    assert len(evaluator.match(results).faults) == (5.0 not in fields.values()) * (
+        7.0 not in fields.values()
+    )
+
+
+def test_text_is_read_where_it_is_a_number():
+    numbers = coco_metrics(ground_truth(), [detection(bbox=[90, 10, 20, 20])])
+    results = [detection(bbox=["90", 10, "20.0", 20], score="0.5", image_id="7")]
+    assert coco_metrics(ground_truth(), results) == pytest.approx(numbers, nan_ok=True)
+    matches = CocoEvaluator(ground_truth()).match(results)
+    assert [(fault.reason, fault.kept) for fault in matches.faults] == [
+        (faults.ID_AS_TEXT, True), (faults.NUMBER_AS_TEXT, True), (faults.NUMBER_AS_TEXT, True),
+    ]  # fmt: skip
+
+
+def test_scores_that_are_no_probabilities_are_refused():
+    for scores in ([3.5, -2.0, 0.5], [99.0, 45.0, 0.5]):
+        results = [detection(score=score) for score in scores]
+        with pytest.raises(
+            InputError, match=r"expected scores in 0\.\.1, got .*not logits or per cent"
+        ):
+            coco_metrics(ground_truth(), results)
+
+
+def test_a_detection_that_cannot_be_used_may_be_left_out_and_listed():
+    results = [
+        detection(),
+        detection(bbox=[0, 0, NAN, 1]),
+        detection(image_id=8),
+        5,
+        detection(score=None),
+        {"image_id": 7},
+        detection(category_id=None),
+    ]
+    found = read_found(results, read_objects(ground_truth()), strict=False)
+    assert len(found.score) == 1
+    assert {(fault.where, fault.reason) for fault in found.faults} == {
+        ("detections[1]", faults.NOT_FINITE), ("detections[2]", faults.UNKNOWN_IMAGE),
+        ("detections[3]", faults.NO_RECORD), ("detections[4]", faults.ODD_SCORE),
+        ("detections[5]", faults.NO_FIELD), ("detections[6]", faults.UNKNOWN_CLASS),
+    }  # fmt: skip
+    assert not any(fault.kept for fault in found.faults)
+
+
+def test_results_of_other_images_are_refused():
+    results = [detection(image_id=8), detection(image_id=9)] * 5
+    for strict in (True, False):
+        with pytest.raises(
+            InputError, match=r"8 is no image of the ground truth, which has 2: 7, 30"
+        ):
+            read_found(results, read_objects(ground_truth()), strict=strict)
+
+
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "reason", "kept"),
     [
-        ({"image_id": 8}, "8 is no image of the ground truth"),
-        ({"category_id": 4}, "4 is no category of the ground truth"),
-        ({"bbox": [0, 0, NAN, 1]}, "expected a finite bbox"),
-        ({"bbox": [0, 0, -5, 1]}, "no negative size"),
-        ({"area": NAN}, "expected a finite area, got nan"),
-        ({"area": -300.0}, "expected an area of 0 or more, got -300.0"),
-        ({"area": "300"}, "expected area as a number, got '300'"),
-        ({"iscrowd": 2}, "expected iscrowd as 0 or 1, got 2"),
-        ({"iscrowd": "0"}, "expected iscrowd as 0 or 1, got '0'"),
-        ({"difficult": None}, "expected difficult as 0 or 1, got None"),
+        ({"image_id": 8}, faults.UNKNOWN_IMAGE, False),
+        ({"category_id": 4}, faults.UNKNOWN_CLASS, False),
+        ({"category_id": True}, faults.UNKNOWN_CLASS, False),
+        ({"bbox": [0, 0, NAN, 1]}, faults.NOT_FINITE, False),
+        ({"bbox": [0, 0, 1e300, 1]}, faults.NOT_FINITE, False),
+        ({"bbox": [0, 0, 10**400, 1]}, faults.NOT_FINITE, False),
+        ({"bbox": []}, faults.NOT_FINITE, False),
+        ({"bbox": None}, faults.NOT_FINITE, False),
+        ({"bbox": ["x", 0, 1, 1]}, faults.NOT_FINITE, False),
+        ({"bbox": [90, 10, -5, 20]}, faults.NEGATIVE, True),
+        ({"bbox": ["90", "11", "20", "20"]}, faults.NUMBER_AS_TEXT, True),
+        ({"area": NAN}, faults.ODD_AREA, True),
+        ({"area": -5.0}, faults.ODD_AREA, True),
+        ({"area": []}, faults.ODD_AREA, True),
+        ({"area": "300"}, faults.NUMBER_AS_TEXT, True),
+        ({"iscrowd": 2}, faults.ODD_FLAG, True),
+        ({"iscrowd": "0"}, faults.ODD_FLAG, True),
+        ({"iscrowd": None}, faults.ODD_FLAG, True),
+        ({"difficult": None}, faults.ODD_FLAG, True),
+        ({"image_id": "7"}, faults.ID_AS_TEXT, True),
+        ({"id": 1}, faults.ID_TWICE, True),
+        ({"segmentation": [[NAN, 0, 1, 1, 2, 2]]}, faults.ODD_OUTLINE, True),
     ],
 )
-def test_an_annotation_that_cannot_be_used_is_named(fields, says):
+def test_an_annotation_that_is_wrong_is_listed(fields, reason, kept):
     truth = ground_truth(3)
+    for at, annotation in enumerate(truth["annotations"]):
+        annotation["bbox"] = [90, 10 + at, 20, 20]
     truth["annotations"][1].update(fields)
-    with pytest.raises(InputError, match=rf"^ground truth: annotations\[1\].*{says}"):
-        CocoEvaluator(truth)
+    evaluator = CocoEvaluator(truth)
+    [fault] = evaluator.faults
+    assert (fault.reason, fault.kept) == (reason, kept)
+    assert "annotations[1] with the id" in fault.where
+    assert VocEvaluator(truth).faults == evaluator.faults
+    assert len(read_objects(truth).boxes) == 2 + kept
 
 
-def test_ids_must_be_there_once_and_of_one_kind():
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_id": 8},
+        {"category_id": 4},
+        {"image_id": 7.0, "category_id": 3.0},
+        {"bbox": [90, 11, -5, 20]},
+        {"bbox": [90, 11, 0, 20]},
+        {"area": NAN},
+        {"area": -5},
+        {"area": float("inf")},
+        {"iscrowd": 0.0},
+        {"iscrowd": 1.0},
+        {"iscrowd": 2},
+        {"iscrowd": True},
+    ],
+)
+def test_a_wrong_annotation_counts_as_in_pycocotools(fields):
+    truth = ground_truth(3)
+    results = []
+    for at, annotation in enumerate(truth["annotations"]):
+        annotation |= {"bbox": [90, 10 + 21 * at, 20, 20], "iscrowd": 0}
+        results.append(detection(bbox=[90, 10 + 21 * at, 20, 18], score=0.9 - 0.1 * at))
+    truth["annotations"][1].update(fields)
+    expected = pycocotools(truth, results).stats
+    ours = coco_metrics(truth, results)
+    np.testing.assert_allclose(
+        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+    )
+
+
+def test_images_and_categories_that_are_wrong_are_listed():
     truth = ground_truth()
-    truth["images"].append({"id": 7})
-    with pytest.raises(InputError, match="expected every id once among images, got 7 twice"):
-        CocoEvaluator(truth)
-    truth["images"][-1]["id"] = "8"
-    with pytest.raises(InputError, match="expected the ids of images of one kind"):
-        CocoEvaluator(truth)
-    truth["images"][-1] = {"name": "8"}
-    with pytest.raises(InputError, match=r"images\[2\]: id is missing"):
-        CocoEvaluator(truth)
+    truth["images"] += [
+        {"id": 7, "height": "100", "width": 200.0}, {"name": "8"}, 3, {"id": True},
+        {"id": 40, "width": -1, "height": 5}, {"id": 31.0, "file_name": "a\ud800.jpg"},
+    ]  # fmt: skip
+    truth["categories"] += [{"id": 3, "name": "lion"}, {"id": 9}, {"id": "11", "name": "\ud800"}]
+    objects = read_objects(truth)
+    assert objects.image_ids == (7, 30, 31, 40)
+    assert objects.sizes == ((100, 200), (100, 200), None, None)
+    assert objects.categories == {3: "lion", 5: "dog", 9: "9", 11: "U+D800"}
+    assert [fault.reason for fault in objects.faults] == [
+        faults.ID_TWICE, faults.NUMBER_AS_TEXT, faults.NO_ID, faults.NO_RECORD, faults.NO_ID,
+        faults.NO_SIZE, faults.ID_TWICE, faults.NO_NAME, faults.ID_AS_TEXT,
+    ]  # fmt: skip
+    numbers = coco_metrics(truth, [detection(bbox=[90, 10, 20, 20])])
+    assert numbers["AP"] == pytest.approx(1, abs=1e-12)
+
+
+def test_all_that_is_wrong_in_one_file_does_not_end_it(tmp_path):
+    (tmp_path / "truth.json").write_bytes(
+        b"\xef\xbb\xbf"
+        b'{"images": [{"id": 7}, {"id": 1e400}, null], "categories": [{"id": 3.0}, []],'
+        b'"annotations": [{"image_id": 7.0, "category_id": 3, "bbox": [1, 1, 4, 4], "area": NaN},'
+        b'{"image_id": -Infinity}, {"id": {}}, "a", {"image_id": 7, "category_id": 3, "bbox": {}}]}'
+    )
+    evaluator = CocoEvaluator(tmp_path / "truth.json")
+    assert evaluator.wanted == 1
+    assert len(evaluator.faults) == 9
 
 
 def test_no_images_or_no_categories_are_refused():

@@ -34,7 +34,7 @@ from .given import (
     name_corruptions,
     plain,
 )
-from .measures import MEASURES
+from .measures import MEASURES, check_wanted, make_measure
 from .passage import check_that_states_can_be_kept
 from .protocol import Protocol, parse_protocol
 from .runs import Run
@@ -106,6 +106,8 @@ def run_detection(
     chosen = check_severities(severities)
     check_at_least_one("batch_size", batch_size)
     measure = _measure_of(measure, dataset)
+    truth = _kept(dataset.ground_truth(), measure)
+    check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
     tree = None if corrupted is None else CorruptedTree(corrupted, labelled=False)
     named = name_corruptions(corruptions, [c.corruption for c in tree.cells] if tree else ())
     models = _models(detectors, adapters, device)
@@ -152,8 +154,7 @@ def run_detection(
             "provenance": provenance(where, workers),
         },
     )
-    truth = dataset.ground_truth()
-    files.write_json(folder.path / detection_summary.GROUND_TRUTH, _kept(truth, measure))
+    detection_summary.write_ground_truth(folder, truth)
     fill(
         folder,
         view,

@@ -7,6 +7,7 @@ matched.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from shiftproof import engine
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.progress import progress
@@ -241,6 +243,15 @@ def _images(
                     entry["cells"] += 1
     assert ids is not None
     return ids, sorted(broken.values(), key=lambda entry: str(entry["id"]))
+
+
+def write_ground_truth(folder: RunFolder, truth: Mapping[str, Any]) -> None:
+    """Write the objects that are to be found; an area that is no finite number as text, as JSON has none."""
+    annotations = [
+        one if math.isfinite(one["area"]) else {**one, "area": str(one["area"])}
+        for one in truth["annotations"]
+    ]
+    files.write_json(folder.path / GROUND_TRUTH, {**truth, "annotations": annotations})
 
 
 def _ground_truth(

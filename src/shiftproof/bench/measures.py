@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import UnknownNameError
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.coco import Found, ImageId
 from shiftproof.metrics.detection import CocoEvaluator, Kind
+from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.voc import Rule, VocEvaluator
 from shiftproof.types import Settings
@@ -61,6 +62,14 @@ class Measure(Protocol):
     def sizes(self) -> Sequence[tuple[int, int] | None] | None:
         """Height and width of the images, where masks are measured."""
 
+    @property
+    def wanted(self) -> int:
+        """How many objects there are to be found."""
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with the ground truth."""
+
     def settings(self) -> Settings:
         """Return what decides the numbers."""
 
@@ -92,6 +101,21 @@ def make_measure(name: str, ground_truth: Mapping[str, Any]) -> Measure:
     raise UnknownNameError.of("measure", name, MEASURES)
 
 
+def check_wanted(name: str, measure: Measure, faults: Sequence[Fault]) -> None:
+    """Refuse ground truth in which there is nothing to find, before anything is measured.
+
+    Raises:
+        InputError: no object, or only such as the measure leaves out.
+    """
+    if measure.wanted == 0:
+        left_out = [fault for fault in (*faults, *measure.faults) if not fault.kept]
+        first = f" First of those that were left out: {left_out[0]}" if left_out else ""
+        raise InputError(
+            f"{name} has no object to find in {len(measure.image_ids)} images, so there is nothing to "
+            f"measure a detector by (crowds and difficult objects do not count).{first}"
+        )
+
+
 @final
 class Coco:
     """COCO's average precision, mean over ten thresholds and all classes."""
@@ -116,6 +140,16 @@ class Coco:
     def sizes(self) -> Sequence[tuple[int, int] | None] | None:
         """Height and width of the images, where masks are measured."""
         return self._evaluator.image_sizes if self._kind == "masks" else None
+
+    @property
+    def wanted(self) -> int:
+        """How many objects there are to be found: crowds are none."""
+        return self._evaluator.wanted
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with the ground truth."""
+        return self._evaluator.faults
 
     def settings(self) -> Settings:
         """Return what decides the numbers."""
@@ -157,6 +191,16 @@ class Voc:
     def sizes(self) -> None:
         """Return None: there are no masks."""
         return None
+
+    @property
+    def wanted(self) -> int:
+        """How many objects there are to be found: difficult ones are none."""
+        return self._evaluator.wanted
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with the ground truth."""
+        return self._evaluator.faults
 
     def settings(self) -> Settings:
         """Return what decides the numbers."""

@@ -14,9 +14,9 @@ from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell
 
 _CLEAN_NAMES = {"clean", "none", "original", "identity"}
-_SEVERITY = re.compile(r"(?:severity[-_ ]?|sev[-_ ]?|s)?([0-5])", re.IGNORECASE)
+_SEVERITY = re.compile(r"(?:severity[-_ ]?|sev[-_ ]?|s)?0*([0-5])", re.IGNORECASE)
 _JOINED = re.compile(
-    r"(?P<name>.+?)[-_. ](?:severity[-_ ]?|sev[-_ ]?|s)?(?P<severity>[0-5])", re.IGNORECASE
+    r"(?P<name>.+?)[-_. ]?(?:severity[-_ ]?|sev[-_ ]?|s)?0*(?P<severity>[0-5])", re.IGNORECASE
 )
 _KINDS = {"boxes": ("bbox", "box", "boxes"), "masks": ("segm", "mask", "masks")}
 
@@ -38,11 +38,11 @@ def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
     """Find COCO-format result files by the names of folders and files.
 
     For fog at severity 3 any of ``fog/3.json``, ``fog/3/results.bbox.json``,
-    ``fog/severity_3/coco_instances_results.json``, ``fog-3.json``, ``fog_3.bbox.json``, and the same
-    in a folder of the group (``weather/fog/3.json``). The clean cell is ``clean.json``,
-    ``clean/...json``, or severity 0 of any corruption, as mmdetection's test_robustness has it. Upper
-    case, spaces and hyphens in a corruption's name make no difference; a name that is not in the table
-    is a corruption of its own where severities lie below it.
+    ``fog/severity_3/coco_instances_results.json``, ``fog-3.json``, ``fog3.json``,
+    ``fog_03.bbox.json``, and the same in a folder of the group (``weather/fog/3.json``). The clean
+    cell is ``clean.json``, ``clean/...json``, or severity 0 of any corruption, as mmdetection's
+    test_robustness has it. Upper case, spaces and hyphens in a corruption's name make no difference;
+    a name that is not in the table is a corruption of its own where severities lie below it.
 
     Args:
         root: the folder.
@@ -59,8 +59,10 @@ def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
         )
     of_cell: dict[Cell, list[Path]] = {}
     passed_over: list[str] = []
-    for path in sorted(root.rglob("*.json")):
+    for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
+        if path.suffix.lower() != ".json" or not path.is_file():
+            continue
         if any(part.startswith(".") for part in relative.parts):
             continue
         cell = cell_of(relative.as_posix())
@@ -114,7 +116,7 @@ def _cell(name: str, severity: int) -> Cell:
 
 def _without_endings(name: str) -> str:
     """``fog-3.bbox.json`` is ``fog-3``: what follows a kind is the framework's own."""
-    stem = name.removesuffix(".json")
+    stem = re.sub(r"\.json$", "", name, flags=re.IGNORECASE)
     for endings in _KINDS.values():
         for ending in endings:
             stem = re.sub(rf"[._-]{ending}$", "", stem, flags=re.IGNORECASE)

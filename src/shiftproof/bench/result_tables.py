@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.cells import canonical
-from shiftproof.errors import InputError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
 from shiftproof.io.text import read_json, read_text
 from shiftproof.metrics.detection import COCO_METRICS
+from shiftproof.metrics.faults import read_number, read_whole, show_value
 from shiftproof.types import CLEAN, Cell
 
 from .measures import Performance
@@ -37,9 +39,10 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
     """Read a table of results.
 
     Three forms: the pickle that mmdetection's test_robustness writes, ``{corruption: {severity 0 to
-    5: {"bbox": {"AP": ...}}}}`` or for VOC a list of ``{"ap": ...}``, one per class; the same as
-    JSON, or plainly ``{corruption: {severity: P}}``; a CSV with the columns corruption, severity and
-    P. Severity 0, or the corruption "clean", is the clean cell.
+    5: {"bbox": {"AP": ...}}}}`` or for VOC a list of ``{"ap": ...}``, one per class, and since its
+    version 3 what its metrics give, ``{"coco/bbox_mAP": ...}`` or ``{"pascal_voc/AP50": ...}``; the
+    same as JSON, or plainly ``{corruption: {severity: P}}``; a CSV with the columns corruption,
+    severity and P. Severity 0, or the corruption "clean", is the clean cell.
 
     Args:
         path: the file.
@@ -50,11 +53,12 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
 
     Raises:
         BrokenFileError: it cannot be read; a pickle that names anything but containers and numbers.
-        InputError: another form, a value outside of 0..1, or clean cells that differ.
+        InputError: another form, such as the detections themselves, a value outside of 0..1, or clean
+            cells that differ.
     """
     suffix = path.suffix.lower()
     if suffix in (".pkl", ".pickle"):
-        value = read_plain_pickle(path)
+        value = _from_pickle(path)
     elif suffix == ".json":
         value = read_json(path)
     else:
@@ -67,7 +71,7 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
         if not isinstance(row, Mapping):
             raise _no_table(path, value)
         for severity, entry in row.items():
-            cell = _cell(path, str(corruption), severity)
+            cell = _cell(path, corruption, severity)
             name, one = _performance(path, cell, entry, kind)
             names.add(name)
             known = cells.setdefault(cell, one)
@@ -83,55 +87,123 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
     return names.pop(), cells
 
 
+def _from_pickle(path: Path) -> Any:
+    try:
+        return read_plain_pickle(path)
+    except BrokenFileError as error:
+        if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b", str(error)):
+            raise _detections(path) from error
+        raise
+
+
+def _detections(path: Path) -> InputError:
+    results = path.stem.removesuffix("_results") + "_results" + path.suffix
+    return InputError(
+        f"{path.name}: expected a table of results, and these look like the detections themselves, "
+        f"which test_robustness.py writes to --out. The table lies beside them: {results}. Of "
+        "detections in COCO's form, give the folder that holds a file for each cell."
+    )
+
+
 def _no_table(path: Path, value: Any) -> InputError:
-    got = ", ".join(map(str, list(value)[:4])) if isinstance(value, Mapping) else ""
+    if isinstance(value, list):
+        return _detections(path)
+    got = ", ".join(_short(key) for key in list(value)[:4]) if isinstance(value, Mapping) else ""
     return InputError(
         f"{path.name}: expected a table of results, corruption to severity to P, got a "
         f"{type(value).__name__}{f' with {got}' if got else ''}."
     )
 
 
-def _cell(path: Path, corruption: str, severity: Any) -> Cell:
-    try:
-        number = int(severity)
-    except (TypeError, ValueError, OverflowError):
-        number = -1
-    if not 0 <= number <= 5:
+def _short(key: Any) -> str:
+    return key[:60] if isinstance(key, str) else show_value(key)
+
+
+def _cell(path: Path, corruption: Any, severity: Any) -> Cell:
+    word = _short(corruption)
+    number = read_whole(severity)
+    if number is None or not 0 <= number <= 5:
         raise InputError(
-            f"{path.name}, {corruption}: expected severities from 0 (clean) to 5, got {severity!r:.40}."
+            f"{path.name}, {word}: expected severities from 0 (clean) to 5, got {show_value(severity)}."
         )
-    name = canonical(corruption)
+    name = canonical(word)
     if number == 0 or name in ("clean", "none"):
         return CLEAN
     if name not in CORRUPTIONS and not name.isidentifier():
-        raise InputError(f"{path.name}: {corruption!r:.60} cannot name a corruption.")
+        raise InputError(f"{path.name}: {word!r} cannot name a corruption.")
     return Cell(name, number)
 
 
 def _performance(path: Path, cell: Cell, entry: Any, kind: str) -> tuple[str, Performance]:
     if isinstance(entry, Mapping):
-        numbers = entry.get(kind, entry)
-        if not isinstance(numbers, Mapping) or "AP" not in numbers:
-            raise InputError(
-                f"{path.name}, {cell}: expected {kind} with AP and the other COCO numbers, got "
-                f"{', '.join(map(str, list(entry)[:5])) or 'nothing'}."
-            )
-        read = {
-            name: _fraction(path, cell, numbers[name]) for name in COCO_METRICS if name in numbers
-        }
-        return "AP", Performance(np.array([read["AP"]]), read)
+        return _of_numbers(path, cell, entry, kind)
     if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)):
         try:
             each = [_fraction(path, cell, one["ap"]) for one in entry]
         except (TypeError, KeyError, IndexError) as error:
             raise InputError(
-                f"{path.name}, {cell}: expected a list of one 'ap' per class, got {entry!r:.60}."
+                f"{path.name}, {cell}: expected a list of one 'ap' per class, got "
+                f"{show_value(entry)}."
             ) from error
         known = [value for value in each if math.isfinite(value)]
         mean = float(np.mean(known)) if known else math.nan
         return "AP50", Performance(np.array([mean]), {"AP50": mean}, each)
     value = _fraction(path, cell, entry)
     return "AP", Performance(np.array([value]), {"AP": value})
+
+
+def _of_numbers(
+    path: Path, cell: Cell, entry: Mapping[Any, Any], kind: str
+) -> tuple[str, Performance]:
+    """Read the numbers of a cell that have names: COCO's own, or those of mmdetection's metrics."""
+    numbers = entry.get(kind, entry)
+    if isinstance(numbers, Mapping) and "AP" not in numbers:
+        numbers = _coco_names(numbers, kind)
+    if not isinstance(numbers, Mapping) or not {"AP", "AP50"} & set(numbers):
+        raise InputError(
+            f"{path.name}, {cell}: expected {kind} with AP and the other COCO numbers, or "
+            f"coco/{kind}_mAP, pascal_voc/AP50 or the like, got "
+            f"{', '.join(_short(key) for key in list(entry)[:5]) or 'nothing'}. "
+            "Masks (segm) are read with the measure coco-masks."
+        )
+    read = {name: _fraction(path, cell, numbers[name]) for name in COCO_METRICS if name in numbers}
+    name = "AP" if "AP" in read else "AP50"
+    return name, Performance(np.array([read[name]]), read)
+
+
+_METRICS = {
+    "mAP": "AP",
+    "mAP_50": "AP50",
+    "mAP_75": "AP75",
+    "mAP_s": "APs",
+    "mAP_m": "APm",
+    "mAP_l": "APl",
+    **{name: name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
+}
+"""The names of mmdetection's CocoMetric and of its LVISMetric, which has COCO's, after the kind."""
+
+
+def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
+    """Return numbers of a metric of mmdetection 3 by COCO's names; AP50 alone for Pascal VOC."""
+    # The prefix is the metric's, and may be set in a config: coco, cityscapes, pascal_voc, ...
+    plain = {str(key).rpartition("/")[2]: value for key, value in entry.items()}
+    named = {
+        _METRICS[rest]: value
+        for key, value in plain.items()
+        if key.startswith(f"{kind}_") and (rest := key.removeprefix(f"{kind}_")) in _METRICS
+    }
+    if named or "mAP" not in plain:
+        return named if named or "AP50" not in plain else {"AP50": plain["AP50"]}
+    if "AP@50" in plain:  # Cityscapes, of masks
+        return {"AP": plain["mAP"], "AP50": plain["AP@50"]}
+    at = [key for key in plain if re.fullmatch(r"AP[0-9]{2}", key)]
+    if at == ["AP50"] and abs(read_number(plain["mAP"]) - read_number(plain["AP50"])) < 6e-4:
+        return {"AP50": plain["mAP"]}  # the same, which is not rounded to three digits
+    if at:
+        return {"AP50": plain["AP50"]} if "AP50" in at else {}
+    if any(str(key).startswith("pascal_voc/") for key in entry):
+        return {"AP50": plain["mAP"]}
+    return {}
 
 
 def _fraction(path: Path, cell: Cell, value: Any) -> float:
@@ -143,7 +215,7 @@ def _fraction(path: Path, cell: Cell, value: Any) -> float:
         return math.nan
     if not 0 <= number <= 1:
         raise InputError(
-            f"{path.name}, {cell}: expected a fraction from 0 to 1, not per cent, got {value!r:.60}."
+            f"{path.name}, {cell}: expected a fraction from 0 to 1, not per cent, got {show_value(value)}."
         )
     return number
 

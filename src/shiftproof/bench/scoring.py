@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.data import DetectionData, VocData, open_detection_data
+from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
-from shiftproof.metrics.coco import Found, Objects, read_found, read_objects
+from shiftproof.metrics.annotations import Annotations, read_annotations
+from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
+from shiftproof.metrics.faults import NO_MASK, Fault, count_faults
 from shiftproof.progress import progress
 from shiftproof.provenance import provenance
 from shiftproof.types import CLEAN, Cell, Sample, Settings
@@ -27,8 +28,10 @@ from .detection_gallery import save_gallery
 from .detection_records import NOTHING, DetectionRecords, FoundInImage, write_detections
 from .folder import RunFolder
 from .given import default_workers, plain
-from .measures import MEASURES, Performance
+from .measures import MEASURES, Performance, check_wanted, make_measure
+from .naming import Names
 from .predictions import PredictionFiles, find_predictions
+from .result_faults import keep_faults, summarize
 from .result_tables import SUFFIXES, VOC_CLASSES, read_table
 from .runs import Run
 
@@ -51,24 +54,24 @@ def score(
     results, a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. How
     the files may be called is said by :func:`~shiftproof.bench.predictions.find_predictions`. A file
     with an empty list is a cell in which nothing was found; a file that is not there is named, and
-    no mPC is claimed.
+    no mPC is claimed. A record that cannot be used is left out and listed in ``run.json``.
 
     Args:
         predictions: the folder of the result files; or a table of results (``.pkl`` of mmdetection's
             test_robustness, ``.json``, ``.csv``), which has no intervals, as there are no images in
             it; or name to either, where the first is the one that the others are compared with.
         data: the annotations: a COCO JSON file alone, without its images, or whatever
-            ``open_detection_data`` takes. Result files of data without ids of their own (VOC, YOLO,
-            Cityscapes) name images by path, file name, or file name without suffix, and categories
-            by name or from 1 in the order of the classes. A table needs none.
+            ``open_detection_data`` takes. Result files name images by the ids of COCO data, or by
+            path, file name, or file name without suffix; and categories by id (of data that has none,
+            from 1 in the order of the classes) or by name. A table needs none.
         out: the folder of the run.
         measure: as for :func:`run_detection`.
         workers: processes that measure.
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: files or records that cannot be used, named with their place; predictions of
-            other data; tables beside result files.
+        InputError: files that cannot be used; predictions of other data; annotations without an
+            object to be found; tables beside result files.
         BrokenFileError: a file cannot be read.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
@@ -120,9 +123,10 @@ def _score_files(
     workers: int | None,
     show_progress: bool | None,
 ) -> Run:
-    truth = _read_truth(data)
-    measure = _measure_of(measure, truth)
-    masks = measure == "coco-masks"
+    truth = _read_truth(data, measure)
+    measured = make_measure(truth.measure, truth.annotations)
+    check_wanted(truth.title, measured, truth.faults)
+    masks = truth.measure == "coco-masks"
     objects = read_objects(truth.annotations, masks=masks)
     found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
     cells, missing = _cells(found)
@@ -132,7 +136,7 @@ def _score_files(
         plain(
             {
                 "models": {name: _about(given[name], one) for name, one in found.items()},
-                "measure": measure,
+                "measure": truth.measure,
                 "data": truth.settings,
                 "images": {"source": "result files of another framework"},
                 "corruptions": dict.fromkeys(_corruptions(cells)),
@@ -141,24 +145,28 @@ def _score_files(
         ),
         {
             "classes": {"title": truth.title, "count": len(objects.categories)},
+            **({"data_faults": summarize(truth.faults)} if truth.faults else {}),
             "provenance": provenance("none", 0),
         },
     )
-    files.write_json(folder.path / detection_summary.GROUND_TRUTH, truth.annotations)
+    detection_summary.write_ground_truth(folder, truth.annotations)
     total = len(found) * len(cells)
     with progress("Read", total, show=show_progress) as advance:
         for name, one in found.items():
             files.make_folder(folder.path / "records" / name)
+            results = _Results(truth, objects, [one.files[cell] for cell in cells], masks=masks)
             for cell in cells:
                 if not folder.has(name, cell):
-                    records = _records(one.files[cell], truth, objects, masks=masks)
+                    records, faults = results.read(one.files[cell])
+                    if faults:
+                        keep_faults(folder, name, cell, faults)
                     write_detections(folder.records_file(name, cell), records)
                 advance(note=str(cell))
     scores = detection_summary.summarise(
         folder,
         models={name: name for name in found},
         cells=cells,
-        measure=measure,
+        measure=truth.measure,
         missing=missing,
         workers=default_workers("none") if workers is None else workers,
         show_progress=show_progress,
@@ -173,11 +181,11 @@ class _Truth:
     """Annotations in COCO's form, each image's ``file_name`` its own, and what names an image."""
 
     annotations: dict[str, Any]
-    images: Mapping[Any, Any]
-    categories: Mapping[Any, int]
-    is_voc: bool
+    names: Names
+    measure: str
     title: str
     settings: Settings
+    faults: Sequence[Fault]
 
     @property
     def samples(self) -> list[Sample]:
@@ -185,68 +193,96 @@ class _Truth:
         return [Sample(str(record["file_name"])) for record in self.annotations["images"]]
 
 
-def _read_truth(data: DetectionData | str | Path) -> _Truth:
+def _read_truth(data: DetectionData | str | Path, measure: str) -> _Truth:
     if not isinstance(data, DetectionData) and Path(data).suffix.lower() == ".json":
-        path = Path(data)
-        value = read_json(path)
-        objects = read_objects(value if isinstance(value, Mapping) else path)
-        annotations = _with_names(value)
-        known: Mapping[Any, Any] = {identity: identity for identity in objects.image_ids}
-        return _Truth(
-            annotations,
-            known,
-            {identity: identity for identity in objects.categories},
-            is_voc=False,
-            title=path.name,
-            settings={
-                "name": path.name,
-                "kind": "COCO annotations",
-                "fingerprint": files.file_fingerprint(path),
-                "images": len(objects.image_ids),
-                "objects": len(objects.boxes),
-            },
-        )
+        return _read_coco(Path(data), _measure_of(measure, is_voc=False))
     dataset = open_detection_data(data)
+    measure = _measure_of(measure, is_voc=isinstance(dataset, VocData))
     annotations = dataset.ground_truth()
-    categories = {record["name"]: record["id"] for record in annotations["categories"]}
+    faults = list(dataset.faults)
+    if measure == "coco-masks":
+        objects = read_objects(annotations, masks=True)
+        names = {record["id"]: record["file_name"] for record in annotations["images"]}
+        annotations = _as_coco(objects, names)
+        faults += [fault for fault in objects.faults if fault.reason == NO_MASK]
     return _Truth(
         annotations,
-        _aliases(annotations["images"]),
-        {**categories, **{identity: identity for identity in dataset.category_ids}},
-        is_voc=isinstance(dataset, VocData),
+        Names(annotations, has_ids=isinstance(dataset, CocoData)),
+        measure,
         title=dataset.classes.title,
         settings=dataset.settings(),
+        faults=faults,
     )
 
 
-def _with_names(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Annotations in which every image has a file name that no other has."""
-    names = Counter(str(record.get("file_name")) for record in value["images"])
+def _read_coco(path: Path, measure: str) -> _Truth:
+    """Read a COCO file alone, without its images."""
+    read = read_annotations(path.name, read_json(path))
+    objects = objects_of(path.name, read, masks=measure == "coco-masks")
+    annotations = _as_coco(objects, _file_names(read))
+    return _Truth(
+        annotations,
+        Names(annotations, has_ids=True),
+        measure,
+        title=path.name,
+        settings={
+            "name": path.name,
+            "kind": "COCO annotations",
+            "fingerprint": files.file_fingerprint(path),
+            "images": len(objects.image_ids),
+            "objects": len(objects.boxes),
+            "faults": count_faults(objects.faults),
+            "left out": sum(not fault.kept for fault in objects.faults),
+        },
+        faults=objects.faults,
+    )
+
+
+def _file_names(read: Annotations) -> dict[Any, str]:
+    """Return for each image a file name that no other has."""
+    counts = Counter(record.file_name for record in read.images.values())
+    return {
+        identity: record.file_name
+        if record.file_name is not None and counts[record.file_name] == 1
+        else f"image {identity}"
+        for identity, record in read.images.items()
+    }
+
+
+def _as_coco(objects: Objects, names: Mapping[Any, str]) -> dict[str, Any]:
+    """Return what can be measured in COCO's form: the images in the order of ``names``."""
+    sizes = dict(zip(objects.image_ids, objects.sizes, strict=True))
     images = []
-    for record in value["images"]:
-        name = record.get("file_name")
-        unique = isinstance(name, str) and names[name] == 1
-        images.append({**record, "file_name": name if unique else f"image {record['id']}"})
-    return {**value, "images": images}
+    for identity, name in names.items():
+        size = sizes[identity]
+        sides = {} if size is None else {"width": size[1], "height": size[0]}
+        images.append({"id": identity, "file_name": name, **sides})
+    categories = list(objects.categories)
+    annotations = []
+    for at in range(len(objects.boxes)):
+        annotation = {
+            "id": at + 1,
+            "image_id": objects.image_ids[objects.image[at]],
+            "category_id": categories[objects.category[at]],
+            "bbox": objects.boxes[at].tolist(),
+            "area": float(objects.area[at]),
+            "iscrowd": int(objects.crowd[at]),
+            "difficult": int(objects.difficult[at]),
+        }
+        if objects.masks is not None:
+            code = objects.masks[at]
+            annotation["segmentation"] = {**code, "counts": code["counts"].decode("ascii")}
+        annotations.append(annotation)
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": key, "name": name} for key, name in objects.categories.items()],
+    }
 
 
-def _aliases(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
-    """All that names an image which has no id of its own: its path, name, stem, and stem as a number."""
-    found: dict[Any, Any] = {}
-    doubled: set[Any] = set()
-    for record in images:
-        path = PurePosixPath(record["file_name"])
-        names: list[Any] = [str(path), path.name, str(path.with_suffix("")), path.stem]
-        names += [int(path.stem)] if re.fullmatch(r"[0-9]{1,18}", path.stem) else []
-        for name in dict.fromkeys(names):
-            doubled |= {name} & found.keys()
-            found[name] = record["id"]
-    return {name: identity for name, identity in found.items() if name not in doubled}
-
-
-def _measure_of(measure: str, truth: _Truth) -> str:
+def _measure_of(measure: str, *, is_voc: bool) -> str:
     if measure == "auto":
-        return "voc" if truth.is_voc else "coco"
+        return "voc" if is_voc else "coco"
     if measure not in MEASURES:
         raise UnknownNameError.of("measure", measure, ["auto", *MEASURES])
     return measure
@@ -290,47 +326,47 @@ def _ordered(cells: Iterable[Cell]) -> list[Cell]:
     )
 
 
-def _records(path: Path, truth: _Truth, objects: Objects, *, masks: bool) -> DetectionRecords:
+class _Results:
+    """Reads the result files of one detector; ``paths`` are all of them."""
+
+    def __init__(
+        self, truth: _Truth, objects: Objects, paths: Sequence[Path], *, masks: bool
+    ) -> None:
+        self._truth = truth
+        self._objects = objects
+        self._masks = masks
+        # One file alone may name images that could be either; all together show what is meant.
+        self._by_name = truth.names.may_clash and truth.names.decide(
+            paths[0].parent.name,
+            (
+                one["image_id"]
+                for path in paths
+                for one in _read_results(path)
+                if isinstance(one, Mapping) and "image_id" in one
+            ),
+        )
+
+    def read(self, path: Path) -> tuple[DetectionRecords, tuple[Fault, ...]]:
+        """Return what was found in each image, and what is wrong with the file."""
+        value = self._truth.names.translate(_read_results(path), by_name=self._by_name)
+        found = read_found(
+            value, self._objects, masks=self._masks, strict=False, where=_called(path)
+        )
+        return _per_image(found, self._truth, self._objects), found.faults
+
+
+def _read_results(path: Path) -> list[Any]:
     value = read_json(path)
-    where = f"{path.parent.name}/{path.name}"
     if not isinstance(value, list):
         raise InputError(
-            f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox and "
-            f"score, got a {type(value).__name__}. Is this the ground truth, or a table?"
+            f"{_called(path)}: expected COCO results, a list of objects with image_id, category_id, "
+            f"bbox and score, got a {type(value).__name__}. Is this the ground truth, or a table?"
         )
-    value = [
-        _translated(f"{where}[{at}]", one, truth) if isinstance(one, Mapping) else one
-        for at, one in enumerate(value)
-    ]
-    try:
-        found = read_found(value, objects, masks=masks)
-    except InputError as error:
-        # Its own words name the list and the place in it, not the file.
-        text = re.sub(r"^(detections|input|ground truth)\b", "", str(error))
-        raise InputError(
-            f"{where}{'' if text.startswith('[') else ': '}{text.lstrip(': ')}"
-        ) from error
-    return _per_image(found, truth, objects)
+    return value
 
 
-def _translated(where: str, record: Mapping[str, Any], truth: _Truth) -> dict[str, Any]:
-    """The record with the ids of the ground truth; what is unknown stays, and is refused later."""
-    image, category = record.get("image_id"), record.get("category_id")
-    try:
-        return {
-            **record,
-            **({"image_id": truth.images.get(image, image)} if "image_id" in record else {}),
-            **(
-                {"category_id": truth.categories.get(category, category)}
-                if "category_id" in record
-                else {}
-            ),
-        }
-    except TypeError as error:
-        raise InputError(
-            f"{where}: expected image_id and category_id as numbers or names, got {image!r:.40} and "
-            f"{category!r:.40}."
-        ) from error
+def _called(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _per_image(found: Found, truth: _Truth, objects: Objects) -> DetectionRecords:

@@ -62,10 +62,13 @@ def score(
 ) -> None:
     """Score detections under corruption that another framework has made; no model is needed."""
     from shiftproof import bench
+    from shiftproof.bench.result_faults import describe_faults
     from shiftproof.data import open_detection_data
 
     truth = data if data is None or split is None else open_detection_data(data, split=split)
     run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
+    for line in describe_faults(run.folder.info()):
+        typer.echo(line, err=True)
     show_outcome(run, as_json=as_json)
 
 

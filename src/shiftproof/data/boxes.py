@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,45 +17,57 @@ from shiftproof.data.disk import fingerprints_below, read_below
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import read_size
+from shiftproof.metrics.faults import (
+    BEYOND,
+    NEGATIVE,
+    NO_AREA,
+    NO_NAME,
+    NOT_FINITE,
+    ODD_FLAG,
+    OUTSIDE,
+    TWICE,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    Fault,
+    box_fault,
+    count_faults,
+    read_number,
+)
 from shiftproof.types import Image, Sample, Settings
 
-NOT_FINITE = "not four finite numbers"
-NEGATIVE = "negative size"
-NO_AREA = "zero area"
-OUTSIDE = "outside the image"
-BEYOND = "beyond the edge"
-UNKNOWN_IMAGE = "of no image"
-UNKNOWN_CLASS = "of no class"
+__all__ = [
+    "BEYOND",
+    "HIDDEN",
+    "NEGATIVE",
+    "NOT_FINITE",
+    "NO_ANNOTATIONS",
+    "NO_AREA",
+    "NO_FILE",
+    "NO_NAME",
+    "ODD_FLAG",
+    "OTHER_SIZE",
+    "OUTSIDE",
+    "TWICE",
+    "UNKNOWN_CLASS",
+    "UNKNOWN_IMAGE",
+    "UNREADABLE",
+    "DetectionData",
+    "Fault",
+    "ImageObjects",
+    "Row",
+    "below",
+    "check_inside",
+    "checked",
+    "image_sizes",
+    "number",
+    "size_faults",
+]
+
 NO_FILE = "no image file"
 OTHER_SIZE = "another size than annotated"
 NO_ANNOTATIONS = "no annotations"
 UNREADABLE = "annotations that cannot be read"
 HIDDEN = "hidden by what lies before it"
-
-EDGE = 1.0
-"""So many pixels may a box stick out before it is listed: tools round the corners differently."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong in a data set.
-
-    Attributes:
-        where: the file or image, as the data set calls it, and the place in it.
-        reason: one of a few sentences, the same for all of a kind.
-        kept: whether it is in the data set all the same. What is kept counts for the scores as it
-            does in the field's own tools; the rest cannot be measured.
-        detail: the numbers or names that were found.
-    """
-
-    where: str
-    reason: str
-    kept: bool
-    detail: str = ""
-
-    def __str__(self) -> str:
-        detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.where}: {self.reason}{detail}; {'kept' if self.kept else 'left out'}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +236,7 @@ class DetectionData(ImageData):
 
     def fault_counts(self) -> dict[str, int]:
         """Return how often each kind of fault was found."""
-        return dict(sorted(Counter(fault.reason for fault in self.faults).items()))
+        return count_faults(self.faults)
 
     def settings(self) -> Settings:
         """Return what the record says of the data, also what is wrong with it."""
@@ -256,42 +266,31 @@ class Row:
 
 
 def checked(
-    where: str, size: tuple[int, int], rows: Iterable[Row]
+    where: str, size: tuple[int, int], rows: Iterable[Row], *, keep_negative: bool = False
 ) -> tuple[ImageObjects, list[Fault]]:
     """Return the objects of an image of ``size`` (width, height), and what is wrong with them.
 
-    Boxes that cannot be measured (no number, a negative size) are left out. Boxes outside the image
-    or without area are kept as they are: the field's own tools count them.
+    Boxes that cannot be measured (no number; a negative size, unless it is to be kept) are left out.
+    Boxes outside the image or without area, and those that stand there twice, are kept as they are:
+    the field's own tools count them.
     """
-    width, height = size
     kept: list[Row] = []
     faults: list[Fault] = []
+    seen: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:
-        x, y, w, h = row.position
-        reason = None
-        if not all(math.isfinite(value) for value in row.position):
-            reason = NOT_FINITE
-        elif w < 0 or h < 0:
-            reason = NEGATIVE
-        elif w == 0 or h == 0:
-            reason = NO_AREA
-        elif x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            reason = OUTSIDE
-        elif x < -EDGE or y < -EDGE or x + w > width + EDGE or y + h > height + EDGE:
-            reason = BEYOND
-        stays = reason not in (NOT_FINITE, NEGATIVE)
-        if stays:
-            kept.append(row)
-        if reason is not None:
-            detail = f"x {x:g}, y {y:g}, width {w:g}, height {h:g}; image {width} x {height}"
-            faults.append(Fault(f"{where}, {row.place}", reason, stays, detail))
-    areas = [
-        row.position[2] * row.position[3]
-        if row.area is None or not math.isfinite(row.area) or row.area < 0
-        else row.area
-        for row in kept
-    ]
+        place = f"{where}, {row.place}"
+        fault = box_fault(place, row.position, size, keep_negative=keep_negative)
+        if fault is not None:
+            faults.append(fault)
+            if not fault.kept:
+                continue
+        first = seen.setdefault((row.label, row.position), row.place)
+        if first != row.place:
+            faults.append(Fault(place, TWICE, kept=True, detail=f"as {first}"))
+        kept.append(row)
+    areas = [row.position[2] * row.position[3] if row.area is None else row.area for row in kept]
     outlines = tuple(row.outline for row in kept)
+    width, height = size
     objects = ImageObjects(
         width,
         height,
@@ -305,22 +304,8 @@ def checked(
     return objects, faults
 
 
-def number(value: Any) -> float:
-    """Return a number, or NaN for what is none; text is read where it is a decimal number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-
-
-def four(values: Sequence[Any]) -> tuple[float, float, float, float]:
-    """Return four numbers, all NaN where there are not four values."""
-    if len(values) != 4:
-        return (math.nan,) * 4
-    x, y, w, h = (number(value) for value in values)
-    return x, y, w, h
+number = read_number
+"""A number, or NaN for what is none."""
 
 
 def check_inside(where: str, name: str) -> str:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from shiftproof.classes import Classes
 from shiftproof.data.boxes import (
-    UNKNOWN_CLASS,
+    NO_NAME,
     UNKNOWN_IMAGE,
     DetectionData,
     Fault,
+    ImageObjects,
     Row,
     below,
     check_inside,
     checked,
-    four,
     image_sizes,
-    number,
     size_faults,
 )
 from shiftproof.data.folder import name_of
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
+from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
 
 
 @final
@@ -32,7 +32,8 @@ class CocoData(DetectionData):
 
     Image and category ids are the file's, so that results of other programs fit; the classes are the
     categories by rising id. Crowds are kept as crowds. An annotation without ``iscrowd`` is none, one
-    without ``area`` has its box's.
+    without ``area`` has its box's. It is read by :func:`~shiftproof.metrics.annotations.read_annotations`,
+    as the measures read such a file: what can be read is read, and what is wrong is a fault.
 
     Args:
         images: the folder that ``file_name`` is relative to.
@@ -40,7 +41,8 @@ class CocoData(DetectionData):
         root: a folder above ``images``, or the same: what ids are relative to. The same by default.
 
     Raises:
-        InputError: no COCO annotations, ids that stand twice, or paths that leave the folder.
+        InputError: no COCO annotations, no image or category in them that can be used, a file that
+            stands for two images, or paths that leave the folder.
         BrokenFileError: no JSON.
     """
 
@@ -57,51 +59,78 @@ class CocoData(DetectionData):
                 f"{path}: expected COCO annotations, an object with images, annotations and "
                 "categories. Are these the detections, or captions?"
             )
-        categories = {_id(where, "categories", item): item for item in value["categories"]}
-        if not categories or len(categories) < len(value["categories"]):
-            raise InputError(f"{where}: expected categories, each id once.")
-        ordered = _sorted_numbers(where, categories)
-        labels = {category: place for place, category in enumerate(ordered)}
-
-        records: dict[int | str, Mapping[str, Any]] = {}
-        for item in value["images"]:
-            identity = _id(where, "images", item)
-            if identity in records:
-                raise InputError(f"{where}: the image id {identity!r} stands twice.")
-            if not isinstance(item.get("file_name"), str):
-                raise InputError(f"{where}: image {identity!r} has no file_name.")
-            records[identity] = item
-        names = {
-            identity: below(prefix, check_inside(where, item["file_name"]))
-            for identity, item in records.items()
-        }
-        rows: dict[int | str, list[Row]] = {identity: [] for identity in records}
-        faults: list[Fault] = []
-        for at, item in enumerate(value["annotations"]):
-            place, row, image, reason = _row(at, item, labels, rows)
-            if reason is not None:
-                faults.append(Fault(f"{where}, {place}", *reason))
-            elif row is not None:
-                rows[image].append(row)
-        sizes = image_sizes(home, names.values())
-        said = [_said(item) for item in records.values()]
-        faults += size_faults(list(names.values()), sizes, said)
-        objects = {}
-        for (identity, name), size, own in zip(names.items(), said, sizes, strict=True):
+        read = read_annotations(where, value)
+        _check_categories(where, read)
+        faults = list(read.faults)
+        named: dict[ImageId, str] = {}
+        for identity, record in read.images.items():
+            if record.file_name is None:
+                faults.append(Fault(record.place, NO_NAME, kept=False, detail="no file_name"))
+            else:
+                named[identity] = below(prefix, check_inside(where, record.file_name))
+        if not named:
+            raise _nothing(where, "images", faults)
+        rows = _rows(where, read, named, faults)
+        sizes = image_sizes(home, named.values())
+        said = [read.images[identity].size for identity in named]
+        faults += size_faults(list(named.values()), sizes, said)
+        objects: dict[str, ImageObjects] = {}
+        for (identity, name), size, own in zip(named.items(), said, sizes, strict=True):
             if name in objects:
                 raise InputError(f"{where}: {name} stands for two images; expected it once.")
             # Without any size no box can be outside.
-            objects[name], wrong = checked(name, size or own or (2**31, 2**31), rows[identity])
+            whole = size or own or (2**31, 2**31)
+            objects[name], wrong = checked(name, whole, rows[identity], keep_negative=True)
             faults += wrong
         super().__init__(
             f"{name_of(home)} ({path.stem})",
             home,
             objects,
-            Classes(tuple(str(categories[key].get("name", key)) for key in ordered)),
-            image_ids={name: identity for identity, name in names.items()},
-            category_ids=ordered,
+            Classes(tuple(read.categories.values())),
+            image_ids={name: identity for identity, name in named.items()},
+            category_ids=list(read.categories),
             faults=faults,
         )
+
+
+def _check_categories(where: str, read: Annotations) -> None:
+    if not read.categories:
+        raise _nothing(where, "categories", read.faults)
+    if not all(isinstance(category, int) for category in read.categories):
+        raise InputError(
+            f"{where}: expected whole numbers as category ids, got {next(iter(read.categories))!r:.40}."
+        )
+
+
+def _nothing(where: str, part: str, faults: Sequence[Fault]) -> InputError:
+    first = f" (first: {faults[0]})" if faults else ""
+    return InputError(f"{where}: expected {part}, and there are none that can be used{first}.")
+
+
+def _rows(
+    where: str, read: Annotations, named: Mapping[ImageId, str], faults: list[Fault]
+) -> dict[ImageId, list[Row]]:
+    """The annotations of each image that has a name."""
+    rows: dict[ImageId, list[Row]] = {identity: [] for identity in named}
+    labels = {category: place for place, category in enumerate(read.categories)}
+    for at, identity in enumerate(read.image):
+        if identity not in rows:
+            detail = f"image_id {identity!r:.60}, which has no file_name"
+            faults.append(Fault(f"{where}, {read.places[at]}", UNKNOWN_IMAGE, False, detail))
+            continue
+        x, y, width, height = read.boxes[at].tolist()
+        rows[identity].append(
+            Row(
+                read.places[at],
+                labels[read.category[at]],
+                (x, y, width, height),
+                area=float(read.area[at]) if read.has_area[at] else None,
+                crowd=bool(read.crowd[at]),
+                difficult=bool(read.difficult[at]),
+                outline=read.outlines[at],
+            )
+        )
+    return rows
 
 
 def is_coco(value: Any) -> bool:
@@ -109,55 +138,6 @@ def is_coco(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(value.get(part), list) for part in ("images", "annotations", "categories")
     )
-
-
-def _row(
-    at: int, item: Any, labels: Mapping[int, int], images: Mapping[int | str, list[Row]]
-) -> tuple[str, Row | None, int | str, tuple[str, bool, str] | None]:
-    """Return the place of an annotation, its row and image, or why there is none."""
-    place = f"annotations[{at}]"
-    if not isinstance(item, dict):
-        return place, None, 0, ("no object of a JSON", False, str(type(item).__name__))
-    if isinstance(item.get("id"), (int, str)):
-        place += f" with the id {item['id']!r}"
-    image, category = item.get("image_id"), item.get("category_id")
-    if not isinstance(image, (int, str)) or image not in images:
-        return place, None, 0, (UNKNOWN_IMAGE, False, f"image_id {image!r}")
-    if not isinstance(category, int) or category not in labels:
-        return place, None, 0, (UNKNOWN_CLASS, False, f"category_id {category!r}")
-    box = item.get("bbox")
-    outline = item.get("segmentation")
-    row = Row(
-        place,
-        labels[category],
-        four(box if isinstance(box, list) else ()),
-        area=number(item["area"]) if "area" in item else None,
-        crowd=bool(item.get("iscrowd", 0)),
-        difficult=bool(item.get("difficult", 0)) or bool(item.get("ignore", 0)),
-        outline=outline or None,
-    )
-    return place, row, image, None
-
-
-def _id(where: str, part: str, item: Any) -> int | str:
-    identity = item.get("id") if isinstance(item, dict) else None
-    if isinstance(identity, bool) or not isinstance(identity, (int, str)):
-        raise InputError(f"{where}: expected an id for each of the {part}, got {identity!r}.")
-    return identity
-
-
-def _sorted_numbers(where: str, keys: Mapping[int | str, Any]) -> list[int]:
-    numbers = [key for key in keys if isinstance(key, int)]
-    if len(numbers) < len(keys):
-        raise InputError(f"{where}: expected whole numbers as category ids.")
-    return sorted(numbers)
-
-
-def _said(item: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = item.get("width"), item.get("height")
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-        return width, height
-    return None
 
 
 def _prefix(folder: Path, home: Path) -> str:

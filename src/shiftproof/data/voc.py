@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import final
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
 
 from shiftproof.classes import Classes
 from shiftproof.data.boxes import (
     NO_ANNOTATIONS,
+    ODD_FLAG,
     UNKNOWN_CLASS,
     UNKNOWN_IMAGE,
     UNREADABLE,
@@ -28,6 +29,11 @@ from shiftproof.data.boxes import (
 from shiftproof.data.disk import find_images, folders_in, shortened
 from shiftproof.data.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import convert_errors
+from shiftproof.io.images import is_image
+from shiftproof.io.text import read_text
+from shiftproof.io.xml import parse_xml as parse_xml
+from shiftproof.metrics.faults import read_flag
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -41,7 +47,7 @@ class VocData(DetectionData):
     """Images with the boxes of Pascal VOC: ``JPEGImages``, ``Annotations``, ``ImageSets/Main``.
 
     A box is x = xmin, y = ymin, width = xmax - xmin, height = ymax - ymin. Objects that are marked
-    difficult are kept and marked. Parts of objects are no objects.
+    difficult (by any number but 0) are kept and marked. Parts of objects are no objects.
 
     Differs from the published tools, several of which take 1 off the corners or add it to the sizes.
 
@@ -75,9 +81,9 @@ class VocData(DetectionData):
         doubled = next((names for names in by_stem.values() if len(names) > 1), None)
         if doubled is not None:
             raise InputError(f"{base / images}: {' and '.join(doubled)} share one annotation file.")
-        stems = sorted(by_stem) if split is None else read_split(base, split)
+        stems = sorted(by_stem) if split is None else read_split(base, split, by_stem)
         faults: list[Fault] = []
-        found: dict[str, tuple[tuple[int, int] | None, list[tuple[str, Row]]]] = {}
+        found: dict[str, _Annotated] = {}
         for stem in stems:
             check_inside(split or "ImageSets", stem)
             name = below(
@@ -104,21 +110,22 @@ class VocData(DetectionData):
                 + (f" (first: {faults[0]})" if faults else "")
                 + "."
             )
-        names = {word for _, rows in found.values() for word, _ in rows}
+        names = {word for one in found.values() for word, _ in one.rows}
         titles = tuple(classes) if classes is not None else _titles(names)
         places = {title: place for place, title in enumerate(titles)}
         sizes = image_sizes(home, found)
-        faults += size_faults(list(found), sizes, [said for said, _ in found.values()])
+        faults += size_faults(list(found), sizes, [one.size for one in found.values()])
         objects = {}
-        for (name, (said, named_rows)), size in zip(found.items(), sizes, strict=True):
+        for (name, one), size in zip(found.items(), sizes, strict=True):
+            faults += [replace(fault, where=f"{name}, {fault.where}") for fault in one.faults]
             rows = []
-            for word, row in named_rows:
+            for word, row in one.rows:
                 if word in places:
                     row.label = places[word]
                     rows.append(row)
                 else:
                     faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
-            objects[name], wrong = checked(name, said or size or (2**31, 2**31), rows)
+            objects[name], wrong = checked(name, one.size or size or (2**31, 2**31), rows)
             faults += wrong
         super().__init__(
             name_of(base) + (f" {split}" if split else ""),
@@ -129,70 +136,78 @@ class VocData(DetectionData):
         )
 
 
-def read_split(base: Path, split: str) -> list[str]:
+def read_split(base: Path, split: str, known: Collection[str] = ()) -> list[str]:
     """Return the images of a list in ``ImageSets/Main``, without suffix.
+
+    A line is a name, which may hold spaces and end like an image file; the lists of a class have a
+    second column, -1, 0 or 1.
+
+    Args:
+        base: the folder that holds ``ImageSets``.
+        split: the list's name.
+        known: the names of the images that there are, without suffix; they tell what of a line is one.
 
     Raises:
         InputError: no such list.
+        BrokenFileError: it cannot be read.
     """
     folder = base / "ImageSets" / "Main"
     path = folder / f"{check_inside('split', split)}.txt"
     if not path.is_file():
         there = shortened(sorted(other.stem for other in folder.glob("*.txt")))
         raise InputError(f"{path} does not exist; there are the splits {there or 'none'}.")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    # The lists of a class have a second column.
-    return list(dict.fromkeys(line.split()[0] for line in lines if line.split()))
+    lines = read_text(path, errors="replace").splitlines()
+    return list(dict.fromkeys(_listed(line.strip(), known) for line in lines if line.strip()))
 
 
-def parse_xml(data: bytes, where: str) -> Element:
-    """Parse XML that may be hostile: a document type is refused, and with it every entity bomb.
-
-    Raises:
-        BrokenFileError: it is no XML, or declares a document type.
-    """
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-
-    def refuse(*_: object) -> None:
-        raise BrokenFileError(f"{where}: it declares a document type (DTD); remove it.")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(data, True)
-        return builder.close()
-    except expat.ExpatError as error:
-        raise BrokenFileError(f"{where}: not valid XML ({error}).") from error
+def _listed(line: str, known: Collection[str]) -> str:
+    """The image that a line of a list names."""
+    column = re.fullmatch(r"(.*\S)\s+[-+]?[01]", line)
+    names = [line, *([column[1]] if column else [])]
+    candidates = [form for name in names for form in (name, _stem(name))]
+    there = next((name for name in candidates if name in known), None)
+    return _stem(names[-1]) if there is None else there
 
 
-def _read(path: Path) -> tuple[tuple[int, int] | None, list[tuple[str, Row]]]:
-    """Return the size that the file says, and each object's class and row."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BrokenFileError(f"{path.name}: cannot be read ({error.strerror}).") from error
-    tree = parse_xml(data, path.name)
-    if tree.tag != "annotation":
-        raise BrokenFileError(f"{path.name}: expected <annotation>, got <{tree.tag}>.")
-    rows = []
-    for place, item in enumerate(tree.findall("object"), start=1):
-        x1, y1, x2, y2 = (
-            number(item.findtext(f"bndbox/{corner}")) for corner in ("xmin", "ymin", "xmax", "ymax")
-        )
-        row = Row(
-            f"object {place}",
-            -1,
-            (x1, y1, x2 - x1, y2 - y1),
-            difficult=(item.findtext("difficult") or "").strip() == "1",
-        )
-        rows.append(((item.findtext("name") or "").strip(), row))
-    width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
-    if not (math.isfinite(width) and math.isfinite(height)) or width <= 0 or height <= 0:
-        return None, rows
-    return (int(width), int(height)), rows
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")) if is_image(Path(name)) else name
+
+
+@dataclass(frozen=True)
+class _Annotated:
+    """What an XML says: width and height, each object's class and row, and what is wrong."""
+
+    size: tuple[int, int] | None
+    rows: list[tuple[str, Row]]
+    faults: list[Fault]
+
+
+def _read(path: Path) -> _Annotated:
+    with convert_errors(path.name, "not annotations of Pascal VOC"):
+        tree = parse_xml(path.read_bytes(), path.name)
+        if tree.tag != "annotation":
+            raise BrokenFileError(f"{path.name}: expected <annotation>, got <{tree.tag}>.")
+        rows, faults = [], []
+        for number_, item in enumerate(tree.findall("object"), start=1):
+            place = f"object {number_}"
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                faults.append(Fault(place, UNKNOWN_CLASS, False, "no name"))
+                continue
+            text = (item.findtext("difficult") or "").strip()
+            # As voc_eval has it, any whole number but 0 marks an object.
+            difficult = read_flag(text) if text else False
+            if difficult is None or text not in ("", "0", "1"):
+                faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
+            x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+            row = Row(place, -1, (x1, y1, x2 - x1, y2 - y1), difficult=bool(difficult))
+            rows.append((name, row))
+        width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    known = math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1
+    return _Annotated((int(width), int(height)) if known else None, rows, faults)
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _titles(names: set[str]) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ inside, an image is its place among the sorted ids, and so is a category.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,12 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
-from shiftproof.io.images import MAX_PIXELS
 from shiftproof.io.text import read_json
-from shiftproof.metrics.masks import Code, areas_of, run_length_codes
+from shiftproof.metrics.annotations import (
+    MANY_BOXES,
+    Annotations,
+    Ids,
+    ImageId,
+    check_sizes,
+    describe,
+    read_annotations,
+    read_boxes,
+)
+from shiftproof.metrics.faults import (
+    ID_AS_TEXT,
+    NEGATIVE,
+    NO_FIELD,
+    NO_MASK,
+    NO_RECORD,
+    NOT_FINITE,
+    NUMBER_AS_TEXT,
+    ODD_SCORE,
+    SCORE_OUTSIDE,
+    TWICE,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    Fault,
+    box_fault,
+    read_number,
+    show_value,
+)
+from shiftproof.metrics.masks import Code, areas_of, readable_codes
 from shiftproof.types import Detections
-
-ImageId: TypeAlias = int | str
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
 """A COCO annotation file or what is in it: images, annotations, categories."""
@@ -42,6 +67,7 @@ class Objects:
         difficult: ``(G,)`` whether VOC's rule leaves it out: ``difficult`` or ``ignore``.
         masks: G codes, or None where boxes were asked for.
         sizes: height and width of each image, where the file has them.
+        faults: all that is wrong with the file, also what was left out for it.
     """
 
     image_ids: tuple[ImageId, ...]
@@ -54,6 +80,7 @@ class Objects:
     difficult: NDArray[np.bool_]
     masks: tuple[Code, ...] | None
     sizes: tuple[tuple[int, int] | None, ...]
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +93,7 @@ class Found:
     area: NDArray[np.float64]
     score: NDArray[np.float64]
     masks: tuple[Code, ...] | None
+    faults: tuple[Fault, ...] = ()
 
 
 DetectionSource: TypeAlias = (
@@ -77,101 +105,294 @@ DetectionSource: TypeAlias = (
 def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
     """Read COCO ground truth.
 
-    Differs from pycocotools, which fails on an annotation without ``iscrowd`` or ``area`` (here 0 and
-    the box's or mask's area) and leaves annotations of unknown images or categories out in silence
-    (here they are refused). The annotations' own ids are not needed.
+    What can be read is read, and what is wrong is listed in ``faults``; see
+    :func:`~shiftproof.metrics.annotations.read_annotations`. An annotation without ``iscrowd`` is no
+    crowd, one without ``area`` has its box's or mask's. The annotations' own ids are not needed.
 
     Raises:
         InputError: no ground truth, or one that contradicts itself.
         MissingExtraError: masks, and pycocotools is not installed.
     """
     where, value = _load(source)
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"{where}: expected COCO ground truth, an object with images, annotations and "
-            f"categories, got a {_kind(value)}. Are these the detections?"
-        )
-    images = _part(where, value, "images")
-    annotations = _part(where, value, "annotations")
-    categories = _part(where, value, "categories")
-    image_ids = _unique_ids(where, "images", images)
-    category_ids = _unique_ids(where, "categories", categories)
-    names = {record["id"]: str(record.get("name", record["id"])) for record in reversed(categories)}
-    of_image = {record["id"]: record for record in images}
-    sizes = tuple(_size(of_image[identity]) for identity in image_ids)
+    return objects_of(where, read_annotations(where, value), masks=masks)
 
-    table = f"{where}: annotations"
-    image = _indexes(table, annotations, "image_id", image_ids, "image of the ground truth")
-    category = _indexes(
-        table, annotations, "category_id", category_ids, "category of the ground truth"
+
+def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects:
+    """Return the objects of annotations that have been read; errors as for :func:`read_objects`."""
+    image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
+    place = {identity: at for at, identity in enumerate(image_ids)}
+    rank = {identity: at for at, identity in enumerate(read.categories)}
+    image = _int64([place[identity] for identity in read.image])
+    category = _int64([rank[identity] for identity in read.category])
+    sizes = tuple(
+        None if (size := read.images[identity].size) is None else (size[1], size[0])
+        for identity in image_ids
     )
-    codes = None
+    faults = list(read.faults)
+    boxes = read.boxes
     if masks:
-        codes = _codes(table, annotations, image, sizes, image_ids)
-    if masks and not all("bbox" in record for record in annotations):
-        boxes = np.zeros((len(annotations), 4))  # not looked at where masks are measured
+        if len(image) and not any(sizes):
+            raise InputError(
+                f"{where}: masks need the height and width of image {show_value(read.image[0])}, which "
+                "the ground truth does not have."
+            )
+        codes, reasons = _codes(read.outlines, image, sizes, image_ids)
+        faults += [
+            Fault(f"{where}, {read.places[at]}", NO_MASK, False, reason)
+            for at, reason in reasons.items()
+        ]
+        kept = np.array([code is not None for code in codes], dtype=np.bool_)
+        own = areas_of([code for code in codes if code is not None])
+        boxes = np.nan_to_num(boxes)  # not looked at where masks are measured
     else:
-        boxes = _boxes(table, annotations)
-        _refuse_corners(table, boxes, image, sizes)
-    own = areas_of(codes) if codes is not None else boxes[:, 2] * boxes[:, 3]
-    given = [record.get("area") for record in annotations]
-    area = _numbers(table, "area", [0 if value is None else value for value in given])
-    if (area < 0).any():
-        at = int(np.argmin(area))
-        raise InputError(f"{table}[{at}]: expected an area of 0 or more, got {given[at]!r:.60}.")
-    missing = np.array([value is None for value in given], dtype=np.bool_)
+        faults += _box_faults(where, read)
+        codes = []
+        kept = ~np.isnan(boxes).any(axis=1)
+        own = (boxes[:, 2] * boxes[:, 3])[kept]
     return Objects(
         image_ids=image_ids,
-        categories={identity: names[identity] for identity in category_ids},
-        image=image,
-        category=category,
-        boxes=boxes,
-        area=np.where(missing, own, area),
-        crowd=_flags(table, annotations, "iscrowd"),
-        difficult=_flags(table, annotations, "difficult") | _flags(table, annotations, "ignore"),
-        masks=codes,
+        categories=dict(read.categories),
+        image=image[kept],
+        category=category[kept],
+        boxes=boxes[kept],
+        area=np.where(read.has_area[kept], read.area[kept], own),
+        crowd=read.crowd[kept],
+        difficult=read.difficult[kept],
+        masks=tuple(code for code in codes if code is not None) if masks else None,
         sizes=sizes,
+        faults=tuple(faults),
     )
 
 
-def read_found(source: DetectionSource, objects: Objects, *, masks: bool = False) -> Found:
+def _box_faults(where: str, read: Annotations) -> list[Fault]:
+    """What is odd about the boxes as they lie on their images, and which are there twice."""
+    faults: list[Fault] = []
+    seen: dict[tuple[Any, ...], str] = {}
+    rows = zip(read.places, read.image, read.category, read.boxes.tolist(), strict=True)
+    for place, image, category, (x, y, width, height) in rows:
+        record = read.images[image]
+        name = f"{record.file_name or where}, {place}"
+        fault = box_fault(name, (x, y, width, height), record.size, keep_negative=True)
+        if fault is not None:
+            faults.append(fault)
+            if not fault.kept:
+                continue
+        first = seen.setdefault((image, category, x, y, width, height), place)
+        if first != place:
+            faults.append(Fault(name, TWICE, True, f"as {first}"))
+    return faults
+
+
+def read_found(
+    source: DetectionSource,
+    objects: Objects,
+    *,
+    masks: bool = False,
+    strict: bool = True,
+    where: str | None = None,
+) -> Found:
     """Read COCO results, or detections per image, for the images of ``objects``.
+
+    What pycocotools counts is counted, and listed in ``faults``: a score beyond 0..1, a box of
+    negative size, which nothing is found with. A category that is not among those of the ground truth
+    is left out, as there. A record that nothing can be made of is an error, or with ``strict=False``
+    left out and listed, too. Messages call the source ``where``.
 
     Differs from pycocotools in masks: the area of a detection is its mask's, also where the result
     has a box as well. (pycocotools takes the box's then, for which the common toolboxes take the box
     out of the file first.)
 
     Raises:
-        InputError: no detections, or such that do not belong to the ground truth.
+        InputError: no detections; a record that cannot be used, where ``strict``; a list in which no
+            record is one, or none is of an image of the ground truth; scores that are no
+            probabilities, boxes that are corners.
         MissingExtraError: masks, and pycocotools is not installed.
     """
     if isinstance(source, Found):
         return source
-    where, value = _load(source)
+    called, value = _load(source)
+    where = called if where is None else where
     if isinstance(value, Mapping) and all(isinstance(v, Detections) for v in value.values()):
         return _from_records(value, objects, masks=masks)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise InputError(
             f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox "
-            f"and score, got a {_kind(value)}. Is this the ground truth?"
+            f"and score, got a {describe(value)}. Is this the ground truth?"
         )
-    image = _indexes(where, value, "image_id", objects.image_ids, "image of the ground truth")
-    category = _indexes(
-        where, value, "category_id", tuple(objects.categories), "category of the ground truth"
-    )
-    score = _numbers(where, "score", _column(where, value, "score"))
-    outside = np.flatnonzero((score < 0) | (score > 1))
-    if len(outside):
-        raise InputError(
-            f"{where}[{outside[0]}]: expected scores in 0..1, got {score[outside[0]]}; hand in "
-            "probabilities, not logits or per cent."
-        )
+    found = _from_results(where, value, objects, masks=masks, enough=1 if strict else MANY_BOXES)
+    unusable = [fault for fault in found.faults if fault.reason in _UNUSABLE]
+    if strict and unusable:
+        raise _refusal(unusable[0])
+    return found
+
+
+_UNUSABLE = (NO_RECORD, NO_FIELD, UNKNOWN_IMAGE, NOT_FINITE, NO_MASK, ODD_SCORE)
+"""Why nothing can be made of a record. One of another class is none of these: pycocotools passes over
+it, as detectors know more classes than most data sets."""
+
+
+def _refusal(fault: Fault) -> InputError:
+    return InputError(f"{fault.where}: {fault.detail}.")
+
+
+def _from_results(
+    where: str, items: Sequence[Any], objects: Objects, *, masks: bool, enough: int
+) -> Found:
+    """Return what was found; from ``enough`` records on, they tell that a file is of another kind."""
+    faults: list[Fault] = []
+    fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
+    rows = _Rows(where, *_whole_records(where, items, fields, faults))
+    image = _places(rows, "image_id", objects.image_ids, faults)
+    if len(image) >= enough and (image < 0).all():
+        raise _refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
+    rows, image = rows.take(image >= 0), image[image >= 0]
+    category = _places(rows, "category_id", tuple(objects.categories), faults)
+    rows, image, category = rows.take(category >= 0), image[category >= 0], category[category >= 0]
+    score = _scores(rows, faults, enough)
+    there = ~np.isnan(score)
+    rows, image, category, score = rows.take(there), image[there], category[there], score[there]
     if masks:
-        codes = _codes(where, value, image, objects.sizes, objects.image_ids)
-        return Found(image, category, np.zeros((len(value), 4)), areas_of(codes), score, codes)
-    boxes = _boxes(where, value)
-    _refuse_corners(where, boxes, image, objects.sizes)
-    return Found(image, category, boxes, boxes[:, 2] * boxes[:, 3], score, None)
+        codes, reasons = _codes(
+            rows.column("segmentation"), image, objects.sizes, objects.image_ids
+        )
+        faults += [Fault(rows.name(at), NO_MASK, False, text) for at, text in reasons.items()]
+        kept = np.array([code is not None for code in codes], dtype=np.bool_)
+        known = tuple(code for code in codes if code is not None)
+        boxes, area = np.zeros((len(known), 4)), areas_of(known)
+    else:
+        boxes = _found_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
+        kept = ~np.isnan(boxes).any(axis=1)
+        boxes = boxes[kept]
+        known, area = None, boxes[:, 2] * boxes[:, 3]
+    return Found(image[kept], category[kept], boxes, area, score[kept], known, tuple(faults))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Records of results with their places in the list that they stand in."""
+
+    where: str
+    places: Sequence[int]
+    records: Sequence[Mapping[str, Any]]
+
+    def name(self, row: int) -> str:
+        """Return what a message is to call a record."""
+        return f"{self.where}[{self.places[row]}]"
+
+    def column(self, key: str) -> list[Any]:
+        """Return a field of all records."""
+        return [record[key] for record in self.records]
+
+    def take(self, kept: NDArray[np.bool_]) -> _Rows:
+        """Return some of the records."""
+        chosen = kept.tolist()
+        return _Rows(
+            self.where, list(compress(self.places, chosen)), list(compress(self.records, chosen))
+        )
+
+
+def _found_boxes(
+    rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]
+) -> NDArray[np.float64]:
+    """Return ``(N, 4)``, a row of NaN where there is no box; ``sizes`` are heights and widths."""
+    column = rows.column("bbox")
+    boxes, as_text = read_boxes(column)
+    check_sizes(rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes])
+    for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
+        faults.append(Fault(rows.name(at), NOT_FINITE, False, _no_box(column[at])))
+    for at in np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist():
+        faults.append(Fault(rows.name(at), NEGATIVE, True, f"bbox {show_value(column[at])}"))
+    for at in as_text:
+        faults.append(Fault(rows.name(at), NUMBER_AS_TEXT, True, f"bbox {show_value(column[at])}"))
+    return boxes
+
+
+def _no_box(box: Any) -> str:
+    four = isinstance(box, (list, tuple)) and len(box) == 4
+    if four and all(isinstance(one, (int, float)) for one in box):
+        return f"expected a finite bbox, got {show_value(box)}"
+    return f"expected bbox as four numbers, x, y, width, height, got {show_value(box)}"
+
+
+def _whole_records(
+    where: str, items: Sequence[Any], fields: Sequence[str], faults: list[Fault]
+) -> tuple[list[int], list[Mapping[str, Any]]]:
+    """The records that have all fields, and the place of each in the list."""
+    places: list[int] = []
+    for at, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            faults.append(
+                Fault(
+                    f"{where}[{at}]",
+                    NO_RECORD,
+                    False,
+                    f"expected an object, got a {describe(item)}",
+                )
+            )
+        elif lacking := [field for field in fields if field not in item]:
+            has = ", ".join(str(key)[:60] for key in list(item)[:8]) or "nothing"
+            detail = f"{lacking[0]} is missing; it has {has}"
+            faults.append(Fault(f"{where}[{at}]", NO_FIELD, False, detail))
+        else:
+            places.append(at)
+    if items and not places:
+        raise _refusal(faults[0])
+    return places, [items[at] for at in places]
+
+
+def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> NDArray[np.int64]:
+    """Return ``(N,)`` the place of what each record names among ``ids``, -1 for none."""
+    known = {identity: at for at, identity in enumerate(ids)}
+    lookup = Ids(ids)
+    found = np.full(len(rows.records), -1, dtype=np.int64)
+    for row, value in enumerate(rows.column(key)):
+        if type(value) is int and value in known:
+            found[row] = known[value]
+            continue
+        identity, as_it_should = lookup.find(value)
+        if identity is None:
+            reason, what = (
+                (UNKNOWN_IMAGE, "image") if key == "image_id" else (UNKNOWN_CLASS, "category")
+            )
+            detail = f"{key}: {show_value(value)} is no {what} of the ground truth, which has "
+            faults.append(Fault(rows.name(row), reason, False, detail + _some(ids)))
+            continue
+        found[row] = known[identity]
+        if not as_it_should:
+            detail = f"{key} {show_value(value)} for {show_value(identity)}"
+            faults.append(Fault(rows.name(row), ID_AS_TEXT, True, detail))
+    return found
+
+
+def _scores(rows: _Rows, faults: list[Fault], enough: int) -> NDArray[np.float64]:
+    """Return ``(N,)`` scores, NaN where there is none."""
+    column = rows.column("score")
+    score = np.array([read_number(value) for value in column], dtype=np.float64)
+    score[~np.isfinite(score)] = np.nan
+    beyond = (score < -ROUNDING) | (score > 1 + ROUNDING)
+    if len(score) >= enough and beyond.sum() > 0.5 * np.isfinite(score).sum():
+        at = int(np.argmax(beyond))
+        raise InputError(
+            f"{rows.name(at)}: expected scores in 0..1, got {score[at]}; hand in probabilities, not "
+            "logits or per cent."
+        )
+    for row in np.flatnonzero(~((score >= 0) & (score <= 1))).tolist():
+        shown = show_value(column[row])
+        if np.isnan(score[row]):
+            expected = "a finite score" if isinstance(column[row], float) else "score as a number"
+            detail = f"expected {expected}, got {shown}"
+            faults.append(Fault(rows.name(row), ODD_SCORE, False, detail))
+        else:
+            faults.append(Fault(rows.name(row), SCORE_OUTSIDE, True, f"score {shown}"))
+    for row, value in enumerate(column):
+        if isinstance(value, str) and not np.isnan(score[row]):
+            detail = f"score {show_value(value)}"
+            faults.append(Fault(rows.name(row), NUMBER_AS_TEXT, True, detail))
+    return score
+
+
+ROUNDING = 1e-3
+"""So far beyond 0..1 may float16 round a probability; what lies further is none."""
 
 
 def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks: bool) -> Found:
@@ -179,7 +400,10 @@ def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks:
     known: dict[Hashable, int] = {identity: at for at, identity in enumerate(objects.image_ids)}
     for identity in records:
         if identity not in known:
-            raise _no_such(where, identity, "image of the ground truth", objects.image_ids)
+            raise InputError(
+                f"{where}: {show_value(identity)} is no image of the ground truth, which has "
+                f"{_some(objects.image_ids)}."
+            )
     if not records:
         none = np.empty(0, dtype=np.int64)
         return Found(none, none, np.empty((0, 4)), np.empty(0), np.empty(0), () if masks else None)
@@ -196,13 +420,17 @@ def _from_records(records: Mapping[Any, Detections], objects: Objects, *, masks:
     score = np.concatenate([found.scores for found in records.values()]).astype(np.float64)
     if not masks:
         return Found(image, category, boxes, boxes[:, 2] * boxes[:, 3], score, None)
-    coded = []
+    coded: list[Any] = []
     for identity, found in records.items():
         if found.masks is None and len(found):
             raise InputError(f"{where}, image {identity!r}: expected masks, got boxes only.")
-        coded += [{"segmentation": mask} for mask in found.masks or ()]
-    codes = _codes(where, coded, image, objects.sizes, objects.image_ids)
-    return Found(image, category, boxes, areas_of(codes), score, codes)
+        coded += found.masks or ()
+    codes, reasons = _codes(coded, image, objects.sizes, objects.image_ids)
+    if reasons:
+        at, reason = next(iter(reasons.items()))
+        raise InputError(f"{where}: mask {at}: {reason}.")
+    whole = tuple(code for code in codes if code is not None)
+    return Found(image, category, boxes, areas_of(whole), score, whole)
 
 
 def _load(source: Any) -> tuple[str, Any]:
@@ -214,184 +442,33 @@ def _load(source: Any) -> tuple[str, Any]:
     return "detections" if isinstance(source, Sequence) else "input", source
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"dictionary with the keys {', '.join(map(str, list(value)[:5])) or '(none)'}"
-    return type(value).__name__
+def _some(ids: Sequence[Any]) -> str:
+    some = ", ".join(show_value(one) for one in ids[:3])
+    return f"{len(ids)}: {some}{', ...' if len(ids) > 3 else ''}"
 
 
-def _part(where: str, value: Mapping[str, Any], key: str) -> Sequence[Any]:
-    part = value.get(key)
-    if not isinstance(part, Sequence) or isinstance(part, str):
-        got = "none" if key not in value else f"a {_kind(part)}"
-        raise InputError(f"{where}: expected a list of {key}, got {got}.")
-    return part
-
-
-def _unique_ids(where: str, part: str, records: Sequence[Any]) -> tuple[Any, ...]:
-    ids = _column(f"{where}: {part}", records, "id")
-    try:
-        unique = sorted(set(ids))
-    except TypeError as error:
-        raise InputError(
-            f"{where}: expected the ids of {part} of one kind, all integers."
-        ) from error
-    if len(unique) != len(ids):
-        twice = next(identity for identity, count in Counter(ids).items() if count > 1)
-        raise InputError(f"{where}: expected every id once among {part}, got {twice!r} twice.")
-    return tuple(unique)
-
-
-def _size(record: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = record.get("height"), record.get("width")
-    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
-        return height, width
-    return None
-
-
-def _column(where: str, records: Sequence[Any], key: str) -> list[Any]:
-    try:
-        return [record[key] for record in records]
-    except (KeyError, TypeError, IndexError):
-        pass
-    for at, record in enumerate(records):
-        if not isinstance(record, Mapping):
-            raise InputError(f"{where}[{at}]: expected an object, got a {_kind(record)}.")
-        if key not in record:
-            raise InputError(f"{where}[{at}]: {key} is missing; it has {', '.join(record)}.")
-    raise InputError(f"{where}: expected a list of objects with {key}.")
-
-
-def _indexes(
-    where: str, records: Sequence[Any], key: str, ids: Sequence[Any], what: str
-) -> NDArray[np.int64]:
-    known = {identity: at for at, identity in enumerate(ids)}
-    column = _column(where, records, key)
-    try:
-        return np.fromiter((known[identity] for identity in column), np.int64, len(column))
-    except (KeyError, TypeError):
-        pass
-    for at, identity in enumerate(column):
-        if not isinstance(identity, Hashable) or identity not in known:
-            raise _no_such(f"{where}[{at}]: {key}", identity, what, ids)
-    raise InputError(f"{where}: expected each {key} to be an {what}.")
-
-
-def _no_such(where: str, identity: Any, what: str, ids: Sequence[Any]) -> InputError:
-    some = ", ".join(repr(one) for one in ids[:3])
-    return InputError(
-        f"{where}: {identity!r} is no {what}, which has {len(ids)}: {some}"
-        f"{', ...' if len(ids) > 3 else ''}."
-    )
-
-
-def _boxes(where: str, records: Sequence[Any]) -> NDArray[np.float64]:
-    column = _column(where, records, "bbox")
-    if not column:
-        return np.empty((0, 4))
-    boxes = _array(column)
-    if boxes is None or boxes.ndim != 2 or boxes.shape[1] != 4:
-        at = _first(column, lambda box: (a := _array(box)) is None or a.shape != (4,))
-        raise InputError(
-            f"{where}[{at}]: expected bbox as four numbers, x, y, width, height, got "
-            f"{column[at]!r:.60}."
-        )
-    _refuse_not_finite(where, "bbox", boxes.sum(axis=1), column)
-    negative = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1))
-    if len(negative):
-        raise InputError(
-            f"{where}[{negative[0]}]: expected bbox as x, y, width, height with no negative size, "
-            f"got {boxes[negative[0]].tolist()} ({len(negative)} of {len(boxes)} boxes)."
-        )
-    return boxes
-
-
-def _refuse_corners(
-    where: str,
-    boxes: NDArray[np.float64],
-    image: NDArray[np.int64],
-    sizes: Sequence[tuple[int, int] | None],
-) -> None:
-    """Refuse boxes that are x1, y1, x2, y2: all have x2 >= x1, and read as sizes most leave the image."""
-    if len(boxes) < MANY_BOXES or (boxes[:, 2:] < boxes[:, :2]).any():
-        return
-    limit = np.array([size or (np.inf, np.inf) for size in sizes])[image]
-    beyond = (boxes[:, :2] + boxes[:, 2:] > limit[:, ::-1] + 1).any(axis=1)
-    if beyond.mean() > 0.5:
-        raise InputError(
-            f"{where}: expected bbox as x, y, width, height, and {beyond.sum()} of {len(boxes)} "
-            f"boxes leave their image, such as {boxes[beyond][0].tolist()}. If they are x1, y1, x2, "
-            "y2, subtract x1 from x2 and y1 from y2."
-        )
-
-
-MANY_BOXES = 10
-"""From here on, that all sizes are above the positions says something about the format."""
+def _int64(values: Sequence[int]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
 
 
 def _codes(
-    where: str,
-    records: Sequence[Any],
+    outlines: Sequence[Any],
     image: NDArray[np.int64],
     sizes: Sequence[tuple[int, int] | None],
     ids: Sequence[ImageId],
-) -> tuple[Code, ...]:
-    of_each = []
-    for index in image:
-        size = sizes[index]
-        if size is None:
-            raise InputError(
-                f"{where}: masks need the height and width of image {ids[index]!r}, which the ground "
-                "truth does not have."
-            )
-        if size[0] * size[1] > MAX_PIXELS:
-            raise InputError(
-                f"{where}: image {ids[index]!r} claims {size[0]} x {size[1]} pixels, more than masks "
-                f"may have, {MAX_PIXELS}."
-            )
-        of_each.append(size)
-    return run_length_codes(where, _column(where, records, "segmentation"), of_each)
-
-
-FLAGS = (bool, int, np.bool_, np.integer)
-
-
-def _flags(where: str, records: Sequence[Any], key: str) -> NDArray[np.bool_]:
-    column = [record.get(key, 0) for record in records]
-    at = _first(column, lambda flag: not isinstance(flag, FLAGS) or flag not in (0, 1))
-    if at < len(column):
-        raise InputError(f"{where}[{at}]: expected {key} as 0 or 1, got {column[at]!r:.60}.")
-    return np.array(column, dtype=np.bool_)
-
-
-def _numbers(where: str, key: str, column: list[Any]) -> NDArray[np.float64]:
-    if not column:
-        return np.empty(0)
-    values = _array(column)
-    if values is None or values.ndim != 1:
-        at = _first(column, lambda value: (a := _array(value)) is None or a.ndim != 0)
-        raise InputError(f"{where}[{at}]: expected {key} as a number, got {column[at]!r:.60}.")
-    _refuse_not_finite(where, key, values, column)
-    return values
-
-
-def _refuse_not_finite(
-    where: str, key: str, values: NDArray[np.float64], column: list[Any]
-) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise InputError(f"{where}[{bad[0]}]: expected a finite {key}, got {column[bad[0]]!r:.60}.")
-
-
-def _array(values: Any) -> NDArray[np.float64] | None:
-    """Return numbers as float64, or None: strings are not read as numbers, nor True as 1."""
-    try:
-        array = np.array(values)
-    except (ValueError, OverflowError):
-        return None
-    return array.astype(np.float64) if array.dtype.kind in "iuf" else None
-
-
-def _first(column: list[Any], bad: Callable[[Any], bool]) -> int:
-    """Return the place of the first bad value, or the length where there is none."""
-    return next((at for at, value in enumerate(column) if bad(value)), len(column))
+) -> tuple[list[Code | None], dict[int, str]]:
+    """Return the code of each outline, None where there is none, and the reasons by place."""
+    needed = {
+        index: f"the height and width of image {show_value(ids[index])}, which it needs, are not known"
+        for index in set(image.tolist())
+        if sizes[index] is None
+    }
+    reasons = {at: needed[index] for at, index in enumerate(image.tolist()) if index in needed}
+    there = [at for at in range(len(outlines)) if at not in reasons]
+    of_each = [size for at in there if (size := sizes[image[at]]) is not None]
+    found, wrong = readable_codes([outlines[at] for at in there], of_each)
+    codes: list[Code | None] = [None] * len(outlines)
+    for at, code in zip(there, found, strict=True):
+        codes[at] = code
+    reasons.update({there[at]: reason for at, reason in wrong.items()})
+    return codes, dict(sorted(reasons.items()))

@@ -31,6 +31,7 @@ from shiftproof.metrics.curves import (
     make_curves,
     precision_at,
 )
+from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
@@ -93,10 +94,12 @@ class Matches:
     Attributes:
         curves: for each range of areas its curves, a cell for each threshold and then category.
         ground_truth: fingerprint of what it was matched with.
+        faults: what was odd about the detections, and which were left out.
     """
 
     curves: tuple[Curves, ...]
     ground_truth: str
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +152,8 @@ class CocoEvaluator:
 
     Differs from pycocotools where that goes wrong or stays silent: an annotation with the id 0, whose
     matches count as false positives there; two annotations with one id; no detections at all; and
-    what :func:`~shiftproof.metrics.coco.read_objects` and ``read_found`` name. NaN stands for its -1.
+    a record that it fails on: in the ground truth it is listed in ``faults`` and left out, among the
+    detections it is an error. NaN stands for its -1.
     ``ignore`` in the ground truth has no effect there nor here: only crowds are ignored.
 
     >>> truth = {
@@ -217,6 +221,16 @@ class CocoEvaluator:
         """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
         return self._objects.categories
 
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with the ground truth: what was left out, and what counts all the same."""
+        return self._objects.faults
+
+    @property
+    def wanted(self) -> int:
+        """How many objects there are to find: all but crowds and those of an impossible area."""
+        return int((~self._ignored[0]).sum())
+
     def match(self, detections: DetectionSource) -> Matches:
         """Match detections with objects at every threshold and area; images without any may be left out.
 
@@ -259,6 +273,7 @@ class CocoEvaluator:
                 rank,
             ),
             self._fingerprint,
+            found.faults,
         )
 
     def _curves(

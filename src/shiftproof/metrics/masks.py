@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.io.images import MAX_PIXELS
+from shiftproof.metrics.faults import show_value
 from shiftproof.metrics.matching import Pairs, joined, run_starts
 
 if TYPE_CHECKING:
@@ -45,38 +47,67 @@ def run_length_codes(
         InputError: none of these, or not of the image's size.
         MissingExtraError: pycocotools is not installed.
     """
+    codes, wrong = readable_codes(segmentations, sizes)
+    if wrong:
+        at, reason = next(iter(wrong.items()))
+        raise InputError(f"{where}[{at}]: {reason}.")
+    return tuple(code for code in codes if code is not None)
+
+
+def readable_codes(
+    segmentations: Sequence[Any], sizes: Sequence[tuple[int, int]]
+) -> tuple[list[Code | None], dict[int, str]]:
+    """Return the compressed codes, None for what is no mask, and by its place why it is none.
+
+    Arguments as for :func:`run_length_codes`.
+    """
     library = _library()
-    codes = []
+    codes: list[Code | None] = []
+    wrong: dict[int, str] = {}
     for at, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
-        name = f"{where}[{at}]"
-        if isinstance(segmentation, Mapping):
-            codes.append(_code(library, name, segmentation, size))
-        elif isinstance(segmentation, (list, tuple)) and segmentation:
-            polygons = [_polygon(name, polygon, size) for polygon in segmentation]
-            codes.append(library.merge(library.frPyObjects(polygons, *size)))
-        else:
-            raise InputError(
-                f"{name}: expected segmentation as polygons or a run-length code, got "
-                f"{segmentation!r:.60}."
+        try:
+            codes.append(_code(library, segmentation, size))
+        except ValueError as error:
+            wrong[at] = str(error)
+            codes.append(None)
+    there = [at for at, code in enumerate(codes) if code is not None]
+    filled = _pixels([code["counts"] for code in codes if code is not None])
+    for at, count in zip(there, filled.tolist(), strict=True):
+        height, width = sizes[at]
+        if count != height * width:
+            wrong[at] = (
+                "the counts of the mask do not fill its image of height and width "
+                f"{[height, width]}"
             )
-    filled = _pixels([code["counts"] for code in codes])
-    wrong = np.flatnonzero(filled != [height * width for height, width in sizes])
-    if len(wrong):
-        raise InputError(
-            f"{where}[{wrong[0]}]: the counts of the mask do not fill its image of height and width "
-            f"{list(sizes[wrong[0]])}."
+            codes[at] = None
+    return codes, dict(sorted(wrong.items()))
+
+
+def _code(library: ModuleType, segmentation: Any, size: tuple[int, int]) -> Code:
+    """Return the code of a mask, or say in a ValueError why it is none."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"its image claims {size[0]} x {size[1]} pixels, more than masks may have, {MAX_PIXELS}"
         )
-    return tuple(codes)
+    if isinstance(segmentation, Mapping):
+        return _run_lengths(library, segmentation, size)
+    if isinstance(segmentation, (list, tuple)) and segmentation:
+        polygons = [_polygon(polygon, size) for polygon in segmentation]
+        code: Code = library.merge(library.frPyObjects(polygons, *size))
+        return code
+    raise ValueError(
+        f"expected segmentation as polygons or a run-length code, got {show_value(segmentation)}"
+    )
 
 
-def _code(
-    library: ModuleType, name: str, segmentation: Mapping[str, Any], size: tuple[int, int]
+def _run_lengths(
+    library: ModuleType, segmentation: Mapping[str, Any], size: tuple[int, int]
 ) -> Code:
     claimed, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(claimed, Sequence) or list(claimed) != list(size):
-        raise InputError(
-            f"{name}: expected a mask of the image's height and width, {list(size)}, got "
-            f"{claimed!r:.60}."
+        raise ValueError(
+            f"expected a mask of the image's height and width, {list(size)}, got "
+            f"{show_value(claimed)}"
         )
     if isinstance(counts, str) and counts.isascii():
         return {"size": list(size), "counts": counts.encode("ascii")}
@@ -87,24 +118,32 @@ def _code(
     ):
         code: Code = library.frPyObjects({"size": list(size), "counts": list(counts)}, *size)
         return code
-    raise InputError(f"{name}: expected the counts of a mask, got {counts!r:.60}.")
+    raise ValueError(f"expected the counts of a mask, got {show_value(counts)}")
 
 
-def _polygon(where: str, polygon: Any, size: tuple[int, int]) -> list[float]:
+def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     height, width = size
     try:
         points = [float(value) for value in polygon]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = []
     if len(points) < 6 or len(points) % 2:
-        raise InputError(
-            f"{where}: expected a polygon as x1, y1, x2, y2, x3, y3, ..., got {polygon!r:.60}."
+        raise ValueError(
+            f"expected a polygon as x1, y1, x2, y2, x3, y3, ..., got {show_value(polygon)}"
         )
     # Every pixel along an edge is walked: an edge to 1e9 would fill the memory.
     far = 10 * max(height, width)
     if not all(math.isfinite(value) and abs(value) <= far for value in points):
-        raise InputError(f"{where}: a polygon reaches far beyond its {height} x {width} image.")
+        raise ValueError(f"a polygon reaches far beyond its {height} x {width} image")
+    corners = np.array(points).reshape(-1, 2)
+    steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
+    if steps > MOST_STEPS:
+        raise ValueError(f"a polygon whose edges are {steps:.0f} pixels long goes to and fro")
     return points
+
+
+MOST_STEPS = 4_000_000
+"""An outline through every pixel of 2,000 x 2,000; the memory of longer ones would have no bound."""
 
 
 def _pixels(counts: Sequence[bytes]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from shiftproof.metrics.curves import (
     make_curves,
     precision_at,
 )
+from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
@@ -85,6 +86,16 @@ class VocEvaluator:
     def categories(self) -> Mapping[int, str]:
         """Id to name of the categories, by rising id: what ``Detections.labels`` are indexes of."""
         return self.objects.categories
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with the ground truth: what was left out, and what counts all the same."""
+        return self.objects.faults
+
+    @property
+    def wanted(self) -> int:
+        """How many objects there are to find: all that are not difficult."""
+        return int((~_difficult(self.objects)).sum())
 
     def match(self, detections: DetectionSource) -> Curves:
         """Match detections with objects; what it returns is read by the other methods.

@@ -180,6 +180,7 @@ def _warnings(runs: Sequence[DetectorRun], shown: Sequence[DetectorEntry]) -> li
                 f"{where}These figures have no intervals: they come from a table of results, and there "
                 "are no images to resample. A small difference may be chance."
             )
+        found += [f"{where}{line}" for line in run.faults]
         found += provenance.doubts(scores, where)
     return found
 

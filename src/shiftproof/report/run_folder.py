@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from shiftproof.bench.result_faults import describe_faults
 from shiftproof.errors import InputError
+from shiftproof.io.border import convert_errors
 from shiftproof.io.text import read_json
-from shiftproof.report.reading import Node, check_format
+from shiftproof.report.reading import Node, check_format, clean_text
 from shiftproof.types import CLEAN, Cell, Settings
 
 FAMILIES = ("noise", "blur", "weather", "digital", "other")
@@ -134,6 +136,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
     assumed: Settings = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
 
 
 def read_head(path: Path) -> Node:
@@ -182,7 +185,16 @@ def read_folder(
         gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
         assumed=head.get("assumed").optional_settings(),
+        faults=_read_faults(head),
     )
+
+
+def _read_faults(head: Node) -> tuple[str, ...]:
+    """What was wrong with annotations and result files, a sentence each."""
+    if head.get("kind").text() != "detection":
+        return ()
+    with convert_errors(head.file, "expected the faults of data and results as they were written"):
+        return tuple(clean_text(line) for line in describe_faults(head.value))
 
 
 def read_models(

@@ -1,0 +1,468 @@
+"""COCO's ground truth, read record by record: what can be read is read, what is wrong is listed.
+
+This is the one reader of such a file. What pycocotools gives a number for counts here as it does
+there; a record that cannot be read is left out, and never ends the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import InputError
+from shiftproof.metrics.faults import (
+    ID_AS_TEXT,
+    ID_TWICE,
+    LARGEST,
+    NO_ID,
+    NO_NAME,
+    NO_RECORD,
+    NO_SIZE,
+    NUMBER_AS_TEXT,
+    ODD_AREA,
+    ODD_FLAG,
+    ODD_OUTLINE,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    Fault,
+    read_flag,
+    read_number,
+    read_whole,
+    show_value,
+)
+
+ImageId: TypeAlias = int | str
+
+PARTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image of the ground truth; ``size`` is width and height, where the file says them."""
+
+    place: str
+    file_name: str | None
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """COCO's ground truth as columns, in the order of the file.
+
+    Attributes:
+        images: id to record.
+        categories: id to name, by rising id.
+        places: G, what to call each annotation in a message.
+        image: G ids of images.
+        category: G ids of categories.
+        boxes: ``(G, 4)`` x, y, width, height, a row of NaN where there are not four numbers.
+        area: ``(G,)`` as the file has it; NaN also where it says "NaN".
+        has_area: ``(G,)`` whether the file has an area that can be read.
+        crowd: ``(G,)``.
+        difficult: ``(G,)`` ``difficult`` or ``ignore``.
+        outlines: G segmentations as they stand in the file, None where there is none to be read.
+        faults: what is wrong, but for what only shows when a box is laid on its image.
+    """
+
+    images: Mapping[ImageId, ImageRecord]
+    categories: Mapping[Any, str]
+    places: Sequence[str]
+    image: Sequence[ImageId]
+    category: Sequence[Any]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    has_area: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
+    difficult: NDArray[np.bool_]
+    outlines: Sequence[Any]
+    faults: Sequence[Fault]
+
+
+def read_annotations(where: str, value: Any) -> Annotations:
+    """Read COCO's ground truth.
+
+    Whole floats are integers (as pandas writes them), and of two images or categories of one id the
+    last one counts, as in pycocotools.
+
+    Args:
+        where: what to call it in messages.
+        value: what the JSON holds.
+
+    Raises:
+        InputError: it is no ground truth, or its boxes are corners.
+    """
+    images, annotations, categories = _parts(where, value)
+    faults: list[Fault] = []
+    known_images = _read_images(where, images, faults)
+    known_categories = _read_categories(where, categories, faults)
+    records, places = _records(where, annotations, faults)
+    _list_doubled_ids(where, places, records, faults)
+    # A record that is of no image is listed as that alone.
+    image = _find_all(where, places, records, "image_id", Ids(known_images), faults)
+    kept = [identity is not None for identity in image]
+    records, places = list(compress(records, kept)), list(compress(places, kept))
+    image = list(compress(image, kept))
+    category = _find_all(where, places, records, "category_id", Ids(known_categories), faults)
+    kept = [identity is not None for identity in category]
+    records, places = list(compress(records, kept)), list(compress(places, kept))
+    image, category = list(compress(image, kept)), list(compress(category, kept))
+    boxes, as_text = read_boxes([record.get("bbox") for record in records])
+    faults += [
+        Fault(
+            f"{where}, {places[at]}",
+            NUMBER_AS_TEXT,
+            True,
+            f"bbox {show_value(records[at]['bbox'])}",
+        )
+        for at in as_text
+    ]
+    check_sizes(f"{where}: annotations", boxes, [known_images[identity].size for identity in image])
+    area, has_area = _areas(where, places, records, faults)
+    return Annotations(
+        images=known_images,
+        categories=known_categories,
+        places=places,
+        image=image,
+        category=category,
+        boxes=boxes,
+        area=area,
+        has_area=has_area,
+        crowd=_flags(where, places, records, "iscrowd", faults),
+        difficult=_flags(where, places, records, "difficult", faults)
+        | _flags(where, places, records, "ignore", faults),
+        outlines=_outlines(where, places, records, faults),
+        faults=faults,
+    )
+
+
+def clean_name(text: str) -> str:
+    r"""Return text that can be written: half of a surrogate pair, which UTF-8 has not, by its number.
+
+    >>> clean_name("a\ud800.jpg")
+    'aU+D800.jpg'
+    """
+    return re.sub(r"[\ud800-\udfff]", lambda half: f"U+{ord(half[0]):04X}", text)
+
+
+class Ids:
+    """Ids of images or categories, found by what a record says."""
+
+    def __init__(self, ids: Iterable[Any]) -> None:
+        self._ids = {identity: identity for identity in ids}
+
+    def find(self, value: Any) -> tuple[Any, bool]:
+        """Return the id that is meant, None for none, and whether it was written as it should be."""
+        if isinstance(value, str):
+            text = clean_name(value)
+            if text in self._ids:
+                return text, True
+            whole = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+            # "007" is a name, not a number.
+            meant = self._ids.get(whole) if whole is not None and str(whole) == text else None
+            return meant, meant is None
+        identity = read_whole(value)
+        if identity is None or identity in self._ids:
+            return self._ids.get(identity), True
+        meant = self._ids.get(str(identity))
+        return meant, meant is None
+
+
+def read_boxes(column: Sequence[Any]) -> tuple[NDArray[np.float64], list[int]]:
+    """Return ``(N, 4)`` numbers, a row of NaN for what is not four, and the rows that had text."""
+    boxes = _plain_boxes(column)
+    as_text: list[int] = []
+    if boxes is None:
+        boxes = np.full((len(column), 4), np.nan)
+        for at, box in enumerate(column):
+            values = box.tolist() if isinstance(box, np.ndarray) else box
+            if isinstance(values, (list, tuple)) and len(values) == 4:
+                boxes[at] = [read_number(one) for one in values]
+                if any(isinstance(one, str) for one in values) and np.isfinite(boxes[at]).all():
+                    as_text.append(at)
+    boxes[~(np.abs(boxes) < LARGEST).all(axis=1)] = np.nan
+    return boxes, as_text
+
+
+def _plain_boxes(column: Sequence[Any]) -> NDArray[np.float64] | None:
+    """The boxes at once, where all are four numbers."""
+    if not column:
+        return np.empty((0, 4))
+    try:
+        array = np.array(column)
+    except (ValueError, OverflowError):
+        return None
+    whole = array.dtype.kind in "iuf" and array.ndim == 2 and array.shape[1] == 4
+    return array.astype(np.float64) if whole else None
+
+
+MANY_BOXES = 10
+"""From here on, that all sizes are above the positions says something about the format."""
+
+
+def check_sizes(
+    where: str, boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]
+) -> None:
+    """Refuse boxes that are x1, y1, x2, y2: all have x2 >= x1, and read as sizes most leave the image.
+
+    Args:
+        where: of the boxes.
+        boxes: ``(N, 4)``; rows of NaN are passed over.
+        sizes: width and height of each box's image.
+
+    Raises:
+        InputError: they are corners.
+    """
+    there = ~np.isnan(boxes).any(axis=1)
+    found = boxes[there]
+    if len(found) < MANY_BOXES or (found[:, 2:] < found[:, :2]).any():
+        return
+    limit = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64)[there]
+    beyond = (found[:, :2] + found[:, 2:] > limit + 1).any(axis=1)
+    if beyond.mean() > 0.5:
+        raise InputError(
+            f"{where}: expected bbox as x, y, width, height, and {beyond.sum()} of {len(found)} "
+            f"boxes leave their image, such as {found[beyond][0].tolist()}. If they are x1, y1, x2, "
+            "y2, subtract x1 from x2 and y1 from y2."
+        )
+
+
+# ---------------------------------------------------------------- the three lists
+
+
+def _parts(where: str, value: Any) -> list[Sequence[Any]]:
+    if not isinstance(value, Mapping):
+        raise InputError(
+            f"{where}: expected COCO ground truth, an object with images, annotations and "
+            f"categories, got a {describe(value)}. Are these the detections?"
+        )
+    parts = []
+    for key in PARTS:
+        part = value.get(key)
+        if not isinstance(part, Sequence) or isinstance(part, str):
+            got = "none" if key not in value else f"a {describe(part)}"
+            raise InputError(f"{where}: expected a list of {key}, got {got}.")
+        parts.append(part)
+    return parts
+
+
+def describe(value: Any) -> str:
+    """Return what a value is: its type, or a dictionary's first keys."""
+    if isinstance(value, Mapping):
+        keys = ", ".join(str(key)[:60] for key in list(value)[:5])
+        return f"dictionary with the keys {keys or '(none)'}"
+    return type(value).__name__
+
+
+def _read_images(
+    where: str, items: Sequence[Any], faults: list[Fault]
+) -> dict[ImageId, ImageRecord]:
+    found: dict[ImageId, ImageRecord] = {}
+    for at, item in enumerate(items):
+        place = f"{where}, images[{at}]"
+        identity = _identity(place, item, faults)
+        if identity is None:
+            continue
+        if identity in found:
+            detail = f"{show_value(identity)}; the last image of an id counts"
+            faults.append(Fault(found.pop(identity).place, ID_TWICE, False, detail))
+        name = item.get("file_name")
+        found[identity] = ImageRecord(
+            f"{place} with the id {show_value(identity)}",
+            clean_name(name) if isinstance(name, str) and name else None,
+            _size(place, item, faults),
+        )
+    return found
+
+
+def _size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
+    given = [item.get(side) for side in ("width", "height")]
+    width, height = (read_whole(one) for one in given)
+    if width is not None and height is not None and width > 0 and height > 0:
+        if any(isinstance(one, str) for one in given):
+            detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
+            faults.append(Fault(place, NUMBER_AS_TEXT, True, detail))
+        return width, height
+    if any(one is not None for one in given):
+        detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
+        faults.append(Fault(place, NO_SIZE, True, detail))
+    return None
+
+
+def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> dict[Any, str]:
+    found: dict[Any, tuple[str, str]] = {}
+    for at, item in enumerate(items):
+        place = f"{where}, categories[{at}]"
+        identity = _identity(place, item, faults)
+        if identity is None:
+            continue
+        if isinstance(identity, str) and (whole := read_whole(identity)) is not None:
+            faults.append(Fault(place, ID_AS_TEXT, True, show_value(identity)))
+            identity = whole
+        if identity in found:
+            detail = f"{show_value(identity)}; the last category of an id counts"
+            faults.append(Fault(found.pop(identity)[0], ID_TWICE, False, detail))
+        name = item.get("name")
+        if name is None or name == "":
+            faults.append(Fault(place, NO_NAME, True, f"id {show_value(identity)}"))
+            name = identity
+        found[identity] = (place, clean_name(str(name)[:1000]))
+    if any(isinstance(identity, int) for identity in found):
+        for identity in [one for one in found if isinstance(one, str)]:
+            faults.append(Fault(found.pop(identity)[0], NO_ID, False, show_value(identity)))
+    return {identity: found[identity][1] for identity in sorted(found)}
+
+
+def _identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
+    """The id of an image or a category; None, and a fault, where there is none."""
+    if not isinstance(item, Mapping):
+        faults.append(Fault(place, NO_RECORD, False, describe(item)))
+        return None
+    identity = item.get("id")
+    if isinstance(identity, str) and identity:
+        return clean_name(identity)
+    whole = None if isinstance(identity, str) else read_whole(identity)
+    if whole is None:
+        faults.append(Fault(place, NO_ID, False, f"id {show_value(identity)}"))
+    return whole
+
+
+def _records(
+    where: str, items: Sequence[Any], faults: list[Fault]
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+    records, places = [], []
+    for at, item in enumerate(items):
+        place = f"annotations[{at}]"
+        if not isinstance(item, Mapping):
+            faults.append(Fault(f"{where}, {place}", NO_RECORD, False, describe(item)))
+            continue
+        if isinstance(item.get("id"), (int, str)):
+            place += f" with the id {show_value(item['id'])}"
+        records.append(item)
+        places.append(place)
+    return records, places
+
+
+def _list_doubled_ids(
+    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
+) -> None:
+    """Annotations need no id here; where two have the same, pycocotools takes one for the other."""
+    seen: set[Any] = set()
+    for place, record in zip(places, records, strict=True):
+        identity = record.get("id")
+        if isinstance(identity, (int, str)):
+            if identity in seen:
+                faults.append(Fault(f"{where}, {place}", ID_TWICE, True))
+            seen.add(identity)
+
+
+def _find_all(
+    where: str,
+    places: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    key: str,
+    ids: Ids,
+    faults: list[Fault],
+) -> list[Any]:
+    """The id that each record means, None where it means none."""
+    unknown = UNKNOWN_IMAGE if key == "image_id" else UNKNOWN_CLASS
+    found = []
+    for place, record in zip(places, records, strict=True):
+        value = record.get(key)
+        identity, as_it_should = ids.find(value)
+        if identity is None:
+            faults.append(Fault(f"{where}, {place}", unknown, False, f"{key} {show_value(value)}"))
+        elif not as_it_should:
+            detail = f"{key} {show_value(value)} for {show_value(identity)}"
+            faults.append(Fault(f"{where}, {place}", ID_AS_TEXT, True, detail))
+        found.append(identity)
+    return found
+
+
+# ---------------------------------------------------------------- the other columns
+
+
+def _areas(
+    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    area = np.zeros(len(records))
+    has_area = np.zeros(len(records), dtype=np.bool_)
+    for at, record in enumerate(records):
+        value = record.get("area")
+        if value is None:
+            continue
+        area[at] = read_number(value)
+        has_area[at] = not math.isnan(area[at]) or _is_nan(value)
+        if 0 <= area[at] < LARGEST and not isinstance(value, str):
+            continue
+        odd = not 0 <= area[at] < LARGEST
+        reason = ODD_AREA if odd else NUMBER_AS_TEXT
+        faults.append(Fault(f"{where}, {places[at]}", reason, True, f"area {show_value(value)}"))
+    return area, has_area
+
+
+def _is_nan(value: Any) -> bool:
+    """Whether a value says itself that it is NaN, as JSON's token does, or the text that we write."""
+    if isinstance(value, str):
+        return value.strip().lower() == "nan"
+    return isinstance(value, (float, np.floating)) and math.isnan(value)
+
+
+def _flags(
+    where: str,
+    places: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    key: str,
+    faults: list[Fault],
+) -> NDArray[np.bool_]:
+    flags = np.zeros(len(records), dtype=np.bool_)
+    for at, record in enumerate(records):
+        value = record.get(key, 0)
+        if type(value) is int and value in (0, 1):
+            flags[at] = value
+            continue
+        flag = read_flag(value)
+        flags[at] = bool(flag)
+        if flag is None or isinstance(value, str) or value not in (0, 1):
+            detail = f"{key} {show_value(value)}"
+            faults.append(Fault(f"{where}, {places[at]}", ODD_FLAG, True, detail))
+    return flags
+
+
+def _outlines(
+    where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
+) -> list[Any]:
+    outlines = []
+    for place, record in zip(places, records, strict=True):
+        value = record.get("segmentation")
+        outline = _outline(value)
+        if outline is None and value is not None and value != []:
+            detail = show_value(value)
+            faults.append(Fault(f"{where}, {place}", ODD_OUTLINE, True, detail))
+        outlines.append(outline)
+    return outlines
+
+
+def _outline(value: Any) -> Any:
+    """Polygons or a run-length code, of numbers that can be written; None where it is neither."""
+    if isinstance(value, Mapping):
+        size, counts = value.get("size"), value.get("counts")
+        coded = isinstance(counts, bytes) or (
+            counts.isascii() if isinstance(counts, str) else _are_finite(counts)
+        )
+        return {"size": size, "counts": counts} if coded and _are_finite(size) else None
+    polygons = isinstance(value, (list, tuple)) and all(_are_finite(one) for one in value)
+    return value if polygons and value else None
+
+
+def _are_finite(values: Any) -> bool:
+    try:
+        return isinstance(values, (list, tuple, np.ndarray)) and math.isfinite(sum(values))
+    except (TypeError, ValueError, OverflowError):
+        return False
