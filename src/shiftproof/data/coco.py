@@ -38,6 +38,7 @@ class CocoData(DetectionData):
         images: the folder that ``file_name`` is relative to.
         annotations: the JSON file.
         root: a folder above ``images``, or the same: what ids are relative to. The same by default.
+        paths: the image below ``root`` of each ``file_name``, where that is no path below ``images``.
 
     Raises:
         InputError: no COCO annotations, ids that stand twice, or paths that leave the folder.
@@ -45,7 +46,12 @@ class CocoData(DetectionData):
     """
 
     def __init__(
-        self, images: str | Path, annotations: str | Path, *, root: str | Path | None = None
+        self,
+        images: str | Path,
+        annotations: str | Path,
+        *,
+        root: str | Path | None = None,
+        paths: Mapping[str, str] | None = None,
     ) -> None:
         folder, path = Path(images), Path(annotations)
         home = folder if root is None else Path(root)
@@ -72,7 +78,8 @@ class CocoData(DetectionData):
                 raise InputError(f"{where}: image {identity!r} has no file_name.")
             records[identity] = item
         names = {
-            identity: below(prefix, check_inside(where, item["file_name"]))
+            identity: (paths or {}).get(item["file_name"])
+            or below(prefix, check_inside(where, item["file_name"]))
             for identity, item in records.items()
         }
         rows: dict[int | str, list[Row]] = {identity: [] for identity in records}
