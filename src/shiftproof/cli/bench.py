@@ -14,9 +14,12 @@ from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
+    IMAGES_HELP,
     MEASURE_HELP,
     PROTOCOL_HELP,
+    ROOT_HELP,
     SEVERITIES_HELP,
+    SPLIT_HELP,
     named_corruptions,
     parse_encode,
     parse_severities,
@@ -112,12 +115,12 @@ def bench(
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
     split: Annotated[
-        str | None, typer.Option("--split", help="Of detection: train, val, ... of the data set.")
+        str | None, typer.Option("--split", help="Of detection: " + SPLIT_HELP)
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Of detection: where the images of a COCO JSON lie."),
+        Path | None, typer.Option("--images", help="Of detection: " + IMAGES_HELP)
     ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Of detection. " + ROOT_HELP)] = None,
     corrupted: Annotated[
         Path | None,
         typer.Option(
@@ -166,6 +169,7 @@ def bench(
                 "--measure": measure != "auto",
                 "--split": split,
                 "--images": images,
+                "--root": root,
                 "--corrupted": corrupted,
                 "more than one --model": len(model) > 1,
             },
@@ -192,6 +196,7 @@ def bench(
             measure=measure,
             split=split,
             images=images,
+            root=root,
             corrupted=corrupted,
             batch_size=batch_size or 8,
         )
@@ -287,13 +292,14 @@ def _detection(
     measure: str,
     split: str | None,
     images: Path | None,
+    root: Path | None,
     corrupted: Path | None,
     batch_size: int,
 ) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.data import open_detection_data, read_class_map
 
-    dataset = open_detection_data(asked.data, split=split, images=images)
+    dataset = open_detection_data(asked.data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
         typer.echo(str(fault), err=True)
     if len(dataset.faults) > 3:

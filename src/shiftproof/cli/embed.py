@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import Images, Root, Split
 from shiftproof.progress import console
 
 
@@ -45,9 +46,9 @@ def embed(
             "file:PATH?arch=....",
         ),
     ] = "demo",
-    split: Annotated[
-        str | None, typer.Option("--split", help="Of a data set that has several.")
-    ] = None,
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
     ] = False,
@@ -83,6 +84,8 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         split=split,
+        images=images,
+        root=root,
     )
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))

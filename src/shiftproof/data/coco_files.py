@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ _DEEPEST = 6
 """So many folders at most are taken off the front of a name that is found nowhere."""
 
 ANNOTATION_FOLDERS = frozenset(
-    {"annotations", "annotation", "anno", "annos", "anns", "labels", "label", "json", "jsons", "coco"}
+    {"annotations", "annotation", "anno", "annos", "anns", "labels", "label", "json", "jsons"}
 )  # fmt: skip
 """A JSON in a folder that is called so has its images beside that folder."""
 
@@ -33,6 +35,9 @@ _MAP_FOLDERS = re.compile(
     r"|seg(mentation)?s?(class|object)?|.*segmentations?|panoptic.*|thumb(nail)?s?)\d*"
 )
 """Folders that are called so hold maps of labels, which often have the photographs' names."""
+
+_PARTS = (b"images", b"annotations", b"categories")
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 
 _CALLED_SO = re.compile(r"(?i)instances|coco|annotation|keypoints|captions|labels|^result$")
 
@@ -49,6 +54,7 @@ class CocoFile:
         names: what the JSON calls each image, to its path below ``home``.
         missing: the images among them that are not there.
         problem: why it cannot be used.
+        is_absent: whether the problem is that its images are not here.
     """
 
     path: Path
@@ -58,11 +64,11 @@ class CocoFile:
     names: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     problem: ShiftproofError | None = None
+    is_absent: bool = False
 
-    @property
-    def splits(self) -> frozenset[str]:
-        """The splits that its name, or the folder it lies in, has words for."""
-        return splits_in(self.path.stem) or split_of(str(PurePosixPath(self.name).parent))
+
+class _AbsentError(InputError):
+    """The images of a JSON are not here."""
 
 
 def is_label_map(folder: str) -> bool:
@@ -90,14 +96,20 @@ def coco_candidates(root: Path) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    if starts_like_coco(path):
-        return True
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        start = file.read(40).lstrip(b"\xef\xbb\xbf \t\r\n")
-        # A list holds detections. An object that is this short was cut.
-        is_other = start.startswith(b"[") or (start.startswith(b"{") and len(start) > 30)
-        return not is_other and bool(_CALLED_SO.search(path.stem))
-    return bool(_CALLED_SO.search(path.stem))
+    """Whether a JSON has the three parts of COCO, by its text; or is cut, and begins like it."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return bool(_CALLED_SO.search(path.stem))
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                start, end = text[:40].lstrip(_BLANK), text[-40:].rstrip(_BLANK)
+                if start.startswith(b"[") and end.endswith(b"]"):
+                    return False  # detections
+                if start.startswith(b"{") and end.endswith(b"}"):
+                    return all(text.find(b'"%b"' % part) >= 0 for part in _PARTS)
+    except OSError:
+        pass
+    return starts_like_coco(path) or bool(_CALLED_SO.search(path.stem))
 
 
 def starts_like_coco(path: Path) -> bool:
@@ -107,9 +119,10 @@ def starts_like_coco(path: Path) -> bool:
     """
     with contextlib.suppress(OSError), path.open("rb") as file:
         start = file.read(65536)
-        words = (b'"info"', b'"images"', b'"annotations"', b'"categories"', b'"licenses"')
-        is_object = start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-        return is_object and any(word in start for word in words)
+        is_object = start.lstrip(_BLANK).startswith(b"{")
+        return is_object and any(
+            b'"%b"' % part in start for part in (*_PARTS, b"info", b"licenses")
+        )
     return False
 
 
@@ -189,7 +202,7 @@ def _with_images(
     try:
         readings = read_names(name, said, folders, lambda picture: (home / picture).is_file())
         if not readings:
-            raise InputError(
+            raise _AbsentError(
                 f"{path}: no folder in {home / folders[0]} holds its images "
                 f"({shortened(map(show_name, said), 3) or 'none named'}); give the folder as images "
                 "(--images)."
@@ -200,6 +213,8 @@ def _with_images(
             else _choose(path, readings, wanted or splits_in(split or ""))
         )
         names = {text: reading.picture(text) for text in said}
+    except _AbsentError as error:
+        return CocoFile(path, name, home, problem=error, is_absent=True)
     except InputError as error:
         return CocoFile(path, name, home, problem=error)
     missing = tuple(text for text, picture in names.items() if not (home / picture).is_file())
@@ -235,24 +250,26 @@ def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> 
         silent = [one for one in left if not split_of(one.folder)]
         if not right and not silent:
             shown = " and ".join(f"{one.folder}/" for one in left)
-            raise InputError(
+            raise _AbsentError(
                 f"{path}: it is of the split {'/'.join(sorted(wanted))}, but its images were found "
                 f"only in {shown}, of another split by the name. Give the folder of its images as "
                 "images (--images)."
             )
         left = right or silent
-    for narrow in (
-        # val2017 of instances_val2017, where val2014 is there as well.
-        lambda one: one.folder != "." and PurePosixPath(one.folder).name in path.stem,
-        lambda one: one.hits == one.tried,
-    ):
-        left = [one for one in left if narrow(one)] or left
+    # val2017 of instances_val2017, where val2014 is there as well.
+    called_so = [one for one in left if one.folder != "." and _last(one.folder) in path.stem]
+    left = called_so or left
+    left = [one for one in left if one.hits == one.tried] or left
     if len(left) > 1:
         shown = " and ".join(f"{one.folder}/" for one in left)
         raise InputError(
             f"{path}: its images are found in {shown}; give the right folder as images (--images)."
         )
     return left[0]
+
+
+def _last(folder: str) -> str:
+    return PurePosixPath(folder).name
 
 
 # ---------------------------------------------------------------- what a file_name means
@@ -332,10 +349,10 @@ def _parts(where: str, text: str) -> list[str]:
 
 
 def rename(text: str, picture: str) -> str:
-    """Return a name as an annotation file wrote it, with the last part of ``picture`` as its last.
+    r"""Return a name as an annotation file wrote it, with the last part of ``picture`` as its last.
 
-    >>> rename("images\\\\a.jpg", "images/a.png")
-    'images\\\\a.png'
+    >>> print(rename("images\\a.jpg", "images/a.png"))
+    images\a.png
     """
     at = max(text.rfind("/"), text.rfind("\\")) + 1
     return text[:at] + PurePosixPath(picture).name

@@ -62,9 +62,7 @@ def find_images(root: Path) -> Found:
                         continue
                     visited.add(target)
                 pending.append((Path(entry.path), f"{name}/"))
-            elif is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
-                names.append(name)
-            elif _may_be_image(entry.name) and read_size(Path(entry.path)) is not None:
+            elif _is_picture(entry):
                 names.append(name)
             else:
                 others += 1
@@ -90,8 +88,11 @@ _NO_IMAGES = frozenset(
 """Files that are called so are not opened to see whether they are images."""
 
 
-def _may_be_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() not in _NO_IMAGES
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    if is_image(Path(entry.name)):
+        return entry.is_symlink() or entry.is_file()
+    is_other = PurePosixPath(entry.name).suffix.lower() in _NO_IMAGES
+    return not is_other and read_size(Path(entry.path)) is not None
 
 
 def all_files(root: Path) -> Iterator[str]:

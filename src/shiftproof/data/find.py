@@ -14,11 +14,12 @@ from shiftproof.data.corrupted import is_corrupted_tree
 from shiftproof.data.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.disk import all_files, find_images, folders_in, shortened
 from shiftproof.data.splits import is_asked
+from shiftproof.data.table import ImageTable
 from shiftproof.data.voc import voc_folders
 from shiftproof.data.voc_files import VocFiles, find_voc
-from shiftproof.data.yolo import ALL, YoloConfig, has_labels, is_yolo
+from shiftproof.data.yolo import YoloConfig, has_labels, is_yolo
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
-from shiftproof.io.images import is_image
+from shiftproof.io.images import is_image, read_size
 from shiftproof.io.tars import is_tar
 
 TITLES = {
@@ -56,6 +57,7 @@ class Part:
         names: what the annotations call each image, where that is no path below the root.
         missing: so many images are named, but not there.
         problem: why it cannot be opened.
+        is_absent: whether the problem is that its images are not here.
     """
 
     title: str
@@ -65,6 +67,7 @@ class Part:
     names: Mapping[str, str] = field(default_factory=dict)
     missing: int = 0
     problem: ShiftproofError | None = None
+    is_absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,8 @@ def _sentence(title: str, part: Part) -> str:
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
     where = shortened(f"{folder}/" for folder in part.folders if folder != ".")
-    images = f"{len(part.pictures):,} image{'' if len(part.pictures) == 1 else 's'}"
+    what = "tar" if title == TITLES["webdataset"] else "image"
+    images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
     missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
     return f"{heading}, {images}{f' in {where}' if where else ''}{missing}"
 
@@ -325,7 +329,16 @@ def _coco_part(root: Path, file: CocoFile) -> Part:
     here, above = file.path.resolve(), root.resolve()
     inside = here.relative_to(above).as_posix() if here.is_relative_to(above) else file.name
     folders = (file.folder,) if file.problem is None else ()
-    return Part(inside, inside, folders, tuple(pictures), file.names, len(missing), file.problem)
+    return Part(
+        inside,
+        inside,
+        folders,
+        tuple(pictures),
+        file.names,
+        len(missing),
+        file.problem,
+        file.is_absent,
+    )
 
 
 def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
@@ -358,19 +371,22 @@ def _yolo(path: Path, split: str | None, root: Path | None) -> FoundDataset:
         if not asked:
             layout.images(split)  # says which there are
         split = asked[0]
-    parts = []
-    for name in layout.splits if split is None else [split]:
-        annotations = config.name if config.is_file() else ""
-        try:
-            pictures = layout.images(name)
-            there = [picture for picture in pictures if (layout.home / picture).is_file()]
-            folders = tuple(layout.folders(name))
-            missing = len(pictures) - len(there)
-            parts.append(Part(name, annotations, folders, tuple(there), {}, missing))
-        except InputError as error:
-            parts.append(Part(name, annotations, (), (), problem=error))
+    wanted = list(layout.splits) if split is None else [split]
+    parts = tuple(_yolo_part(layout, name, config) for name in wanted)
     said = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
-    return FoundDataset(layout.home, "yolo", config, tuple(parts), (), tuple(said))
+    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(said))
+
+
+def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
+    annotations = config.name if config.is_file() else ""
+    folders = tuple(layout.folders(split))
+    try:
+        pictures = layout.images(split)
+    except InputError as error:
+        is_absent = not folders and not layout.leads_out(split)
+        return Part(split, annotations, folders, (), problem=error, is_absent=is_absent)
+    there = tuple(name for name in pictures if (layout.home / name).is_file())
+    return Part(split, annotations, folders, there, {}, len(pictures) - len(there))
 
 
 def _voc(path: Path, split: str | None) -> FoundDataset:
@@ -431,7 +447,11 @@ def _without_annotations(
     if layout == "webdataset":
         return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), (path.name,)),))
     if path.is_file():
-        pictures = (path.name,) if layout == "image" else ()
+        if layout == "image" and not (is_image(path) or read_size(path) is not None):
+            raise InputError(f"{path} is a file of no known kind; expected images or a data set.")
+        table = ImageTable(path) if layout == "table" else None
+        samples = () if table is None else table.samples
+        pictures = (path.name,) if table is None else tuple(sample.id for sample in samples)
         return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), pictures),))
     if layout == "corrupted arrays":
         return FoundDataset(path, layout, path, ())

@@ -72,7 +72,7 @@ def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         InputError: a path that leaves the folder.
     """
     if tree.layout in ("plain", "webdataset"):
-        return Carried({new: None for new in carried_names(tree, name, forms)})
+        return Carried(dict.fromkeys(carried_names(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()
     new_names = carried_names(tree, name, forms)
@@ -84,7 +84,7 @@ def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
             }
         )
     if len(new_names) > 1:
-        return Carried({new: None for new in new_names})
+        return Carried(dict.fromkeys(new_names))
     if is_yolo(path):
         return Carried({name: _yolo_config(tree, name)})
     if suffix == ".json" and (tree.named.get(name) or starts_like_coco(path)):

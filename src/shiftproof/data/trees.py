@@ -95,9 +95,8 @@ def open_tree(
             f"{source} is {TITLES[found.layout]}; expected an image or a folder of images."
         )
     for part in found.parts:
-        if part.problem is not None and (
-            found.problem is not None or isinstance(part.problem, BrokenFileError)
-        ):
+        # Images that are not here leave a split of the copy without them; all else would be guessed.
+        if part.problem is not None and (found.problem is not None or not part.is_absent):
             raise part.problem
     if found.layout in ("plain", "corrupted tree"):
         return _plain(found)

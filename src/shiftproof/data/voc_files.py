@@ -44,9 +44,10 @@ class VocFiles:
             lines = read_text(list_of_images, errors="replace").splitlines()
             found = (stem_in(line, stems) for line in lines)
             return replace(self, listed=frozenset(stem for stem, _ in filter(None, found)))
-        inner = [_join(folder, split) for folder in (self.images, self.annotations)]
-        if self.images != self.annotations and all((root / name).is_dir() for name in inner):
-            return VocFiles(split, *inner)
+        images, annotations = _join(self.images, split), _join(self.annotations, split)
+        there = (root / images).is_dir() and (root / annotations).is_dir()
+        if there and self.images != self.annotations:
+            return VocFiles(split, images, annotations)
         return None
 
     def splits(self, root: Path) -> list[str]:
@@ -88,14 +89,14 @@ def stem_in(line: str, stems: Collection[str]) -> tuple[str, str] | None:
     whole = line.strip()
     words = whole.split(maxsplit=1)
     for word in (whole, re.sub(r"\s+-?[01]$", "", whole), *words[:1]):
-        for stem in (word, _without_suffix(word)) if word else ():
+        for stem in (word, re.sub(r"\.[A-Za-z0-9]{1,5}$", "", word)):
             if stem in stems:
                 return stem, word
     return None
 
 
 def _without_suffix(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def find_voc(root: Path) -> list[VocFiles]:

@@ -172,8 +172,19 @@ class YoloConfig:
 
     def folders(self, split: str) -> list[str]:
         """Return the folders and lists of a split, relative to ``home``, those that are there."""
-        found = [self._find(self._inner, part) for part in _parts(self.splits[split])]
+        entries = [part for part in _parts(self.splits[split]) if isinstance(part, str)]
+        found = [self._find(self._inner, part) for part in entries]
         return [name for name in found if name is not None]
+
+    def leads_out(self, split: str) -> bool:
+        """Whether an entry of a split can only be read as a path out of ``home``."""
+        return any(self._leads_out(part) for part in _parts(self.splits[split]))
+
+    def _leads_out(self, entry: Any) -> bool:
+        return all(
+            inside_of(self.home, str(Path(self._inner, text))) is None
+            for text in (str(entry), str(entry).removeprefix("../"))
+        )
 
     def _find(self, base: str, entry: Any) -> str | None:
         """Return the folder or list that an entry means, as Ultralytics reads it, or None.
@@ -194,13 +205,15 @@ class YoloConfig:
         """Return the images that one entry stands for."""
         name = self._find(self._inner, entry)
         as_written = self.home / self._inner / entry
-        leads_out = inside_of(self.home, str(Path(self._inner, entry))) is None
-        if leads_out and as_written.exists() and name is not None and not self._is_given:
+        is_outside = self._leads_out(entry) or (
+            inside_of(self.home, str(Path(self._inner, entry))) is None and as_written.exists()
+        )
+        if is_outside and name is not None and not self._is_given:
             raise InputError(
                 f"{self.where}: {entry} can be {as_written.resolve()} or {self.home / name}. Give "
                 "the folder of the data as root (--root)."
             )
-        if name is None and leads_out:
+        if is_outside and name is None:
             raise InputError(
                 f"{self.where}: expected a path below the data set's folder, got {entry!r}, which "
                 "leaves it. Give the folder of the data as root (--root)."
@@ -232,7 +245,7 @@ class YoloConfig:
             if inside is None:
                 raise InputError(
                     f"{name}: expected a path below the data set's folder, got {text!r}, which "
-                    "leaves it."
+                    "leaves it; write the path relative to the folder."
                 )
             found.append((line, inside))
         return found

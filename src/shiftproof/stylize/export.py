@@ -58,7 +58,9 @@ def export_stylized(
         per_image: so many styles for each image.
         seed: decides which styles.
         image_format: "png" is lossless; "jpeg" is saved at quality 95; "source" keeps the formats.
-        split, images, root: as for export_corrupted.
+        split: the images of this split alone; those of the others are left out.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
 
