@@ -190,13 +190,13 @@ def _with_images(
     """Find the images of one JSON."""
     texts = [item.get("file_name") for item in items if isinstance(item, dict)]
     said = [text for text in texts if isinstance(text, str)]
-    if images is not None:
-        home = root if images.resolve().is_relative_to(root.resolve()) else images
-        folders = [images.resolve().relative_to(home.resolve()).as_posix()]
-    else:
-        below_here = _home(path)
-        home = root if below_here.resolve().is_relative_to(root.resolve()) else below_here
-        inner = below_here.resolve().relative_to(home.resolve()).as_posix()
+    below_here = _home(path)
+    start = below_here if images is None else images
+    # Ids are relative to the data set's folder, where that can be.
+    home = next((folder for folder in (root, below_here) if _is_below(start, folder)), start)
+    inner = start.resolve().relative_to(home.resolve()).as_posix()
+    folders = [inner]
+    if images is None:
         folders = [below(inner, folder) for folder in _folders(below_here)]
     wanted = splits_in(path.stem) or split_of(str(PurePosixPath(name).parent))
     try:
@@ -219,6 +219,10 @@ def _with_images(
         return CocoFile(path, name, home, problem=error)
     missing = tuple(text for text, picture in names.items() if not (home / picture).is_file())
     return CocoFile(path, name, home, reading.folder, names, missing)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _home(path: Path) -> Path:
@@ -301,7 +305,11 @@ class Reading:
         Raises:
             InputError: it leaves the folder.
         """
-        if "\\" in text and self.exists(below(self.folder, check_inside(self.where, text))):
+        if (
+            "\\" in text
+            and ".." not in text
+            and self.exists(below(self.folder, check_inside(self.where, text)))
+        ):
             return below(self.folder, text)  # a name with a backslash in it, where that can be
         parts = _parts(self.where, text)
         return below(self.folder, "/".join(parts[min(self.dropped, len(parts) - 1) :]))

@@ -280,13 +280,22 @@ def yolo_files(root: Path) -> list[Path]:
 
 
 def _images_folder(source: Path, images: Path) -> Path:
-    home = source if source.is_dir() else source.parent
-    for folder in (images, home / images):
-        if folder.is_dir():
-            return folder
-    raise InputError(
-        f"{images} is no folder, nor is it in {home}; expected the folder of the images."
-    )
+    """Return the folder that a person means: from here, or from the data set.
+
+    Raises:
+        InputError: there is none, or there are two.
+    """
+    homes = [source] if source.is_dir() else [source.parent, source.parent.parent]
+    there = [folder for folder in (images, *(home / images for home in homes)) if folder.is_dir()]
+    found = {folder.resolve(): folder for folder in reversed(there)}
+    if len(found) > 1 and images != Path():
+        shown = " and ".join(str(folder) for folder in found)
+        raise InputError(f"{images} can be {shown}; give the whole path.")
+    if not found:
+        raise InputError(
+            f"{images} is no folder, nor is it in {homes[-1]}; expected the folder of the images."
+        )
+    return homes[0] if images == Path() and source.is_dir() else there[0]
 
 
 # ---------------------------------------------------------------- the layouts
@@ -298,6 +307,10 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
     if path.is_file():
         # One file is one part, whatever it is called.
         files, others = find_coco(path.parent, candidates, images=images)
+        beside = _images_beside(path)
+        if images is None and files and files[0].is_absent and beside is not None:
+            above = path.absolute().parent.parent
+            files, others = find_coco(above, candidates, images=beside)
         if not files:
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
@@ -321,6 +334,16 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
         if part.missing
     ]
     return replace(found, said=tuple(said))
+
+
+def _images_beside(path: Path) -> Path | None:
+    """Return the one folder beside that of a JSON that is called images, or the like.
+
+    One of another name can be another data set, whose images may have the same names.
+    """
+    names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
+    there = [folder for folder in folders_in(path.absolute().parent.parent) if folder.name in names]
+    return there[0] if len(there) == 1 else None
 
 
 def _coco_part(root: Path, file: CocoFile) -> Part:
@@ -484,7 +507,8 @@ def _said_of(names: Iterable[str]) -> list[str]:
     if not others:
         return []
     kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
-    shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+    ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
     return [f"{len(others):,} files that are no images ({shown})"]
 
 
