@@ -233,7 +233,7 @@ def test_annotations_that_leave_the_folder_are_refused(tmp_path, write):
         (source / "val.txt").write_text("/data/images/a.jpg\n")
         message = "write the path relative to the folder"
     else:
-        yolo_tree(source).write_text("val: ../images\nnames: [a]\n")
+        yolo_tree(source).write_text("val: ../../images\nnames: [a]\n")
         message = "which leaves it"
     with pytest.raises(InputError, match=message):
         copy(source, tmp_path / "out")

@@ -15,9 +15,12 @@ from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
+    IMAGES_HELP,
     MEASURE_HELP,
     PROTOCOL_HELP,
+    ROOT_HELP,
     SEVERITIES_HELP,
+    SPLIT_HELP,
     named_corruptions,
     parse_encode,
     parse_severities,
@@ -114,12 +117,12 @@ def bench(
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
     split: Annotated[
-        str | None, typer.Option("--split", help="Of detection: train, val, ... of the data set.")
+        str | None, typer.Option("--split", help="Of detection: " + SPLIT_HELP)
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Of detection: where the images of a COCO JSON lie."),
+        Path | None, typer.Option("--images", help="Of detection: " + IMAGES_HELP)
     ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Of detection. " + ROOT_HELP)] = None,
     corrupted: Annotated[
         Path | None,
         typer.Option(
@@ -168,6 +171,7 @@ def bench(
                 "--measure": measure != "auto",
                 "--split": split,
                 "--images": images,
+                "--root": root,
                 "--corrupted": corrupted,
                 "more than one --model": len(model) > 1,
             },
@@ -194,6 +198,7 @@ def bench(
             measure=measure,
             split=split,
             images=images,
+            root=root,
             corrupted=corrupted,
             batch_size=batch_size or 8,
         )
@@ -290,6 +295,7 @@ def _detection(
     measure: str,
     split: str | None,
     images: Path | None,
+    root: Path | None,
     corrupted: Path | None,
     batch_size: int,
 ) -> Run:
@@ -297,7 +303,7 @@ def _detection(
     from shiftproof.data import open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
-    dataset = open_detection_data(asked.data, split=split, images=images)
+    dataset = open_detection_data(asked.data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from shiftproof.cli.options import IMAGES_HELP, ROOT_HELP, SPLIT_HELP
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ Source: TypeAlias = Annotated[
     ),
 ]
 Target: TypeAlias = Annotated[Path, typer.Argument(help="Folder to write to.")]
+Split: TypeAlias = Annotated[str | None, typer.Option("--split", help=SPLIT_HELP)]
+Images: TypeAlias = Annotated[Path | None, typer.Option("--images", help=IMAGES_HELP)]
+Root: TypeAlias = Annotated[Path | None, typer.Option("--root", help=ROOT_HELP)]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
 ]
@@ -48,10 +53,19 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
             say(f"{spent:.1f} s of CPU: {shares}")
+        show_aside(done.aside)
         for reason in done.broken.values():
             warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
+
+
+def show_aside(sentences: Sequence[str]) -> None:
+    """Say what was left aside, the first few of many."""
+    for sentence in sentences[:10]:
+        warn(f"left aside: {sentence}")
+    if len(sentences) > 10:
+        warn(f"and {len(sentences) - 10} more")
 
 
 def show_estimate(
@@ -73,6 +87,7 @@ def show_estimate(
         f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
         f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
+    show_aside(estimate.aside)
     if estimate.bytes > estimate.free_bytes:
         warn("The disk will be full before it is through.")
 

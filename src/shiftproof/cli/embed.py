@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import Images, Root, Split
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.printing import say, say_json, warn
 
@@ -46,9 +47,9 @@ def embed(
             "file:PATH?arch=....",
         ),
     ] = "demo",
-    split: Annotated[
-        str | None, typer.Option("--split", help="Of a data set that has several.")
-    ] = None,
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
     ] = False,
@@ -85,6 +86,8 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         split=split,
+        images=images,
+        root=root,
     )
     if as_json:
         say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names
-from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image
+from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
 from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
@@ -21,7 +21,7 @@ from shiftproof.types import Image
 class Found:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
-    ``others`` counts the files that do not end like an image; ``links`` are the links to folders
+    ``others`` counts the files that are no images; ``links`` are the links to folders
     that were not followed, since their images are there already.
     """
 
@@ -33,6 +33,7 @@ class Found:
 def find_images(root: Path) -> Found:
     """Return the images below ``root``, at any depth, in an order that no locale changes.
 
+    An image is what ends like one, or is one by its first bytes, whatever it is called.
     Hidden files and folders do not count. A link to a folder is followed, unless it leads back into
     ``root``, above it, or to where another link has led: there the images would come twice, or
     without end. A link to nowhere that is called like an image is one, and broken when it is read.
@@ -63,7 +64,7 @@ def find_images(root: Path) -> Found:
                         continue
                     visited.add(target)
                 pending.append((Path(entry.path), f"{name}/"))
-            elif is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
+            elif _is_picture(entry):
                 names.append(name)
             else:
                 others += 1
@@ -72,6 +73,39 @@ def find_images(root: Path) -> Found:
         raise InputError(f"{root} holds no images ({kinds}).")
     check_names(root, names)
     return Found(tuple(sorted(names)), others, tuple(sorted(links)))
+
+
+_NO_IMAGES = frozenset(
+    {
+        ".bin", ".csv", ".db", ".gz", ".html", ".json", ".jsonl", ".log", ".mat", ".md", ".mp4",
+        ".names", ".npy", ".npz", ".onnx", ".parquet", ".pkl", ".pt", ".pth", ".py", ".tar", ".tgz",
+        ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
+    }
+)  # fmt: skip
+"""Files that are called so are not opened to see whether they are images."""
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    if is_image(Path(entry.name)):
+        return entry.is_symlink() or entry.is_file()
+    is_other = PurePosixPath(entry.name).suffix.lower() in _NO_IMAGES
+    return not is_other and read_size(Path(entry.path)) is not None
+
+
+def all_files(root: Path) -> Iterator[str]:
+    """Yield every file that is not hidden, also behind links to folders, but none twice."""
+    visited: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            inner.clear()
+            continue
+        visited.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in names:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file():
+                yield path.relative_to(root).as_posix()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -85,11 +85,16 @@ def plan_copy(
     *,
     image_format: ImageFormat,
     with_originals: bool = False,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
 ) -> Plan:
     """Look at a source and decide on all names; see :func:`export_copy`.
 
+    ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
+
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
-    :func:`~shiftproof.data.open_detection_data` names) is carried over whole. Only photographs are
+    :func:`~shiftproof.data.find_dataset` names) is carried over whole. Only photographs are
     changed; masks and all other files stay as they are, but for the images' new names in the
     annotations (see :mod:`shiftproof.data.renaming`).
 
@@ -98,7 +103,7 @@ def plan_copy(
     """
     if image_format not in ENCODER:
         raise UnknownNameError.of("image format", image_format, ENCODER)
-    tree = open_tree(source)
+    tree = open_tree(source, split=split, images=images, root=root)
     outputs = output_names(tree, image_format)
     plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
     if len(plan.forms) > 1:
@@ -168,6 +173,8 @@ def export_copy(
         about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
         about["tars"] = about.pop("images")
+    if tree.aside:
+        about["left aside"] = list(tree.aside)
     known = _claim(target, about)
     job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
@@ -177,7 +184,7 @@ def export_copy(
     for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
         for folder in plan.folders:
             files.make_folder(target / folder / inner)
-    done = Exported()
+    done = Exported(aside=list(tree.aside))
     with progress("Annotations", len(carried), show=show_progress) as advance:
         carry = _Carry(tree, target, plan.folders, plan.forms)
         for (name, _), one in zip(
@@ -275,9 +282,10 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
         except (BrokenFileError, FileNotFoundError):
             return Exported()  # named when its versions are to be made
         return done
-    contents = carried_over(carry.tree, name, carry.forms)
+    becomes = carried_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
-        _bring(carry.tree.root / name, contents[new], every, missing)
+        _bring(carry.tree.root / name, becomes.contents[new], every, missing)
+    done.aside += becomes.unmatched
     return done
 
 
@@ -363,6 +371,7 @@ class Estimate:
         cpu_seconds: decoding, changing and encoding, summed over the workers.
         workers: the processes that share them.
         sampled: the images that were tried.
+        aside: what will not be changed, or not be in the copy, a sentence each.
         free_bytes: what is free where the copy would lie.
     """
 
@@ -375,6 +384,7 @@ class Estimate:
     workers: int
     sampled: tuple[str, ...]
     free_bytes: int
+    aside: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -442,6 +452,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         workers=usable_cores() if workers is None else workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
+        aside=tree.aside,
     )
 
 

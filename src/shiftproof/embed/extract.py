@@ -67,6 +67,8 @@ def embed(
     batch_size: int = 32,
     workers: int | None = None,
     split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
 ) -> Embedded:
     """Write the vectors of all images of a data set as shards.
 
@@ -85,6 +87,8 @@ def embed(
         batch_size: images that the encoder is given at a time.
         workers: processes that read and resize; None takes one less than there are cores, 0 none.
         split: which part of a data set that has several.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:
         InputError: no images at all, a folder that holds other things, or numbers out of range.
@@ -97,7 +101,7 @@ def embed(
     workers = max(usable_cores() - 1, 1) if workers is None else workers
     if workers < 0:
         raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
-    pictures = open_pictures(data, shard_size=shard_size, split=split)
+    pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
     identity, probe = _identity(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
         Path(out),

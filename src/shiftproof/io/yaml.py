@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io.border import convert_errors, open_regular
 from shiftproof.io.expansion import check_expansion
-
-if TYPE_CHECKING:
-    pass
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: a data set of 20,000 classes takes half of it."""
