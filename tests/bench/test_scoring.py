@@ -625,7 +625,9 @@ RAW = [
 @pytest.mark.parametrize("value", RAW)
 def test_the_detections_themselves_are_no_table(tmp_path, value):
     path = written(tmp_path / "out.pkl", value)
-    with pytest.raises(InputError, match=r"^out\.pkl: .*look like the detections.*out_results\.pkl"):
+    with pytest.raises(
+        InputError, match=r"^out\.pkl: .*look like the detections.*out_results\.pkl"
+    ):
         bench.score(path, out=tmp_path / "run")
 
 
@@ -688,7 +690,10 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch):
         ({"fog": {"1": 0.3}, "snow": {"1": [{"ap": 0.3}]}}, "one measure, got AP and AP50"),
         ([1, 2], "expected a table of results"),
         ({"fog": {"2.5": 0.3}}, "severities from 0"),
-        ({"fog": {"1": {"coco/segm_mAP": 0.3}}}, r"got coco/segm_mAP. Masks \(segm\) are read with"),
+        (
+            {"fog": {"1": {"coco/segm_mAP": 0.3}}},
+            r"got coco/segm_mAP. Masks \(segm\) are read with",
+        ),
         ({"fog": {"1": {"coco/bbox_mAP": 36.3}}}, "not per cent, got 36.3"),
         ({"../x": {"1": 0.3}}, "cannot name a corruption"),
     ],

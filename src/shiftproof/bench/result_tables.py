@@ -178,8 +178,12 @@ def _of_numbers(
 
 
 _METRICS = {
-    **{"mAP": "AP", "mAP_50": "AP50", "mAP_75": "AP75"},
-    **{"mAP_s": "APs", "mAP_m": "APm", "mAP_l": "APl"},
+    "mAP": "AP",
+    "mAP_50": "AP50",
+    "mAP_75": "AP75",
+    "mAP_s": "APs",
+    "mAP_m": "APm",
+    "mAP_l": "APl",
     **{name: name for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")},
 }
 """The names of mmdetection's CocoMetric and of its LVISMetric, which has COCO's, after the kind."""
