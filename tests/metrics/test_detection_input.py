@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from random_detections import pycocotools
+from random_detections import pycocotools, random_set
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import (
@@ -395,3 +395,31 @@ def test_detections_have_their_types_and_leave_the_callers_arrays():
     assert len(empty) == 0
     assert empty.boxes.shape == (0, 4)
     assert empty.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_sets_with_odd_records_are_pycocotools(seed):
+    """Whatever pycocotools takes, all in one file."""
+    random = np.random.default_rng(seed)
+    truth, detections = random_set(seed)
+    for annotation in truth["annotations"]:
+        change = [
+            {}, {}, {"area": -5.0}, {"area": NAN}, {"iscrowd": 1.0}, {"category_id": 91},
+            {"image_id": 1001}, {"bbox": [3, 3, -8, 8]}, {"bbox": [3, 3, 0, 8]},
+            {"image_id": float(annotation["image_id"])},
+        ][random.integers(10)]  # fmt: skip
+        annotation.update(change)
+    for found in detections:
+        change = [
+            {}, {}, {"score": 1.0000001192092896}, {"score": -1e-7}, {"category_id": 91},
+            {"bbox": [3, 3, -1e-6, 8]}, {"bbox": [3, 3, -8, -8]},
+            {"category_id": float(found["category_id"])},
+        ][random.integers(8)]  # fmt: skip
+        found.update(change)
+    if not truth["annotations"] or not detections:
+        return
+    expected = pycocotools(truth, detections).stats
+    ours = coco_metrics(truth, detections)
+    np.testing.assert_allclose(
+        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+    )

@@ -215,3 +215,41 @@ def test_without_pycocotools_masks_say_what_to_install_and_boxes_work(monkeypatc
     with pytest.raises(MissingExtraError, match=r"shiftproof\[detection\]"):
         CocoEvaluator(truth, kind="masks")
     CocoEvaluator(truth)
+
+
+BOUNDED = [
+    ({"width": 10**9, "height": 10**9}, [[0, 0, 5, 0, 5, 5]], "more than masks may have"),
+    ({"width": "1e9", "height": 1e9}, [[0, 0, 5, 0, 5, 5]], "more than masks may have"),
+    ({}, [[0, 0, *[at % 4 // 2 * 1500 for at in range(60_000)]]], "goes to and fro"),
+    ({}, {"size": [10**9, 10**9], "counts": [10**18]}, "height and width, "),
+    ({}, {"size": [HEIGHT, WIDTH], "counts": [3, 4]}, "do not fill its image"),
+    ({}, {"size": [HEIGHT, WIDTH], "counts": [10**400]}, "an outline that cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("size", "segmentation", "says"), BOUNDED)
+def test_claims_of_masks_are_bounded_before_anything_is_drawn(size, segmentation, says):
+    truth, _ = with_masks(21)
+    for image in truth["images"]:
+        if image["id"] == truth["annotations"][0]["image_id"]:
+            image.update(size)
+    truth["annotations"][0]["segmentation"] = segmentation
+    evaluator = CocoEvaluator(truth, kind="masks")
+    left_out = [fault for fault in evaluator.faults if not fault.kept]
+    assert any("annotations[0]" in fault.where for fault in left_out)
+    assert any(says in str(fault) for fault in evaluator.faults)
+
+
+def test_a_mask_that_cannot_be_used_is_left_out_as_if_it_were_not_there():
+    truth, found = with_masks(2)
+    broken = {**truth, "annotations": [dict(one) for one in truth["annotations"]]}
+    for at, segmentation in ((0, None), (3, [[1, 2]]), (5, [])):
+        broken["annotations"][at]["segmentation"] = segmentation
+    without = {
+        **truth,
+        "annotations": [one for at, one in enumerate(truth["annotations"]) if at not in (0, 3, 5)],
+    }
+    np.testing.assert_array_equal(
+        list(coco_metrics(broken, found, kind="masks").values()),
+        list(coco_metrics(without, found, kind="masks").values()),
+    )

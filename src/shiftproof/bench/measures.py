@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.metrics.coco import Found, ImageId
+from shiftproof.metrics.annotations import ImageId
+from shiftproof.metrics.coco import Found
 from shiftproof.metrics.detection import CocoEvaluator, Kind
 from shiftproof.metrics.faults import Fault
 from shiftproof.metrics.intervals import without_bias

@@ -39,13 +39,13 @@ def keep_faults(folder: RunFolder, model: str, cell: Cell, faults: Sequence[Faul
 def describe_faults(info: Mapping[str, Any]) -> list[str]:
     """Return the lines that tell a person what is wrong, from the content of ``run.json``."""
     lines = _listed(info.get("data_faults"), "the annotations")
-    for name, model in info["settings"]["models"].items():
-        passed = model.get("files that are no cell", [])
-        if passed:
+    models = info["settings"].get("models")
+    for name, model in models.items() if isinstance(models, Mapping) else ():
+        passed = model.get("files that are no cell") if isinstance(model, Mapping) else None
+        if isinstance(passed, list) and passed:
             more = f" and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
-            lines.append(
-                f"{name}: passed over, as their names say no cell: {', '.join(passed[:SHOWN])}{more}."
-            )
+            listed = ", ".join(map(str, passed[:SHOWN]))
+            lines.append(f"{name}: passed over, as their names say no cell: {listed}{more}.")
     for name, cells in info.get("result_faults", {}).items():
         lines += _listed(_together(cells.values()), f"the result files of {name}")
     return lines

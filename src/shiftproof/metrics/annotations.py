@@ -284,7 +284,7 @@ def _read_images(
 def _size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
     given = [item.get(side) for side in ("width", "height")]
     width, height = (read_whole(one) for one in given)
-    if width is not None and height is not None and width > 0 and height > 0:
+    if width is not None and height is not None and all(0 < one < 2**31 for one in (width, height)):
         if any(isinstance(one, str) for one in given):
             detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
             faults.append(Fault(place, NUMBER_AS_TEXT, True, detail))

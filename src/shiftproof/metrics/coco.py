@@ -147,7 +147,7 @@ def objects_of(where: str, read: Annotations, *, masks: bool = False) -> Objects
     else:
         faults += _box_faults(where, read)
         codes = []
-        kept = ~np.isnan(boxes).any(axis=1)
+        kept = _are_numbers(boxes)
         own = (boxes[:, 2] * boxes[:, 3])[kept]
     return Objects(
         image_ids=image_ids,
@@ -261,7 +261,7 @@ def _from_results(
         boxes, area = np.zeros((len(known), 4)), areas_of(known)
     else:
         boxes = _found_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
-        kept = ~np.isnan(boxes).any(axis=1)
+        kept = _are_numbers(boxes)
         boxes = boxes[kept]
         known, area = None, boxes[:, 2] * boxes[:, 3]
     return Found(image[kept], category[kept], boxes, area, score[kept], known, tuple(faults))
@@ -285,6 +285,8 @@ class _Rows:
 
     def take(self, kept: NDArray[np.bool_]) -> _Rows:
         """Return some of the records."""
+        if kept.all():
+            return self
         chosen = kept.tolist()
         return _Rows(
             self.where, list(compress(self.places, chosen)), list(compress(self.records, chosen))
@@ -440,6 +442,11 @@ def _load(source: Any) -> tuple[str, Any]:
     if isinstance(source, Mapping) and "annotations" in source:
         return "ground truth", source
     return "detections" if isinstance(source, Sequence) else "input", source
+
+
+def _are_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return ``(N,)`` which rows hold no NaN."""
+    return np.asarray(~np.isnan(boxes).any(axis=1))
 
 
 def _some(ids: Sequence[Any]) -> str:

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
+from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import (
     DetectionSource,
     GroundTruthSource,
-    ImageId,
     read_found,
     read_objects,
 )

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import (
     DetectionSource,
     Found,
     GroundTruthSource,
-    ImageId,
     Objects,
     read_found,
     read_objects,
