@@ -22,8 +22,21 @@ def is_batch_norm(layer: torch.nn.Module) -> bool:
 
     if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
         return True
+    if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm):
+        return False
     # By name: torchvision, timm and detectron2 each have a class of their own, none related.
-    return any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__)
+    if any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__):
+        return True
+    # Whoever wrote batch norm anew (InplaceABN, ABN, one's own): running statistics per channel.
+    mean, variance = (getattr(layer, name, None) for name in ("running_mean", "running_var"))
+    return (
+        isinstance(mean, torch.Tensor)
+        and isinstance(variance, torch.Tensor)
+        and mean.ndim == 1
+        and mean.shape == variance.shape
+        and hasattr(layer, "eps")
+        and not isinstance(layer, torch.jit.ScriptModule)
+    )
 
 
 def is_norm(layer: torch.nn.Module) -> bool:
@@ -46,19 +59,25 @@ def norm_layers(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
     return {name: layer for name, layer in network.named_modules() if is_norm(layer)}
 
 
+def all_batch_norm_layers(network: torch.nn.Module) -> dict[str, Any]:
+    """Return the batch-norm layers of a network by name, with source statistics and without."""
+    return {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
+
+
+def is_tracked(layer: Any) -> bool:
+    """Whether a batch-norm layer keeps source statistics."""
+    names = ("running_mean", "running_var")
+    return all(getattr(layer, name, None) is not None for name in names)
+
+
 def batch_norm_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
     """Return the batch-norm layers with source statistics by name, and how many have none.
 
     Raises:
         ModelError: no layer keeps source statistics; says what there is instead.
     """
-    layers = {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
-    tracked = {
-        name: layer
-        for name, layer in layers.items()
-        if getattr(layer, "running_mean", None) is not None
-        and getattr(layer, "running_var", None) is not None
-    }
+    layers = all_batch_norm_layers(network)
+    tracked = {name: layer for name, layer in layers.items() if is_tracked(layer)}
     if tracked:
         return tracked, len(layers) - len(tracked)
     if layers:

@@ -27,11 +27,7 @@ def affine_parameters(
     Raises:
         ModelError: there are none.
     """
-    found = {
-        name: layer
-        for name, layer in norm_layers(network).items()
-        if any(True for _ in layer.parameters(recurse=False))
-    }
+    found = {name: layer for name, layer in norm_layers(network).items() if _own_parameters(layer)}
     if not found:
         frozen = any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values())
         raise ModelError(
@@ -44,8 +40,15 @@ def affine_parameters(
             + "use parameters='last' or 'all'."
         )
     chosen = set(choose_layers(list(found), layers))
-    of_layers = {id(p) for name in chosen for p in found[name].parameters(recurse=False)}
+    of_layers = {id(p) for name in chosen for p in _own_parameters(found[name])}
     return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
+
+
+def _own_parameters(layer: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return a layer's parameters without its children's, but with what parametrizes its own."""
+    own = list(layer.parameters(recurse=False))
+    parametrized = getattr(layer, "parametrizations", None)
+    return own if parametrized is None else [*own, *parametrized.parameters()]
 
 
 def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -54,12 +57,8 @@ def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parame
     Raises:
         ModelError: there is no linear or convolutional layer.
     """
-    name = last_layer_name(network)
-    return {
-        full: parameter
-        for full, parameter in network.named_parameters()
-        if full.rpartition(".")[0] == name
-    }
+    own = {id(p) for p in _own_parameters(network.get_submodule(last_layer_name(network)))}
+    return {name: p for name, p in network.named_parameters() if id(p) in own}
 
 
 def all_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
