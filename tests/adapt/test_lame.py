@@ -224,3 +224,22 @@ class TestRefusals:
 
         with pytest.raises(ModelError, match="without calling its last linear layer"):
             LAME(Bypass())(noise())
+
+
+def test_a_class_that_is_ruled_out_stays_so_and_its_images_take_part():
+    class Without(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = with_layer_norm()
+
+        def forward(self, x):
+            return self.inner(x).masked_fill(torch.arange(5) == 2, -math.inf)
+
+    module, x = Without(), noise(12)
+    with torch.no_grad():
+        features, logits = module.inner[:-1](x), module(x)
+    kept = [0, 1, 3, 4]
+    expected = by_the_paper(logits[:, kept].double().numpy(), features.double().numpy(), 5)
+    result = LAME(module)(x).exp().numpy()
+    np.testing.assert_allclose(result[:, kept], expected, atol=2e-4)
+    assert (result[:, 2] == 0).all()

@@ -259,11 +259,9 @@ class TestEveryKind:
             expected = train(plain, BATCHES, lambda m: [m[0].weight])
         else:
             adapter = SelfLearning(module, loss="ent", lr=0.025 if kind == "parametrized" else 0.1)
-            if kind == "parametrized":
-                # The gradient of half the weight is twice as large, and the step counts twice.
-                expected = train_parametrized(plain)
-            else:
-                expected = train(plain, BATCHES, affine)
+            # The gradient of half the weight is twice as large, and the step counts twice.
+            half = kind == "parametrized"
+            expected = train_parametrized(plain) if half else train(plain, BATCHES, affine)
         for batch, logits in zip(BATCHES, expected, strict=True):
             torch.testing.assert_close(adapter(batch), logits, rtol=1e-5, atol=2e-5)
         assert not adapter.events
@@ -386,8 +384,7 @@ def traced():
 
 
 def traced_function():
-    module = network(TracedInside)
-    return module
+    return network(TracedInside)
 
 
 class TracedInside(Part):

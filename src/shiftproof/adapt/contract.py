@@ -551,7 +551,6 @@ def _classifier_of(network: torch.nn.Module) -> Classifier:
 
 def _other_kinds() -> Iterator[tuple[str, Classifier]]:
     """Yield networks that compute what the small one does, and what their batch norm is."""
-    import torch
     from torch import nn
     from torch.utils.checkpoint import checkpoint
 

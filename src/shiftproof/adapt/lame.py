@@ -134,7 +134,8 @@ class LAME(NetworkAdapter):
                     f"Expected {what} ({len(inputs)}, K), a row for each image, got "
                     f"{described(rows)}."
                 )
-        sound = torch.isfinite(logits).all(1) & torch.isfinite(features).all(1)
+        # A logit of minus infinity is a class that is ruled out, and nothing broken.
+        sound = torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)
         assigned = torch.log_softmax(logits.float(), -1)
         assigned[sound] = laplacian_assignments(logits[sound], features[sound], self.neighbours)
         return assigned

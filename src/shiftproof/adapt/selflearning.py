@@ -420,7 +420,7 @@ class SelfLearning(NetworkAdapter):
         learnt = list(self._learnt.values())
         if self._is_checkpointed:
             # All that asks for a gradient, since a reentrant checkpoint knows no other way.
-            loss.backward()
+            torch.autograd.backward(loss)
             gradients = tuple(parameter.grad for parameter in learnt)
             for parameter in learnt:
                 parameter.grad = None

@@ -150,20 +150,18 @@ def watched(
     path: list[str] = []
     strangers: list[str] = []
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if _uses_running_statistics(func, args, kwargs or {}):
-                where = path[-1] if path else ""
-                inside = isinstance(
-                    network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
-                )
-                if not inside and not any(name in known for name in path):
-                    strangers.append(where)
-            return func(*args, **(kwargs or {}))
+    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _uses_running_statistics(func, args, kwargs or {}):
+            where = path[-1] if path else ""
+            if not any(name in known for name in path) and not isinstance(
+                network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
+            ):
+                strangers.append(where)
+        return func(*args, **(kwargs or {}))
 
-    with _followed_path(network, path), _probing(followed), Watch():
+    # Made here, as torch's base class is untyped: every operation goes through its method.
+    watch: Any = type("Watch", (TorchDispatchMode,), {"__torch_dispatch__": dispatch})
+    with _followed_path(network, path), _probing(followed), watch():
         outputs = forward()
     if strangers:
         kind = type(network.get_submodule(strangers[0])).__name__
