@@ -9,7 +9,7 @@ import torch
 from small_networks import convolutional, noise
 from torch import nn
 
-from shiftproof.adapt import BatchNorm
+from shiftproof.adapt import BatchNorm, SelfLearning
 from shiftproof.adapt.statistics import (
     Statistics,
     _is_table,
@@ -158,6 +158,55 @@ class TestMeasuredPrior:
         batch[0, 0, 0, 0] = value
         source = Statistics(torch.zeros(64), torch.ones(64))
         assert measured_prior(source, batch) > 0  # the caller sees the batch's statistics
+
+    @pytest.mark.parametrize("positions", [(5,), (5, 3)])
+    def test_tokens_are_positions_and_not_images(self, positions):
+        """Rows that follow each other within an image, as LeViT and window attention lay them out."""
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        batch = self.images(rng, 8, 0.5, 1.0, 0.6, positions=4 * math.prod(positions))
+        maps = batch.reshape(8, 64, 4, *positions)
+        rows = maps.movedim(2, 1).flatten(0, 1)  # (8 * 4, 64, ...)
+        expected = measured_prior(source, maps)
+        assert measured_prior(source, rows, images=8) == pytest.approx(expected, rel=1e-5)
+        assert measured_prior(source, rows) != pytest.approx(expected, rel=0.2)
+
+    def test_rows_that_are_no_share_of_the_images_count_as_images(self):
+        """The boxes of a detector."""
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        boxes = self.images(rng, 13, 0.5, 1.0, 0.6)
+        expected = measured_prior(source, boxes)
+        assert measured_prior(source, boxes, images=4) == expected
+        assert measured_prior(source, boxes, images=20) == expected
+
+    @pytest.mark.parametrize("prior", [0, 16, "auto"])
+    @pytest.mark.parametrize("kind", ["batchnorm", "selflearning"])
+    def test_the_layout_of_tokens_does_not_matter(self, kind, prior):
+        class Tokens(nn.Module):
+            def __init__(self, by_rows):
+                super().__init__()
+                self.by_rows = by_rows
+                self.embed, self.norm = nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm1d(8)
+                self.head = nn.Linear(8, 5)
+
+            def forward(self, x):
+                tokens = self.embed(x).flatten(2)  # (N, C, L)
+                if not self.by_rows:
+                    return self.head(self.norm(tokens).mean(2))
+                rows = tokens.transpose(1, 2)
+                return self.head(self.norm(rows.flatten(0, 1)).reshape_as(rows).mean(1))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            state = Tokens(False).state_dict()
+        outputs = []
+        for by_rows in (False, True):
+            module = Tokens(by_rows)
+            module.load_state_dict(state)
+            made = BatchNorm if kind == "batchnorm" else SelfLearning
+            outputs.append(made(module, prior=prior)(BATCHES[0]))
+        torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
 
     def test_it_is_what_batch_norm_mixes_with(self):
         adapter = BatchNorm(convolutional(), prior="auto")

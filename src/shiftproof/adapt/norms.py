@@ -39,19 +39,36 @@ def is_batch_norm(layer: torch.nn.Module) -> bool:
     )
 
 
+_NAMED = ("batchnorm", "layernorm", "groupnorm", "instancenorm", "rmsnorm")
+"""What the name of a norm layer's class holds, whatever library it is of: ``LayerNorm2d``,
+``RmsNormAct``, ``T5LayerNorm``. Not among them, as they are other things: global response norm
+(ConvNeXt V2), EvoNorm, filter response norm, layer scale, weight norm."""
+
+_MORE = ("linear", "mlp", "conv", "attention", "block", "head")
+"""What the name of a class holds that is more than a norm layer (``LayerNormLinear``)."""
+
+
 def is_norm(layer: torch.nn.Module) -> bool:
     """Whether a layer normalises activations: batch, layer, group, instance or RMS norm.
 
-    Told by the class's name, as libraries have norm layers of their own that share no base; a
-    layer of that name that holds other layers with parameters (a transformer's "PreNorm") is none,
-    unless it is a batch norm (timm's may hold a PReLU).
+    Torch's classes and all that are made of them; else told by the class's name, as libraries have
+    norm layers of their own that share no base. A layer of that name that has no parameter itself
+    but holds layers with some (a transformer's "PreLayerNorm") is none.
     """
+    import torch
+
     if is_batch_norm(layer):
         return True
-    named = any("Norm" in kind.__name__ for kind in type(layer).__mro__)
-    return named and not any(
-        True for child in layer.children() for _ in child.parameters(recurse=True)
-    )
+    nn = torch.nn
+    torchs = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
+    if isinstance(layer, torchs):
+        return True
+    names = [kind.__name__.lower().replace("_", "") for kind in type(layer).__mro__]
+    if not any(word in name for name in names for word in _NAMED):
+        return False
+    own = any(True for _ in layer.parameters(recurse=False))
+    below = any(True for _ in layer.parameters())
+    return (own or not below) and not any(word in names[0] for word in _MORE)
 
 
 def norm_layers(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
