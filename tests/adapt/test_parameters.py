@@ -14,7 +14,6 @@ from shiftproof.adapt.parameters import (
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 
-
 ARCHITECTURES = [
     "resnet18", "resnet50_gn", "resnetv2_50d_gn", "resnetv2_50d_evos", "resnetv2_50d_frn",
     "convnext_atto", "convnextv2_atto", "convnext_atto_rms", "vit_tiny_patch16_224", "levit_128s",

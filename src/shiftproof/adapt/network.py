@@ -70,6 +70,14 @@ class AdaptedNetwork:
             name: parameter.requires_grad for name, parameter in self._original.named_parameters()
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.lock = threading.RLock()
+
     def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
         """Take parameters by name: they get memory of their own and record gradients."""
         import torch

@@ -16,8 +16,8 @@ def affine_parameters(
 ) -> dict[str, torch.nn.Parameter]:
     """Return scale and shift of the norm layers (Rusak et al. 2021, section 3), by name.
 
-    Batch, layer, group, instance and RMS norm alike, and no other layer, so that convolutional networks, ConvNeXt and
-    vision transformers all have some: 53,120 values in ResNet-50.
+    Batch, layer, group, instance and RMS norm alike, and no other layer, so that convolutional
+    networks, ConvNeXt and vision transformers all have some: 53,120 values in ResNet-50.
 
     Args:
         network: any.
