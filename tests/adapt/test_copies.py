@@ -19,7 +19,7 @@ SPECS = [
     "lame", "rdumb:every=2+ent:lr=0.01", "guard:window=12,probation=6+rpl:lr=0.01",
     "guard:window=12,probation=6+rdumb:every=2+batchnorm:prior=0",
 ]  # fmt: skip
-WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda a: pickle.loads(pickle.dumps(a))}  # noqa: S301
+WAYS = {"deepcopy": copy.deepcopy, "pickle": lambda a: pickle.loads(pickle.dumps(a))}
 BATCHES = [noise(6, seed=seed) for seed in range(5)]
 
 

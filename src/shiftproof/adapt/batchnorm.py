@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
-from shiftproof.adapt.adapter import Event
+from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
@@ -167,7 +167,7 @@ class BatchNorm(NetworkAdapter):
         self._completed = _Pooled()
         self._repeated: list[str] = []
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
         return f"BatchNorm(prior={self.prior}, {len(self._source)} layers)"
@@ -191,7 +191,7 @@ class BatchNorm(NetworkAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """Batches that were not finite and so did not count."""
-        return tuple(self._events)
+        return self._events.events
 
     def end_epoch(self) -> None:
         """With ``over="set"``: what this pass has collected is used from now on."""
@@ -425,7 +425,7 @@ class BatchNorm(NetworkAdapter):
     # ------------------------------------------------------------ what is said
 
     def _note(self, kind: str, reason: str) -> None:
-        self._events.append(Event(kind, self._batches, reason))
+        self._events.add(kind, self._batches, reason)
 
     def _warn_single_value(self, name: str) -> None:
         if not self._warned:

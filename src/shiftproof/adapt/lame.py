@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-from shiftproof.adapt.adapter import Event
+from shiftproof.adapt.events import Event
 from shiftproof.adapt.network import AdaptedNetwork, described
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name

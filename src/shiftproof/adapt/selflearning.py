@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.batchnorm import checked_prior
+from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.losses import (
     entropy,
     hard_pseudo_label_loss,
@@ -214,7 +214,7 @@ class SelfLearning(NetworkAdapter):
         self._last: dict[str, Statistics] = {}
         self._repeated: list[str] = []
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._learnt.values())
@@ -252,7 +252,7 @@ class SelfLearning(NetworkAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """Steps that were left out."""
-        return tuple(self._events)
+        return self._events.events
 
     def end_epoch(self) -> None:
         """Let the teacher of pseudo-labels take over what the model has learnt."""
@@ -508,7 +508,7 @@ class SelfLearning(NetworkAdapter):
         return choose
 
     def _note(self, kind: str, reason: str) -> None:
-        self._events.append(Event(kind, self._batches, reason))
+        self._events.add(kind, self._batches, reason)
 
 
 def _in_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
