@@ -10,6 +10,7 @@ from small_networks import convolutional, noise
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
+from shiftproof.adapt.gradient import through_statistics
 from shiftproof.adapt.statistics import (
     Statistics,
     _is_table,
@@ -441,6 +442,12 @@ def _synchronised_worker(rank, port, folder):
     pooled, count = synchronised(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
     own, alone = synchronised(batch_statistics(values), len(values), plain)
     results["pooled"] = (tuple(pooled), count, tuple(own), alone)
+    pooled = Statistics(*(part.detach() for part in pooled))
+    values = values.clone().requires_grad_()
+    handed = through_statistics(values, *pooled, 1e-5, torch.distributed.group.WORLD)
+    normal = nn.functional.batch_norm(handed, *pooled)
+    (normal**3 + normal).sum().backward()
+    results["gradient"] = values.grad
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -470,6 +477,42 @@ def test_two_processes_are_as_one(tmp_path):
     # An ordinary batch norm is each process's own.
     torch.testing.assert_close(own[0], noise(10, seed=2)[6:].mean((0, 2, 3)))
     assert images == 4
+    both = torch.cat([first["gradient"], second["gradient"]])
+    torch.testing.assert_close(both, gradient_of_torch(noise(10, seed=2)), rtol=1e-4, atol=1e-4)
+
+
+def gradient_of_torch(values):
+    values = values.clone().requires_grad_()
+    normal = nn.functional.batch_norm(values, None, None, training=True)
+    (normal**3 + normal).sum().backward()
+    return values.grad
+
+
+class TestGradient:
+    """Against torch's own batch norm in training mode, and by finite differences."""
+
+    @pytest.mark.parametrize("fused", [True, False])
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_it_is_torch_s(self, monkeypatch, fused, layout):
+        if not fused:
+            monkeypatch.setattr("shiftproof.adapt.gradient._FUSED_ON", ())
+        x = noise(10, seed=2).contiguous(memory_format=layout)
+        values = x.clone().requires_grad_()
+        statistics = batch_statistics(values.detach())
+        handed = through_statistics(values, *statistics, 1e-5)
+        assert torch.equal(handed, values)
+        normal = nn.functional.batch_norm(handed, *statistics)
+        (normal**3 + normal).sum().backward()
+        torch.testing.assert_close(values.grad, gradient_of_torch(x), rtol=1e-4, atol=1e-4)
+
+    def test_it_is_that_of_finite_differences(self):
+        def normalize(x):
+            mean, variance = (part.detach() for part in batch_statistics(x))
+            handed = through_statistics(x, mean, variance, 0.1)
+            return (handed - mean[:, None]) / (variance[:, None] + 0.1).sqrt()
+
+        x = noise(4, 3, seed=1).flatten(2).double().requires_grad_()
+        assert torch.autograd.gradcheck(normalize, x)
 
 
 class TestMoments:

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+_FUSED_ON = ("cpu", "cuda")
+"""The devices on which the kernel of torch's own batch norm is used."""
+
 
 def through_statistics(
     values: torch.Tensor,
@@ -57,7 +60,7 @@ class _ThroughStatistics(torch.autograd.Function):
         values, mean, variance = ctx.saved_tensors
         wide = torch.float64 if values.dtype == torch.float64 else torch.float32
         mean, spread = mean.to(wide), (variance.to(wide) + ctx.eps).sqrt()
-        if ctx.group is None and values.device.type in ("cpu", "cuda"):
+        if ctx.group is None and values.device.type in _FUSED_ON:
             # The one-pass kernel of torch's own batch norm, which divides by the spread.
             result = torch.ops.aten.native_batch_norm_backward(
                 gradient, values, spread, None, None, mean, spread.reciprocal(), True, ctx.eps,
