@@ -105,7 +105,8 @@ class Happening:
     """Something that an adapter told of itself: what, in which batch since its reset, and why.
 
     ``episode`` names what lies between two resets, ``number`` counts the passes over it from 0.
-    ``cell`` is None where the batches mix cells.
+    ``cell`` is None where the batches mix cells. ``count`` is how many such it stands for, of which
+    this is the last.
     """
 
     model: str
@@ -115,6 +116,7 @@ class Happening:
     batch: int
     kind: str
     reason: str
+    count: int = 1
 
 
 Scores_co = TypeVar("Scores_co", bound=Measured, covariant=True)
@@ -287,4 +289,5 @@ def read_happenings(folder: Path, scores: Measured) -> Iterator[Happening]:
                     batch=node.get("batch").count(),
                     kind=node.get("kind").text(),
                     reason=node.get("reason").text(),
+                    count=node.get("count").optional_count() or 1,
                 )
