@@ -71,8 +71,9 @@ class AdaptedNetwork:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
-        return {name: value for name, value in vars(self).items() if name != "lock"}
+        """Leave the lock and open contexts behind: they are not those of a copy."""
+        kept = {name: value for name, value in vars(self).items() if name != "lock"}
+        return {**kept, "_freezes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
