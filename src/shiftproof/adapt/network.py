@@ -215,7 +215,7 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
 
 
 def _run_uncompiled(module: torch.nn.Module) -> None:
-    """Let compiled parts run as they were before: what is compiled calls no hook twice the same."""
+    """Let compiled parts run as they were before: they may keep the hooks of their first run."""
     for part in module.modules():
         if type(part).__name__ == "OptimizedModule":
             # Past its own setattr, which would reach through to the part inside.
