@@ -76,6 +76,16 @@ def test_a_copy_is_held_by_nobody():
     twin(BATCHES[0])
 
 
+@pytest.mark.parametrize("spec", ["ent:lr=0.1", "rdumb+ent:lr=0.1"])
+def test_a_copy_made_while_frozen_learns(spec):
+    adapter = make_adapter(spec, convolutional())
+    with adapter.frozen():
+        twin = copy.deepcopy(adapter)
+    before = portrait(twin)
+    twin(BATCHES[0])
+    assert portrait(twin) != before
+
+
 class Middle(nn.Module):
     def __init__(self):
         super().__init__()

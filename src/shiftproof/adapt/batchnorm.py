@@ -75,7 +75,8 @@ class BatchNorm(NetworkAdapter):
 
     All of ``BatchNorm1d/2d/3d``, ``SyncBatchNorm`` and their subclasses (timm's
     ``BatchNormAct2d``) adapt, and so do the frozen ones of torchvision, timm and detectron2
-    (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. In a
+    (``FrozenBatchNorm2d``): being frozen in training says nothing of the test images. So does
+    what keeps a running mean and variance per channel without being of torch's classes. In a
     process group a ``SyncBatchNorm`` takes the images of all processes together. A layer that
     keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalises
     by the batch as it always did, and ``settings`` counts it under ``untracked``.
@@ -109,7 +110,8 @@ class BatchNorm(NetworkAdapter):
     Raises:
         InputError: an option is out of its range, or two contradict each other.
         ModelError: there is no batch-norm layer to adapt, the graph is fixed (ONNX, TorchScript,
-            compiled), or the model cannot be copied.
+            compiled), or the model cannot be copied; or, at the first batch at the latest, a part
+            has batch norm that cannot be followed.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))

@@ -71,8 +71,9 @@ class AdaptedNetwork:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
-        return {name: value for name, value in vars(self).items() if name != "lock"}
+        """Leave the lock and open contexts behind: they are not those of a copy."""
+        kept = {name: value for name, value in vars(self).items() if name != "lock"}
+        return {**kept, "_freezes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -214,7 +215,7 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
 
 
 def _run_uncompiled(module: torch.nn.Module) -> None:
-    """Let compiled parts run as they were before: what is compiled calls no hook twice the same."""
+    """Let compiled parts run as they were before: they may keep the hooks of their first run."""
     for part in module.modules():
         if type(part).__name__ == "OptimizedModule":
             # Past its own setattr, which would reach through to the part inside.

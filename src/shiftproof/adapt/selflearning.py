@@ -97,9 +97,10 @@ class SelfLearning(NetworkAdapter):
         q: of ``"rpl"``, from 0 to 1.
         threshold: of ``"rpl"``, ``"hard"`` and ``"soft"``: rows whose teacher is less sure than
             this are left out of the mean.
-        parameters: ``"affine"`` (scale and shift of all norm layers), ``"last"`` (the layer that
-            gives the logits), ``"all"`` (as the paper does for vision transformers); or a
-            function from the network to parameters by name, as in ``adapt.parameters``.
+        parameters: ``"affine"`` (scale and shift of batch, layer, group, instance and RMS norms),
+            ``"last"`` (the layer that gives the logits), ``"all"`` (as the paper does for vision
+            transformers); or a function from the network to parameters by name, as in
+            ``adapt.parameters``.
         layers: with ``"affine"``, which norm layers learn: ``"all"``, ``"last-33%"`` (cheaper:
             no gradient flows through the layers before), ``"first-10"``, or names.
         prior: strength of the source statistics in images, or ``"auto"``, as in ``BatchNorm``.
@@ -112,7 +113,8 @@ class SelfLearning(NetworkAdapter):
     Raises:
         InputError: an option is out of its range, or two contradict each other.
         ModelError: there is nothing to learn, the weights are of half precision, the graph is
-            fixed (ONNX, TorchScript, compiled), or the model cannot be copied.
+            fixed (ONNX, TorchScript, compiled), or the model cannot be copied; or, at the first
+            batch at the latest, a part has batch norm that cannot be followed.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LayerNorm(12), torch.nn.Linear(12, 3))

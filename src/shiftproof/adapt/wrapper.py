@@ -41,8 +41,9 @@ class WrappingAdapter(Adapter):
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+        """Leave the lock and open contexts behind: they are not those of a copy."""
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return {**kept, "_freezes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
