@@ -213,10 +213,9 @@ def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
 
 
 def _fraction(path: Path, cell: Cell, value: Any) -> float:
-    try:
-        number = float(np.asarray(value).reshape(()))
-    except (TypeError, ValueError):
-        number = math.nan
+    # mmdetection's lists hold arrays of no dimension.
+    whole = isinstance(value, np.ndarray) and value.size == 1
+    number = read_number(value.item() if whole else value)
     if number == -1:  # COCO's sign for nothing to find
         return math.nan
     if not 0 <= number <= 1:
