@@ -1,14 +1,19 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from shiftproof import engine
 from shiftproof.engine import map_ordered
-from shiftproof.errors import RunError
+from shiftproof.errors import InputError, RunError
+from shiftproof.io.holding import frees_folders
 
 
 def square(context, item):
@@ -94,3 +99,164 @@ def test_a_script_needs_no_main_guard_and_its_own_functions_travel(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[0, 3, 6, 9]"
+
+
+# ---------------------------------------------------------------- limits
+
+
+def sleep_at_three(context, item):
+    if item == 3:
+        time.sleep(60)
+    return item
+
+
+def test_an_item_that_takes_too_long_is_named(monkeypatch):
+    monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", "0.5")
+    results = map_ordered(sleep_at_three, range(9), context=None, workers=1)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RunError, match=r"not finished one item in 0\.5 s \(3\)"):
+        next(results)
+
+
+def raise_timeout(context, item):
+    raise TimeoutError("of its own")
+
+
+def test_a_timeout_of_the_functions_own_comes_out():
+    with pytest.raises(TimeoutError, match="of its own"):
+        list(map_ordered(raise_timeout, [1], context=None, workers=1))
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf"])
+def test_a_limit_that_is_none(monkeypatch, text):
+    monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", text)
+    with pytest.raises(InputError, match="SHIFTPROOF_ITEM_SECONDS: expected seconds above 0"):
+        next(map_ordered(square, [1], context=0, workers=1))
+
+
+class Slow:
+    """What takes longer to be read by a worker than one may wait for it."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __setstate__(self, state):
+        time.sleep(state["seconds"])
+
+
+def test_workers_that_do_not_start_are_told(monkeypatch):
+    monkeypatch.setattr(engine, "START_SECONDS", 0.1)
+    with pytest.raises(RunError, match=r"No worker process was there after 0\.1 s"):
+        next(map_ordered(square, [1], context=Slow(60), workers=1))
+
+
+class Deadly:
+    """What kills the worker that reads it."""
+
+    def __setstate__(self, state):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __getstate__(self):
+        return {"any": 1}
+
+
+def test_workers_that_die_while_they_start_are_told():
+    with pytest.raises(RunError, match="died 3 times while they started"):
+        next(map_ordered(square, [1], context=Deadly(), workers=1))
+
+
+class Unreadable:
+    def __setstate__(self, state):
+        raise ValueError("cannot be read")
+
+    def __getstate__(self):
+        return {"any": 1}
+
+
+def test_a_context_that_a_worker_cannot_read_is_an_error_at_once(capfd):
+    with pytest.raises(ValueError, match="cannot be read"):
+        next(map_ordered(square, [1], context=Unreadable(), workers=1))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSPC, errno.ENOSYS, errno.EACCES])
+def test_without_room_for_semaphores_the_work_is_done_in_one_process(monkeypatch, capsys, number):
+    def refuse(**options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(engine, "ProcessPoolExecutor", refuse)
+    assert list(map_ordered(square, range(3), context=0, workers=2)) == [0, 1, 4]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Working in one process: others cannot be started here (")
+
+
+# ---------------------------------------------------------------- the parent's end
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_workers_end_with_their_parent(told):
+    """By the system, or where that does not tell, by looking."""
+    script = f"""
+        import os, sys, time
+        from shiftproof import process
+        if not {told}:
+            process._is_killed_with_parent = lambda: False
+        parent = os.getpid()
+        if not os.fork():
+            process.end_with_parent(parent)
+            print("there", flush=True)
+            time.sleep(60)
+        time.sleep(60)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "there\n"
+        parent.kill()
+        begun = time.monotonic()
+        # Its end of the pipe is closed when it ends.
+        assert parent.stdout.read() == ""
+        assert time.monotonic() - begun < 5
+
+
+def test_a_worker_whose_parent_is_gone_already_ends():
+    script = "from shiftproof.process import end_with_parent; end_with_parent(1); print('alive')"
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_what_is_marked_leaves_no_worker_behind():
+    """Also where the loop over the results is left and somebody holds on to them."""
+    held = []
+
+    @frees_folders
+    def work():
+        held.append(map_ordered(square, range(100), context=0, workers=1))
+        next(held[0])
+        return workers_of_loky()
+
+    assert work()
+    assert not workers_of_loky()
+
+
+def workers_of_loky():
+    return [thread for thread in threading.enumerate() if "ExecutorManager" in thread.name]
+
+
+def test_a_signal_during_the_shutdown_comes_when_it_is_through(monkeypatch):
+    """What it raises would leave workers behind."""
+    through = []
+    shutdown = engine.ProcessPoolExecutor.shutdown
+
+    def interrupted(self, **options):
+        signal.raise_signal(signal.SIGINT)
+        shutdown(self, **options)
+        through.append(True)
+
+    monkeypatch.setattr(engine.ProcessPoolExecutor, "shutdown", interrupted)
+    held = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(map_ordered(square, range(3), context=0, workers=1))
+    finally:
+        signal.signal(signal.SIGINT, held)
+    assert through

@@ -42,13 +42,13 @@ BASE = {
     "types": {"errors"},
     "errors": set(),
     "rng": set(),
-    "progress": set(),
+    "progress": {"io"},
     "classes": {"errors"},
     "io": {"errors", "types"},
-    "engine": {"process", "errors"},
+    "engine": {"process", "errors", "io", "progress"},
     "process": set(),
     "compiled": set(),
-    "provenance": {"types"},
+    "provenance": {"io", "types"},
     "shards": {"engine", "errors", "io", "process", "progress", "types"},
 }
 
@@ -111,3 +111,46 @@ def late():
 """
     found = set(imported_parts(source, ["shiftproof", "metrics"]))
     assert found == {"bench", "report", "cli", "data", "metrics"}
+
+
+# ---------------------------------------------------------------- cycles of modules
+
+
+def module_of(path: Path) -> str:
+    parts = ("shiftproof", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def imported_modules(name: str) -> set[str]:
+    """The modules that one imports anywhere, within functions too, but for the sake of types."""
+    found: set[str] = set()
+    package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                module = f"{base}.{alias.name}"
+                found.add(module if module in MODULES else base)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    return found & set(MODULES) - {name}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {name: imported_modules(name) for name in MODULES}
+    while free := [name for name, needs in left.items() if not needs & set(left)]:
+        for name in free:
+            del left[name]
+    # What remains lies on a circle, or leads to one.
+    assert sorted(left) == []

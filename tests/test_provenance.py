@@ -23,6 +23,12 @@ ROOT = Path(__file__).parents[1]
         (["s", "file:/m/net.pt,/m/two.pt"], "s file:net.pt,two.pt"),
         (["s", r"C:\Users\ada\run"], "s run"),
         (["s", "s3://bucket/shards"], "s s3://bucket/shards"),
+        (["s", "s3://AKIA:a/b@bucket/shards"], "s s3://***@bucket/shards"),
+        (["s", "--test=a=https://u:p@host/a?sig=b"], "s --test=a=https://***@host/a?sig=***"),
+        (["s", "file:///home/ada/rows.npy"], "s file://rows.npy"),
+        (["s", "a=file:///home/ada/rows.npy"], "s a=file://rows.npy"),
+        (["s", "~ada/photos"], "s photos"),
+        (["s", "/srv/a\x1b[2Jb"], "s a\\x1b[2Jb"),
         (["s", "onnx:net.onnx?decode=yolo&size=640"], "s onnx:net.onnx?decode=yolo&size=640"),
     ],
 )

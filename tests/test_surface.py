@@ -31,9 +31,9 @@ SURFACE = {
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
-        "Exported", "Fault", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
-        "ImageTable", "VocData", "YoloData", "check_labels", "estimate_export",
-        "export_corrupted", "open_data", "open_detection_data", "read_class_map",
+        "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
+        "ImageTable", "Part", "VocData", "YoloData", "check_labels", "estimate_export",
+        "export_corrupted", "find_dataset", "open_data", "open_detection_data", "read_class_map",
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -122,7 +123,13 @@ class Classes:
         )
 
 
+def compose(name: str) -> str:
+    """Return a name in Unicode's NFC: some file systems take a letter and its accent apart."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _fold(name: str) -> str:
+    name = compose(name)
     return " ".join(name.strip().lower().replace("_", " ").replace("-", " ").split())
 
 

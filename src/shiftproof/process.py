@@ -1,14 +1,22 @@
-"""The cores that a process may use, and two settings for processes that are ours alone."""
+"""The cores that a process may use, and settings for processes that are ours alone."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
+import threading
+import time
 
 _M_TRIM_THRESHOLD = -1  # from glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
 _GIBIBYTE = 1 << 30
+
+_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+
+_GLANCE = 1.0
+"""Seconds between two looks at whether the parent is still there."""
 
 
 def usable_cores() -> int:
@@ -42,3 +50,33 @@ def tune_own_process() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
     mallopt(_M_TRIM_THRESHOLD, _GIBIBYTE)
+
+
+def end_with_parent(parent: int) -> None:
+    """Make this process end when its parent has, also when the parent was killed.
+
+    Linux kills it at that moment; elsewhere a thread looks once a second.
+
+    Args:
+        parent: the number of the process that started this one; it may have ended already.
+    """
+    if not _is_killed_with_parent():
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    elif os.getppid() != parent:  # it ended before that held
+        os._exit(1)
+
+
+def _is_killed_with_parent() -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return False
+    return int(prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)) == 0
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_GLANCE)
+    os._exit(1)

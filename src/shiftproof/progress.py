@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from shiftproof.io.border import show_name
+
 Advance = Callable[..., None]
 """``advance(steps=1, note=None)``: that many steps are done; ``note`` says what is under way."""
 
@@ -38,7 +40,7 @@ def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Ad
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         TimeElapsedColumn(),
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
@@ -52,7 +54,7 @@ def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Ad
             if note is None:
                 bar.update(task, advance=steps)
             else:
-                bar.update(task, advance=steps, note=note)
+                bar.update(task, advance=steps, note=show_name(note))
 
         yield advance
 

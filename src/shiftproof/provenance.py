@@ -5,22 +5,19 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from shiftproof._version import __version__
+from shiftproof.io.naming import hide_folders
 from shiftproof.types import Settings
 
 _LIBRARIES = (
     "numpy", "numba", "opencv-python-headless", "Pillow", "pyarrow",
     "torch", "torchvision", "timm", "open_clip_torch", "onnxruntime",
 )  # fmt: skip
-
-_FOLDERS = re.compile(r"(?<![^=:,])(?:~?/(?!/)|[A-Za-z]:[\\/])(?:[^?&=:,]*[\\/])?(?=[^\\/?&=:,])")
-"""The folders in front of a name whose path begins at the root, a home, or a drive."""
 
 
 def provenance(device: str, workers: int) -> Settings:
@@ -51,7 +48,8 @@ def provenance(device: str, workers: int) -> Settings:
 
 
 def spelt_command(arguments: Sequence[str]) -> str:
-    """Return a command line as it may be shown to others: of whole paths the last part alone.
+    """Return a command line as it may be shown to others: of whole paths the last part alone,
+    and nothing that is secret in a URL.
 
     >>> spelt_command(["/opt/bin/shiftproof", "bench", "--model", "onnx:/home/ada/net.onnx?size=224"])
     'shiftproof bench --model onnx:net.onnx?size=224'
@@ -60,7 +58,7 @@ def spelt_command(arguments: Sequence[str]) -> str:
     """
     program = Path(arguments[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
-    return " ".join([name, *(_FOLDERS.sub("", argument) for argument in arguments[1:])])
+    return " ".join([name, *map(hide_folders, arguments[1:])])
 
 
 def _processor() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from shiftproof.adapt.contract import check_adapter
 from shiftproof.corruptions import CORRUPTIONS, CorruptionFunction, corrupt
-from shiftproof.corruptions.contract import SEVERITIES
+from shiftproof.corruptions.checks import SEVERITIES
 from shiftproof.models.detector_contract import check_detector
 from shiftproof.models.encoder_contract import check_encoder
 from shiftproof.types import Image

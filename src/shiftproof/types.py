@@ -11,6 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 
+U8: TypeAlias = NDArray[np.uint8]
+U16: TypeAlias = NDArray[np.uint16]
+U32: TypeAlias = NDArray[np.uint32]
+U64: TypeAlias = NDArray[np.uint64]
+I8: TypeAlias = NDArray[np.int8]
+I16: TypeAlias = NDArray[np.int16]
+I32: TypeAlias = NDArray[np.int32]
+I64: TypeAlias = NDArray[np.int64]
+F16: TypeAlias = NDArray[np.float16]
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
+Flags: TypeAlias = NDArray[np.bool_]
+"""Arrays of numbers by their dtype; a docstring gives shape and meaning."""
+
 Image: TypeAlias = NDArray[np.uint8]
 """``(H, W, 3)`` uint8 in 0..255, RGB; ``(H, W)`` is grey."""
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from shiftproof.adapt import BatchNorm, Guard, SelfLearning, load
+from shiftproof.adapt import BatchNorm, Guard, SelfLearning, guard, load
 from shiftproof.adapt.guard import Signals, convincing, objection, signals_of
 from shiftproof.errors import InputError
 
@@ -79,6 +79,54 @@ class TestObjection:
 
     def test_not_a_number(self):
         assert "not finite" in objection(signals(confidence=math.nan))
+
+
+LOG_10 = math.log(10)
+
+BOUNDARIES = [
+    # 95 % of a source's spread of 2 is 1.9.
+    (objection, {"source_spread": 2.0, "spread": 1.91}, True),
+    (objection, {"source_spread": 2.0, "spread": 1.89}, False),
+    # Half of the answers changed cost 0.3 / 2 = 0.15 of confidence, of which 0.01 is let off.
+    (objection, {"source_confidence": 0.8, "confidence": 0.945}, True),
+    (objection, {"source_confidence": 0.8, "confidence": 0.935}, False),
+    # A source of 0.7 has to be paid for, one below has not.
+    (objection, {"source_confidence": 0.69, "confidence": 0.69}, True),
+    (objection, {"source_confidence": 0.71, "confidence": 0.71}, False),
+    # So has one that gives fewer answers than 70 % of log 10 nats.
+    (objection, {"confidence": 0.6, "source_spread": 0.71 * LOG_10}, True),
+    (objection, {"confidence": 0.6, "source_spread": 0.69 * LOG_10}, False),
+    # 90 % of log 10 is wide, and 0.8 convincing.
+    (convincing, {"confidence": 0.9, "spread": 0.91 * LOG_10}, True),
+    (convincing, {"confidence": 0.9, "spread": 0.89 * LOG_10}, False),
+    (convincing, {"confidence": 0.81}, True),
+    (convincing, {"confidence": 0.79}, False),
+]
+"""A judgement, the signals that differ from the usual, and whether the adapter is to be trusted."""
+
+
+def holds(judge, changes, trusted):
+    said = judge(signals(**changes))
+    return (said is None if judge is objection else said) is trusted
+
+
+THRESHOLDS = [name for name, value in vars(guard).items() if isinstance(value, float)]
+
+
+class TestThresholds:
+    @pytest.mark.parametrize("case", BOUNDARIES, ids=str)
+    def test_each_lies_where_it_is_said_to(self, case):
+        assert holds(*case)
+
+    @pytest.mark.parametrize("factor", [2 / 3, 4 / 3, 0.94, 1.06])
+    @pytest.mark.parametrize("name", THRESHOLDS)
+    def test_none_could_move_unseen(self, monkeypatch, name, factor):
+        """A threshold without a case of its own above could be any number."""
+        monkeypatch.setattr(guard, name, factor * getattr(guard, name))
+        assert not all(holds(*case) for case in BOUNDARIES)
+
+    def test_there_are_six(self):
+        assert len(THRESHOLDS) == 6
 
 
 # ---------------------------------------------------------------- a real network, real traps

@@ -12,7 +12,7 @@ from torch import nn
 
 from shiftproof.adapt import LAME
 from shiftproof.adapt.lame import laplacian_assignments
-from shiftproof.errors import InputError, ModelError
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 
 
 def random_batch(count=20, classes=4, width=7, seed=0):
@@ -25,7 +25,7 @@ def random_batch(count=20, classes=4, width=7, seed=0):
     return logits, features, labels
 
 
-def affinity(features, k):
+def affinity(features, k, links="published"):
     """Nearest by the Euclidean distance of normalised features, which orders as the cosine does."""
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     distance = ((unit[:, None] - unit[None]) ** 2).sum(-1)
@@ -33,7 +33,7 @@ def affinity(features, k):
     w = np.zeros_like(distance)
     for i, row in enumerate(distance):
         w[i, np.argsort(row)[:k]] = 1
-    return (w + w.T) / 2
+    return (w + w.T) / 2 if links == "symmetric" else w
 
 
 def energy(z, p, w):
@@ -44,9 +44,9 @@ def energy(z, p, w):
     return (z * (np.log(z) - np.log(p))).sum() - 0.5 * (w * (z @ z.T)).sum()
 
 
-def by_the_paper(logits, features, k, steps=2000):
+def by_the_paper(logits, features, k, links="published", steps=2000):
     """z_i <- p_i exp(sum_j w_ij z_j), one image and one class after the other."""
-    p, w = scipy.special.softmax(logits, 1), affinity(features, k)
+    p, w = scipy.special.softmax(logits, 1), affinity(features, k, links)
     z = p.copy()
     for _ in range(steps):
         new = np.empty_like(z)
@@ -59,22 +59,65 @@ def by_the_paper(logits, features, k, steps=2000):
     return new
 
 
-def assigned(logits, features, k):
-    result = laplacian_assignments(torch.from_numpy(logits), torch.from_numpy(features), k)
+def by_the_published_code(logits, features, k):
+    """LAME as its authors wrote it: kNN by Euclidean distance, one direction, energy as the stop.
+
+    Boudiaf et al. 2022: unary = -log(p + 1e-10); Y = softmax(-unary); then Y = softmax(W Y - unary)
+    until the energy, the sum of unary Y - pairwise Y + Y log Y, settles to 1e-8.
+    """
+    unary = -np.log(scipy.special.softmax(logits, 1) + 1e-10)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distance = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
+    w = np.zeros_like(distance)
+    for i, row in enumerate(distance):
+        w[i, np.argsort(row)[1 : k + 1]] = 1  # the first is the image itself
+    y, before = scipy.special.softmax(-unary, 1), math.inf
+    for step in range(100):
+        pairwise = w @ y
+        y = scipy.special.softmax(pairwise - unary, 1)
+        energy = (unary * y - pairwise * y + y * np.log(np.clip(y, 1e-20, None))).sum()
+        if step > 1 and abs(energy - before) <= 1e-8 * abs(before):
+            break
+        before = energy
+    return y
+
+
+def assigned(logits, features, k, links="published"):
+    logits, features = torch.from_numpy(logits), torch.from_numpy(features)
+    result = laplacian_assignments(logits, features, k, links)
     return result.exp().double().numpy()
 
 
 class TestMathematics:
+    @pytest.mark.parametrize("links", ["published", "symmetric"])
     @pytest.mark.parametrize("k", [1, 3, 5, 100])
-    def test_it_is_the_paper_s_fixed_point(self, k):
+    def test_it_is_the_paper_s_fixed_point(self, k, links):
         logits, features, _ = random_batch()
-        expected = by_the_paper(logits, features, min(k, 19))
-        np.testing.assert_allclose(assigned(logits, features, k), expected, atol=2e-4)
+        expected = by_the_paper(logits, features, min(k, 19), links)
+        np.testing.assert_allclose(assigned(logits, features, k, links), expected, atol=2e-4)
+
+    @pytest.mark.parametrize(("count", "seed"), [(64, 1), (128, 0), (200, 0)])
+    def test_the_default_gives_the_published_code_s_answers(self, count, seed):
+        """Its steps with its own constants; the two ways to link differ in some of the answers."""
+        logits, features, _ = random_batch(count, seed=seed)
+        expected = by_the_published_code(logits, features, 5).argmax(1)
+        assert (assigned(logits, features, 5).argmax(1) == expected).all()
+        assert (assigned(logits, features, 5, "symmetric").argmax(1) != expected).any()
+
+    def test_one_direction_by_hand(self):
+        """0 and 1 are each other's nearest; 2's nearest is 1, and nobody's nearest is 2."""
+        features = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 1.0]])
+        logits = np.log([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]])
+        one_way = assigned(logits, features, 1)
+        np.testing.assert_allclose(one_way[:2], 0.5, atol=1e-5)
+        # p (0.9, 0.1) times exp of (0.5, 0.5)
+        np.testing.assert_allclose(one_way[2], [0.9, 0.1], atol=1e-5)
+        assert assigned(logits, features, 1, "symmetric")[1, 0] > 0.51
 
     def test_it_has_the_lowest_energy_of_all_steps_to_it(self):
         logits, features, _ = random_batch()
-        p, w = scipy.special.softmax(logits, 1), affinity(features, 3)
-        result = np.clip(assigned(logits, features, 3), 1e-30, 1)
+        p, w = scipy.special.softmax(logits, 1), affinity(features, 3, "symmetric")
+        result = np.clip(assigned(logits, features, 3, "symmetric"), 1e-30, 1)
         energies = [energy((1 - t) * p + t * result, p, w) for t in np.linspace(0, 1, 11)]
         assert energies == sorted(energies, reverse=True)
 
@@ -188,6 +231,10 @@ class TestAdapter:
 
 
 class TestRefusals:
+    def test_unknown_links(self):
+        with pytest.raises(UnknownNameError, match="Did you mean 'published'"):
+            LAME(convolutional(), links="publishd")
+
     @pytest.mark.parametrize("neighbours", [0, -1, 2.5, True])
     def test_numbers_of_neighbours(self, neighbours):
         with pytest.raises(InputError, match="neighbours: expected 1 or more"):
@@ -224,3 +271,22 @@ class TestRefusals:
 
         with pytest.raises(ModelError, match="without calling its last linear layer"):
             LAME(Bypass())(noise())
+
+
+def test_a_class_that_is_ruled_out_stays_so_and_its_images_take_part():
+    class Without(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = with_layer_norm()
+
+        def forward(self, x):
+            return self.inner(x).masked_fill(torch.arange(5) == 2, -math.inf)
+
+    module, x = Without(), noise(12)
+    with torch.no_grad():
+        features, logits = module.inner[:-1](x), module(x)
+    kept = [0, 1, 3, 4]
+    expected = by_the_paper(logits[:, kept].double().numpy(), features.double().numpy(), 5)
+    result = LAME(module)(x).exp().numpy()
+    np.testing.assert_allclose(result[:, kept], expected, atol=2e-4)
+    assert (result[:, 2] == 0).all()

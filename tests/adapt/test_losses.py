@@ -8,8 +8,9 @@ import scipy.special
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from small_networks import noise, with_layer_norm
 
-from shiftproof.adapt import entropy, generalized_cross_entropy
+from shiftproof.adapt import SelfLearning, entropy, generalized_cross_entropy
 from shiftproof.adapt.losses import (
     hard_pseudo_label_loss,
     is_confident,
@@ -161,3 +162,61 @@ class TestPrecision:
         logits = some_logits()
         torch.testing.assert_close(LOSSES[name](logits)[:2], LOSSES[name](logits[:2]))
         assert LOSSES[name](logits[:0]).shape == (0,)
+
+
+class TestClassesThatAreRuledOut:
+    """A logit of minus infinity: a probability of 0, as torch's own distributions have it."""
+
+    ROWS = torch.tensor([[0.0, 0.0, -math.inf], [1.0, -math.inf, -2.0], [3.0, 1.0, 0.5]])
+
+    def gradient(self, loss):
+        logits = self.ROWS.clone().requires_grad_()
+        values = loss(logits)
+        values.sum().backward()
+        return values.detach(), logits.grad
+
+    def test_entropy(self):
+        values, gradient = self.gradient(entropy)
+        expected = torch.distributions.Categorical(logits=self.ROWS).entropy()
+        torch.testing.assert_close(values, expected)
+        assert values[0].item() == pytest.approx(math.log(2), abs=1e-6)
+        # Of the two classes alone, by autograd.
+        rest = self.ROWS[1, [0, 2]][None].requires_grad_()
+        entropy(rest).sum().backward()
+        torch.testing.assert_close(gradient[1, [0, 2]], rest.grad[0])
+        assert gradient[1, 1] == 0
+
+    @pytest.mark.parametrize("q", [0, 0.5, 0.8, 1])
+    def test_robust_pseudo_labels(self, q):
+        values, gradient = self.gradient(lambda x: robust_pseudo_label_loss(x, self.ROWS, q))
+        p = self.ROWS.softmax(1).amax(1)
+        torch.testing.assert_close(values, -p.log() if q == 0 else (1 - p**q) / q)
+        assert torch.isfinite(gradient).all()
+
+    def test_soft_pseudo_labels(self):
+        """The cross-entropy of a distribution with itself is its entropy, at gradient 0."""
+        values, gradient = self.gradient(lambda x: soft_pseudo_label_loss(x, self.ROWS))
+        expected = torch.distributions.Categorical(logits=self.ROWS).entropy()
+        torch.testing.assert_close(values, expected)
+        torch.testing.assert_close(gradient, torch.zeros(3, 3), atol=1e-6, rtol=0)
+
+    def test_a_class_that_only_the_student_rules_out_is_an_infinite_loss(self):
+        teacher = torch.zeros(1, 3)
+        assert soft_pseudo_label_loss(self.ROWS[:1], teacher).item() == math.inf
+        assert soft_pseudo_label_loss(teacher, self.ROWS[:1]).item() == pytest.approx(math.log(3))
+
+    @pytest.mark.parametrize("loss", ["rpl", "ent", "hard", "soft"])
+    def test_no_step_is_left_out(self, loss):
+        class Without(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = with_layer_norm()
+
+            def forward(self, x):
+                return self.inner(x).masked_fill(torch.arange(5) == 2, -math.inf)
+
+        adapter = SelfLearning(Without(), loss=loss, lr=0.1)
+        for _ in range(3):
+            adapter(noise())
+        assert not adapter.events
+        assert all(torch.isfinite(p).all() for p in adapter.parameters())

@@ -14,6 +14,22 @@ from shiftproof.adapt.parameters import (
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 
+ARCHITECTURES = [
+    "resnet18", "resnet50_gn", "resnetv2_50d_gn", "resnetv2_50d_evos", "resnetv2_50d_frn",
+    "convnext_atto", "convnextv2_atto", "convnext_atto_rms", "vit_tiny_patch16_224", "levit_128s",
+    "mobilenetv3_small_050", "mobilenetv4_conv_small", "efficientnet_b0", "poolformer_s12",
+    "convformer_s18", "hgnetv2_b0", "swinv2_tiny_window8_256", "xcit_nano_12_p16_224",
+    "mixer_s32_224", "resmlp_12_224", "coatnet_0_224", "maxvit_tiny_tf_224", "dm_nfnet_f0",
+    "nf_resnet50", "regnety_002", "densenet121", "edgenext_xx_small", "cait_xxs24_224",
+    "repvit_m0_9", "inception_next_atto", "fastvit_t8", "davit_tiny", "eva02_tiny_patch14_224",
+]  # fmt: skip
+
+NORMS = (
+    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+    nn.modules.instancenorm._InstanceNorm, timm.layers.RmsNorm, timm.layers.RmsNorm2d,
+    timm.layers.RmsNormFp32, timm.layers.RmsNorm2dFp32,
+)  # fmt: skip
+
 
 def on_meta(build):
     """A network without memory: names and shapes are all that is needed."""
@@ -69,8 +85,72 @@ class TestAffine:
         with pytest.raises(ModelError, match="frozen batch norm are constants"):
             affine_parameters(nn.Sequential(torchvision.ops.FrozenBatchNorm2d(2)))
 
+    def test_a_norm_whose_activation_learns_or_whose_weight_is_parametrized(self):
+        """Every parameter of the norm, and none of the activation's."""
+        for kind in (timm.layers.GroupNormAct, timm.layers.RmsNormAct):
+            options = {"num_groups": 1} if kind is timm.layers.GroupNormAct else {}
+            layer = kind(4, act_layer=nn.PReLU, **options)
+            expected = [f"0.{name}" for name, _ in layer.named_parameters(recurse=False)]
+            assert list(affine_parameters(nn.Sequential(layer))) == expected
+        layer = nn.utils.parametrize.register_parametrization(
+            nn.LayerNorm(4), "weight", nn.Softplus()
+        )
+        assert set(affine_parameters(nn.Sequential(layer))) == {
+            "0.bias", "0.parametrizations.weight.original"
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("name", ARCHITECTURES)
+    def test_exactly_the_norms_of_an_architecture(self, name):
+        """By class, in the list of torch's and timm's norm layers; no weights are needed."""
+        network = on_meta(lambda: timm.create_model(name))
+        expected = {
+            id(parameter)
+            for layer in network.modules()
+            if isinstance(layer, NORMS)
+            for parameter in layer.parameters(recurse=False)
+        }
+        if not expected:
+            with pytest.raises(ModelError, match="no norm layer with a scale and shift"):
+                affine_parameters(network)
+            return
+        chosen = affine_parameters(network)
+        assert {id(parameter) for parameter in chosen.values()} == expected
+        assert [n for n, _ in network.named_parameters() if n in chosen] == list(chosen)
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            timm.layers.EvoNorm2dB0(4), timm.layers.EvoNorm2dS0(32),
+            timm.layers.FilterResponseNormTlu2d(4), timm.layers.LayerScale(4),
+            timm.layers.grn.GlobalResponseNorm(4), timm.layers.SimpleNorm(4),
+            nn.LocalResponseNorm(2),
+        ],
+        ids=lambda layer: type(layer).__name__,
+    )  # fmt: skip
+    def test_what_is_called_a_norm_and_is_another_thing(self, layer):
+        assert not is_norm(layer)
+        network = nn.Sequential(layer, nn.LayerNorm(4))
+        assert list(affine_parameters(network)) == ["1.weight", "1.bias"]
+
+    def test_a_network_with_none_of_them_says_what_it_has(self):
+        with pytest.raises(ModelError, match="EvoNorm2dB0 is neither batch, layer, group"):
+            affine_parameters(nn.Sequential(timm.layers.EvoNorm2dB0(4)))
+
+    def test_a_layer_norm_with_a_linear_layer_in_one(self):
+        class LayerNormLinear(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer_norm_weight, self.weight = (nn.Parameter(torch.ones(4)) for _ in "ab")
+
+        assert not is_norm(LayerNormLinear())
+
 
 class TestOthers:
+    def test_the_last_layer_whose_weight_is_parametrized(self):
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+        chosen = last_layer_parameters(nn.Sequential(nn.Flatten(), layer))
+        assert {id(p) for p in chosen.values()} == {id(p) for p in layer.parameters()}
+
     def test_the_last_layer(self):
         for name in ("resnet18", "mobilenet_v3_small", "swin_t"):
             network = on_meta(getattr(torchvision.models, name))

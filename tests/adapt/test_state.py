@@ -15,6 +15,7 @@ import torchvision
 from small_networks import classifier, convolutional, noise, pictures, portrait
 
 from shiftproof.adapt import BatchNorm, RDumb, SelfLearning, load, make_adapter, save
+from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.models import Classifier, Preprocess
 
@@ -159,6 +160,24 @@ class TestRefusals:
             adapter.load_state(state)
         assert portrait(adapter) == before
 
+    def test_settings_that_are_no_mapping(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        for value in ([], 7, "x", None):
+            save_state({"a": torch.zeros(2)}, value, path)
+            with pytest.raises(BrokenFileError, match="no mapping"):
+                read_state(path)
+
+    def test_one_state_is_always_the_same_bytes(self, tmp_path):
+        path = tmp_path / "a.safetensors"
+        found = set()
+        for _ in range(12):
+            save_state({"a": torch.zeros(2), "é": torch.ones(3)}, {"k": "é", "b": 1}, path)
+            found.add(path.read_bytes())
+        assert len(found) == 1
+        settings, state = read_state(path)
+        assert settings == {"k": "é", "b": 1}
+        assert state["é"].tolist() == [1, 1, 1]
+
     def test_damaged_files(self, tmp_path):
         path = tmp_path / "a.safetensors"
         save(learnt("rpl"), path)
@@ -244,3 +263,17 @@ class TestSettings:
         save(chosen([0, 1]), tmp_path / "a.safetensors")
         with pytest.raises(InputError, match="outputs"):
             load(chosen([0, 2]), tmp_path / "a.safetensors")
+
+
+def test_one_state_gives_one_file_each_time(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.float64)}
+    settings = {"adapter": "any", "name": "K\u00e4the"}
+    written = set()
+    for number in range(12):
+        path = tmp_path / f"{number}.safetensors"
+        save_state(tensors, settings, path)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    told, state = read_state(path)
+    assert told == settings
+    assert all(torch.equal(state[name], tensors[name]) for name in tensors)

@@ -9,7 +9,8 @@ import torch
 from small_networks import convolutional, noise
 from torch import nn
 
-from shiftproof.adapt import BatchNorm
+from shiftproof.adapt import BatchNorm, SelfLearning
+from shiftproof.adapt.gradient import through_statistics
 from shiftproof.adapt.statistics import (
     Statistics,
     _is_table,
@@ -158,6 +159,55 @@ class TestMeasuredPrior:
         batch[0, 0, 0, 0] = value
         source = Statistics(torch.zeros(64), torch.ones(64))
         assert measured_prior(source, batch) > 0  # the caller sees the batch's statistics
+
+    @pytest.mark.parametrize("positions", [(5,), (5, 3)])
+    def test_tokens_are_positions_and_not_images(self, positions):
+        """Rows that follow each other within an image, as LeViT and window attention lay them out."""
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        batch = self.images(rng, 8, 0.5, 1.0, 0.6, positions=4 * math.prod(positions))
+        maps = batch.reshape(8, 64, 4, *positions)
+        rows = maps.movedim(2, 1).flatten(0, 1)  # (8 * 4, 64, ...)
+        expected = measured_prior(source, maps)
+        assert measured_prior(source, rows, images=8) == pytest.approx(expected, rel=1e-5)
+        assert measured_prior(source, rows) != pytest.approx(expected, rel=0.02)
+
+    def test_rows_that_are_no_share_of_the_images_count_as_images(self):
+        """The boxes of a detector."""
+        rng = np.random.default_rng(0)
+        source = Statistics(torch.zeros(64), torch.ones(64))
+        boxes = self.images(rng, 13, 0.5, 1.0, 0.6)
+        expected = measured_prior(source, boxes)
+        assert measured_prior(source, boxes, images=4) == expected
+        assert measured_prior(source, boxes, images=20) == expected
+
+    @pytest.mark.parametrize("prior", [0, 16, "auto"])
+    @pytest.mark.parametrize("kind", ["batchnorm", "selflearning"])
+    def test_the_layout_of_tokens_does_not_matter(self, kind, prior):
+        class Tokens(nn.Module):
+            def __init__(self, by_rows):
+                super().__init__()
+                self.by_rows = by_rows
+                self.embed, self.norm = nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm1d(8)
+                self.head = nn.Linear(8, 5)
+
+            def forward(self, x):
+                tokens = self.embed(x).flatten(2)  # (N, C, L)
+                if not self.by_rows:
+                    return self.head(self.norm(tokens).mean(2))
+                rows = tokens.transpose(1, 2)
+                return self.head(self.norm(rows.flatten(0, 1)).reshape_as(rows).mean(1))
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            state = Tokens(False).state_dict()
+        outputs = []
+        for by_rows in (False, True):
+            module = Tokens(by_rows)
+            module.load_state_dict(state)
+            made = BatchNorm if kind == "batchnorm" else SelfLearning
+            outputs.append(made(module, prior=prior)(BATCHES[0]))
+        torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
 
     def test_it_is_what_batch_norm_mixes_with(self):
         adapter = BatchNorm(convolutional(), prior="auto")
@@ -392,6 +442,12 @@ def _synchronised_worker(rank, port, folder):
     pooled, count = synchronised(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
     own, alone = synchronised(batch_statistics(values), len(values), plain)
     results["pooled"] = (tuple(pooled), count, tuple(own), alone)
+    pooled = Statistics(*(part.detach() for part in pooled))
+    values = values.clone().requires_grad_()
+    handed = through_statistics(values, *pooled, 1e-5, torch.distributed.group.WORLD)
+    normal = nn.functional.batch_norm(handed, *pooled)
+    (normal**3 + normal).sum().backward()
+    results["gradient"] = values.grad
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -421,6 +477,42 @@ def test_two_processes_are_as_one(tmp_path):
     # An ordinary batch norm is each process's own.
     torch.testing.assert_close(own[0], noise(10, seed=2)[6:].mean((0, 2, 3)))
     assert images == 4
+    both = torch.cat([first["gradient"], second["gradient"]])
+    torch.testing.assert_close(both, gradient_of_torch(noise(10, seed=2)), rtol=1e-4, atol=1e-4)
+
+
+def gradient_of_torch(values):
+    values = values.clone().requires_grad_()
+    normal = nn.functional.batch_norm(values, None, None, training=True)
+    (normal**3 + normal).sum().backward()
+    return values.grad
+
+
+class TestGradient:
+    """Against torch's own batch norm in training mode, and by finite differences."""
+
+    @pytest.mark.parametrize("fused", [True, False])
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_it_is_torch_s(self, monkeypatch, fused, layout):
+        if not fused:
+            monkeypatch.setattr("shiftproof.adapt.gradient._FUSED_ON", ())
+        x = noise(10, seed=2).contiguous(memory_format=layout)
+        values = x.clone().requires_grad_()
+        statistics = batch_statistics(values.detach())
+        handed = through_statistics(values, *statistics, 1e-5)
+        assert torch.equal(handed, values)
+        normal = nn.functional.batch_norm(handed, *statistics)
+        (normal**3 + normal).sum().backward()
+        torch.testing.assert_close(values.grad, gradient_of_torch(x), rtol=1e-4, atol=1e-4)
+
+    def test_it_is_that_of_finite_differences(self):
+        def normalize(x):
+            mean, variance = (part.detach() for part in batch_statistics(x))
+            handed = through_statistics(x, mean, variance, 0.1)
+            return (handed - mean[:, None]) / (variance[:, None] + 0.1).sqrt()
+
+        x = noise(4, 3, seed=1).flatten(2).double().requires_grad_()
+        assert torch.autograd.gradcheck(normalize, x)
 
 
 class TestMoments:

@@ -619,6 +619,7 @@ RAW = [
     [[np.zeros((2, 5), np.float32), np.zeros((0, 5), np.float32)]],
     [{"img_id": 3, "pred_instances": {"bboxes": np.zeros((1, 4))}}],
     {"fog": {3: [np.zeros((2, 5))]}},
+    [[[0.5] * 5] * 10] + [[[float(at)] * 5] for at in range(60_000)],
 ]
 
 
@@ -646,7 +647,7 @@ def test_a_table_whose_parts_repeat_each_other_is_refused_at_once(tmp_path):
     for _ in range(40):
         bomb = [bomb] * 10
     path = written(tmp_path / "a.pkl", {"fog": {3: bomb}})
-    with pytest.raises(InputError, match="expected a list of one 'ap' per class"):
+    with pytest.raises(BrokenFileError, match="its repeated parts stand for more than"):
         bench.score(path, out=tmp_path / "run")
 
 
@@ -727,3 +728,17 @@ def test_several_predictions_need_names(predictions, annotations, tmp_path):
          str(tmp_path / "run")],
     )  # fmt: skip
     assert "NAME=PATH" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", ""])
+def test_a_detector_is_called_what_can_name_a_folder(predictions, annotations, tmp_path, name):
+    with pytest.raises(InputError, match="A detector cannot be called"):
+        bench.score({name: predictions}, annotations, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_rows_without_cells_is_none(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"fog": {}}')
+    with pytest.raises(InputError, match="expected a table of results"):
+        bench.score(path, out=tmp_path / "run")

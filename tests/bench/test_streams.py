@@ -16,6 +16,7 @@ from PIL import Image
 from tiny import make_model, write_photos
 
 from shiftproof import bench, corrupt
+from shiftproof.adapt import Event
 from shiftproof.corruptions import function_of
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
@@ -432,3 +433,24 @@ def test_variants_of_a_corruption_are_run_beside_it(folder, tmp_path):
     )  # fmt: skip
     published, other = (run.records("source", name, 4) for name in ("glass", "exchanged"))
     assert (published.confidence != other.confidence)[published.readable].all()
+
+
+class Talker(Learner):
+    """Tells something of every batch."""
+
+    def predict(self, images):
+        self._events.append(Event("skipped", self.batches, f"Batch {self.batches}."))
+        return super().predict(images)
+
+
+def test_of_many_events_the_first_are_in_the_folder_and_the_others_counted(folder, tmp_path):
+    run = measure(folder, tmp_path / "run", "online:reset=never", {"t": Talker}, batch_size=1)
+    told = json.loads((run.path / "events/t/all.json").read_text())["events"]
+    of_kind = [event for event in told if event["reason"].startswith("Batch ")]
+    assert [event["batch"] for event in of_kind[:-1]] == [*range(len(of_kind) - 1)]
+    skipped = [event for event in told if event["kind"] == "skipped"]
+    assert len(skipped) == 21
+    images = 12 * len(CELLS[1:])
+    assert sum(event.get("count", 1) for event in skipped) == images + images // 3
+    assert skipped[-1]["batch"] == images - 1
+    assert all("count" not in event for event in skipped[:-1])

@@ -14,6 +14,7 @@ from shiftproof import cli, corrupt
 from shiftproof.cli.options import parse_corruptions, parse_severities
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.holding import frees_folders, hold
 
 PROGRAM = [sys.executable, "-m", "shiftproof"]
 
@@ -142,7 +143,7 @@ def test_two_sources_that_would_share_a_name_keep_their_suffix(photos, tmp_path)
 def test_a_target_with_other_settings_is_refused(photos, tmp_path, capsys):
     assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1") == 0
     assert run("corrupt", photos, tmp_path / "out", "-c", "fog", "-s", "1", "--seed", "5") == 2
-    assert "other settings (seed)" in capsys.readouterr().err
+    assert "other settings: seed was 0, now" in capsys.readouterr().err
 
 
 def test_the_sheet_is_drawn(photos, tmp_path):
@@ -281,7 +282,7 @@ def test_frost_from_the_photographs_that_somebody_has(photos, tmp_path, capsys):
     # Severity 3 is 0.7 image + 0.7 ice, and this ice is at most 40 bright.
     assert (frosted - 0.7 * source).max() < 0.7 * 45
     assert run(*words) == 2
-    assert "other settings (corruptions)" in capsys.readouterr().err
+    assert "other settings: corruptions" in capsys.readouterr().err
     assert run(*words[:2], tmp_path / "other", *words[3:], "--frost-dir", tmp_path) == 2
     assert "frost1.png is not in" in capsys.readouterr().err
 
@@ -334,3 +335,33 @@ def test_a_label_set_restricts_the_model(tmp_path, capsys):
     assert run("bench", "-m", "demo", "-d", tmp_path / "r", "-o", tmp_path / "run2",
                "--label-set", "imagenet-q") == 2  # fmt: skip
     assert "Did you mean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["corrupt", "stylize"])
+def test_a_copy_into_a_folder_of_its_own_source_can_be_made_again(photos, tmp_path, verb):
+    words = (verb, photos, photos / "copy", "-w", 0)
+    words += ("-s", "3", "-c", "contrast") if verb == "corrupt" else ()
+    assert run(*words) == 0
+    made = {path: path.read_bytes() for path in (photos / "copy").rglob("*") if path.is_file()}
+    assert len(made) == 4
+    assert run(*words) == 0
+    assert {p: p.read_bytes() for p in (photos / "copy").rglob("*") if p.is_file()} == made
+    assert run(*words, "--dry-run") == 0
+
+
+def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsys):
+    words = ["corrupt", photos, tmp_path / "out", "-c", "contrast", "-s", "1", "-w", "0"]
+
+    @frees_folders
+    def work():
+        (tmp_path / "out").mkdir()
+        hold(tmp_path / "out")
+        return subprocess.run([*PROGRAM, *map(str, words)], capture_output=True, text=True)
+
+    refused = work()
+    assert refused.returncode == 2
+    assert f"Another command is at work in {tmp_path / 'out'} (process {os.getpid()} on " in (
+        refused.stderr
+    )
+    assert list((tmp_path / "out").iterdir()) == []
+    assert run(*words) == 0

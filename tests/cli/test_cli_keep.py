@@ -229,5 +229,7 @@ def test_a_uid_that_is_there_twice(tmp_path, capsys):
     vectors(tmp_path / "train", TRAIN, uid=lambda *_: "0" * 32)
     np.save(tmp_path / "sketch.npy", TEST)
     words = ("prune", tmp_path / "train", "-t", tmp_path / "sketch.npy", "-o", tmp_path / "kept")
-    assert run(*words, "-w", 0, "--threshold", 0.9) == 2
+    assert run(*words, "-w", 0, "--threshold", 0.9) == 0
+    assert kept(tmp_path / "kept").sum() == 150
+    assert not (tmp_path / "kept" / "uids.npy").exists()
     assert "name both rows that stay and rows that go" in capsys.readouterr().err.replace("\n", " ")

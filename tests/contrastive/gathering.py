@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from shiftproof.contrastive import AnInfoNCE
+from shiftproof.contrastive import AnInfoNCE, info_nce
 
 PAIRS, DIM = 6, 3
 
@@ -38,6 +38,13 @@ def loss_and_gradients(case, part=slice(None), *, gather=False, tile=None):
     return [value.detach(), *torch.autograd.grad(value, parameters)]
 
 
+def far_gradients(part=slice(None), *, gather=False, dtype=torch.float64, tile=None):
+    """Gradients of the euclidean loss of vectors around 1,000."""
+    u, v = (torch.tensor(view[part] + 1000).float().to(dtype).requires_grad_() for view in views())
+    loss = info_nce(u, v, temperature=1.0, space="euclidean", gather=gather, tile=tile)
+    return torch.cat(torch.autograd.grad(loss, [u, v]), 1)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rank, world, store, out = sys.argv[1:]
@@ -54,10 +61,15 @@ if __name__ == "__main__":
                 dist.all_reduce(value)
                 value /= world
             found[f"{case}/{tile}"] = [value.tolist() for value in results]
+    part = slice(rank * size, (rank + 1) * size)
+    far = [
+        (far_gradients(part, gather=True, dtype=torch.float32, tile=tile) / world).tolist()
+        for tile in (None, 2)
+    ]
     uneven = "none"
     try:
         loss_and_gradients("both", slice(0, 2 + rank), gather=True)
     except ValueError as error:
         uneven = str(error)
-    Path(out).write_text(json.dumps({"found": found, "uneven": uneven}))
+    Path(out).write_text(json.dumps({"found": found, "far": far, "uneven": uneven}))
     dist.destroy_process_group()

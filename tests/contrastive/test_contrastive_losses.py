@@ -348,3 +348,96 @@ ZERO[[2, 5]] = 0
 def test_wrong_input_is_said_in_a_sentence(call, said):
     with pytest.raises(InputError, match=said):
         call()
+
+
+# ---------------------------------------------------------------- odd matrices, lengths, transforms
+
+
+def by_double(u, v, matrix):
+    """The loss of unit vectors in float64, by the definition."""
+    u, v = (torch.nn.functional.normalize(each.double(), dim=1) for each in (u, v))
+    both, other = torch.cat([u, v]), torch.cat([v, u])
+    apart = both[:, None] - both
+    delta = torch.einsum("abi,ij,abj->ab", apart, matrix.double(), apart) / 2
+    pairs = other - both
+    near = torch.einsum("ai,ij,aj->a", pairs, matrix.double(), pairs) / 2
+    delta.fill_diagonal_(torch.inf)
+    return float((near + torch.logsumexp(-delta, 1)).mean())
+
+
+def test_of_an_asymmetric_precision_the_symmetric_part_counts():
+    torch.manual_seed(0)
+    u, v = torch.randn(7, 3), torch.randn(7, 3)
+    matrix = 2 * torch.eye(3)
+    matrix[0, 1] = 1
+    expected = by_double(u, v, matrix)
+    for given in (matrix, matrix.T, (matrix + matrix.T) / 2, matrix.double()):
+        for tile in (None, 2):
+            loss = info_nce(u, v, temperature=1.0, precision=given, tile=tile)
+            assert float(loss) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "told"),
+    [
+        (torch.tensor([[1.0, 4.0], [0.0, 1.0]]), "positive definite"),
+        (torch.tensor([[1.0, 0.0], [0.0, -1.0]]), "positive definite"),
+        (torch.tensor([[1.0, 0.0], [float("nan"), 1.0]]), "positive definite"),
+        (torch.eye(2) * float("inf"), "positive definite"),
+        (torch.eye(3), "the shape"),
+        (torch.tensor([1.0, float("nan")]), "above 0"),
+        (torch.eye(2, dtype=torch.complex64), "real numbers"),
+        ([[1.0, 0.0], [0.0, 1.0]], "real numbers"),
+    ],
+)
+def test_precisions_that_are_none(precision, told):
+    u = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    with pytest.raises(InputError, match=told):
+        info_nce(u, u, temperature=1.0, precision=precision)
+
+
+@pytest.mark.parametrize("space", ["sphere", "euclidean"])
+@pytest.mark.parametrize("size", [1e20, 1e-25])
+@pytest.mark.parametrize("tile", [None, 2])
+def test_very_long_and_very_short_vectors(space, size, tile):
+    torch.manual_seed(0)
+    u = torch.randn(6, 4)
+    v = u + 0.1 * torch.randn(6, 4)
+    options = {"temperature": 1.0, "space": space, "tile": tile}
+    ours = (u * size).requires_grad_()
+    loss = info_nce(ours, v * size, **options)
+    exact = (u * size).double().requires_grad_()
+    expected = info_nce(exact, (v * size).double(), **options)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()
+    expected.backward()
+    scale = float(exact.grad.abs().amax())
+    assert torch.allclose(ours.grad.double() / (scale or 1), exact.grad / (scale or 1), atol=1e-5)
+
+
+def test_vectors_too_long_for_any_number():
+    u = torch.full((3, 2), 1e200, dtype=torch.float64)
+    with pytest.raises(InputError, match="squared distances cannot be computed"):
+        info_nce(u, -u, temperature=1.0, space="euclidean")
+
+
+@pytest.mark.parametrize("tile", [None, 2])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"negatives": "other"}, {"symmetric": False}, {"labels": [0, 1, 0, 1, 2, 2, 1]}],
+    ids=str,
+)
+def test_torch_func_sees_through(tile, options):
+    torch.manual_seed(0)
+    u, v = torch.randn(7, 3), torch.randn(7, 3)
+    options = {
+        name: torch.tensor(value) if name == "labels" else value for name, value in options.items()
+    }
+
+    def loss(vectors):
+        return info_nce(vectors, v, temperature=0.5, tile=tile, **options)
+
+    leaf = u.clone().requires_grad_()
+    [expected] = torch.autograd.grad(loss(leaf), leaf)
+    assert torch.allclose(torch.func.grad(loss)(u), expected, atol=1e-7)

@@ -438,3 +438,10 @@ def test_a_damaged_record(tmp_path):
     (done.path / "records" / "mean" / "hue.parquet").write_bytes(b"no table")
     with pytest.raises(BrokenFileError, match=r"hue.parquet: no table of a probe"):
         run(tmp_path, factors="hue")
+
+
+def test_images_that_are_all_the_same_are_not_the_encoders_fault(tmp_path):
+    same = ImageArrays(np.repeat(pictures(1), 20, axis=0))
+    with pytest.raises(InputError, match="All 20 images are the same") as told:
+        probe(encoder(), same, out=tmp_path / "run", factors=["brightness"], workers=0)
+    assert not isinstance(told.value, ModelError)

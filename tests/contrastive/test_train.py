@@ -186,6 +186,21 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_with(tmp_path):
         run(path)
 
 
+def test_a_file_that_something_else_wrote_is_called_so(tmp_path):
+    from safetensors.torch import save_file
+
+    from shiftproof.adapt.state import save_state
+
+    path = tmp_path / "a.safetensors"
+    save_file({"weight": torch.ones(2)}, path)
+    with pytest.raises(BrokenFileError, match="something else wrote") as told:
+        run(path)
+    assert "adapter" not in str(told.value)
+    save_state({"weight": torch.ones(2)}, {"name": "batchnorm"}, path)
+    with pytest.raises(BrokenFileError, match="something else wrote"):
+        run(path)
+
+
 def test_a_loss_that_is_not_finite_ends_it():
     class Broken(torch.nn.Module):
         def forward(self, u, v):

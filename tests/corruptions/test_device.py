@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt  # noqa: E402
-from shiftproof.corruptions.device import corrupt_tensor, disk_kernel, on_device  # noqa: E402
+from shiftproof.corruptions.torch.blur import disk_kernel  # noqa: E402
+from shiftproof.corruptions.torch.table import corrupt_on_device, corrupt_tensor  # noqa: E402
 from shiftproof.errors import ImageError, InputError, UnknownNameError  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
@@ -32,7 +33,7 @@ def array_of(tensor):
 @pytest.mark.parametrize("name", [n for n in ALL if not CORRUPTIONS[n].is_random])
 def test_deterministic_ones_are_the_arrays(name, image):
     for severity in (1, 2, 3, 4, 5):
-        result = array_of(on_device(tensor_of(image), name, severity, ["k"], 0)).astype(int)
+        result = array_of(corrupt_on_device(tensor_of(image), name, severity, ["k"], 0)).astype(int)
         expected = corrupt(image, name, severity=severity).astype(int)
         difference = np.abs(result - expected)
         # Flat areas, where the last bit decides, may be a level off; JPEG rounds in whole numbers.
@@ -81,7 +82,7 @@ def test_random_ones_have_the_arrays_distribution(name, image):
 
     for severity in (2, 4):
         batch = tensor_of(image).expand(draws, -1, -1, -1)
-        there = on_device(batch, name, severity, keys, 0).permute(0, 2, 3, 1).numpy()
+        there = corrupt_on_device(batch, name, severity, keys, 0).permute(0, 2, 3, 1).numpy()
         sample = np.array([statistics(result, image) for result in there])
         assert distance(sample, arrays(severity)) < 4.5
         if severity == 2:
@@ -95,7 +96,7 @@ def test_a_result_does_not_depend_on_the_batch(name):
     )
     keys = ["a", "b", "c"]
     before = images.clone()
-    for run in (on_device, lambda *a: corrupt_tensor(a[0], a[1], severity=a[2], keys=a[3])):
+    for run in (corrupt_on_device, lambda *a: corrupt_tensor(a[0], a[1], severity=a[2], keys=a[3])):
         batch = run(images, name, 3, keys, 0)
         alone = run(images[1:2], name, 3, keys[1:2], 0)
         assert batch.dtype == torch.uint8
@@ -111,7 +112,7 @@ def test_any_size_and_grey(name, shape):
         images = torch.randint(0, 256, (2, channels, *shape), dtype=torch.uint8)
         # Severity 2 is water where 5 is mud, and the reach of the filters differs.
         for severity in (2, 5):
-            assert on_device(images, name, severity, ["a", "b"], 0).shape == images.shape
+            assert corrupt_on_device(images, name, severity, ["a", "b"], 0).shape == images.shape
         result = corrupt_tensor(images, name, severity=3, keys=["a", "b"])
         assert result.shape == images.shape
 

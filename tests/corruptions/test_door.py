@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT, corrupt, function_of
-from shiftproof.corruptions.contract import checked_image, constants
+from shiftproof.corruptions.checks import check_image, constants
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 
@@ -125,7 +125,7 @@ def test_what_is_no_image_is_refused_with_the_way_out(wrong, message):
 
 
 def test_an_ordinary_image_is_not_copied(image):
-    assert checked_image(image) is image
+    assert check_image(image) is image
 
 
 def test_a_function_that_returns_no_image_is_found_out(image):

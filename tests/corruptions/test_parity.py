@@ -72,13 +72,13 @@ def test_grey_is_a_channel_of_the_published_result(name):
     """The published code makes three equal channels of grey; so the result has to be one of them."""
     with np.load(FOLDER / "picture.npz") as arrays:
         grey = np.ascontiguousarray(arrays["image"][..., 0])
-    colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    color = np.repeat(grey[..., np.newaxis], 3, axis=2)
     for severity in range(1, 6):
         rng = np.random.default_rng(0)
-        expected = function_of(name)(colour, severity, rng)[..., 0].astype(int)
+        expected = function_of(name)(color, severity, rng)[..., 0].astype(int)
         if name == "saturate":
-            # Severities 4 and 5 colour a grey image red; grey stays what its largest channel is.
-            expected = function_of(name)(colour, severity, rng).max(axis=2).astype(int)
+            # Severities 4 and 5 color a grey image red; grey stays what its largest channel is.
+            expected = function_of(name)(color, severity, rng).max(axis=2).astype(int)
         result = function_of(name)(grey, severity, rng)
         difference = np.abs(result - expected)
         assert difference.max() <= LEVELS

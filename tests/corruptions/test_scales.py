@@ -117,7 +117,7 @@ def test_defocus_of_a_point_is_a_disk_of_five_pixels():
 
 def test_elastic_follows_the_shorter_side(monkeypatch):
     rows = []
-    monkeypatch.setattr(digital, "_skewed", lambda image, row, rng: rows.append(row) or image)
+    monkeypatch.setattr(digital, "_skew", lambda image, row, rng: rows.append(row) or image)
     for shape in ((32, 32), (64, 100), (100, 64)):
         corrupt(np.zeros(shape, np.uint8), "elastic_transform", severity=2, variant=CIFAR)
     # 0.05, 0.2 and 0.07 of the side.

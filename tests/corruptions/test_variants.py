@@ -92,7 +92,7 @@ def test_glass_corrected_exchanges(severity, monkeypatch):
     """An exchange keeps every pixel, a copy does not."""
     from shiftproof.corruptions import blur
 
-    monkeypatch.setattr(blur, "gaussian_bytes", lambda image, sigma: image.copy())
+    monkeypatch.setattr(blur, "blur_gaussian", lambda image, sigma: image.copy())
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     pixels = np.sort(image.reshape(-1, 3), axis=0)
     copied = corrupt(image, "glass_blur", severity=severity)
@@ -131,8 +131,8 @@ def test_fog_corrected_reaches_both_ends():
 
 def test_fog_does_not_depend_on_channels():
     grey = np.full((50, 60), 90, np.uint8)
-    colour = np.repeat(grey[..., np.newaxis], 3, axis=2)
-    fogged = corrupt(colour, "fog", severity=3, key="a")
+    color = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    fogged = corrupt(color, "fog", severity=3, key="a")
     assert np.array_equal(fogged[..., 0], fogged[..., 1])
     assert np.array_equal(fogged[..., 0], corrupt(grey, "fog", severity=3, key="a"))
 
@@ -181,7 +181,7 @@ def test_frost_imagenet_c_keeps_the_textures_scale():
         "ramp", np.tile(np.arange(200, dtype=np.uint8), (90, 1))[..., None].repeat(3, 2)
     )
     image = np.zeros((20, 30, 3), np.uint8)
-    plain = weather._frosted(image, 1, np.random.default_rng(1), 1, [texture].__getitem__, 1.0)
+    plain = weather._blend_frost(image, 1, np.random.default_rng(1), 1, [texture].__getitem__, 1.0)
     enlarged = frost_with([texture])(image, 1, np.random.default_rng(1))
     # 0.4 of a ramp of 1 per column rises 11.6 over 30 columns, enlarged by 1.1 only 10.5.
     assert int(plain[0, -1, 0]) - int(plain[0, 0, 0]) in (11, 12)

@@ -678,7 +678,8 @@ def test_yolo_lists_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("val: ../images\nnames: [a]", "which leaves it"),
+        ("val: ../../images\nnames: [a]", "which leaves it"),
+        ("val: ../nothing\nnames: [a]", "nothing does not exist"),
         ("val: /images\nnames: [a]", "which leaves it"),
         ("path: ..\nval: images\nnames: [a]", "leaves the folder of the file"),
         ("val: images\nnames: []", "expected names as a list"),

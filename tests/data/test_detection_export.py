@@ -233,7 +233,7 @@ def test_annotations_that_leave_the_folder_are_refused(tmp_path, write):
         (source / "val.txt").write_text("/data/images/a.jpg\n")
         message = "write the path relative to the folder"
     else:
-        yolo_tree(source).write_text("val: ../images\nnames: [a]\n")
+        yolo_tree(source).write_text("val: ../../images\nnames: [a]\n")
         message = "which leaves it"
     with pytest.raises(InputError, match=message):
         copy(source, tmp_path / "out")
@@ -283,7 +283,7 @@ def test_another_source_is_another_copy(tmp_path):
     value = coco_tree(tmp_path / "coco")
     copy(tmp_path / "coco", tmp_path / "out")
     coco_tree(tmp_path / "coco", annotations=value["annotations"][:1])
-    with pytest.raises(RunMismatchError, match=r"other settings \(fingerprints\)"):
+    with pytest.raises(RunMismatchError, match=r"other settings: fingerprints"):
         copy(tmp_path / "coco", tmp_path / "out")
 
 
@@ -317,7 +317,7 @@ def test_texts_are_copied_and_other_files_linked_to_the_first_cell(tmp_path, mon
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypatch):
     coco_tree(tmp_path / "coco")
-    whole = files._Target.write
+    whole = files.WatchedFile.write
     left = [3000]
 
     def write(self, data):
@@ -330,7 +330,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypat
         target.failure = OSError(errno.ENOSPC, "No space left on device")
         return target.failure
 
-    monkeypatch.setattr(files._Target, "write", write)
+    monkeypatch.setattr(files.WatchedFile, "write", write)
     with pytest.raises(RunError, match="The disk is full"):
         copy(tmp_path / "coco", tmp_path / "out")
     monkeypatch.undo()
@@ -440,6 +440,33 @@ def test_a_tar_cut_where_a_member_ends_is_no_whole_one(left, tmp_path):
     done = copy(tmp_path / "wds", tmp_path / "out")
     assert "no end" in done.broken["1.tar"]
     assert {path.name for path in (tmp_path / "out").rglob("*.tar")} == {"0.tar"}
+
+
+def test_of_tars_only_what_is_safe_and_clear_is_copied_and_the_rest_is_named(tmp_path):
+    photo = photograph(tmp_path / "x.jpg").read_bytes()
+    with tarfile.open(
+        tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT
+    ) as tar:
+        add(tar, "a.jpg", photo)
+        add(tar, "a.seg.png", photo)
+        add(tar, "a.jpg", photo)
+        add(tar, "é.jpg", photo)
+        add(tar, "S.input.jpg", photo)
+        add(tar, "inside", b"", type=tarfile.SYMTYPE, linkname="a.jpg")
+        add(tar, "absolute", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+        add(tar, "above", b"", type=tarfile.LNKTYPE, linkname="../../b")
+        add(tar, "pipe", b"", type=tarfile.FIFOTYPE)
+        add(tar, "disk", b"", type=tarfile.BLKTYPE)
+    done = copy(tmp_path / "a.tar", tmp_path / "out")
+    reasons = {name.removeprefix("a.tar/"): reason for name, reason in done.broken.items()}
+    assert set(reasons) == {
+        "a.jpg (2)", r"\udce9.jpg", "S.input.jpg", "absolute", "above", "pipe", "disk"
+    }  # fmt: skip
+    assert "unchanged" in reasons["S.input.jpg"]
+    assert "left out" in reasons["absolute"]
+    names = [name for name, _, _ in members(tmp_path / "out" / CELLS[0] / "a.tar")]
+    assert names == ["a.png", "a.seg.png", "S.input.jpg", "inside"]
+    assert done.written == len(CELLS)
 
 
 def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):

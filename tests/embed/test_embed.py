@@ -21,7 +21,7 @@ from coloured_images import (
 from shiftproof import Encoder
 from shiftproof.data import ImageArrays
 from shiftproof.embed import embed
-from shiftproof.errors import InputError, RunError, RunMismatchError
+from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
 from shiftproof.models import CallablePreprocess
 from shiftproof.similarity import open_embeddings
 
@@ -271,7 +271,7 @@ class TestGoingOn:
 class TestRefused:
     def test_a_folder_of_other_things(self, tmp_path):
         data = write_folder(tmp_path / "data", colours(2))
-        with pytest.raises(InputError, match="holds no embeddings of ours"):
+        with pytest.raises(InputError, match="holds no embeddings"):
             embed(encoder(), data, data, workers=0)
         with pytest.raises(InputError, match="is a file; expected a folder"):
             embed(encoder(), data, data / "000.png", workers=0)
@@ -284,3 +284,26 @@ class TestRefused:
         with pytest.raises(InputError, match="Expected a"):
             embed(encoder(), data, tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["settings", "probe", "format"])
+@pytest.mark.parametrize("strange", [None, 7, "text", [], ["a"], [[1.0]], {"a": 1}, [None] * 16])
+def test_a_manifest_that_a_stranger_edited_is_one_sentence(tmp_path, key, strange):
+    data = write_folder(tmp_path / "data", colours(2))
+    embed(encoder(), data, tmp_path / "out", workers=0)
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: strange}))
+    if key == "format":
+        embed(encoder(), data, tmp_path / "out", workers=0)
+        return
+    with pytest.raises(RunMismatchError, match="holds embeddings"):
+        embed(encoder(), data, tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("record", [[], {}, {"rows": "2", "broken": {}}, {"rows": 2, "broken": 1}])
+def test_a_record_of_a_shard_that_a_stranger_edited_is_named(tmp_path, record):
+    data = write_folder(tmp_path / "data", colours(2))
+    embed(encoder(), data, tmp_path / "out", workers=0)
+    (tmp_path / "out" / "shards" / "shard_0.json").write_text(json.dumps(record))
+    with pytest.raises(BrokenFileError, match=r"shard_0\.json: expected the record of a shard"):
+        embed(encoder(), data, tmp_path / "out", workers=0)

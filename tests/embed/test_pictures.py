@@ -1,10 +1,15 @@
 """What images can lie in."""
 
+import contextlib
+import io
 import json
+import os
 import shutil
 import sys
+import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from coloured_images import (
@@ -51,7 +56,8 @@ class TestTars:
     def test_each_is_a_shard_in_the_order_of_their_numbers(self, tars, tmp_path):
         done = embed(encoder(), tars, tmp_path / "out", workers=0)
         assert (done.written, done.rows) == (2, 3)
-        assert list(done.broken) == ["10.tar/g.png"]
+        assert list(done.broken) == ["2.tar/b/c.d.png", "10.tar/g.png"]
+        assert "'d.png' of the sample 'b/c', not its image" in done.broken["2.tar/b/c.d.png"]
         opened = open_embeddings(tmp_path / "out")
         np.testing.assert_allclose(opened.read(), unit(colours(6)[:3]), atol=5e-4)
         assert table(tmp_path / "out") == {
@@ -83,6 +89,58 @@ class TestTars:
         assert set(done.broken) == {"2.tar", "10.tar/g.png"}
         assert "2.tar: the tar is damaged" in done.broken["2.tar"]
         assert done.rows == 2
+
+    def test_dots_in_names_leave_no_image_unsaid(self, tmp_path):
+        rows = colours(5)
+        called = ["photo.v2.jpg", "22.05.png", "S.input.jpg", "x.jpg", "x.seg.png"]
+        write_tar(tmp_path / "a.tar", [(n, png(row)) for n, row in zip(called, rows, strict=True)])
+        done = embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
+        assert done.rows == 1
+        assert set(done.broken) == {f"a.tar/{name}" for name in called if name != "x.jpg"}
+
+    def test_tars_without_any_image_are_refused(self, tmp_path):
+        write_tar(tmp_path / "a.tar", [("a.txt", b"a")])
+        with pytest.raises(InputError, match=r"a\.tar holds no images"):
+            embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
+
+    def test_a_name_that_is_not_utf8_is_named_and_passed_over(self, tmp_path):
+        rows = colours(2)
+        with tarfile.open(
+            tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT
+        ) as target:
+            for name, row in (("é0.jpg", rows[0]), ("b.jpg", rows[1])):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(png(row))
+                target.addfile(entry, io.BytesIO(png(row)))
+        done = embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
+        assert (done.rows, len(done.broken)) == (1, 1)
+        (reason,) = done.broken.values()
+        assert reason == r"a.tar/\udce90.jpg: its name is not UTF-8; rename it."
+        assert table(tmp_path / "out")["key"] == ["b"]
+
+    def test_a_tar_whose_own_name_is_not_utf8_is_refused_by_name(self, tmp_path):
+        write_tar(tmp_path / "a.tar", [("a.png", png(colours(1)[0]))])
+        (tmp_path / "a.tar").rename(tmp_path / os.fsdecode(b"\xe9.tar"))
+        with pytest.raises(InputError, match=r"udce9\.tar is not UTF-8"):
+            open_pictures(tmp_path)
+
+    def test_of_a_member_that_is_there_twice_the_first_counts(self, tmp_path):
+        one, other = map(png, colours(2))
+        write_tar(tmp_path / "a.tar", [("a.jpg", one), ("b.jpg", one), ("a.jpg", other)])
+        done = embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
+        assert done.broken == {"a.tar/a.jpg (2)": "a.tar/a.jpg (2): it is there twice."}
+        assert table(tmp_path / "out")["key"] == ["a", "b"]
+        np.testing.assert_allclose(
+            open_embeddings(tmp_path / "out").read()[0], unit(colours(2))[0], atol=5e-4
+        )
+
+    def test_half_a_surrogate_pair_in_json_becomes_the_sign_for_it(self, tmp_path):
+        facts = b'{"uid": "\\ud800", "caption": "a \\udfff", "url": 7}'
+        write_tar(tmp_path / "a.tar", [("a.jpg", png(colours(1)[0])), ("a.json", facts)])
+        embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
+        found = table(tmp_path / "out")
+        assert set(found["uid"][0]) == {"\ufffd"}
+        assert found["caption"][0].startswith("a \ufffd")
 
     def test_a_tar_without_images_is_an_empty_shard(self, tars, tmp_path):
         write_tar(tars / "3.tar", [("a.txt", b"a")])
@@ -144,6 +202,56 @@ class TestSavedDatasets:
             open_pictures(saved)
         (saved / "state.json").write_text('{"_data_files": [{"filename": "../x.arrow"}]}')
         with pytest.raises(BrokenFileError, match="names a file outside of it"):
+            open_pictures(saved)
+
+    @pytest.mark.parametrize("split", ["../other", "/other", "a/b", r"..\other", "..", "", 7, None])
+    def test_a_split_outside_of_the_folder_is_refused(self, tmp_path, split):
+        write_saved_dataset(tmp_path / "other", colours(2))
+        write_saved_dataset(tmp_path / "saved" / "a" / "b", colours(2))
+        listed = tmp_path / "saved" / "dataset_dict.json"
+        listed.write_text(json.dumps({"splits": [split]}))
+        with pytest.raises(BrokenFileError, match=r"dataset_dict\.json"):
+            open_pictures(tmp_path / "saved")
+
+    VALUES = (None, 7, "x", [], {}, [7], ["x"], {"x": 7}, [{}], [{"filename": 7}], 1.5, True)
+
+    @pytest.mark.parametrize("value", VALUES, ids=repr)
+    @pytest.mark.parametrize(
+        ("file", "keys"),
+        [
+            ("state.json", ()),
+            ("state.json", ("_data_files",)),
+            ("state.json", ("_indices_data_files",)),
+            ("dataset_info.json", ()),
+            ("dataset_info.json", ("features",)),
+            ("dataset_info.json", ("features", "image")),
+            ("dataset_info.json", ("features", "label")),
+            ("dataset_info.json", ("features", "label", "names")),
+            ("dataset_info.json", ("features", "caption")),
+            ("dataset_dict.json", ()),
+            ("dataset_dict.json", ("splits",)),
+        ],
+    )
+    def test_json_of_another_type_is_one_clear_error(self, tmp_path, file, keys, value):
+        saved = write_saved_dataset(
+            tmp_path / "saved", colours(2), captions=["a", "b"], labels=[0, 1], files=1
+        )
+        told = json.loads((saved / file).read_text()) if (saved / file).exists() else {}
+        place = told
+        for key in keys[:-1]:
+            place = place[key]
+        if keys:
+            place[keys[-1]] = value
+        (saved / file).write_text(json.dumps(told if keys else value))
+        with contextlib.suppress(InputError):
+            open_pictures(saved).part(0)
+
+    def test_columns_of_another_type_are_refused(self, tmp_path):
+        saved = write_saved_dataset(tmp_path / "saved", colours(2), files=1)
+        table = pa.table({"image": pa.array([1, 2])})
+        with pa.ipc.new_stream(str(next(saved.glob("*.arrow"))), table.schema) as target:
+            target.write_table(table)
+        with pytest.raises(BrokenFileError, match="expected images in the column image"):
             open_pictures(saved)
 
     def test_it_needs_no_library(self, tmp_path, monkeypatch):

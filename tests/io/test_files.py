@@ -8,6 +8,7 @@ import stat
 import struct
 import sys
 import tempfile
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -561,3 +562,19 @@ def test_the_fingerprints_come_in_the_order_of_the_paths(tmp_path):
         path.write_bytes(b"x" * (40 - number) * 1000)
         paths.append(path)
     assert files.file_fingerprints(paths) == [files.file_fingerprint(path) for path in paths]
+
+
+def test_of_many_files_the_digests_alone_are_held(tmp_path):
+    """About 90 bytes a file, so that of a million images less than 100 MB are."""
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    count = 20_000
+    files.file_fingerprints([path])  # what is imported once
+    tracemalloc.start()
+    try:
+        found = files.file_fingerprints(path for _ in range(count))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == count
+    assert peak < 250 * count + 4_000_000

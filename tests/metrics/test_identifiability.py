@@ -217,3 +217,47 @@ FLAT[:, 1] = 4
 def test_wrong_input_is_said_in_a_sentence(call, said):
     with pytest.raises(InputError, match=said):
         call()
+
+
+# ---------------------------------------------------------------- scales, and many repetitions
+
+
+@pytest.mark.parametrize("of_embedding", [1e-305, 1e-200, 1, 1e200, 1e300])
+@pytest.mark.parametrize("of_latents", [1e-200, 1, 1e200])
+def test_no_score_depends_on_the_scale(of_embedding, of_latents):
+    latents = drawn(0, 200, 3)
+    embedding = latents @ drawn(1, 3, 3) + 0.1 * drawn(2, 200, 3)
+    x, z = embedding * of_embedding, latents * of_latents
+    for method in ("pearson", "spearman"):
+        found = mean_correlation_coefficient(x, z, method=method).mean
+        expected = mean_correlation_coefficient(embedding, latents, method=method).mean
+        assert found == pytest.approx(expected, rel=1e-12)
+    strength = np.abs(np.corrcoef(embedding.T, latents.T)[:3, 3:])
+    place = optimize.linear_sum_assignment(-strength)
+    assert mean_correlation_coefficient(x, z).mean == pytest.approx(strength[place].mean())
+    assert linear_r2(x, z).mean == pytest.approx(linear_r2(embedding, latents).mean)
+    assert ident.affine_fit(x, z).error == pytest.approx(ident.affine_fit(embedding, latents).error)
+    np.testing.assert_allclose(ident.dci(x, z), ident.dci(embedding, latents))
+
+
+def test_each_column_may_have_a_scale_of_its_own():
+    latents = drawn(0, 50, 2)
+    found = mean_correlation_coefficient(latents * [1e200, 1e-200], latents * [1e-200, 1e200])
+    np.testing.assert_allclose(found.per_latent, 1)
+
+
+def test_the_map_of_an_affine_fit_is_in_the_units_that_were_given():
+    latents = drawn(0, 50, 2)
+    fit = ident.affine_fit(8 * latents + 3, 1e-150 * latents)
+    np.testing.assert_allclose(fit.matrix, np.eye(2) * 1e-150 / 8, atol=1e-163)
+    np.testing.assert_allclose(fit.offset, [-3e-150 / 8] * 2)
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 31, 32, 33, 40, 60, 100, 1000, 100_000])
+def test_intervals_over_any_number_of_repetitions(count):
+    values = drawn(count, count)
+    found = ident.interval_over_seeds(values.tolist())
+    half = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    # The table of a few has three digits behind the point.
+    tolerance = 2e-4 if count <= 31 else 1e-7
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=tolerance)

@@ -233,3 +233,22 @@ def test_the_interval_of_a_calibration_error_does_not_leave_out_the_figure():
     assert moved.high - moved.low == pytest.approx(biased.high - biased.low)
     assert without_bias([np.nan, 1.0])[1] == 1.0
     assert list(without_bias([2.0, 3.0, 5.0, np.nan])[:3]) == [2.0, 1.0, 3.0]
+
+
+def test_each_table_is_made_once_and_groups_of_them_change_no_bit(monkeypatch):
+    rng = np.random.default_rng(2)
+    tables = [rng.normal(size=(50, width)) for width in (1, 4, 2, 3)]
+    tables[1][3, 2] = np.nan
+    made = []
+
+    def make(number):
+        made.append(number)
+        return tables[number]
+
+    functions = [lambda number=number: make(number) for number in range(4)]
+    together = weighted_sums(functions, 50, 30)
+    assert made == [0, 1, 2, 3]
+    monkeypatch.setattr("shiftproof.metrics.intervals.GROUP_BYTES", 50 * 8 * 5)
+    for one, other, table in zip(together, weighted_sums(functions, 50, 30), tables, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.shape == (31, table.shape[1])

@@ -341,3 +341,4 @@ def test_the_paper_scale_takes_fashion_mnist_too(tmp_path, monkeypatch):
     )
     assert result.table("kept").columns[2:] == list(Augment.names(1))
     assert result.settings["data"]["name"] == "Fashion-MNIST"
+    assert result.scale == "small"

@@ -43,6 +43,16 @@ def test_pages_and_figures_are_generated(name):
         assert (folder / file).read_text(encoding="utf-8") == text, file
 
 
+def test_a_small_network_is_of_no_papers_scale():
+    for path in RESULTS.glob("*/result.json"):
+        result = read_result(path)
+        plan = result.settings.get("plan", {})
+        assert result.scale != "paper"
+        assert plan.get("scale", result.scale) == result.scale
+    fashion = (RESULTS / "aninfonce-fashion" / "README.md").read_text(encoding="utf-8")
+    assert "`shiftproof reproduce aninfonce --scale paper --data fashion-mnist`" in fashion
+
+
 @pytest.mark.parametrize("name", PAGES["adaptation.md"])
 def test_the_network_is_good_and_the_grid_whole(name):
     from shiftproof.corruptions import COMMON, HOLDOUT

@@ -113,6 +113,18 @@ def test_what_happened_is_counted_and_the_first_are_told(tmp_path: Path) -> None
     assert "Events" in page.one("nav").text
 
 
+def test_events_that_are_only_counted_are_in_the_sum(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", sheets=0)
+    singles = [event(batch, None) for batch in range(20)]
+    tell(run, "fog", *singles, {**event(299, None), "count": 280})
+    row = page_of(run).by_id("happenings").all("td")
+    assert row[1].text == "300"
+    assert row[2].text.endswith(
+        "Fog, mixed, batch 3: Sentence 2."
+        "and 297 more; the run's folder tells of 20 and counts the others"
+    )
+
+
 def test_without_events_there_is_no_such_section(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     tell(run, "fog", event(1, None), model="nobody")

@@ -300,7 +300,7 @@ def test_workers_and_interruptions_change_no_byte(tmp_path, copy):
 def test_other_settings_are_another_copy(tmp_path, copy, more):
     photograph(tmp_path / "a" / "x.jpg")
     copy(tmp_path / "a", tmp_path / "out")
-    with pytest.raises(RunMismatchError, match="made with other settings"):
+    with pytest.raises(RunMismatchError, match="with other settings"):
         copy(tmp_path / "a", tmp_path / "out", **more)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.context import adapting
 from shiftproof.adapt.detector import AdaptedDetector
+from shiftproof.adapt.events import Event
 from shiftproof.adapt.guard import Guard
 from shiftproof.adapt.lame import LAME
 from shiftproof.adapt.losses import entropy, generalized_cross_entropy

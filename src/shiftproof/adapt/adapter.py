@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from shiftproof.adapt.events import Event
 from shiftproof.classes import Classes
 from shiftproof.models.classifier import Classifier
 from shiftproof.models.preprocess import Preprocessing
@@ -17,19 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     State: TypeAlias = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that a reader of the results must know: a skipped update, a roll-back, a reset.
-
-    ``kind`` is one word for it (``"skipped"``, ``"rolled back"``, ``"reset"``, ``"fell back"``),
-    ``batch`` the number of the batch since the last ``reset()``, from 0, and ``reason`` a sentence.
-    """
-
-    kind: str
-    batch: int
-    reason: str
 
 
 class Adapter(ABC):
@@ -58,7 +45,10 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def events(self) -> Sequence[Event]:
-        """What happened since the last ``reset()`` that a reader of the results must know."""
+        """What happened since the last ``reset()`` that a reader of the results must know.
+
+        However long a stream is, they are few: see ``Event.count``.
+        """
 
     @abstractmethod
     def predict(self, images: Images | Sequence[Image]) -> Logits:

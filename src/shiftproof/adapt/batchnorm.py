@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import collections
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
-from shiftproof.adapt.adapter import Event
+from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import (
     LayerChoice,
     batch_norm_layers,
@@ -22,13 +22,10 @@ from shiftproof.adapt.state import check_names, pack, unpack
 from shiftproof.adapt.statistics import (
     Parts,
     Statistics,
-    all_finite,
     batch_statistics,
     blend,
-    has_single_values,
-    measured_prior,
     mix,
-    normalising,
+    mixed,
     pool,
     synchronised,
 )
@@ -157,11 +154,10 @@ class BatchNorm(NetworkAdapter):
         self._network = AdaptedNetwork(model)
         tracked, self._untracked = batch_norm_layers(self._network.module)
         chosen = choose_layers(list(tracked), layers)
-        self._layers = {name: tracked[name] for name in chosen}
-        self._source = {
-            name: Statistics(layer.running_mean, layer.running_var)
-            for name, layer in self._layers.items()
-        }
+        self._layers = BatchNormLayers(
+            self._network.module, {name: tracked[name] for name in chosen}
+        )
+        self._source = self._layers.source
         self._warned = False
         self._forget()
 
@@ -171,10 +167,10 @@ class BatchNorm(NetworkAdapter):
         self._completed = _Pooled()
         self._repeated: list[str] = []
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
-        return f"BatchNorm(prior={self.prior}, {len(self._layers)} layers)"
+        return f"BatchNorm(prior={self.prior}, {len(self._source)} layers)"
 
     @property
     def settings(self) -> Settings:
@@ -187,7 +183,7 @@ class BatchNorm(NetworkAdapter):
             "warm_up": self.warm_up,
             "parts": self.parts,
             "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
-            "adapted": len(self._layers),
+            "adapted": len(self._source),
             "untracked": self._untracked,
             **self._network.settings(),
         }
@@ -195,7 +191,7 @@ class BatchNorm(NetworkAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """Batches that were not finite and so did not count."""
-        return tuple(self._events)
+        return self._events.events
 
     def end_epoch(self) -> None:
         """With ``over="set"``: what this pass has collected is used from now on."""
@@ -285,91 +281,76 @@ class BatchNorm(NetworkAdapter):
         """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it."""
         if self.prior == math.inf and self.momentum is None:
             return forward()
-        seen: dict[str, tuple[Statistics, float]] = {}
-        used: dict[str, Statistics] = {}
-        outputs, calls = self._run(forward, self._chooser(count, seen, used))
-        sound = all_finite({name: statistics for name, (statistics, _) in seen.items()})
-        if not sound:
-            outputs, _ = self._run(forward, self._before)
+        seen = Seen()
+        outputs = self._run(forward, self._chooser(count, seen))
+        if not seen.is_sound:
+            outputs = self._run(forward, self._before)
             self._note(
                 "skipped",
                 "The batch has NaN or infinite activations; it was predicted with the "
                 "statistics from before it, and not learnt from.",
             )
         if not self._network.is_frozen:
-            if sound:
-                self._learn(seen, used, calls)
+            if seen.is_sound:
+                self._learn(seen)
             self._batches += 1
         return outputs
 
-    def _run(
-        self,
-        forward: Callable[[], Outputs],
-        choose: Callable[[str, torch.Tensor], Statistics],
-    ) -> tuple[Outputs, collections.Counter[str]]:
+    def _run(self, forward: Callable[[], Outputs], choose: Choose) -> Outputs:
         """Run the network while ``choose`` gives each layer its statistics."""
-        calls: collections.Counter[str] = collections.Counter()
+        ran = False
 
-        def prepare(name: str, layer: Any, values: torch.Tensor) -> None:
-            calls[name] += 1
-            layer.running_mean, layer.running_var = choose(name, values)
+        def counted(name: str, values: torch.Tensor) -> Choice:
+            nonlocal ran
+            ran = True
+            return choose(name, values)
 
-        with normalising(self._layers, prepare):
-            outputs = forward()
-        if not calls:
+        with self._layers.normalizing(counted):
+            outputs = self._layers.run(forward)
+        if not ran:
             raise ModelError(
                 "The model ran without calling any of its batch-norm layers as modules, so "
                 "nothing was adapted."
             )
-        return outputs, calls
+        return outputs
 
-    def _chooser(
-        self,
-        count: int,
-        seen: dict[str, tuple[Statistics, float]],
-        used: dict[str, Statistics],
-    ) -> Callable[[str, torch.Tensor], Statistics]:
+    def _chooser(self, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images.
 
-        ``seen`` is filled with each layer's statistics of the batch and their number of images,
-        ``used`` with those that it normalised by.
+        ``seen`` gets each layer's statistics of the batch, and those that it normalised by.
         """
-        runs: collections.Counter[str] = collections.Counter()
 
-        def choose(name: str, values: torch.Tensor) -> Statistics:
-            source = self._source[name]
+        def choose(name: str, values: torch.Tensor) -> Choice:
             known = self._known(name)
             if self._network.is_frozen and self.over != "batch":
-                return source if known is None else known
-            target, images = synchronised(batch_statistics(values), count, self._layers[name])
-            # A layer that runs several times in one forward counts each time.
-            together = pool(seen[name][0], runs[name], target, 1) if name in seen else target
-            seen[name] = together, images
-            runs[name] += 1
+                return Choice(self._source[name] if known is None else known)
+            layer = self._layers.layers[name]
+            target, images = synchronised(batch_statistics(values), count, layer)
             if known is not None and self.over == "set":
                 chosen = known
             elif self.over == "stream":
-                chosen = self._with_stream(name, target, images, values)
+                chosen = self._with_stream(name, target, images, values, count)
             else:
-                chosen = self._mixed(name, target, images, values)
-            used[name] = chosen
-            return chosen
+                chosen = self._mixed(name, target, images, values, count)
+            seen.add(name, target, images, chosen)
+            return Choice(chosen)
 
         return choose
 
     def _mixed(
-        self, name: str, target: Statistics, images: float, values: torch.Tensor
+        self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
     ) -> Statistics:
         """Return a layer's source statistics mixed with those of ``images`` target images."""
         source = self._source[name]
-        if self.prior == 0 and has_single_values(values) and images <= 1:
+        chosen = mixed(
+            source, target, values, prior=self.prior, count=images, images=count, parts=self.parts
+        )
+        if chosen is source and self.prior == 0:
             self._warn_single_value(name)
-            return source
-        prior = measured_prior(source, values) if self.prior == "auto" else self.prior
-        return mix(source, target, prior=prior, count=images, parts=self.parts)
+        return chosen
 
     def _with_stream(
-        self, name: str, target: Statistics, images: float, values: torch.Tensor
+        self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
     ) -> Statistics:
         """Return what a layer normalises by when this batch joins the stream before it."""
         source = self._source[name]
@@ -378,7 +359,7 @@ class BatchNorm(NetworkAdapter):
             return source
         if self.momentum is not None:
             return self._only(source, joined)
-        return self._mixed(name, joined, total, values)
+        return self._mixed(name, joined, total, values, count)
 
     def _join(self, name: str, target: Statistics, images: float) -> tuple[Statistics, float]:
         """Return a layer's statistics of the stream with a new batch, and its number of images."""
@@ -390,22 +371,17 @@ class BatchNorm(NetworkAdapter):
             return target, images
         return pool(before, count, target, images), count + images
 
-    def _learn(
-        self,
-        seen: Mapping[str, tuple[Statistics, float]],
-        used: dict[str, Statistics],
-        calls: collections.Counter[str],
-    ) -> None:
+    def _learn(self, seen: Seen) -> None:
         """Remember a sound batch."""
-        self._repeated = [name for name, times in calls.items() if times > 1]
+        self._repeated = seen.repeated
         if self.over == "batch":
-            self._last = used
+            self._last = seen.used
             return
-        if not seen:
+        if not seen.batch:
             return
-        joined = {name: self._join(name, *batch)[0] for name, batch in seen.items()}
+        joined = {name: self._join(name, *batch)[0] for name, batch in seen.batch.items()}
         # In a process group a SyncBatchNorm sees more images than an ordinary layer beside it.
-        images = max(images for _, images in seen.values())
+        images = max(images for _, images in seen.batch.values())
         self._collected = _Pooled(
             {**self._collected.layers, **joined}, self._collected.images + images
         )
@@ -438,18 +414,18 @@ class BatchNorm(NetworkAdapter):
                 raise several_runs_error(repeated[0])
             return self._last
         with self.frozen():
-            known = {name: self._known(name) for name in self._layers}
+            known = {name: self._known(name) for name in self._source}
         return {name: statistics for name, statistics in known.items() if statistics is not None}
 
-    def _before(self, name: str, values: torch.Tensor) -> Statistics:
+    def _before(self, name: str, values: torch.Tensor) -> Choice:
         """Return what a layer normalises by when the batch at hand cannot be used."""
         known = self._known(name)
-        return self._source[name] if known is None else known
+        return Choice(self._source[name] if known is None else known)
 
     # ------------------------------------------------------------ what is said
 
     def _note(self, kind: str, reason: str) -> None:
-        self._events.append(Event(kind, self._batches, reason))
+        self._events.add(kind, self._batches, reason)
 
     def _warn_single_value(self, name: str) -> None:
         if not self._warned:

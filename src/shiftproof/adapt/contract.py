@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.types import Images, Logits
@@ -45,6 +45,10 @@ def check_adapter(
     takes them up predicts, is merged and goes on as the one that gave them; and a state of another
     adapter is refused and changes nothing.
 
+    On the small network it must give the same logits, too, whatever the batch norm is made of: a
+    ``SyncBatchNorm``, a subclass with a forward of its own, a checkpointed part, a call of the
+    function alone. What an adapter cannot follow it may refuse with a ``ModelError``.
+
     Args:
         make: makes the adapter of a classifier: its class, or a function.
         model: what it adapts; None takes a small random network with batch norm and dropout.
@@ -60,6 +64,7 @@ def check_adapter(
     >>> from shiftproof.adapt import BatchNorm
     >>> check_adapter(lambda classifier: BatchNorm(classifier, prior=4))
     """
+    kinds = dict(_other_kinds()) if model is None and batches is None else {}
     model = _small_classifier() if model is None else model
     batches = _small_batches() if batches is None else batches
     if len(batches) < 2 or min(map(len, batches)) < 2:
@@ -117,6 +122,7 @@ def check_adapter(
     _check_interruption(make, model, batches, expected)
     _check_determinism(make, model, batches, expected)
     _check_modes(make, model, batches, expected)
+    _check_kinds(make, kinds, batches, expected)
     _check_untouched(model, before)
     for batch, logits in zip(batches, source, strict=True):
         _check_equal(model.predict(batch), logits, "wrapped model: it predicts other logits now")
@@ -395,6 +401,23 @@ def _check_modes(
             part.training = flag
 
 
+def _check_kinds(
+    make: Callable[[Classifier], Adapter],
+    kinds: Mapping[str, Classifier],
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Adapt networks that compute the same as the small one, with layers of other kinds."""
+    for kind, model in kinds.items():
+        try:
+            adapter = make(model)
+            logits = [adapter.predict(batch) for batch in batches]
+        except ModelError:
+            continue
+        for got, wanted in zip(logits, expected, strict=True):
+            _check_close(got, wanted, f"layers: other logits on a network with {kind}")
+
+
 def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
     import torch
 
@@ -518,8 +541,52 @@ def _small_classifier() -> Classifier:
                 # Statistics of some training set, which the batches below do not have.
                 layer.get_buffer("running_mean").normal_(0, 0.3)
                 layer.get_buffer("running_var").uniform_(0.5, 2)
+    return _classifier_of(network)
+
+
+def _classifier_of(network: torch.nn.Module) -> Classifier:
     half = (0.5, 0.5, 0.5)
     return Classifier(network, Preprocess((32, 32), 32, mean=half, std=half), name="small")
+
+
+def _other_kinds() -> Iterator[tuple[str, Classifier]]:
+    """Yield networks that compute what the small one does, and what their batch norm is."""
+    from torch import nn
+    from torch.utils.checkpoint import checkpoint
+
+    class OwnForward(nn.BatchNorm2d):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return nn.functional.batch_norm(
+                inputs, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+
+    class Checkpointed(nn.Sequential):
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return checkpoint(super().forward, inputs, use_reentrant=False)
+
+    class Bypassed(nn.Sequential):
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return self[0].forward(inputs)
+
+    def replaced(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
+        network: Any = copy.deepcopy(_small_classifier().module)
+        for place in places:
+            network[place] = change(network[place])
+        return _classifier_of(network)
+
+    def as_class(kind: Any, **options: Any) -> Callable[[nn.BatchNorm2d], nn.Module]:
+        def change(layer: nn.BatchNorm2d) -> nn.Module:
+            made: nn.Module = kind(layer.num_features, **options)
+            made.load_state_dict(layer.state_dict())
+            return made
+
+        return change
+
+    yield "SyncBatchNorm", replaced(as_class(nn.SyncBatchNorm), 1, 5)
+    yield "momentum=None", replaced(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
+    yield "a subclass of BatchNorm2d", replaced(as_class(OwnForward), 1, 5)
+    yield "a checkpointed BatchNorm2d", replaced(Checkpointed, 5)
+    yield "a BatchNorm2d whose forward is called", replaced(Bypassed, 5)
 
 
 def _small_batches() -> list[Images]:

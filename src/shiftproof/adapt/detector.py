@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast, final
 
-from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.batchnorm import BatchNorm
+from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import make_adapter
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.events import Event, EventLog, new_events
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.state import check_names, save_state
 from shiftproof.adapt.wrapper import WrappingAdapter
@@ -207,7 +209,7 @@ class Guard(WrappingAdapter):
         self._on_trial = 0
         self._failures = 0
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
         return f"Guard({self.inner!r}, window={self.window})"
@@ -232,7 +234,7 @@ class Guard(WrappingAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """When the adapter was rolled back and trusted again, and what it tells by itself."""
-        return tuple(self._events)
+        return self._events.events
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Return the adapter's logits where it is trusted, else the source's."""
@@ -268,9 +270,9 @@ class Guard(WrappingAdapter):
     def _watched(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
         plain = source()
         state = self.inner.state() if self._learns else None
-        told = len(self.inner.events)
+        told = self.inner.events
         adapted = adapt()
-        happened = self.inner.events[told:]
+        happened = new_events(told, self.inner.events)
         windows = self._seen.contents, self._learning.contents
         try:
             reason = self._judge(_probabilities(plain), _probabilities(adapted), adapt)
@@ -280,7 +282,7 @@ class Guard(WrappingAdapter):
             if state is not None:
                 self.inner.load_state(state)
             raise
-        self._events += [Event(e.kind, self._batches, e.reason) for e in happened]
+        self._events.extend(dataclasses.replace(event, batch=self._batches) for event in happened)
         if self._trusted:
             self._guard(count, reason)
         else:
@@ -338,10 +340,10 @@ class Guard(WrappingAdapter):
             self._trusted = True
             self._on_trial = 0
             self._keep()
-            if self._events:
+            if self._events.events:
                 self._note("trusted again", f"No objection over {len(self._seen)} images.")
             return
-        if not any(event.kind == "source answers" for event in self._events):
+        if not any(event.kind == "source answers" for event in self._events.events):
             self._note("source answers", reason)
         self._seen.clear()
         self._learning.clear()
@@ -425,7 +427,7 @@ class Guard(WrappingAdapter):
             self._seen.contents, self._learning.contents = windows
 
     def _note(self, kind: str, reason: str) -> None:
-        self._events.append(Event(kind, self._batches, reason))
+        self._events.add(kind, self._batches, reason)
 
 
 def _read_guard(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
-from shiftproof.adapt.adapter import Event
+from shiftproof.adapt.events import Event
 from shiftproof.adapt.network import AdaptedNetwork, described
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.state import check_names
-from shiftproof.errors import InputError, ModelError
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifier import Classifier
 from shiftproof.types import Settings
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import torch
 
     from shiftproof.adapt.adapter import State
+
+Links = Literal["published", "symmetric"]
+
+LINKS: tuple[Links, ...] = ("published", "symmetric")
+"""The ways to link an image with its neighbours."""
 
 ITERATIONS = 100
 """At most; the assignments settle after some ten."""
@@ -27,23 +32,31 @@ TOLERANCE = 1e-5
 
 
 def laplacian_assignments(
-    logits: torch.Tensor, features: torch.Tensor, neighbours: int = 5
+    logits: torch.Tensor,
+    features: torch.Tensor,
+    neighbours: int = 5,
+    links: Links = "published",
 ) -> torch.Tensor:
     """Return class assignments that agree with the model and with each image's neighbours.
 
     Fixed point of ``z_i ~ p_i exp(sum_j w_ij z_j)``, the bound that Boudiaf et al. 2022 (eq. 7)
     minimise step by step; ``w`` links each image to its nearest neighbours by the cosine of
-    their features, in both directions with half the weight each.
+    their features.
 
-    Differs from the published code: there each image is linked to its neighbours in one direction
-    unless symmetry is asked for, although the bound is of symmetric ``w``; 1e-10 is added to the
-    probabilities; and it stops at the change of the energy, not of the assignments. The image
-    itself is left out by its index here, there by its distance of 0.
+    ``links="published"``: ``w_ij`` is 1 where j is a neighbour of i, in that direction alone, as in
+    the code that the paper's numbers were computed with. ``"symmetric"``: in both directions with
+    half the weight each, as the bound assumes. They differ where j is a neighbour of i and i none
+    of j.
+
+    Differs from the published code: there 1e-10 is added to the probabilities; it stops at the
+    change of the energy, not of the assignments; and the image itself is left out by its distance
+    of 0, here by its index.
 
     Args:
         logits: ``(N, K)`` floating.
         features: ``(N, D)`` floating.
         neighbours: k of the nearest neighbours; as many as there are in smaller batches.
+        links: ``"published"`` or ``"symmetric"``.
 
     Returns:
         ``(N, K)`` float32: log-probabilities.
@@ -57,17 +70,18 @@ def laplacian_assignments(
     unit = torch.nn.functional.normalize(features.float().flatten(1), dim=-1)
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-2)  # below any cosine: nobody is a neighbour of itself
-    links = torch.zeros_like(similarity)
-    links.scatter_(1, similarity.topk(k, dim=1).indices, 1.0)
-    links = (links + links.T) / 2
+    weights = torch.zeros_like(similarity)
+    weights.scatter_(1, similarity.topk(k, dim=1).indices, 1.0)
+    if links == "symmetric":
+        weights = (weights + weights.T) / 2
     z = log_p.exp()
     for _ in range(ITERATIONS):
-        log_z = torch.log_softmax(log_p + links @ z, -1)
+        log_z = torch.log_softmax(log_p + weights @ z, -1)
         moved = (log_z.exp() - z).abs().max()
         z = log_z.exp()
         if float(moved) < TOLERANCE:
             break
-    return torch.log_softmax(log_p + links @ z, -1)
+    return torch.log_softmax(log_p + weights @ z, -1)
 
 
 @final
@@ -81,9 +95,11 @@ class LAME(NetworkAdapter):
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
         neighbours: 1 or more; the paper's best numbers of neighbours are 1 to 5.
+        links: ``"published"`` or ``"symmetric"``, as in ``laplacian_assignments``.
 
     Raises:
         InputError: ``neighbours`` is below 1.
+        UnknownNameError: no such ``links``.
         ModelError: the model has no linear layer, or its graph is fixed.
 
     >>> import torch
@@ -92,20 +108,34 @@ class LAME(NetworkAdapter):
     torch.Size([8, 3])
     """
 
-    def __init__(self, model: Classifier | torch.nn.Module, *, neighbours: int = 5) -> None:
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        neighbours: int = 5,
+        links: Links = "published",
+    ) -> None:
         if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
             raise InputError(f"neighbours: expected 1 or more, got {neighbours!r}.")
+        if links not in LINKS:
+            raise UnknownNameError.of("links", str(links), LINKS)
         self.neighbours = neighbours
+        self.links: Links = links
         self._network = AdaptedNetwork(model)
         self._head = self._network.module.get_submodule(last_layer_name(self._network.module))
 
     def __repr__(self) -> str:
-        return f"LAME(neighbours={self.neighbours})"
+        return f"LAME(neighbours={self.neighbours}, links={self.links!r})"
 
     @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
-        return {"adapter": "lame", "neighbours": self.neighbours, **self._network.settings()}
+        return {
+            "adapter": "lame",
+            "neighbours": self.neighbours,
+            "links": self.links,
+            **self._network.settings(),
+        }
 
     @property
     def events(self) -> Sequence[Event]:
@@ -134,9 +164,12 @@ class LAME(NetworkAdapter):
                     f"Expected {what} ({len(inputs)}, K), a row for each image, got "
                     f"{described(rows)}."
                 )
-        sound = torch.isfinite(logits).all(1) & torch.isfinite(features).all(1)
+        # A logit of minus infinity is a class that is ruled out, and nothing broken.
+        sound = torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)
         assigned = torch.log_softmax(logits.float(), -1)
-        assigned[sound] = laplacian_assignments(logits[sound], features[sound], self.neighbours)
+        assigned[sound] = laplacian_assignments(
+            logits[sound], features[sound], self.neighbours, self.links
+        )
         return assigned
 
     def end_epoch(self) -> None:

@@ -14,6 +14,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     """Return the entropy of the predicted distribution, ``-sum_j p_j log p_j``, in nats.
 
     The gradient goes through both factors (Rusak et al. 2021, section 3; TENT, Wang et al. 2021).
+    A class that is ruled out (a logit of minus infinity) adds nothing to it.
 
     Args:
         logits: ``(N, K)`` floating; computed in float32 where it is of half precision.
@@ -26,7 +27,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     [0.6931, 0.0]
     """
     log_p = _log_probabilities(logits)
-    return -(log_p.exp() * log_p).sum(-1)
+    return -_expected(log_p.exp(), log_p)
 
 
 def generalized_cross_entropy(
@@ -81,10 +82,11 @@ def hard_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
 def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy ``-sum_j p_teacher,j log p_j`` to the teacher's distribution.
 
-    Args and result as for :func:`hard_pseudo_label_loss`.
+    Args and result as for :func:`hard_pseudo_label_loss`. A class that the teacher rules out (a
+    logit of minus infinity) adds nothing, whatever the student says of it.
     """
     target = _log_probabilities(teacher.detach()).exp()
-    return -(target * _log_probabilities(logits)).sum(-1)
+    return -_expected(target, _log_probabilities(logits))
 
 
 def robust_pseudo_label_loss(
@@ -100,6 +102,11 @@ def robust_pseudo_label_loss(
 def is_confident(teacher: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return ``(N,)`` bool: where the teacher's largest probability is at least ``threshold``."""
     return _log_probabilities(teacher.detach()).amax(-1).exp() >= threshold
+
+
+def _expected(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+    """Return ``sum_j p_j log_p_j``, in which nothing times minus infinity is nothing."""
+    return (p * log_p.masked_fill(p == 0, 0)).sum(-1)
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:

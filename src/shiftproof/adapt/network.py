@@ -49,6 +49,7 @@ class AdaptedNetwork:
         with torch.inference_mode(False):
             copied = structural_copy(self._original, share="parameters")
             _detach_parameters(copied)
+        _run_uncompiled(copied)
         self._classifier: Classifier | None = None
         self._runner: Classifier | None = None
         if isinstance(model, Classifier):
@@ -68,6 +69,14 @@ class AdaptedNetwork:
         self._learns = {
             name: parameter.requires_grad for name, parameter in self._original.named_parameters()
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.lock = threading.RLock()
 
     def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
         """Take parameters by name: they get memory of their own and record gradients."""
@@ -202,6 +211,14 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
             "Adapt the module before torch.compile, and compile merged()."
         )
     return cast("torch.nn.Module", module)
+
+
+def _run_uncompiled(module: torch.nn.Module) -> None:
+    """Let compiled parts run as they were before: what is compiled calls no hook twice the same."""
+    for part in module.modules():
+        if type(part).__name__ == "OptimizedModule":
+            # Past its own setattr, which would reach through to the part inside.
+            vars(part)["forward"] = cast("Any", part)._orig_mod.__call__
 
 
 def _detach_parameters(module: torch.nn.Module) -> None:

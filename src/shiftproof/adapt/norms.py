@@ -22,28 +22,69 @@ def is_batch_norm(layer: torch.nn.Module) -> bool:
 
     if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
         return True
+    if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm):
+        return False
     # By name: torchvision, timm and detectron2 each have a class of their own, none related.
-    return any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__)
+    if any(kind.__name__.startswith("FrozenBatchNorm") for kind in type(layer).__mro__):
+        return True
+    # Whoever wrote batch norm anew (InplaceABN, ABN, one's own): running statistics per channel.
+    mean, variance = (getattr(layer, name, None) for name in ("running_mean", "running_var"))
+    return (
+        isinstance(mean, torch.Tensor)
+        and isinstance(variance, torch.Tensor)
+        and mean.ndim == 1
+        and mean.shape == variance.shape
+        and hasattr(layer, "eps")
+        and not isinstance(layer, torch.jit.ScriptModule)
+    )
+
+
+_NAMED = ("batchnorm", "layernorm", "groupnorm", "instancenorm", "rmsnorm")
+"""What the name of a norm layer's class holds, whatever library it is of: ``LayerNorm2d``,
+``RmsNormAct``, ``T5LayerNorm``. Not among them, as they are other things: global response norm
+(ConvNeXt V2), EvoNorm, filter response norm, layer scale, weight norm."""
+
+_MORE = ("linear", "mlp", "conv", "attention", "block", "head")
+"""What the name of a class holds that is more than a norm layer (``LayerNormLinear``)."""
 
 
 def is_norm(layer: torch.nn.Module) -> bool:
     """Whether a layer normalises activations: batch, layer, group, instance or RMS norm.
 
-    Told by the class's name, as libraries have norm layers of their own that share no base; a
-    layer of that name that holds other layers with parameters (a transformer's "PreNorm") is none,
-    unless it is a batch norm (timm's may hold a PReLU).
+    Torch's classes and all that are made of them; else told by the class's name, as libraries have
+    norm layers of their own that share no base. A layer of that name that has no parameter itself
+    but holds layers with some (a transformer's "PreLayerNorm") is none.
     """
+    import torch
+
     if is_batch_norm(layer):
         return True
-    named = any("Norm" in kind.__name__ for kind in type(layer).__mro__)
-    return named and not any(
-        True for child in layer.children() for _ in child.parameters(recurse=True)
-    )
+    nn = torch.nn
+    torchs = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
+    if isinstance(layer, torchs):
+        return True
+    names = [kind.__name__.lower().replace("_", "") for kind in type(layer).__mro__]
+    if not any(word in name for name in names for word in _NAMED):
+        return False
+    own = any(True for _ in layer.parameters(recurse=False))
+    below = any(True for _ in layer.parameters())
+    return (own or not below) and not any(word in names[0] for word in _MORE)
 
 
 def norm_layers(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """Return the norm layers of a network by name, in the order in which it lists its modules."""
     return {name: layer for name, layer in network.named_modules() if is_norm(layer)}
+
+
+def all_batch_norm_layers(network: torch.nn.Module) -> dict[str, Any]:
+    """Return the batch-norm layers of a network by name, with source statistics and without."""
+    return {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
+
+
+def is_tracked(layer: Any) -> bool:
+    """Whether a batch-norm layer keeps source statistics."""
+    names = ("running_mean", "running_var")
+    return all(getattr(layer, name, None) is not None for name in names)
 
 
 def batch_norm_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
@@ -52,13 +93,8 @@ def batch_norm_layers(network: torch.nn.Module) -> tuple[dict[str, Any], int]:
     Raises:
         ModelError: no layer keeps source statistics; says what there is instead.
     """
-    layers = {name: layer for name, layer in network.named_modules() if is_batch_norm(layer)}
-    tracked = {
-        name: layer
-        for name, layer in layers.items()
-        if getattr(layer, "running_mean", None) is not None
-        and getattr(layer, "running_var", None) is not None
-    }
+    layers = all_batch_norm_layers(network)
+    tracked = {name: layer for name, layer in layers.items() if is_tracked(layer)}
     if tracked:
         return tracked, len(layers) - len(tracked)
     if layers:

@@ -16,8 +16,8 @@ def affine_parameters(
 ) -> dict[str, torch.nn.Parameter]:
     """Return scale and shift of the norm layers (Rusak et al. 2021, section 3), by name.
 
-    Batch, layer, group, instance and RMS norm alike, so that convolutional networks, ConvNeXt and
-    vision transformers all have some: 53,120 values in ResNet-50.
+    Batch, layer, group, instance and RMS norm alike, and no other layer, so that convolutional
+    networks, ConvNeXt and vision transformers all have some: 53,120 values in ResNet-50.
 
     Args:
         network: any.
@@ -27,25 +27,33 @@ def affine_parameters(
     Raises:
         ModelError: there are none.
     """
-    found = {
-        name: layer
-        for name, layer in norm_layers(network).items()
-        if any(True for _ in layer.parameters(recurse=False))
-    }
+    found = {name: layer for name, layer in norm_layers(network).items() if _own_parameters(layer)}
     if not found:
-        frozen = any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values())
         raise ModelError(
-            f"{type(network).__name__} has no norm layer with a scale and shift to learn"
-            + (
-                " (those of a frozen batch norm are constants): "
-                if frozen
-                else " (batch norm may have been folded into its convolutions): "
-            )
-            + "use parameters='last' or 'all'."
+            f"{type(network).__name__} has no norm layer with a scale and shift to learn "
+            f"({_why_none(network)}): use parameters='last' or 'all'."
         )
     chosen = set(choose_layers(list(found), layers))
-    of_layers = {id(p) for name in chosen for p in found[name].parameters(recurse=False)}
+    of_layers = {id(p) for name in chosen for p in _own_parameters(found[name])}
     return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
+
+
+def _why_none(network: torch.nn.Module) -> str:
+    """Say why a network has no norm layer that could learn."""
+    if any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values()):
+        return "those of a frozen batch norm are constants"
+    others = {type(part).__name__ for part in network.modules() if _own_parameters(part)}
+    named = sorted(name for name in others if "Norm" in name)
+    if named:
+        return f"{', '.join(named)} is neither batch, layer, group, instance nor RMS norm"
+    return "batch norm may have been folded into its convolutions"
+
+
+def _own_parameters(layer: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Return a layer's parameters without its children's, but with what parametrizes its own."""
+    own = list(layer.parameters(recurse=False))
+    parametrized = getattr(layer, "parametrizations", None)
+    return own if parametrized is None else [*own, *parametrized.parameters()]
 
 
 def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -54,12 +62,8 @@ def last_layer_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parame
     Raises:
         ModelError: there is no linear or convolutional layer.
     """
-    name = last_layer_name(network)
-    return {
-        full: parameter
-        for full, parameter in network.named_parameters()
-        if full.rpartition(".")[0] == name
-    }
+    own = {id(p) for p in _own_parameters(network.get_submodule(last_layer_name(network)))}
+    return {name: p for name, p in network.named_parameters() if id(p) in own}
 
 
 def all_parameters(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

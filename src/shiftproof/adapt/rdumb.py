@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, TypeVar, final
 
-from shiftproof.adapt.adapter import Adapter, Event
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.state import taken
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError
@@ -58,7 +60,7 @@ class RDumb(WrappingAdapter):
     def _forget(self) -> None:
         self._since = 0
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
         return f"RDumb({self.inner!r}, every={self.every})"
@@ -71,9 +73,13 @@ class RDumb(WrappingAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """The resets, and what the wrapped adapter tells of the time since the last."""
+        return self._told().events
+
+    def _told(self) -> EventLog:
+        """Return the events so far, with those of the wrapped adapter since the last reset."""
         start = self._batches - self._since
-        inner = (Event(e.kind, start + e.batch, e.reason) for e in self.inner.events)
-        return (*self._events, *inner)
+        inner = [dataclasses.replace(e, batch=start + e.batch) for e in self.inner.events]
+        return EventLog([*self._events.events, *inner])
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Predict and learn as the wrapped adapter does."""
@@ -96,14 +102,15 @@ class RDumb(WrappingAdapter):
 
     def _restarted(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
         """Reset and predict; where predicting fails, nothing was reset."""
-        self._events, state = list(self.events), self.inner.state()
+        told, state = self._told(), self.inner.state()
         self.inner.reset()
         try:
             result = predict(batch)
         except BaseException:
             self.inner.load_state(state)
             raise
-        self._events.append(Event("reset", self._batches, f"Reset after {self.every} batches."))
+        self._events = told
+        self._events.add("reset", self._batches, f"Reset after {self.every} batches.")
         self._since = 0
         return result
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, final
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from shiftproof.adapt.adapter import Event
 from shiftproof.adapt.batchnorm import checked_prior
+from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.losses import (
     entropy,
     hard_pseudo_label_loss,
@@ -19,19 +18,22 @@ from shiftproof.adapt.losses import (
 )
 from shiftproof.adapt.network import AdaptedNetwork, described
 from shiftproof.adapt.networked import NetworkAdapter
-from shiftproof.adapt.norms import LayerChoice, is_batch_norm, several_runs_error
+from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
+from shiftproof.adapt.norms import (
+    LayerChoice,
+    all_batch_norm_layers,
+    is_tracked,
+    several_runs_error,
+)
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.state import check_names, copied, pack, taken, unpack
 from shiftproof.adapt.statistics import (
     Statistics,
-    all_finite,
     batch_statistics,
-    has_single_values,
-    measured_prior,
-    mix,
-    normalising,
+    mixed,
     synchronised,
 )
+from shiftproof.adapt.watch import has_reentrant_checkpoint
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifier import Classifier
 from shiftproof.types import Settings
@@ -50,21 +52,6 @@ LOSSES: tuple[Loss, ...] = ("rpl", "ent", "hard", "soft")
 
 PAPER_RATE = 1e-3 / 128
 """Learning rate per image of the batch: 1e-3 at a batch of 128 (Rusak et al. 2021)."""
-
-
-class _Seen(NamedTuple):
-    """What the batch norms of one forward pass saw."""
-
-    used: dict[str, Statistics]
-    """What each normalised by, at its last run."""
-    repeated: list[str]
-    """Those that ran more than once."""
-    is_sound: bool
-    """Whether the batch's own statistics are finite in all of them."""
-
-
-_Read: TypeAlias = Callable[[], tuple[Statistics, Statistics]]
-"""Gives what a layer normalised by, and the batch's own statistics, once the layer has run."""
 
 
 @final
@@ -178,23 +165,27 @@ class SelfLearning(NetworkAdapter):
         self.sees: Sees = sees
         self._network = AdaptedNetwork(model)
         self._learnt = self._network.own(self._select(self._network.module, layers))
-        self._norms = {
-            name: layer
-            for name, layer in self._network.module.named_modules()
-            if is_batch_norm(layer) and getattr(layer, "running_mean", None) is not None
-        }
-        self._source = {
-            name: Statistics(layer.running_mean, layer.running_var)
-            for name, layer in self._norms.items()
-        }
+        self._norms = self._follow(self._network)
+        self._source = {} if self._norms is None else self._norms.source
         self._first = {name: value.detach().clone() for name, value in self._learnt.items()}
         self._teaching: AdaptedNetwork | None = None
+        self._teaching_norms: BatchNormLayers | None = None
         if self.teacher == "epoch" and loss != "ent":
             self._teaching = AdaptedNetwork(model)
             self._taught = self._teaching.own(list(self._learnt))
             for parameter in self._taught.values():
                 parameter.requires_grad_(False)
+            self._teaching_norms = self._follow(self._teaching)
+        self._is_checkpointed: bool | None = None  # not known before the first batch
         self._forget()
+
+    def _follow(self, network: AdaptedNetwork) -> BatchNormLayers | None:
+        """Return the batch norm of a network that is to normalise by the batch, if any is."""
+        if self.prior == math.inf:
+            return None
+        layers = all_batch_norm_layers(network.module)
+        tracked = {name: layer for name, layer in layers.items() if is_tracked(layer)}
+        return BatchNormLayers(network.module, tracked)
 
     def _select(self, network: torch.nn.Module, layers: LayerChoice) -> list[str]:
         choice = self.parameter_choice
@@ -223,7 +214,7 @@ class SelfLearning(NetworkAdapter):
         self._last: dict[str, Statistics] = {}
         self._repeated: list[str] = []
         self._batches = 0
-        self._events: list[Event] = []
+        self._events = EventLog()
 
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self._learnt.values())
@@ -261,7 +252,7 @@ class SelfLearning(NetworkAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """Steps that were left out."""
-        return tuple(self._events)
+        return self._events.events
 
     def end_epoch(self) -> None:
         """Let the teacher of pseudo-labels take over what the model has learnt."""
@@ -359,21 +350,18 @@ class SelfLearning(NetworkAdapter):
 
         classes = self._network.of_classes
         if self._network.is_frozen:
-            outputs, seen = self._run(self._network, inputs)
-            return classes(outputs) if seen.is_sound else self._network.forward(inputs)
-        teacher = None
-        if self._teaching is not None:
-            teacher, _ = self._run(self._teaching, inputs)
-            teacher = teacher if self.sees == "all" else classes(teacher)
-        with torch.enable_grad():
-            outputs, seen = self._run(self._network, inputs)
+            with self._running(self._network, self._norms, inputs) as (outputs, seen):
+                logits = classes(outputs)
+            return logits if seen.is_sound else self._network.forward(inputs)
+        teacher = self._teach(inputs)
+        with torch.enable_grad(), self._learning(inputs) as (outputs, seen):
             if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
                 raise ModelError(
                     f"Expected logits ({len(inputs)}, K) of the model, got {described(outputs)}."
                 )
             logits = classes(outputs)
             loss = self._loss_of(outputs if self.sees == "all" else logits, teacher)
-        gradients = [] if loss is None else self._gradients(loss)
+            gradients = [] if loss is None else self._gradients(loss)
         if gradients is None or not seen.is_sound:
             # The source's statistics keep a broken image from the others of its batch.
             logits = self._network.forward(inputs)
@@ -387,11 +375,18 @@ class SelfLearning(NetworkAdapter):
                 if gradients:
                     self._optimize(gradients, len(inputs))
                 if self.answers == "after":
-                    outputs, seen = self._run(self._network, inputs)
-                    logits = classes(outputs)
+                    with self._running(self._network, self._norms, inputs) as (outputs, seen):
+                        logits = classes(outputs)
             self._last, self._repeated = seen.used, seen.repeated
         self._batches += 1
         return logits.detach()
+
+    def _teach(self, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return what the teacher of an epoch answers; None where it is the model itself."""
+        if self._teaching is None:
+            return None
+        with self._running(self._teaching, self._teaching_norms, inputs) as (outputs, _):
+            return outputs if self.sees == "all" else self._network.of_classes(outputs)
 
     def _loss_of(self, logits: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor | None:
         """Return the batch's mean loss, or None where no row is confident enough to be learnt from."""
@@ -422,7 +417,15 @@ class SelfLearning(NetworkAdapter):
                 "turns gradients off in its forward, or does not use them. Choose other "
                 "parameters or layers."
             )
-        gradients = torch.autograd.grad(loss, list(self._learnt.values()), allow_unused=True)
+        learnt = list(self._learnt.values())
+        if self._is_checkpointed:
+            # All that asks for a gradient, since a reentrant checkpoint knows no other way.
+            torch.autograd.backward(loss)
+            gradients = tuple(parameter.grad for parameter in learnt)
+            for parameter in learnt:
+                parameter.grad = None
+        else:
+            gradients = torch.autograd.grad(loss, learnt, allow_unused=True)
         sizes = [loss.detach(), *(g.abs().sum() for g in gradients if g is not None)]
         finite = bool(torch.isfinite(torch.stack(sizes)).all())
         return list(gradients) if finite else None
@@ -456,77 +459,56 @@ class SelfLearning(NetworkAdapter):
                     self._optimizer.state[parameter]["momentum_buffer"] = momenta.get(name)
             raise
 
-    def _run(self, network: AdaptedNetwork, inputs: torch.Tensor) -> tuple[torch.Tensor, _Seen]:
-        """Return all outputs of a network with the batch's statistics, and what its norms saw."""
+    def _learning(self, inputs: torch.Tensor) -> AbstractContextManager[tuple[torch.Tensor, Seen]]:
+        """Give what ``_running`` gives of the network that learns, with its graph."""
+        if self._is_checkpointed is None:
+            asking = inputs.detach().requires_grad_()
+            with self._running(self._network, self._norms, asking) as (outputs, _):
+                self._is_checkpointed = has_reentrant_checkpoint(outputs)
+        if self._is_checkpointed:
+            # Such a part learns only where its inputs ask for a gradient.
+            inputs = inputs.detach().requires_grad_()
+        return self._running(self._network, self._norms, inputs)
+
+    @contextmanager
+    def _running(
+        self, network: AdaptedNetwork, norms: BatchNormLayers | None, inputs: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, Seen]]:
+        """Give all outputs of a network with the batch's statistics, and what its norms saw.
+
+        Gradients are taken within the context: checkpointed layers run again for them.
+        """
         import torch
 
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
         # when the parameters have learnt meanwhile.
         torch.clear_autocast_cache()
-        if self.prior == math.inf or not self._norms:
-            return network.forward_all(inputs), _Seen({}, [], True)
-        norms = self._norms
-        if network is not self._network:
-            norms = {name: network.module.get_submodule(name) for name in norms}
-        reads: dict[str, list[_Read]] = {}
-        prepare = functools.partial(self._prepare, len(inputs), reads)
-        with normalising(norms, prepare):
-            outputs = network.forward_all(inputs)
-        pairs = {(name, i): read() for name, run in reads.items() for i, read in enumerate(run)}
-        return outputs, _Seen(
-            used={name: used for (name, _), (used, _) in pairs.items()},
-            repeated=[name for name, run in reads.items() if len(run) > 1],
-            is_sound=all_finite({str(key): target for key, (_, target) in pairs.items()}),
-        )
+        seen = Seen()
+        if norms is None:
+            yield network.forward_all(inputs), seen
+            return
+        with norms.normalizing(self._chooser(norms, len(inputs), seen)):
+            outputs = norms.run(lambda: network.forward_all(inputs))
+            seen.close()
+            yield outputs, seen
 
-    def _prepare(
-        self,
-        count: int,
-        reads: dict[str, list[_Read]],
-        name: str,
-        layer: Any,
-        inputs: torch.Tensor,
-    ) -> None:
-        """Set what ``layer`` will normalise its input by; ``reads`` gets how to read it after."""
+    def _chooser(self, norms: BatchNormLayers, count: int, seen: Seen) -> Choose:
+        """Return what gives each layer its statistics for a batch of ``count`` images."""
         import torch
 
-        source = self._source[name]
-        run = reads.setdefault(name, [])
-        if has_single_values(inputs) and self.prior == 0:
-            layer.running_mean, layer.running_var = source
-            run.append(lambda: (source, source))
-            return
-        if (
-            self.prior == 0
-            and inputs.requires_grad  # else nothing flows through the statistics
-            and isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
-        ):
-            # The layer's own training pass: the fused kernel, with the gradient through the
-            # statistics. With a momentum of 1 it leaves the batch's statistics in the buffers;
-            # what is in them before is multiplied by 0, which leaves NaN as it is.
-            layer.running_mean = torch.zeros_like(source.mean)
-            layer.running_var = torch.zeros_like(source.variance)
-            layer.num_batches_tracked = None
-            layer.momentum, layer.training = 1.0, True
-            values = inputs.numel() // inputs.shape[1]
-            mean, variance = layer.running_mean, layer.running_var
+        def choose(name: str, values: torch.Tensor) -> Choice:
+            source = norms.source[name]
+            with torch.no_grad():
+                batch = batch_statistics(values.detach())
+                target, images = synchronised(batch, count, norms.layers[name])
+                used = mixed(source, target, values, prior=self.prior, count=images, images=count)
+            seen.add(name, target, images, used)
+            return Choice(used, of_batch=self.prior == 0 and used is not source)
 
-            def read() -> tuple[Statistics, Statistics]:
-                # The buffer gets the unbiased variance.
-                seen = Statistics(mean, variance * ((values - 1) / values))
-                return seen, seen
-
-            run.append(read)
-            return
-        with torch.no_grad():
-            target, images = synchronised(batch_statistics(inputs.detach()), count, layer)
-            prior = measured_prior(source, inputs) if self.prior == "auto" else self.prior
-            statistics = mix(source, target, prior=prior, count=images)
-        layer.running_mean, layer.running_var = statistics
-        run.append(lambda: (statistics, target))
+        return choose
 
     def _note(self, kind: str, reason: str) -> None:
-        self._events.append(Event(kind, self._batches, reason))
+        self._events.add(kind, self._batches, reason)
 
 
 def _in_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:

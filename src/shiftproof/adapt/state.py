@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io import files
+from shiftproof.io.border import open_regular, reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,21 @@ def save_state(
         raise MissingExtraError.of("safetensors", "torch") from error
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     about = {"format": FORMAT, "settings": json.dumps(settings)}
-    files.write_bytes(Path(path), to_bytes(tensors, about))
+    files.write_bytes(Path(path), _in_order(to_bytes(tensors, about)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Return a safetensors file with its header sorted: the library's order is another each time.
+
+    The header is JSON behind its length in 8 bytes, filled up with spaces to a multiple of 8
+    (https://github.com/huggingface/safetensors#format).
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    first = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}
+    text = json.dumps({**first, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
@@ -90,24 +105,22 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
         BrokenFileError: the file is missing, damaged, or of another kind.
     """
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
     except ImportError as error:
         raise MissingExtraError.of("safetensors", "torch") from error
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_regular(Path(path)), safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise ValueError("it is not an adapter's file")
             settings: dict[str, Any] = json.loads(about["settings"])
+            if not isinstance(settings, dict):
+                raise TypeError("its settings are no mapping")
             return settings, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+    except Exception as error:  # what is damaged raises anything
         raise BrokenFileError(
-            f"{path}: cannot be read as what `save` wrote ({_first_line(error)})."
+            f"{path}: cannot be read as what `save` wrote ({reason_of(error)})."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _differences(there: Any, here: Any, name: str = "") -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -99,6 +98,36 @@ def mix(
     return blend(source, target, count / (prior + count), parts)
 
 
+def mixed(
+    source: Statistics,
+    target: Statistics,
+    inputs: torch.Tensor,
+    *,
+    prior: float | Literal["auto"],
+    count: float,
+    images: int,
+    parts: Parts = "both",
+) -> Statistics:
+    """Return what a layer normalises ``inputs`` by: :func:`mix` with the prior as users give it.
+
+    Args:
+        source: the layer's running statistics.
+        target: those of ``count`` target images.
+        inputs: ``(N, C, ...)``, the layer's input, on which ``"auto"`` is measured.
+        prior: N; ``"auto"`` takes :func:`measured_prior`.
+        count: n, the number of target images, above 0.
+        images: how many images ``inputs`` are of.
+        parts: which of the two are mixed.
+
+    Returns:
+        ``source`` itself where there is no variance: a single value per channel, and no prior.
+    """
+    if prior == 0 and has_single_values(inputs) and count <= 1:
+        return source
+    strength = measured_prior(source, inputs, images) if prior == "auto" else prior
+    return mix(source, target, prior=strength, count=count, parts=parts)
+
+
 def blend(
     source: Statistics, target: Statistics, weight: float, parts: Parts = "both"
 ) -> Statistics:
@@ -134,7 +163,7 @@ def pool(first: Statistics, count: float, second: Statistics, more: float) -> St
     )
 
 
-def measured_prior(source: Statistics, inputs: torch.Tensor) -> float:
+def measured_prior(source: Statistics, inputs: torch.Tensor, images: int | None = None) -> float:
     """Return the prior strength N that suits a batch: weak where the shift is large.
 
     A batch's statistics err by ``V / n``, where V is how much single images differ from each
@@ -151,12 +180,20 @@ def measured_prior(source: Statistics, inputs: torch.Tensor) -> float:
     Args:
         source: the layer's running statistics, ``(C,)`` each.
         inputs: ``(N, C, ...)`` floating: what the layer is about to normalise.
+        images: how many images ``inputs`` are of, where that is fewer than N: then each image has
+            ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
+            and rows count as positions. None, or a number that does not divide N (boxes of a
+            detector), takes each row for an image.
 
     Returns:
         N, 0 or more; infinity where the batch does not differ by more than chance.
     """
     values = inputs.detach().float()
     values = values.flatten(2) if values.ndim > 2 else values[..., None]
+    if images and images < len(values) and len(values) % images == 0:
+        rows, channels, positions = values.shape
+        values = values.view(images, rows // images, channels, positions)
+        values = values.transpose(1, 2).flatten(2)
     scale = source.variance.float().clamp_min(1e-12)
     means = values.mean(2)
     squares = values.square().mean(2)
@@ -184,11 +221,11 @@ SINGLE_IMAGE = 2.0
 be where it cannot be measured, because the batch has one image."""
 
 
-def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
-    """Return the statistics of a batch that is spread over a process group, and its images.
+def process_group(layer: Any) -> Any:
+    """Return the ``torch.distributed`` group whose batches a layer takes together, or None.
 
-    That is ``target`` and ``count`` themselves, except for a ``SyncBatchNorm`` in a
-    ``torch.distributed`` group: there the batches of all processes are pooled.
+    That is a ``SyncBatchNorm``'s where there are processes; every other layer, and one in a single
+    process, takes its own batch alone.
     """
     import torch
     from torch import distributed
@@ -196,8 +233,22 @@ def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics
     if not isinstance(layer, torch.nn.SyncBatchNorm) or not (
         distributed.is_available() and distributed.is_initialized()
     ):
+        return None
+    return layer.process_group or distributed.group.WORLD
+
+
+def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
+    """Return the statistics of a batch that is spread over a process group, and its images.
+
+    That is ``target`` and ``count`` themselves, except for a layer with a :func:`process_group`:
+    there the batches of all processes are pooled.
+    """
+    import torch
+    from torch import distributed
+
+    group = process_group(layer)
+    if group is None:
         return target, count
-    group = layer.process_group
     own = torch.cat([target.mean, target.variance, target.mean.new_tensor([float(count)])])
     everyone = [torch.empty_like(own) for _ in range(distributed.get_world_size(group))]
     distributed.all_gather(everyone, own, group=group)
@@ -208,48 +259,6 @@ def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics
         pooled = pool(pooled, images, theirs, more) if images else theirs
         images += more
     return pooled, images
-
-
-# ---------------------------------------------------------------- layers that take them
-
-
-@contextmanager
-def normalising(
-    layers: Mapping[str, Any], prepare: Callable[[str, Any, torch.Tensor], None]
-) -> Iterator[None]:
-    """Let ``prepare`` set up each layer just before it runs, and put all back at the end.
-
-    ``prepare(name, layer, inputs)`` may set the layer's running statistics, mode and momentum.
-    A hook and not another layer: the layer's own forward then runs as it always did, with
-    whatever a subclass adds (an activation, a drop-out). Outside of the context the network is
-    as it was and holds no hook, so that an exception in the middle leaves nothing behind.
-    """
-    kept = {
-        name: {key: getattr(layer, key, None) for key in _TOUCHED} for name, layer in layers.items()
-    }
-
-    def hook(name: str) -> Callable[..., None]:
-        def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            prepare(name, layer, args[0] if args else next(iter(kwargs.values())))
-
-        return run
-
-    handles = [
-        layer.register_forward_pre_hook(hook(name), with_kwargs=True)
-        for name, layer in layers.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, layer in layers.items():
-            for key, value in kept[name].items():
-                if hasattr(layer, key):
-                    setattr(layer, key, value)
-
-
-_TOUCHED = ("running_mean", "running_var", "num_batches_tracked", "momentum", "training")
 
 
 def has_single_values(inputs: torch.Tensor) -> bool:

@@ -6,7 +6,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError
@@ -39,6 +39,14 @@ class WrappingAdapter(Adapter):
         self._freezes = 0
         self._lock = threading.RLock()
         self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock behind: a copy, by ``copy`` or ``pickle``, is held by nobody."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
 
     @abstractmethod
     def _forget(self) -> None:

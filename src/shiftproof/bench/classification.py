@@ -11,7 +11,9 @@ from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import ClassifierLike, load_classifier
+from shiftproof.models.assumed import assumed_of
 from shiftproof.provenance import provenance
 
 from . import grid, summary
@@ -35,6 +37,7 @@ from .protocol import Protocol, parse_protocol
 from .records import ClassifierRecording
 from .runs import Run
 from .stream import episodes
+from .unanswered import count_unanswered
 from .views import Encode, FromDisk, OnTheFly, View
 
 AdapterLike: TypeAlias = str | Adapter | Callable[[Any], Adapter]
@@ -43,6 +46,7 @@ SOURCE = "source"
 """The name of the model as it is, beside which the adapters stand."""
 
 
+@frees_folders
 def run(
     model: ClassifierLike | str,
     data: ImageData | str | Path,
@@ -148,6 +152,7 @@ def run(
         ),
         {
             "classes": {"title": source.classes.title, "count": len(source.classes)},
+            "assumed": assumed_of({SOURCE: source}),
             "provenance": provenance(device, workers),
         },
     )
@@ -171,6 +176,8 @@ def run(
         classes=source.classes,
         show_progress=show_progress,
     )
+    if unanswered := count_unanswered(folder, list(models), cells):
+        scores["images"]["unanswered"] = unanswered
     files.write_json(folder.scores_file, scores)
     save_gallery(folder, view, cells, dataset.samples, list(models), source.classes)
     folder.drop_cache()

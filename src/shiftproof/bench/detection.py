@@ -11,7 +11,9 @@ from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import load_detector, match_classes
+from shiftproof.models.assumed import assumed_of
 from shiftproof.models.detector import Detector, DetectorLike
 from shiftproof.provenance import provenance
 
@@ -42,6 +44,7 @@ from .views import Encode, FromTree, OnTheFly, View, as_loaded
 DetectorGiven: TypeAlias = DetectorLike | str
 
 
+@frees_folders
 def run_detection(
     detectors: DetectorGiven | Mapping[str, DetectorGiven],
     data: DetectionData | str | Path,
@@ -147,6 +150,7 @@ def run_detection(
         ),
         {
             "classes": {"title": dataset.classes.title, "count": len(dataset.classes)},
+            "assumed": assumed_of(models),
             "provenance": provenance(where, workers),
         },
     )

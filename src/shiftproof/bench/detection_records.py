@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
+from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.coco import Found
 from shiftproof.metrics.masks import Code, areas_of, run_length_codes
 from shiftproof.models.class_match import ClassMatch
@@ -273,9 +274,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with reading(path) as table:
-        if table.schema.names != _schema().names:
-            raise ValueError(f"expected the columns {', '.join(_schema().names)}")
+    with reading(path, _schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         offsets = np.asarray(column["label"].offsets)
         labels = np.asarray(column["label"].flatten(), dtype=np.int32)
@@ -283,20 +282,18 @@ def read_detections(path: Path) -> DetectionRecords:
         boxes = np.asarray(column["box"].flatten().flatten(), dtype=np.float64).reshape(-1, 4)
         if not len(labels) == len(scores) == len(boxes) == offsets[-1] - offsets[0]:
             raise ValueError("its columns are of different lengths")
-    found = []
-    for at, masks in enumerate(column["mask"].to_pylist()):
-        part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
-        found.append(
-            FoundInImage(
-                labels[part],
-                scores[part],
-                boxes[part],
-                None if masks is None else tuple(masks),
-            )
+        if any(column[name].null_count for name in ("position", "label", "score", "box")):
+            raise ValueError("a row has no position or no list")
+        found = []
+        for at, masks in enumerate(column["mask"].to_pylist()):
+            part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
+            kept = None if masks is None else tuple(masks)
+            if kept is not None and (len(kept) != len(labels[part]) or None in kept):
+                raise ValueError("a row has another number of masks than of boxes")
+            found.append(FoundInImage(labels[part], scores[part], boxes[part], kept))
+        return DetectionRecords(
+            ids=column["id"].to_pylist(),
+            position=np.asarray(column["position"], dtype=np.int32),
+            found=found,
+            error=texts_of(column["error"]),
         )
-    return DetectionRecords(
-        ids=column["id"].to_pylist(),
-        position=np.asarray(column["position"], dtype=np.int32),
-        found=found,
-        error=column["error"].to_pylist(),
-    )

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import InputError
-from shiftproof.io import files, manifest
-from shiftproof.io.text import read_json
+from shiftproof.io import manifest
+from shiftproof.io.text import read_object
 from shiftproof.types import Cell, Settings
 
 from . import records
 
 FORMAT = 1
+
+RUN_FILE = "run.json"
 
 
 class RunFolder:
@@ -39,22 +41,10 @@ class RunFolder:
             RunMismatchError: the folder belongs to a run with other settings.
             InputError: the folder holds other things, or cannot be written to.
         """
-        folder = cls(path)
-        if folder.run_file.exists():
-            folder._check_same(kind, settings)
-            return folder
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; expected a folder for the run.")
-        if path.exists() and any(path.iterdir()):
-            raise InputError(
-                f"{path} is not empty and holds no run. Choose another output folder, or empty it."
-            )
-        files.make_folder(path)
-        files.write_json(
-            folder.run_file,
-            {"format": FORMAT, "kind": kind, "settings": settings, **about},
+        manifest.begin(
+            path, RUN_FILE, {"kind": kind, "settings": settings}, what="a run", about=about
         )
-        return folder
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -76,7 +66,7 @@ class RunFolder:
     @property
     def run_file(self) -> Path:
         """Settings and provenance."""
-        return self.path / "run.json"
+        return self.path / RUN_FILE
 
     @property
     def scores_file(self) -> Path:
@@ -109,8 +99,7 @@ class RunFolder:
 
     def info(self) -> dict[str, Any]:
         """Read ``run.json``."""
-        info: dict[str, Any] = read_json(self.run_file)
-        return info
+        return read_object(self.run_file)
 
     def has(self, model: str, cell: Cell) -> bool:
         """Whether this cell is done."""
@@ -119,8 +108,3 @@ class RunFolder:
     def drop_cache(self) -> None:
         """Remove what is only there to go on."""
         shutil.rmtree(self.cache, ignore_errors=True)
-
-    def _check_same(self, kind: str, settings: Settings) -> None:
-        info = self.info()
-        there = {"kind": info.get("kind"), **info.get("settings", {})}
-        manifest.check_same(self.path, there, {"kind": kind, **settings}, what="a run")

@@ -12,6 +12,7 @@ from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io import files
 from shiftproof.process import usable_cores
 from shiftproof.types import Cell, Image, Settings
 
@@ -53,10 +54,10 @@ def name_corruptions(
     for name, corruption in pairs:
         if name in named:
             raise InputError(f"The corruption {name!r} is given twice.")
-        if name == "clean" or not re.fullmatch(r"[\w.+-]+", name):
+        if name == "clean" or not files.can_name_files(name):
             raise InputError(
                 f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
-                "'_', '.', '+' and '-' only, and not 'clean'."
+                "'_', '.', '+' and '-' only, no '.' in front, and not 'clean'."
             )
         if isinstance(corruption, str) and corruption not in known:
             raise UnknownNameError.of("corruption", corruption, known)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, final
 
+from shiftproof.adapt.events import MOST_EVENTS, new_events
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
-from shiftproof.types import Cell, Sample, Settings
+from shiftproof.types import Cell, Sample
 
 from .folder import FORMAT, RunFolder
 from .grid import Batch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shiftproof.adapt.adapter import State
+    from shiftproof.adapt.events import Event
 
 
 @final
@@ -59,8 +61,9 @@ class Passage:
         self._samples = samples
         self._recording = recording
         self._recorders: dict[Cell, Recorder] = {}
-        self._events: list[Settings] = []
-        self._told = 0  # events of the adapter that are in self._events, or are none of ours
+        self._events: list[dict[str, Any]] = []
+        # Events of the adapter that are in self._events, or are none of ours.
+        self._told: Sequence[Event] = ()
         self._batches = 0
         self._state: State = {}
         self._next = 0
@@ -87,7 +90,7 @@ class Passage:
             if visit > 0:
                 self._adapter.load_state(self._state)
                 self._state = {}
-            self._told = len(self._adapter.events)
+            self._told = self._adapter.events
         predicts_only = self._episode.is_offline and self._episode.visits[visit].recorded
         if self._adapter is None or not predicts_only:
             return contextlib.nullcontext()
@@ -143,8 +146,8 @@ class Passage:
         if self._adapter is None:
             return
         events = self._adapter.events
-        for event in events[self._told :]:
-            self._events.append(
+        for event in new_events(self._told, events):
+            self._note(
                 {
                     "kind": event.kind,
                     "reason": event.reason,
@@ -152,9 +155,18 @@ class Passage:
                     "batch": max(self._batches - 1, 0),
                     "pass": shown.number,
                     "cell": str(shown.cells[0]) if len(shown.cells) == 1 else None,
-                }
+                },
+                event.count,
             )
-        self._told = len(events)
+        self._told = events
+
+    def _note(self, told: dict[str, Any], count: int) -> None:
+        """Add what stands for ``count`` events; of a kind with many the last one counts the rest."""
+        of_kind = [event for event in self._events if event["kind"] == told["kind"]]
+        if len(of_kind) > MOST_EVENTS:
+            count += of_kind[-1].get("count", 1)
+            self._events.remove(of_kind[-1])
+        self._events.append(told if count == 1 else {**told, "count": count})
 
     # ------------------------------------------------------------ going on
 

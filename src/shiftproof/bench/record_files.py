@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.io.border import reason_of
+from shiftproof.io.parquet import read_parquet
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,21 +27,29 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[pyarrow.Table]:
-    """Hand out a table for as long as it is read and checked.
+def reading(path: Path, schema: pyarrow.Schema) -> Iterator[pyarrow.Table]:
+    """Hand out a table for as long as it is read and checked; its texts of errors are shared.
+
+    Args:
+        path: the file.
+        schema: what its columns are.
 
     Raises:
         BrokenFileError: the file is missing or damaged, or something in it was not as expected.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        yield pq.read_table(pa.BufferReader(path.read_bytes()))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        # pyarrow's own errors are ValueErrors; columns of another kind lack what is asked of them.
+        table = read_parquet(path, unique="id", shared=["error"])
+        if table.schema.names != schema.names:
+            raise ValueError(f"expected the columns {', '.join(schema.names)}")
+        for field in schema:
+            there = table.schema.field(field.name).type
+            if field.name != "error" and not there.equals(field.type):
+                raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
+        yield table
+    except Exception as error:  # what is of another kind, or damaged, raises anything
+        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
         raise BrokenFileError(
-            f"{path}: not a readable record table ({str(error).splitlines()[0][:200]}). "
+            f"{path}: not a readable record table ({reason}). "
             "Delete it and start the run again: only what is missing is done anew."
         ) from error
 

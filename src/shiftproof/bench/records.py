@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.io.parquet import texts_of
 from shiftproof.metrics import classification
 from shiftproof.models import ClassifierLike
 from shiftproof.types import Cell, Image, Images, Logits, Sample
@@ -206,24 +207,25 @@ def read_cell(path: Path) -> CellRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with reading(path) as table:
-        if not table.schema.equals(_schema()):
-            raise ValueError(f"expected the columns {', '.join(_schema().names)}")
-    column = {name: table.column(name).combine_chunks() for name in table.schema.names}
-    top = np.full((len(table), TOP), -1, dtype=np.int32)
-    for row, classes in enumerate(column["top5"].to_pylist()):
-        if classes:
-            top[row, : len(classes)] = classes[:TOP]
-    return CellRecords(
-        ids=column["id"].to_pylist(),
-        position=_numpy(column["position"], np.int32, -1),
-        target=_numpy(column["target"], np.int32, -1),
-        prediction=_numpy(column["prediction"], np.int32, -1),
-        confidence=_numpy(column["confidence"], np.float32, np.nan),
-        loss=_numpy(column["loss"], np.float32, np.nan),
-        top=top,
-        error=column["error"].to_pylist(),
-    )
+    with reading(path, _schema()) as table:
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        if any(field.null_count for field in (column["id"], column["position"])):
+            raise ValueError("a row has no position")
+        top = np.full((len(table), TOP), -1, dtype=np.int32)
+        for row, classes in enumerate(column["top5"].to_pylist()):
+            if classes:
+                kept = classes[:TOP]
+                top[row, : len(kept)] = kept
+        return CellRecords(
+            ids=column["id"].to_pylist(),
+            position=_numpy(column["position"], np.int32, -1),
+            target=_numpy(column["target"], np.int32, -1),
+            prediction=_numpy(column["prediction"], np.int32, -1),
+            confidence=_numpy(column["confidence"], np.float32, np.nan),
+            loss=_numpy(column["loss"], np.float32, np.nan),
+            top=top,
+            error=texts_of(column["error"]),
+        )
 
 
 def read_tables(

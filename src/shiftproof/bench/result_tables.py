@@ -15,8 +15,9 @@ import numpy as np
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_json, read_text
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.metrics.faults import read_number, read_whole, show_value
 from shiftproof.types import CLEAN, Cell
@@ -32,15 +33,6 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The classes of Pascal VOC in the order of its development kit (Everingham et al. 2010), which is
 that of mmdetection's lists."""
-
-_PICKLED = {
-    ("collections", "OrderedDict"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("_codecs", "encode"),
-}
-"""All that such a pickle may name: containers and numbers, nothing that runs."""
 
 
 def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Performance]]:
@@ -88,6 +80,8 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
                     f"{path.name}: the clean cell is there twice, as {known.replicates[0]:g} and "
                     f"{one.replicates[0]:g} (under {corruption}); expected one value."
                 )
+    if not cells:
+        raise _no_table(path, value)
     if len(names) > 1:
         raise InputError(f"{path.name}: expected one measure, got {' and '.join(sorted(names))}.")
     return names.pop(), cells
@@ -95,9 +89,9 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
 
 def _from_pickle(path: Path) -> Any:
     try:
-        return read_plain_pickle(path, _PICKLED)
+        return read_plain_pickle(path)
     except BrokenFileError as error:
-        if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b", str(error)):
+        if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b|above \d+ MB", str(error)):
             raise _detections(path) from error
         raise
 
@@ -213,9 +207,7 @@ def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
 
 
 def _fraction(path: Path, cell: Cell, value: Any) -> float:
-    # mmdetection's lists hold arrays of no dimension.
-    whole = isinstance(value, np.ndarray) and value.size == 1
-    number = read_number(value.item() if whole else value)
+    number = read_number(value)
     if number == -1:  # COCO's sign for nothing to find
         return math.nan
     if not 0 <= number <= 1:
@@ -226,11 +218,9 @@ def _fraction(path: Path, cell: Cell, value: Any) -> float:
 
 
 def _from_csv(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BrokenFileError(f"{path}: cannot be read as a CSV file in UTF-8.") from error
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+    text = read_text(path)
+    with convert_errors(path, "no CSV that can be read"):
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
     if not rows or len(rows[0]) != 3 or rows[0][:2] != ["corruption", "severity"]:
         raise InputError(
             f"{path.name}: expected the columns corruption, severity and P (AP, say), got "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
@@ -38,6 +38,7 @@ from .runs import Run
 Predictions = str | Path
 
 
+@frees_folders
 def score(
     predictions: Predictions | Mapping[str, Predictions],
     data: DetectionData | str | Path | None = None,
@@ -97,10 +98,10 @@ def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Pa
     if not predictions:
         raise InputError("Expected at least one folder of predictions, got none.")
     for name in predictions:
-        if not re.fullmatch(r"[\w.+-]+", name):
+        if not files.can_name_files(name):
             raise InputError(
                 f"A detector cannot be called {name!r}: it names a folder, so letters, digits, '_', "
-                "'.', '+' and '-' only."
+                "'.', '+' and '-' only, and no '.' in front."
             )
     return {name: _there(path) for name, path in predictions.items()}
 

@@ -17,6 +17,7 @@ from shiftproof.corruptions import corrupt
 from shiftproof.data.disk import twins
 from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
 from shiftproof.io import files
+from shiftproof.io.images import decode_own
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def through_jpeg(image: Image, quality: int = JPEG_QUALITY) -> Image:
     """Save to JPEG and read back, as for the published files of ImageNet-C."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
-    return np.asarray(PillowImage.open(buffer), dtype=np.uint8)
+    return decode_own(buffer.getvalue())
 
 
 def encode_settings(encode: Encode) -> str:

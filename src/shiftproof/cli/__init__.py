@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +16,7 @@ from shiftproof.cli import (
     coreset,
     corrupt,
     corruptions,
+    data,
     dedup,
     demo,
     embed,
@@ -26,13 +29,23 @@ from shiftproof.cli import (
     stylize,
     subset,
 )
+from shiftproof.cli.ending import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    Stopped,
+    fault_of_folder,
+    fault_of_output,
+    heeding_signals,
+    leave,
+    print_anything,
+    tell_stopped,
+    watch_output,
+)
+from shiftproof.cli.printing import complain, say
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
+from shiftproof.io.border import show_text
 from shiftproof.process import tune_own_process
-from shiftproof.progress import console
-
-EXIT_FAILURE = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="shiftproof",
@@ -48,6 +61,7 @@ for verb in (
     demo,
     bench,
     score,
+    data,
     corrupt,
     stylize,
     embed,
@@ -67,7 +81,7 @@ for verb in (
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"shiftproof {__version__}")
+        say(f"shiftproof {__version__}")
         raise typer.Exit
 
 
@@ -82,9 +96,22 @@ def _common(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code: 0, 1 (failed), 2 (bad input), 130 (interrupted)."""
+    """Run the command line and leave with its exit code.
+
+    0, 1 (failed), 2 (bad input), or 128 and the number of the signal that ended it: 129 (SIGHUP),
+    130 (Ctrl-C), 143 (SIGTERM).
+    """
     tune_own_process()
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    watch_output()
+    print_anything()
+    try:
+        with heeding_signals():
+            code = run(sys.argv[1:] if arguments is None else list(arguments))
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Stopped as stopped:
+        code = tell_stopped(stopped.number)
+    leave(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -97,10 +124,12 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         result = EXIT_INTERRUPTED
+    except Stopped as stopped:
+        return tell_stopped(stopped.number)
     except ShiftproofError as error:
         if debug:
             raise
-        _complain(str(error))
+        complain(error)
         return (
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
@@ -108,23 +137,27 @@ def run(arguments: list[str]) -> int:
         # Typer's own complaints about the words that were typed. Their class is click's or that of a
         # copy of click inside of typer, by typer's version; they show themselves either way.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
+            message = getattr(error, "message", None)
+            if isinstance(message, str):
+                vars(error)["message"] = show_text(message)
             error.show()
             return int(error.exit_code)
         if debug:
             raise
-        _complain(
+        if isinstance(error, OSError):
+            if fault_of_output() is not None:
+                return EXIT_FAILURE  # said when it leaves
+            if told := fault_of_folder():
+                complain(told)
+                return EXIT_BAD_INPUT
+            if error.errno == errno.ENAMETOOLONG:
+                complain(f"{error.filename} cannot be opened (file name too long).")
+                return EXIT_BAD_INPUT
+        complain(
             f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "
             "--debug and report what it prints."
         )
         return EXIT_FAILURE
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
-        console.print(
-            "\nInterrupted. What is finished is kept; the same command goes on from there.",
-            highlight=False,
-        )
+        return tell_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
-
-
-def _complain(message: str) -> None:
-    console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shiftproof.cli import embeddings as words
 from shiftproof.cli.outcome import write_page
+from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import InputError
+from shiftproof.io.border import show_text
 
 if TYPE_CHECKING:
     from shiftproof.similarity.plan import Plan
@@ -117,7 +120,7 @@ def audit(
             gpu_rate=gpu_rate,
         )
         if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(planned), indent=1))
+            say_json(json.dumps(dataclasses.asdict(planned), indent=1))
         else:
             _show_plan(planned, backend.processes())
         return
@@ -143,13 +146,13 @@ def audit(
     folders = [Path(folder) for folder in pictures.values()]
     page = write_page(out, folders if train_images is None else [*folders, train_images])
     if as_json:
-        typer.echo((out / "scores.json").read_text(encoding="utf-8"), nl=False)
+        say_json((out / "scores.json").read_text(encoding="utf-8"))
         return
     _show(scores, Console(file=sys.stdout))
     if page is not None:
-        typer.echo(f"report   {page}")
-    typer.echo(f"scores   {out / 'scores.json'}")
-    typer.echo(f"records  {out / 'records'}")
+        say(f"report   {page}")
+    say(f"scores   {out / 'scores.json'}")
+    say(f"records  {out / 'records'}")
 
 
 _MEASURES = (
@@ -168,7 +171,7 @@ def _show(scores: dict[str, Any], console: Console) -> None:
         "test set", "", "", "95 % interval", box=None, header_style="bold", pad_edge=False
     )
     for one in scores["sets"]:
-        table.add_row(f"[bold]{one['name']}[/]", f"{one['rows']:,} rows", "", "")
+        table.add_row(Text(show_text(one["name"]), style="bold"), f"{one['rows']:,} rows", "", "")
         for name, title, share in _MEASURES:
             if one[name] is not None:
                 table.add_row("", title, *_spelt(one[name], share=share))
@@ -181,11 +184,9 @@ def _show(scores: dict[str, Any], console: Console) -> None:
     for one in scores["sets"]:
         for leak in [entry for entry in one["leakage"] if entry["train"]][:1]:
             nearest = leak["train"][0]
-            console.print(
+            say(
                 f"nearest of {one['name']}: {leak['key'] or 'row ' + str(leak['row'])} and "
-                f"{nearest['key'] or 'row ' + str(nearest['row'])} ({leak['similarity']:.3f})",
-                markup=False,
-                highlight=False,
+                f"{nearest['key'] or 'row ' + str(nearest['row'])} ({leak['similarity']:.3f})"
             )
     if scores["train"]["skipped"]:
         console.print(
@@ -224,9 +225,9 @@ def _show_plan(plan: Plan, workers: int) -> None:
             "--device)"
         )
     for name, line in lines.items():
-        typer.echo(f"{name:<7} {line}")
+        say(f"{name:<7} {line}")
     rates = plan.rates
-    typer.echo(
+    say(
         f"measured here, one core: {rates.top_k / 1e6:,.0f}, {rates.nearest / 1e6:,.0f} and "
         f"{rates.prune / 1e6:,.0f} million pairs a second (top-k, nearest, prune). Rows that lie "
         "otherwise may take half or twice as long."

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from shiftproof.bench import Protocol, parse_protocol
+from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
+    IMAGES_HELP,
     MEASURE_HELP,
     PROTOCOL_HELP,
+    ROOT_HELP,
     SEVERITIES_HELP,
+    SPLIT_HELP,
     named_corruptions,
     parse_encode,
     parse_severities,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -112,12 +117,12 @@ def bench(
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
     split: Annotated[
-        str | None, typer.Option("--split", help="Of detection: train, val, ... of the data set.")
+        str | None, typer.Option("--split", help="Of detection: " + SPLIT_HELP)
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Of detection: where the images of a COCO JSON lie."),
+        Path | None, typer.Option("--images", help="Of detection: " + IMAGES_HELP)
     ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Of detection. " + ROOT_HELP)] = None,
     corrupted: Annotated[
         Path | None,
         typer.Option(
@@ -166,6 +171,7 @@ def bench(
                 "--measure": measure != "auto",
                 "--split": split,
                 "--images": images,
+                "--root": root,
                 "--corrupted": corrupted,
                 "more than one --model": len(model) > 1,
             },
@@ -192,6 +198,7 @@ def bench(
             measure=measure,
             split=split,
             images=images,
+            root=root,
             corrupted=corrupted,
             batch_size=batch_size or 8,
         )
@@ -251,6 +258,7 @@ def _classification(
     from shiftproof.models import load_classifier
 
     classifier = load_classifier(model, device=asked.device)
+    show_assumed(classifier)
     share = None if labels == "none" else label_set(labels)
     if share is not None:
         classifier = classifier.restricted(share)
@@ -262,7 +270,7 @@ def _classification(
         clean=clean,
     )
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
-        typer.echo(dataset.hint, err=True)
+        say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     return benchmark.run(
         classifier,
@@ -287,21 +295,27 @@ def _detection(
     measure: str,
     split: str | None,
     images: Path | None,
+    root: Path | None,
     corrupted: Path | None,
     batch_size: int,
 ) -> Run:
     from shiftproof import bench as benchmark
     from shiftproof.data import open_detection_data, read_class_map
+    from shiftproof.models import load_detector
 
-    dataset = open_detection_data(asked.data, split=split, images=images)
+    dataset = open_detection_data(asked.data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
-        typer.echo(str(fault), err=True)
+        say(str(fault), error=True)
     if len(dataset.faults) > 3:
-        typer.echo(
-            f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", err=True
-        )
+        say(f"and {len(dataset.faults) - 3} more; the counts are in the run's record.", error=True)
+    detectors = {
+        name: load_detector(spec, device=asked.device)
+        for name, spec in zip(map(_short_name, models), _once(models), strict=True)
+    }
+    for detector in detectors.values():
+        show_assumed(detector)
     return benchmark.run_detection(
-        models[0] if len(models) == 1 else {_short_name(spec): spec for spec in _once(models)},
+        next(iter(detectors.values())) if len(models) == 1 else detectors,
         dataset,
         corruptions=corruptions,
         severities=asked.severities,

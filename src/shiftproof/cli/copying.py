@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.progress import console
+from shiftproof.cli.options import IMAGES_HELP, ROOT_HELP, SPLIT_HELP
+from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
     from shiftproof.data import Estimate, Exported
@@ -21,6 +23,9 @@ Source: TypeAlias = Annotated[
     ),
 ]
 Target: TypeAlias = Annotated[Path, typer.Argument(help="Folder to write to.")]
+Split: TypeAlias = Annotated[str | None, typer.Option("--split", help=SPLIT_HELP)]
+Images: TypeAlias = Annotated[Path | None, typer.Option("--images", help=IMAGES_HELP)]
+Root: TypeAlias = Annotated[Path | None, typer.Option("--root", help=ROOT_HELP)]
 Workers: TypeAlias = Annotated[
     int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
 ]
@@ -34,12 +39,12 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was 
 def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
     """Say what was written and what could not be read; leave with 2 if that was all."""
     if as_json:
-        typer.echo(json.dumps({"target": str(target), **vars(done)}, indent=1))
+        say_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
     else:
         there = f", {done.kept} were there" if done.kept else ""
-        typer.echo(f"{done.written} images written to {target}{there}")
+        say(f"{done.written} images written to {target}{there}")
         if done.carried:
-            typer.echo(f"{done.carried} other files carried over")
+            say(f"{done.carried} other files carried over")
         parts = {
             "decode": done.decode_seconds,
             verb: done.corrupt_seconds,
@@ -47,11 +52,20 @@ def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None
         }
         if (spent := sum(parts.values())) > 0:
             shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
-            typer.echo(f"{spent:.1f} s of CPU: {shares}")
+            say(f"{spent:.1f} s of CPU: {shares}")
+        show_aside(done.aside)
         for reason in done.broken.values():
-            console.print(f"not readable: {reason}", style="yellow", markup=False)
+            warn(f"not readable: {reason}")
     if done.broken and not (done.written or done.kept):
         raise typer.Exit(2)
+
+
+def show_aside(sentences: Sequence[str]) -> None:
+    """Say what was left aside, the first few of many."""
+    for sentence in sentences[:10]:
+        warn(f"left aside: {sentence}")
+    if len(sentences) > 10:
+        warn(f"and {len(sentences) - 10} more")
 
 
 def show_estimate(
@@ -59,22 +73,23 @@ def show_estimate(
 ) -> None:
     """Say what it would take; ``of_each`` is what there are several of for every image."""
     if as_json:
-        typer.echo(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
+        say_json(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
         return
     total = estimate.images * estimate.cells
-    typer.echo(
+    say(
         f"{estimate.layout}: {estimate.images} images in {estimate.cells} {of_each} are {total} images"
         + (f", and {estimate.carried} other files{others}" if estimate.carried else "")
     )
-    typer.echo(
+    say(
         f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
     )
-    typer.echo(
+    say(
         f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
         f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
+    show_aside(estimate.aside)
     if estimate.bytes > estimate.free_bytes:
-        console.print("The disk will be full before it is through.", style="yellow")
+        warn("The disk will be full before it is through.")
 
 
 def _gigabytes(size: int) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.printing import say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -61,10 +62,11 @@ def coreset(
             out,
             among=among,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        say_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
     for name, count in told["nearest_to"].items():
-        typer.echo(f"{count:,} of them are nearest to {name}")
+        say(f"{count:,} of them are nearest to {name}")

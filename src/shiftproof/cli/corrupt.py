@@ -10,7 +10,10 @@ import typer
 from shiftproof.cli.copying import (
     AsJson,
     DryRun,
+    Images,
+    Root,
     Source,
+    Split,
     Target,
     Workers,
     show_done,
@@ -57,6 +60,9 @@ def corrupt(
             "stay, JPEG at quality 95, so one annotation file serves all).",
         ),
     ] = "png",
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -76,6 +82,9 @@ def corrupt(
             severities=parse_severities(severities),
             seed=seed,
             image_format=parse_format(image_format),
+            split=split,
+            images=images,
+            root=root,
             workers=workers,
         )
         show_estimate(estimate, target, of_each="cells", others=" in each cell", as_json=as_json)
@@ -87,6 +96,9 @@ def corrupt(
         severities=parse_severities(severities),
         seed=seed,
         image_format=parse_format(image_format),
+        split=split,
+        images=images,
+        root=root,
         workers=workers,
     )
     show_done(done, target, verb="corrupt", as_json=as_json)

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shiftproof.cli.printing import say, say_json
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -38,7 +40,7 @@ def corruptions(
         from shiftproof.report import write_sheet
 
         write_sheet(show, out, seed=seed)
-        typer.echo(f"sheet   {out}")
+        say(f"sheet   {out}")
         return
     entries = [
         {
@@ -50,7 +52,7 @@ def corruptions(
         for name, entry in CORRUPTIONS.items()
     ]
     if as_json:
-        typer.echo(json.dumps(entries, indent=1))
+        say_json(json.dumps(entries, indent=1))
         return
     table = Table(
         "name", "family", "set", "what it does", box=None, header_style="bold", pad_edge=False

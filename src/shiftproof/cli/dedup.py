@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import UnknownNameError
 
 
@@ -74,16 +75,17 @@ def dedup(
             clusters=clusters,
             seed=seed,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        say_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
-    typer.echo(f"{told['pairs']:,} pairs above {threshold:g}")
+    say(f"{told['pairs']:,} pairs above {threshold:g}")
     if clusters is not None:
         recall = told["recall"]
         known = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"
-        typer.echo(f"share of the pairs that the clusters find, measured on a sample: {known}")
+        say(f"share of the pairs that the clusters find, measured on a sample: {known}")
 
 
 def _rule(text: str) -> Literal["earlier", "central"]:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.progress import console
+from shiftproof.cli.copying import Images, Root, Split
+from shiftproof.cli.models import show_assumed
+from shiftproof.cli.printing import say, say_json, warn
 
 
 def register(app: typer.Typer) -> None:
@@ -45,9 +47,9 @@ def embed(
             "file:PATH?arch=....",
         ),
     ] = "demo",
-    split: Annotated[
-        str | None, typer.Option("--split", help="Of a data set that has several.")
-    ] = None,
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
     ] = False,
@@ -75,6 +77,7 @@ def embed(
     from shiftproof.models import load_encoder
 
     encoder = load_encoder(model, device=device, normalise=not raw)
+    show_assumed(encoder)
     done = write(
         encoder,
         data,
@@ -83,17 +86,19 @@ def embed(
         batch_size=batch_size,
         workers=workers,
         split=split,
+        images=images,
+        root=root,
     )
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+        say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
     else:
         there = f", {done.kept} were there" if done.kept else ""
-        typer.echo(f"{done.rows} vectors of width {done.width} in {done.path}")
-        typer.echo(f"{done.written} shards written{there}")
+        say(f"{done.rows} vectors of width {done.width} in {done.path}")
+        say(f"{done.written} shards written{there}")
         reasons = list(done.broken.values())
         for reason in reasons[:5]:
-            console.print(f"not embedded: {reason}", style="yellow", markup=False)
+            warn(f"not embedded: {reason}")
         if len(reasons) > 5:
-            console.print(f"and {len(reasons) - 5} more, in {done.path / 'shards'}", style="yellow")
+            warn(f"and {len(reasons) - 5} more, in {done.path / 'shards'}")
     if done.broken and not done.rows:
         raise typer.Exit(2)

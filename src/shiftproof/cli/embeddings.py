@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def share_of(worker: int | None) -> Iterator[None]:
     except UnfinishedError as error:
         if worker is None:
             raise
-        typer.echo(f"This worker's share is done. {error}")
+        say(f"This worker's share is done. {error}")
         raise typer.Exit from None
 
 
@@ -191,8 +192,15 @@ def place_of(
     return Place(out, backend, parse_precision(precision), memory, rows, device)
 
 
+def say_beside(sentence: str) -> None:
+    """Show what is to be known before a search, beside what it prints."""
+    say(sentence, error=True)
+
+
 def show_kept(told: dict[str, Any], out: Path) -> None:
     """Say how many rows stay, and where it is written."""
-    typer.echo(f"{told['kept']:,} of {told['rows']:,} rows stay ({told['share']:.2%})")
+    say(f"{told['kept']:,} of {told['rows']:,} rows stay ({told['share']:.2%})")
     for name in told["files"]:
-        typer.echo(f"written  {out / name}")
+        say(f"written  {out / name}")
+    if told["no_uids"] is not None:
+        say(f"no {out / 'uids.npy'}: {told['no_uids']}", error=True)

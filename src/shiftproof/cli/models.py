@@ -11,10 +11,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shiftproof.cli.printing import say_json, warn
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("models", epilog="Example:  shiftproof models --json")(models)
+
+
+def show_assumed(model: object) -> None:
+    """Say in one line, on standard error, what was taken for granted when a model was loaded."""
+    if phrases := getattr(model, "assumed", ()):
+        warn(f"{getattr(model, 'name', 'model')}: {'; '.join(phrases)}", style="dim")
 
 
 class _Described(Protocol):
@@ -47,12 +55,12 @@ def models(
     }
     found = {kind: described(entries) for kind, (_, entries) in kinds.items()}
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        say_json(json.dumps(found, indent=1))
         return
-    console = Console(file=sys.stdout)
+    output = Console(file=sys.stdout)
     for kind, (title, _) in kinds.items():
         table = Table(title, "", box=None, header_style="bold", pad_edge=False)
         for name, description in found[kind].items():
             table.add_row(name, description)
-        console.print(table)
-        console.print()
+        output.print(table)
+        output.print()

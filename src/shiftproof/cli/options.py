@@ -44,6 +44,12 @@ MEASURE_HELP = (
     "Of detection: coco (AP over IoU 0.50 to 0.95), coco-masks, voc (AP50, 11-point), "
     "voc-all-point, or auto: voc for Pascal VOC, else coco."
 )
+SPLIT_HELP = "train, val, ... of a data set with splits: the name of a folder, a JSON or a list."
+IMAGES_HELP = (
+    "The folder of the images, where two could be it: of a COCO JSON, or of a folder of photographs "
+    "with maps beside them."
+)
+ROOT_HELP = "Of YOLO: the folder of the data, in place of what data.yaml says."
 PROTOCOL_HELP = (
     "How the images are shown: online, or offline:epochs=N (adapt for N passes, then predict); "
     "behind the colon, separated by commas: reset=cell|corruption|never, "

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
 from rich.console import Console
 
 from shiftproof.bench import Run
+from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
-from shiftproof.progress import console
+from shiftproof.io import files
 
 
 def show_outcome(run: Run, *, as_json: bool) -> None:
@@ -21,19 +21,19 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
     scores = run.scores
     page = write_page(run.path)
     if as_json:
-        typer.echo(run.folder.scores_file.read_text(encoding="utf-8"), nl=False)
+        say_json(run.folder.scores_file.read_text(encoding="utf-8"))
         return
     broken = scores["images"]["broken"]
     print_table(scores, Console(file=sys.stdout))
     for entry in broken[:5]:
-        console.print(f"not readable: {entry['reason']}", style="yellow", markup=False)
+        warn(f"not readable: {entry['reason']}")
     if len(broken) > 5:
-        console.print(f"and {len(broken) - 5} more, listed in the report", style="yellow")
+        warn(f"and {len(broken) - 5} more, listed in the report")
     if page is not None:
-        typer.echo(f"report   {page}")
-    typer.echo(f"scores   {run.folder.scores_file}")
+        say(f"report   {page}")
+    say(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
-        typer.echo(f"records  {run.path / 'records'}")
+        say(f"records  {run.path / 'records'}")
 
 
 def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
@@ -43,8 +43,9 @@ def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
     """
     from shiftproof.report import write_report
 
+    files.clear_unfinished(run, below=False)
     try:
         return write_report(run, images=images)
     except MissingExtraError as error:
-        console.print(f"No report.html: {error}", highlight=False, markup=False)
+        warn(f"No report.html: {error}", style=None)
         return None

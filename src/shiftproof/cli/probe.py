@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_outcome
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ def probe(
     named = [word for word in re.split(r"[,\s]+", factors) if word]
     # Before a model is loaded, which may take a download.
     chosen_factors(named)
+    encoders = [load_encoder(spec, device=device, normalise=unit) for spec in model or ["demo"]]
+    for encoder in encoders:
+        show_assumed(encoder)
     run = measure(
-        _by_name([load_encoder(spec, device=device, normalise=unit) for spec in model or ["demo"]]),
+        _by_name(encoders),
         data,
         out=out,
         factors=named,

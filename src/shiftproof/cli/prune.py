@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def prune(
             size=None if size is None else parse_count(size),
             seed=seed,
             place=place,
+            say=words.say_beside,
         )
     if as_json:
-        typer.echo(json.dumps(told, indent=1))
+        say_json(json.dumps(told, indent=1))
         return
     words.show_kept(told, out)
     _show(told)
@@ -105,14 +107,14 @@ def _rule(text: str) -> Rule:
 
 def _show(told: dict[str, Any]) -> None:
     for name, count in told.get("removed", {}).items():
-        typer.echo(f"{name}: {count:,} rows too close")
+        say(f"{name}: {count:,} rows too close")
     names = told.get("shared", {}).get("names", [])
     for one, row in zip(names, told.get("shared", {}).get("matrix", []), strict=False):
         for other, share in zip(names, row, strict=True):
             if one != other and share is not None:
-                typer.echo(f"of what {other} costs, pruning for {one} removes {share:.1%}")
+                say(f"of what {other} costs, pruning for {one} removes {share:.1%}")
     for name, proof in told.get("proof", {}).items():
         if proof["holds"]:
-            typer.echo(f"proof: none of {proof['rows']:,} rows of {name} is closer than it may be")
+            say(f"proof: none of {proof['rows']:,} rows of {name} is closer than it may be")
         else:
-            typer.echo(f"{proof['violations']:,} rows of {name} are closer than they may be")
+            say(f"{proof['violations']:,} rows of {name} are closer than they may be")

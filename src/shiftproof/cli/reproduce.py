@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shiftproof.cli.printing import say, say_json
+
 if TYPE_CHECKING:
     from shiftproof.recipes import Result
 
@@ -85,6 +87,7 @@ def reproduce(
     """Repeat a paper's experiment and hold its findings against what was measured here."""
     from shiftproof import recipes
     from shiftproof.errors import InputError
+    from shiftproof.io import files
 
     if download:
         if data is not None or scale != "small":
@@ -94,16 +97,17 @@ def reproduce(
         from shiftproof.recipes.fashion import download as fetch
 
         data = fetch(out / "data")
+    files.clear_unfinished(out)
     result = recipes.reproduce(
         recipe, out=out, scale=scale, data=data, model=model, device=device, workers=workers
     )
     if as_json:
-        typer.echo((out / "result.json").read_text(encoding="utf-8"), nl=False)
+        say_json((out / "result.json").read_text(encoding="utf-8"))
         return
     show(result, Console(file=sys.stdout))
-    typer.echo(f"page     {out / 'README.md'}")
-    typer.echo(f"result   {out / 'result.json'}")
-    typer.echo(f"runs     {out / 'runs'}")
+    say(f"page     {out / 'README.md'}")
+    say(f"result   {out / 'result.json'}")
+    say(f"runs     {out / 'runs'}")
 
 
 def show(result: Result, console: Console) -> None:

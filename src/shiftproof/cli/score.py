@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import Images, Root, Split
 from shiftproof.cli.options import MEASURE_HELP
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
 
@@ -50,9 +52,9 @@ def score(
         ),
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
-    split: Annotated[
-        str | None, typer.Option("--split", help="train, val, ... of the data set.")
-    ] = None,
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
     ] = None,
@@ -65,10 +67,15 @@ def score(
     from shiftproof.bench.result_faults import describe_faults
     from shiftproof.data import open_detection_data
 
-    truth = data if data is None or split is None else open_detection_data(data, split=split)
+    is_plain = split is None and images is None and root is None
+    truth = (
+        data
+        if data is None or is_plain
+        else open_detection_data(data, split=split, images=images, root=root)
+    )
     run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
     for line in describe_faults(run.folder.info()):
-        typer.echo(line, err=True)
+        say(line, error=True)
     show_outcome(run, as_json=as_json)
 
 

@@ -10,7 +10,10 @@ import typer
 from shiftproof.cli.copying import (
     AsJson,
     DryRun,
+    Images,
+    Root,
     Source,
+    Split,
     Target,
     Workers,
     show_done,
@@ -79,6 +82,9 @@ def stylize(
             "quality 95).",
         ),
     ] = "png",
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -102,6 +108,9 @@ def stylize(
             per_image=per_image,
             seed=seed,
             image_format=format_,
+            split=split,
+            images=images,
+            root=root,
             workers=workers,
         )
         show_estimate(estimate, target, of_each="styles", others="", as_json=as_json)
@@ -116,6 +125,9 @@ def stylize(
         per_image=per_image,
         seed=seed,
         image_format=format_,
+        split=split,
+        images=images,
+        root=root,
         workers=workers,
     )
     show_done(done, target, verb="stylize", as_json=as_json)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.printing import say, say_json
 
 
 def register(app: typer.Typer) -> None:
@@ -44,9 +45,9 @@ def subset(
 
     done = write_subset(words.open_source(train, array, normalise, unusable), keep, out, tars=tars)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(done), indent=1))
+        say_json(json.dumps(dataclasses.asdict(done), indent=1))
         return
     there = f", {done.kept} files were there" if done.kept else ""
-    typer.echo(f"{done.rows:,} rows stay; {done.shards} shards written to {out}{there}")
+    say(f"{done.rows:,} rows stay; {done.shards} shards written to {out}{there}")
     if tars is not None:
-        typer.echo(f"{done.tars} tars with {done.samples:,} samples written to {out / 'tars'}")
+        say(f"{done.tars} tars with {done.samples:,} samples written to {out / 'tars'}")

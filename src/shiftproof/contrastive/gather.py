@@ -24,6 +24,22 @@ def world() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
+def shared_mean(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean over all processes of values without a gradient, the same in each."""
+    _, count = world()
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / count
+
+
+def shared_largest(value: torch.Tensor) -> torch.Tensor:
+    """Return the largest of all processes' values, without a gradient."""
+    world()
+    largest = value.detach().clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
 def gathered(vectors: torch.Tensor) -> torch.Tensor:
     """Return the vectors of all processes one after the other, in the order of the ranks.
 

@@ -78,7 +78,7 @@ def both_log_sums(
         logits = _plain(wide_rows, wide_columns, row_ids, column_ids)
         of_rows, of_columns = logits.logsumexp(1), logits.logsumexp(0)
     else:
-        of_rows, of_columns = _LogSums.apply(
+        of_rows, of_columns, *_ = _LogSums.apply(
             wide_rows, wide_columns, row_ids, column_ids, tile, True
         )
     return of_rows.to(rows.dtype), of_columns.to(rows.dtype)
@@ -90,7 +90,7 @@ def own_log_sums(rows: torch.Tensor, ids: torch.Tensor, *, tile: int) -> torch.T
     if len(rows) <= tile:
         sums = _plain(wide, wide, ids, ids).logsumexp(1)
     else:
-        sums = _OwnLogSums.apply(wide, ids, tile)
+        sums = _OwnLogSums.apply(wide, ids, tile)[0]
     return sums.to(rows.dtype)
 
 
@@ -236,18 +236,21 @@ def _finite(log_sums: torch.Tensor) -> torch.Tensor:
 
 
 class _LogSums(torch.autograd.Function):
-    """Rows against columns; the second result is empty unless ``both``."""
+    """Rows against columns; the second result is empty unless ``both``.
+
+    The third and fourth are the same in bits, for the backward pass alone: what it needs has to be
+    an output where ``torch.func`` is to see through (``setup_context``).
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
         rows: torch.Tensor,
         columns: torch.Tensor,
         row_ids: torch.Tensor | None,
         column_ids: torch.Tensor | None,
         tile: int,
         both: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         tiles = _Tiles(rows, columns, row_ids, column_ids, tile)
         of_rows = rows.new_full((len(rows),), -torch.inf)
         of_columns = rows.new_full((len(columns) if both else 0,), -torch.inf)
@@ -259,16 +262,20 @@ class _LogSums(torch.autograd.Function):
             else:
                 for_rows = tiles.row_sums(logits)
             _add(of_rows, row, for_rows)
+        return of_rows * LN_2, of_columns * LN_2, of_rows, of_columns
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        rows, columns, row_ids, column_ids, ctx.tile, ctx.both = inputs
+        _, natural, of_rows, of_columns = output
         ctx.save_for_backward(rows, columns, row_ids, column_ids, of_rows, of_columns)
-        ctx.tile, ctx.both = tile, both
-        natural = of_columns * LN_2
-        if not both:
-            ctx.mark_non_differentiable(natural)
-        return of_rows * LN_2, natural
+        ctx.mark_non_differentiable(of_rows, of_columns, *(() if ctx.both else (natural,)))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_rows: torch.Tensor, of_columns: torch.Tensor) -> tuple[Any, ...]:
+    def backward(
+        ctx: Any, of_rows: torch.Tensor, of_columns: torch.Tensor, *_: torch.Tensor
+    ) -> tuple[Any, ...]:
         rows, columns, row_ids, column_ids, row_sums, column_sums = ctx.saved_tensors
         row_sums, column_sums = _finite(row_sums), _finite(column_sums)
         with torch.autocast(rows.device.type, enabled=False):
@@ -294,10 +301,15 @@ class _LogSums(torch.autograd.Function):
 
 
 class _OwnLogSums(torch.autograd.Function):
-    """Rows against themselves: a tile above the diagonal serves its mirror image too."""
+    """Rows against themselves: a tile above the diagonal serves its mirror image too.
+
+    The second result is the first in bits, for the backward pass alone.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, ids: torch.Tensor, tile: int) -> torch.Tensor:
+    def forward(
+        rows: torch.Tensor, ids: torch.Tensor, tile: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         tiles = _Tiles(rows, rows, ids, ids, tile)
         sums = rows.new_full((len(rows),), -torch.inf)
         for row, column in tiles.upper_pairs():
@@ -308,13 +320,17 @@ class _OwnLogSums(torch.autograd.Function):
                 for_rows, for_columns = tiles.both_sums(logits)
                 _add(sums, row, for_rows)
                 _add(sums, column, for_columns)
-        ctx.save_for_backward(rows, ids, sums)
-        ctx.tile = tile
-        return sums * LN_2
+        return sums * LN_2, sums
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        rows, ids, ctx.tile = inputs
+        ctx.save_for_backward(rows, ids, output[1])
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor) -> tuple[Any, ...]:
         rows, ids, sums = ctx.saved_tensors
         sums = _finite(sums)
         with torch.autocast(rows.device.type, enabled=False):

@@ -16,7 +16,7 @@ from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
 try:
     import torch
 
-    from shiftproof.contrastive.gather import gathered, world
+    from shiftproof.contrastive.gather import gathered, shared_largest, shared_mean, world
     from shiftproof.contrastive.logsums import (
         TILE,
         TILE_CUDA,
@@ -71,7 +71,8 @@ def info_nce(
         u: ``(B, D)`` floating, one view of each image.
         v: ``(B, D)``, the other view, in the same order.
         temperature: τ, above 0; a tensor of one number gets its gradient.
-        precision: Λ, ``(D,)`` its diagonal or ``(D, D)`` positive definite; None is 1.
+        precision: Λ, ``(D,)`` its diagonal or ``(D, D)`` positive definite, of which the symmetric
+            part ``(Λ + Λᵀ) / 2`` alone matters to δ; None is 1.
         negatives: which vectors of the batch.
         space: ``"sphere"`` normalises all vectors, ``"euclidean"`` leaves them.
         symmetric: both views are anchors; else ``u`` alone, as in MoCo.
@@ -104,15 +105,11 @@ def info_nce(
         if more_negatives is not None:
             _check_more(more_negatives, u)
             more = scale(_placed(more_negatives, "more_negatives", space))
-        if space == "euclidean" and not gather:
-            # Far from the origin products of float32 lose the distances; these do not change.
-            centre = first.detach().mean(0)
-            first, second = first - centre, second - centre
-            more = None if more is None else more - centre
+        if space == "euclidean":
+            first, second, more = _centred(first, second, more, gather)
         batch = _Batch(first, second, more, negatives, symmetric, gather, tile)
-        if labels is not None:
-            return batch.supervised(labels, hardness)
-        return batch.loss(hardness)
+        value = batch.loss(hardness) if labels is None else batch.supervised(labels, hardness)
+        return value.to(torch.promote_types(u.dtype, torch.float32))
 
 
 class AnInfoNCE(torch.nn.Module):
@@ -465,6 +462,10 @@ _NEGATIVES = ("both", "other", "none")
 _SPACES = ("sphere", "euclidean")
 
 
+_LONG_FLOAT32, _LONGEST = 1e15, 1e140
+"""Values whose squares are added up in float64, and those for which that is not enough either."""
+
+
 def _starts(dim: int, start: float | Sequence[float]) -> torch.Tensor:
     try:
         starts = torch.as_tensor(start, dtype=torch.float64)
@@ -535,6 +536,11 @@ def _placed(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
     if space == "euclidean":
         return vectors
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    if not bool(((lengths.detach() > 1e-15) & torch.isfinite(lengths.detach())).all()):
+        # Squares that leave float32 on one side or the other: bring all vectors to its middle.
+        peak = vectors.detach().abs().amax(-1, keepdim=True)
+        vectors = vectors / torch.where(peak == 0, 1, peak)
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     if bool((lengths.detach() == 0).any()):
         raise InputError(
             f"{name}: {_rows_where(lengths == 0)} a length of zero, which has no place on the "
@@ -542,6 +548,34 @@ def _placed(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
         )
     placed: torch.Tensor = vectors / lengths
     return placed
+
+
+def _centred(
+    first: torch.Tensor, second: torch.Tensor, more: torch.Tensor | None, gather: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Move all vectors by one of them all, which changes no distance.
+
+    Far from the origin products of float32 lose the distances; the squares of very long vectors
+    do not fit into float32 at all.
+
+    Raises:
+        InputError: vectors so long that their squares do not fit into float64.
+    """
+    given = [first, second] if more is None else [first, second, more]
+    largest = torch.stack([each.detach().abs().amax() for each in given]).amax()
+    peak = float(shared_largest(largest) if gather else largest)
+    if peak > _LONGEST:
+        raise InputError(
+            f"Expected values of at most {_LONGEST:g} over the root of the temperature, got "
+            f"{peak:g}: their squared distances cannot be computed."
+        )
+    if peak > _LONG_FLOAT32:
+        given = [each.double() for each in given]
+    centre = given[0].detach().mean(0)
+    if gather:
+        centre = shared_mean(centre)
+    moved = [each - centre for each in given]
+    return moved[0], moved[1], None if more is None else moved[2]
 
 
 def _rows_where(mask: torch.Tensor) -> str:
@@ -562,6 +596,11 @@ def _scaling(
     if precision is None:
         return lambda vectors: (vectors * root).to(vectors.dtype)
     dim = u.shape[1]
+    if not isinstance(precision, torch.Tensor) or precision.is_complex():
+        got = precision.dtype if isinstance(precision, torch.Tensor) else type(precision).__name__
+        raise InputError(f"precision: expected a tensor of real numbers, got {got}.")
+    if not precision.is_floating_point():
+        precision = precision.float()
     if precision.shape == (dim,):
         if not bool(((precision > 0) & torch.isfinite(precision)).all()):
             raise InputError(
@@ -574,7 +613,9 @@ def _scaling(
             f"precision: expected the shape ({dim},) or ({dim}, {dim}), got "
             f"{tuple(precision.shape)}."
         )
-    factor, failed = torch.linalg.cholesky_ex(precision.to(u.device))
+    # The distance sees the symmetric part alone, a Cholesky factor the lower triangle.
+    symmetric = (precision + precision.T).to(u.device) / 2
+    factor, failed = torch.linalg.cholesky_ex(symmetric)
     if bool(failed) or not bool(torch.isfinite(factor).all()):
         raise InputError("precision: expected a positive definite matrix, got one that is not.")
     factor = factor * root

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
 from shiftproof.io import files
+from shiftproof.io.border import convert_errors
 from shiftproof.progress import progress
 from shiftproof.types import Settings
 
@@ -228,6 +229,11 @@ def train(
 
 # ---------------------------------------------------------------- parts
 
+_NO_CHECKPOINT = (
+    "expected the checkpoint of a contrastive training; this file is damaged, or something else wrote "
+    "it. Remove it to train anew, or take another file."
+)
+
 
 @dataclass
 class _Done:
@@ -318,9 +324,11 @@ def _take_up(
     try:
         there, state = read_state(path)
     except BrokenFileError as error:
-        raise BrokenFileError(f"{error} Remove it to train anew.") from error
-    reached = there.pop("reached", None)
-    if there != settings or reached is None:
+        raise BrokenFileError(f"{path}: {_NO_CHECKPOINT}") from error
+    if not isinstance(there, dict) or not {"training", "about", "reached"} <= set(there):
+        raise BrokenFileError(f"{path}: {_NO_CHECKPOINT}")
+    reached = there.pop("reached")
+    if there != settings:
         raise RunMismatchError(
             f"{path} is of a training with other settings; go on with those, remove it, or take "
             "another file."
@@ -334,6 +342,7 @@ def _take_up(
         loss.load_state_dict(part("loss/"))
     except RuntimeError as error:
         raise RunMismatchError(f"{path} is of another encoder or loss.") from error
-    load_optimizer_state(optimizer, part("optimizer/"))
-    history = [Check(**check) for check in reached["history"]]
-    return _Done(history, str(reached["stopped"]), float(reached["seconds"]))
+    with convert_errors(path, "damaged, although its settings are those of this training"):
+        load_optimizer_state(optimizer, part("optimizer/"))
+        history = [Check(**check) for check in reached["history"]]
+        return _Done(history, str(reached["stopped"]), float(reached["seconds"]))

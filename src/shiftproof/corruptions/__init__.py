@@ -1,6 +1,6 @@
 """image -> image: the corruptions of the benchmark, at any size, reproducible to the pixel."""
 
-from shiftproof.corruptions.contract import Corruption, CorruptionFunction
+from shiftproof.corruptions.checks import Corruption, CorruptionFunction
 from shiftproof.corruptions.table import (
     COMMON,
     CORRUPTIONS,

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.contract import Random, constants, to_uint8
+from shiftproof.corruptions.checks import Random, constants, to_uint8
 from shiftproof.corruptions.filters import (
     Places,
     as_rows,
     bilinear_places,
+    blur_gaussian,
     centre_crop,
     channels_of,
-    gaussian_bytes,
-    packed,
+    pack_pixels,
     smear_bytes,
-    with_channels,
+    unpack_pixels,
 )
 from shiftproof.types import Image
 
@@ -50,12 +50,12 @@ def gaussian_blur(
     image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
 ) -> Image:
     """Smooth with a Gaussian, the edge repeated."""
-    return gaussian_bytes(image, constants(table or GAUSSIAN_BLUR, severity))
+    return blur_gaussian(image, constants(table or GAUSSIAN_BLUR, severity))
 
 
 @dataclass(frozen=True)
 class _Disk:
-    """A smoothed disk in the form that ``kernels.disk_bytes`` takes; see there."""
+    """A smoothed disk in the form that ``kernels.blur_by_disk`` takes; see there."""
 
     widths: NDArray[np.int64]
     smooth: NDArray[np.float32]
@@ -66,7 +66,7 @@ class _Disk:
 
 
 @lru_cache(maxsize=16)
-def _disk(radius: int, alias: float, normalised: bool) -> _Disk:
+def _disk(radius: int, alias: float, normalized: bool) -> _Disk:
     reach, taps = (8, 1) if radius <= 8 else (radius, 2)
     widths = np.array([math.isqrt(radius**2 - k**2) for k in range(radius + 1)])
     smooth = np.array([math.exp(-(k**2) / (2 * alias**2)) if k <= taps else 0.0 for k in range(3)])
@@ -86,10 +86,10 @@ def _disk(radius: int, alias: float, normalised: bool) -> _Disk:
                 twice = (inside, int(widths[row]))
                 edges[twice] = edges.get(twice, 0.0) + smooth[mirrored - inside]
     total = area + 4 * sum(weight * (2 * half + 1) for (_, half), weight in edges.items())
-    total_share = 1.0 if normalised else total / area
+    total_share = 1.0 if normalized else total / area
     scale = total_share / total
     flat = np.arange(256)
-    if not normalised and not edges:
+    if not normalized and not edges:
         # In float32 the published kernel sums to a little less than 1, by 4e-9 to 3e-8, so that
         # flat areas lose a level.
         flat = np.maximum(flat - 1, 0)
@@ -106,7 +106,7 @@ def _disk(radius: int, alias: float, normalised: bool) -> _Disk:
 def _defocus(image: Image, disk: _Disk) -> Image:
     import cv2
 
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import blur as kernels
 
     channels = channels_of(image)
     farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
@@ -115,7 +115,7 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         dtype=np.uint8,
     )
     out = np.empty_like(image)
-    kernels.disk_bytes(
+    kernels.blur_by_disk(
         as_rows(padded),
         channels,
         farthest,
@@ -175,19 +175,19 @@ def defocus_blur_small(
 
 
 def _glass(image: Image, row: tuple[float, int, int], rng: Random, exchange: bool) -> Image:
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import blur as kernels
 
     sigma, delta, rounds = row
     height, width = image.shape[:2]
-    smooth = gaussian_bytes(image, sigma)
+    smooth = blur_gaussian(image, sigma)
     moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
     if moved:
-        pixels = packed(smooth)
+        pixels = pack_pixels(smooth)
         for _ in range(rounds):
             offsets = draws.offsets(rng, delta, width, moved)
-            kernels.shuffle(pixels.reshape(-1), width, delta, offsets, exchange)
-        kernels.unpacked(pixels, with_channels(smooth))
-    return gaussian_bytes(smooth, sigma)
+            kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, exchange)
+        unpack_pixels(pixels, smooth)
+    return blur_gaussian(smooth, sigma)
 
 
 def glass_blur(
@@ -251,7 +251,7 @@ def _centred_lines(size: int, factor: float) -> Places:
 
 
 class _Plan(NamedTuple):
-    """What ``kernels.mean_of_zooms`` takes; see there."""
+    """What ``kernels.average_zooms`` takes; see there."""
 
     rows: NDArray[np.int64]
     up: NDArray[np.float64]
@@ -293,7 +293,7 @@ def _zoom_plan(
 
 
 def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import blur as kernels
 
     stop, step = row
     factors = tuple(np.arange(1, stop, step).tolist())
@@ -303,7 +303,7 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     plan = _zoom_plan(height, width, channels_of(image), factors[1:], lines)
     out = np.empty_like(image)
     layers, size = plan.shares.shape
-    kernels.mean_of_zooms(
+    kernels.average_zooms(
         as_rows(image),
         *plan,
         np.empty((2 * layers, size)),

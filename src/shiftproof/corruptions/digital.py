@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.contract import Random, constants, to_uint8
-from shiftproof.corruptions.filters import channels_of, gaussian, packed, with_channels
+from shiftproof.corruptions.checks import Random, constants, to_uint8
+from shiftproof.corruptions.filters import (
+    add_channel_axis,
+    channels_of,
+    filter_gaussian,
+    pack_pixels,
+    unpack_pixels,
+)
 from shiftproof.errors import ImageError
-from shiftproof.types import Image
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
+from shiftproof.types import F32, I64, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size form of elastic_transform (Michaelis et al. 2019,
@@ -75,7 +78,7 @@ BLOCK_LOSS = (0.02, 0.05, 0.1, 0.2, 0.3)
 MACROBLOCK = 16
 """Side of a macroblock in pixels, as in H.264."""
 
-COLOUR_CAST = (0.1, 0.18, 0.27, 0.38, 0.5)
+COLOR_CAST = (0.1, 0.18, 0.27, 0.38, 0.5)
 """By how much a channel's light is raised or lowered at most."""
 
 VIGNETTE = (0.3, 0.45, 0.6, 0.75, 0.9)
@@ -85,12 +88,12 @@ SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
 """Factor on the saturation, and what is added to it."""
 
 
-def looked_up(image: Image, table: NDArray[np.uint8]) -> Image:
+def apply_table(image: Image, table: NDArray[np.uint8]) -> Image:
     """Return ``table[channel, value]``; the table is ``(3, 256)``, or ``(1, 256)`` for grey."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     out = np.empty_like(image)
-    kernels.looked_up(with_channels(image), table, with_channels(out))
+    kernels.look_up_levels(add_channel_axis(image), table, add_channel_axis(out))
     return out
 
 
@@ -98,22 +101,22 @@ def contrast(
     image: Image, severity: float, rng: Random, table: Sequence[float] | None = None
 ) -> Image:
     """Pull every value towards the mean of its channel."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     kept = constants(table or CONTRAST, severity)
     levels = np.arange(256) / 255.0
     sums = np.empty(channels_of(image))
-    kernels.channel_sums(with_channels(image), levels, sums)
+    kernels.sum_channels(add_channel_axis(image), levels, sums)
     means = sums[:, np.newaxis] / (image.shape[0] * image.shape[1])
-    return looked_up(image, to_uint8((levels - means) * kept + means))
+    return apply_table(image, to_uint8((levels - means) * kept + means))
 
 
 def _displace(image: Image, down: F32, right: F32) -> Image:
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     moved, out = np.empty(image.shape[:2], np.uint32), np.empty_like(image)
-    kernels.displaced(packed(image).reshape(-1), down, right, moved)
-    kernels.unpacked(moved, with_channels(out))
+    kernels.displace_pixels(pack_pixels(image).reshape(-1), down, right, moved)
+    unpack_pixels(moved, out)
     return out
 
 
@@ -126,8 +129,8 @@ def _displacements(
     if steps == [1, 1]:
         noise = draws.uniform(rng, (height, width))
         noise *= np.float32(reach)
-        return gaussian(noise, sigma, truncate=3, reflect=True)
-    from shiftproof.corruptions import kernels
+        return filter_gaussian(noise, sigma, truncate=3, reflect=True)
+    from shiftproof.corruptions.kernels import digital as kernels
 
     # Interpolation smooths by itself: by a triangle of variance step ** 2 / 6. It also takes a
     # little of the variance between the nodes, which is given back on average.
@@ -141,9 +144,9 @@ def _displacements(
             amplitude /= math.sqrt(2 / 3 + math.exp(-1 / (4 * s**2)) / 3)
     noise = draws.uniform(rng, (-(-height // steps[0]) + 1, -(-width // steps[1]) + 1))
     noise *= np.float32(amplitude)
-    nodes = gaussian(noise, (node_sigma[0], node_sigma[1]), truncate=3, reflect=True)
+    nodes = filter_gaussian(noise, (node_sigma[0], node_sigma[1]), truncate=3, reflect=True)
     out = np.empty((height, width), np.float32)
-    kernels.refined(nodes, steps[0], steps[1], out)
+    kernels.refine_grid(nodes, steps[0], steps[1], out)
     return out
 
 
@@ -173,11 +176,11 @@ def elastic_transform_corrected(image: Image, severity: float, rng: Random) -> I
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
-def _skewed(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
+def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
     """Skew an image, then move its pixels; ``row`` as ``ELASTIC_IMAGENET_C`` has them."""
     import cv2
 
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     amplitude, sigma, affine = row
     height, width = image.shape[:2]
@@ -191,10 +194,10 @@ def _skewed(image: Image, row: tuple[float, float, float], rng: Random) -> Image
     back = np.eye(2, 3)
     if arm > 0:
         back[:] = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
-    values = np.empty(with_channels(image).shape, np.float32)
-    kernels.skewed(with_channels(image), back, values)
+    values = np.empty(add_channel_axis(image).shape, np.float32)
+    kernels.skew_image(add_channel_axis(image), back, values)
     right, down = (
-        gaussian(
+        filter_gaussian(
             draws.uniform(rng, (height, width)) * np.float32(amplitude),
             sigma,
             truncate=3,
@@ -203,7 +206,7 @@ def _skewed(image: Image, row: tuple[float, float, float], rng: Random) -> Image
         for _ in range(2)
     )
     out = np.empty_like(image)
-    kernels.displaced_values(values, down, right, with_channels(out))
+    kernels.displace_values(values, down, right, add_channel_axis(out))
     return out
 
 
@@ -216,7 +219,7 @@ def elastic_transform_imagenet_c(image: Image, severity: float, rng: Random) -> 
 
     Differs from ``elastic_transform``: all of it.
     """
-    return _skewed(image, constants(ELASTIC_IMAGENET_C, severity), rng)
+    return _skew(image, constants(ELASTIC_IMAGENET_C, severity), rng)
 
 
 def elastic_transform_skewed(
@@ -228,7 +231,7 @@ def elastic_transform_skewed(
     """
     amplitude, sigma, affine = constants(table, severity)
     side = min(image.shape[:2])
-    return _skewed(image, (side * amplitude, side * sigma, side * affine), rng)
+    return _skew(image, (side * amplitude, side * sigma, side * affine), rng)
 
 
 @lru_cache(maxsize=64)
@@ -267,22 +270,26 @@ def pixelate(
 
     Differs from the published code: at least one pixel is left along each side.
     """
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     share = constants(table or PIXELATE, severity)
     height, width = image.shape[:2]
     rows, columns = max(1, int(height * share)), max(1, int(width * share))
     small = np.empty((rows, columns, channels_of(image)), np.uint8)
-    kernels.box_reduced(with_channels(image), *boxes(width, columns), *boxes(height, rows), small)
+    kernels.reduce_boxes(
+        add_channel_axis(image), *boxes(width, columns), *boxes(height, rows), small
+    )
     out = np.empty_like(image)
-    kernels.repeated(small, nearest(height, rows), nearest(width, columns), with_channels(out))
+    kernels.repeat_pixels(
+        small, nearest(height, rows), nearest(width, columns), add_channel_axis(out)
+    )
     return out
 
 
 def jpeg_compression(
     image: Image, severity: float, rng: Random, table: Sequence[int] | None = None
 ) -> Image:
-    """Save as JPEG of low quality, with halved colour resolution, and load again.
+    """Save as JPEG of low quality, with halved color resolution, and load again.
 
     OpenCV carries the same library as Pillow, which the published code uses, and is faster.
 
@@ -309,17 +316,17 @@ def saturate(
     image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
 ) -> Image:
     """Change the saturation (HSV); a grey image stays as it is."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import digital as kernels
 
     if image.ndim == 2:
         return np.array(image)
     scale, offset = constants(table or SATURATE, severity)
     out = np.empty_like(image)
-    kernels.with_saturation(image, scale, offset, out)
+    kernels.scale_saturation(image, scale, offset, out)
     return out
 
 
-def _coded(image: Image, suffix: str, options: list[int]) -> Image:
+def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
     """Send an image through one of OpenCV's codecs."""
     import cv2
 
@@ -346,7 +353,7 @@ def webp_compression(image: Image, severity: float, rng: Random) -> Image:
             f"got shape {image.shape}. Cut the image into pieces."
         )
     quality = constants(WEBP_COMPRESSION, severity)
-    return _coded(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return _encode_and_decode(image, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
 
 
 def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
@@ -358,7 +365,7 @@ def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
     below, right = max(0, JPEG2000_SHORTEST_SIDE - height), max(0, JPEG2000_SHORTEST_SIDE - width)
     padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
     options = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, share]
-    decoded = _coded(np.asarray(padded, dtype=np.uint8), ".jp2", options)
+    decoded = _encode_and_decode(np.asarray(padded, dtype=np.uint8), ".jp2", options)
     return np.ascontiguousarray(decoded[:height, :width])
 
 
@@ -386,18 +393,18 @@ def block_loss(image: Image, severity: float, rng: Random) -> Image:
     return np.ascontiguousarray(image[y, x])
 
 
-def colour_cast(image: Image, severity: float, rng: Random) -> Image:
+def color_cast(image: Image, severity: float, rng: Random) -> Image:
     """Shift the white balance by gains of the channels; the green stays. Not of the benchmark.
 
-    A grey image has no colour: its light is changed as much.
+    A grey image has no color: its light is changed as much.
     """
-    most = constants(COLOUR_CAST, severity)
+    most = constants(COLOR_CAST, severity)
     # Towards blue or towards orange, with a little magenta or green.
     side = 1.0 if rng.uniform() < 0.5 else -1.0
     warm, tint = side * rng.uniform(0.7, 1.0), rng.uniform(-0.3, 0.3)
     gains = 1 + most * np.array([[warm + tint], [0.0], [-warm + tint]])
     gains = gains if image.ndim == 3 else gains[:1]
-    return looked_up(image, to_uint8(np.arange(256) / 255.0 * gains))
+    return apply_table(image, to_uint8(np.arange(256) / 255.0 * gains))
 
 
 def vignette(image: Image, severity: float, rng: Random) -> Image:

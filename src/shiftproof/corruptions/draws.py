@@ -13,9 +13,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.corruptions.contract import Random
-
-F32 = NDArray[np.float32]
+from shiftproof.corruptions.checks import Random
+from shiftproof.types import F32
 
 STEPS = 65_536
 """A draw of 16 bits takes one of this many quantiles, the outermost at 4.3 deviations."""
@@ -57,10 +56,10 @@ def uniform(rng: Random, shape: tuple[int, int]) -> F32:
 
 
 def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) -> F32:
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import words as kernels
 
     out = np.empty(shape, np.float32)
-    kernels.table_draws(*keys(rng), table, out.reshape(-1))
+    kernels.draw_from_table(*keys(rng), table, out.reshape(-1))
     return out
 
 
@@ -69,10 +68,10 @@ def offsets(rng: Random, delta: int, width: int, count: int) -> NDArray[np.int32
     if isinstance(rng, np.random.RandomState):
         pairs = rng.randint(-delta, delta, size=(count, 2))
         return (pairs[:, 1] * width + pairs[:, 0]).astype(np.int32)
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import words as kernels
 
     out = np.empty(count, np.int32)
-    kernels.offset_draws(*keys(rng), delta, width, out)
+    kernels.draw_offsets(*keys(rng), delta, width, out)
     return out
 
 

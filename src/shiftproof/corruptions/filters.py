@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.types import Image
-
-U8 = NDArray[np.uint8]
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
+from shiftproof.types import F32, F64, I64, U8, Image
 
 UNROLLED = 4
 """The kernels add this many terms at a time."""
 
 
 def channels_of(image: Image) -> int:
-    """Return 3 for a colour image, 1 for a grey one."""
+    """Return 3 for a color image, 1 for a grey one."""
     return 3 if image.ndim == 3 else 1
 
 
-def with_channels(image: U8) -> U8:
+def add_channel_axis(image: U8) -> U8:
     """Return ``(H, W, C)`` of ``(H, W, 3)`` or ``(H, W)``, sharing its memory."""
     return image.reshape(image.shape[0], image.shape[1], -1)
 
@@ -35,13 +31,22 @@ def as_rows(image: U8) -> U8:
     return image.reshape(image.shape[0], -1)
 
 
-def packed(image: U8) -> NDArray[np.uint32]:
+def pack_pixels(image: U8) -> NDArray[np.uint32]:
     """Return ``(H, W)`` words that hold the channels of a pixel each."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import filters as kernels
 
     out = np.empty(image.shape[:2], np.uint32)
-    kernels.packed(with_channels(image), out)
+    kernels.pack_pixels(add_channel_axis(image), out)
     return out
+
+
+def round_exp(values: NDArray[np.floating]) -> F64:
+    """Return the exponentials of a few numbers, correctly rounded on every machine.
+
+    The last bit of ``np.exp`` hangs on the processor's vector unit and on NumPy's version, and in a
+    flat area a last bit of a kernel's weights decides whether a level is kept or lost.
+    """
+    return np.array([float(Decimal(value).exp()) for value in values.tolist()])
 
 
 @lru_cache(maxsize=256)
@@ -52,12 +57,12 @@ def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """
     radius = int(truncate * sigma + 0.5)
     x = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 / (sigma * sigma) * x**2) if radius else np.ones(1)
+    weights = round_exp(-0.5 / (sigma * sigma) * x**2) if radius else np.ones(1)
     half = (weights / weights.sum())[radius:]
     return np.pad(half, (0, -radius % UNROLLED))
 
 
-def with_margin(image: Image, margin: int) -> U8:
+def add_margin(image: Image, margin: int) -> U8:
     """Return an image with ``margin`` columns repeated on either side."""
     import cv2
 
@@ -66,7 +71,7 @@ def with_margin(image: Image, margin: int) -> U8:
 
 
 @lru_cache(maxsize=64)
-def _extended(size: int, radius: int, *, reflect: bool) -> I64:
+def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
     """Return which pixel of a line stands for each from ``-radius`` to ``size + radius - 1``."""
     places = np.arange(-radius, size + radius)
     if not reflect:
@@ -75,22 +80,22 @@ def _extended(size: int, radius: int, *, reflect: bool) -> I64:
     return np.minimum(places, 2 * size - 1 - places)
 
 
-def gaussian_bytes(image: Image, sigma: float) -> Image:
+def blur_gaussian(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import filters as kernels
 
     half = gaussian_weights(sigma)
     radius, channels = len(half) - 1, channels_of(image)
-    padded = as_rows(with_margin(image, radius))
+    padded = as_rows(add_margin(image, radius))
     out = np.empty_like(image)
     strip = min(as_rows(out).shape[1], kernels.STRIP)
     fractions = np.empty((2 * radius + 2, strip + 2 * radius * channels))
-    places = _extended(len(image), radius, reflect=False) % (2 * radius + 1)
-    kernels.gaussian_bytes(padded, channels, half, places, fractions, np.empty(strip), as_rows(out))
+    places = _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1)
+    kernels.filter_bytes(padded, channels, half, places, fractions, np.empty(strip), as_rows(out))
     return out
 
 
-def gaussian(
+def filter_gaussian(
     values: F32, sigma: float | tuple[float, float], *, truncate: float = 4.0, reflect: bool = False
 ) -> F32:
     """Smooth ``(H, W)``.
@@ -101,22 +106,23 @@ def gaussian(
         truncate: the kernel ends at this many sigmas.
         reflect: mirror at the edges; otherwise the edge is repeated.
     """
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import filters as kernels
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
     of_rows = gaussian_weights(down, truncate).astype(np.float32)
     of_columns = gaussian_weights(across, truncate).astype(np.float32)
-    rows = _extended(values.shape[0], len(of_rows) - 1, reflect=reflect)
-    columns = _extended(values.shape[1], len(of_columns) - 1, reflect=reflect)
+    rows = _extend_indices(values.shape[0], len(of_rows) - 1, reflect=reflect)
+    columns = _extend_indices(values.shape[1], len(of_columns) - 1, reflect=reflect)
     padded, out = np.empty(len(columns), np.float32), np.empty_like(values)
-    kernels.gaussian_floats(values, of_rows, of_columns, rows, columns, 1, padded, out)
+    kernels.filter_floats(values, of_rows, of_columns, rows, columns, 1, padded, out)
     return out
 
 
 @lru_cache(maxsize=32)
 def _streak_weights(radius: int, sigma: float) -> F64:
     length = 2 * radius + 1
-    weights = np.exp(-(np.arange(length) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
+    weights = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
     return np.asarray(weights / weights.sum())
 
 
@@ -171,12 +177,12 @@ def smear_bytes(
     image: Image, radius: int, sigma: float, angle: float, *, rounded: bool = False
 ) -> Image:
     """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import filters as kernels
 
     channels = channels_of(image)
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
     margin = copies.margin
-    padded = with_margin(image, margin)
+    padded = add_margin(image, margin)
     out = np.empty_like(image)
     kernels.smear_bytes(
         as_rows(padded),
@@ -220,3 +226,10 @@ def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places
     inside = places <= length - 1
     next_share = np.where(inside, places - first, 0.0)
     return Places(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)
+
+
+def unpack_pixels(words: NDArray[np.uint32], out: Image) -> None:
+    """Write words ``(H, W)``, one a pixel, back into the channels of an image."""
+    from shiftproof.corruptions.kernels import filters as kernels
+
+    kernels.unpack_pixels(words, add_channel_axis(out))

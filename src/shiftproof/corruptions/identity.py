@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from shiftproof.corruptions.contract import CorruptionFunction
+from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.io.files import fingerprint
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
-from shiftproof.corruptions.contract import Random, constants, to_uint8
+from shiftproof.corruptions.checks import Random, constants, to_uint8
 from shiftproof.types import Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
@@ -55,7 +55,7 @@ def gaussian_noise(
     sigma = constants(table or GAUSSIAN_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import noise as kernels
 
     out = np.empty_like(image)
     kernels.add_noise(image.reshape(-1), _noise_table(sigma), *draws.keys(rng), out.reshape(-1))
@@ -120,10 +120,10 @@ def shot_noise(
     photons = constants(table or SHOT_NOISE, severity)
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import noise as kernels
 
     out = np.empty_like(image)
-    kernels.alias_draws(
+    kernels.draw_from_alias_tables(
         image.reshape(-1), _photon_table(photons), *draws.keys(rng), out.reshape(-1)
     )
     return out
@@ -138,10 +138,10 @@ def impulse_noise(
         changed = rng.random_sample(image.shape) <= share
         white = rng.random_sample(image.shape) <= 0.5
         return np.where(changed, np.where(white, np.uint8(255), np.uint8(0)), image)
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import noise as kernels
 
     out = np.empty_like(image)
-    kernels.salt_and_pepper(
+    kernels.add_salt_and_pepper(
         image.reshape(-1),
         np.uint16(round(share / 2 * 2**16)),
         np.uint16(round(share * 2**16)),
@@ -165,7 +165,7 @@ def speckle_noise(
     if isinstance(rng, np.random.RandomState):
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import noise as kernels
 
     out = np.empty_like(image)
     kernels.scale_by_noise(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftproof.corruptions import blur, digital, noise, weather
-from shiftproof.corruptions.contract import CorruptionFunction, Random
+from shiftproof.corruptions.checks import CorruptionFunction, Random
 from shiftproof.types import Image
 
 CIFAR_10_C = "cifar-10-c"

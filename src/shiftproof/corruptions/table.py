@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from shiftproof.corruptions import blur, digital, noise, scales, weather
-from shiftproof.corruptions.contract import (
+from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
-    checked_image,
-    checked_severity,
+    check_image,
+    check_severity,
 )
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
@@ -109,7 +109,7 @@ _ENTRIES = (
     ),
     Corruption(
         "saturate", digital.saturate, "digital",
-        "colours drained or overdone", is_random=False,
+        "colors drained or overdone", is_random=False,
     ),
     Corruption(
         "low_light", noise.low_light, "noise",
@@ -124,7 +124,7 @@ _ENTRIES = (
         "specks of dirt on the lens", is_random=True,
     ),
     Corruption(
-        "colour_cast", digital.colour_cast, "digital",
+        "color_cast", digital.color_cast, "digital",
         "a wrong white balance", is_random=True,
     ),
     Corruption(
@@ -240,8 +240,8 @@ def corrupt(
     >>> corrupt(np.full((4, 4, 3), 100, np.uint8), "brightness", severity=2)[0, 0]
     array([151, 151, 151], dtype=uint8)
     """
-    level = checked_severity(severity)
-    checked = checked_image(image)
+    level = check_severity(severity)
+    checked = check_image(image)
     if isinstance(name, str):
         return function_of(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):

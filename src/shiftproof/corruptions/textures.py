@@ -13,15 +13,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.errors import InputError
 from shiftproof.io.images import read_image
 from shiftproof.rng import generator
-from shiftproof.types import Image
-
-F64 = NDArray[np.float64]
+from shiftproof.types import F64, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +150,13 @@ def drawn(index: int) -> Texture:
 
 def _draw(style: Style, rng: np.random.Generator) -> Image:
     clouds = draws.normal(rng, (style.height, style.width)).astype(np.float64)
-    crystals = _standard(_crystals(style, rng))
-    grey = _shaped(crystals + 0.5 * _standard(_shaped(clouds, style)), style)
+    crystals = _standardize(_crystals(style, rng))
+    grey = _shape_tones(crystals + 0.5 * _standardize(_shape_tones(clouds, style)), style)
     # Ranks give the photograph's grey values, which a spectrum alone leaves normal.
     ranks = np.argsort(np.argsort(grey, axis=None)).reshape(grey.shape) / (grey.size - 1)
-    grey = _standard(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
-    # Ice of different thickness shifts the colour a little, and slowly.
-    tint = _standard(_shaped(draws.normal(rng, grey.shape).astype(np.float64), STYLES[-1]))
+    grey = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
+    # Ice of different thickness shifts the color a little, and slowly.
+    tint = _standardize(_shape_tones(draws.normal(rng, grey.shape).astype(np.float64), STYLES[-1]))
     layers = np.array(style.deviation) * grey[..., np.newaxis]
     layers += 3 * tint[..., np.newaxis] * np.array([1.0, 0.0, -0.5])
     pixels = np.array(style.mean) + layers
@@ -172,11 +169,11 @@ def _ends(quantiles: tuple[float, ...]) -> tuple[float, ...]:
     return (low, *quantiles, min(255.0, 2 * quantiles[-1] - quantiles[-2]))
 
 
-def _standard(values: F64) -> F64:
+def _standardize(values: F64) -> F64:
     return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
 
 
-def _shaped(values: F64, style: Style) -> F64:
+def _shape_tones(values: F64, style: Style) -> F64:
     """Give ``(H, W)`` the radial spectrum of a style and keep its phases."""
     height, width = values.shape
     spectrum = np.fft.rfft2(values)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 from PIL import Image as PillowImage
 
-from shiftproof.corruptions.contract import CorruptionFunction, checked_image, checked_severity
+from shiftproof.corruptions.checks import CorruptionFunction, check_image, check_severity
 from shiftproof.corruptions.table import COMMON, corrupt, function_of
 from shiftproof.errors import ImageError, InputError
 from shiftproof.rng import generator
@@ -88,7 +88,7 @@ def to_array(picture: object) -> Image:
             )
         array = tensor.detach().cpu().numpy()
         return cast(Image, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
-    return checked_image(picture)
+    return check_image(picture)
 
 
 def like(array: Image, picture: object) -> object:
@@ -130,7 +130,7 @@ class Corrupt:
             if isinstance(corruption, str):
                 function_of(corruption)
         self.corruptions = tuple(corruptions)
-        self.severities = tuple(checked_severity(severity) for severity in severities)
+        self.severities = tuple(check_severity(severity) for severity in severities)
         self.probability = probability
         self.seed = seed
         self.epoch = 0
@@ -202,7 +202,7 @@ class CorruptedDataset:
             function_of(corruption, variant)
         self.dataset = dataset
         self.corruption = corruption
-        self.severity = checked_severity(severity)
+        self.severity = check_severity(severity)
         self.seed = seed
         self.variant = variant
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from shiftproof.corruptions import weather
-from shiftproof.corruptions.contract import checked_image, checked_severity
+from shiftproof.corruptions.checks import check_image, check_severity
 from shiftproof.corruptions.table import CORRUPTIONS, corrupt, function_of
 from shiftproof.errors import ImageError
 from shiftproof.rng import generator
@@ -37,7 +37,7 @@ def corrupt_video(
     Raises:
         ImageError: a frame of another size than the first; and as ``corrupt``.
     """
-    level = checked_severity(severity)
+    level = check_severity(severity)
     function_of(name)
     return _corrupted(frames, name, level, seed, key)
 
@@ -47,7 +47,7 @@ def _corrupted(
 ) -> Iterator[Image]:
     shape: tuple[int, ...] | None = None
     for number, frame in enumerate(frames):
-        image = checked_image(frame)
+        image = check_image(frame)
         if shape is not None and image.shape != shape:
             raise ImageError(
                 f"The frames of a sequence are of one size: the first is {shape}, "

@@ -13,22 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws, textures
-from shiftproof.corruptions.contract import CorruptionFunction, Random, constants, to_uint8
-from shiftproof.corruptions.digital import looked_up
+from shiftproof.corruptions.checks import CorruptionFunction, Random, constants, to_uint8
+from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
+    add_channel_axis,
     bilinear_places,
     centre_crop,
-    gaussian,
+    filter_gaussian,
     smear_bytes,
     streak,
-    with_channels,
 )
 from shiftproof.errors import InputError
 from shiftproof.io.files import fingerprint
-from shiftproof.types import Image
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
+from shiftproof.types import F32, F64, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484). ``table``
@@ -82,7 +79,7 @@ MUD = (63, 42, 20)
 """Mud brown, RGB."""
 
 LUMA = (0.2989, 0.5870, 0.1140)
-"""Grey of RGB where the published code adds colour to a grey image."""
+"""Grey of RGB where the published code adds color to a grey image."""
 
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
@@ -120,22 +117,24 @@ def _flakes(
     return np.float32(mean) + np.float32(deviation) * layer, rows, columns
 
 
-def _enlarged(layer: F32, rows: int, columns: int, threshold: float, margin: int) -> F32:
+def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin: int) -> F32:
     """Enlarge a layer, drop what is under the threshold, clip to 0..1, and pad on both sides."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     down = bilinear_places(0, layer.shape[0], rows, rows)
     across = bilinear_places(0, layer.shape[1], columns, columns)
     out = np.empty((rows, columns + 2 * margin), np.float32)
-    kernels.enlarged_flakes(layer, *down, *across, np.float32(threshold), margin, out)
+    kernels.enlarge_flakes(layer, *down, *across, np.float32(threshold), margin, out)
     return out
 
 
-def _snowed(image: Image, layer: Image, other: Image, share: float) -> Image:
-    from shiftproof.corruptions import kernels
+def _blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
+    from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    kernels.snowed(with_channels(image), layer, other, np.float32(share), with_channels(out))
+    kernels.blend_snow(
+        add_channel_axis(image), layer, other, np.float32(share), add_channel_axis(out)
+    )
     return out
 
 
@@ -149,7 +148,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     The flakes move by whole pixels of the layer before it is enlarged.
     """
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
     height, width = image.shape[:2]
@@ -158,7 +157,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
     copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
 
     def streaked(flakes: F32) -> Image:
-        enlarged = _enlarged(flakes, rows, columns, threshold, copies.margin)
+        enlarged = _enlarge_layer(flakes, rows, columns, threshold, copies.margin)
         out = np.empty((height, width), np.uint8)
         kernels.smear_to_bytes(
             enlarged, copies.margin, copies.down, copies.right, copies.weights, out
@@ -167,11 +166,11 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     if fallen == 0:
         streaks = streaked(layer)
-        return _snowed(image, streaks, streaks, share)
+        return _blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
     # The second layer is turned upside down afterwards: to fall it has to rise before.
     first, second = (streaked(np.roll(layer, shift, axis=0)) for shift in (step, -step))
-    return _snowed(image, first, second, share)
+    return _blend_snow(image, first, second, share)
 
 
 def snow_imagenet_c(
@@ -184,14 +183,16 @@ def snow_imagenet_c(
     Differs from ``snow``: the enlarged layer is cut at its centre and to bytes before it is
     streaked.
     """
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
     top, left = (rows - height) // 2, (columns - width) // 2
-    cut = _enlarged(layer, rows, columns, threshold, 0)[top : top + height, left : left + width]
+    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
+        top : top + height, left : left + width
+    ]
     flakes = np.floor(np.pad(cut, ((0, 0), (copies.margin,) * 2), mode="edge") * np.float32(255))
     streaks = np.empty((height, width), np.uint8)
     kernels.smear_to_bytes(
@@ -202,7 +203,7 @@ def snow_imagenet_c(
         copies.weights,
         streaks,
     )
-    return _snowed(image, streaks, streaks, share)
+    return _blend_snow(image, streaks, streaks, share)
 
 
 @lru_cache(maxsize=16)
@@ -226,30 +227,30 @@ def _blend(
     if image.ndim == 2:
         part = texture[row : row + height, column : column + width] @ np.array(LUMA)
         return np.asarray(np.clip(keep * image + add * part, 0, 255).astype(np.uint8))
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    kernels.blended(image, texture, row, column, _blend_table(keep, add), out)
+    kernels.blend_frost(image, texture, row, column, _blend_table(keep, add), out)
     return out
 
 
 @lru_cache(maxsize=8)
-def _scaled(texture: textures.Texture, height: int, width: int) -> Image:
+def _scale_texture(texture: textures.Texture, height: int, width: int) -> Image:
     import cv2
 
     return np.asarray(cv2.resize(texture.pixels, (width, height), interpolation=cv2.INTER_CUBIC))
 
 
-def _covering(texture: textures.Texture, image: Image, enlarged: float) -> Image:
+def _cover(texture: textures.Texture, image: Image, enlarged: float) -> Image:
     """Return the texture scaled to cover the image, and ``enlarged`` on top of that."""
     height, width = texture.pixels.shape[:2]
     factor = max(1.0, image.shape[0] / height, image.shape[1] / width) * enlarged
     if factor == 1:
         return texture.pixels
-    return _scaled(texture, math.ceil(height * factor), math.ceil(width * factor))
+    return _scale_texture(texture, math.ceil(height * factor), math.ceil(width * factor))
 
 
-def _frosted(
+def _blend_frost(
     image: Image,
     severity: float,
     rng: Random,
@@ -260,7 +261,7 @@ def _frosted(
 ) -> Image:
     """Lay a random part of one of ``count`` textures over the image."""
     texture = texture_at(draws.index(rng, count))
-    scaled = _covering(texture, image, enlarged)
+    scaled = _cover(texture, image, enlarged)
     row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
     column = draws.index(rng, max(1, scaled.shape[1] - image.shape[1]))
     return _blend(image, severity, scaled, row, column, table)
@@ -275,7 +276,7 @@ class _FrostWith:
     __name__ = "frost"  # by which it is keyed, as the frost of the table
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
-        return _frosted(
+        return _blend_frost(
             image, severity, rng, len(self.choice), self.choice.__getitem__, FROST_ENLARGED
         )
 
@@ -307,7 +308,7 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
     of the published photographs, whose origin is unknown. With the photographs: the variant
     ``photographs``, or ``frost_with(textures.photographs(folder))``.
     """
-    return _frosted(image, severity, rng, 5, textures.published, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.published, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -316,7 +317,7 @@ def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``frost``: a fifth texture, which stands for the photograph that the published
     code never draws, and the same weight for each.
     """
-    return _frosted(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
 
 
 def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
@@ -326,7 +327,7 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
         InputError: no such package is installed.
     """
     found = textures.installed_photographs()
-    return _frosted(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
 def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
@@ -336,11 +337,11 @@ def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _frosted(image, severity, rng, 5, textures.published, 1.0)
+    return _blend_frost(image, severity, rng, 5, textures.published, 1.0)
 
 
 @lru_cache(maxsize=8)
-def _shrunk(texture: textures.Texture) -> textures.Texture:
+def _shrink(texture: textures.Texture) -> textures.Texture:
     import cv2
 
     # Without a filter, as in the published code: of five pixels one is kept.
@@ -360,9 +361,9 @@ def frost_shrunk(
     """
 
     def texture_at(number: int) -> textures.Texture:
-        return _shrunk(textures.published(number))
+        return _shrink(textures.published(number))
 
-    return _frosted(image, severity, rng, 5, texture_at, 1.0, table)
+    return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
 
 
 def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
@@ -394,7 +395,7 @@ def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
 
 def _map_side(height: int, width: int) -> int:
     # The published code takes the number of channels for a side, too; a grey image gets the same
-    # fog as a colour image of its size.
+    # fog as a color image of its size.
     return 1 << (max(height, width, 3) - 1).bit_length()
 
 
@@ -419,7 +420,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
         heights = _whole_plasma(size, decay, rng)
         low, high = float(heights.min()), float(heights.max())
         return heights[:height, :width].astype(np.float32), low, high
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     first_key, second_key = draws.keys(rng)
     grid = np.zeros((1, 1), np.float32)
@@ -436,7 +437,9 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
         finer = np.empty((2 * m, 2 * n) if wrap else (2 * m - 1, 2 * n - 1), np.float32)
         centres = np.empty((m, n), np.float32)
         amplitude = np.float32(wibble * wibble)
-        kernels.subdivided(grid, amplitude, wrap, first_key, second_key, counter, centres, finer)
+        kernels.subdivide_heights(
+            grid, amplitude, wrap, first_key, second_key, counter, centres, finer
+        )
         counter += 3 * m * n + m
         step, wibble = step // 2, wibble / decay
         grid = finer
@@ -447,19 +450,19 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
 
 def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
     """Add ``amount`` times the layer scaled to 0..1, and scale back to the brightest value."""
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     brightest = int(image.max()) / 255.0
     keep = brightest / (brightest + amount)
     slope = 255 * amount * keep / (high - low)
     out = np.empty_like(image)
-    kernels.fogged(
-        with_channels(image),
+    kernels.blend_fog(
+        add_channel_axis(image),
         layer,
         np.float32(keep),
         np.float32(slope),
         np.float32(-slope * low),
-        with_channels(out),
+        add_channel_axis(out),
     )
     return out
 
@@ -512,7 +515,7 @@ def spatter(
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
     mean, deviation, sigma, threshold, strength, mud = constants(table or SPATTER, severity)
     layer = draws.normal(rng, (image.shape[0], image.shape[1]))
-    layer = np.float32(mean) + np.float32(deviation) * gaussian(layer, sigma)
+    layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
     if mud:
         return _mud(image, layer > np.float32(threshold), strength)
     layer[layer < np.float32(threshold)] = 0
@@ -520,18 +523,18 @@ def spatter(
 
 
 def _color(rgb: tuple[int, int, int], image: Image) -> F32:
-    """Return a colour in 0..255, or its luma for a grey image; ``(C,)``."""
+    """Return a color in 0..255, or its luma for a grey image; ``(C,)``."""
     color = np.array(rgb) if image.ndim == 3 else np.array([np.dot(rgb, LUMA)])
     return color.astype(np.float32)
 
 
 def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
-    mask = gaussian(covered.astype(np.float32), sigma)
+    mask = filter_gaussian(covered.astype(np.float32), sigma)
     out = np.empty_like(image)
-    kernels.muddied(
-        with_channels(image), mask, np.float32(0.8), _color(MUD, image), with_channels(out)
+    kernels.blend_mud(
+        add_channel_axis(image), mask, np.float32(0.8), _color(MUD, image), add_channel_axis(out)
     )
     return out
 
@@ -539,7 +542,7 @@ def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
 def _water(image: Image, layer: F32, strength: float) -> Image:
     import cv2
 
-    from shiftproof.corruptions import kernels
+    from shiftproof.corruptions.kernels import weather as kernels
 
     drops = (layer * np.float32(255)).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
@@ -552,13 +555,13 @@ def _water(image: Image, layer: F32, strength: float) -> Image:
     if most > 0:
         water *= np.float32(strength) / most
     out = np.empty_like(image)
-    kernels.watered(with_channels(image), water, _color(WATER, image), with_channels(out))
+    kernels.blend_water(add_channel_axis(image), water, _color(WATER, image), add_channel_axis(out))
     return out
 
 
 @lru_cache(maxsize=8)
 def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Return the tables that ``kernels.with_value`` takes; see there."""
+    """Return the tables that ``kernels.add_to_value`` takes; see there."""
     levels = np.arange(256) / 255.0
     high, low = levels[:, np.newaxis], levels[np.newaxis, :]
     raised = np.minimum(high + offset, 1.0)
@@ -577,11 +580,11 @@ def brightness(
     """Raise the HSV value, as with too long an exposure; a grey image is raised as it is."""
     offset = constants(table or BRIGHTNESS, severity)
     if image.ndim == 2:
-        return looked_up(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
-    from shiftproof.corruptions import kernels
+        return apply_table(image, to_uint8(np.arange(256)[np.newaxis] / 255.0 + offset))
+    from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
-    kernels.with_value(image, offset, *_value_tables(offset), out)
+    kernels.add_to_value(image, offset, *_value_tables(offset), out)
     return out
 
 
@@ -607,7 +610,7 @@ def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
     share, taken = constants(LENS_DIRT, severity)
     height, width = image.shape[:2]
     size = max(1.0, LENS_DIRT_SIZE * max(height, width))
-    field = gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)
+    field = filter_gaussian(draws.normal(rng, (height, width)), size, truncate=3, reflect=True)
     # The share of the lens is kept whatever the draw; the rim of a speck is soft.
     limit, spread = np.quantile(field, 1 - share), max(float(field.std()), 1e-6)
     mask = 1 / (1 + np.exp(np.clip(-8 * (field - limit) / spread, -50, 50)))

@@ -28,6 +28,7 @@ from shiftproof.data.dataset import ImageData
 from shiftproof.data.demo import DemoPhotographs
 from shiftproof.data.detection import open_detection_data
 from shiftproof.data.export import Estimate
+from shiftproof.data.find import FoundDataset, Part, find_dataset
 from shiftproof.data.folder import ImageFolder, read_class_map
 from shiftproof.data.table import ImageTable
 from shiftproof.data.voc import VOC_CLASSES, VocData
@@ -49,16 +50,19 @@ __all__ = [
     "Estimate",
     "Exported",
     "Fault",
+    "FoundDataset",
     "ImageArrays",
     "ImageData",
     "ImageFolder",
     "ImageObjects",
     "ImageTable",
+    "Part",
     "VocData",
     "YoloData",
     "check_labels",
     "estimate_export",
     "export_corrupted",
+    "find_dataset",
     "open_data",
     "open_detection_data",
     "read_class_map",

@@ -39,6 +39,7 @@ class CocoData(DetectionData):
         images: the folder that ``file_name`` is relative to.
         annotations: the JSON file.
         root: a folder above ``images``, or the same: what ids are relative to. The same by default.
+        paths: the image below ``root`` of each ``file_name``, where that is no path below ``images``.
 
     Raises:
         InputError: no COCO annotations, no image or category in them that can be used, a file that
@@ -47,7 +48,12 @@ class CocoData(DetectionData):
     """
 
     def __init__(
-        self, images: str | Path, annotations: str | Path, *, root: str | Path | None = None
+        self,
+        images: str | Path,
+        annotations: str | Path,
+        *,
+        root: str | Path | None = None,
+        paths: Mapping[str, str] | None = None,
     ) -> None:
         folder, path = Path(images), Path(annotations)
         home = folder if root is None else Path(root)
@@ -67,7 +73,9 @@ class CocoData(DetectionData):
             if record.file_name is None:
                 faults.append(Fault(record.place, NO_NAME, kept=False, detail="no file_name"))
             else:
-                named[identity] = below(prefix, check_inside(where, record.file_name))
+                named[identity] = (paths or {}).get(record.file_name) or below(
+                    prefix, check_inside(where, record.file_name)
+                )
         if not named:
             raise _nothing(where, "images", faults)
         rows = _rows(where, read, named, faults)

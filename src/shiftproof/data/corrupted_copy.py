@@ -11,6 +11,7 @@ from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
 from shiftproof.data.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.types import Cell, Image
 
 
@@ -22,6 +23,9 @@ def export_corrupted(
     severities: Sequence[int],
     seed: int = 0,
     image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
@@ -33,7 +37,7 @@ def export_corrupted(
     copy is gone on with by the same call. ``manifest.json`` says what the folder holds.
 
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
-    :func:`~shiftproof.data.open_detection_data` names) is carried over whole: every cell is a data
+    :func:`~shiftproof.data.find_dataset` names) is carried over whole: every cell is a data
     set of its own. Only photographs are corrupted; masks and all other files stay as they are, but
     for the images' new names in the annotations. Texts up to a megabyte are copied into each cell;
     of larger files and of other kinds the first cell has a copy, to which the other cells have hard
@@ -50,6 +54,9 @@ def export_corrupted(
         image_format: "png" is lossless; "jpeg" is saved at quality 95, which is another benchmark;
             "source" keeps names and formats, so that annotations stay as they are to the byte: JPEG
             at quality 95, the others lossless.
+        split: the images of this split alone; those of the others are left out.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
 
@@ -59,7 +66,9 @@ def export_corrupted(
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
-    plan, edit = _plan(source, corruptions, severities, seed, image_format)
+    plan, edit = _plan(
+        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
+    )
     return export_copy(
         plan,
         target,
@@ -83,6 +92,9 @@ def estimate_export(
     severities: Sequence[int],
     seed: int = 0,
     image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
     workers: int | None = None,
 ) -> Estimate:
     """Return what :func:`export_corrupted` with the same arguments will take; write nothing.
@@ -94,7 +106,9 @@ def estimate_export(
         InputError: as export_corrupted, and where none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
-    plan, edit = _plan(source, corruptions, severities, seed, image_format)
+    plan, edit = _plan(
+        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
+    )
     return estimate_copy(plan, target, edit, workers=workers)
 
 
@@ -123,13 +137,28 @@ def _plan(
     severities: Sequence[int],
     seed: int,
     image_format: ImageFormat,
+    *,
+    split: str | None,
+    images: str | Path | None,
+    root: str | Path | None,
 ) -> tuple[Plan, _Corrupting]:
     named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
     if isinstance(corruptions, Mapping):
         named.update(corruptions)
+    for name in named:
+        if not files.can_name_files(name):
+            raise InputError(
+                f"A corruption cannot be called {name!r}: it names a folder, so letters, digits, "
+                "'_', '.', '+' and '-' only, and no '.' in front."
+            )
     cells = [Cell(name, severity) for name in named for severity in severities]
     plan = plan_copy(
-        source, [Version(cell_folder(cell)) for cell in cells], image_format=image_format
+        source,
+        [Version(cell_folder(cell)) for cell in cells],
+        image_format=image_format,
+        split=split,
+        images=images,
+        root=root,
     )
     if not cells:
         raise InputError("Expected at least one corruption and one severity, got none.")

@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image
+from shiftproof.io.border import check_names
+from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
+from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
 
@@ -19,7 +21,7 @@ from shiftproof.types import Image
 class Found:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
-    ``others`` counts the files that do not end like an image; ``links`` are the links to folders
+    ``others`` counts the files that are no images; ``links`` are the links to folders
     that were not followed, since their images are there already.
     """
 
@@ -31,6 +33,7 @@ class Found:
 def find_images(root: Path) -> Found:
     """Return the images below ``root``, at any depth, in an order that no locale changes.
 
+    An image is what ends like one, or is one by its first bytes, whatever it is called.
     Hidden files and folders do not count. A link to a folder is followed, unless it leads back into
     ``root``, above it, or to where another link has led: there the images would come twice, or
     without end. A link to nowhere that is called like an image is one, and broken when it is read.
@@ -61,20 +64,48 @@ def find_images(root: Path) -> Found:
                         continue
                     visited.add(target)
                 pending.append((Path(entry.path), f"{name}/"))
-            elif is_image(Path(entry.name)) and (entry.is_symlink() or entry.is_file()):
+            elif _is_picture(entry):
                 names.append(name)
             else:
                 others += 1
     if not names:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{root} holds no images ({kinds}).")
-    for name in names:
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError as error:
-            shown = name.encode("utf-8", "backslashreplace").decode()
-            raise InputError(f"{root}: the name {shown} is not UTF-8; rename the file.") from error
+    check_names(root, names)
     return Found(tuple(sorted(names)), others, tuple(sorted(links)))
+
+
+_NO_IMAGES = frozenset(
+    {
+        ".bin", ".csv", ".db", ".gz", ".html", ".json", ".jsonl", ".log", ".mat", ".md", ".mp4",
+        ".names", ".npy", ".npz", ".onnx", ".parquet", ".pkl", ".pt", ".pth", ".py", ".tar", ".tgz",
+        ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml", ".zip",
+    }
+)  # fmt: skip
+"""Files that are called so are not opened to see whether they are images."""
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    if is_image(Path(entry.name)):
+        return entry.is_symlink() or entry.is_file()
+    is_other = PurePosixPath(entry.name).suffix.lower() in _NO_IMAGES
+    return not is_other and read_size(Path(entry.path)) is not None
+
+
+def all_files(root: Path) -> Iterator[str]:
+    """Yield every file that is not hidden, also behind links to folders, but none twice."""
+    visited: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            inner.clear()
+            continue
+        visited.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in names:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.is_file():
+                yield path.relative_to(root).as_posix()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -106,8 +137,7 @@ def read_below(root: Path, name: str) -> Image:
         BrokenFileError: it cannot be read; the message has the whole of ``name``.
     """
     path = root / name
-    if path.exists() and not path.is_file():
-        # A pipe would wait for a writer for ever, a device might never end.
+    if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises where a name is too long)
         raise BrokenFileError(f"{name}: not a regular file.")
     try:
         return read_image(path)
@@ -123,7 +153,9 @@ def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
 
 def _regular(path: Path) -> Path:
     """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
-    return path if path.is_file() or not path.exists() else path / "not a regular file"
+    # Those of pathlib raise where a name is too long.
+    is_regular, is_there = os.path.isfile(path), os.path.exists(path)  # noqa: PTH110, PTH113
+    return path if is_regular or not is_there else path / "not a regular file"
 
 
 def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
@@ -161,12 +193,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         BrokenFileError: the file cannot be read as that.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BrokenFileError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise BrokenFileError(f"{path}: expected a text file in UTF-8.") from error
+    text = read_text(path)
     if "\0" in text:
         raise BrokenFileError(f"{path}: expected a text file, got one with zero bytes.")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -6,10 +6,11 @@ Corrupted copies (:mod:`shiftproof.data.corrupted_copy`) are one kind, stylised 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -33,9 +34,9 @@ from shiftproof.data.writing import (
     marked,
     written_name,
 )
-from shiftproof.errors import BrokenFileError, InputError, RunMismatchError, UnknownNameError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
 from shiftproof.types import Image
@@ -84,11 +85,16 @@ def plan_copy(
     *,
     image_format: ImageFormat,
     with_originals: bool = False,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
 ) -> Plan:
     """Look at a source and decide on all names; see :func:`export_copy`.
 
+    ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
+
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
-    :func:`~shiftproof.data.open_detection_data` names) is carried over whole. Only photographs are
+    :func:`~shiftproof.data.find_dataset` names) is carried over whole. Only photographs are
     changed; masks and all other files stay as they are, but for the images' new names in the
     annotations (see :mod:`shiftproof.data.renaming`).
 
@@ -97,7 +103,7 @@ def plan_copy(
     """
     if image_format not in ENCODER:
         raise UnknownNameError.of("image format", image_format, ENCODER)
-    tree = open_tree(source)
+    tree = open_tree(source, split=split, images=images, root=root)
     outputs = output_names(tree, image_format)
     plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
     if len(plan.forms) > 1:
@@ -118,6 +124,7 @@ def _check_told_apart(plan: Plan) -> None:
             seen.add(name)
 
 
+@frees_folders
 def export_copy(
     plan: Plan,
     target: Path,
@@ -153,8 +160,9 @@ def export_copy(
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
+    plan = _outside(plan, target)
     tree, outputs = plan.tree, plan.outputs
-    manifest: dict[str, Any] = {
+    about: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
         "images": len(tree.pictures),
@@ -162,10 +170,12 @@ def export_copy(
         "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
-        manifest |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
+        about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
-        manifest["tars"] = manifest.pop("images")
-    known = _claim(target, manifest)
+        about["tars"] = about.pop("images")
+    if tree.aside:
+        about["left aside"] = list(tree.aside)
+    known = _claim(target, about)
     job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
     carried = [(name, False) for name in tree.carried]
@@ -174,7 +184,7 @@ def export_copy(
     for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
         for folder in plan.folders:
             files.make_folder(target / folder / inner)
-    done = Exported()
+    done = Exported(aside=list(tree.aside))
     with progress("Annotations", len(carried), show=show_progress) as advance:
         carry = _Carry(tree, target, plan.folders, plan.forms)
         for (name, _), one in zip(
@@ -194,8 +204,30 @@ def export_copy(
             advance(len(plan.versions), note=name)
     # Beside what was met now, what an earlier call met and this one did not have to look at again.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
-    files.write_json(target / "manifest.json", {**manifest, "broken": broken})
+    files.write_json(
+        target / "manifest.json", {"format": manifest.FORMAT, **about, "broken": broken}
+    )
     return done
+
+
+def _outside(plan: Plan, target: Path) -> Plan:
+    """Leave out what lies in the target: of a copy within its own source there may be some already."""
+    root, inner = plan.tree.root.resolve(), target.resolve()
+    if inner == root or not inner.is_relative_to(root):
+        return plan
+    below = f"{inner.relative_to(root).as_posix()}/"
+
+    def left(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if not name.startswith(below))
+
+    tree = dataclasses.replace(
+        plan.tree, pictures=left(plan.tree.pictures), carried=left(plan.tree.carried)
+    )
+    if not tree.pictures:
+        raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
+    return dataclasses.replace(
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in left(plan.outputs)}
+    )
 
 
 def _export_one(job: Job, names: tuple[str, str]) -> Exported:
@@ -250,9 +282,10 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
         except (BrokenFileError, FileNotFoundError):
             return Exported()  # named when its versions are to be made
         return done
-    contents = carried_over(carry.tree, name, carry.forms)
+    becomes = carried_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
-        _bring(carry.tree.root / name, contents[new], every, missing)
+        _bring(carry.tree.root / name, becomes.contents[new], every, missing)
+    done.aside += becomes.unmatched
     return done
 
 
@@ -296,39 +329,25 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
     """Return what tells this source from another one, of the pictures and of the other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):
-        sizes = [(tree.root / name).stat().st_size for name in names]
-        paths = [tree.root / name for name in names]
-        if sum(sizes) <= FINGERPRINT_BYTES:
-            contents = files.file_fingerprints(paths)
+        size = sum((tree.root / name).stat().st_size for name in names)
+        if size <= FINGERPRINT_BYTES:
+            contents: Iterable[str] = files.file_fingerprints(tree.root / name for name in names)
         else:
-            contents = [f"size {size}" for size in sizes]
-        parts = [part.encode() for pair in zip(names, contents, strict=True) for part in pair]
-        found[what] = files.fingerprint(parts)
+            contents = (f"size {(tree.root / name).stat().st_size}" for name in names)
+        # One after the other: a million names are held once.
+        pairs = zip(names, contents, strict=True)
+        found[what] = files.fingerprint(part.encode() for pair in pairs for part in pair)
     found["of"] = "names and contents; of more than 2 GB names and sizes"
     return found
 
 
-def _claim(target: Path, manifest: dict[str, Any]) -> dict[str, str]:
+def _claim(target: Path, settings: dict[str, Any]) -> dict[str, str]:
     """Make the target this copy's, and return what an earlier call found to be broken."""
-    path = target / "manifest.json"
-    if path.is_file():
-        there = read_json(path)
-        known = there.pop("broken", None) if isinstance(there, dict) else None
-        if there != manifest:
-            found = there if isinstance(there, dict) else {}
-            other = [key for key in {**manifest, **found} if found.get(key) != manifest.get(key)]
-            raise RunMismatchError(
-                f"{target} holds a copy made with other settings ({', '.join(other)}). "
-                "Choose another target folder, or delete this one."
-            )
-        return known if isinstance(known, dict) else {}
-    if target.is_dir() and any(target.iterdir()):
-        raise InputError(
-            f"{target} is not empty and holds no copy of this kind. Choose another target folder."
-        )
-    files.make_folder(target)
-    files.write_json(path, manifest)
-    return {}
+    there = manifest.begin(target, "manifest.json", settings, what="a copy")
+    known = {key: there[key] for key in there if key not in ("format", "broken")}
+    manifest.check_same(target, known, settings, what="a copy")
+    broken = there.get("broken")
+    return broken if isinstance(broken, dict) else {}
 
 
 # ---------------------------------------------------------------- before it starts
@@ -352,6 +371,7 @@ class Estimate:
         cpu_seconds: decoding, changing and encoding, summed over the workers.
         workers: the processes that share them.
         sampled: the images that were tried.
+        aside: what will not be changed, or not be in the copy, a sentence each.
         free_bytes: what is free where the copy would lie.
     """
 
@@ -364,6 +384,7 @@ class Estimate:
     workers: int
     sampled: tuple[str, ...]
     free_bytes: int
+    aside: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -381,6 +402,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         InputError: none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
+    plan = _outside(plan, target)
     tree = plan.tree
     # What belongs to one picture comes once for each form; so do the objects in a JSON.
     copies = len(plan.versions) + plan.with_originals
@@ -430,6 +452,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         workers=usable_cores() if workers is None else workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
+        aside=tree.aside,
     )
 
 

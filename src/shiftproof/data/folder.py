@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set
+from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
     find_images,
@@ -134,7 +134,7 @@ class FolderLabels:
         self._label_set = classes if isinstance(classes, LabelSet) else None
         self.classes = classes.classes if isinstance(classes, LabelSet) else classes
         self.border = 0 if self._label_set is None else self._label_set.border
-        self._class_map = class_map or {}
+        self._class_map = {compose(key): name for key, name in (class_map or {}).items()}
         self._labelled = labelled
         self._where = where
 
@@ -181,7 +181,7 @@ class FolderLabels:
         return {
             folder: count
             for folder, count in sorted(counts.items())
-            if folder not in self._class_map and self._label_set.leaves_out(folder)
+            if compose(folder) not in self._class_map and self._label_set.leaves_out(folder)
         }
 
 
@@ -203,10 +203,11 @@ def without_border(image: Image, border: int, name: str) -> Image:
 
 
 def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
-    if folder not in class_map:
+    meant = class_map.get(compose(folder))
+    if meant is None:
         return classes.find(folder)
     try:
-        return classes.index(class_map[folder])
+        return classes.index(meant)
     except LabelError as error:
         raise LabelError(f"{where}, folder {folder!r}: {error}") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from shiftproof.classes import Classes
+from shiftproof.classes import Classes, compose
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import fingerprints_below, read_below, read_csv
 from shiftproof.errors import BrokenFileError, InputError, LabelError
@@ -59,6 +59,7 @@ class ImageTable(ImageData):
         given_root = source.parent if root is None else Path(root)
         # Without links on the way, ".." means the same in an id as on the disk.
         self.root = given_root.resolve()
+        translated = {compose(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
         labels: dict[str, int | None] = {}
         for line, written, label in _rows(source):
@@ -70,7 +71,7 @@ class ImageTable(ImageData):
             labels[name] = (
                 None
                 if labelled is False or classes is None
-                else _label(label, classes, class_map or {}, where)
+                else _label(label, classes, translated, where)
             )
         known = [name for name, found in labels.items() if found is not None]
         without = [name for name, found in labels.items() if found is None]
@@ -145,6 +146,6 @@ def _label(label: str, classes: Classes, class_map: Mapping[str, str], where: st
     if not label:
         return None
     try:
-        return classes.index(class_map.get(label, label))
+        return classes.index(class_map.get(compose(label), label))
     except LabelError as error:
         raise LabelError(f"{where}: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import tarfile
 import time
@@ -14,23 +13,9 @@ from shiftproof.data.boxes import check_inside
 from shiftproof.data.writing import Exported, ImageFormat, Job, Version, encode, written_name
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.images import is_image, read_image
+from shiftproof.io.images import read_image
+from shiftproof.io.tars import Entry, TarReader, copy_header, open_tar
 from shiftproof.types import Image
-
-
-def is_tar(name: str) -> bool:
-    """Whether a file is called like a tar that is not compressed."""
-    return name.lower().endswith(".tar")
-
-
-def is_picture(name: str) -> bool:
-    """Whether a member is an image to change.
-
-    As webdataset reads names, all after the first dot says what a member is: ``7.jpg`` is an image,
-    ``7.seg.png`` something about it, such as a mask, and stays as it is.
-    """
-    base = Path(name).name
-    return is_image(Path(name)) and base.count(".") == 1
 
 
 def export_tar(job: Job, name: str) -> Exported:
@@ -45,7 +30,7 @@ def export_tar(job: Job, name: str) -> Exported:
         return done
     try:
         with contextlib.ExitStack() as stack:
-            source = stack.enter_context(_open(job.root / name, name))
+            source = stack.enter_context(open_tar(job.root / name, name))
             outputs = {}
             for version in missing:
                 path = job.path(version, name)
@@ -54,34 +39,42 @@ def export_tar(job: Job, name: str) -> Exported:
                 outputs[version] = stack.enter_context(
                     tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
                 )
-            for member in _members(source, name):
-                _copy_member(job, name, source, member, outputs, done)
-    except (BrokenFileError, tarfile.TarError) as error:
+            samples = set()
+            others: dict[str, Entry] = {}
+            for entry in source.entries():
+                _copy_member(job, name, source, entry, outputs, done)
+                if entry.is_image:
+                    samples.add(entry.key)
+                elif entry.fault is None and entry.not_the_image is not None:
+                    others[entry.title] = entry
+    except BrokenFileError as error:
         # Whatever was written of it is gone with its temporary files.
-        said = str(error) if isinstance(error, BrokenFileError) else f"{name}: damaged ({error})."
-        return Exported(kept=done.kept, broken={name: said})
+        return Exported(kept=done.kept, broken={name: str(error)})
+    for title, entry in others.items():
+        # Beside the image of its sample it is a mask or a map, and stays as it is for good reason.
+        if entry.key not in samples:
+            done.broken[f"{name}/{title}"] = f"{name}/{title}: unchanged; {entry.not_the_image}."
     return done
 
 
 def _copy_member(
     job: Job,
     name: str,
-    source: tarfile.TarFile,
-    member: tarfile.TarInfo,
+    source: TarReader,
+    entry: Entry,
     outputs: dict[Version, tarfile.TarFile],
     done: Exported,
 ) -> None:
     """Add one member to all outputs, changed where it is an image."""
+    member = entry.info
     check_inside(name, member.name)
-    content = source.extractfile(member) if member.isreg() else None
-    if content is None:
-        for output in outputs.values():
-            output.addfile(member)
+    if entry.fault is not None:
+        done.broken[f"{name}/{entry.title}"] = f"{name}/{entry.title}: left out; {entry.fault}."
         return
-    data = content.read()
-    if not is_picture(member.name):
+    data = source.read(member) if member.isreg() else b""
+    if not entry.is_image:
         for output in outputs.values():
-            output.addfile(member, io.BytesIO(data))
+            output.addfile(copy_header(member), io.BytesIO(data))
         return
     key = f"{name}/{member.name}"
     start = time.process_time()
@@ -91,20 +84,15 @@ def _copy_member(
         done.broken[key] = f"{key}: {str(error).removeprefix('image: ')}"
         return
     done.decode_seconds += time.process_time() - start
-    entry = copy.copy(member)
-    entry.name = written_name(member.name, job.image_format)
-    # Of a long name or a large file these hold the old values, and they have priority.
-    entry.pax_headers = {
-        key: value for key, value in member.pax_headers.items() if key not in ("path", "size")
-    }
+    written = copy_header(member, name=written_name(member.name, job.image_format))
     for version, output in outputs.items():
         start = time.process_time()
         changed, unusable = job.edit(image, version, key)
         done.broken.update(unusable)
         middle = time.process_time()
-        encoded = encode(changed, entry.name)
-        entry.size = len(encoded)
-        output.addfile(entry, io.BytesIO(encoded))
+        encoded = encode(changed, written.name)
+        written.size = len(encoded)
+        output.addfile(written, io.BytesIO(encoded))
         done.corrupt_seconds += middle - start
         done.write_seconds += time.process_time() - middle
         done.written += 1
@@ -112,13 +100,12 @@ def _copy_member(
 
 def first_pictures(path: Path, count: int) -> Iterator[tuple[str, Image]]:
     """Yield name and pixels of the first images of a tar, those that can be read."""
-    with _open(path, path.name) as source:
-        for member in _members(source, path.name):
-            if member.isreg() and is_picture(member.name):
-                content = source.extractfile(member)
-                assert content is not None
+    with open_tar(path, path.name) as source:
+        for entry in source.entries():
+            if entry.is_image:
+                data = source.read(entry.info)
                 with contextlib.suppress(BrokenFileError):
-                    yield member.name, read_image(content.read())
+                    yield entry.info.name, read_image(data)
                 count -= 1
             if count <= 0:
                 return
@@ -127,14 +114,14 @@ def first_pictures(path: Path, count: int) -> Iterator[tuple[str, Image]]:
 def count_members(path: Path) -> tuple[int, int, int]:
     """Return how many images a tar holds, how many bytes of them, and how many of all else."""
     pictures = picture_bytes = other_bytes = 0
-    with _open(path, path.name) as source:
-        for member in _members(source, path.name):
-            if member.isreg() and is_picture(member.name):
+    with open_tar(path, path.name) as source:
+        for entry in source.entries():
+            if entry.is_image:
                 pictures += 1
-                picture_bytes += member.size
-            else:
+                picture_bytes += entry.info.size
+            elif entry.fault is None:
                 # A header, and content in blocks of 512 bytes.
-                other_bytes += 512 + -(-member.size // 512) * 512
+                other_bytes += 512 + -(-entry.info.size // 512) * 512
     return pictures, picture_bytes, other_bytes
 
 
@@ -145,42 +132,14 @@ def check_names(path: Path, image_format: ImageFormat) -> None:
         InputError: they would, or it cannot.
     """
     seen: dict[str, str] = {}
-    with _open(path, path.name) as source:
-        for member in _members(source, path.name):
-            written = member.name
-            if member.isreg() and is_picture(member.name):
-                written = written_name(member.name, image_format)
-            if member.isreg() and seen.setdefault(written, member.name) != member.name:
+    with open_tar(path, path.name) as source:
+        for entry in source.entries():
+            name = entry.info.name
+            if entry.fault is not None or not entry.info.isreg():
+                continue
+            written = written_name(name, image_format) if entry.is_image else name
+            if seen.setdefault(written, name) != name:
                 raise InputError(
-                    f"{path.name}: {seen[written]} and {member.name} would both be {written}; "
+                    f"{path.name}: {seen[written]} and {name} would both be {written}; "
                     "choose the format source."
                 )
-
-
-@contextlib.contextmanager
-def _open(path: Path, name: str) -> Iterator[tarfile.TarFile]:
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(tarfile.open(path, mode="r:"))
-        except (tarfile.TarError, OSError) as error:
-            raise BrokenFileError(f"{name}: cannot be read as a tar ({error}).") from error
-        yield file
-
-
-def _members(source: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInfo]:
-    try:
-        yield from source
-        check_end(source)
-    except (tarfile.TarError, EOFError) as error:
-        raise BrokenFileError(f"{name}: the tar is damaged ({error}).") from error
-
-
-def check_end(source: tarfile.TarFile) -> None:
-    """Raise a ReadError unless a tar that was read through ends with a block of zeros.
-
-    ``tarfile`` takes what is no header for the end, so that a tar that was cut short seems whole.
-    """
-    assert source.fileobj is not None
-    source.fileobj.seek(source.offset)
-    if source.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("it has no end where one is due")

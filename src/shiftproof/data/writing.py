@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -29,10 +30,17 @@ _PNG: tuple[str, dict[str, Any]] = ("PNG", {"compress_level": 1})
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": JPEG_QUALITY})
 _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": _PNG,
+    "": _PNG,  # a name without suffix, which readers take by the first bytes
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
+    ".jpe": _JPEG,
+    ".jfif": _JPEG,
+    ".mpo": _JPEG,
     ".bmp": ("BMP", {}),
+    ".dib": ("DIB", {}),
+    ".jp2": ("JPEG2000", {"irreversible": False}),
     ".ppm": ("PPM", {}),
+    ".pnm": ("PPM", {}),
     ".tif": ("TIFF", {"compression": "tiff_deflate"}),
     ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
     ".webp": ("WEBP", {"lossless": True}),
@@ -44,7 +52,8 @@ class Exported:
     """What making a changed copy did, and where the time went.
 
     ``written`` images now, ``kept`` images that were there (of tar files, the shards), ``carried``
-    other files that were copied, linked or rewritten now, ``broken`` sources by id with the reason.
+    other files that were copied, linked or rewritten now, ``broken`` sources by id with the reason,
+    ``aside`` a sentence for each thing that was not changed, or is not in the copy.
     The seconds are CPU time summed over the workers; ``corrupt`` is the change itself, whichever it
     is, and ``write`` encoding and writing.
     """
@@ -53,6 +62,7 @@ class Exported:
     kept: int = 0
     carried: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    aside: list[str] = field(default_factory=list)
     decode_seconds: float = 0.0
     corrupt_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -63,6 +73,7 @@ class Exported:
         self.kept += other.kept
         self.carried += other.carried
         self.broken |= other.broken
+        self.aside += other.aside
         self.decode_seconds += other.decode_seconds
         self.corrupt_seconds += other.corrupt_seconds
         self.write_seconds += other.write_seconds
@@ -127,11 +138,15 @@ def cityscapes_stem(stem: str) -> tuple[str, str]:
 def written_name(name: str, image_format: ImageFormat) -> str:
     """Return what an image is called once it is written.
 
+    A suffix that is none (``frame.0001``) stays, and the new one stands behind it.
+
     Raises:
         InputError: "source" for a format that cannot hold any picture in full colour.
     """
     path = PurePosixPath(name)
     if image_format != "source":
+        if path.suffix and not re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{0,4}", path.suffix):
+            return name + SUFFIX[image_format]
         return str(path.with_suffix(SUFFIX[image_format]))
     if path.suffix.lower() not in _WRITER:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
+from shiftproof.io.border import show_name
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.process import usable_cores
 from shiftproof.progress import progress
@@ -54,6 +57,7 @@ class Embedded:
     broken: dict[str, str] = field(default_factory=dict)
 
 
+@frees_folders
 def embed(
     encoder: EncoderLike,
     data: str | Path | ImageData | Pictures,
@@ -63,6 +67,8 @@ def embed(
     batch_size: int = 32,
     workers: int | None = None,
     split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
 ) -> Embedded:
     """Write the vectors of all images of a data set as shards.
 
@@ -81,9 +87,11 @@ def embed(
         batch_size: images that the encoder is given at a time.
         workers: processes that read and resize; None takes one less than there are cores, 0 none.
         split: which part of a data set that has several.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:
-        InputError: no images, a folder that holds other things, or numbers out of range.
+        InputError: no images at all, a folder that holds other things, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
         RunError: the disk is full, or a worker died again and again. Finished shards stay.
@@ -93,13 +101,14 @@ def embed(
     workers = max(usable_cores() - 1, 1) if workers is None else workers
     if workers < 0:
         raise InputError(f"Expected a number of workers of 0 or more, got {workers}.")
-    pictures = open_pictures(data, shard_size=shard_size, split=split)
+    pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
     identity, probe = _identity(encoder), _probe(encoder)
     folder = EmbeddingFolder.create(
         Path(out),
         {"encoder": identity, "data": pictures.settings(), "dtype": "float16"},
         {
             **provenance(str(encoder.settings.get("device", "unknown")), workers),
+            "assumed": list(getattr(encoder, "assumed", ())),
             "batch_size": batch_size,
         },
         probe,
@@ -139,6 +148,8 @@ def embed(
             done.broken.update(broken)
             if not known:
                 advance(note=part.name)
+    if not done.rows and not done.broken:
+        raise InputError(f"{show_name(pictures.name)} holds no images; expected one at least.")
     return done
 
 
@@ -213,10 +224,11 @@ def _parts(
                 found = next(results)
             yield picture, found[place % _GROUP]
 
-    for number in numbers:
-        first = next(results)
-        part = opened.popleft()
-        yield number, part, images(part, first)
+    with contextlib.closing(results):
+        for number in numbers:
+            first = next(results)
+            part = opened.popleft()
+            yield number, part, images(part, first)
 
 
 def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:

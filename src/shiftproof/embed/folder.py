@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.io import files, manifest
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_object
 from shiftproof.types import Settings
 
-FORMAT = 1
+MANIFEST = "manifest.json"
+
+_FOLDERS = ("img_emb", "metadata", "shards")
+
+_LARGEST = 1e300
 
 PROBE_TOLERANCE = 0.02
 """Of the largest number of the probe, that an encoder on another device may differ by."""
@@ -61,28 +65,27 @@ class EmbeddingFolder:
             InputError: it holds other things, or cannot be written to.
         """
         folder = cls(path)
-        if folder.manifest_file.exists():
-            folder._check_same(settings, probe)
-            return folder
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; expected a folder for the embeddings.")
-        if path.exists() and any(path.iterdir()):
-            raise InputError(
-                f"{path} is not empty and holds no embeddings of ours (no manifest.json). Choose "
-                "another output folder, or empty it."
-            )
-        for name in ("img_emb", "metadata", "shards"):
-            files.make_folder(path / name)
-        files.write_json(
-            folder.manifest_file,
-            {"format": FORMAT, "settings": settings, "probe": list(probe), **about},
+        there = manifest.begin(
+            path,
+            MANIFEST,
+            {"settings": settings},
+            what="embeddings",
+            about={"probe": list(probe), **about},
+            ours=_FOLDERS,
         )
+        if not same_probe(there.get("probe"), probe):
+            raise RunMismatchError(
+                f"{path} holds embeddings of another encoder: this one gives other vectors for "
+                "the same picture. Choose another output folder, or delete this one to start anew."
+            )
+        for name in _FOLDERS:
+            files.make_folder(path / name)
         return folder
 
     @property
     def manifest_file(self) -> Path:
         """Settings, a probe of the encoder, and provenance."""
-        return self.path / "manifest.json"
+        return self.path / MANIFEST
 
     def vectors_file(self, number: int) -> Path:
         """The rows of one shard."""
@@ -101,7 +104,14 @@ class EmbeddingFolder:
         parts = (self.record_file(number), self.vectors_file(number), self.metadata_file(number))
         if not all(part.is_file() for part in parts):
             return None
-        record: dict[str, Any] = read_json(parts[0])
+        record = read_object(parts[0])
+        rows, broken = record.get("rows"), record.get("broken")
+        are_texts = isinstance(broken, dict) and all(isinstance(v, str) for v in broken.values())
+        if type(rows) is not int or rows < 0 or not are_texts:
+            raise BrokenFileError(
+                f"{parts[0]}: expected the record of a shard, with its rows and its broken images. "
+                "Delete it and start the same command again."
+            )
         return record
 
     def write(
@@ -142,19 +152,19 @@ class EmbeddingFolder:
         with files.atomic(self.metadata_file(number)) as file:
             pq.write_table(pa.table(columns), file)
 
-    def _check_same(self, settings: Settings, probe: Sequence[float]) -> None:
-        there = read_json(self.manifest_file)
-        manifest.check_same(self.path, there.get("settings"), settings, what="embeddings")
-        if not same_probe(there.get("probe", []), probe):
-            raise RunMismatchError(
-                f"{self.path} holds embeddings of another encoder: this one gives other vectors for "
-                "the same picture. Choose another output folder, or delete this one to start anew."
-            )
 
+def same_probe(one: Any, other: Sequence[float]) -> bool:
+    """Whether two encoders gave the same for one picture, but for the rounding of a device.
 
-def same_probe(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two encoders gave the same for one picture, but for the rounding of a device."""
-    if len(one) != len(other):
+    ``one`` may be anything that a file holds.
+    """
+    if not isinstance(one, (list, tuple)) or len(one) != len(other):
         return False
-    largest = float(np.abs(one).max()) if len(one) else 0.0
-    return bool(np.allclose(one, other, rtol=0, atol=PROBE_TOLERANCE * largest, equal_nan=True))
+    if not all(isinstance(number, int | float) and abs(number) < _LARGEST for number in one):
+        return False
+    if not all(isinstance(number, (int, float)) for number in one):
+        return False
+    values = np.array([float(number) for number in one])
+    largest = float(np.abs(values).max()) if len(values) else 0.0
+    close = np.allclose(values, other, rtol=0, atol=PROBE_TOLERANCE * largest, equal_nan=True)
+    return bool(close)

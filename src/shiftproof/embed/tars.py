@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-import tarfile
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof.data.tars import check_end, is_picture, is_tar
 from shiftproof.embed.pictures import (
     LONGEST_CAPTION,
     Part,
@@ -18,7 +15,9 @@ from shiftproof.embed.pictures import (
     size_fingerprint,
 )
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import check_names, reason_of
 from shiftproof.io.images import read_image
+from shiftproof.io.tars import Entry, is_tar, open_tar, sort_key
 from shiftproof.types import Image, Settings
 
 _FROM_JSON = ("uid", "url", "caption")
@@ -53,7 +52,8 @@ class TarPictures(Pictures):
         if not found:
             raise InputError(f"{path} is no tar and holds none.")
         names = [tar.relative_to(self.root).as_posix() for tar in found]
-        self.tars = tuple(sorted(names, key=_natural))
+        check_names(self.root, names)
+        self.tars = tuple(sorted(names, key=sort_key))
         self.name = path.name
         self.parts = len(self.tars)
         self.count = None
@@ -65,24 +65,23 @@ class TarPictures(Pictures):
         about: dict[str, dict[str, str | int | None]] = {}
         broken: dict[str, str] = {}
         try:
-            with tarfile.open(self.root / name, mode="r:") as source:
-                for member in source:
-                    if not member.isreg():
-                        continue
-                    key, suffix = _key_of(member.name)
-                    if is_picture(member.name):
-                        pictures.append((member.name, key, member.offset_data, member.size))
-                    elif suffix in ("txt", "json") and member.size <= LONGEST_CAPTION:
-                        content = source.extractfile(member)
-                        assert content is not None
-                        data = content.read()
-                        found = {"caption": as_caption(data)} if suffix == "txt" else _facts(data)
+            with open_tar(self.root / name, name) as source:
+                for entry in source.entries():
+                    key, size = entry.key, entry.info.size
+                    reason = entry.not_the_image
+                    if reason is not None:
+                        broken[f"{name}/{entry.title}"] = f"{name}/{entry.title}: {reason}."
+                    elif entry.is_image:
+                        pictures.append((entry.info.name, key, entry.info.offset_data, size))
+                    elif _is_text(entry):
+                        data = source.read(entry.info)
+                        is_json = entry.suffix == "json"
+                        found = _facts(data) if is_json else {"caption": as_caption(data)}
                         # A text of its own has the last word over the JSON's.
                         old = about.get(key, {})
-                        about[key] = {**found, **old} if suffix == "json" else {**old, **found}
-                check_end(source)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            broken[name] = f"{name}: the tar is damaged ({error}); what is behind is not read."
+                        about[key] = {**found, **old} if is_json else {**old, **found}
+        except BrokenFileError as error:
+            broken[name] = f"{error} What is behind is not read."
         columns = {column for facts in about.values() for column in facts}
         return Part(
             name,
@@ -109,7 +108,9 @@ class TarPictures(Pictures):
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:
-            raise BrokenFileError(f"{picture.name}: cannot be read ({error.strerror}).") from error
+            raise BrokenFileError(
+                f"{picture.name}: cannot be read ({reason_of(error)})."
+            ) from error
         try:
             return read_image(data)
         except BrokenFileError as error:
@@ -127,11 +128,9 @@ class TarPictures(Pictures):
         }
 
 
-def _key_of(member: str) -> tuple[str, str]:
-    """Split a member's name as webdataset does: at the first dot of its last part."""
-    folder, slash, base = member.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix.lower()
+def _is_text(entry: Entry) -> bool:
+    small = entry.info.isreg() and entry.info.size <= LONGEST_CAPTION
+    return small and entry.suffix in ("txt", "json") and entry.fault is None
 
 
 def _facts(data: bytes) -> dict[str, str | int | None]:
@@ -141,10 +140,9 @@ def _facts(data: bytes) -> dict[str, str | int | None]:
         return {}
     if not isinstance(value, dict):
         return {}
-    return {name: value[name] for name in _FROM_JSON if isinstance(value.get(name), str)}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key under which 2 comes before 10."""
-    words = re.split(r"(\d+)", name)
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
+    # JSON may hold half a surrogate pair, which no table can.
+    return {
+        name: as_caption(value[name].encode("utf-8", "surrogatepass"))
+        for name in _FROM_JSON
+        if isinstance(value.get(name), str)
+    }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, reason_of
+from shiftproof.io.border import open_regular as open_regular
 
 _LONGEST_HEADER = 1 << 16
 _DEFLATE_RATIO = 1032
@@ -163,21 +164,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 values = np.frombuffer(data, header.dtype, offset=header.offset)
                 arrays[name] = values[: math.prod(header.shape)].reshape(header.shape)
     return arrays
-
-
-@contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading; a pipe or a device, which may never end, is refused.
-
-    Raises:
-        BrokenFileError: it cannot be read, or is no regular file.
-    """
-    with contextlib.ExitStack() as stack:
-        with convert_errors(path, "cannot be read"):
-            if path.exists() and not path.is_file():
-                raise BrokenFileError(f"{path}: not a regular file.")
-            file = stack.enter_context(path.open("rb"))
-        yield file
 
 
 @contextlib.contextmanager

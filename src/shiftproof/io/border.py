@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
-from shiftproof.errors import BrokenFileError, ShiftproofError
+from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.io.urls import redact_urls
+
+_HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""What a shell calls the output of another command that it hands over as a file."""
 
 
 @contextlib.contextmanager
@@ -34,12 +39,60 @@ def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
         raise BrokenFileError(f"{name}: {expected} ({reason_of(error)}).") from error
 
 
+@contextlib.contextmanager
+def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for reading; a pipe or a device, which may never end, is refused.
+
+    Args:
+        path: the file.
+        handed_over: whether it may be another command's output, ``<(...)`` in a shell. It has no
+            size then, and cannot be read twice.
+
+    Raises:
+        BrokenFileError: it cannot be read, or is no regular file.
+    """
+    with contextlib.ExitStack() as stack:
+        with convert_errors(path, "cannot be read"):
+            piped = handed_over and str(path).startswith(_HANDED_OVER)
+            if not piped and path.exists() and not path.is_file():
+                raise BrokenFileError(f"{path}: not a regular file.")
+            file = stack.enter_context(path.open("rb"))
+        yield file
+
+
 def reason_of(error: BaseException) -> str:
-    """Return the first line of what an exception says, short enough for a sentence."""
+    """Return the first line of what an exception says, short and without secrets of URLs."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
+    return redact_urls(text.splitlines()[0])[:200]
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written down: of bytes that are not UTF-8 Python makes half surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_names(root: Path, names: Iterable[str]) -> None:
+    """Check that names of files could be written to a record.
+
+    Raises:
+        InputError: one is not UTF-8.
+    """
+    for name in names:
+        if not is_utf8(name):
+            raise InputError(
+                f"{show_name(str(root))}: the name {show_name(name)} is not UTF-8; rename the file."
+            )
+
+
+def show_text(text: str) -> str:
+    """Return what may be printed to a terminal: as :func:`show_name`, but lines stay lines."""
+    return "\n".join(map(show_name, redact_urls(text).split("\n")))
 
 
 def show_name(name: str) -> str:

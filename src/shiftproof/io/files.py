@@ -6,9 +6,12 @@ import contextlib
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +19,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.border import reason_of
+from shiftproof.io.locking import lock
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_UNFINISHED = re.compile(r"\..*\.[a-z0-9_]{8}\.part")
+"""Names of files that are being written."""
+
+_TOGETHER = 1024
+"""Files whose fingerprints are taken at a time."""
+
+_SURELY_ABANDONED = 24 * 3600
+"""Seconds after which an unfinished file is nobody's, where no lock tells."""
 
 # ---------------------------------------------------------------- writing
 
@@ -35,13 +48,12 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         InputError: the folder is read-only or not there.
     """
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
-        )
+        descriptor, name = _begin_file(path)
     except OSError as error:
         raise disk_error(path, error) from error
     temporary = Path(name)
-    raw = _Target(descriptor, "wb")
+    raw = WatchedFile(descriptor, "wb")
+    held: int | None = None
     try:
         with io.BufferedWriter(raw) as file:
             yield file
@@ -49,6 +61,8 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             with raw.watched():
                 if durable:
                     os.fsync(file.fileno())
+                if os.name != "nt":  # which moves no open file
+                    held = os.dup(file.fileno())  # and with it the lock, until it has its name
         with raw.watched():
             # mkstemp makes files that only the owner may read; give the usual rights back.
             umask = os.umask(0)
@@ -64,19 +78,73 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         # After a success it has moved away.
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if held is not None:
+            os.close(held)
 
 
-class _Target(io.FileIO):
+def _begin_file(path: Path) -> tuple[int, str]:
+    """Make the file that is written before it is called ``path``, locked: its writer is alive."""
+    while True:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent
+        )
+        lock(descriptor, wait=True)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor, name
+        os.close(descriptor)  # somebody took it for abandoned before it was locked
+
+
+def clear_unfinished(folder: Path, *, below: bool = True) -> None:
+    """Remove the files that a process which is dead had begun to write in a folder.
+
+    The writer of a file holds a lock on it, so that one of a living process stays, on another machine,
+    too. Where a disk has no locks, files of the last day stay.
+
+    Args:
+        folder: one that is there or not.
+        below: also in the folders in it.
+    """
+    for place, inner, names in os.walk(folder):
+        if not below:
+            inner.clear()
+        for name in names:
+            if _UNFINISHED.fullmatch(name):
+                _remove_abandoned(Path(place, name))
+
+
+def _remove_abandoned(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:  # gone, or another user's
+        return
+    try:
+        if _is_abandoned(descriptor):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _is_abandoned(descriptor: int) -> bool:
+    locked = lock(descriptor)
+    if locked is not None:
+        return locked
+    return time.time() - os.fstat(descriptor).st_mtime > _SURELY_ABANDONED
+
+
+class WatchedFile(io.FileIO):
     """A file that remembers the error that its own writing met, also when the caller wraps it."""
 
     failure: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
+        """Write, and remember the error that this meets."""
         with self.watched():
             return super().write(data)
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
+        """Remember an OSError of the block."""
         try:
             yield
         except OSError as error:
@@ -121,6 +189,15 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def can_name_files(name: str) -> bool:
+    """Whether a name can be that of a file or folder of ours on every system, and lies where it is put.
+
+    >>> can_name_files("fog_2.5"), can_name_files(".."), can_name_files("a/b"), can_name_files("")
+    (True, False, False, False)
+    """
+    return re.fullmatch(r"[\w+-][\w.+-]*", name) is not None
+
+
 # ---------------------------------------------------------------- fingerprints
 
 
@@ -146,6 +223,13 @@ def file_fingerprint(path: Path) -> str:
 
 
 def file_fingerprints(paths: Iterable[Path]) -> list[str]:
-    """Return the fingerprints of many files, read in parallel, in the given order."""
+    """Return the fingerprints of many files, read in parallel, in the given order.
+
+    Paths are taken a few at a time: of a million files the digests are all that is held.
+    """
+    left = iter(paths)
+    digests: list[str] = []
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(file_fingerprint, paths))
+        while together := list(itertools.islice(left, _TOGETHER)):
+            digests += pool.map(file_fingerprint, together)
+    return digests

@@ -56,7 +56,7 @@ def read_image(source: Path | bytes) -> Image:
     """
     name = source.name if isinstance(source, Path) else "image"
     try:
-        data = source.read_bytes() if isinstance(source, Path) else source
+        data = _content(source) if isinstance(source, Path) else source
     except OSError as error:
         raise BrokenFileError(f"{name}: cannot be read ({reason_of(error)}).") from error
     if not data:
@@ -84,6 +84,19 @@ def read_image(source: Path | bytes) -> Image:
     except Exception as error:
         # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
         raise BrokenFileError(f"{name}: damaged image ({reason_of(error)}).") from error
+
+
+def _content(path: Path) -> bytes:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # A pipe would wait for a writer for ever, a device might never end.
+        raise BrokenFileError(f"{path.name}: not a regular file.")
+    return path.read_bytes()
+
+
+def decode_own(data: bytes) -> Image:
+    """Decode a JPEG or PNG file that this process has encoded, as it is stored."""
+    with PillowImage.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
+        return np.asarray(image, dtype=np.uint8)
 
 
 def read_size(path: Path) -> tuple[int, int] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io import files
+from shiftproof.io.holding import hold
 from shiftproof.io.text import read_json
 
 FORMAT = 1
@@ -21,36 +23,92 @@ def begin(
     *,
     what: str,
     about: dict[str, Any] | None = None,
-) -> None:
+    unnamed: Collection[str] = (),
+    ours: Collection[str] = (),
+    shared: bool = False,
+) -> dict[str, Any]:
     """Make a folder for work with these settings, or go on with the one that is there.
+
+    Within a function that :func:`~shiftproof.io.holding.frees_folders` marks, the folder is held: no
+    other process may begin there until the function ends.
 
     Args:
         folder: the folder.
         name: of the JSON file in it that holds the settings.
         settings: decide what comes out, and must be equal to go on.
-        what: what the folder holds, for errors.
+        what: what the folder holds, for errors: "a run".
         about: goes into the file, too, and need not be equal.
+        unnamed: keys anywhere in the settings that need not be equal: what data were called.
+        ours: names of folders that work of this kind makes; while they are empty, it has not begun.
+        shared: others may work there at the same time, as workers of a batch scheduler do.
+
+    Returns:
+        What the file says.
 
     Raises:
         RunMismatchError: it belongs to other work.
-        InputError: it holds other things, or cannot be written to.
+        BrokenFileError: the file is damaged.
+        InputError: it holds other things, cannot be written to, or another process works there.
     """
     file = folder / name
+    # Before anything is made: a folder that is refused stays as it is.
+    if not file.is_file():
+        _check_empty(folder, name, what, ours)
+        files.make_folder(folder)
+    else:
+        _read_same(file, settings, what, unnamed)
+    hold(folder, shared=shared)
+    # It may have been begun a moment ago.
     if file.is_file():
-        there = read_json(file)
-        known = there if isinstance(there, dict) else {}
-        same = {key: known.get(key) for key in settings}
-        check_same(folder, same, settings, what=what)
+        return _read_same(file, settings, what, unnamed)
+    _check_empty(folder, name, what, ours)
+    begun = {"format": FORMAT, **settings, **(about or {})}
+    files.write_json(file, begun)
+    return begun
+
+
+def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> None:
+    """Refuse a folder with anything in it but what a killed process of ours leaves, or the system."""
+    if not folder.is_dir():
+        if folder.exists():
+            raise InputError(f"{folder} is a file; expected a folder.")
         return
-    # Another worker may have begun a moment ago: its file may be on the way, or there by now.
-    others = folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir())
-    if others and not file.is_file():
+    try:
+        others = [path for path in folder.iterdir() if path.name[0] != "."]
+        strange = [path for path in others if path.name not in ours or not _is_bare(path)]
+    except OSError as error:
+        raise files.disk_error(folder / name, error) from error
+    if strange and not (folder / name).is_file():
         raise InputError(
-            f"{folder} is not empty and holds no {what} (no {name}). Choose another output folder, or "
-            "empty it."
+            f"{folder} is not empty and holds no {what.removeprefix('a ')} (no {name}). Choose "
+            "another output folder, or empty it."
         )
-    files.make_folder(folder)
-    files.write_json(file, {"format": FORMAT, **settings, **(about or {})})
+
+
+def _is_bare(path: Path) -> bool:
+    return path.is_dir() and all(inner.name[0] == "." for inner in path.iterdir())
+
+
+def _read_same(
+    file: Path, settings: dict[str, Any], what: str, unnamed: Collection[str]
+) -> dict[str, Any]:
+    there = read_json(file)
+    if not isinstance(there, dict):
+        raise BrokenFileError(
+            f"{file}: expected an object of settings, got a {type(there).__name__}. Choose another "
+            "output folder, or delete this one to start anew."
+        )
+    known = {key: there.get(key) for key in settings}
+    check_same(file.parent, _without(known, unnamed), _without(settings, unnamed), what=what)
+    return there
+
+
+def _without(settings: Any, unnamed: Collection[str]) -> Any:
+    if not isinstance(settings, dict) or not unnamed:
+        return settings
+    return {
+        name: _without(value, unnamed) for name, value in settings.items() if name not in unnamed
+    }
 
 
 def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:

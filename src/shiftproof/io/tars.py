@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.border import convert_errors, show_name
+from shiftproof.io.border import convert_errors, is_utf8, show_name
 from shiftproof.io.images import is_image
+
+_WRITTEN_ANEW = frozenset(
+    {"gid", "gname", "hdrcharset", "linkpath", "mtime", "path", "size", "uid", "uname"}
+)
+_LATEST = 2.0**40
+"""Seconds; no file is of a later year than 36,000."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member of a webdataset tar, and what it is there.
+
+    Attributes:
+        info: the member.
+        title: its name as it can be printed, with a number where it is not the first of that name.
+        key: of its sample, by webdataset's rule: its name up to the first dot of the last part.
+        suffix: what follows that dot, in small letters.
+        is_image: whether it is the image of its sample.
+        fault: why it is left out of rows and copies, or None.
+    """
+
+    info: tarfile.TarInfo
+    title: str
+    key: str
+    suffix: str
+    is_image: bool
+    fault: str | None
+
+    @property
+    def not_the_image(self) -> str | None:
+        """Why a member that is called like an image is not the image of its sample, or None."""
+        if self.is_image or not is_image(Path(self.info.name)) or self.info.isdir():
+            return None
+        if self.fault is not None:
+            return self.fault
+        if not self.info.isreg():
+            return "a link is not read as an image"
+        return (
+            f"by webdataset's rule it is {show_name(self.suffix)!r} of the sample "
+            f"{show_name(self.key)!r}, not its image; only one dot may be in the last part of its name"
+        )
 
 
 class TarReader:
@@ -26,6 +70,22 @@ class TarReader:
         self._source = source
         self._size = size
 
+    def entries(self) -> Iterator[Entry]:
+        """Yield the members in order, each with what it is by webdataset's rules.
+
+        Raises:
+            BrokenFileError: as :meth:`members`.
+        """
+        met: Counter[str] = Counter()
+        for member in self.members():
+            met[member.name] += not member.isdir()
+            count = met[member.name]
+            title = show_name(member.name) + (f" ({count})" if count > 1 else "")
+            key, suffix = split_key(member.name)
+            fault = _fault_of(member) or ("it is there twice" if count > 1 else None)
+            image = fault is None and member.isreg() and is_image_member(member.name)
+            yield Entry(member, title, key, suffix, image, fault)
+
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the members in order, and see in the end that the tar is whole.
 
@@ -33,11 +93,16 @@ class TarReader:
             BrokenFileError: damaged or cut, wherever it is met; what came before has been yielded.
         """
         members = iter(self._source)
+        end = 0
         while True:
             with self._damage():
                 member = next(members, None)
+                if member is not None and (member.offset_data <= end or member.size < 0):
+                    # Else a size below zero would lead back, and round and round.
+                    raise ValueError(f"{show_name(member.name)} has a size below zero")
             if member is None:
                 break
+            end = member.offset_data
             # A sparse member counts by what it would unfold to.
             if member.isreg() and member.offset_data + member.size > self._size:
                 raise BrokenFileError(
@@ -102,6 +167,42 @@ def open_tar(path: Path, name: str | None = None) -> Iterator[TarReader]:
             size = os.fstat(file.fileno()).st_size
             source = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
         yield TarReader(source, called, size)
+
+
+def _fault_of(member: tarfile.TarInfo) -> str | None:
+    """Return why a member is neither read nor copied, or None; as Python's ``data`` filter has it."""
+    if not is_utf8(member.name):
+        return "its name is not UTF-8; rename it"
+    if member.issym() or member.islnk():
+        target = PureWindowsPath(member.linkname)
+        if target.drive or target.root or ".." in target.parts or not is_utf8(member.linkname):
+            return "a link that may lead out of the folder"
+        return None
+    if member.issparse():
+        return "a sparse file, which is not read"
+    return None if member.isreg() or member.isdir() else "a device or a pipe"
+
+
+def copy_header(member: tarfile.TarInfo, *, name: str | None = None) -> tarfile.TarInfo:
+    """Return a member's header as it can be written to a copy, without what only it could claim.
+
+    Sizes, times and long names are written anew from the member itself; a time that is no number
+    becomes 0.
+
+    Args:
+        member: as it was read.
+        name: what it is to be called instead.
+    """
+    header = copy.copy(member)
+    header.name = member.name if name is None else name
+    header.mtime = member.mtime if -_LATEST < member.mtime < _LATEST else 0
+    header.uid, header.gid = max(member.uid, 0), max(member.gid, 0)
+    header.pax_headers = {
+        key: value
+        for key, value in member.pax_headers.items()
+        if key not in _WRITTEN_ANEW and not key.startswith("GNU.sparse") and is_utf8(key)
+    }
+    return header
 
 
 def is_tar(name: str) -> bool:

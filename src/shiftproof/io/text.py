@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shiftproof.io.border import convert_errors
+from shiftproof.errors import BrokenFileError
+from shiftproof.io.border import convert_errors, open_regular
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
@@ -19,8 +20,23 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
     Raises:
         BrokenFileError: it cannot be read, or is not UTF-8.
     """
-    with convert_errors(path, "expected a text file in UTF-8"):
-        return path.read_bytes().decode("utf-8-sig", errors)
+    with (
+        open_regular(path, handed_over=True) as file,
+        convert_errors(path, "expected a text file in UTF-8"),
+    ):
+        return file.read().decode("utf-8-sig", errors)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        BrokenFileError: it is missing, not JSON, or holds another type.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BrokenFileError(f"{path}: expected an object, got {type(value).__name__}.")
+    return value
 
 
 def read_json(path: Path) -> Any:
@@ -29,5 +45,5 @@ def read_json(path: Path) -> Any:
     Raises:
         BrokenFileError: it is missing or not JSON.
     """
-    with convert_errors(path, "not valid JSON"):
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    with open_regular(path, handed_over=True) as file, convert_errors(path, "not valid JSON"):
+        return json.loads(file.read().decode("utf-8-sig"))

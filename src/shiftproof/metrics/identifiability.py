@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -92,6 +93,7 @@ def linear_r2(
             has numbers per latent, or a latent that never changes.
     """
     x, z = _pair(embedding, latents)
+    x, z = _unscaled(x)[0], _unscaled(z, axis=0)[0]
     if not 0 < held_out < 1:
         raise InputError(f"held_out: expected a number between 0 and 1, got {held_out!r}.")
     order = generator(seed, "held out", str(len(x))).permutation(len(x))
@@ -172,6 +174,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
         InputError: as for ``linear_r2``.
     """
     x, z = _pair(embedding, latents)
+    (x, of_x), (z, of_z) = _unscaled(x), _unscaled(z)
     if len(x) <= x.shape[1] + 1:
         raise InputError(
             f"{len(x)} samples are too few for a map from {x.shape[1]} dimensions; give more."
@@ -182,10 +185,12 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
     left = ((z - x @ matrix - offset) ** 2).mean(0)
     gram = matrix.T @ matrix
     scale = np.trace(gram) / len(gram)
+    with np.errstate(over="ignore"):
+        fitted = np.ldexp(matrix, of_z - of_x), np.ldexp(offset, of_z)
     if scale == 0:
-        return AffineFit(1.0, 1.0, matrix, offset)
+        return AffineFit(1.0, 1.0, *fitted)
     deviation = np.linalg.norm(gram / scale - np.eye(len(gram))) / np.sqrt(len(gram))
-    return AffineFit(float(np.sqrt(left.sum() / spread.sum())), float(deviation), matrix, offset)
+    return AffineFit(float(np.sqrt(left.sum() / spread.sum())), float(deviation), *fitted)
 
 
 # ---------------------------------------------------------------- disentanglement
@@ -210,6 +215,7 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     """
     x, z = _pair(embedding, latents)
     recovered = linear_r2(x, z, held_out=held_out, seed=seed)
+    x, z = _unscaled(x, axis=0)[0], _unscaled(z, axis=0)[0]
     constant = x.std(0) == 0
     scaled = (x - x.mean(0)) / np.where(constant, 1, x.std(0))
     matrix, _ = _least_squares(scaled, (z - z.mean(0)) / z.std(0))
@@ -309,7 +315,25 @@ _T = (
     2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
     2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-"""Student's t at 0.975, by degrees of freedom from 1; beyond, the normal's 1.96 serves."""
+"""Student's t at 0.975, by degrees of freedom from 1; beyond, a series serves."""
+
+
+def _student_t(freedom: int) -> float:
+    """Return Student's t at 0.975.
+
+    Beyond the table by the expansion around the normal's quantile, which is exact to 1e-6 there
+    (Abramowitz & Stegun 1964, 26.7.5).
+    """
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    x = 1.959963984540054
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
+    )
+    return x + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def interval_over_seeds(values: Sequence[float]) -> Interval:
@@ -330,8 +354,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
     if len(table) == 1:
         return Interval(mean, mean, mean)
     freedom = len(table) - 1
-    quantile = _T[freedom - 1] if freedom <= len(_T) else 1.96
-    half = quantile * float(table.std(ddof=1)) / np.sqrt(len(table))
+    half = _student_t(freedom) * float(table.std(ddof=1)) / np.sqrt(len(table))
     return Interval(mean, float(mean - half), float(mean + half))
 
 
@@ -408,6 +431,16 @@ def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[Array, Array]:
     return x, z
 
 
+def _unscaled(values: Array, axis: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+    """Return values of at most 1, all or each column, and the power of two that was taken out.
+
+    A power of two changes no digit; but the squares of very large or small values are no numbers.
+    """
+    exponent = np.frexp(np.abs(values).max(axis=axis))[1].astype(np.int64)
+    scaled: Array = np.ldexp(values, -exponent)
+    return scaled, exponent
+
+
 def _least_squares(x: Array, z: Array) -> tuple[Array, Array]:
     centre, middle = x.mean(0), z.mean(0)
     matrix: Array = np.linalg.lstsq(x - centre, z - middle, rcond=None)[0]
@@ -424,6 +457,7 @@ def _check_spread(spread: Array) -> None:
 
 def _correlations(x: Array, z: Array) -> Array:
     """Return ``(D, K)``; a dimension that never changes is correlated with nothing."""
+    x, z = _unscaled(x, axis=0)[0], _unscaled(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)
     _check_spread((z**2).sum(0))
     lengths = np.sqrt((x**2).sum(0))

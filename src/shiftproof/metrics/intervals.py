@@ -18,6 +18,10 @@ BLOCK_BYTES = 64_000_000
 """Memory of one block of weights: a thousand resamples of a million images come in pieces."""
 
 
+GROUP_BYTES = 256_000_000
+"""Memory of the tables that are summed together; the weights are drawn anew for each group."""
+
+
 class Interval(NamedTuple):
     """A figure with the ends of its interval."""
 
@@ -39,11 +43,15 @@ def resample_weights(
     Raises:
         InputError: no images, or no resamples.
     """
+    _check_counts(count, replicates)
+    return _weights(count, replicates, seed)
+
+
+def _check_counts(count: int, replicates: int) -> None:
     if count < 1:
         raise InputError(f"Expected at least one image to resample, got {count}.")
     if replicates < 1:
         raise InputError(f"Expected at least one resample, got {replicates}.")
-    return _weights(count, replicates, seed)
 
 
 def _weights(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.float32]]:
@@ -67,8 +75,8 @@ def weighted_sums(
     """Return the sums of every table's columns over the images, as they are and over each resample.
 
     Args:
-        tables: functions that give ``(count, columns)``, one row per image. They are called once
-            per block of resamples, so that not all of them need to be in memory at once.
+        tables: functions that give ``(count, columns)``, one row per image. Each is called once, and
+            not all of what they give is in memory at once.
         count: number of images.
         replicates: number of resamples.
         seed: decides the resamples.
@@ -83,17 +91,37 @@ def weighted_sums(
     Raises:
         InputError: no images, no resamples, or a table of another shape.
     """
-    blocks = resample_weights(count, replicates, seed=seed)
-    sums: list[list[NDArray[np.float64]]] = [
-        [_table(table(), count).sum(axis=0)[None]] for table in tables
-    ]
-    for weights in blocks:
-        wide = weights.astype(np.float64)
-        for table, rows in zip(tables, sums, strict=True):
-            rows.append(wide @ _table(table(), count))
+    sums: list[NDArray[np.float64]] = []
+    _check_counts(count, replicates)
+    for group in _groups(tables, count):
+        # One product for all of them: it takes half of the time of one each, and sums are exact.
+        ends = np.cumsum([values.shape[1] for values in group])[:-1]
+        side_by_side = np.concatenate(group, axis=1)
+        several = len(group)
+        group.clear()
+        rows = [side_by_side.sum(axis=0)[None]]
+        for weights in _weights(count, replicates, seed):
+            rows.append(weights.astype(np.float64) @ side_by_side)
             if done is not None:
-                done()
-    return [np.concatenate(rows) for rows in sums]
+                for _ in range(several):
+                    done()
+        sums += np.split(np.concatenate(rows), ends, axis=1)
+    return sums
+
+
+def _groups(
+    tables: Sequence[Callable[[], ArrayLike]], count: int
+) -> Iterator[list[NDArray[np.float64]]]:
+    """Yield the tables, so many at a time as may be held: to make one is longer than to sum it."""
+    group: list[NDArray[np.float64]] = []
+    for table in tables:
+        values = _table(table(), count)
+        if group and sum(held.nbytes for held in group) + values.nbytes > GROUP_BYTES:
+            yield group
+            group = []
+        group.append(values)
+    if group:
+        yield group
 
 
 def blocks_of(count: int, replicates: int = REPLICATES) -> int:

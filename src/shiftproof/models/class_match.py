@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, compose, named
 from shiftproof.errors import LabelError, UnknownNameError
 from shiftproof.types import Detections, Settings
 
@@ -137,4 +137,4 @@ def _classes(given: Classes | Iterable[str]) -> Classes:
 
 
 def _fold(name: str) -> str:
-    return "".join(name.lower().replace("_", " ").replace("-", " ").split())
+    return "".join(compose(name).lower().replace("_", " ").replace("-", " ").split())

@@ -82,6 +82,7 @@ class Classifier:
         outputs: for each class the module's output that means it, or several: then its logit is the
             highest of theirs. None where there is one output per class, in the order of the
             classes. ``restricted`` fills this in for a published data set.
+        assumed: what was taken for granted when it was loaded, in words.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.
@@ -105,6 +106,7 @@ class Classifier:
     device: str
     name: str
     outputs: tuple[tuple[int, ...], ...] | None
+    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -115,6 +117,7 @@ class Classifier:
         device: str = "cpu",
         name: str | None = None,
         outputs: Sequence[int | Sequence[int]] | None = None,
+        assumed: Sequence[str] = (),
     ) -> None:
         check_module(
             module,
@@ -123,6 +126,7 @@ class Classifier:
             "A checkpoint file is read by load_classifier('file:PATH?arch=...').",
         )
         self.preprocess = preprocess
+        self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._torch = is_torch_module(module)
         self._module_name = qualified_name(module)
@@ -185,6 +189,7 @@ class Classifier:
             device=self.device,
             name=self.name,
             outputs=outputs,
+            assumed=self.assumed,
         )
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:

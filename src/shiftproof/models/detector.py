@@ -75,6 +75,7 @@ class Detector:
             images and gives ``Detections``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         name: what the tables call it; None takes the module's class name.
+        assumed: what was taken for granted when it was loaded, in words.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
@@ -96,6 +97,7 @@ class Detector:
     convention: Convention | None
     device: str
     name: str
+    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -105,6 +107,7 @@ class Detector:
         convention: Convention | None = None,
         device: str = "cpu",
         name: str | None = None,
+        assumed: Sequence[str] = (),
     ) -> None:
         check_module(
             module,
@@ -114,6 +117,7 @@ class Detector:
         )
         self.classes = classes if isinstance(classes, Classes) else named(classes)
         self.convention = convention
+        self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._module_name = qualified_name(module)
         self._torch = is_torch_module(module)
@@ -154,6 +158,7 @@ class Detector:
             convention=self.convention,
             device=device,
             name=name or self.name,
+            assumed=self.assumed,
         )
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 8) -> list[Detections]:

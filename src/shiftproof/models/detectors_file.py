@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.models.checkpoint import read_state, without_prefixes
+from shiftproof.io.border import show_name
+from shiftproof.models.checkpoint import read_tensors
+from shiftproof.models.checkpoint_file import check_dense
+from shiftproof.models.checkpoint_names import Match, find_weights, is_beside
 from shiftproof.models.detectors_torchvision import (
     TorchvisionConvention,
     build_torchvision_detector,
     compact_classes,
     find_detector_weights,
+    freeze_norms,
+    has_no_eps,
     set_thresholds,
 )
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
 from shiftproof.models.structure import require_torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDetector:
@@ -25,11 +34,12 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
 
     Args:
         target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
-        options: ``arch`` is needed: ``torchvision:NAME``.
+        options: ``arch`` is needed: ``torchvision:NAME``. ``weights`` chooses among several, as for
+            classifiers.
 
     Raises:
         InputError: no architecture is given.
-        UnknownNameError: no such library or detector.
+        UnknownNameError: no such library or detector, or weights that the file has not.
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), or does not fit.
     """
@@ -48,7 +58,22 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         classes = options.classes
         labels = (None, *range(len(classes)))
     network = build_torchvision_detector(name, len(labels))
-    state = without_prefixes(read_state(Path(target)), network.state_dict())
+    content = read_tensors(Path(target))
+    expected = network.state_dict()
+    match = find_weights(
+        content,
+        expected,
+        parameters=frozenset(key for key, _ in network.named_parameters()),
+        wanted=options.weights,
+    )
+    state = {} if match is None else _own_names(match)
+    for key, tensor in state.items():
+        check_dense(tensor, f"{target}: {show_name(key)}")
+    notes = () if match is None else match.notes
+    if not any(key.endswith("num_batches_tracked") for key in state):
+        # Networks that torchvision has given trained weights keep their statistics for good.
+        frozen = freeze_norms(network, 0.0 if has_no_eps(weights) else None)
+        notes = (*notes, "batch norms frozen, as in the file") if frozen else notes
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -59,4 +84,19 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
             "trained on: classes=NAMES.txt."
         ) from error
     set_thresholds(network, options)
-    return LoadedDetector(network, classes, TorchvisionConvention(labels))
+    return LoadedDetector(
+        network,
+        classes,
+        TorchvisionConvention(labels),
+        (f"{len(classes)} classes, {'as asked for' if options.classes else 'COCO'}", *notes),
+    )
+
+
+def _own_names(match: Match) -> dict[str, torch.Tensor]:
+    """Return all weights of a network, those that torchvision renames when it loads them too."""
+    others = {
+        place.removeprefix(match.prefix): tensor
+        for place, tensor in match.rest.items()
+        if place.startswith(match.prefix) and not is_beside(place, tensor)
+    }
+    return {**others, **match.state}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.classes import Classes, named
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.border import convert_errors
 from shiftproof.models.boxes import suppress_overlaps
 from shiftproof.models.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.loaded_detector import DetectorOptions, LoadedDetector
@@ -59,7 +60,9 @@ class OnnxGraph:
         self._input, self.batch, channels, self.size = read_input(path, self._session)
         if channels == 1:
             raise ModelError(f"{path}: expected an input of 3 channels, got 1.")
-        self.names = _class_names(self._session.get_modelmeta().custom_metadata_map.get("names"))
+        with convert_errors(path, "an ONNX file whose metadata cannot be read"):
+            written = self._session.get_modelmeta().custom_metadata_map.get("names")
+        self.names = _class_names(written)
 
     def __call__(self, inputs: ModelInput) -> list[NDArray[Any]]:
         """Return all outputs for as many images as the graph takes at once."""
@@ -170,7 +173,13 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
         decoding.overlap if options.overlap is None else options.overlap,
         LIMIT if options.limit is None else options.limit,
     )
-    return LoadedDetector(network, network.names, convention)
+    fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
+    assumed = [
+        f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"
+    ]
+    if network.names is not None and options.classes is None:
+        assumed.append(f"{len(network.names)} classes of the file's metadata")
+    return LoadedDetector(network, network.names, convention, tuple(assumed))
 
 
 # ---------------------------------------------------------------- images in, boxes back

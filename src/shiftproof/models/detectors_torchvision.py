@@ -105,7 +105,10 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
         with torch.random.fork_rng(devices=[]):
             network = downloaded(target, weights)
     set_thresholds(network, options)
-    return LoadedDetector(network, classes, TorchvisionConvention(labels))
+    stated = "random weights" if options.pretrained is False else f"weights {weights}"
+    return LoadedDetector(
+        network, classes, TorchvisionConvention(labels), (stated, f"{len(classes)} classes, COCO")
+    )
 
 
 def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
@@ -118,6 +121,37 @@ def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
             name, weights=None, weights_backbone=None, num_classes=num_labels
         )
     return module
+
+
+_NO_EPS = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+"""Detectors whose first COCO weights torchvision runs without an epsilon in the norms."""
+
+
+def has_no_eps(weights: Any) -> bool:
+    """Whether torchvision sets the epsilon of the batch norms to 0 for these weights."""
+    return weights.name == "COCO_V1" and any(
+        type(weights) is type(tagged_weights(name, "COCO_V1")) for name in _NO_EPS
+    )
+
+
+def freeze_norms(network: torch.nn.Module, eps: float | None) -> int:
+    """Put frozen batch norms in the place of those of a network of our own; return how many.
+
+    ``eps`` None keeps that of each.
+    """
+    import torch
+    from torchvision.ops import FrozenBatchNorm2d
+
+    found = [
+        (name, part)
+        for name, part in network.named_modules()
+        if isinstance(part, torch.nn.BatchNorm2d)
+    ]
+    for name, part in found:
+        parent, _, child = name.rpartition(".")
+        frozen = FrozenBatchNorm2d(part.num_features, part.eps if eps is None else eps)
+        setattr(network.get_submodule(parent), child, frozen)
+    return len(found)
 
 
 def find_detector_weights(name: str, tag: str) -> Any:

@@ -75,6 +75,7 @@ class Encoder:
             A vector that is all zeros stays so.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         name: what manifests call it; None takes the module's class name.
+        assumed: what was taken for granted when it was loaded, in words.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.
@@ -98,6 +99,7 @@ class Encoder:
     device: str
     name: str
     width: int
+    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Encoder:
         normalise: bool = True,
         device: str = "cpu",
         name: str | None = None,
+        assumed: Sequence[str] = (),
     ) -> None:
         check_module(
             module,
@@ -116,6 +119,7 @@ class Encoder:
         )
         self.preprocess = preprocess
         self.normalise = normalise
+        self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._torch = is_torch_module(module)
         self._module_name = qualified_name(module)

@@ -6,13 +6,16 @@ import dataclasses
 import math
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.io.naming import hide_folders
 from shiftproof.models.checkpoint import load_checkpoint
+from shiftproof.models.class_names import NUMBERED, read_classes
 from shiftproof.models.classifier import Classifier
 from shiftproof.models.demo import load_demo
 from shiftproof.models.loaded import Loaded, LoadOptions
@@ -61,12 +64,13 @@ LOADERS: dict[str, Loader] = {
         load_onnx,
         "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
         "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+        frozenset({"output"}),
     ),
     "file": Loader(
         load_checkpoint,
         "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
         "file:checkpoint.pt?arch=timm:resnet18",
-        frozenset({"arch"}),
+        frozenset({"arch", "weights"}),
     ),
 }
 """Sources of models by the prefix that ``load_classifier`` and the command line take."""
@@ -76,9 +80,11 @@ def load_classifier(
     spec: str,
     *,
     device: str = "cpu",
-    classes: Classes | Iterable[str] | None = None,
+    classes: Classes | Iterable[str] | str | Path | None = None,
     pretrained: bool | None = None,
     arch: str | None = None,
+    weights: str | None = None,
+    output: str | None = None,
     size: Pixels | None = None,
     resize: Pixels | None = None,
     interpolation: Interpolation | None = None,
@@ -89,14 +95,18 @@ def load_classifier(
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``LOADERS``, or ``demo``. Every keyword below but
-            ``device`` and ``classes`` may stand in the text instead, as in
+            ``device`` may stand in the text instead, as in
             ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
-        classes: what the outputs mean; None takes what the source says, else numbers them. A
-            checkpoint with 1,000 outputs is taken to have the classes of ImageNet.
+        classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
+            file with one name a line or of a JSON list. None takes what the source says, else numbers
+            them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's.
         pretrained: False leaves the weights random (``torchvision`` and ``timm`` only), for a
             trial without a network.
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+            None takes averaged ones where there are some, as timm does.
+        output: the name of the output of an ONNX file that has several.
         size: what the network takes, in pixels; the share of the image that is cropped stays,
             unless ``resize`` is given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
@@ -105,12 +115,14 @@ def load_classifier(
         std: likewise.
 
     Returns:
-        A classifier that has been tried on one black image.
+        A classifier that has been tried on one black image; its ``assumed`` says what was taken for
+        granted.
 
     Raises:
         UnknownNameError: no such source, model, weights or option; says the nearest.
         InputError: an option that this source does not take, given twice, or of the wrong kind.
-        ModelError: the weights cannot be had or do not fit, or the model does not run.
+        ModelError: the weights cannot be had or do not fit, or the model does not run, gives no
+            numbers, or has no head.
         BrokenFileError: a file is missing or damaged.
         MissingExtraError: the library of that source is not installed; says the pip line.
 
@@ -118,8 +130,11 @@ def load_classifier(
     Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
     given: dict[str, Any] = {
+        "classes": classes,
         "pretrained": pretrained,
         "arch": arch,
+        "weights": weights,
+        "output": output,
         "size": size,
         "resize": resize,
         "interpolation": interpolation,
@@ -127,15 +142,23 @@ def load_classifier(
         "std": std,
     }
     loaded = load_parts(
-        spec, given, LOADERS, device=device, wrapped="Classifier(module, preprocess, classes)"
+        spec,
+        given,
+        LOADERS,
+        common=("classes", *APPLIED),
+        device=device,
+        wrapped="Classifier(module, preprocess, classes)",
     )
     classifier = Classifier(
         loaded.module,
         loaded.preprocess,
-        loaded.classes if classes is None else classes,
+        loaded.classes,
         device=device,
         name=loaded.name,
+        assumed=loaded.assumed,
     )
+    if loaded.classes is None:
+        classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
     _try(classifier)
     return classifier
 
@@ -267,8 +290,11 @@ APPLIED = ("size", "resize", "interpolation", "mean", "std")
 """The options that change a preprocessing, whatever the source."""
 
 READERS: dict[str, Callable[[str], Any]] = {
+    "classes": str,
     "pretrained": read_switch,
     "arch": str,
+    "weights": str,
+    "output": str,
     "size": read_pixels,
     "resize": read_pixels,
     "interpolation": str,
@@ -285,15 +311,17 @@ def load_parts(
     given: Mapping[str, Any],
     loaders: Mapping[str, Loader],
     *,
+    common: Container[str],
     device: str,
     wrapped: str,
 ) -> Loaded:
-    """Load what a text names, with a name, and with the preprocessing that was asked for.
+    """Load what a text names, with a name, and with preprocessing and classes that were asked for.
 
     Args:
         spec: the text.
         given: the keywords that may stand in the text instead, None where nothing was given.
         loaders: the sources.
+        common: those of the keywords that every source takes.
         device: where the model is to run.
         wrapped: how a model in memory is wrapped, for the error.
 
@@ -301,15 +329,47 @@ def load_parts(
         UnknownNameError, InputError: as for :func:`parse_spec` and :func:`gathered`.
         ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
     """
-    source, target, written = parse_spec(spec, loaders, READERS, wrapped=wrapped)
-    asked = gathered(spec, given, written, source, loaders, common=APPLIED)
+    readers = {name: READERS[name] for name in given}
+    source, target, written = parse_spec(spec, loaders, readers, wrapped=wrapped)
+    asked = gathered(spec, given, written, source, loaders, common=common)
     if isinstance(asked["size"], int):
         asked["size"] = (asked["size"], asked["size"])
-    options = LoadOptions(device=device, **asked)
+    numbers_asked = asked.get("classes") == NUMBERED
+    if asked.get("classes") is not None:
+        asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
+    options = LoadOptions(device=device, features=loaders is not LOADERS, **asked)
     loaded = loaders[source].load(target, options)
+    preprocess = overridden(loaded.preprocess, options)
+    classes = options.classes or (None if numbers_asked else loaded.classes)
+    meant = "as asked for" if options.classes else loaded.classes_from
+    assumed = (
+        _told(preprocess, loaded, options),
+        *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
+        *loaded.assumed,
+    )
     return loaded._replace(
-        preprocess=overridden(loaded.preprocess, options),
-        name=loaded.name or (f"{source}:{target}" if target else source),
+        preprocess=preprocess,
+        classes=classes,
+        name=loaded.name or (hide_folders(f"{source}:{target}") if target else source),
+        assumed=assumed,
+    )
+
+
+def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
+    """Say how images are prepared, and who says so."""
+    asked = [name for name in APPLIED if getattr(options, name) is not None]
+    told = f", {', '.join(asked)} as asked for" if asked else ""
+    size = "x".join(map(str, preprocess.size))
+    resize = preprocess.resize
+    before = "unresized" if resize is None else f"resized to {resize}"
+    if isinstance(resize, tuple):
+        before = f"resized to {'x'.join(map(str, resize))}"
+    mean, std = (
+        ",".join(f"{value:.4g}" for value in values) for values in (preprocess.mean, preprocess.std)
+    )
+    return (
+        f"images {before} ({preprocess.interpolation}), cropped to {size}, mean {mean}, std {std}: "
+        f"{loaded.preprocess_from}{told}"
     )
 
 
@@ -340,11 +400,19 @@ def scaled_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | Non
 def _try(classifier: Classifier) -> None:
     """Run one black image, so that what does not fit is said now and not in the middle of a run."""
     height, width = classifier.preprocess.size or (1, 1)
+    # Where a network divides by an image's own deviation, black alone gives no number.
+    drawn = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
     try:
-        classifier.predict(np.zeros((1, height, width, 3), np.uint8))
+        for image in (np.zeros_like(drawn), drawn):
+            if not np.isnan(classifier.predict(image)).any():
+                return
     except ShiftproofError:
         raise
     except Exception as error:
         raise ModelError(
             f"{classifier.name} does not run on an image of {height} x {width} pixels ({error})."
         ) from error
+    raise ModelError(
+        f"{classifier.name} gives NaN for an image of {height} x {width} pixels. Check the weights, "
+        "and that the mean and deviation fit them."
+    )

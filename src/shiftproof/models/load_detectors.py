@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
-from shiftproof.errors import BrokenFileError, InputError, ModelError, ShiftproofError
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.io.naming import hide_folders
+from shiftproof.models.class_names import read_classes
 from shiftproof.models.detector import Detector
 from shiftproof.models.detectors_file import load_detector_checkpoint
 from shiftproof.models.detectors_onnx import load_onnx_detector
@@ -63,7 +65,7 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
         load_detector_checkpoint,
         "Weights on disk (.pt, .pth, .safetensors) for a detector of torchvision.",
         "file:checkpoint.pt?arch=torchvision:fasterrcnn_resnet50_fpn",
-        frozenset({"arch", "score", "overlap", "limit"}),
+        frozenset({"arch", "weights", "score", "overlap", "limit"}),
     ),
 }
 """Sources of detectors by the prefix that ``load_detector`` and the command line take."""
@@ -76,6 +78,7 @@ def load_detector(
     classes: Classes | Iterable[str] | str | Path | None = None,
     pretrained: bool | None = None,
     arch: str | None = None,
+    weights: str | None = None,
     decode: str | None = None,
     size: Pixels | None = None,
     score: float | None = None,
@@ -94,6 +97,7 @@ def load_detector(
         pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
             network.
         arch: the architecture of a checkpoint, such as ``"torchvision:fasterrcnn_resnet50_fpn"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
         decode: what the outputs of an ONNX file mean, a name of ``DECODINGS``.
         size: of the network's input in pixels, where it takes several.
         score: the lowest score that is kept, 0..1. None takes the source's: 0.001 as a rule, since
@@ -119,6 +123,7 @@ def load_detector(
         "classes": classes,
         "pretrained": pretrained,
         "arch": arch,
+        "weights": weights,
         "decode": decode,
         "size": size,
         "score": score,
@@ -128,7 +133,7 @@ def load_detector(
     given = gathered(spec, given, written, source, DETECTOR_LOADERS, common=("classes",))
     _check_ranges(given)
     if given["classes"] is not None:
-        given["classes"] = _classes(given["classes"])
+        given["classes"] = read_classes(given["classes"])
     if isinstance(given["size"], int):
         given["size"] = (given["size"], given["size"])
     options = DetectorOptions(device=device, **given)
@@ -146,36 +151,11 @@ def load_detector(
         meant,
         convention=loaded.convention,
         device=device,
-        name=f"{source}:{target}",
+        name=hide_folders(f"{source}:{target}"),
+        assumed=loaded.assumed,
     )
     _try(detector)
     return detector
-
-
-def read_names(path: Path) -> Classes:
-    """Read the names of classes from a text file, one a line, in the order of the labels.
-
-    Raises:
-        BrokenFileError: the file is missing, no text, or has no name or an empty line between two.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BrokenFileError(f"{path}: cannot be read ({reason}).") from error
-    except UnicodeDecodeError as error:
-        raise BrokenFileError(f"{path}: not a text file in UTF-8.") from error
-    names = [line.strip() for line in lines]
-    if not names or "" in names:
-        found = "no name" if not names else f"an empty line {names.index('') + 1}"
-        raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
-    return named(names)
-
-
-def _classes(given: Classes | Iterable[str] | str | Path) -> Classes:
-    if isinstance(given, Classes):
-        return given
-    return read_names(Path(given)) if isinstance(given, (str, Path)) else named(given)
 
 
 def _check_ranges(given: dict[str, Any]) -> None:
@@ -192,6 +172,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "classes": str,
     "pretrained": read_switch,
     "arch": str,
+    "weights": str,
     "decode": str,
     "size": read_pixels,
     "score": float,

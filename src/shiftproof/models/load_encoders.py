@@ -13,7 +13,7 @@ from shiftproof.models.demo import load_demo
 from shiftproof.models.encoder import Encoder
 from shiftproof.models.encoder_features import without_last_layer
 from shiftproof.models.encoders_open_clip import load_open_clip
-from shiftproof.models.load import Loader, Pixels, load_parts
+from shiftproof.models.load import APPLIED, Loader, Pixels, load_parts
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.onnx import load_onnx
 from shiftproof.models.preprocess import Interpolation
@@ -32,7 +32,11 @@ def _features(
     def loaded(target: str, options: LoadOptions) -> Loaded:
         found = load(target, options)
         module: Any = found.module
-        return found._replace(module=without_last_layer(module, found.name or target))
+        return found._replace(
+            module=without_last_layer(module, found.name or target),
+            classes=None,
+            assumed=("the features before the last layer", *found.assumed),
+        )
 
     return loaded
 
@@ -65,12 +69,13 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         load_onnx,
         "An ONNX file whose output is the vectors; ImageNet mean and deviation unless you say others.",
         "onnx:encoder.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+        frozenset({"output"}),
     ),
     "file": EncoderLoader(
         _features(load_checkpoint),
         "A classifier's weights on disk for an architecture of timm or torchvision; its features.",
         "file:checkpoint.pt?arch=timm:resnet18",
-        frozenset({"arch"}),
+        frozenset({"arch", "weights"}),
     ),
 }
 """Sources of encoders by the prefix that ``load_encoder`` and the command line take."""
@@ -83,6 +88,8 @@ def load_encoder(
     device: str = "cpu",
     pretrained: bool | None = None,
     arch: str | None = None,
+    weights: str | None = None,
+    output: str | None = None,
     size: Pixels | None = None,
     resize: Pixels | None = None,
     interpolation: Interpolation | None = None,
@@ -103,6 +110,8 @@ def load_encoder(
         pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
             only), for a trial without a network.
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+        output: the name of the output of an ONNX file that has several.
         size: what the network takes, in pixels; the share of the image that is cropped stays,
             unless ``resize`` is given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
@@ -126,6 +135,8 @@ def load_encoder(
     given: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
+        "weights": weights,
+        "output": output,
         "size": size,
         "resize": resize,
         "interpolation": interpolation,
@@ -133,10 +144,20 @@ def load_encoder(
         "std": std,
     }
     loaded = load_parts(
-        spec, given, ENCODER_LOADERS, device=device, wrapped="Encoder(module, preprocess)"
+        spec,
+        given,
+        ENCODER_LOADERS,
+        common=APPLIED,
+        device=device,
+        wrapped="Encoder(module, preprocess)",
     )
     encoder = Encoder(
-        loaded.module, loaded.preprocess, normalise=normalise, device=device, name=loaded.name
+        loaded.module,
+        loaded.preprocess,
+        normalise=normalise,
+        device=device,
+        name=loaded.name,
+        assumed=loaded.assumed,
     )
     _try(encoder)
     return encoder

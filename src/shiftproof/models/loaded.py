@@ -14,13 +14,17 @@ class Loaded(NamedTuple):
     """The parts of a ``Classifier``.
 
     ``classes`` is None where the source names none; ``name`` is None where the text that was asked
-    for says it best.
+    for says it best. ``preprocess_from`` and ``classes_from`` say who states them, and ``assumed``
+    what else was decided for the caller, in words.
     """
 
     module: Callable[..., Any]
     preprocess: Preprocess
     classes: Classes | None
     name: str | None = None
+    preprocess_from: str = "the source"
+    classes_from: str = "the source"
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,17 @@ class LoadOptions:
     """What the caller of ``load_classifier`` asked for beside the name; None where nothing.
 
     ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
-    loader sees them, and may need ``size``.
+    loader sees them, and may need ``size``. ``features`` is True where the outputs are to be vectors
+    and no head is needed.
     """
 
     device: str = "cpu"
     pretrained: bool | None = None
     arch: str | None = None
+    weights: str | None = None
+    output: str | None = None
+    classes: Classes | None = None
+    features: bool = False
     size: tuple[int, int] | None = None
     resize: int | tuple[int, int] | None = None
     interpolation: Interpolation | None = None

@@ -11,11 +11,15 @@ from shiftproof.models.detector import Convention
 
 
 class LoadedDetector(NamedTuple):
-    """The parts of a ``Detector``; ``classes`` is None where the source names none."""
+    """The parts of a ``Detector``; ``classes`` is None where the source names none.
+
+    ``assumed`` says in words what was taken for granted.
+    """
 
     module: Callable[..., Any]
     classes: Classes | None
     convention: Convention | None
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class DetectorOptions:
     classes: Classes | None = None
     pretrained: bool | None = None
     arch: str | None = None
+    weights: str | None = None
     decode: str | None = None
     size: tuple[int, int] | None = None
     score: float | None = None

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from shiftproof.classes import imagenet
 from shiftproof.errors import (
     BrokenFileError,
     InputError,
@@ -15,7 +16,11 @@ from shiftproof.errors import (
     ModelError,
 )
 from shiftproof.io import files
+from shiftproof.io.border import convert_errors, reason_of, show_name
 from shiftproof.models.loaded import Loaded, LoadOptions
+from shiftproof.models.module import black_image
+from shiftproof.models.onnx_graph import Reading, read_graph, reading_of
+from shiftproof.models.onnx_outputs import choose_output, words_of
 from shiftproof.models.preprocess import ModelInput, Preprocess
 from shiftproof.types import Logits
 
@@ -28,13 +33,21 @@ class OnnxModule:
     """A function from ``(N, C, H, W)`` float32 to ``(N, K)`` float32 logits over an ONNX graph.
 
     The graph has one image input, float32 in NCHW order; its batch axis may be dynamic or fixed
-    (then it is run as often as needed). Of several outputs the first that is ``(N, K)`` is taken.
+    (then it is run as often as needed). Where the graph ends with a softmax, the logarithms of its
+    probabilities are returned, where with a sigmoid, what went into it: a softmax of either is then
+    what it should be.
 
     Args:
         path: the file; weights kept beside it (external data) are found there.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+        output: the name of the output; None takes the one whose name, number of columns or place in
+            the graph says that it is the logits.
+        classes: how many classes there are, where that is known.
+        features: whether the output is to be vectors, which are returned as they are.
 
     Attributes:
+        output: the output that is taken.
+        reading: what its numbers are in the graph.
         channels: what the graph takes, or None where that is dynamic.
         size: ``(height, width)`` that the graph takes, or None where that is dynamic.
         device: where it runs.
@@ -42,16 +55,34 @@ class OnnxModule:
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
-        ModelError: the graph's inputs or outputs are of another kind, or the device is not there.
+        ModelError: the graph's inputs or outputs are of another kind, several outputs may be meant,
+            or the device is not there.
+        UnknownNameError: no output is called ``output``.
         MissingExtraError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str = "cpu",
+        output: str | None = None,
+        classes: int | None = None,
+        features: bool = False,
+    ) -> None:
         self.path = path
         self._session, self.device = open_session(path, device)
         self.fingerprint = files.file_fingerprint(path)
         (self._input, self._batch, self.channels, self.size) = read_input(path, self._session)
-        self._output = _read_output(path, self._session)
+        graph = read_graph(path)
+        with convert_errors(path, "not an ONNX graph whose outputs can be read"):
+            outputs = self._session.get_outputs()
+            self.output = choose_output(
+                path, outputs, graph, asked=output, classes=classes, features=features
+            )
+        self.reading: Reading = "logits"
+        if not features:
+            self.reading = reading_of(self.output.name, words_of(self.output.name), graph)
 
     def __call__(self, inputs: ModelInput) -> Logits:
         """Return the logits of a normalised batch."""
@@ -67,8 +98,10 @@ class OnnxModule:
         return np.concatenate(results)
 
     def _run(self, inputs: ModelInput) -> Logits:
-        (result,) = self._session.run([self._output], {self._input: np.ascontiguousarray(inputs)})
-        return np.asarray(result, dtype=np.float32)
+        (result,) = self._session.run(
+            [self.output.name], {self._input: np.ascontiguousarray(inputs)}
+        )
+        return _as_logits(np.asarray(result, dtype=np.float32), self.reading)
 
 
 def load_onnx(target: str, options: LoadOptions) -> Loaded:
@@ -78,11 +111,12 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     ImageNet models are trained with: the shorter side at 256/224 of the size, bilinear, a centre
     crop, mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225); a grey input takes the means
     of these. ``settings`` states what was used; ``size``, ``resize``, ``interpolation``, ``mean``
-    and ``std`` override it.
+    and ``std`` override it. 1,000 outputs are taken to be ImageNet's classes.
 
     Args:
         target: the path.
-        options: ``size`` is needed where the graph's is dynamic and not 224.
+        options: ``size`` is needed where the graph's is dynamic and not 224; ``output`` names the
+            output of a graph that has several.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
@@ -90,7 +124,13 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
             another was asked for, or the device is not there.
         MissingExtraError: onnxruntime is not installed.
     """
-    module = OnnxModule(Path(target), device=options.device)
+    module = OnnxModule(
+        Path(target),
+        device=options.device,
+        output=options.output,
+        classes=None if options.classes is None else len(options.classes),
+        features=options.features,
+    )
     size = options.size or module.size or (224, 224)
     if module.size is not None and size != module.size:
         raise ModelError(
@@ -106,7 +146,46 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
         std=(sum(_STD) / 3,) if grey else _STD,
         channels=1 if grey else 3,
     )
-    return Loaded(module, preprocess, None)
+    assumed = []
+    if options.output is None and module.output.others:
+        assumed.append(f"output {module.output.told} of {module.output.others + 1}")
+    if module.reading != "logits":
+        ending = "softmax" if module.reading == "probabilities" else "sigmoid"
+        assumed.append(f"the {ending} at the end taken off")
+    if grey:
+        assumed.append("one input channel: images are turned to grey")
+    return Loaded(
+        module,
+        preprocess,
+        imagenet() if not options.features and _width(module, preprocess) == 1000 else None,
+        preprocess_from="usual for ImageNet, an ONNX file states none",
+        classes_from="1,000 outputs are taken to be ImageNet's",
+        assumed=tuple(assumed),
+    )
+
+
+def _width(module: OnnxModule, preprocess: Preprocess) -> int | None:
+    """Return how many outputs a graph has; one image tells it where the graph does not."""
+    if module.output.width is not None:
+        return module.output.width
+    try:
+        shape = module(preprocess.normalize(black_image(preprocess))).shape
+    except Exception:  # what does not run is said where the model is tried
+        return None
+    return shape[1] if len(shape) == 2 else None
+
+
+def _as_logits(values: Logits, reading: Reading) -> Logits:
+    if reading == "logits":
+        return values
+    limits = np.finfo(np.float32)
+    found: Logits
+    if reading == "probabilities":
+        found = np.log(np.maximum(values, limits.tiny))
+    else:
+        clipped = np.clip(values, limits.tiny, 1 - limits.epsneg)
+        found = np.log(clipped) - np.log1p(-clipped)
+    return found
 
 
 def open_session(path: Path, device: str) -> tuple[Any, str]:
@@ -127,10 +206,15 @@ def open_session(path: Path, device: str) -> tuple[Any, str]:
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3  # errors only: advice on the graph is of no use to who runs it
     try:
-        return onnxruntime.InferenceSession(str(path), quiet, providers=providers), place
+        # On the CPU its second try is the first again, and it prints on standard output.
+        session = onnxruntime.InferenceSession(
+            str(path), quiet, providers=providers, enable_fallback=int(place != "cpu")
+        )
+        return session, place
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise BrokenFileError(f"{path}: not an ONNX graph that can be run ({reason}).") from error
+        raise BrokenFileError(
+            f"{path}: not an ONNX graph that can be run ({show_name(reason_of(error))})."
+        ) from error
 
 
 def _provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
@@ -159,7 +243,8 @@ def read_input(
     path: Path, session: Any
 ) -> tuple[str, int | None, int | None, tuple[int, int] | None]:
     """Return the input's name, its batch, channels and size; None for what is dynamic."""
-    inputs = session.get_inputs()
+    with convert_errors(path, "not an ONNX graph whose inputs can be read"):
+        inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(entry.name for entry in inputs)
         raise ModelError(f"{path}: expected a graph with one input, got {len(inputs)} ({names}).")
@@ -177,14 +262,3 @@ def read_input(
         )
     size = None if height is None or width is None else (height, width)
     return entry.name, batch, channels, size
-
-
-def _read_output(path: Path, session: Any) -> str:
-    """Return the name of the first output that is ``(N, K)``."""
-    outputs = session.get_outputs()
-    for entry in outputs:
-        # A graph without shape inference says nothing of its output; Classifier checks it then.
-        if not entry.shape or len(entry.shape) == 2:
-            return str(entry.name)
-    found = ", ".join(f"{entry.name} {entry.shape}" for entry in outputs)
-    raise ModelError(f"{path}: expected an output of logits (N, K), got {found}.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.models.architecture import Architecture
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import download_error, require_torch
@@ -23,7 +25,8 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
 
     Raises:
         UnknownNameError: no such model or tag.
-        ModelError: the weights cannot be downloaded, or the data configuration cannot be followed.
+        ModelError: the weights cannot be downloaded, the data configuration cannot be followed, or
+            the model has no head and features are not what is asked for.
         MissingExtraError: timm is not installed.
     """
     timm = _timm()
@@ -31,6 +34,9 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
 
     pretrained = options.pretrained is not False
     _check_name(target, pretrained=pretrained)
+    if not options.features and not _is_on_the_hub(target):
+        # Before a download.
+        _check_head(target, timm.get_pretrained_cfg_value(target, "num_classes"))
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
         try:
@@ -38,22 +44,80 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
         except Exception as error:
             arch = "NAME" if _is_on_the_hub(target) else target.partition(".")[0]
             raise download_error(f"timm:{target}", f"timm:{arch}", error) from error
-    return Loaded(module, preprocess_of(module), classes_of(module))
+    if not options.features:
+        _check_head(target, getattr(module, "num_classes", None))
+    return Loaded(
+        module,
+        preprocess_of(module),
+        classes_of(module),
+        preprocess_from="timm's configuration",
+        classes_from="timm's configuration",
+        assumed=() if pretrained else ("random weights",),
+    )
 
 
-def build_timm(name: str, num_classes: int | None) -> torch.nn.Module:
-    """Return an untrained model; ``num_classes`` None gives as many as timm has weights for."""
+def _check_head(name: str, num_classes: object) -> None:
+    """Raise a ModelError where a model has no outputs that mean classes."""
+    if num_classes != 0:
+        return
+    arch = "NAME" if _is_on_the_hub(name) else name.partition(".")[0]
+    raise ModelError(
+        f"timm:{name} is no classifier: it has no head, its outputs are features. Name a checkpoint "
+        f"that was trained on classes: file:PATH?arch=timm:{arch}. As an encoder it works as it is: "
+        "`shiftproof embed` and `shiftproof probe`, or load_encoder."
+    )
+
+
+def timm_architecture(name: str, size: tuple[int, int] | None) -> Architecture:
+    """Return what is known of a model's weights; ``size`` is that of the images, where it is asked for.
+
+    Raises:
+        UnknownNameError: no such model; says the nearest.
+    """
+    _check_name(name, pretrained=False)
+
+    def build(classes: int | None, channels: int) -> torch.nn.Module:
+        return build_timm(name, classes, channels=channels, size=size)
+
+    return Architecture(name, build, convert=_convert)
+
+
+def build_timm(
+    name: str,
+    num_classes: int | None,
+    *,
+    channels: int = 3,
+    size: tuple[int, int] | None = None,
+) -> torch.nn.Module:
+    """Return an untrained model; ``num_classes`` None gives as many as timm has weights for.
+
+    ``size`` is that of the images, for networks that are built for one; None takes timm's.
+    """
     timm = _timm()
     import torch
 
     _check_name(name, pretrained=False)
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if channels != 3:
+        options["in_chans"] = channels
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = timm.create_model(
-            name,
-            pretrained=False,
-            **({} if num_classes is None else {"num_classes": num_classes}),
-        )
+        try:
+            module: torch.nn.Module = timm.create_model(
+                name, pretrained=False, **({} if size is None else {"img_size": size}), **options
+            )
+        except TypeError:
+            if size is None:
+                raise
+            # A network of any size does not take one.
+            module = timm.create_model(name, pretrained=False, **options)
     return module
+
+
+def _convert(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return weights as published by a model's authors by timm's names, where timm reads such."""
+    convert: Any = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    converted: dict[str, torch.Tensor] = convert(dict(state), module) if convert else state
+    return converted
 
 
 def preprocess_of(module: torch.nn.Module) -> Preprocess:

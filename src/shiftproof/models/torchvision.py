@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, named
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.models.architecture import Architecture
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import Interpolation, Preprocess
 from shiftproof.models.structure import download_error, require_torch
@@ -27,16 +30,23 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
     name, _, tag = target.partition("@")
     weights = find_weights(name, tag)
     classes = classes_of(weights)
-    models = torchvision_models()
     import torch
 
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
         if options.pretrained is False:
-            module = models.get_model(name, weights=None)
+            module = build_torchvision(name, weights, len(classes))
+            drop_auxiliary(module, ["AuxLogits."])
         else:
             module = downloaded(target, weights)
-    return Loaded(module, preprocess_of(weights), classes)
+    return Loaded(
+        module,
+        preprocess_of(weights),
+        classes,
+        preprocess_from=f"torchvision's for {weights}",
+        classes_from="torchvision's weights",
+        assumed=("random weights",) if options.pretrained is False else (),
+    )
 
 
 def downloaded(target: str, weights: Any) -> Any:
@@ -52,16 +62,102 @@ def downloaded(target: str, weights: Any) -> Any:
         raise download_error(f"torchvision:{target}", f"torchvision:{name}", error) from error
 
 
-def build_torchvision(name: str, num_classes: int | None) -> torch.nn.Module:
-    """Return an untrained model; ``num_classes`` None gives the 1,000 of ImageNet."""
-    find_weights(name, "")
+_TRAINED_AS: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "aux_logits": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "aux_logits": True, "init_weights": False},
+}
+"""What torchvision builds otherwise as soon as weights are given (its ``_ovewrite_named_param``)."""
+
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Heads that help the training of GoogLeNet and Inception; torchvision drops the former's."""
+
+_RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
+"""Names in the published files of DenseNet and the vision transformers, which torchvision changes
+when it loads them."""
+
+
+def torchvision_architecture(name: str, weights: Any, size: tuple[int, int] | None) -> Architecture:
+    """Return what is known of the weights of a classifier, built as torchvision builds it for them.
+
+    Args:
+        name: of the classifier.
+        weights: as ``find_weights`` gives them.
+        size: of the images, where it is asked for.
+    """
+
+    def build(classes: int | None, channels: int) -> torch.nn.Module:
+        module = build_torchvision(name, weights, classes, size)
+        return module if channels == 3 else _with_channels(module, channels)
+
+    return Architecture(name, build, rename=_modern_name, optional=_AUXILIARY)
+
+
+def build_torchvision(
+    name: str, weights: Any, num_classes: int | None, size: tuple[int, int] | None = None
+) -> torch.nn.Module:
+    """Return an untrained network, built as for ``weights``; ``num_classes`` None gives theirs."""
     import torch
 
+    options = dict(_TRAINED_AS.get(name, {}))
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    if name.startswith("vit_"):
+        options["image_size"] = (size or weights.meta["min_size"])[0]
+    elif name.startswith("maxvit"):
+        options["input_size"] = tuple(size or weights.meta["min_size"])
     with torch.random.fork_rng(devices=[]):
-        module: torch.nn.Module = torchvision_models().get_model(
-            name, weights=None, **({} if num_classes is None else {"num_classes": num_classes})
-        )
+        module: torch.nn.Module = torchvision_models().get_model(name, weights=None, **options)
     return module
+
+
+def drop_auxiliary(module: Any, names: Collection[str]) -> None:
+    """Drop the heads of the training alone, unless ``names`` of weights have them and it keeps them.
+
+    As torchvision does: GoogLeNet's always, Inception's where the file has none.
+    """
+    for head in ("aux1", "aux2", "AuxLogits"):
+        kept = head == "AuxLogits" and any(name.startswith("AuxLogits.") for name in names)
+        if getattr(module, head, None) is not None and not kept:
+            setattr(module, head, None)
+            module.aux_logits = False
+
+
+def _with_channels(module: Any, channels: int) -> torch.nn.Module:
+    """Give a network another first convolution, and take away a treatment of colours."""
+    import torch
+
+    found = next(
+        (name, part)
+        for name, part in module.named_modules()
+        if isinstance(part, torch.nn.Conv2d) and part.in_channels == 3
+    )
+    name, old = found
+    parent, _, child = name.rpartition(".")
+    with torch.random.fork_rng(devices=[]):
+        new = torch.nn.Conv2d(
+            channels,
+            old.out_channels,
+            (old.kernel_size[0], old.kernel_size[1]),
+            (old.stride[0], old.stride[1]),
+            (old.padding[0], old.padding[1]) if isinstance(old.padding, tuple) else old.padding,
+            (old.dilation[0], old.dilation[1]),
+            bias=old.bias is not None,
+        )
+    setattr(module.get_submodule(parent), child, new)
+    if hasattr(module, "transform_input"):
+        module.transform_input = False
+    network: torch.nn.Module = module
+    return network
+
+
+def _modern_name(name: str) -> str:
+    for old, new in _RENAMED:
+        name = old.sub(new, name)
+    return name
 
 
 def find_weights(name: str, tag: str) -> Any:

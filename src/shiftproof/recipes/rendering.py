@@ -188,7 +188,7 @@ def _made(result: Result) -> str:
     minutes = sum(result.seconds.values()) / 60
     of_cpu = "" if result.scale == "paper" else " of CPU"
     lines = [
-        f"`shiftproof reproduce {result.recipe} --scale {result.scale}`, shiftproof "
+        f"`{_command(result)}`, shiftproof "
         f"{provenance.get('shiftproof')}, Python {provenance.get('python')}, {libraries}; "
         f"{provenance.get('processor')}, {provenance.get('cores')} cores; "
         f"started {provenance.get('started')}; {minutes:.0f} minutes{of_cpu}."
@@ -197,3 +197,16 @@ def _made(result: Result) -> str:
     lines += [f"| {name} | {seconds:.0f} |" for name, seconds in result.seconds.items()]
     lines += ["", f"All settings are in [{RESULT}]({RESULT})."]
     return "\n".join(lines)
+
+
+def _command(result: Result) -> str:
+    """Return the command that made a result, whatever its folder was called."""
+    words = str(result.provenance.get("command", "")).split()
+    if words[:2] != ["shiftproof", "reproduce"]:
+        return f"shiftproof reproduce {result.recipe} --scale {result.scale}"
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if before not in ("--out", "-o")
+    ]
+    return " ".join(word for word in kept if word not in ("--out", "-o"))

@@ -90,7 +90,7 @@ def fashion_plan() -> Plan:
     training = Training(
         steps=500, rate=2e-3, loss_rate=1e-2, warm_up=0.05, cool_down=0.9, check_every=100
     )
-    return Plan(scale="paper", backbone="small", side=28, training=training)
+    return Plan(scale="small", backbone="small", side=28, training=training)
 
 
 def paper_plan(images: int, side: int) -> Plan:

@@ -20,7 +20,7 @@ from shiftproof.recipes.published_similarity import PAPER, ROWS, published
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Table, Value, point, rounded
 from shiftproof.recipes.shifted_fashion import CLEAN
-from shiftproof.recipes.train_test_similarity import (
+from shiftproof.recipes.train_test_plan import (
     ALL,
     ALONE,
     COMBINED,

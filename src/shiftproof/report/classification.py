@@ -179,6 +179,7 @@ def _warnings(runs: Sequence[ClassifierRun], *, believed: bool) -> list[str]:
                 "There is no clean error, no mCE and no calibration error, and a model that is "
                 "wrong from the start can look steady here."
             )
+        found += [f"{where}{note}." for note in classification_tables.unanswered_notes(scores)]
         found += provenance.doubts(scores, where)
     return found
 

@@ -71,9 +71,24 @@ def _notes(scores: Scores) -> list[str]:
         notes.append(
             f"{wording.plural(len(scores.broken), 'broken file')} left out, see the report"
         )
+    notes += unanswered_notes(scores)
     if scores.used < wording.FEW_IMAGES:
         notes.append("few images: the intervals are wide, mind them")
     return notes
+
+
+def unanswered_notes(scores: Scores) -> list[str]:
+    """Say of each model for how many images it gave no number, and where most."""
+    found = []
+    for name in dict.fromkeys(one.model for one in scores.unanswered):
+        own = [one for one in scores.unanswered if one.model == name]
+        most = max(own, key=lambda one: one.images)
+        found.append(
+            f"{name} gave NaN {sum(one.images for one in own):,} times in "
+            f"{wording.plural(len(own), 'cell')}, which counts as wrong; most often in "
+            f"{wording.cell_title(str(most.cell))}: {wording.plural(most.images, 'image')}"
+        )
+    return found
 
 
 def cells_csv(scores: Scores) -> str:

@@ -9,7 +9,7 @@ from shiftproof.report.run_folder import Happening
 from shiftproof.report.sections import AnyEntry, Section
 
 FIRST = 3
-"""How many of a kind are told in full; the run's folder has them all."""
+"""How many of a kind are told in full; the run's folder has more."""
 
 
 def happenings_section(shown: Sequence[AnyEntry]) -> Section | None:
@@ -18,9 +18,9 @@ def happenings_section(shown: Sequence[AnyEntry]) -> Section | None:
         {
             "model": entry.label,
             "kind": kind,
-            "count": f"{len(found):,}",
+            "count": f"{_count(found):,}",
             "first": [f"{_place(one)}: {one.reason}" for one in found[:FIRST]],
-            "more": max(0, len(found) - FIRST),
+            "more": _more(found),
         }
         for entry in shown
         for kind, found in _by_kind(entry).items()
@@ -38,6 +38,22 @@ def _by_kind(entry: AnyEntry) -> dict[str, list[Happening]]:
         if one.model == entry.scored.name:
             found.setdefault(one.kind, []).append(one)
     return found
+
+
+def _count(found: Sequence[Happening]) -> int:
+    return sum(one.count for one in found)
+
+
+def _more(found: Sequence[Happening]) -> str | None:
+    """Say how many more there are than are told, and how many of them the run's folder has."""
+    more = _count(found) - _count(found[:FIRST])
+    if not more:
+        return None
+    counted = [one for one in found if one.count > 1]
+    if not counted:
+        return f"and {more:,} more, in the run's folder"
+    single = len(found) - len(counted)
+    return f"and {more:,} more; the run's folder tells of {single:,} and counts the others"
 
 
 def _place(one: Happening) -> str:

@@ -10,6 +10,10 @@ from shiftproof.report.reading import clean_text
 from shiftproof.report.run_folder import Measured
 from shiftproof.report.sections import AnyRun, Section, run_names
 
+PROVENANCE = (
+    "Provenance: of the command that began the run; the number of workers changes no figure"
+)
+
 MOST_BROKEN = 300
 """A longer list would make a page that no browser likes; the run's files have the rest."""
 
@@ -183,10 +187,11 @@ def settings_section(runs: Sequence[AnyRun]) -> Section:
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
                         *_setting_blocks(run.settings),
+                        ("Taken for granted on loading", flat(run.assumed)),
                         ("Classes", flat(run.classes)),
                         ("Images used", _images(run.scores)),
                         ("Intervals", flat(run.scores.interval)),
-                        ("Provenance", flat(run.provenance)),
+                        (PROVENANCE, flat(run.provenance)),
                     ],
                 }
                 for run, name in zip(runs, run_names(runs), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -105,7 +105,8 @@ class Happening:
     """Something that an adapter told of itself: what, in which batch since its reset, and why.
 
     ``episode`` names what lies between two resets, ``number`` counts the passes over it from 0.
-    ``cell`` is None where the batches mix cells.
+    ``cell`` is None where the batches mix cells. ``count`` is how many such it stands for, of which
+    this is the last.
     """
 
     model: str
@@ -115,6 +116,7 @@ class Happening:
     batch: int
     kind: str
     reason: str
+    count: int = 1
 
 
 Scores_co = TypeVar("Scores_co", bound=Measured, covariant=True)
@@ -135,6 +137,7 @@ class Run(Generic[Scores_co, Gallery_co]):
     scores: Scores_co
     gallery: Gallery_co
     happenings: tuple[Happening, ...] = ()
+    assumed: Settings = field(default_factory=dict)
     faults: tuple[str, ...] = ()
 
 
@@ -183,6 +186,7 @@ def read_folder(
         scores=measured,
         gallery=gallery(Node(read_json(kept) if kept.is_file() else {}, kept)),
         happenings=tuple(read_happenings(path / "events", measured)),
+        assumed=head.get("assumed").optional_settings(),
         faults=_read_faults(head),
     )
 
@@ -285,4 +289,5 @@ def read_happenings(folder: Path, scores: Measured) -> Iterator[Happening]:
                     batch=node.get("batch").count(),
                     kind=node.get("kind").text(),
                     reason=node.get("reason").text(),
+                    count=node.get("count").optional_count() or 1,
                 )

@@ -112,6 +112,15 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Unanswered:
+    """Images of one cell for which a model gave NaN in the place of scores."""
+
+    model: str
+    cell: Cell
+    images: int
+
+
+@dataclass(frozen=True)
 class Scores:
     """The content of ``scores.json``."""
 
@@ -127,6 +136,7 @@ class Scores:
     mce_reason: str | None
     models: tuple[Scored, ...]
     differences: tuple[Scored, ...]
+    unanswered: tuple[Unanswered, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -233,6 +243,14 @@ def read_scores(root: Node) -> Scores:
         mce_reason=grid.get("mce_reason").optional_text(),
         models=models,
         differences=differences,
+        unanswered=tuple(
+            Unanswered(
+                node.get("model").text(),
+                Cell(node.get("corruption").text(), node.get("severity").count()),
+                node.get("images").count(),
+            )
+            for node in images.get("unanswered").optional_items()
+        ),
     )
 
 

@@ -368,7 +368,7 @@ def _settings(run: SimilarityRun) -> Section:
                     "blocks": [
                         ("Settings", provenance.flat(run.settings)),
                         ("Intervals", provenance.flat(run.scores.interval)),
-                        ("Provenance", provenance.flat(run.provenance)),
+                        (provenance.PROVENANCE, provenance.flat(run.provenance)),
                     ],
                 }
             ]

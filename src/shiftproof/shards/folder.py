@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files, manifest
+from shiftproof.io.arrays import read_arrays
 from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -77,14 +78,10 @@ class PartFolder:
         Raises:
             BrokenFileError: it is not there, or damaged.
         """
-        file = self.part_file(number)
         try:
-            with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise BrokenFileError(
-                f"{file}: damaged or cut short ({error}). Delete it and start the same command again."
-            ) from error
+            return read_arrays(self.part_file(number))
+        except BrokenFileError as error:
+            raise BrokenFileError(f"{error} Delete it and start the same command again.") from error
 
     def each(self) -> Iterator[Arrays]:
         """Yield all parts, in the order of the shards, one at a time."""

@@ -13,7 +13,8 @@ from shiftproof import rng
 from shiftproof.errors import InputError
 
 from .clusters import cluster_rows
-from .neighbours import merge_lists, nearest, open_both, top_k, top_k_of_each
+from .neighbours import TopK, merge_lists, nearest, open_both, top_k, top_k_of_each
+from .pairs import take
 from .search import Precision
 from .sources import Embeddings, Source
 
@@ -29,6 +30,9 @@ _OF_CLUSTER = 64
 
 _BLOCK = 65_536
 
+_COMPARED = 16_384
+"""Training rows whose values are held to measure the recall."""
+
 
 @dataclass(frozen=True, eq=False)
 class ApproximateTopK:
@@ -38,7 +42,8 @@ class ApproximateTopK:
         similarity: ``(m, k)`` float64 of float32 products, best first; minus infinity where fewer
             were found.
         index: ``(m, k)`` int64, rows of the training source; -1 where fewer were found.
-        recall: the share of the exact search's rows that are among them, on a sample of test rows.
+        recall: the share of the exact search's rows that are among them, or others that are just as
+            near, on a sample of test rows.
         sampled: how many test rows that was measured on.
     """
 
@@ -141,7 +146,10 @@ def approximate_top_k(
     )
     return {
         name: ApproximateTopK(
-            values, index, _recall(index[exact_of[name]], exact[name].index), len(exact_of[name])
+            values,
+            index,
+            _recall(rows, held[name][exact_of[name]], index[exact_of[name]], exact[name]),
+            len(exact_of[name]),
         )
         for name, (values, index) in lists.items()
     }
@@ -195,7 +203,21 @@ def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
     }
 
 
-def _recall(found: I64, exact: I64) -> float:
-    there = exact >= 0
-    hits = (exact[:, :, None] == found[:, None, :]).any(axis=2) & there
-    return float(hits.sum() / there.sum()) if there.any() else float("nan")
+def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
+    """Return the share of the exact lists that was found, or rows just as near in their place."""
+    from .kernels import exact_product
+
+    there = exact.index >= 0
+    if not there.any():
+        return float("nan")
+    least = np.where(there, exact.similarity, np.inf).min(axis=1)
+    hits = 0
+    step = max(1, _COMPARED // found.shape[1])
+    for start in range(0, len(tests), step):
+        some = found[start : start + step]
+        places = np.unique(some[some >= 0])
+        values = take(rows, places)
+        for number, row in enumerate(some, start):
+            near = values[np.searchsorted(places, row[row >= 0])]
+            hits += sum(exact_product(value, tests[number]) >= least[number] for value in near)
+    return float(hits / there.sum())

@@ -13,8 +13,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
+from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
 from shiftproof.shards import PartFolder
 from shiftproof.types import Settings
 
@@ -42,6 +43,7 @@ NEAR_DUPLICATE = 0.95
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
+@frees_folders
 def audit(
     train: Source,
     tests: Mapping[str, Source],
@@ -225,20 +227,12 @@ def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
 
 
 def _gaps(found: _Found) -> dict[str, SimilarityGap]:
-    """Return the gap of each test set.
-
-    Refuses a side of which no row can be used: nothing is near to any test row then.
-    """
+    """Return the gap of each test set."""
     reference = found.of_reference
-    gaps = {
+    return {
         name: gap_of(near, None if reference is None else reference[name])
         for name, near in found.near.items()
     }
-    for gap in gaps.values():
-        for side, values in (("training", gap.similarity), ("reference", gap.reference)):
-            if values is not None and not np.isfinite(values).all():
-                raise InputError(f"None of the {side} rows can be used.")
-    return gaps
 
 
 # ---------------------------------------------------------------- what is said of test sets
@@ -253,10 +247,16 @@ def _score_sets(
     certificates: Mapping[str, Mapping[str, Certificate]],
 ) -> list[dict[str, Any]]:
     """Return what ``scores.json`` says of each test set, and write its rows' records."""
-    of_train = functools.partial(_of_train, _Names(of.rows, of.train_images))
+    shown = [
+        one.index[findings.most_similar(one, of.leakage), : findings.SHOWN] for one in near.values()
+    ]
+    train_names = _Names(of.rows, of.train_images)
+    train_names.look_up(np.concatenate([index.ravel() for index in shown]))
+    of_train = functools.partial(_of_train, train_names)
     scored = []
     for place, (name, of_set) in enumerate(of.sets.items()):
         names = _Names(of_set, of.images.get(name))
+        names.look_up(np.arange(len(of_set)))
         labels = names.column("label")
         _write_tests(of.records / "tests" / f"{name}.parquet", gaps[name], names, labels)
         of_test = functools.partial(_of_test, names, labels)
@@ -283,34 +283,42 @@ def _score_sets(
 
 
 class _Names:
-    """Keys, labels and images of rows, from their metadata."""
+    """Keys, labels and images of rows, from their metadata, of which some rows are read at a time."""
 
     def __init__(self, rows: Embeddings, images: str | Path | None) -> None:
         self.rows = rows
         self._images = None if images is None else Path(images).resolve()
-        self._keys = functools.lru_cache(maxsize=4)(rows.keys)
+        self._keys: dict[int, str] = {}
 
     def column(self, name: str) -> list[str | None] | None:
         """Return a column of all rows, or None where not all shards have it."""
-        values: list[str | None] = []
-        for shard in range(len(self.rows.shards)):
-            try:
-                found = self.rows.keys(shard, name)
-            except UnknownNameError:
-                return None
-            if found is None:
-                return None
-            # A value that is missing is spelt so.
-            values += [None if value == "None" else value for value in found]
-        return values
-
-    def key(self, shard: int, place: int) -> str | None:
-        """Return the key of a row, or None where there is no metadata."""
-        try:
-            keys = self._keys(shard)
-        except UnknownNameError:
+        shards = range(len(self.rows.shards))
+        if not all(name in self.rows.columns(shard) for shard in shards):
             return None
-        return None if keys is None else keys[place]
+        return [
+            value
+            for shard in shards
+            for part in self.rows.key_batches(shard, name)
+            for value in part
+        ]
+
+    def look_up(self, rows: NDArray[np.int64]) -> None:
+        """Find the keys of some rows of the source; places below 0 are none."""
+        wanted = np.unique(rows[rows >= 0])
+        shards = np.unique(np.searchsorted(self.rows.starts, wanted, side="right") - 1)
+        for shard in shards.tolist():
+            start = int(self.rows.starts[shard])
+            for keys in self.rows.key_batches(shard):
+                low, high = np.searchsorted(wanted, [start, start + len(keys)])
+                for row in wanted[low:high].tolist():
+                    key = keys[row - start]
+                    if key is not None:
+                        self._keys[row] = key
+                start += len(keys)
+
+    def key(self, row: int) -> str | None:
+        """Return the key of a row that was looked up, or None where it has none."""
+        return self._keys.get(row)
 
     def path(self, key: str | None) -> str | None:
         """Return the image that a key names, if it lies in the folder of images."""
@@ -321,14 +329,14 @@ class _Names:
 
 
 def _of_test(names: _Names, labels: Sequence[str | None] | None, row: int) -> dict[str, Any]:
-    key = names.key(*names.rows.place(row))
+    key = names.key(row)
     label = None if labels is None else labels[row]
     return {"row": row, "key": key, "path": names.path(key), "label": label}
 
 
 def _of_train(names: _Names, row: int) -> dict[str, Any]:
     shard, place = names.rows.place(row)
-    key = names.key(shard, place)
+    key = names.key(row)
     name = names.rows.shards[shard].name
     return {"row": row, "shard": name, "place": place, "key": key, "path": names.path(key)}
 
@@ -343,7 +351,7 @@ def _write_tests(
     import pyarrow.parquet
 
     count = len(found.similarity)
-    keys = [names.key(*names.rows.place(row)) for row in range(count)]
+    keys = [names.key(row) for row in range(count)]
     columns: dict[str, Any] = {"row": pyarrow.array(range(count), pyarrow.int64())}
     if any(key is not None for key in keys):
         columns["key"] = pyarrow.array(keys, pyarrow.string())

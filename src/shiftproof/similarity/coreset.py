@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import InputError
-
 from .neighbours import Nearest, nearest_to_each
 from .prune import closest, keep_by_similarity
 from .search import Certificate, Precision
-from .sources import Source, open_embeddings
+from .sources import Source, check_flags, open_embeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +65,8 @@ def coreset(
         InputError: fewer rows than ``size`` can be used.
     """
     rows = open_embeddings(train)
-    if among is not None and among.shape != (len(rows),):
-        raise InputError(
-            f"Expected one value in among for each of {len(rows)} rows, got {among.shape}."
-        )
+    if among is not None:
+        among = check_flags(among, len(rows), "among")
     found = nearest_to_each(
         rows, tests, precision=precision, device=device, memory=memory, threads=threads
     )
@@ -81,13 +77,28 @@ def choose_nearest(
     found: Mapping[str, Nearest], size: int, among: NDArray[np.bool_] | None
 ) -> Coreset:
     """Choose rows as :func:`coreset` does, given each one's nearest row of every test set."""
-    similarity = closest(found)
-    eligible = similarity if among is None else np.where(among, similarity, np.nan)
-    each = np.stack([near.similarity for near in found.values()])
-    usable = ~np.isnan(similarity)
+    similarity, nearest_set = nearest_of_all(found)
     return Coreset(
-        keep=keep_by_similarity(eligible.astype(np.float32), size, "far"),
+        keep=keep_among(similarity, size, among),
         similarity=similarity,
-        nearest_set=np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1),
+        nearest_set=nearest_set,
         certificates={name: near.certificate for name, near in found.items()},
     )
+
+
+def nearest_of_all(
+    found: Mapping[str, Nearest],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return each row's similarity to the nearest row of all test sets, and which set has it."""
+    similarity = closest(found)
+    each = np.stack([near.similarity for near in found.values()])
+    usable = ~np.isnan(similarity)
+    return similarity, np.where(usable, np.where(usable, each, -np.inf).argmax(axis=0), -1)
+
+
+def keep_among(
+    similarity: NDArray[np.float32], size: int, among: NDArray[np.bool_] | None
+) -> NDArray[np.bool_]:
+    """Choose the ``size`` most similar rows, of those ``among`` alone."""
+    eligible = similarity if among is None else np.where(among, similarity, np.nan)
+    return keep_by_similarity(eligible.astype(np.float32, copy=False), size, "far")

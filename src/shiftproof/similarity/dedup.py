@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -13,10 +15,22 @@ from shiftproof.errors import InputError, UnknownNameError
 
 from .clusters import cluster_rows
 from .gap import check_threshold
-from .pairs import find_pairs, find_pairs_with, find_pairs_within, take, usable_rows
-from .search import How, Precision
+from .joined import JoinedRows, JoinedSpan, Joins
+from .pairs import (
+    Enter,
+    Sample,
+    count_pairs_with,
+    enter_pairs,
+    enter_pairs_within,
+    find_pairs,
+    in_order,
+    take,
+    usable_rows,
+)
+from .search import How, Precision, parse_memory
 from .sources import Embeddings, Source, open_embeddings
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -29,6 +43,14 @@ PAPER_THRESHOLD = 0.876
 SAMPLE = 1000
 """Rows whose duplicates are all searched, to measure what the clusters miss."""
 
+COMPARED = 4096
+"""Rows whose values are compared at a time, where the rule "central" finds several equal."""
+
+_SHARE = 16
+"""This part of the memory is for pairs that are held, and for values that are compared."""
+
+_BYTES_OF_PAIR = 24
+
 
 @dataclass(frozen=True, eq=False)
 class Deduplicated:
@@ -36,19 +58,36 @@ class Deduplicated:
 
     Attributes:
         keep: ``(n,)`` bool; rows that cannot be used do not stay.
-        pairs: ``(p, 2)`` int64, the pairs above the threshold, the earlier row first, in order.
-        similarity: ``(p,)`` float64, theirs.
         group: ``(n,)`` int64, the first row that each row is joined to by pairs; its own place for
             rows in no pair.
         recall: the share of all pairs that was found: 1 for the exact search, measured on a sample
             for the clustered one, NaN where the sample has no pair.
+        count: how many pairs there are above the threshold.
     """
 
     keep: Flags
-    pairs: I64
-    similarity: F64
     group: I64
     recall: float
+    count: int
+    _search: PairSearch
+
+    @property
+    def pairs(self) -> I64:
+        """``(count, 2)`` int64, the pairs above the threshold, the earlier row first, in order.
+
+        Of copies there are as many as the square of the rows. Few are held from the search; many
+        are searched again at the first call, and held then, whatever memory was allowed.
+        """
+        return self._found[0]
+
+    @property
+    def similarity(self) -> F64:
+        """``(count,)`` float64, the pairs' similarities."""
+        return self._found[1]
+
+    @functools.cached_property
+    def _found(self) -> tuple[I64, F64]:
+        return self._search.find(self.count)
 
 
 def deduplicate(
@@ -85,7 +124,7 @@ def deduplicate(
         threads: see there.
 
     Raises:
-        InputError: a threshold outside -1..1, or more clusters than rows.
+        InputError: a threshold outside -1..1, more clusters than rows, or no row can be used.
 
     >>> import numpy
     >>> rows = numpy.eye(3, dtype="float32")
@@ -93,45 +132,110 @@ def deduplicate(
     [True, True, False]
     """
     check_rule(threshold, rule)
-    at_once = _AtOnce(How(precision, device, memory, threads))
+    at_once = _AtOnce(How(precision, device, memory, threads), weigh=rule == "central")
     return deduplicate_by(at_once, open_embeddings(source), threshold, rule, clusters, seed)
 
 
 class Searches(Protocol):
     """What a de-duplication searches for, wherever that is done."""
 
-    def pairs(self, rows: Embeddings, threshold: float) -> tuple[I64, F64]:
-        """Return all pairs above the threshold, in order."""
+    @property
+    def how(self) -> How:
+        """How to search where all is done here."""
+
+    def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
+        """Search all pairs above the threshold, and yield what they say.
+
+        ``enter`` may be given the pairs, if they all pass by.
+        """
+
+    def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
+        """Return each row's cluster."""
 
     def pairs_within(
-        self, rows: Embeddings, clusters: int, seed: int, threshold: float
-    ) -> tuple[I64, F64, I64]:
-        """Return the pairs of rows of one cluster, in order, and each row's cluster."""
+        self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
+    ) -> Iterator[Joins]:
+        """Search the pairs of rows of one cluster likewise."""
 
-    def pairs_with(self, rows: Embeddings, sample: I64, threshold: float) -> I64:
-        """Return the pairs of rows at places ``sample`` and all rows, as places in both."""
+    def recall(
+        self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
+    ) -> tuple[int, int]:
+        """Count the sample's pairs with rows of the same cluster, and all of its pairs."""
 
 
 @dataclass(frozen=True)
 class _AtOnce:
-    """All of it here and now."""
+    """All of it here and now; ``weigh`` where sums of similarities are needed."""
 
     how: How
+    weigh: bool
 
-    def pairs(self, rows: Embeddings, threshold: float) -> tuple[I64, F64]:
-        return find_pairs(rows, threshold, self.how)
+    def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
+        span = JoinedSpan(0, len(rows), self.weigh)
+        enter_pairs(rows, threshold, self.how, _to_both(span, enter))
+        yield span.joins()
+
+    def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
+        return cluster_rows(rows, clusters, seed=seed, how=self.how)
 
     def pairs_within(
-        self, rows: Embeddings, clusters: int, seed: int, threshold: float
-    ) -> tuple[I64, F64, I64]:
-        cluster = cluster_rows(rows, clusters, seed=seed, how=self.how)
-        return (
-            *find_pairs_within(rows, cluster, threshold, self.how, range(clusters)),
-            cluster,
-        )
+        self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
+    ) -> Iterator[Joins]:
+        span = JoinedSpan(0, len(rows), self.weigh)
+        among = range(int(cluster.max()) + 1)
+        enter_pairs_within(rows, cluster, threshold, self.how, among, _to_both(span, enter))
+        yield span.joins()
 
-    def pairs_with(self, rows: Embeddings, sample: I64, threshold: float) -> I64:
-        return find_pairs_with(rows, take(rows, sample), threshold, self.how)
+    def recall(
+        self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
+    ) -> tuple[int, int]:
+        return count_pairs_with(rows, sample, cluster, threshold, self.how)
+
+
+def _to_both(span: JoinedSpan, enter: Enter) -> Enter:
+    def take_in(pairs: I64, similarity: F64) -> None:
+        span.enter(pairs, similarity)
+        enter(pairs, similarity)
+
+    return take_in
+
+
+class PairSearch:
+    """The pairs of a de-duplication: held while they are few, and else searched once more.
+
+    Attributes:
+        rows: the source.
+        threshold: pairs are more similar.
+        cluster: ``(n,)``, each row's; None where all rows are compared.
+        how: how to search.
+    """
+
+    def __init__(self, rows: Embeddings, threshold: float, cluster: I64 | None, how: How) -> None:
+        self.rows, self.threshold, self.cluster, self.how = rows, threshold, cluster, how
+        self._held: list[tuple[I64, F64]] = []
+        self._room = parse_memory(how.memory) // _SHARE // _BYTES_OF_PAIR
+
+    def hold(self, pairs: I64, similarity: F64) -> None:
+        """Hold some pairs as long as there is room for all."""
+        self._room -= len(pairs)
+        if self._room < 0:
+            self._held.clear()
+        else:
+            self._held.append((pairs.copy(), similarity.copy()))
+
+    def find(self, count: int) -> tuple[I64, F64]:
+        """Return all ``count`` pairs in order, with their similarities."""
+        if sum(len(pairs) for pairs, _ in self._held) == count:
+            return in_order(self._held)
+        if self.cluster is None:
+            return find_pairs(self.rows, self.threshold, self.how)
+        found: list[tuple[I64, F64]] = []
+        among = range(int(self.cluster.max()) + 1)
+        enter_pairs_within(
+            self.rows, self.cluster, self.threshold, self.how, among,
+            lambda *some: found.append(some),
+        )  # fmt: skip
+        return in_order(found)
 
 
 def deduplicate_by(
@@ -144,21 +248,32 @@ def deduplicate_by(
 ) -> Deduplicated:
     """Do what :func:`deduplicate` does, given what searches for pairs."""
     usable = usable_rows(rows)
+    if not usable.any():
+        raise InputError("None of the rows can be used.")
+    joined = JoinedRows(len(rows), weigh=rule == "central")
+    recall = 1.0
     if clusters is None:
-        pairs, similarity = searches.pairs(rows, threshold)
-        recall = 1.0
+        search = PairSearch(rows, threshold, None, searches.how)
+        found = searches.pairs(rows, threshold, search.hold)
     else:
         check_clusters(clusters, int(usable.sum()))
-        pairs, similarity, cluster = searches.pairs_within(rows, clusters, seed, threshold)
-        sample = _sample_of(usable, seed)
-        recall = _recall(sample, searches.pairs_with(rows, sample, threshold), cluster)
-    group = _groups(len(rows), pairs)
-    keep = usable.copy()
+        cluster = searches.clusters(rows, clusters, seed)
+        search = PairSearch(rows, threshold, cluster, searches.how)
+        found = searches.pairs_within(rows, cluster, threshold, search.hold)
+    for joins in found:
+        joined.enter(joins)
+    if clusters is not None:
+        places = _sample_of(usable, seed)
+        sample = Sample(places, take(rows, places), cluster[places])
+        same, of = searches.recall(rows, sample, cluster, threshold)
+        recall = same / of if of else float("nan")
+    group = joined.groups()
+    keep = usable
     if rule == "earlier":
-        keep[pairs[:, 1]] = False
+        keep &= ~joined.later
     else:
-        keep &= _central(rows, pairs, similarity, group)
-    return Deduplicated(keep, pairs, similarity, group, recall)
+        keep &= _central(rows, joined, group, parse_memory(searches.how.memory) // _SHARE)
+    return Deduplicated(keep, group, recall, joined.count, search)
 
 
 def check_rule(threshold: float, rule: str) -> None:
@@ -188,48 +303,59 @@ def _sample_of(usable: Flags, seed: int) -> I64:
     return np.sort(draws.choice(places, min(SAMPLE, len(places)), replace=False))
 
 
-def _recall(sample: I64, pairs: I64, cluster: I64) -> float:
-    """Return the share of a sample's pairs whose rows lie in one cluster."""
-    first, second = sample[pairs[:, 0]], pairs[:, 1]
-    other = first != second
-    if not other.any():
-        return float("nan")
-    return float((cluster[first[other]] == cluster[second[other]]).mean())
-
-
-def _groups(count: int, pairs: I64) -> I64:
-    """Return for each row the first row that pairs join it to, directly or over others."""
-    group = np.arange(count)
-    first, second = pairs[:, 0], pairs[:, 1]
-    while True:
-        lowest = np.minimum(group[first], group[second])
-        before = group.copy()
-        np.minimum.at(group, first, lowest)
-        np.minimum.at(group, second, lowest)
-        # What its first row is joined to is joined to it, too.
-        group = group[group]
-        if (group == before).all():
-            return group
-
-
-def _central(rows: Embeddings, pairs: I64, similarity: F64, group: I64) -> Flags:
-    """Return the rows that stay by the rule "central"."""
-    keep = np.ones(len(group), dtype=bool)
-    members = np.unique(pairs)
+def _central(rows: Embeddings, joined: JoinedRows, group: I64, memory: int) -> Flags:
+    """Return the rows that stay by the rule "central"; ``memory`` is for values that are compared."""
+    keep: Flags = group == np.arange(len(group))
+    joining = ~keep
+    joining[group[joining]] = True
+    members = np.flatnonzero(joining)
     if not len(members):
         return keep
     keep[members] = False
-    weight = np.zeros(len(group))
-    # Sorted by value, the sum does not depend on the order of the rows.
-    ends = np.concatenate([pairs, pairs[:, ::-1]])[:, 0]
-    both = np.concatenate([similarity, similarity])
-    order = np.lexsort((both, ends))
-    np.add.at(weight, ends[order], both[order])
-    values = take(rows, members)
-    by_value = np.lexsort(values.T[::-1])
-    rank = np.empty(len(members), dtype=np.int64)
-    rank[by_value] = np.arange(len(members))
-    order = np.lexsort((rank, -weight[members], group[members]))
+    weight = joined.weights(members)
+    order = np.lexsort((-weight, group[members]))
     leads = np.r_[True, np.diff(group[members][order]) != 0]
-    keep[members[order[leads]]] = True
+    of_lead = np.cumsum(leads) - 1
+    # Of each group those with the largest weight, groups and rows in order.
+    first = order[weight[order] == weight[order][leads][of_lead]]
+    rivals = members[first][np.lexsort((members[first], group[members][first]))]
+    starts = np.flatnonzero(np.r_[True, np.diff(group[rivals]) != 0])
+    counts = np.diff(np.r_[starts, len(rivals)])
+    keep[rivals[starts[counts == 1]]] = True
+    tied = rivals[np.repeat(counts > 1, counts)]
+    number = np.repeat(np.arange((counts > 1).sum()), counts[counts > 1])
+    step = max(1, memory // (4 * rows.width))
+    for start in range(0, int(number[-1]) + 1 if len(number) else 0, step):
+        here = (number >= start) & (number < start + step)
+        keep[_smallest(rows, tied[here], number[here] - start)] = True
     return keep
+
+
+def _smallest(rows: Embeddings, places: I64, group: I64) -> I64:
+    """Return of each group of rows the one whose values come first, of equal ones the first row.
+
+    Groups are numbered from 0; one row of each is held.
+    """
+    count = int(group.max()) + 1
+    best, held = np.full(count, -1, dtype=np.int64), np.empty((count, rows.width), np.float32)
+    order = np.argsort(places, kind="stable")
+    places, group = places[order], group[order]
+    for start in range(0, len(places), COMPARED):
+        some, of = places[start : start + COMPARED], group[start : start + COMPARED]
+        values = take(rows, some)
+        by_value = np.lexsort((*values.T[::-1], of))
+        leads = by_value[np.r_[True, np.diff(of[by_value]) != 0]]
+        values, some, of = values[leads], some[leads], of[leads]
+        new = best[of] < 0
+        new[~new] = _comes_first(values[~new], held[of[~new]])
+        best[of[new]], held[of[new]] = some[new], values[new]
+    return best
+
+
+def _comes_first(values: F32, others: F32) -> Flags:
+    """Tell which rows come before the others, by the first value that differs."""
+    differs = values != others
+    first = differs.argmax(axis=1)
+    here = np.arange(len(values))
+    before: Flags = differs[here, first] & (values[here, first] < others[here, first])
+    return before

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.errors import RunMismatchError
+from shiftproof.io import files
 from shiftproof.shards import Arrays, Job, PartFolder, run_shards
 from shiftproof.types import Settings
 
 from .clusters import ROUNDS, begin_centres, move_centres
 from .dedup import PAPER_THRESHOLD, Deduplicated, KeepingRule, check_rule, deduplicate_by
-from .pairs import find_pairs, find_pairs_with, find_pairs_within, in_order, ranges_of, take
-from .parts import Place, Search, nearest_each, nearest_parts, run_search, size_of_parts
+from .joined import JoinedSpan, Joins
+from .pairs import (
+    Enter,
+    Sample,
+    count_pairs_with,
+    enter_pairs,
+    enter_pairs_within,
+    ranges_of,
+)
+from .parts import (
+    Place,
+    Search,
+    cut_to_parts,
+    nearest_each,
+    nearest_of,
+    nearest_parts,
+    run_search,
+    size_of_parts,
+)
 from .search import How
 from .sources import Embeddings, Source, open_embeddings
 
@@ -57,34 +78,58 @@ class _InParts:
 
     place: Place
 
-    def pairs(self, rows: Embeddings, threshold: float) -> tuple[I64, F64]:
+    @property
+    def how(self) -> How:
+        """How to search where all is done here."""
+        place = self.place
+        return How(place.precision, place.device, place.memory, place.backend.processes())
+
+    def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
         limits = {"rows": np.array([threshold])}
-        return _joined(
+        return _joins_in(
             run_search("pairs", _pairs_part, rows, {"rows": rows}, self.place, 0, limits)
         )
 
-    def pairs_within(
-        self, rows: Embeddings, clusters: int, seed: int, threshold: float
-    ) -> tuple[I64, F64, I64]:
+    def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
         settings: Settings = {"rows": rows.fingerprint(), "clusters": clusters, "seed": seed}
         centres = self._centres(rows, clusters, seed, settings)
         place = dataclasses.replace(self.place, folder=self.place.folder / "clusters")
         nearest = nearest_parts(rows, {"centre": centres}, place)
-        cluster = _clusters_in(nearest)
-        size = size_of_parts(len(rows), place.part_rows)
-        parts = tuple(ranges_of(np.bincount(cluster[cluster >= 0], minlength=clusters), size))
-        within = _Within(rows, nearest, parts, threshold, place.how(len(parts)))
-        about = {**settings, "threshold": threshold, "part_rows": size}
-        job = Job("pairs within clusters", _within_part, within, len(parts), about)
-        done = run_shards(job, self.place.folder / "within", self.place.backend)
-        return (*_joined(done), cluster)
+        return _clusters_in(nearest)
 
-    def pairs_with(self, rows: Embeddings, sample: I64, threshold: float) -> I64:
-        tests = {"sample": take(rows, sample)}
-        limits = {"sample": np.array([threshold])}
+    def pairs_within(
+        self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
+    ) -> Iterator[Joins]:
+        size = size_of_parts(len(rows), self.place.part_rows)
+        parts = tuple(ranges_of(np.bincount(cluster[cluster >= 0]), size))
+        nearest = self._nearest_of(rows)
+        within = _Within(rows, nearest, parts, threshold, self.place.how(len(parts)))
+        about: Settings = {
+            "rows": rows.fingerprint(),
+            "cluster": files.fingerprint([cluster.tobytes()]),
+            "threshold": threshold,
+            "part_rows": size,
+        }
+        job = Job("pairs within clusters", _within_part, within, len(parts), about)
+        return _joins_in(run_shards(job, self.place.folder / "within", self.place.backend))
+
+    def recall(
+        self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
+    ) -> tuple[int, int]:
+        tests = {"sample": sample.values}
+        limits = {
+            "sample": np.array([threshold]),
+            "places": sample.places.astype(np.float64),
+            "clusters": sample.cluster.astype(np.float64),
+        }
         parts = run_search("recall", _sample_part, rows, tests, self.place, 0, limits)
-        pairs: I64 = np.concatenate([part["pairs"] for part in parts.each()])
-        return pairs
+        counts = np.sum([part["counts"] for part in parts.each()], axis=0)
+        return int(counts[0]), int(counts[1])
+
+    def _nearest_of(self, rows: Embeddings) -> PartFolder:
+        """Return the parts that say which cluster each row is in."""
+        count = len(cut_to_parts(rows, self.place.part_rows)[1])
+        return _nearest_in(self.place.folder, count)
 
     def _centres(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
         """Return the centres, kept after each round; every worker may make them, all alike."""
@@ -92,14 +137,12 @@ class _InParts:
         if not rounds.missing():
             last: F32 = rounds.read(ROUNDS - 1)["centres"]
             return last
-        place = self.place
-        how = How(place.precision, place.device, place.memory, place.backend.processes())
         sample, centres = begin_centres(rows, clusters, seed)
         for number in range(ROUNDS):
             if rounds.part_file(number).is_file():
                 centres = rounds.read(number)["centres"]
             else:
-                centres = move_centres(sample, centres, how)
+                centres = move_centres(sample, centres, self.how)
                 rounds.write(number, {"centres": centres})
         return centres
 
@@ -123,29 +166,68 @@ class _Within:
     how: How
 
 
+def _nearest_in(folder: Path, count: int) -> PartFolder:
+    return PartFolder(folder / "clusters" / "nearest", count)
+
+
 def _within_part(within: _Within, number: int) -> Arrays:
     cluster = _clusters_in(within.nearest)
-    pairs, similarity = find_pairs_within(
-        within.rows, cluster, within.threshold, within.how, within.parts[number]
+    among = within.parts[number]
+    places = np.flatnonzero((cluster >= among.start) & (cluster < among.stop))
+    # Places rise: what is first among them is first in the source.
+    span = JoinedSpan(0, len(places), weigh=True)
+
+    def enter(pairs: I64, similarity: F64) -> None:
+        span.enter(np.searchsorted(places, pairs), similarity)
+
+    enter_pairs_within(within.rows, cluster, within.threshold, within.how, among, enter)
+    joins = span.joins()
+    return _as_arrays(
+        dataclasses.replace(
+            joins, edges=places[joins.edges], later=places[joins.later], rows=places[joins.rows]
+        )
     )
-    return {"pairs": pairs, "similarity": similarity}
 
 
 def _pairs_part(search: Search, number: int) -> Arrays:
     [threshold] = search.limits["rows"].tolist()
-    pairs, similarity = find_pairs(search.train, threshold, search.how, search.parts[number])
-    return {"pairs": pairs, "similarity": similarity}
+    shards = search.parts[number]
+    starts = search.train.starts
+    first = int(starts[shards[0]])
+    span = JoinedSpan(first, int(starts[shards[-1] + 1]) - first, weigh=True)
+    enter_pairs(search.train, threshold, search.how, span.enter, shards)
+    return _as_arrays(span.joins())
 
 
 def _sample_part(search: Search, number: int) -> Arrays:
     [threshold] = search.limits["sample"].tolist()
-    sample = search.tests["sample"].read()
-    pairs = find_pairs_with(search.train, sample, threshold, search.how, search.parts[number])
-    return {"pairs": pairs}
+    sample = Sample(
+        search.limits["places"].astype(np.int64),
+        search.tests["sample"].read(),
+        search.limits["clusters"].astype(np.int64),
+    )
+    # Parts of the search for clusters are of the same rows.
+    nearest = _nearest_in(search.folder, len(search.parts)).read(number)
+    cluster = nearest_of(nearest, ["centre"])["centre"].index
+    counts = count_pairs_with(
+        search.train, sample, cluster, threshold, search.how, search.parts[number]
+    )
+    return {"counts": np.array(counts)}
 
 
-def _joined(parts: PartFolder) -> tuple[I64, F64]:
-    return in_order([(part["pairs"], part["similarity"]) for part in parts.each()])
+def _as_arrays(joins: Joins) -> Arrays:
+    return {name: np.asarray(value) for name, value in vars(joins).items()}
+
+
+def _joins_in(parts: PartFolder) -> Iterator[Joins]:
+    for part in parts.each():
+        if "edges" not in part:
+            raise RunMismatchError(
+                f"{parts.path} holds parts that an earlier version made. Choose another output "
+                "folder, or delete this one to start anew."
+            )
+        count = int(part.pop("count"))
+        yield Joins(**part, count=count)
 
 
 def _clusters_in(nearest: PartFolder) -> I64:

@@ -129,8 +129,6 @@ def leakage(
         of_test: what is known of a test row.
         of_train: what is known of a training row.
     """
-    # Of equal ones the first.
-    order = np.argsort(-near.similarity[:, 0], kind="stable")[:most]
     return [
         {
             **of_test(row),
@@ -143,8 +141,13 @@ def leakage(
                 if index >= 0
             ],
         }
-        for row in order.tolist()
+        for row in most_similar(near, most).tolist()
     ]
+
+
+def most_similar(near: TopK, most: int) -> NDArray[np.int64]:
+    """Return the test rows that have the nearest training rows, of equal ones the first."""
+    return np.argsort(-near.similarity[:, 0], kind="stable")[:most]
 
 
 def spelt(certificate: Certificate | None) -> dict[str, Any] | None:

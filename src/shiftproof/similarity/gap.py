@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,6 +81,9 @@ def gap(
         memory: see there.
         threads: see there.
 
+    Raises:
+        InputError: no training row can be used, or no reference row.
+
     >>> import numpy
     >>> rows = numpy.eye(3, dtype="float32")
     >>> found = gap(rows, {"test": rows[:2]}, reference=rows[1:], k=1)["test"]
@@ -103,7 +107,14 @@ def gap(
 
 
 def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
-    """Return the gap, given the nearest training rows of a test set, and its nearest reference row."""
+    """Return the gap, given the nearest training rows of a test set, and its nearest reference row.
+
+    Raises:
+        InputError: no training row can be used, or no reference row: nothing is near then.
+    """
+    check_found(near, "training")
+    if reference is not None:
+        check_found(reference, "reference")
     return SimilarityGap(
         similarity=near.similarity[:, 0],
         index=near.index,
@@ -111,6 +122,16 @@ def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
         reference=None if reference is None else reference.similarity[:, 0],
         certificate=near.certificate,
     )
+
+
+def check_found(near: TopK, side: str) -> None:
+    """Refuse a side of which no row can be used: nothing is near to any test row then.
+
+    Raises:
+        InputError: it is so.
+    """
+    if not np.isfinite(near.similarity[:, 0]).all():
+        raise InputError(f"None of the {side} rows can be used.")
 
 
 def _mean_of_found(similarity: F64) -> F64:
@@ -144,14 +165,50 @@ def cumulative(similarity: ArrayLike, at: ArrayLike) -> F64:
     return shares
 
 
-def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int, float]:
-    """Return the mean of the values of each class, classes in order."""
-    of_row, classes = np.asarray(values, dtype=np.float64), np.asarray(labels)
-    if of_row.shape != classes.shape:
+def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int | str, float]:
+    """Return the mean of the values of each class, classes in order.
+
+    Args:
+        values: ``(m,)``.
+        labels: ``(m,)``, whole numbers or texts.
+
+    Raises:
+        InputError: other shapes, or labels that name no class, such as NaN or None.
+    """
+    of_row = np.asarray(values, dtype=np.float64)
+    classes = _classes(labels)
+    if of_row.shape != classes.shape or of_row.ndim != 1:
         raise InputError(
-            f"Expected one label for each of {len(of_row)} values, got {classes.shape}."
+            f"Expected one label for each of {of_row.size} values, got {classes.shape}."
         )
-    return {int(label): float(of_row[classes == label].mean()) for label in np.unique(classes)}
+    return {label.item(): float(of_row[classes == label].mean()) for label in np.unique(classes)}
+
+
+def _classes(labels: ArrayLike) -> NDArray[Any]:
+    """Return labels as int64 or text."""
+    given = np.asarray(labels)
+    if given.dtype == object and all(isinstance(label, str) for label in given.flat):
+        given = given.astype(str)
+    if given.dtype.kind == "U":
+        return given
+    whole = given.dtype.kind in "biu" or (
+        given.dtype.kind == "f" and np.isfinite(given).all() and (given == np.rint(given)).all()
+    )
+    if not whole:
+        raise InputError(
+            f"Expected labels that are whole numbers or texts, got {given.dtype}, such as "
+            f"{_odd(given)!r}. Leave out rows without a label."
+        )
+    return given.astype(np.int64)
+
+
+def _odd(labels: NDArray[Any]) -> object:
+    """Return the first label that names no class."""
+    for label in labels.ravel().tolist():
+        whole = label.is_integer() if isinstance(label, float) else isinstance(label, str | int)
+        if not whole:
+            return label
+    return labels.ravel()[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +241,25 @@ def accuracy_by_similarity(
         similarity: ``(m,)``, each test row's similarity to its nearest training row.
         correct: ``(m,)`` bool, whether the model gets it right.
         bins: how many groups of equal size.
+
+    Raises:
+        InputError: shapes that do not fit, similarities that are not finite, answers that are
+            neither right nor wrong, or more groups than rows.
     """
-    near, right = np.asarray(similarity, dtype=np.float64), np.asarray(correct, dtype=bool)
+    near, right = np.asarray(similarity, dtype=np.float64), np.asarray(correct)
     if near.shape != right.shape or near.ndim != 1 or not len(near):
         raise InputError(
             f"Expected one answer for each of {near.shape} similarities, got shape {right.shape}."
         )
+    if not np.isfinite(near).all():
+        row = int(np.flatnonzero(~np.isfinite(near))[0])
+        raise InputError(
+            f"Expected finite similarities, got {near[row]} in row {row}; leave out such rows."
+        )
+    if right.dtype != np.bool_:
+        if right.dtype.kind not in "iuf" or not np.isin(right, (0, 1)).all():
+            raise InputError("Expected true or false for each row, whether it is right.")
+        right = right.astype(bool)
     if not 1 <= bins <= len(near):
         raise InputError(f"Expected 1 to {len(near)} bins, got {bins}.")
     parts = np.array_split(np.argsort(near, kind="stable"), bins)

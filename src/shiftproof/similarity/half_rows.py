@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import RunError
 
-from .halfprecision import Candidates, Half, HalfTests, candidates, round_tests
-from .search import Certificate
+from .halfprecision import COLUMNS, Candidates, Half, HalfTests, candidates, round_tests
+from .search import PAIRS, Certificate
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -103,23 +103,25 @@ class HalfTestRows:
                 indices, counts,
             )  # fmt: skip
 
-    def pairs(self, rows: F32, usable: Flags, places: I64, threshold: float) -> tuple[I64, F64]:
-        """Return the pairs of a row and an earlier row of the same source above the threshold.
+    def pairs(
+        self, rows: F32, usable: Flags, places: I64, threshold: float
+    ) -> Iterator[tuple[I64, F64]]:
+        """Yield the pairs of a row and an earlier row of the same source above the threshold.
 
         As :meth:`shiftproof.similarity.search.TestRows.pairs`.
         """
         from . import kernels
 
-        pairs, values = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)]
-        for some, counts in self._some(rows, usable, threshold):
-            room = np.empty((len(some.row), 2), dtype=np.int64), np.empty(len(some.row))
-            found = kernels.pairs_of_candidates(
-                rows, self.rows, some.row, some.test, some.estimate, some.error, threshold, places,
-                self.first, *room, counts,
-            )  # fmt: skip
-            pairs.append(room[0][:found])
-            values.append(room[1][:found])
-        return np.concatenate(pairs), np.concatenate(values)
+        step = max(1, PAIRS // COLUMNS[self._half.kind])
+        for start in range(0, len(rows), step):
+            here = slice(start, start + step)
+            for some, counts in self._some(rows[here], usable[here], threshold):
+                pairs, values = np.empty((len(some.row), 2), np.int64), np.empty(len(some.row))
+                found = kernels.pairs_of_candidates(
+                    rows[here], self.rows, some.row, some.test, some.estimate, some.error,
+                    threshold, places[here], self.first, pairs, values, counts,
+                )  # fmt: skip
+                yield pairs[:found], values[:found]
 
     def _some(
         self, rows: F32, usable: Flags, thresholds: F64 | float, *, largest: bool = False

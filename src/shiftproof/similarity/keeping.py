@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 
-from .coreset import choose_nearest
+from .coreset import keep_among, nearest_of_all
 from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
 from .dedup_parts import deduplicate_in_parts
-from .keeplists import write_datacomp, write_keys
+from .keeplists import find_misfit, has_uids, write_datacomp, write_keys
 from .neighbours import open_both
-from .parts import Place, nearest_in_parts
+from .parts import Place, nearest_each, nearest_parts
 from .prune import check_size
 from .run import begin, described
 from .sources import Embeddings, Source, open_embeddings
@@ -28,32 +29,80 @@ from .subset import read_keep
 KEEP_FILE = "keep.npy"
 
 
-def write_keep(
-    folder: Path, train: Embeddings, keep: NDArray[np.bool_], about: dict[str, Any]
-) -> dict[str, Any]:
-    """Write ``keep.npy`` (bool, one value a row), ``keys.parquet``, and ``uids.npy`` where there are uids.
+Say: TypeAlias = Callable[[str], None]
+"""Shows a person a sentence."""
 
-    ``keep.json`` is written last: what stays, what it is by, and the files.
+
+@dataclasses.dataclass(frozen=True)
+class UidList:
+    """Whether the uids that stay are listed as DataComp takes them, decided before the search.
+
+    Attributes:
+        wanted: there are uids, all of DataComp's form.
+        reason: why there are none to list; None where nothing is to be said.
+    """
+
+    wanted: bool
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, train: Embeddings, say: Say | None) -> UidList:
+        """Decide, and say so where there are uids that have no place in such a list."""
+        if not has_uids(train):
+            return cls(wanted=False)
+        misfit = find_misfit(train)
+        if misfit is None:
+            return cls(wanted=True)
+        if say is not None:
+            say(f"No uids.npy will be written, DataComp's list. {misfit}")
+        return cls(wanted=False, reason=misfit)
+
+
+def write_keep(
+    folder: Path,
+    train: Embeddings,
+    keep: NDArray[np.bool_],
+    about: dict[str, Any],
+    uids: UidList,
+) -> dict[str, Any]:
+    """Write ``keep.npy`` (bool, one value a row), ``keys.parquet``, and ``uids.npy`` where uids fit.
+
+    ``keep.json`` is written last: what stays, what it is by, the files, and under ``no_uids`` why
+    there is no list of uids where there are uids.
 
     Args:
         folder: an existing folder.
         train: what the rows are of.
         keep: ``(n,)`` bool.
         about: goes into ``keep.json``.
+        uids: whether they are listed.
 
     Returns:
         The content of ``keep.json``.
 
     Raises:
-        InputError: nothing stays, or a uid names rows that stay and rows that go.
+        InputError: nothing stays.
     """
-    named = ["keys.parquet"]
-    write_keys(folder / named[0], train, keep)
-    if _has_uids(train):
-        named.append("uids.npy")
-        write_datacomp(folder / named[1], train, keep)
+    if not keep.any():
+        raise InputError(
+            "Nothing would stay: no row can be used, or none is far enough from others."
+        )
     with files.atomic(folder / KEEP_FILE) as file:
         np.save(file, keep)
+    named, reason = ["keys.parquet"], uids.reason
+    write_keys(folder / named[0], train, keep)
+    listed = folder / "uids.npy"
+    if uids.wanted:
+        try:
+            write_datacomp(listed, train, keep)
+            named.append(listed.name)
+        except BrokenFileError:
+            raise
+        except InputError as error:
+            # Copies of a uid of which one stays and another goes show only now.
+            reason = str(error)
+    if listed.name not in named:
+        listed.unlink(missing_ok=True)
     kept = int(keep.sum())
     told = {
         "format": 1,
@@ -62,11 +111,13 @@ def write_keep(
         "share": kept / len(keep),
         **about,
         "files": [KEEP_FILE, *named],
+        "no_uids": reason,
     }
     files.write_json(folder / "keep.json", told)
     return told
 
 
+@frees_folders
 def write_deduplicated(
     train: Source,
     out: str | Path,
@@ -76,6 +127,7 @@ def write_deduplicated(
     clusters: int | None = None,
     seed: int = 0,
     place: Place | None = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Find near-duplicates and write which rows stay; ``groups.npy`` says which belong together.
 
@@ -87,6 +139,7 @@ def write_deduplicated(
         clusters: see there.
         seed: see there.
         place: how and where it is searched; its ``folder`` is of no account.
+        say: shown what is to be known before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.
@@ -110,18 +163,20 @@ def write_deduplicated(
         "seed": seed,
     }
     begin(folder, "deduplication", settings, how)
+    uids = UidList.of(rows, say)
     found = deduplicate_in_parts(rows, how, threshold, rule=rule, clusters=clusters, seed=seed)
     with files.atomic(folder / "groups.npy") as file:
         np.save(file, found.group)
     about = {
         "rule": rule,
         "threshold": threshold,
-        "pairs": len(found.pairs),
+        "pairs": found.count,
         "recall": None if math.isnan(found.recall) else found.recall,
     }
-    return write_keep(folder, rows, found.keep, about)
+    return write_keep(folder, rows, found.keep, about, uids)
 
 
+@frees_folders
 def write_coreset(
     train: Source,
     tests: Mapping[str, Source],
@@ -130,6 +185,7 @@ def write_coreset(
     *,
     among: str | Path | None = None,
     place: Place | None = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Choose the rows nearest to the test sets and write them.
 
@@ -141,6 +197,7 @@ def write_coreset(
         among: only of these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
         place: how and where it is searched; its ``folder`` is of no account.
+        say: shown what is to be known before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.
@@ -162,18 +219,19 @@ def write_coreset(
         "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
     }
     begin(folder, "core set", settings, how)
-    found = choose_nearest(nearest_in_parts(rows, sets, how), size, allowed)
-    nearest = found.nearest_set[found.keep]
+    uids = UidList.of(rows, say)
+    parts = nearest_parts(rows, sets, how)
+    # One part is held at a time: of each row two numbers, however many test sets there are.
+    found = [
+        (similarity, nearest.astype(np.int32))
+        for similarity, nearest in map(nearest_of_all, nearest_each(parts, sets))
+    ]
+    keep = keep_among(np.concatenate([part[0] for part in found]), size, allowed)
+    nearest = np.concatenate([part[1] for part in found])[keep]
     return write_keep(
         folder,
         rows,
-        found.keep,
+        keep,
         {"nearest_to": {name: int((nearest == n).sum()) for n, name in enumerate(sets)}},
+        uids,
     )
-
-
-def _has_uids(train: Embeddings) -> bool:
-    try:
-        return train.keys(0, "uid") is not None
-    except UnknownNameError:
-        return False

@@ -2,44 +2,78 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.arrays import read_array
 
-from .sources import Embeddings
+from .sources import Embeddings, check_flags
 
 UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 """A uid of DataComp: 128 bits as 32 hex digits, the upper half first."""
+
+_FORM = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""32 hex digits, or the same 128 bits as UUIDs are spelt."""
+
+
+def find_misfit(train: Embeddings) -> str | None:
+    """Return why DataComp's list of uids cannot be made of some rows, or None where it can.
+
+    It takes 128 bits for every row: 32 hex digits, or a UUID, which is the same with dashes. Text
+    of another form, numbers, and rows without a uid have no place in it.
+    """
+    for number, shard in enumerate(train.shards):
+        columns = train.columns(number)
+        if not columns:
+            return f"{shard.name}: expected uids in a .parquet file beside it; there is none."
+        if "uid" not in columns:
+            return str(UnknownNameError.of(f"column of {shard.name}'s metadata", "uid", columns))
+        place = 0
+        for uids in train.key_batches(number, "uid"):
+            for uid in uids:
+                if uid is None or not _FORM.fullmatch(uid):
+                    got = "nothing" if uid is None else repr(uid[:80])
+                    return (
+                        f"{shard.name}, row {place}: expected a uid of 32 hex digits, as DataComp has "
+                        f"them, got {got}."
+                    )
+                place += 1
+    return None
+
+
+def has_uids(train: Embeddings) -> bool:
+    """Whether the metadata of some shard has a column of uids."""
+    return any("uid" in train.columns(number) for number in range(len(train.shards)))
 
 
 def write_datacomp(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
     """Write the uids of the rows that stay as DataComp's resharder takes them, and return how many.
 
-    A ``.npy`` of ``(upper, lower)`` pairs of uint64, sorted, each once.
+    A ``.npy`` of ``(upper, lower)`` pairs of uint64, sorted, each once. UUIDs with dashes count as the
+    32 hex digits that they hold.
 
     Raises:
-        InputError: nothing stays; no uids; or a uid that names rows that stay and rows that go.
+        InputError: nothing stays; a uid is missing or of another form (:func:`find_misfit`); or one
+            names rows that stay and rows that go.
     """
-    _check(train, keep)
-    parts = []
-    for shard in range(len(train.shards)):
-        keys = train.keys(shard, "uid")
-        if keys is None:
-            raise InputError(
-                f"{train.shards[shard].name}: expected uids in a .parquet file beside it; there is none."
-            )
-        parts.append(_as_pairs(keys, train.shards[shard].name))
-    uids = np.concatenate(parts)
-    kept, gone = np.unique(uids[keep]), np.unique(uids[~keep])
-    both = np.intersect1d(kept, gone)
-    if len(both):
+    keep = _check(train, keep)
+    misfit = find_misfit(train)
+    if misfit is not None:
+        raise InputError(misfit)
+    kept = np.unique(np.concatenate([uids[stays] for uids, stays in _pairs(train, keep)]))
+    both = [np.intersect1d(kept, uids[~stays]) for uids, stays in _pairs(train, keep)]
+    shared = np.unique(np.concatenate(both))
+    if len(shared):
         raise InputError(
-            f"{len(both)} uids name both rows that stay and rows that go, such as {_as_text(both[0])}. "
-            "Such a list cannot tell them apart; write keys with their shards instead (write_keys)."
+            f"{len(shared)} uids name both rows that stay and rows that go, such as "
+            f"{_as_text(shared[0])}. Such a list cannot tell them apart; write keys with their shards "
+            "instead (write_keys)."
         )
     with files.atomic(path) as file:
         np.save(file, kept)
@@ -50,12 +84,12 @@ def read_datacomp(path: Path) -> NDArray[np.void]:
     """Read a list of uids.
 
     Raises:
-        BrokenFileError: it is no sorted array of pairs of uint64.
+        BrokenFileError: it is no array of pairs of uint64.
     """
     try:
-        uids: NDArray[np.void] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise BrokenFileError(f"{path}: no list of uids ({error}).") from error
+        uids: NDArray[np.void] = read_array(path)
+    except BrokenFileError as error:
+        raise BrokenFileError(f"{path}: no list of uids. {error}") from error
     if uids.dtype != UID or uids.ndim != 1:
         raise BrokenFileError(f"{path}: expected pairs of uint64, got {uids.dtype}.")
     return uids
@@ -73,36 +107,41 @@ def write_keys(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    _check(train, keep)
+    keep = _check(train, keep)
     schema = pyarrow.schema(
         [("shard", pyarrow.string()), ("row", pyarrow.int64()), ("key", pyarrow.string())]
     )
     with files.atomic(path) as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for number, shard in enumerate(train.shards):
-            rows = np.flatnonzero(keep[train.starts[number] : train.starts[number + 1]])
-            if not len(rows):
-                continue
-            keys = train.keys(number)
-            chosen = [None] * len(rows) if keys is None else [keys[row] for row in rows]
-            names = [shard.name] * len(rows)
-            writer.write_table(pyarrow.table([names, rows, chosen], schema=schema))
+            first = place = int(train.starts[number])
+            for keys in train.key_batches(number):
+                rows = np.flatnonzero(keep[place : place + len(keys)])
+                if len(rows):
+                    names, chosen = [shard.name] * len(rows), [keys[row] for row in rows]
+                    table = pyarrow.table([names, rows + (place - first), chosen], schema=schema)
+                    writer.write_table(table)
+                place += len(keys)
     return int(keep.sum())
 
 
-def _check(train: Embeddings, keep: NDArray[np.bool_]) -> None:
-    if keep.shape != (len(train),):
-        raise InputError(
-            f"Expected one value for each of {len(train)} rows, got shape {keep.shape}."
-        )
-    if not keep.any():
+def _check(train: Embeddings, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    flags = check_flags(keep, len(train), "keep")
+    if not flags.any():
         raise InputError("The list keeps nothing. Use a higher threshold or a larger size.")
+    return flags
 
 
-def _as_pairs(uids: list[str], name: str) -> NDArray[np.void]:
-    try:
-        return np.array([(int(uid[:16], 16), int(uid[16:32], 16)) for uid in uids], dtype=UID)
-    except ValueError as error:
-        raise InputError(f"{name}: expected uids of 32 hex digits ({error}).") from error
+def _pairs(
+    train: Embeddings, keep: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.void], NDArray[np.bool_]]]:
+    """Yield some uids at a time, which are all of DataComp's form, with whether their rows stay."""
+    place = 0
+    for number in range(len(train.shards)):
+        for uids in train.key_batches(number, "uid"):
+            digits = "".join(uid or "" for uid in uids).replace("-", "")
+            halves = np.frombuffer(bytes.fromhex(digits), dtype=">u8").astype("<u8")
+            yield halves.view(UID), keep[place : place + len(uids)]
+            place += len(uids)
 
 
 def _as_text(uid: np.void) -> str:

@@ -29,7 +29,7 @@ from .search import (
     rows_in_memory,
     sample_of,
 )
-from .sources import Block, Embeddings, Source, open_embeddings
+from .sources import Block, Embeddings, Source, check_flags, open_embeddings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -256,10 +256,8 @@ def top_k_of_each(
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     rows, sets = open_both(train, tests)
-    if keep is not None and keep.shape != (len(rows),):
-        raise InputError(
-            f"Expected one value in keep for each of {len(rows)} rows, got {keep.shape}."
-        )
+    if keep is not None:
+        keep = check_flags(keep, len(rows), "keep")
     used = count_threads(threads)
     how, sample = How(precision, device, memory), sample_of(rows, shards)
     groups = passes(rows, sets, how, used, sample, lists=k)
@@ -392,7 +390,7 @@ def open_both(
     if not tests:
         raise InputError("Expected at least one test set.")
     rows = open_embeddings(train)
-    sets = {name: open_embeddings(source) for name, source in tests.items()}
+    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
     for name, rows_of_set in sets.items():
         if rows_of_set.width != rows.width:
             raise InputError(

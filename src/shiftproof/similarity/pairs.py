@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,61 +20,113 @@ I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def find_pairs(
-    rows: Embeddings, threshold: float, how: How, shards: Sequence[int] | None = None
-) -> tuple[I64, F64]:
-    """Return pairs of rows above the threshold ``(p, 2)``, the earlier first, and similarities.
+Enter: TypeAlias = Callable[[I64, F64], None]
+"""Takes some pairs ``(p, 2)``, the earlier row first, and their similarities ``(p,)``; one call at a
+time, in any order."""
+
+
+def find_pairs(rows: Embeddings, threshold: float, how: How) -> tuple[I64, F64]:
+    """Return all pairs of rows above the threshold ``(p, 2)``, the earlier first, and similarities.
+
+    They are held in memory, whatever ``how`` says.
+    """
+    found: list[tuple[I64, F64]] = []
+    enter_pairs(rows, threshold, how, lambda *some: found.append(some))
+    return in_order(found)
+
+
+def enter_pairs(
+    rows: Embeddings,
+    threshold: float,
+    how: How,
+    enter: Enter,
+    shards: Sequence[int] | None = None,
+    later: Sequence[int] | None = None,
+) -> None:
+    """Hand over the pairs of rows above the threshold, some at a time.
 
     Args:
         rows: the source.
         threshold: pairs are more similar.
         how: how to search.
+        enter: takes them.
         shards: only pairs whose earlier row lies in these neighbouring shards; by default all pairs.
+        later: only pairs whose later row lies in these shards.
     """
     used = count_threads(how.threads)
-    found: list[tuple[I64, F64]] = []
     earlier = rows if shards is None else rows.only(shards)
     offset = 0 if shards is None else int(rows.starts[shards[0]])
+    # Rows that cannot be used are 0 among the test rows.
+    usable = usable_rows(earlier) if rows.unusable == "skip" else None
+    lock = threading.Lock()
+
+    def take_in(pairs: I64, similarity: F64) -> None:
+        if usable is not None:
+            both = usable[pairs[:, 0] - offset]
+            pairs, similarity = pairs[both], similarity[both]
+        with lock:
+            enter(pairs, similarity)
+
     for chunks in passes(
         rows, {"rows": earlier}, how, used, sample_of(rows, None), skip_unusable=True
     ):
         first = offset + chunks[0][1].first
-        later = [place for place in range(len(rows.shards)) if rows.starts[place + 1] > first]
+        among = range(len(rows.shards)) if later is None else later
         work = functools.partial(
-            _earlier_pairs,
+            _enter_earlier,
             sides=[side for _, side in chunks],
             threshold=threshold,
             offset=offset,
+            enter=take_in,
         )
-        for _, parts in each_block(rows, later, used, work):
-            found += [part for part in parts if len(part[0])]
-    pairs, similarity = in_order(found)
-    if rows.unusable == "skip":
-        # Rows that cannot be used are 0 among the test rows.
-        both = usable_rows(rows)[pairs].all(axis=1)
-        return pairs[both], similarity[both]
-    return pairs, similarity
+        for _ in each_block(rows, [p for p in among if rows.starts[p + 1] > first], used, work):
+            pass
 
 
-def find_pairs_within(
-    rows: Embeddings, cluster: I64, threshold: float, how: How, among: range
-) -> tuple[I64, F64]:
-    """Return the pairs of rows of one cluster, for the clusters ``among``, as :func:`find_pairs` does.
+def enter_pairs_within(
+    rows: Embeddings, cluster: I64, threshold: float, how: How, among: range, enter: Enter
+) -> None:
+    """Hand over the pairs of rows of one cluster, for the clusters ``among``, some at a time.
 
     ``cluster`` ``(n,)`` is each row's, -1 for rows that are in none.
     """
-    found: list[tuple[I64, F64]] = []
-    for some in _that_fit(cluster, among, parse_memory(how.memory) // (16 * rows.width)):
+    room = max(parse_memory(how.memory) // (32 * rows.width), 2)
+    for some in _that_fit(cluster, among, room):
         places = np.flatnonzero((cluster >= some.start) & (cluster < some.stop))
+        if len(places) > room:
+            _enter_in_pieces(rows, places, threshold, how, room // 2, enter)
+            continue
         values = take(rows, places)
         # Stable, so places rise, and the earlier of two is the earlier in the source.
         order = np.argsort(cluster[places], kind="stable")
         ends = np.searchsorted(cluster[places[order]], np.arange(some.start + 1, some.stop))
         for members in np.split(order, ends):
             if len(members) > 1:
-                pairs, similarity = find_pairs(open_embeddings(values[members]), threshold, how)
-                found.append((places[members][pairs], similarity))
-    return in_order(found)
+                named = _named(places[members], enter)
+                enter_pairs(open_embeddings(values[members]), threshold, how, named)
+
+
+def _enter_in_pieces(
+    rows: Embeddings, places: I64, threshold: float, how: How, piece: int, enter: Enter
+) -> None:
+    """Hand over the pairs of the rows at some places, of which ``piece`` are held twice at a time."""
+    starts = range(0, len(places), piece)
+    for start in starts:
+        earlier = places[start : start + piece]
+        of_earlier = take(rows, earlier)
+        enter_pairs(open_embeddings(of_earlier), threshold, how, _named(earlier, enter))
+        for other in starts:
+            if other <= start:
+                continue
+            later = places[other : other + piece]
+            both = np.concatenate([of_earlier, take(rows, later)])
+            named = _named(np.concatenate([earlier, later]), enter)
+            enter_pairs(open_embeddings(both).cut(piece), threshold, how, named, [0], [1])
+
+
+def _named(places: I64, enter: Enter) -> Enter:
+    """Return what takes pairs of rows at some places, and hands them over as rows of the source."""
+    return lambda pairs, similarity: enter(places[pairs], similarity)
 
 
 def _that_fit(cluster: I64, among: range, rows: int) -> Iterator[range]:
@@ -92,56 +146,88 @@ def ranges_of(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
     yield range(first, start + len(counts))
 
 
-def find_pairs_with(
+class Sample(NamedTuple):
+    """Rows whose pairs are all searched: their places in the source, their values and clusters."""
+
+    places: I64
+    values: F32
+    cluster: I64
+
+
+def count_pairs_with(
     rows: Embeddings,
-    sample: F32,
+    sample: Sample,
+    cluster: I64,
     threshold: float,
     how: How,
     shards: Sequence[int] | None = None,
-) -> I64:
-    """Return the pairs of a sample ``(s, width)`` and the rows above the threshold.
+) -> tuple[int, int]:
+    """Count the pairs above the threshold of the sample's rows and all others.
+
+    Args:
+        rows: the source.
+        sample: some of its rows.
+        cluster: ``(n,)`` each row's, of the shards alone where there are some.
+        threshold: pairs are more similar.
+        how: how to search.
+        shards: only pairs with rows of these neighbouring shards.
 
     Returns:
-        ``(p, 2)``: places in the sample and in the source.
+        Pairs whose rows lie in one cluster, and all.
     """
     used = count_threads(how.threads)
-    found = [np.empty((0, 2), dtype=np.int64)]
-    for chunks in passes(
-        rows, {"sample": open_embeddings(sample)}, how, used, sample_of(rows, shards)
-    ):
+    start = 0 if shards is None else int(rows.starts[shards[0]])
+    after = len(sample.places)
+    lock = threading.Lock()
+    counts = np.zeros(2, dtype=np.int64)
+
+    def count(pairs: I64, _: F64) -> None:
+        other = pairs[:, 1] - after
+        real = sample.places[pairs[:, 0]] != other
+        same = sample.cluster[pairs[:, 0]] == cluster[other - start]
+        with lock:
+            counts[:] += [(real & same).sum(), real.sum()]
+
+    tests = {"sample": open_embeddings(sample.values)}
+    for chunks in passes(rows, tests, how, used, sample_of(rows, shards)):
         # Every row counts as later than every row of the sample: all pairs come out.
         work = functools.partial(
-            _all_pairs, sides=[side for _, side in chunks], threshold=threshold, after=len(sample)
+            _enter_all,
+            sides=[side for _, side in chunks],
+            threshold=threshold,
+            after=after,
+            enter=count,
         )
-        for _, parts in each_block(rows, shards, used, work):
-            found += parts
-    pairs = np.concatenate(found) - np.array([0, len(sample)])
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    ordered: I64 = pairs[order]
-    return ordered
+        for _ in each_block(rows, shards, used, work):
+            pass
+    found, of = counts.tolist()
+    return found, of
 
 
-def _earlier_pairs(
-    block: Block, sides: Sequence[TestSide], threshold: float, offset: int
-) -> list[tuple[I64, F64]]:
-    """Return the pairs of a block's rows with the rows before them, side by side.
+def _enter_earlier(
+    block: Block, sides: Sequence[TestSide], threshold: float, offset: int, enter: Enter
+) -> None:
+    """Hand over the pairs of a block's rows with the rows before them, side by side.
 
     The sides' rows are counted from ``offset`` on.
     """
     end = block.first + len(block.values) - offset
     places = np.arange(end - len(block.values), end)
-    found = [
-        side.pairs(block.values, block.usable & (places > side.first), places, threshold)
-        for side in sides
-        if end > side.first
-    ]
-    return [(pairs + offset, similarity) for pairs, similarity in found]
+    for side in sides:
+        if end > side.first:
+            usable = block.usable & (places > side.first)
+            for pairs, similarity in side.pairs(block.values, usable, places, threshold):
+                enter(pairs + offset, similarity)
 
 
-def _all_pairs(block: Block, sides: Sequence[TestSide], threshold: float, after: int) -> list[I64]:
-    """Return the pairs of a block's rows, which are counted from ``after``, with all rows."""
+def _enter_all(
+    block: Block, sides: Sequence[TestSide], threshold: float, after: int, enter: Enter
+) -> None:
+    """Hand over the pairs of a block's rows, which are counted from ``after``, with all rows."""
     places = np.arange(block.first, block.first + len(block.values)) + after
-    return [side.pairs(block.values, block.usable, places, threshold)[0] for side in sides]
+    for side in sides:
+        for pairs, similarity in side.pairs(block.values, block.usable, places, threshold):
+            enter(pairs, similarity)
 
 
 def in_order(found: Sequence[tuple[I64, F64]]) -> tuple[I64, F64]:

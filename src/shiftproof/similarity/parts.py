@@ -44,7 +44,16 @@ from .neighbours import (
     passes,
     top_k_of_groups,
 )
-from .prune import Proof, Pruning, check_one_of, limits_of, merge_prunings, prune_by_groups
+from .prune import (
+    Proof,
+    Pruning,
+    check_one_of,
+    check_usable,
+    limits_of,
+    limits_of_reference,
+    merge_prunings,
+    prune_by_groups,
+)
 from .search import Certificate, How, Precision, parse_memory, rows_in_memory, sample_of
 from .sources import Embeddings, Source
 
@@ -162,11 +171,13 @@ def prune_in_parts(
     check_one_of(reference, thresholds)
     if reference is not None:
         near = top_k_in_parts(reference, tests, of_reference(place), 1)
-        limits = {name: found.similarity[:, 0] for name, found in near.items()}
+        limits = limits_of_reference(near)
     else:
         limits = limits_of(open_both(train, tests)[1], thresholds or {})
     parts = pruning_parts(train, tests, place, limits)
-    return merge_parts(pruning_each(parts, limits), merge_prunings)
+    pruning = merge_parts(pruning_each(parts, limits), merge_prunings)
+    check_usable(pruning)
+    return pruning
 
 
 def prove_in_parts(
@@ -206,6 +217,11 @@ def nearest_parts(train: Source, tests: Mapping[str, Source], place: Place) -> P
 def nearest_each(parts: PartFolder, tests: Iterable[str]) -> Iterator[dict[str, Nearest]]:
     """Yield the results of neighbouring parts of the training rows, in order."""
     return _each(parts, _nearest_of, tests)
+
+
+def nearest_of(part: Arrays, tests: Iterable[str]) -> dict[str, Nearest]:
+    """Return the results of one part of :func:`nearest_parts`."""
+    return {name: _nearest_of(part, number) for number, name in enumerate(tests)}
 
 
 def pruning_parts(

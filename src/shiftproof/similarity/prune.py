@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
 
+from .gap import check_found
 from .neighbours import Group, Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
 from .search import (
     Certificate,
@@ -144,7 +145,8 @@ def prune(
         shards: only these shards of the training source; see :func:`merge_prunings`.
 
     Raises:
-        InputError: not exactly one of ``reference`` and ``thresholds``; a threshold outside -1..1.
+        InputError: not exactly one of ``reference`` and ``thresholds``; a threshold outside -1..1;
+            no training row can be used, or no reference row.
 
     >>> import numpy
     >>> rows = numpy.eye(4, dtype="float32")
@@ -158,12 +160,36 @@ def prune(
         near = top_k_of_each(
             reference, sets, 1, precision=precision, device=device, memory=memory, threads=threads
         )
-        limits = {name: found.similarity[:, 0] for name, found in near.items()}
+        limits = limits_of_reference(near)
     else:
         limits = limits_of(sets, thresholds or {})
     used = count_threads(threads)
     groups = passes(rows, sets, How(precision, device, memory), used, sample_of(rows, shards))
-    return prune_by_groups(rows, limits, groups, used, shards)
+    pruning = prune_by_groups(rows, limits, groups, used, shards)
+    if shards is None:
+        check_usable(pruning)
+    return pruning
+
+
+def check_usable(pruning: Pruning) -> None:
+    """Refuse a training set of which no row can be used.
+
+    Raises:
+        InputError: it is one.
+    """
+    if pruning.skipped.all():
+        raise InputError("None of the training rows can be used.")
+
+
+def limits_of_reference(near: Mapping[str, TopK]) -> dict[str, F64]:
+    """Return how close training rows may come to each test row: as its nearest reference row.
+
+    Raises:
+        InputError: no reference row can be used: then every training row would be too close.
+    """
+    for found in near.values():
+        check_found(found, "reference")
+    return {name: found.similarity[:, 0] for name, found in near.items()}
 
 
 def prune_by_groups(
@@ -314,6 +340,8 @@ def check_size(size: int, rows: int) -> None:
     Raises:
         InputError: it is one of these.
     """
+    if rows == 0:
+        raise InputError("There is no row to choose: none can be used.")
     if not 1 <= size <= rows:
         raise InputError(f"Expected a size of 1 to {rows}, the rows there are, got {size}.")
 

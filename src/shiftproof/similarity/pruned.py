@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.holding import frees_folders
 from shiftproof.types import Settings
 
-from .keeping import write_keep
+from .keeping import Say, UidList, write_keep
 from .neighbours import open_both
-from .parts import Place, nearest_in_parts, prove_in_parts, prune_in_parts
+from .parts import Place, nearest_each, nearest_parts, prove_in_parts, prune_in_parts
 from .prune import PruningRule, closest, keep_by_similarity
 from .run import begin, described
 from .sources import Source, open_embeddings
@@ -27,6 +28,7 @@ Rule: TypeAlias = Literal["gap-matched", "near", "far", "random"]
 _BY_SIZE: dict[str, PruningRule] = {"near": "near", "far": "far", "random": "random"}
 
 
+@frees_folders
 def write_pruned(
     train: Source,
     tests: Mapping[str, Source],
@@ -38,6 +40,7 @@ def write_pruned(
     size: int | None = None,
     seed: int = 0,
     place: Place | None = None,
+    say: Say | None = None,
 ) -> dict[str, Any]:
     """Prune a training set and write which rows stay.
 
@@ -51,6 +54,7 @@ def write_pruned(
         size: how many rows stay.
         seed: of "random".
         place: how and where it is searched; its ``folder`` is of no account.
+        say: shown what is to be known before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``: for "gap-matched" with what each test set costs, the matrix of
@@ -75,11 +79,14 @@ def write_pruned(
         "seed": seed,
     }
     begin(folder, "pruning", settings, how)
+    uids = UidList.of(rows, say)
     if rule in _BY_SIZE:
         assert size is not None
-        found = nearest_in_parts(rows, sets, how)
-        keep = keep_by_similarity(closest(found), size, _BY_SIZE[rule], seed=seed)
-        return write_keep(folder, rows, keep, {"rule": rule})
+        parts = nearest_parts(rows, sets, how)
+        # One part is held at a time, however many test sets there are.
+        similarity = np.concatenate([closest(found) for found in nearest_each(parts, sets)])
+        keep = keep_by_similarity(similarity, size, _BY_SIZE[rule], seed=seed)
+        return write_keep(folder, rows, keep, {"rule": rule}, uids)
     limits = None if threshold is None else dict.fromkeys(sets, threshold)
     pruning = prune_in_parts(rows, sets, how, reference=of_comparison, thresholds=limits)
     keep = pruning.keep()
@@ -106,7 +113,7 @@ def write_pruned(
             name: dataclasses.asdict(one) for name, one in pruning.certificates.items()
         },
     }
-    return write_keep(folder, rows, keep, about)
+    return write_keep(folder, rows, keep, about, uids)
 
 
 def _check(rule: str, reference: Source | None, threshold: float | None, size: int | None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from shiftproof.io import manifest
-from shiftproof.io.text import read_json
 from shiftproof.provenance import provenance
+from shiftproof.shards import Scheduled
 from shiftproof.types import Settings
 
 from .parts import Place
@@ -36,19 +35,12 @@ def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
         RunMismatchError: the folder belongs to another run.
         InputError: it holds other things, or cannot be written to.
     """
-    there = folder / RUN_FILE
-    if there.is_file():
-        known = read_json(there)
-        begun = known if isinstance(known, dict) else {}
-        told = {"kind": begun.get("kind"), "settings": _unnamed(begun.get("settings"))}
-        here = {"kind": kind, "settings": _unnamed(settings)}
-        manifest.check_same(folder, told, here, what="a run")
-        return
-    about = provenance("cpu", place.backend.processes())
-    manifest.begin(folder, RUN_FILE, {"kind": kind, "settings": settings}, what="run", about=about)
-
-
-def _unnamed(settings: Any) -> Any:
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _unnamed(value) for name, value in settings.items() if name != "source"}
+    manifest.begin(
+        folder,
+        RUN_FILE,
+        {"kind": kind, "settings": settings},
+        what="a run",
+        about=provenance("cpu", place.backend.processes()),
+        unnamed=("source",),
+        shared=isinstance(place.backend, Scheduled),
+    )

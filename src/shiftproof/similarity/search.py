@@ -56,6 +56,9 @@ FLOAT_COLUMNS = 24
 DENSE_ROWS = 2048
 """Training rows that fill the lists of the test rows before the 8-bit products can sort any out."""
 
+PAIRS = 1 << 18
+"""Pairs that a thread holds at a time, 6 MB: of copies there are as many as the square of the rows."""
+
 
 FEWEST_FOR_8_BITS = 4
 """So many times the width of a row there must be test rows for 8 bits to be chosen.
@@ -156,8 +159,10 @@ class TestSide(Protocol):
     def enter(self, rows: F32, usable: Flags, first_row: int, values: F64, indices: I64) -> None:
         """Enter rows into the lists of the test rows, best first, ``(m, k)``; in place."""
 
-    def pairs(self, rows: F32, usable: Flags, places: I64, threshold: float) -> tuple[I64, F64]:
-        """Return the pairs of a row and an earlier row of the same source above the threshold."""
+    def pairs(
+        self, rows: F32, usable: Flags, places: I64, threshold: float
+    ) -> Iterator[tuple[I64, F64]]:
+        """Yield the pairs of a row and an earlier row of the same source above the threshold."""
 
 
 def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
@@ -334,40 +339,61 @@ class TestRows:
                 )  # fmt: skip
         self._count(int(usable.sum()), counts, products is not None, len(where))
 
-    def pairs(self, rows: F32, usable: Flags, places: I64, threshold: float) -> tuple[I64, F64]:
-        """Return the pairs of a row and an earlier row of the same source above the threshold.
+    def pairs(
+        self, rows: F32, usable: Flags, places: I64, threshold: float
+    ) -> Iterator[tuple[I64, F64]]:
+        """Yield the pairs of a row and an earlier row of the same source above the threshold.
 
         ``places`` ``(n,)`` are the rows' places in the source that the test rows were taken from, too.
-        The pairs are ``(p, 2)``, the earlier row first, with their similarities ``(p,)``.
+        The pairs are ``(p, 2)``, the earlier row first, with their similarities ``(p,)``; about
+        :data:`PAIRS` at a time, or those of one row.
         """
+        waiting = [slice(0, len(rows))]
+        while waiting:
+            here = waiting.pop()
+            some = rows[here], usable[here], places[here], threshold
+            count = here.stop - here.start
+            room = min(PAIRS, count * len(self.rows))
+            pairs, values, found = self._find_pairs(*some, room)
+            if found > room:
+                if count > 1:
+                    # Rows with many pairs lie anywhere: take half of what would do if they did not.
+                    step = max(1, count * PAIRS // (2 * found))
+                    cuts = range(here.start, here.stop, step)
+                    waiting += [slice(cut, min(cut + step, here.stop)) for cut in cuts][::-1]
+                    continue
+                pairs, values, found = self._find_pairs(*some, found)
+            if found:
+                yield pairs[:found], values[:found]
+
+    def _find_pairs(
+        self, rows: F32, usable: Flags, places: I64, threshold: float, room: int
+    ) -> tuple[I64, F64, int]:
+        """Return as many pairs as there is room for, and how many there are."""
         from . import kernels
 
         products = self._multiply(rows, usable, threshold)
         left = np.flatnonzero(usable if products is None else usable & ~products.chosen)
-        room = 4 * len(rows)
-        while True:
-            pairs, values = np.empty((room, 2), dtype=np.int64), np.empty(room)
-            counts = np.zeros(3, dtype=np.int64)
-            found = 0
-            if products is not None and self._made.low is not None:
-                found = kernels.pairs_of_maxima(
-                    rows, products.whole, products.chosen, products.maxima, products.lanes,
-                    products.reach, products.scale, products.bias,
-                    self.rows, self._made.low.whole, threshold, places, self.first,
-                    pairs, values, counts,
+        pairs, values = np.empty((room, 2), dtype=np.int64), np.empty(room)
+        counts = np.zeros(3, dtype=np.int64)
+        found = 0
+        if products is not None and self._made.low is not None:
+            found = kernels.pairs_of_maxima(
+                rows, products.whole, products.chosen, products.maxima, products.lanes,
+                products.reach, products.scale, products.bias,
+                self.rows, self._made.low.whole, threshold, places, self.first,
+                pairs, values, counts,
+            )  # fmt: skip
+        if len(left):
+            some = rows[left]
+            for scores, columns, start in self._scores(some):
+                found = kernels.pairs_of_scores(
+                    scores, columns, some, self.rows, start, self._slack, threshold,
+                    places[left], self.first, pairs, values, found, counts,
                 )  # fmt: skip
-            if len(left):
-                some = rows[left]
-                for scores, columns, start in self._scores(some):
-                    found = kernels.pairs_of_scores(
-                        scores, columns, some, self.rows, start, self._slack, threshold,
-                        places[left], self.first, pairs, values, found, counts,
-                    )  # fmt: skip
-            if found <= room:
-                break
-            room = found
-        self._count(int(usable.sum()), counts, products is not None, len(left))
-        return pairs[:found], values[:found]
+        if found <= room:
+            self._count(int(usable.sum()), counts, products is not None, len(left))
+        return pairs, values, found
 
     def _multiply(
         self, rows: F32, usable: Flags, thresholds: F64 | float, *, lists: int = 0

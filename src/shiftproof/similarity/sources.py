@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import math
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,11 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.io.arrays import Header, open_archive, open_regular, read_header
+from shiftproof.io.border import convert_errors, reason_of, show_name
+from shiftproof.io.naming import name_source
+from shiftproof.io.tars import sort_key
+from shiftproof.io.urls import redact_urls
 
 F32 = NDArray[np.float32]
 
@@ -33,8 +38,28 @@ NORM_TOLERANCE = 0.01
 
 _READ_ROWS = 4096
 
-_SAMPLES, _SAMPLED = 5, 4096
-"""So many places of a file, and so many bytes at each, make its fingerprint."""
+_METADATA_ROWS = 16_384
+
+WHOLE_BYTES = 1 << 30
+"""Files of so many bytes together are read whole for their fingerprint: a second or two."""
+
+_SAMPLES, _SAMPLED = 64, 4096
+"""So many places of a larger file, and so many bytes at each, make its fingerprint."""
+
+_STATES = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "checksum",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+)
+"""What the file systems of fsspec call that which changes with a file; the surest first."""
+
+_CUT = "damaged or cut short"
+_NO_PARQUET = "no Parquet file that can be read"
 
 _DATACOMP_SUFFIX = ".npz"
 _KEY_COLUMNS = ("uid", "key", "image_path", "url")
@@ -104,6 +129,8 @@ class Embeddings:
         normalise: bool,
         unusable: UnusableRows,
         name: str,
+        *,
+        may_skip: bool = True,
     ) -> None:
         self._parts = tuple(parts)
         self.width = width
@@ -111,6 +138,7 @@ class Embeddings:
         self.normalise = normalise
         self.unusable = unusable
         self.name = name
+        self._may_skip = may_skip
         self.starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
 
     def __len__(self) -> int:
@@ -151,8 +179,10 @@ class Embeddings:
                 ]
         return values
 
-    def keys(self, shard: int, column: str | None = None) -> list[str] | None:
-        """Return the names of a shard's rows from its metadata, or None where there is none.
+    def keys(self, shard: int, column: str | None = None) -> list[str | None] | None:
+        """Return the names of a shard's rows from its metadata, or None where there are none.
+
+        Numbers come as text, what is missing (null, or NaN) as None.
 
         Args:
             shard: a place in :attr:`shards`.
@@ -161,33 +191,76 @@ class Embeddings:
 
         Raises:
             UnknownNameError: there is no such column.
+            BrokenFileError: the metadata cannot be read.
         """
-        metadata = self._parts[shard].metadata
-        if metadata is None:
+        chosen = self._key_column(shard, column)
+        if chosen is None:
             return None
-        with _parquet(metadata) as table:
-            names = table.schema_arrow.names
-            chosen = column or next((name for name in _KEY_COLUMNS if name in names), None)
-            if chosen not in names:
-                raise UnknownNameError.of(f"column of {metadata}", column or "uid", names)
-            return [str(key) for key in table.read(columns=[chosen])[chosen].to_pylist()]
+        return [key for batch in self._columns(shard, [chosen]) for key in _texts(batch)]
 
-    def sample_keys(self, shard: int) -> list[str] | None:
-        """Return the keys of a shard's samples in a webdataset, or None where none are known."""
+    def key_batches(self, shard: int, column: str | None = None) -> Iterator[list[str | None]]:
+        """Yield what :meth:`keys` returns, some rows at a time; None for each row without keys.
+
+        Raises:
+            UnknownNameError: there is no such column.
+            BrokenFileError: the metadata cannot be read.
+        """
+        chosen = self._key_column(shard, column)
+        if chosen is not None:
+            yield from map(_texts, self._columns(shard, [chosen]))
+            return
+        count = self.shards[shard].rows
+        for start in range(0, count, _METADATA_ROWS):
+            yield [None] * min(_METADATA_ROWS, count - start)
+
+    def sample_keys(self, shard: int) -> Iterator[list[str | None]] | None:
+        """Yield the keys of a shard's samples in a webdataset, or return None where none are known."""
         for column in ("key", "__key__"):
-            try:
-                return self.keys(shard, column)
-            except UnknownNameError:
-                continue
+            if column in self.columns(shard):
+                return self.key_batches(shard, column)
         return None
 
-    def metadata(self, shard: int) -> Any:
-        """Return a shard's metadata as a table of pyarrow, or None where there is none."""
+    def columns(self, shard: int) -> list[str]:
+        """Return the columns of a shard's metadata; none where there is no metadata."""
         metadata = self._parts[shard].metadata
         if metadata is None:
-            return None
+            return []
         with _parquet(metadata) as table:
-            return table.read()
+            return list(table.schema_arrow.names)
+
+    def metadata(self, shard: int) -> Iterator[Any]:
+        """Yield a shard's metadata as record batches of pyarrow, of which one at least is there.
+
+        Raises:
+            BrokenFileError: the metadata cannot be read.
+        """
+        return self._columns(shard, None)
+
+    def _key_column(self, shard: int, column: str | None) -> str | None:
+        names = self.columns(shard)
+        if column is None:
+            return next((name for name in _KEY_COLUMNS if name in names), None)
+        if names and column not in names:
+            raise UnknownNameError.of(f"column of {self._parts[shard].metadata}", column, names)
+        return column if names else None
+
+    def _columns(self, shard: int, names: list[str] | None) -> Iterator[Any]:
+        """Yield columns of a shard's metadata as record batches; all columns by default."""
+        import pyarrow
+
+        metadata = self._parts[shard].metadata
+        assert metadata is not None
+        with _parquet(metadata) as table:
+            with convert_errors(str(metadata), _NO_PARQUET):
+                batches = table.iter_batches(_METADATA_ROWS, columns=names)
+                batch = next(batches, None)
+            if batch is None:
+                # Of no rows one batch, too: it has the columns.
+                yield pyarrow.RecordBatch.from_pylist([], schema=table.schema_arrow)
+            while batch is not None:
+                yield batch
+                with convert_errors(str(metadata), _NO_PARQUET):
+                    batch = next(batches, None)
 
     def cut(self, rows: int) -> Embeddings:
         """Return the same rows in shards of at most ``rows``: a larger file becomes several shards.
@@ -216,16 +289,38 @@ class Embeddings:
             dataclasses.replace(part, shard=dataclasses.replace(part.shard, number=number))
             for number, part in enumerate(parts)
         ]
-        return Embeddings(numbered, self.width, self.normalise, self.unusable, self.name)
+        return Embeddings(
+            numbered,
+            self.width,
+            self.normalise,
+            self.unusable,
+            self.name,
+            may_skip=self._may_skip,
+        )
+
+    def as_test_set(self) -> Embeddings:
+        """Return the same rows as a test set, none of which may be skipped: an error says so."""
+        parts = self._parts
+        return Embeddings(
+            parts, self.width, self.normalise, self.unusable, self.name, may_skip=False
+        )
 
     def fingerprint(self) -> str:
         """Return 32 hex digits that change with the rows or with how they are read.
 
-        Of a file its name, its size and some of its bytes count, as there may be terabytes; of an array
-        all values.
+        Where a file lies does not matter. Of arrays, and of files of :data:`WHOLE_BYTES` together, all
+        of the content counts; of larger ones, of which there may be terabytes, the size, the time of
+        the last change, and some of the content. A member of an ``.npz`` is known by its checksum, a
+        file behind a URL by what the server calls its state.
+
+        Raises:
+            BrokenFileError: a file that cannot be read.
         """
         read = f"{self.width} {self.normalise} {self.unusable}".encode()
-        return files.fingerprint([read, *(_print_of(part) for part in self._parts)])
+        known: dict[str, bytes] = {}
+        places = {part.location.address: part.location for part in self._parts if part.location}
+        whole = sum(place.size() for place in places.values()) <= WHOLE_BYTES
+        return files.fingerprint([read, *(_print_of(part, known, whole) for part in self._parts)])
 
     def place(self, row: int) -> tuple[int, int]:
         """Return shard and place in it of a row of the whole source."""
@@ -250,15 +345,18 @@ class Embeddings:
         row = int(np.flatnonzero(~usable)[0])
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
+        skip = (
+            "or leave out such rows (unusable='skip')"
+            if self._may_skip
+            else "or take it out: rows of a test set are not skipped"
+        )
         if not math.isfinite(norm):
-            return (
-                f"{where} holds NaN or infinity. Mend it, or leave out such rows (unusable='skip')."
-            )
+            return f"{where} holds NaN or infinity. Mend it, {skip}."
         if norm == 0:
-            return f"{where} is all zeros. Mend it, or leave out such rows (unusable='skip')."
+            return f"{where} is all zeros. Mend it, {skip}."
         return (
             f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
-            "(normalise=True), or leave out such rows (unusable='skip')."
+            f"(normalise=True), {skip}."
         )
 
 
@@ -309,12 +407,12 @@ def open_embeddings(
         parts, shapes = [], []
         for number, (file, metadata) in enumerate(found):
             member = _member(file, array) if file.suffix == _DATACOMP_SUFFIX else None
-            shape, dtype = _header(file, member)
-            shapes.append(_check_array(str(file), shape, dtype))
-            shard = Shard(number, file.name, shape[0])
+            header = _header(file, member)
+            shapes.append(_check_array(str(file), header.shape, header.dtype))
+            shard = Shard(number, show_name(file.name), header.shape[0])
             parts.append(_ShardFile(shard, file, None, member, metadata))
             if metadata is not None:
-                _check_metadata(metadata, file, shape[0])
+                _check_metadata(metadata, file, header.shape[0])
     for part, width in zip(parts, shapes, strict=True):
         if width != shapes[0]:
             raise InputError(
@@ -323,12 +421,12 @@ def open_embeddings(
             )
     if sum(part.shard.rows for part in parts) == 0:
         raise InputError(f"{_named(source)} holds no rows.")
-    name = "array" if isinstance(source, np.ndarray) else str(source)
+    name = "array" if isinstance(source, np.ndarray) else name_source(source)
     return Embeddings(parts, shapes[0], normalise, unusable, name)
 
 
 def _named(source: object) -> str:
-    return "The array" if isinstance(source, np.ndarray) else str(source)
+    return "The array" if isinstance(source, np.ndarray) else redact_urls(str(source))
 
 
 def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
@@ -366,7 +464,7 @@ class _Location:
         return cls(str(source).rstrip("/") if remote else str(source), remote)
 
     def __str__(self) -> str:
-        return self.address
+        return redact_urls(self.address)
 
     @property
     def path(self) -> Path:
@@ -390,14 +488,14 @@ class _Location:
         if not self.remote:
             if not self.path.is_dir():
                 return None
-            return [_Location(str(path), remote=False) for path in sorted(self.path.iterdir())]
+            with convert_errors(str(self), "cannot be listed"):
+                here = sorted(self.path.iterdir())
+            return [_Location(str(path), remote=False) for path in here]
         system, path = self._system()
-        try:
+        with convert_errors(str(self), "cannot be listed"):
             if not system.isdir(path):
                 return None
             names = sorted(system.ls(path, detail=False))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self} cannot be listed ({error}).") from error
         return [
             _Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}", remote=True)
             for name in names
@@ -410,24 +508,34 @@ class _Location:
         return bool(system.exists(path))
 
     def size(self) -> int:
+        with convert_errors(str(self), "cannot be read"):
+            if not self.remote:
+                return self.path.stat().st_size
+            system, path = self._system()
+            return int(system.size(path))
+
+    def state(self) -> str | None:
+        """Return what changes with the file's content, or None where nothing is known to."""
         if not self.remote:
-            return self.path.stat().st_size
+            with convert_errors(str(self), "cannot be read"):
+                return str(self.path.stat().st_mtime_ns)
         system, path = self._system()
-        return int(system.size(path))
+        with convert_errors(str(self), "cannot be read"):
+            about = system.info(path)
+        return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open for reading; an error of the disk or the network becomes one clear sentence."""
-        try:
-            if self.remote:
-                system, path = self._system()
-                with system.open(path, "rb") as file:
-                    yield file
-            else:
-                with self.path.open("rb") as file:
-                    yield file
-        except OSError as error:
-            raise BrokenFileError(f"{self}: cannot be read ({error.strerror or error}).") from error
+        if not self.remote:
+            with open_regular(self.path) as file:
+                yield file
+            return
+        system, path = self._system()
+        with contextlib.ExitStack() as stack:
+            with convert_errors(str(self), "cannot be read"):
+                file = stack.enter_context(system.open(path, "rb"))
+            yield file
 
     def _system(self) -> tuple[Any, str]:
         try:
@@ -437,7 +545,7 @@ class _Location:
         try:
             system, path = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
-            raise InputError(f"{self} cannot be reached ({error}).") from error
+            raise InputError(f"{self} cannot be reached ({reason_of(error)}).") from error
         return system, path
 
 
@@ -466,7 +574,7 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
         if shards_here:
             return [
                 (shard, children.get(Path(shard.name).stem + ".parquet"))
-                for shard in sorted(shards_here, key=lambda shard: natural(shard.name))
+                for shard in sorted(shards_here, key=lambda shard: sort_key(shard.name))
             ]
     raise InputError(
         f"{location}: expected img_emb/ with .npy files, .npz files beside .parquet files, or .npy "
@@ -488,12 +596,6 @@ def _by_number(locations: Any) -> dict[int, _Location]:
             )
         numbered[number] = location
     return numbered
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key under which 2 comes before 10."""
-    words = re.split(r"(\d+)", name)
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
 
 
 # ---------------------------------------------------------------- arrays in files
@@ -518,65 +620,31 @@ def _member(file: _Location, array: str | None) -> str:
 
 @contextlib.contextmanager
 def _archive(file: _Location) -> Iterator[zipfile.ZipFile]:
-    with file.open() as raw:
-        try:
-            with zipfile.ZipFile(raw) as archive:
-                yield archive
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, KeyError) as error:
-            raise BrokenFileError(f"{file}: damaged or cut short ({error}).") from error
+    with file.open() as raw, open_archive(raw, str(file)) as archive:
+        yield archive
 
 
 @contextlib.contextmanager
 def _open_array(file: _Location, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
     """Open the bytes of an array in ``.npy`` form, with their number."""
     if member is None:
-        size = file.size() if file.exists() else 0
         with file.open() as raw:
+            with convert_errors(str(file), "cannot be read"):
+                size = raw.seek(0, os.SEEK_END)
+                raw.seek(0)
             yield raw, size
     else:
         with _archive(file) as archive:
-            name = f"{member}.npy"
-            with archive.open(name) as raw:
-                yield raw, archive.getinfo(name).file_size
+            with convert_errors(str(file), _CUT):
+                entry = archive.getinfo(f"{member}.npy")
+                raw = archive.open(entry)
+            with raw:
+                yield raw, entry.file_size
 
 
-def _read_header(raw: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return shape, dtype and where the values begin; nothing in the file is executed."""
-    counted = io.BytesIO(raw.read(1 << 16))
-    try:
-        version = np.lib.format.read_magic(counted)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, columns_first, dtype = read(counted)
-    except Exception as error:
-        # What reads a damaged header raises anything: SyntaxError, TypeError, ...
-        raise BrokenFileError(f"{name}: no array in NumPy's .npy form ({error}).") from error
-    if dtype.hasobject:
-        raise BrokenFileError(
-            f"{name}: it holds Python objects, which are not read: they can run code. Save the "
-            "rows as float16 or float32."
-        )
-    if columns_first and len(shape) > 1:
-        raise BrokenFileError(
-            f"{name}: expected an array that is stored row by row; save it by "
-            "numpy.save(path, numpy.ascontiguousarray(array))."
-        )
-    return shape, dtype, counted.tell()
-
-
-def _header(file: _Location, member: str | None) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _header(file: _Location, member: str | None) -> Header:
     with _open_array(file, member) as (raw, size):
-        shape, dtype, offset = _read_header(raw, str(file))
-    expected = offset + math.prod(shape) * dtype.itemsize
-    if size < expected:
-        raise BrokenFileError(
-            f"{file}: cut short; {expected} bytes belong to an array of shape {shape}, {size} are "
-            "there. Fetch or make it again."
-        )
-    return shape, dtype
+        return read_header(raw, str(file), size)
 
 
 def _stream(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
@@ -587,30 +655,58 @@ def _stream(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
             yield _as_float32(part.array[start : min(start + rows, end)])
         return
     assert part.location is not None
-    with _open_array(part.location, part.member) as (raw, _):
-        shape, dtype, offset = _read_header(raw, str(part.location))
+    with _open_array(part.location, part.member) as (raw, size):
+        changed = BrokenFileError(f"{part.location}: it was changed after it was opened.")
+        try:
+            header = read_header(raw, str(part.location), size)
+        except BrokenFileError as error:
+            raise changed from error
+        shape, dtype = header.shape, header.dtype
         if len(shape) != 2 or shape[1] != width or shape[0] < end:
-            raise BrokenFileError(f"{part.location}: it was changed after it was opened.")
-        raw.seek(offset + part.start * width * dtype.itemsize)
+            raise changed
+        with convert_errors(str(part.location), _CUT):
+            raw.seek(header.offset + part.start * width * dtype.itemsize)
         for start in range(part.start, end, rows):
             count = min(rows, end - start)
             buffer = np.empty((count, width), dtype=dtype)
-            if _read_into(raw, buffer.view(np.uint8).reshape(-1).data) < buffer.nbytes:
-                raise BrokenFileError(f"{part.location}: it was changed after it was opened.")
+            with convert_errors(str(part.location), _CUT):
+                done = _read_into(raw, buffer.view(np.uint8).reshape(-1).data)
+            if done < buffer.nbytes:
+                raise changed
             yield buffer if dtype == np.float32 else _as_float32(buffer)
 
 
-def _print_of(part: _ShardFile) -> bytes:
-    """Return what a file or an array is known by."""
+def _print_of(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
+    """Return what a file or an array is known by; ``known`` holds what files already gave."""
     if part.location is None:
         assert part.array is not None
         here = np.ascontiguousarray(part.array[part.start : part.start + part.shard.rows])
         return f"{here.dtype} {here.shape} ".encode() + hashlib.blake2b(here.tobytes()).digest()
-    with _open_array(part.location, part.member) as (raw, size):
-        digest = hashlib.blake2b(f"{part.location.name} {size} {part.start}".encode())
-        for place in np.linspace(0, max(size - _SAMPLED, 0), _SAMPLES).astype(int).tolist():
-            raw.seek(place)
-            digest.update(raw.read(_SAMPLED))
+    name = f"{part.location.address} {part.member}"
+    if name not in known:
+        if part.member is None:
+            known[name] = _print_of_file(part.location, whole)
+        else:
+            with _archive(part.location) as archive, convert_errors(str(part.location), _CUT):
+                entry = archive.getinfo(f"{part.member}.npy")
+                known[name] = f"{entry.file_size} {entry.CRC}".encode()
+    about = f"{part.location.name} {part.member} {part.start} {part.shard.rows} "
+    return about.encode("utf-8", "surrogateescape") + known[name]
+
+
+def _print_of_file(file: _Location, whole: bool) -> bytes:
+    with _open_array(file, None) as (raw, size):
+        digest = hashlib.blake2b(str(size).encode())
+        state = file.state()
+        with convert_errors(str(file), "cannot be read"):
+            if (whole and not file.remote) or (file.remote and state is None):
+                while block := raw.read(1 << 20):
+                    digest.update(block)
+                return digest.digest()
+            digest.update(str(state).encode())
+            for place in np.linspace(0, max(size - _SAMPLED, 0), _SAMPLES).astype(int).tolist():
+                raw.seek(place)
+                digest.update(raw.read(_SAMPLED))
     return digest.digest()
 
 
@@ -632,12 +728,45 @@ def _as_float32(values: NDArray[Any]) -> F32:
 
 @contextlib.contextmanager
 def _parquet(file: _Location) -> Iterator[Any]:
-    import pyarrow
     import pyarrow.parquet
 
     with file.open() as raw:
-        try:
+        with convert_errors(str(file), _NO_PARQUET):
             table = pyarrow.parquet.ParquetFile(raw)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise BrokenFileError(f"{file}: no Parquet file that can be read ({error}).") from error
         yield table
+
+
+def _texts(batch: Any) -> list[str | None]:
+    """Return a record batch of one column as texts."""
+    with convert_errors("The metadata", "a column that cannot be read"):
+        return [_text(value) for value in batch.column(0).to_pylist()]
+
+
+def _text(value: object) -> str | None:
+    if value is None or value != value:
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+# ---------------------------------------------------------------- one flag for each row
+
+
+def check_flags(flags: NDArray[Any], rows: int, name: str) -> NDArray[np.bool_]:
+    """Return what says of each row true or false, refused if it is anything else, such as places.
+
+    Raises:
+        InputError: it is.
+    """
+    values = np.asarray(flags)
+    if values.shape != (rows,):
+        raise InputError(
+            f"Expected one value in {name} for each of {rows} rows, got shape {values.shape}."
+        )
+    if values.dtype != np.bool_:
+        raise InputError(
+            f"Expected true or false in {name} for each row, got {values.dtype}. Of places make "
+            "such flags by flags = numpy.zeros(rows, bool); flags[places] = True."
+        )
+    return values

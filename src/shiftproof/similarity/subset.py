@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
+from shiftproof.io.holding import frees_folders
+from shiftproof.io.tars import open_tar, sort_key, split_key
 
-from .sources import Embeddings, Source, natural, open_embeddings
+from .sources import Embeddings, Source, check_flags, open_embeddings
 
 Flags = NDArray[np.bool_]
 
@@ -63,6 +68,7 @@ def read_keep(path: str | Path, rows: int) -> Flags:
     return keep
 
 
+@frees_folders
 def write_subset(
     train: Source, keep: Flags | str | Path, out: str | Path, *, tars: str | Path | None = None
 ) -> Subset:
@@ -86,8 +92,7 @@ def write_subset(
     """
     rows = open_embeddings(train)
     chosen = keep if isinstance(keep, np.ndarray) else read_keep(keep, len(rows))
-    if chosen.shape != (len(rows),):
-        raise InputError(f"Expected one value for each of {len(rows)} rows, got {chosen.shape}.")
+    chosen = check_flags(chosen, len(rows), "keep")
     found = [] if tars is None else _tars(Path(tars))
     folder = Path(out)
     settings = {
@@ -112,13 +117,9 @@ def _write_shards(folder: Path, rows: Embeddings, keep: Flags, done: Subset) -> 
             done.kept += 1
             continue
         here = keep[rows.starts[number] : rows.starts[number + 1]]
-        table = rows.metadata(number)
-        if table is not None:
-            import pyarrow
-            import pyarrow.parquet
-
+        if rows.columns(number):
             with files.atomic(folder / "metadata" / f"metadata_{number}.parquet") as file:
-                pyarrow.parquet.write_table(table.filter(pyarrow.array(here)), file)
+                _write_metadata(file, rows.metadata(number), here)
         # The rows come last: with them the shard is done.
         with files.atomic(target) as file:
             head = {"descr": "<f2", "fortran_order": False, "shape": (int(here.sum()), rows.width)}
@@ -129,43 +130,79 @@ def _write_shards(folder: Path, rows: Embeddings, keep: Flags, done: Subset) -> 
         done.shards += 1
 
 
+def _write_metadata(file: IO[bytes], batches: Iterator[Any], keep: Flags) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    place = 0
+    writer = None
+    with contextlib.ExitStack() as stack:
+        for batch in batches:
+            if writer is None:
+                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(file, batch.schema))
+            here = pyarrow.array(keep[place : place + batch.num_rows])
+            writer.write_batch(batch.filter(here))
+            place += batch.num_rows
+
+
 def _write_tars(
     folder: Path, rows: Embeddings, keep: Flags, tars: Sequence[Path], done: Subset
 ) -> None:
     files.make_folder(folder)
-    keys = [_keys(rows, number) for number in range(len(rows.shards))]
-    if len(tars) == len(rows.shards):
-        parts = np.split(keep, rows.starts[1:-1])
-        chosen = [
-            _chosen(of_shard, part, shard.name)
-            for of_shard, part, shard in zip(keys, parts, rows.shards, strict=True)
-        ]
+    whole = len(tars) == len(rows.shards)
+    if whole:
+        # Before anything is written: then only one shard's keys are held at a time.
+        for number in range(len(rows.shards)):
+            _chosen_of(rows, number, keep)
     else:
-        everywhere = _chosen([key for of_shard in keys for key in of_shard], keep, "the metadata")
-        chosen = [everywhere] * len(tars)
-    for tar, stay in zip(tars, chosen, strict=True):
+        everywhere = _chosen(
+            (pair for number in range(len(rows.shards)) for pair in _flagged(rows, number, keep)),
+            "the metadata",
+        )
+    for number, tar in enumerate(tars):
         target = folder / tar.name
         if target.is_file():
             done.kept += 1
             continue
-        done.samples += _filter(tar, target, stay, whole=len(tars) == len(rows.shards))
+        stay = _chosen_of(rows, number, keep) if whole else everywhere
+        done.samples += _filter(tar, target, stay, whole=whole)
         done.tars += 1
 
 
-def _keys(rows: Embeddings, number: int) -> list[str]:
-    keys = rows.sample_keys(number)
-    if keys is None:
+def _chosen_of(rows: Embeddings, number: int, keep: Flags) -> set[str]:
+    """Return the keys of a shard that stay."""
+    return _chosen(_flagged(rows, number, keep), rows.shards[number].name)
+
+
+def _flagged(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str, bool]]:
+    """Yield the keys of a shard's rows, each with whether its row stays."""
+    batches = rows.sample_keys(number)
+    name = rows.shards[number].name
+    if batches is None:
         raise InputError(
-            f"{rows.shards[number].name}: expected keys of samples in its metadata (a column key); "
-            "there are none, so no tar can be filtered."
+            f"{name}: expected keys of samples in its metadata (a column key); there are none, so no "
+            "tar can be filtered."
         )
-    return keys
+    place = int(rows.starts[number])
+    for keys in batches:
+        for key, kept in zip(keys, keep[place : place + len(keys)].tolist(), strict=True):
+            if key is not None:
+                yield key, kept
+            elif kept:
+                raise InputError(
+                    f"{name}: expected a key for every row that stays, got none for row "
+                    f"{place - int(rows.starts[number])}; no tar can be filtered by it."
+                )
+            place += 1
 
 
-def _chosen(keys: Sequence[str], keep: Flags, where: str) -> set[str]:
+def _chosen(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     """Return the keys that stay."""
-    stay = {key for key, kept in zip(keys, keep.tolist(), strict=True) if kept}
-    both = stay & {key for key, kept in zip(keys, keep.tolist(), strict=True) if not kept}
+    stay: set[str] = set()
+    go: set[str] = set()
+    for key, kept in keys:
+        (stay if kept else go).add(key)
+    both = stay & go
     if both:
         raise InputError(
             f"{len(both)} keys of {where} name both samples that stay and samples that go, such as "
@@ -181,19 +218,16 @@ def _filter(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int
     """
     found: set[str] = set()
     with files.atomic(target) as file:
-        try:
-            with (
-                tarfile.open(source, mode="r:") as old,
-                tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as new,
-            ):
-                for member in old:
-                    key = _key_of(member.name)
-                    if not member.isreg() or key not in chosen:
-                        continue
-                    found.add(key)
-                    new.addfile(member, old.extractfile(member))
-        except (tarfile.TarError, EOFError) as error:
-            raise BrokenFileError(f"{source}: the tar is damaged ({error}).") from error
+        with (
+            open_tar(source) as old,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as new,
+        ):
+            for member in old.members():
+                key = split_key(member.name)[0]
+                if not member.isreg() or key not in chosen:
+                    continue
+                found.add(key)
+                new.addfile(member, io.BytesIO(old.read(member)))
         if whole and found != chosen:
             raise InputError(
                 f"{source} lacks {len(chosen - found)} of {len(chosen)} samples that stay, such as "
@@ -206,10 +240,4 @@ def _tars(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("*.tar") if path.is_file()]
     if not found:
         raise InputError(f"{folder}: expected webdataset tars (*.tar), found none.")
-    return sorted(found, key=lambda path: natural(path.name))
-
-
-def _key_of(member: str) -> str:
-    """Return a sample's key as webdataset does: up to the first dot of the last part of its name."""
-    folder, slash, base = member.rpartition("/")
-    return folder + slash + base.partition(".")[0]
+    return sorted(found, key=lambda path: sort_key(path.name))

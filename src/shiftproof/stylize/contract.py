@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.corruptions.contract import checked_image
+from shiftproof.corruptions.checks import check_image
 from shiftproof.errors import ImageError, InputError
 from shiftproof.types import Image
 
@@ -28,7 +28,7 @@ def checked_picture(what: str, picture: object) -> Image:
         ImageError: it is not a uint8 array ``(H, W, 3)`` with at least one pixel.
     """
     try:
-        image = checked_image(picture)
+        image = check_image(picture)
     except ImageError as error:
         raise ImageError(f"{what}: {error}") from error
     if image.ndim == 2:

@@ -29,6 +29,9 @@ def export_stylized(
     per_image: int = 1,
     seed: int = 0,
     image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
@@ -55,6 +58,9 @@ def export_stylized(
         per_image: so many styles for each image.
         seed: decides which styles.
         image_format: "png" is lossless; "jpeg" is saved at quality 95; "source" keeps the formats.
+        split: the images of this split alone; those of the others are left out.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
 
@@ -66,7 +72,19 @@ def export_stylized(
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
     """
-    plan, edit = _plan(source, styles, engine, alpha, combined, per_image, seed, image_format)
+    plan, edit = _plan(
+        source,
+        styles,
+        engine,
+        alpha,
+        combined,
+        per_image,
+        seed,
+        image_format,
+        split=split,
+        images=images,
+        root=root,
+    )
     return export_copy(
         plan,
         target,
@@ -96,6 +114,9 @@ def estimate_stylized(
     per_image: int = 1,
     seed: int = 0,
     image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
     workers: int | None = None,
 ) -> Estimate:
     """Return what :func:`export_stylized` with the same arguments will take; write nothing.
@@ -104,7 +125,19 @@ def estimate_stylized(
         InputError: as export_stylized, and where none of the tried images can be read.
         BrokenFileError: a damaged tar, which the copy itself would leave out and name.
     """
-    plan, edit = _plan(source, styles, engine, alpha, combined, per_image, seed, image_format)
+    plan, edit = _plan(
+        source,
+        styles,
+        engine,
+        alpha,
+        combined,
+        per_image,
+        seed,
+        image_format,
+        split=split,
+        images=images,
+        root=root,
+    )
     return estimate_copy(plan, target, edit, workers=workers)
 
 
@@ -140,6 +173,10 @@ def _plan(
     per_image: int,
     seed: int,
     image_format: ImageFormat,
+    *,
+    split: str | None,
+    images: str | Path | None,
+    root: str | Path | None,
 ) -> tuple[Plan, _Stylizing]:
     share = checked_alpha(alpha)
     if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
@@ -151,6 +188,14 @@ def _plan(
         versions = [Version(mark=f"-stylized-{number + 1}") for number in range(per_image)]
     else:
         versions = [Version()]
-    plan = plan_copy(source, versions, image_format=image_format, with_originals=combined)
+    plan = plan_copy(
+        source,
+        versions,
+        image_format=image_format,
+        with_originals=combined,
+        split=split,
+        images=images,
+        root=root,
+    )
     turns = {version: turn for turn, version in enumerate(versions)}
     return plan, _Stylizing(opened, engine, share, seed, turns)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shiftproof import engine
 from shiftproof.contrastive.probes.versions import UNCHANGED, Versions, load
-from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io import files
 from shiftproof.io.arrays import open_array
 from shiftproof.models import EncoderLike
@@ -125,6 +125,15 @@ def read_unchanged(
             images += found
         done()
     return usable, images, broken
+
+
+def check_differ(images: Sequence[Image]) -> None:
+    """Raise an InputError where all images are the same: no encoder could tell them apart."""
+    if all(np.array_equal(image, images[0]) for image in images[1:]):
+        raise InputError(
+            f"All {len(images)} images are the same once they are prepared for the encoder, so nothing "
+            "can be read out of its vectors. Expected different images."
+        )
 
 
 def check_tells_apart(name: str, vectors: Array) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.io.border import open_regular, reason_of
 
 READINGS = ("beside", "alone", "network")
 
@@ -58,11 +59,11 @@ def read_readings(path: Path) -> Readings:
     Raises:
         BrokenFileError: it is missing, or not what ``write_readings`` writes.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with open_regular(path) as file:
+            table = pq.read_table(file)
         versions = int(np.max(table["version"].to_numpy())) + 1
 
         def column(name: str) -> NDArray[np.float64]:
@@ -74,8 +75,9 @@ def read_readings(path: Path) -> Readings:
             values=column("value"),
             read={name: column(name) for name in READINGS if name in table.column_names},
         )
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # what is of another kind, or damaged, raises anything
+        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
         raise BrokenFileError(
-            f"{path}: no table of a probe that can be read ({error}). Delete it and start the probe "
+            f"{path}: no table of a probe that can be read ({reason}). Delete it and start the probe "
             "again; it is made anew."
         ) from error

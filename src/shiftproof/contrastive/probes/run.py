@@ -31,7 +31,9 @@ from shiftproof.contrastive.probes.versions import UNCHANGED, Versions
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
+from shiftproof.models.assumed import assumed_of
 from shiftproof.progress import Advance, progress
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
@@ -48,6 +50,7 @@ LEAST_DEVIATION = 1e-3
 """Of a number's deviation over the images as they are: what changes less counts as no change."""
 
 
+@frees_folders
 def probe(
     encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName],
     data: ImageData | str | Path,
@@ -124,7 +127,7 @@ def probe(
                 "seed": seed,
             }
         ),
-        {"provenance": provenance(where, workers)},
+        {"assumed": assumed_of(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
     families = families_of(wanted)
@@ -199,6 +202,7 @@ class _Work:
                 self.samples = usable
                 return self._again(advance)
             self.samples = usable
+            embedding.check_differ(images)
             self._add_controls(group, images, pixels=number == 0)
             for name, encoder in group.items():
                 self._embed_unchanged(name, encoder, images)

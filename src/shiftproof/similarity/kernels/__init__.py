@@ -1,5 +1,6 @@
 """Compiled inner loops of the similarity search: low-precision products, and exact re-checks."""
 
+from .joining import flatten, join_edges, join_pairs
 from .of_candidates import (
     above_of_candidates,
     nearest_of_candidates,
@@ -51,6 +52,9 @@ __all__ = [
     "exact_product",
     "fastest_kind",
     "fits_windows",
+    "flatten",
+    "join_edges",
+    "join_pairs",
     "largest_values",
     "multiply_floats",
     "nearest_of_candidates",

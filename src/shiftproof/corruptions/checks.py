@@ -74,7 +74,7 @@ def to_uint8(values: NDArray[np.floating]) -> Image:
     return np.asarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
 
 
-def checked_severity(severity: object) -> float:
+def check_severity(severity: object) -> float:
     """Return ``severity``, from 1 to 5; as an int where it is whole.
 
     Raises:
@@ -94,7 +94,7 @@ def checked_severity(severity: object) -> float:
     return int(value) if value.is_integer() else value
 
 
-def checked_image(image: object) -> Image:
+def check_image(image: object) -> Image:
     """Return ``image`` as a C-contiguous, writable array, copied only where it is not one already.
 
     Raises:

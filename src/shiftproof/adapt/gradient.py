@@ -1,0 +1,91 @@
+"""The gradient that flows through a batch's own statistics, whatever the layer that uses them.
+
+A layer's output hangs on its input ``x`` and on the statistics ``m``, ``v`` only through
+``z = (x - m) / sqrt(v + eps)``. With G the gradient in ``x`` where the statistics are constants, the
+whole one is therefore ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel
+(Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, of which it is the last line).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_FUSED_ON = ("cpu", "cuda")
+"""The devices on which the kernel of torch's own batch norm is used."""
+
+
+def through_statistics(
+    values: torch.Tensor,
+    mean: torch.Tensor,
+    variance: torch.Tensor,
+    eps: float,
+    group: Any = None,
+) -> torch.Tensor:
+    """Return ``values`` as they are, whose gradient knows that mean and variance are theirs.
+
+    Args:
+        values: ``(N, C, ...)`` floating: what a layer is about to normalise.
+        mean: ``(C,)``, of ``values``.
+        variance: ``(C,)``, biased.
+        eps: the layer's.
+        group: the ``torch.distributed`` group whose values the statistics are of; None where they
+            are of ``values`` alone.
+
+    Returns:
+        ``(N, C, ...)``, a view.
+    """
+    result: torch.Tensor = _ThroughStatistics.apply(values, mean, variance, eps, group)
+    return result
+
+
+class _ThroughStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: torch.Tensor,
+        mean: torch.Tensor,
+        variance: torch.Tensor,
+        eps: float,
+        group: Any,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(values, mean, variance)
+        ctx.eps, ctx.group = eps, group
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (gradient,) = gradients
+        values, mean, variance = ctx.saved_tensors
+        wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+        mean, spread = mean.to(wide), (variance.to(wide) + ctx.eps).sqrt()
+        if ctx.group is None and values.device.type in _FUSED_ON:
+            # The one-pass kernel of torch's own batch norm, which divides by the spread.
+            result = torch.ops.aten.native_batch_norm_backward(
+                gradient, values, spread, None, None, mean, spread.reciprocal(), True, ctx.eps,
+                [True, False, False],
+            )[0]  # fmt: skip
+        else:
+            result = _by_sums(gradient, values, mean, spread, ctx.group)
+        return result, None, None, None, None
+
+
+def _by_sums(
+    gradient: torch.Tensor,
+    values: torch.Tensor,
+    mean: torch.Tensor,
+    spread: torch.Tensor,
+    group: Any,
+) -> torch.Tensor:
+    """Return the whole gradient from the sums per channel, those of all processes of a group."""
+    shape = (-1, *[1] * (values.ndim - 2))
+    axes = [axis for axis in range(values.ndim) if axis != 1]
+    wide = gradient.to(mean.dtype)
+    normal = (values.to(mean.dtype) - mean.view(shape)) / spread.view(shape)
+    count = wide.new_full((1,), values.numel() // values.shape[1])
+    sums = torch.cat([wide.sum(axes), (wide * normal).sum(axes), count])
+    if group is not None:
+        torch.distributed.all_reduce(sums, group=group)
+    first, second = (sums[:-1] / sums[-1]).chunk(2)
+    return (wide - first.view(shape) - normal * second.view(shape)).to(gradient.dtype)

@@ -1,0 +1,190 @@
+"""Batch-norm layers that normalise by what an adapter chooses: one way for all adapters."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+
+from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.adapt.statistics import Statistics, all_finite, pool, process_group
+from shiftproof.adapt.watch import check_structure, watched
+
+if TYPE_CHECKING:
+    import torch
+
+Outputs = TypeVar("Outputs")
+
+
+class Choice(NamedTuple):
+    """What a layer is to normalise its input by.
+
+    ``of_batch`` says that the statistics are those of the input itself, so that a gradient flows
+    through them; others are constants.
+    """
+
+    statistics: Statistics
+    of_batch: bool = False
+
+
+Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
+"""Gives a layer's name and input ``(N, C, ...)`` what the layer is to normalise by."""
+
+
+class BatchNormLayers:
+    """The batch-norm layers of a network, made to normalise by what an adapter chooses.
+
+    The layer's own forward runs, in evaluation mode, with the chosen statistics for its running
+    ones; so it does whatever its class does beside normalising (an activation, a drop-out), and
+    any class will do whose output hangs on nothing but the normalised input. Where the statistics
+    are the batch's own, the gradient through them is added to that of the layer's input: it
+    follows from that alone (:mod:`shiftproof.adapt.gradient`).
+
+    What cannot be followed is refused, and never answered otherwise: at the start what the
+    network's structure shows, in the first forward pass what only its run shows.
+
+    Args:
+        network: the adapter's own copy.
+        layers: those of its batch-norm layers that are to be followed, by name; the others keep
+            their statistics.
+
+    Attributes:
+        layers: the same.
+        source: the statistics that each layer came with; float32 where those are of half precision.
+
+    Raises:
+        ModelError: a part of the network has batch norm that cannot be followed.
+    """
+
+    def __init__(self, network: torch.nn.Module, layers: Mapping[str, Any]) -> None:
+        self._network = network
+        self._known = all_batch_norm_layers(network)
+        check_structure(network, self._known)
+        self.layers = dict(layers)
+        self._kept = {
+            name: (layer.running_mean, layer.running_var) for name, layer in layers.items()
+        }
+        self.source = {name: Statistics(*map(_wide, kept)) for name, kept in self._kept.items()}
+        self._is_checked = False
+
+    @contextmanager
+    def normalizing(self, choose: Choose) -> Iterator[None]:
+        """Let each layer normalise by what ``choose`` gives, and put all back at the end.
+
+        The context must last until gradients are taken: checkpointed layers run again for them.
+        Outside of it the network is as it was and holds no hook, so that an exception in the
+        middle leaves nothing behind.
+        """
+        handles = [
+            layer.register_forward_pre_hook(_hook(name, choose), with_kwargs=True)
+            for name, layer in self.layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            for name, layer in self.layers.items():
+                layer.running_mean, layer.running_var = self._kept[name]
+
+    def run(self, forward: Callable[[], Outputs]) -> Outputs:
+        """Return what ``forward`` gives, a forward pass in ``normalizing``.
+
+        Raises:
+            ModelError: in it, batch norm ran that cannot be followed; names the layer.
+        """
+        if self._is_checked:
+            return forward()
+        outputs = watched(forward, self._network, self._known, self.layers)
+        self._is_checked = True
+        return outputs
+
+
+class Seen:
+    """What the layers saw in one forward pass.
+
+    Attributes:
+        batch: each layer's statistics of the batch, over all its runs, and their number of images.
+        used: what each layer normalised by, at its last run.
+    """
+
+    def __init__(self) -> None:
+        self.batch: dict[str, tuple[Statistics, float]] = {}
+        self.used: dict[str, Statistics] = {}
+        self._runs: collections.Counter[str] = collections.Counter()
+        self._is_closed = False
+
+    def add(self, name: str, batch: Statistics, images: float, used: Statistics) -> None:
+        """Add the run of a layer; after ``close`` it is one that is repeated for a gradient."""
+        if self._is_closed:
+            return
+        # A layer that runs several times in one forward counts each time.
+        before = self._runs[name]
+        together = pool(self.batch[name][0], before, batch, 1) if before else batch
+        self.batch[name] = together, images
+        self.used[name] = used
+        self._runs[name] += 1
+
+    def close(self) -> None:
+        """The forward pass is through; what runs from now on is repeated."""
+        self._is_closed = True
+
+    @property
+    def repeated(self) -> list[str]:
+        """The layers that ran more than once."""
+        return [name for name, times in self._runs.items() if times > 1]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the batch's own statistics are finite in all layers."""
+        return all_finite({name: statistics for name, (statistics, _) in self.batch.items()})
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _hook(name: str, choose: Choose) -> Callable[..., Any]:
+    def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import torch
+
+        values = args[0] if args else next(iter(kwargs.values()))
+        statistics, of_batch = choose(name, values)
+        handed = values
+        if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
+            # Statistics of half precision would be off by more than the inputs are.
+            handed, statistics = _normalized(layer, values, statistics)
+        layer.running_mean, layer.running_var = statistics
+        if of_batch and torch.is_grad_enabled() and values.requires_grad:
+            from shiftproof.adapt.gradient import through_statistics
+
+            handed = through_statistics(handed, *statistics, eps_of(layer), process_group(layer))
+        if handed is values:
+            return None
+        if args:
+            return (handed, *args[1:]), kwargs
+        return args, {**kwargs, next(iter(kwargs)): handed}
+
+    return run
+
+
+def _normalized(
+    layer: Any, values: torch.Tensor, statistics: Statistics
+) -> tuple[torch.Tensor, Statistics]:
+    """Return an input that is normalised already, and statistics by which it stays as it is."""
+    import torch
+
+    shape = (-1, *[1] * (values.ndim - 2))
+    scale = (statistics.variance + eps_of(layer)).rsqrt().view(shape)
+    inputs = ((values.float() - statistics.mean.view(shape)) * scale).to(values.dtype)
+    like = layer.running_var
+    kept = Statistics(torch.zeros_like(like), torch.full_like(like, 1 - eps_of(layer)))
+    return inputs, kept
+
+
+def eps_of(layer: Any) -> float:
+    """Return a layer's eps; that of torch where its class keeps it to itself."""
+    return float(getattr(layer, "eps", 1e-5))

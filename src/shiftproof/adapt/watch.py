@@ -1,0 +1,288 @@
+"""Batch norm that an adapter cannot follow: found, and refused by name."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shiftproof.adapt.norms import all_batch_norm_layers
+from shiftproof.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+Outputs = TypeVar("Outputs")
+
+# ---------------------------------------------------------------- what the structure shows
+
+
+def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
+    """Raise a ModelError where a part of a network has batch norm that no hook can follow.
+
+    Args:
+        network: an adapter's copy of a network.
+        norms: its batch-norm layers by name.
+    """
+    import torch
+
+    for name, part in network.named_modules():
+        if isinstance(part, torch.jit.ScriptModule) and _script_normalizes(part):
+            raise ModelError(
+                f"The part {name!r} is TorchScript and has batch norm inside, whose graph is "
+                "fixed, so it would not be adapted. Script or trace merged() instead."
+            )
+        if isinstance(part, torch.nn.DataParallel) and len(part.device_ids) > 1:
+            raise ModelError(
+                f"The part {name!r} is split over {len(part.device_ids)} devices (DataParallel), of "
+                "which each sees a part of the batch. Adapt its .module."
+            )
+        if _calls_another(part, network):
+            raise ModelError(
+                f"The forward of {_named(name)} was replaced by a function that calls the original "
+                "network, and not the copy that adapts. Replace it by a method of a subclass."
+            )
+    for name, layer in norms.items():
+        if ".quantized" in type(layer).__module__:
+            raise ModelError(
+                f"The layer {name!r} ({type(layer).__name__}) is quantised: its statistics are "
+                "folded into integers. Adapt the model before it is quantised."
+            )
+
+
+def _named(name: str) -> str:
+    return f"the part {name!r}" if name else "the network"
+
+
+def _script_normalizes(part: Any) -> bool:
+    """Whether a TorchScript module's graph has batch norm."""
+    if any("BatchNorm" in child.original_name for child in part.modules() if _is_script(child)):
+        return True
+    try:
+        return "batch_norm" in str(part.inlined_graph)
+    except (AttributeError, RuntimeError):  # it has no forward
+        return False
+
+
+def _is_script(part: object) -> bool:
+    return hasattr(part, "original_name")
+
+
+def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
+    """Whether a forward that was set on ``part`` itself holds a module that is not of its copy."""
+    import torch
+
+    replaced = vars(part).get("forward")
+    if replaced is None or type(part).__name__ == "OptimizedModule":
+        return False
+    own = {id(module) for module in network.modules()}
+    held = [value for value in _held(replaced) if isinstance(value, torch.nn.Module)]
+    return any(id(module) not in own and all_batch_norm_layers(module) for module in held)
+
+
+def _held(function: Any, depth: int = 4) -> Iterator[object]:
+    """Yield what a function, a bound method or a partial one keeps hold of."""
+    if depth == 0:
+        return
+    held: list[Any] = []
+    if isinstance(function, types.MethodType):
+        held = [function.__self__]
+    elif isinstance(function, functools.partial):
+        held = [function.func, *function.args, *function.keywords.values()]
+    elif isinstance(function, types.FunctionType):
+        cells = function.__closure__ or ()
+        held = [value for cell in cells if (value := _content(cell)) is not None]
+        held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for value in held:
+        yield value
+        yield from _held(value, depth - 1)
+
+
+def _content(cell: Any) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+# ---------------------------------------------------------------- what the run shows
+
+
+def has_reentrant_checkpoint(outputs: object) -> bool:
+    """Whether a part of the graph behind ``outputs`` is a reentrant ``torch.utils.checkpoint``."""
+    waiting = [getattr(outputs, "grad_fn", None)]
+    known: set[object] = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if "CheckpointFunction" in node.name():
+            return True
+        found = {following for following, _ in node.next_functions} - known
+        known |= found
+        waiting += found
+    return False
+
+
+def watched(
+    forward: Callable[[], Outputs],
+    network: torch.nn.Module,
+    known: Mapping[str, Any],
+    followed: Mapping[str, Any],
+) -> Outputs:
+    """Run a forward pass and return what it gives, unless batch norm ran that no hook followed.
+
+    Args:
+        forward: runs ``network`` once.
+        network: an adapter's copy.
+        known: its batch-norm layers by name; a call inside of one of them is theirs.
+        followed: those that normalise by what the adapter chooses.
+
+    Raises:
+        ModelError: a layer normalises by running statistics without being called as a module, or
+            by others than its own.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    path: list[str] = []
+    strangers: list[str] = []
+
+    def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _uses_running_statistics(func, args, kwargs or {}):
+            where = path[-1] if path else ""
+            if not any(name in known for name in path) and not isinstance(
+                network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
+            ):
+                strangers.append(where)
+        return func(*args, **(kwargs or {}))
+
+    # Made here, as torch's base class is untyped: every operation goes through its method.
+    watch: Any = type("Watch", (TorchDispatchMode,), {"__torch_dispatch__": dispatch})
+    with _followed_path(network, path), _probing(followed), watch():
+        outputs = forward()
+    if strangers:
+        kind = type(network.get_submodule(strangers[0])).__name__
+        where = _named(strangers[0])
+        raise ModelError(
+            f"{where[0].upper()}{where[1:]} ({kind}) runs batch norm without calling any layer as a "
+            "module (as a function, or by a layer's forward), so it would not be adapted. Let it "
+            "call a torch.nn.BatchNorm layer."
+        )
+    return outputs
+
+
+def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation is batch norm that is given running statistics."""
+    schema = getattr(func, "_schema", None)
+    if schema is None or "batch_norm" not in schema.name or "backward" in schema.name:
+        return False
+    given = dict(zip((argument.name for argument in schema.arguments), args, strict=False))
+    return {**given, **kwargs}.get("running_mean") is not None
+
+
+@contextmanager
+def _followed_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
+    """Keep in ``path`` the names of the modules that are running, the innermost last."""
+    import torch
+
+    def enter(name: str) -> Callable[..., None]:
+        def run(*_: object) -> None:
+            path.append(name)
+
+        return run
+
+    def leave(*_: object) -> None:
+        path.pop()
+
+    handles = []
+    for name, part in network.named_modules():
+        if not isinstance(part, torch.jit.ScriptModule):
+            handles.append(part.register_forward_pre_hook(enter(name), prepend=True))
+            handles.append(part.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _probing(layers: Mapping[str, Any]) -> Iterator[None]:
+    """Check each layer at its first run: whether it is batch norm by its running statistics."""
+    unknown = {name: layer for name, layer in layers.items() if not _is_torchs(layer)}
+
+    def probe(name: str) -> Callable[..., None]:
+        def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if name in unknown:
+                del unknown[name]
+                _check_layer(name, layer, args, kwargs)
+
+        return run
+
+    handles = [
+        layer.register_forward_pre_hook(probe(name), with_kwargs=True)
+        for name, layer in unknown.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_torchs(layer: Any) -> bool:
+    """Whether a layer's forward is that of torch's own batch norm."""
+    from torch.nn.modules import batchnorm
+
+    kinds = (
+        batchnorm.BatchNorm1d,
+        batchnorm.BatchNorm2d,
+        batchnorm.BatchNorm3d,
+        batchnorm.SyncBatchNorm,
+    )
+    return type(layer) in kinds and "forward" not in vars(layer)
+
+
+def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise a ModelError unless a layer normalises by its running mean and variance.
+
+    It must give the same for ``z`` by the mean 0 and the variance 1 as for ``3 z + 2`` by 2 and 9,
+    and, where that tells anything, something else for ``3 z + 2`` by 0 and 1.
+    """
+    import torch
+
+    values = args[0] if args else next(iter(kwargs.values()))
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        return
+    ramp = torch.linspace(-1.5, 1.5, values.numel(), device=values.device)
+    z = ramp.reshape(values.shape).to(values.dtype)
+    before = layer.running_mean, layer.running_var
+
+    def out(inputs: torch.Tensor, mean: float, scale: float) -> torch.Tensor:
+        layer.running_mean = torch.full_like(before[0], mean)
+        layer.running_var = torch.full_like(before[1], scale - getattr(layer, "eps", 1e-5))
+        inputs = inputs.clone()  # it may work in place
+        given = ((inputs, *args[1:]), kwargs) if args else (args, {**kwargs, first: inputs})
+        result: torch.Tensor = layer.forward(*given[0], **given[1])
+        return result.float()
+
+    first = "" if args else next(iter(kwargs))
+    try:
+        with torch.no_grad():
+            one, same = out(z, 0, 1), out(3 * z + 2, 2, 9)
+            other = out(3 * z + 2, 0, 1)
+    finally:
+        layer.running_mean, layer.running_var = before
+    rounding = 0.05 if values.element_size() < 4 else 1e-3
+    allowed = rounding * max(float(one.abs().max()), 1e-3)
+    depends = float((one - one.flatten()[0]).abs().max()) > allowed
+    differs = one.shape != same.shape or not float((one - same).abs().max()) <= allowed
+    ignores = depends and float((one - other).abs().max()) <= allowed
+    if differs or ignores:
+        raise ModelError(
+            f"The layer {name!r} ({type(layer).__name__}) does not normalise by its running mean and "
+            "variance as batch norm does, so it cannot be adapted. Put a torch.nn.BatchNorm there."
+        )

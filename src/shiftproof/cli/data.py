@@ -1,0 +1,49 @@
+"""``shiftproof data``: what a data set is taken for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli.copying import Images, Root, Split, show_aside
+from shiftproof.cli.printing import say, say_json, warn
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "data",
+        epilog=(
+            "Examples:  shiftproof data coco  ·  shiftproof data export --split valid  ·  "
+            "shiftproof data yolo/data.yaml --root yolo --json"
+        ),
+    )(data)
+
+
+def data(
+    source: Annotated[Path, typer.Argument(help="A data set, a folder of images, or a file.")],
+    split: Split = None,
+    images: Images = None,
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what SOURCE is taken for: its layout, annotations and images, and what is left aside.
+
+    Nothing is written. Leaves with 2 where none of it can be used.
+    """
+    from shiftproof.data import find_dataset
+
+    found = find_dataset(source, split=split, images=images, root=root)
+    if as_json:
+        say_json(json.dumps(found.as_json(), indent=1))
+    else:
+        for sentence in found.sentences:
+            say(sentence)
+        for sentence in found.said:
+            warn(sentence)
+        show_aside(found.left_aside)
+    if found.problem is not None:
+        raise typer.Exit(2)

@@ -1,0 +1,42 @@
+"""Hue, saturation and value."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shiftproof.compiled import compiled
+
+
+@compiled
+def compute_hue(r: float, g: float, b: float, value: float, spread: float) -> float:
+    """Return the hue in 0..1 of RGB with the largest channel ``value`` and not all equal."""
+    # Where channels tie, the later one decides, as in skimage.color.rgb2hsv.
+    if b == value:
+        hue = 4.0 + (r - g) / spread
+    elif g == value:
+        hue = 2.0 + (b - r) / spread
+    else:
+        hue = (g - b) / spread
+    return (hue / 6.0) % 1.0
+
+
+@compiled
+def convert_hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
+    """Return RGB of a place in the HSV cone, all in 0..1."""
+    sextant = np.floor(hue * 6.0)
+    f = hue * 6.0 - sextant
+    p = value * (1.0 - saturation)
+    q = value * (1.0 - f * saturation)
+    t = value * (1.0 - (1.0 - f) * saturation)
+    which = int(sextant) % 6
+    if which == 0:
+        return value, t, p
+    if which == 1:
+        return q, value, p
+    if which == 2:
+        return p, value, t
+    if which == 3:
+        return p, q, value
+    if which == 4:
+        return t, p, value
+    return value, p, q

@@ -1,0 +1,315 @@
+"""The inner loops of snow, frost, fog, spatter and brightness."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shiftproof.compiled import compiled
+from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
+from shiftproof.corruptions.kernels.filters import sum_shifted_row
+from shiftproof.corruptions.kernels.words import mix_word
+from shiftproof.types import F32, F64, I64, U8, U16
+
+
+@compiled
+def enlarge_flakes(
+    layer: F32,
+    rows: I64,
+    up: F64,
+    down: F64,
+    columns: I64,
+    left: F64,
+    right: F64,
+    threshold: np.float32,
+    margin: int,
+    out: F32,
+) -> None:
+    """Enlarge a layer bilinearly, drop what is under a threshold, and clip to 1.
+
+    Args:
+        layer: ``(h, w)``.
+        rows: ``(H,)``, the upper of two rows.
+        up: ``(H,)``, the upper row's share.
+        down: ``(H,)``, the lower row's share.
+        columns: ``(W,)``, the left of two columns.
+        left: ``(W,)``, the left column's share.
+        right: ``(W,)``, the right column's share.
+        threshold: values under it become 0.
+        margin: columns of padding in ``out``.
+        out: ``(H, W + 2 margin)``, written, the edge repeated.
+    """
+    height, width = rows.shape[0], columns.shape[0]
+    mixed = np.empty(layer.shape[1], np.float32)
+    last = layer.shape[1] - 1
+    for y in range(height):
+        upper, lower = layer[rows[y]], layer[min(rows[y] + 1, layer.shape[0] - 1)]
+        e, f = np.float32(up[y]), np.float32(down[y])
+        for i in range(mixed.shape[0]):
+            mixed[i] = upper[i] * e + lower[i] * f
+        result = out[y, margin : margin + width]
+        for x in range(width):
+            i = np.uintp(columns[x])
+            j = np.uintp(min(columns[x] + 1, last))
+            value = mixed[i] * np.float32(left[x]) + mixed[j] * np.float32(right[x])
+            if value < threshold:
+                value = np.float32(0)
+            result[x] = min(max(value, np.float32(0)), np.float32(1))
+        for x in range(margin):
+            out[y, x] = result[0]
+            out[y, margin + width + x] = result[width - 1]
+
+
+@compiled
+def smear_to_bytes(padded: F32, margin: int, down: I64, right: I64, weights: F64, out: U8) -> None:
+    """Do as ``smear_bytes`` with values in 0..1, and round to 0..255."""
+    sums = np.empty(padded.shape[1] - 2 * margin, np.float64)
+    for y in range(out.shape[0]):
+        sum_shifted_row(padded, y, margin, down, right, weights, sums)
+        row = out[y]
+        for x in range(row.shape[0]):
+            row[x] = np.uint8(np.int32(np.rint(sums[x] * 255.0)))
+
+
+@compiled
+def blend_snow(image: U8, layer: U8, other: U8, share: np.float32, out: U8) -> None:
+    """Mix an image with its pale twin and add a layer and another turned by 180 degrees.
+
+    Args:
+        image: ``(H, W, C)``.
+        layer: ``(H, W)``.
+        other: ``(H, W)``.
+        share: of the image; the rest is the larger of the image and 1.5 luma + 0.5.
+        out: ``(H, W, C)``, written.
+    """
+    height, width, channels = image.shape
+    rest, full = np.float32(1) - share, np.float32(255)
+    size = width * channels
+    pale, snow = np.empty(size, np.float32), np.empty(size, np.float32)
+    rows, results = image.reshape(height, size), out.reshape(height, size)
+    for y in range(height):
+        flakes, turned = layer[y], other[height - 1 - y, ::-1]
+        pixels = image[y]
+        if channels == 3:
+            for x in range(width):
+                luma = (
+                    np.float32(pixels[x, 0]) * np.float32(0.299)
+                    + np.float32(pixels[x, 1]) * np.float32(0.587)
+                    + np.float32(pixels[x, 2]) * np.float32(0.114)
+                )
+                value = luma * np.float32(1.5) + np.float32(127.5)
+                both = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
+                for c in range(3):
+                    pale[3 * x + c] = value
+                    snow[3 * x + c] = both
+        else:
+            for x in range(width):
+                pale[x] = np.float32(pixels[x, 0]) * np.float32(1.5) + np.float32(127.5)
+                snow[x] = np.float32(np.int32(flakes[x]) + np.int32(turned[x]))
+        row, result = rows[y], results[y]
+        for i in range(size):
+            value = np.float32(row[i])
+            mixed = share * value + rest * max(value, pale[i]) + snow[i]
+            result[i] = np.uint8(np.int32(min(mixed, full)))
+
+
+@compiled
+def blend_water(image: U8, water: F32, color: F32, out: U8) -> None:
+    """Add ``water`` ``(H, W)`` times ``color`` ``(C,)`` to an image, cut off to 0..255."""
+    height, width, channels = image.shape
+    for y in range(height):
+        for x in range(width):
+            for c in range(channels):
+                value = np.float32(image[y, x, c]) + water[y, x] * color[c]
+                out[y, x, c] = np.uint8(np.int32(min(value, np.float32(255))))
+
+
+@compiled
+def blend_mud(image: U8, mask: F32, least: np.float32, color: F32, out: U8) -> None:
+    """Put ``color`` ``(C,)`` over an image by a mask ``(H, W)`` in 0..1, 0 under ``least``."""
+    height, width, channels = image.shape
+    for y in range(height):
+        for x in range(width):
+            share = mask[y, x]
+            if share < least:
+                share = np.float32(0)
+            for c in range(channels):
+                value = np.float32(image[y, x, c]) * (np.float32(1) - share) + share * color[c]
+                out[y, x, c] = np.uint8(np.int32(min(value, np.float32(255))))
+
+
+@compiled
+def blend_frost(image: U8, layer: U8, row: int, column: int, table: U8, out: U8) -> None:
+    """Write ``table[image, layer]``, the layer's part starting at (row, column); ``(H, W, C)``."""
+    height, width, channels = image.shape
+    for y in range(height):
+        source, result = image[y].reshape(width * channels), out[y].reshape(width * channels)
+        over = layer[row + y].reshape(layer.shape[1] * channels)[column * channels :]
+        for i in range(width * channels):
+            result[i] = table[source[i], over[i]]
+
+
+@compiled
+def _scale_word(word: np.uint32, amplitude: np.float32) -> np.float32:
+    """Return a draw, uniform within the amplitude, from the word's upper 24 bits."""
+    whole = np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)
+    value: np.float32 = np.float32(whole * (amplitude * np.float32(2.0**-23)))
+    return value
+
+
+@compiled
+def subdivide_heights(
+    corners: F32,
+    amplitude: np.float32,
+    wrap: bool,
+    key: np.uint32,
+    second_key: np.uint32,
+    first: int,
+    centres: F32,
+    out: F32,
+) -> None:
+    """Double the resolution of a height map: one level of diamond-square.
+
+    Args:
+        corners: ``(m, n)``; with ``wrap`` it tiles, else its last row and column are borders.
+        amplitude: of the uniform noise.
+        wrap: see above.
+        key: of the random words.
+        second_key: see ``key``.
+        first: the counter of the first word.
+        centres: at least ``(cells down, cells across)``, scratch.
+        out: ``(2 m, 2 n)`` with ``wrap``, else ``(2 m - 1, 2 n - 1)``; written.
+    """
+    m, n = corners.shape
+    down, across = (m, n) if wrap else (m - 1, n - 1)
+    quarter = np.float32(0.25)
+    counter = first
+    for i in range(down):
+        upper, lower, centre = corners[i], corners[(i + 1) % m], centres[i]
+        shifted_upper, shifted_lower = upper[1:], lower[1:]
+        inner = min(across, n - 1)
+        for j in range(inner):
+            centre[j] = (
+                upper[j] + lower[j] + shifted_upper[j] + shifted_lower[j]
+            ) * quarter + _scale_word(mix_word(counter + j, key, second_key), amplitude)
+        if wrap:
+            centre[n - 1] = (upper[n - 1] + lower[n - 1] + upper[0] + lower[0]) * quarter
+            centre[n - 1] += _scale_word(mix_word(counter + n - 1, key, second_key), amplitude)
+        counter += across
+    for i in range(m):
+        # Points on the rows of corners, between two of them: a corner on either side, a centre
+        # above and below. At a border that does not wrap, the one inside counts twice.
+        corner = corners[i]
+        above = centres[(i - 1) % down] if wrap else centres[max(i - 1, 0)]
+        below = centres[min(i, down - 1)]
+        row = out[2 * i]
+        inner = min(across, n - 1)
+        shifted = corner[1:]
+        for j in range(inner):
+            row[2 * j] = corner[j]
+            row[2 * j + 1] = (corner[j] + shifted[j] + above[j] + below[j]) * quarter + _scale_word(
+                mix_word(counter + j, key, second_key), amplitude
+            )
+        row[2 * (n - 1)] = corner[n - 1]
+        if wrap:
+            edge = (corner[n - 1] + corner[0] + above[n - 1] + below[n - 1]) * quarter
+            row[2 * n - 1] = edge + _scale_word(
+                mix_word(counter + n - 1, key, second_key), amplitude
+            )
+        counter += across
+    for i in range(down):
+        # Points on the rows of centres, between two of them.
+        upper, lower, centre = corners[i], corners[(i + 1) % m], centres[i]
+        row = out[2 * i + 1]
+        left = centre[across - 1] if wrap else centre[0]
+        row[0] = (upper[0] + lower[0] + left + centre[0]) * quarter
+        row[0] += _scale_word(mix_word(counter, key, second_key), amplitude)
+        row[1] = centre[0]
+        inner = across - 1
+        tail_upper, tail_lower = upper[1:], lower[1:]
+        tail_centre, tail_row = centre[1:], row[2:]
+        for j in range(inner):
+            tail_row[2 * j] = (
+                tail_upper[j] + tail_lower[j] + centre[j] + tail_centre[j]
+            ) * quarter + _scale_word(mix_word(counter + 1 + j, key, second_key), amplitude)
+            tail_row[2 * j + 1] = tail_centre[j]
+        counter += across
+        if not wrap:
+            last = upper[n - 1] + lower[n - 1] + np.float32(2) * centre[across - 1]
+            row[2 * across] = last * quarter + _scale_word(
+                mix_word(counter, key, second_key), amplitude
+            )
+            counter += 1
+
+
+@compiled
+def blend_fog(
+    image: U8, layer: F32, keep: np.float32, slope: np.float32, offset: np.float32, out: U8
+) -> None:
+    """Write ``image * keep + layer * slope + offset``, cut off to 0..255.
+
+    Args:
+        image: ``(H, W, C)``.
+        layer: ``(H, W)`` or larger.
+        keep: see above.
+        slope: see ``keep``.
+        offset: see ``keep``.
+        out: ``(H, W, C)``, written.
+    """
+    height, width, channels = image.shape
+    size = width * channels
+    added = np.empty(size, np.float32)
+    rows, result_rows = image.reshape(height, size), out.reshape(height, size)
+    for y in range(height):
+        heights = layer[y]
+        if channels == 3:
+            for x in range(width):
+                value = heights[x] * slope + offset
+                added[3 * x] = value
+                added[3 * x + 1] = value
+                added[3 * x + 2] = value
+        else:
+            for x in range(width):
+                added[x] = heights[x] * slope + offset
+        source, result = rows[y], result_rows[y]
+        for i in range(size):
+            value = np.float32(source[i]) * keep + added[i]
+            result[i] = np.uint8(np.int32(min(max(value, np.float32(0)), np.float32(255))))
+
+
+@compiled
+def add_to_value(image: U8, offset: float, lowest: U8, between: U16, out: U8) -> None:
+    """Raise the HSV value of ``(H, W, 3)``.
+
+    The largest and the smallest channel of the result follow from the largest and the smallest
+    of the source. So does the middle one from itself and the largest, except where it falls on
+    a whole number: then the last bits of the published code's way through hue decide.
+
+    Args:
+        image: ``(H, W, 3)``.
+        offset: added to the value.
+        lowest: ``(256, 256)`` over (largest, smallest): the smallest; the largest on the diagonal.
+        between: ``(256, 256)`` over (largest, middle): the middle, with 256 added where the long
+            way has to be gone.
+        out: ``(H, W, 3)``, written.
+    """
+    height, width = image.shape[:2]
+    for y in range(height):
+        for x in range(width):
+            r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
+            high, low = max(r, g, b), min(r, g, b)
+            of_high = np.uint16(lowest[high, high])
+            of_low = np.uint16(lowest[high, low])
+            # At most one channel is strictly between the others.
+            red = of_high if r == high else (of_low if r == low else between[high, r])
+            green = of_high if g == high else (of_low if g == low else between[high, g])
+            blue = of_high if b == high else (of_low if b == low else between[high, b])
+            if (red | green | blue) >= 256:
+                fr, fg, fb = r / 255.0, g / 255.0, b / 255.0
+                value = high / 255.0
+                spread = value - low / 255.0
+                hue = compute_hue(fr, fg, fb, value, spread)
+                fr, fg, fb = convert_hsv(hue, spread / value, min(value + offset, 1.0))
+                red, green, blue = np.uint16(fr * 255), np.uint16(fg * 255), np.uint16(fb * 255)
+            out[y, x, 0] = np.uint8(red)
+            out[y, x, 1] = np.uint8(green)
+            out[y, x, 2] = np.uint8(blue)

@@ -1,0 +1,67 @@
+"""Random words from a counter, and draws made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shiftproof.compiled import compiled
+from shiftproof.types import F32, I32
+
+BLOCK = 2048
+"""Values that are worked on at a time, so that what lies between two steps stays in the cache."""
+
+
+@compiled
+def mix_word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
+    """Return 32 random bits that belong to a counter and two keys.
+
+    A multiply-xorshift mixer (constants: C. Wellons, "lowbias32", and Weyl's golden ratio), with
+    the second key between its rounds, so that two keys are no permutations of each other.
+    Every step stays in 32 bits, which the vector unit multiplies.
+    """
+    x = np.uint32(np.uint32(counter) ^ key)
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    x = np.uint32(x * np.uint32(0x7FEB352D))
+    x = np.uint32(x + second_key)
+    x = np.uint32(x ^ (x >> np.uint32(15)))
+    x = np.uint32(x * np.uint32(0x846CA68B))
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    x = np.uint32(x * np.uint32(0x9E3779B1))
+    mixed: np.uint32 = np.uint32(x ^ (x >> np.uint32(15)))
+    return mixed
+
+
+@compiled
+def draw_from_table(key: np.uint32, second_key: np.uint32, table: F32, out: F32) -> None:
+    """Fill ``out`` ``(n,)`` with entries of ``table`` ``(65536,)``, each as likely as the next."""
+    size = out.shape[0]
+    words = np.empty(BLOCK // 2, np.uint32)
+    halves = words.view(np.uint16)
+    for start in range(0, size, BLOCK):
+        length = min(BLOCK, size - start)
+        for j in range((length + 1) // 2):
+            words[j] = mix_word(start // 2 + j, key, second_key)
+        part = out[start : start + length]
+        for j in range(length):
+            part[j] = table[halves[j]]
+
+
+@compiled
+def draw_offsets(key: np.uint32, second_key: np.uint32, delta: int, width: int, out: I32) -> None:
+    """Fill ``out`` ``(n,)`` with ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
+    size = out.shape[0]
+    span, reach, line = np.uint32(2 * delta), np.int32(delta), np.int32(width)
+    words = np.empty(BLOCK // 2, np.uint32)
+    halves = words.view(np.uint16)
+    for start in range(0, size, BLOCK):
+        length = min(BLOCK, size - start)
+        for j in range((length + 1) // 2):
+            words[j] = mix_word(start // 2 + j, key, second_key)
+        part = out[start : start + length]
+        for j in range(length):
+            # The 16 bits as a fraction, of which two digits to the base ``span`` are read.
+            first = np.uint32(np.uint32(halves[j]) * span)
+            second = np.uint32((first & np.uint32(0xFFFF)) * span)
+            dx = np.int32(first >> np.uint32(16)) - reach
+            dy = np.int32(second >> np.uint32(16)) - reach
+            part[j] = np.int32(dy * line + dx)

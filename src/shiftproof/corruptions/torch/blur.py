@@ -1,0 +1,118 @@
+"""The blurs on a batch of tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shiftproof.corruptions import blur
+from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.torch.filters import (
+    FLOAT_SLACK,
+    Draws,
+    enlarge_centre,
+    filter_gaussian,
+    pad,
+    smear,
+)
+
+
+def gaussian_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``blur.gaussian_blur`` does, on a batch."""
+    sigma = constants(blur.GAUSSIAN_BLUR, severity)
+    return filter_gaussian(x, sigma, sigma)
+
+
+@lru_cache(maxsize=16)
+def disk_kernel(radius: int, alias: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return the published defocus kernel: a disk on a grid, smoothed with mirroring at its border."""
+    reach, taps = (8, 1) if radius <= 8 else (radius, 2)
+    size = 2 * reach + 1
+    place = np.arange(-reach, reach + 1)
+    disk = (place[:, np.newaxis] ** 2 + place**2 <= radius**2).astype(float)
+    weights = np.exp(-(np.arange(-taps, taps + 1) ** 2) / (2 * alias**2))
+    weights /= weights.sum()
+    smooth = np.zeros((size, size))
+    for row in range(size):
+        for tap, weight in zip(range(-taps, taps + 1), weights, strict=True):
+            source = abs(row + tap)
+            smooth[row, min(source, 2 * (size - 1) - source)] += weight
+    return np.asarray(smooth @ (disk / disk.sum()) @ smooth.T)
+
+
+def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``blur.defocus_blur`` does, on a batch."""
+    kernel = torch.tensor(
+        disk_kernel(*constants(blur.DEFOCUS_BLUR, severity)), dtype=torch.float32, device=x.device
+    )
+    reach = kernel.shape[0] // 2
+    flat = pad(x, reach, reach, "mirror").flatten(0, 1)[:, None]
+    return F.conv2d(flat, kernel[None, None]).reshape(x.shape)
+
+
+def motion_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``blur.motion_blur`` does, on a batch."""
+    radius, sigma = constants(blur.MOTION_BLUR, severity)
+    angles = [source.host.uniform(-45, 45) for source in sources]
+    return torch.stack(
+        [smear(image, radius, sigma, angle) for image, angle in zip(x, angles, strict=True)]
+    )
+
+
+def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``blur.glass_blur`` does, on a batch."""
+    sigma, delta, rounds = constants(blur.GLASS_BLUR, severity)
+    height, width = x.shape[-2:]
+    smooth = (filter_gaussian(x, sigma, sigma) + FLOAT_SLACK).floor()
+    rows, columns = height - 2 * delta, width - 2 * delta
+    if rows <= 0 or columns <= 0:
+        return filter_gaussian(smooth, sigma, sigma)
+    flat = smooth.flatten(2)
+    own = torch.arange(height * width, device=x.device).reshape(height, width)
+    inner = own[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1]
+    for _ in range(rounds):
+        pulled = []
+        for source in sources:
+            draw = (source.uniform(2, rows, columns) * (2 * delta)).long() - delta
+            neighbour = own.clone()
+            neighbour[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = (
+                inner + draw[0] * width + draw[1]
+            )
+            pulled.append(_follow_copies(neighbour.flatten(), inner, height * width))
+        index = torch.stack(pulled)[:, None].expand(-1, x.shape[1], -1)
+        flat = flat.gather(2, index)
+    return filter_gaussian(flat.reshape(x.shape), sigma, sigma)
+
+
+def _follow_copies(neighbour: Tensor, inner: Tensor, size: int) -> Tensor:
+    """Return which pixel each gets when pixels are copied one after the other, the last one first.
+
+    A pixel that copies from one visited before it gets what that one had got: the chain is
+    followed by doubling.
+    """
+    place = torch.arange(size, device=neighbour.device)
+    visited = torch.zeros(size, dtype=torch.bool, device=neighbour.device)
+    visited[inner.flatten()] = True
+    # The walk goes from the last pixel to the first: a larger place was visited before.
+    follows = visited & visited[neighbour] & (neighbour > place)
+    following = torch.where(follows, neighbour, place)
+    # Chains end at pixels whose neighbour had not been touched.
+    for _ in range(max(1, math.ceil(math.log2(size)))):
+        following = following[following]
+    return neighbour[following]
+
+
+def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``blur.zoom_blur`` does, on a batch."""
+    stop, step = constants(blur.ZOOM_BLUR, severity)
+    factors = np.arange(1, stop, step).tolist()
+    total = x * 2
+    for factor in factors[1:]:
+        total = total + enlarge_centre(x, factor)
+    return total / (len(factors) + 1)

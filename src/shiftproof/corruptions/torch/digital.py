@@ -1,0 +1,74 @@
+"""The digital corruptions on a batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shiftproof.corruptions import digital
+from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, draw_fields, filter_gaussian
+
+
+def contrast(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``digital.contrast`` does, on a batch."""
+    mean = x.mean((2, 3), keepdim=True)
+    return (x - mean) * constants(digital.CONTRAST, severity) + mean
+
+
+def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``digital.elastic_transform`` does, on a batch."""
+    height, width = x.shape[-2:]
+    reach = digital.ELASTIC_REACH * height * constants(digital.ELASTIC_TRANSFORM, severity)
+    draw = 2 * draw_fields(sources, lambda s: s.uniform(2, height, width)) - 1
+    sigma = digital.ELASTIC_SIGMA
+    moved = reach * filter_gaussian(
+        draw, sigma * height, sigma * width, truncate=3.0, mode="reflect"
+    )
+    rows = torch.arange(height, device=x.device)[:, None] + moved[:, 1]
+    columns = torch.arange(width, device=x.device) + moved[:, 0]
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def pixelate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``digital.pixelate`` does, on a batch."""
+    share = constants(digital.PIXELATE, severity)
+    small = x
+    for axis in (-1, -2):
+        size = x.shape[axis]
+        first, after, _ = digital.boxes(size, max(1, int(size * share)))
+        place = np.arange(size)
+        inside = (place >= first[:, np.newaxis]) & (place < after[:, np.newaxis])
+        mean = torch.tensor(
+            inside / inside.sum(1, keepdims=True), dtype=torch.float32, device=x.device
+        )
+        small = (torch.movedim(small, axis, -1) @ mean.T).movedim(-1, axis)
+        small = (small + 0.5 + FLOAT_SLACK).floor()
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        index = digital.nearest(size, small.shape[axis])
+        small = small.index_select(axis, torch.as_tensor(index, device=x.device))
+    return small
+
+
+def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``digital.saturate`` does, on a batch."""
+    if x.shape[1] == 1:
+        return x
+    scale, offset = constants(digital.SATURATE, severity)
+    value = x.amax(1, keepdim=True)
+    spread = value - x.amin(1, keepdim=True)
+    saturation = spread / value.clamp(min=1)
+    wanted = (saturation * scale + offset).clamp(0, 1)
+    # Hue stays: a channel's distance to the largest grows as the saturation does. Grey is red.
+    distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _red_of_grey(x))
+    return value - value * wanted * distance
+
+
+def _red_of_grey(x: Tensor) -> Tensor:
+    return torch.tensor([0.0, 1.0, 1.0], device=x.device)[None, :, None, None].expand_as(x)

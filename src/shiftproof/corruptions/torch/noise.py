@@ -1,0 +1,40 @@
+"""The noises on a batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shiftproof.corruptions import noise
+from shiftproof.corruptions.checks import constants
+from shiftproof.corruptions.torch.filters import Draws, draw_fields
+
+
+def gaussian_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``noise.gaussian_noise`` does, on a batch."""
+    sigma = 255 * constants(noise.GAUSSIAN_NOISE, severity)
+    return x + sigma * draw_fields(sources, lambda s: s.normal(*x.shape[1:]))
+
+
+def shot_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``noise.shot_noise`` does, on a batch."""
+    photons = constants(noise.SHOT_NOISE, severity)
+    rates = x * (photons / 255)
+    counts = [torch.poisson(r, generator=s.fields) for r, s in zip(rates, sources, strict=True)]
+    return torch.stack(counts) * (255 / photons)
+
+
+def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``noise.impulse_noise`` does, on a batch."""
+    share = constants(noise.IMPULSE_NOISE, severity)
+    draw = draw_fields(sources, lambda s: s.uniform(*x.shape[1:]))
+    white = torch.where(draw < share / 2, 255.0, 0.0)
+    return torch.where(draw < share, white, x)
+
+
+def speckle_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
+    """Do as ``noise.speckle_noise`` does, on a batch."""
+    sigma = constants(noise.SPECKLE_NOISE, severity)
+    return x * (1 + sigma * draw_fields(sources, lambda s: s.normal(*x.shape[1:])))

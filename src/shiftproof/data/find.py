@@ -1,0 +1,554 @@
+"""Find out what a person names: which data set it is, which files are its images, what is left aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shiftproof.data.cityscapes import is_cityscapes
+from shiftproof.data.coco_files import CocoFile, coco_candidates, find_coco, is_label_map
+from shiftproof.data.corrupted import is_corrupted_tree
+from shiftproof.data.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.disk import all_files, find_images, folders_in, shortened
+from shiftproof.data.splits import is_asked
+from shiftproof.data.table import ImageTable
+from shiftproof.data.voc import voc_folders
+from shiftproof.data.voc_files import VocFiles, find_voc
+from shiftproof.data.yolo import YoloConfig, has_labels, is_yolo
+from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.io.border import check_names
+from shiftproof.io.images import is_image, read_size
+from shiftproof.io.tars import is_tar
+
+TITLES = {
+    "coco": "COCO",
+    "voc": "Pascal VOC",
+    "yolo": "YOLO",
+    "cityscapes": "Cityscapes",
+    "webdataset": "webdataset tars",
+    "plain": "a plain folder of images",
+    "image": "one image",
+    "table": "a CSV file",
+    "corrupted tree": "a -C tree",
+    "corrupted arrays": "-C arrays",
+}
+"""The layouts, and what a person calls them."""
+
+DETECTION = ("coco", "voc", "yolo", "cityscapes")
+
+MARKS = (
+    "leftImg8bit and gtFine (Cityscapes), JPEGImages and Annotations, or images and XML files "
+    "(Pascal VOC), a data.yaml, or images and labels (YOLO), or a JSON with images, annotations and "
+    "categories (COCO)"
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What has annotations of its own: a split, or a JSON file.
+
+    Attributes:
+        title: what a person calls it, and picks it by.
+        annotations: the file or folder of the annotations, below the root; "" where there is none.
+        folders: the folders of the images, below the root.
+        pictures: the images that are there, below the root, in order.
+        names: what the annotations call each image, where that is no path below the root.
+        missing: so many images are named, but not there.
+        problem: why it cannot be opened.
+        is_absent: whether the problem is that its images are not here.
+    """
+
+    title: str
+    annotations: str
+    folders: tuple[str, ...]
+    pictures: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+    missing: int = 0
+    problem: ShiftproofError | None = None
+    is_absent: bool = False
+
+
+@dataclass(frozen=True)
+class FoundDataset:
+    """A data set on the disk: what it was taken for, before anything of it is opened.
+
+    Attributes:
+        root: the folder that all paths are relative to, and ids of images, too.
+        layout: one of :data:`TITLES`.
+        source: the file or folder that was named.
+        parts: its splits, or the JSON files that have images of their own.
+        left_aside: a sentence for each thing that is not used, with the reason.
+        said: what else a person has to know of how it was read.
+        rooted: whether the root was given, in place of what the annotations say.
+    """
+
+    root: Path
+    layout: str
+    source: Path
+    parts: tuple[Part, ...]
+    left_aside: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    rooted: bool = False
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The images of all parts, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.pictures))
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the images of all parts, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.folders))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The titles of the parts."""
+        return tuple(part.title for part in self.parts)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What it was taken for, a sentence for each part."""
+        title = TITLES[self.layout]
+        if not self.parts:
+            return (f"{title}: {self.source}",)
+        return tuple(_sentence(title, part) for part in self.parts)
+
+    @property
+    def problem(self) -> ShiftproofError | None:
+        """Why nothing of it can be used, or None."""
+        problems = [part.problem for part in self.parts if part.problem is not None]
+        return problems[0] if problems and len(problems) == len(self.parts) else None
+
+    def the_part(self) -> Part:
+        """Return the only part.
+
+        Raises:
+            InputError: there are several; or whatever the problem of the only one is.
+        """
+        broken = next(
+            (p.problem for p in self.parts if isinstance(p.problem, BrokenFileError)), None
+        )
+        if len(self.parts) > 1 and broken is not None:
+            raise BrokenFileError(
+                f"{broken} {self.source} holds {shortened(self.splits)}; give one of them, or a "
+                "split (--split)."
+            ) from broken
+        if len(self.parts) != 1:
+            raise InputError(
+                f"{self.source} holds {shortened(self.splits) or 'no such annotations'}; give one "
+                "of them, or a split (--split)."
+            )
+        if self.parts[0].problem is not None:
+            raise self.parts[0].problem
+        return self.parts[0]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON holds; of the images their number."""
+        return {
+            "source": str(self.source),
+            "root": str(self.root),
+            "layout": self.layout,
+            "images": len(self.pictures),
+            "parts": [
+                {
+                    "title": part.title,
+                    "annotations": part.annotations,
+                    "folders": list(part.folders),
+                    "images": len(part.pictures),
+                    "missing": part.missing,
+                    "problem": None if part.problem is None else str(part.problem),
+                }
+                for part in self.parts
+            ],
+            "left_aside": list(self.left_aside),
+            "said": list(self.said),
+        }
+
+
+def _sentence(title: str, part: Part) -> str:
+    name = part.annotations if part.annotations not in ("", ".") else ""
+    heading = ", ".join(filter(None, [title, name, part.title if part.title != name else ""]))
+    if part.problem is not None:
+        return f"{heading}: cannot be used. {part.problem}"
+    where = shortened(f"{folder}/" for folder in part.folders if folder != ".")
+    what = "tar" if title == TITLES["webdataset"] else "image"
+    images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
+    missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
+    return f"{heading}, {images}{f' in {where}' if where else ''}{missing}"
+
+
+def find_dataset(
+    source: str | Path,
+    *,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+) -> FoundDataset:
+    """Find out which data set a file or folder is, by the names of files and folders.
+
+    The layouts, in the order in which their marks decide: Cityscapes (``leftImg8bit`` and
+    ``gtFine``); Pascal VOC as published (``JPEGImages`` and ``Annotations``, in the folder or up to
+    two below); YOLO with a YAML file; COCO (a JSON with images, annotations and categories, in the
+    folder or one below); Pascal VOC in any two folders, or with each XML beside its image; YOLO
+    without a YAML file (``images`` and ``labels``); -C trees and -C arrays; webdataset tars; images.
+
+    Args:
+        source: a folder, or the file that says what belongs to the data set.
+        split: the part to look at alone.
+        images: the folder of the images, where two could be it; as it stands, or below the source.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
+
+    Raises:
+        InputError: nothing of the kind, no such split, or two readings.
+        BrokenFileError: annotations that cannot be read, and none beside them that can.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist; expected a data set, a folder of images, or a file."
+        )
+    layout = layout_of(path)
+    folder = None if images is None else _images_folder(path, Path(images))
+    if root is not None and layout != "yolo":
+        raise InputError(f"{path} is no YOLO data, so a root has no effect.")
+    if layout == "coco":
+        found = _coco(path, split, folder)
+    elif layout == "yolo":
+        found = _yolo(path, split, None if root is None else Path(root))
+    elif layout == "voc":
+        found = _voc(path, split)
+    elif layout == "cityscapes":
+        found = _cityscapes(path, split)
+    else:
+        found = _without_annotations(path, layout, split, folder)
+    if images is not None and layout not in ("coco", "plain"):
+        raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
+    if split is not None and not found.parts:
+        raise InputError(f"{path} has no split {split!r}.")
+    others = _other_layouts(path, layout)
+    return replace(found, left_aside=(*found.left_aside, *others), rooted=root is not None)
+
+
+def layout_of(path: Path) -> str:
+    """Return which of :data:`TITLES` a file or folder is, by the marks alone."""
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix in (".json", ".csv"):
+            return "coco" if suffix == ".json" else "table"
+        if suffix in (".yaml", ".yml") and is_yolo(path):
+            return "yolo"
+        return "webdataset" if is_tar(path.name) else "image"
+    return next(iter(_layouts(path)), "plain")
+
+
+def _layouts(root: Path) -> Iterable[str]:
+    """Yield the layouts whose marks a folder has, the deciding one first."""
+    if is_cityscapes(root):
+        yield "cityscapes"
+    if voc_folders(root):
+        yield "voc"
+    elif yolo_files(root):
+        yield "yolo"
+    if coco_candidates(root):
+        yield "coco"
+    elif find_voc(root):
+        yield "voc"
+    elif has_labels(root):
+        yield "yolo"
+    if is_corrupted_tree(root):
+        yield "corrupted tree"
+    elif is_corrupted_arrays(root):
+        yield "corrupted arrays"
+
+
+def _other_layouts(path: Path, layout: str) -> list[str]:
+    if not path.is_dir() or layout not in DETECTION:
+        return []
+    others = [name for name in dict.fromkeys(_layouts(path)) if name in DETECTION]
+    return [
+        f"annotations of {TITLES[name]}: taken for {TITLES[layout]}; give their file to use them"
+        for name in others
+        if name != layout
+    ]
+
+
+def yolo_files(root: Path) -> list[Path]:
+    """Return the YAML files in a folder that describe YOLO data."""
+    return sorted(path for path in root.iterdir() if is_yolo(path))
+
+
+def _images_folder(source: Path, images: Path) -> Path:
+    """Return the folder that a person means: from here, or from the data set.
+
+    Raises:
+        InputError: there is none, or there are two.
+    """
+    homes = [source] if source.is_dir() else [source.parent, source.parent.parent]
+    there = [folder for folder in (images, *(home / images for home in homes)) if folder.is_dir()]
+    found = {folder.resolve(): folder for folder in reversed(there)}
+    if len(found) > 1 and images != Path():
+        shown = " and ".join(str(folder) for folder in found)
+        raise InputError(f"{images} can be {shown}; give the whole path.")
+    if not found:
+        raise InputError(
+            f"{images} is no folder, nor is it in {homes[-1]}; expected the folder of the images."
+        )
+    return homes[0] if images == Path() and source.is_dir() else there[0]
+
+
+# ---------------------------------------------------------------- the layouts
+
+
+def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
+    root = path
+    candidates = [path] if path.is_file() else coco_candidates(path)
+    if path.is_file():
+        # One file is one part, whatever it is called.
+        files, others = find_coco(path.parent, candidates, images=images)
+        beside = _images_beside(path)
+        if images is None and files and files[0].is_absent and beside is not None:
+            above = path.absolute().parent.parent
+            files, others = find_coco(above, candidates, images=beside)
+        if not files:
+            raise InputError(
+                f"{path}: expected COCO annotations, an object with images, annotations and "
+                "categories."
+            )
+        root = files[0].home
+    else:
+        files, others = find_coco(path, candidates, split=split, images=images)
+        if not files:
+            there = shortened(other.relative_to(path).as_posix() for other in candidates)
+            asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
+            raise InputError(f"{path} has {asked}; there are {there}.")
+        files, persons = _main(files)
+        others += persons
+        root = next((file.home for file in files if file.problem is None), path)
+    parts = tuple(_coco_part(root, file) for file in files)
+    found = FoundDataset(root, "coco", path, parts, tuple(others))
+    said = [
+        f"{part.annotations}: {part.missing:,} of the images that it names are not there"
+        for part in parts
+        if part.missing
+    ]
+    return replace(found, said=tuple(said))
+
+
+def _images_beside(path: Path) -> Path | None:
+    """Return the one folder beside that of a JSON that is called images, or the like.
+
+    One of another name can be another data set, whose images may have the same names.
+    """
+    names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
+    there = [folder for folder in folders_in(path.absolute().parent.parent) if folder.name in names]
+    return there[0] if len(there) == 1 else None
+
+
+def _coco_part(root: Path, file: CocoFile) -> Part:
+    missing = set(file.missing)
+    pictures = dict.fromkeys(path for text, path in file.names.items() if text not in missing)
+    here, above = file.path.resolve(), root.resolve()
+    inside = here.relative_to(above).as_posix() if here.is_relative_to(above) else file.name
+    folders = (file.folder,) if file.problem is None else ()
+    return Part(
+        inside,
+        inside,
+        folders,
+        tuple(pictures),
+        file.names,
+        len(missing),
+        file.problem,
+        file.is_absent,
+    )
+
+
+def _main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
+    """Return the files of objects, where COCO's own further ones (of persons, ...) lie beside them."""
+    instances = [file for file in files if file.path.stem.startswith("instances_")]
+    others = [
+        file
+        for file in files
+        if file.path.stem.startswith(("person_keypoints_", "image_info_", "captions_", "stuff_"))
+    ]
+    if not instances or not others:
+        return list(files), []
+    said = [
+        f"{file.name}: beside {instances[0].name}, which has all objects; give it alone to use it"
+        for file in others
+    ]
+    return [file for file in files if file not in others], said
+
+
+def _yolo(path: Path, split: str | None, root: Path | None) -> FoundDataset:
+    config = path
+    if path.is_dir() and (there := yolo_files(path)):
+        if len(there) > 1:
+            names = shortened(file.name for file in there)
+            raise InputError(f"{path} holds {names}; give one of them.")
+        config = there[0]
+    layout = YoloConfig(config, root=root)
+    if split is not None and split not in layout.splits:
+        asked = [name for name in layout.splits if is_asked(split, name)]
+        if not asked:
+            layout.images(split)  # says which there are
+        split = asked[0]
+    wanted = list(layout.splits) if split is None else [split]
+    parts = tuple(_yolo_part(layout, name, config) for name in wanted)
+    said = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
+    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(said))
+
+
+def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
+    annotations = config.name if config.is_file() else ""
+    folders = tuple(layout.folders(split))
+    try:
+        pictures = layout.images(split)
+    except InputError as error:
+        is_absent = not folders and not layout.leads_out(split)
+        return Part(split, annotations, folders, (), problem=error, is_absent=is_absent)
+    there = tuple(name for name in pictures if (layout.home / name).is_file())
+    return Part(split, annotations, folders, there, {}, len(pictures) - len(there))
+
+
+def _voc(path: Path, split: str | None) -> FoundDataset:
+    devkits = voc_folders(path)
+    if devkits:
+        every = [
+            VocFiles(folder, _in(folder, "JPEGImages"), _in(folder, "Annotations"))
+            for folder in devkits
+        ]
+    else:
+        every = find_voc(path)
+    parts = []
+    for files in every:
+        narrowed = files if split is None else files.narrowed(path, split)
+        if narrowed is not None:
+            title = path.name if narrowed.title == "." else narrowed.title
+            pictures = narrowed.pictures(path)
+            parts.append(Part(title, narrowed.annotations, (narrowed.images,), pictures))
+    if not parts:
+        there = dict.fromkeys(name for files in every for name in files.splits(path))
+        raise InputError(
+            f"{path} has no split {split!r}; there are the splits {shortened(there) or 'none'}."
+        )
+    return FoundDataset(path, "voc", path, tuple(parts))
+
+
+def _in(folder: str, name: str) -> str:
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _cityscapes(path: Path, split: str | None) -> FoundDataset:
+    parts = []
+    for folder in folders_in(path):
+        if not folder.name.startswith("leftImg8bit"):
+            continue
+        for inner in folders_in(folder):
+            if split is not None and inner.name != split:
+                continue
+            name = f"{folder.name}/{inner.name}"
+            pictures = tuple(f"{name}/{found}" for found in _images_in(inner))
+            title = inner.name if folder.name == "leftImg8bit" else name
+            parts.append(Part(title, f"gtFine/{inner.name}", (name,), pictures))
+    return FoundDataset(path, "cityscapes", path, tuple(parts))
+
+
+def _images_in(folder: Path) -> tuple[str, ...]:
+    try:
+        return find_images(folder).names
+    except InputError:  # none
+        return ()
+
+
+def _without_annotations(
+    path: Path, layout: str, split: str | None, images: Path | None
+) -> FoundDataset:
+    if split is not None:
+        raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
+    if layout == "webdataset":
+        return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), (path.name,)),))
+    if path.is_file():
+        if layout == "image" and not (is_image(path) or read_size(path) is not None):
+            raise InputError(f"{path} is a file of no known kind; expected images or a data set.")
+        table = ImageTable(path) if layout == "table" else None
+        samples = () if table is None else table.samples
+        pictures = (path.name,) if table is None else tuple(sample.id for sample in samples)
+        return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), pictures),))
+    if layout == "corrupted arrays":
+        return FoundDataset(path, layout, path, ())
+    every = list(all_files(path))
+    tars = tuple(sorted(name for name in every if is_tar(name)))
+    if tars and not any(is_image(Path(name)) for name in every):
+        check_names(path, tars)
+        return FoundDataset(path, "webdataset", path, (Part("tars", "", (".",), tars),))
+    found = find_images(path)
+    names = found.names
+    aside = _said_of(set(every) - set(names))
+    inner = "."
+    if images is not None:
+        if not images.resolve().is_relative_to(path.resolve()):
+            raise InputError(f"{images} is not below {path}; give a folder in it.")
+        inner = images.resolve().relative_to(path.resolve()).as_posix()
+    elif layout == "plain":
+        _check_maps(path, names)
+    if inner != ".":
+        chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
+        aside.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
+        names = chosen
+    aside += [f"{link}: a link to images that are there already" for link in found.links]
+    part = Part(path.name or str(path), "", (inner,), names)
+    return FoundDataset(path, layout, path, (part,), tuple(aside))
+
+
+def _said_of(names: Iterable[str]) -> list[str]:
+    """Say which files of a plain folder are no images."""
+    others = list(names)
+    if not others:
+        return []
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
+    ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
+    return [f"{len(others):,} files that are no images ({shown})"]
+
+
+def _check_maps(root: Path, names: Sequence[str]) -> None:
+    """Refuse a folder of photographs and maps of the same names: either can be meant.
+
+    Raises:
+        InputError: there are such maps.
+    """
+    photographs: dict[tuple[str, str], str] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        for at in range(len(parts) - 1):
+            if not is_label_map("/".join(parts[:-1])):
+                photographs.setdefault(_key(parts, at), "/".join(parts[: at + 1]))
+    beside: Counter[tuple[str, str]] = Counter()
+    total: Counter[str] = Counter()
+    for name in names:
+        parts = PurePosixPath(name).parts
+        for at in range(len(parts) - 1):
+            if is_label_map(parts[at]) and not is_label_map("/".join(parts[:at])):
+                folder = "/".join(parts[: at + 1])
+                total[folder] += 1
+                if (photo := photographs.get(_key(parts, at))) is not None:
+                    beside[photo, folder] += 1
+                break
+    for (photo, folder), count in beside.most_common(1):
+        if 2 * count >= total[folder]:
+            raise InputError(
+                f"{root}: {folder}/ holds images of the same names as {photo}/: maps of labels, or "
+                f"more photographs? Give the photographs' folder as images (--images {photo}), or "
+                "all of it (--images .)."
+            )
+
+
+def _key(parts: Sequence[str], at: int) -> tuple[str, str]:
+    """Return what a photograph and its map share: the folder above, and the path below."""
+    stem = PurePosixPath(*parts[at + 1 :]).with_suffix("").as_posix()
+    for ending in ("_mask", "_masks", "_seg", "_label", "_labels", "_gt", "_depth", "-mask"):
+        stem = stem.removesuffix(ending)
+    return "/".join(parts[:at]), stem

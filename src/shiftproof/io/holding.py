@@ -1,0 +1,190 @@
+"""Who works in an output folder: one command at a time, or workers that share it.
+
+A command holds a lock on a file in the folder while it works there. The system lets go of it when
+the process ends, however it ends, so that the lock of a dead process is nobody's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.locking import lock
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOCK_FILE = ".shiftproof.lock"
+"""Says as JSON who works in the folder: process, host, and since when."""
+
+
+class _Work:
+    """What a function has begun, and the function that called it."""
+
+    def __init__(self, outer: _Work | None) -> None:
+        self.outer = outer
+        self.held: set[Path] = set()
+        self.ending = contextlib.ExitStack()
+
+    def holds(self, folder: Path) -> bool:
+        held = any(folder.is_relative_to(other) for other in self.held)
+        return held or (self.outer is not None and self.outer.holds(folder))
+
+
+_work: ContextVar[_Work | None] = ContextVar("_work", default=None)
+
+
+def at_end(end: Callable[[], None]) -> None:
+    """Call a function when the innermost function that :func:`frees_folders` marks ends, before it
+    lets go of what it held until now; outside of such a function never.
+    """
+    work = _work.get()
+    if work is not None:
+        work.ending.callback(end)
+
+
+def frees_folders(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function let go, when it ends, of each folder that was taken by :func:`hold` in it."""
+
+    @functools.wraps(function)
+    def work(*args: P.args, **kwargs: P.kwargs) -> R:
+        own = _Work(_work.get())
+        token = _work.set(own)
+        try:
+            with own.ending:
+                return function(*args, **kwargs)
+        finally:
+            _work.reset(token)
+
+    return work
+
+
+def hold(folder: Path, *, shared: bool = False) -> None:
+    """Hold a folder, which is there, until the function that :func:`frees_folders` marks ends.
+
+    Files that dead processes had begun there are removed now, and once more in the end: workers may
+    be killed meanwhile. Outside of such a function nothing is held.
+
+    Args:
+        folder: that is written to.
+        shared: with others that share it as well, as workers of a batch scheduler do.
+
+    Raises:
+        InputError: another process works there, or the folder cannot be written to.
+    """
+    work = _work.get()
+    place = folder.resolve()
+    if work is None or work.holds(place):
+        return
+    work.ending.enter_context(_lock(folder, shared=shared))
+    work.held.add(place)
+    files.clear_unfinished(folder)
+    work.ending.callback(files.clear_unfinished, folder)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
+    path = folder / LOCK_FILE
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        descriptor = _open_locked(path, shared=shared)
+    except OSError as error:
+        raise files.disk_error(path, error) from error
+    try:
+        # To say who it is does not matter enough to fail on a full disk.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _own_name(), 0)
+        yield
+    finally:
+        # Of those who share it the last one takes it away.
+        if lock(descriptor) is not False:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        os.close(descriptor)
+
+
+def _open_locked(path: Path, *, shared: bool) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            _take(descriptor, path, shared=shared)
+            if _is_at(descriptor, path):
+                return descriptor
+            os.close(descriptor)  # who held it has taken the file away meanwhile
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+
+def _take(descriptor: int, path: Path, *, shared: bool) -> None:
+    locked = lock(descriptor, shared=shared)
+    if locked:
+        return
+    owner = _owner(descriptor)
+    if locked is False:
+        raise InputError(_refusal(path, owner, ""))
+    # A disk without locks: what the file says is all there is to go by.
+    if owner and not shared and not _is_dead(owner):
+        raise InputError(_refusal(path, owner, f", or delete {path} if that has ended"))
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _own_name() -> bytes:
+    since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+    return json.dumps(owner).encode() + b"\n"
+
+
+def _owner(descriptor: int) -> dict[str, Any]:
+    """Return what the file says of who works there; nothing where it says nothing of use."""
+    try:
+        value = json.loads(os.pread(descriptor, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    process = owner.get("process")
+    if owner.get("host") != socket.gethostname() or not isinstance(process, int) or process < 1:
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return process == os.getpid()
+
+
+def _refusal(path: Path, owner: dict[str, Any], more: str) -> str:
+    words = [
+        f"{before} {str(owner[key])[:80]}"
+        for before, key in (("process", "process"), ("on", "host"), ("since", "since"))
+        if key in owner
+    ]
+    who = f" ({' '.join(words)})" if words else ""
+    return (
+        f"Another command is at work in {path.parent}{who}. Wait until it has ended{more}, or choose "
+        "another output folder."
+    )

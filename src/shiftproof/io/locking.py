@@ -1,0 +1,32 @@
+"""Locks on open files, which the system takes away when a process ends, however it ends."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file until it is closed.
+
+    Args:
+        descriptor: of the file, open for writing.
+        shared: with others that share it as well.
+        wait: until whoever has it lets go.
+
+    Returns:
+        Whether it is locked now; None where that cannot be told: on Windows, and on disks that have
+        no locks.
+    """
+    if sys.platform == "win32":
+        return None
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, how if wait else how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

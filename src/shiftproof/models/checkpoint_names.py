@@ -1,0 +1,309 @@
+"""The weights of one network among all that a training has written into its file.
+
+A training script may nest the weights, put prefixes before their names, and write averaged weights,
+losses, counters and an optimiser's state beside them. Nothing of that has to be known: the network's
+own names are looked for, and what stands before them is the prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.io.border import show_name
+
+if TYPE_CHECKING:
+    import torch
+
+_NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
+"""Where training scripts put the weights, the usual place first."""
+
+_AVERAGED = {"ema", "swa", "shadow", "teacher", "averaged", "polyak"}
+"""Words for weights that are averaged over the training."""
+
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler|exp_avg|momentum_buffer|grad(ient)?s?$")
+"""Names of what has the weights' own names and is none of them."""
+
+_DEEPEST = 6
+"""Files nest their weights two or three deep; one made to do harm may nest without end."""
+
+_COUNTERS = ("total_ops", "total_params")
+"""What the profiler thop leaves in every layer."""
+
+_OWN_CONSTANTS = (
+    "num_batches_tracked",
+    "relative_position_index",
+    "relative_coords_table",
+    "attn_mask",
+    "attention_bias_idxs",
+    "position_ids",
+)
+"""Buffers that a network computes by itself; versions of libraries write them or not."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds.
+
+    Attributes:
+        tensors: all tensors by their dotted place.
+        parts: the names of dicts at its top.
+        unnamed: the places of lists of tensors, which no name tells apart.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    parts: frozenset[str] = frozenset()
+    unnamed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """The weights of one network.
+
+    Attributes:
+        state: tensors by the network's own names.
+        prefix: what stood before most of them.
+        rest: what else stands beside them, by the names in the file; none of it is a copy.
+        notes: what was chosen, in words, where there was a choice.
+    """
+
+    state: dict[str, torch.Tensor]
+    prefix: str
+    rest: dict[str, torch.Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def flatten(content: Any) -> Content:
+    """Return all tensors of nested dicts by their dotted place."""
+    import torch
+
+    tensors: dict[str, torch.Tensor] = {}
+    unnamed: list[str] = []
+    parts: set[str] = set()
+    seen: set[int] = set()
+    waiting: list[tuple[str, int, Any]] = [("", 0, content)]
+    while waiting:
+        place, depth, value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            tensors[place] = value
+        elif isinstance(value, Mapping) and depth < _DEEPEST and id(value) not in seen:
+            # A dict that holds itself, or stands in many places, is walked through once.
+            seen.add(id(value))
+            if depth == 1:
+                parts.add(place)
+            waiting.extend(
+                (f"{place}.{key}" if place else key, depth + 1, item)
+                for key, item in reversed(list(value.items()))
+                if isinstance(key, str) and not _NO_WEIGHTS.search(key)
+            )
+        elif isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
+            unnamed.append(place)
+    return Content(tensors, frozenset(parts), tuple(unnamed))
+
+
+def find_weights(
+    content: Content,
+    expected: Collection[str],
+    *,
+    parameters: Collection[str],
+    wanted: str | None = None,
+) -> Match | None:
+    """Return the weights whose names a network has; None where none of its names is there.
+
+    Averaged weights are taken before the raw ones, as timm's loader does.
+
+    Args:
+        content: of the file.
+        expected: the network's own names.
+        parameters: those of them that are trained.
+        wanted: ``"ema"``, ``"raw"``, or a place in the file; None takes what is there.
+
+    Raises:
+        UnknownNameError: ``wanted`` is not there; says what is.
+        ModelError: several sets of weights, and nothing says which are meant.
+    """
+    counts = Counter(prefix for prefix, _ in _prefixed(content.tensors, expected))
+    if not counts:
+        return None
+    most = max(counts.values())
+    # Averages may leave out what is not trained; what has less is another network or a part of one.
+    enough = min(most, len([name for name in parameters if name in expected]) or most)
+    sets = [prefix for prefix, count in counts.items() if count * 10 >= enough * 9]
+    chosen = _choose(content, sets, counts, wanted)
+    averaged = _is_averaged(chosen)
+    state = {
+        name: content.tensors[chosen + name]
+        for name in expected
+        if chosen + name in content.tensors
+    }
+    notes: list[str] = []
+    raw = [prefix for prefix in sets if not _is_averaged(prefix)]
+    if averaged:
+        notes.append(f"averaged weights ({_shown(chosen)})")
+        if raw:
+            notes[-1] += f", not the raw ones ({_shown(raw[0])})"
+        kept = [name for name in expected if name not in state and name not in parameters]
+        filled = {
+            n: content.tensors[raw[0] + n] for n in kept if raw and raw[0] + n in content.tensors
+        }
+        if filled:
+            state.update(filled)
+            notes.append(f"{len(filled)} running statistics of the raw weights")
+    elif any(_is_averaged(prefix) for prefix in sets):
+        notes.append(f"raw weights ({_shown(chosen)}), not the averaged ones")
+    elif any(_words(place) & _AVERAGED for place in content.unnamed):
+        notes.append("raw weights: the averaged ones beside them have no names")
+    if any(name.rpartition(".")[2] == "n_averaged" for name in content.tensors):
+        notes.append("weights averaged by torch.optim.swa_utils")
+    container = _container(content, chosen, named=wanted not in (None, "ema", "raw"))
+    copies = {place for prefix, place in _prefixed(content.tensors, expected) if prefix in sets}
+    rest = {
+        place: tensor
+        for place, tensor in content.tensors.items()
+        if place.startswith(container) and place not in copies
+    }
+    return Match(state, chosen, rest, tuple(notes))
+
+
+def without_prefixes(
+    state: dict[str, torch.Tensor], expected: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Return a state_dict by the names that a network has; a name of its own is left as it is."""
+    counts = Counter(prefix for prefix, _ in _prefixed(state, expected))
+    if not counts:
+        return state
+    # Of equals the shorter: an "attacker.model." is a second name of "model.".
+    prefix = min(counts, key=lambda one: (-counts[one], len(one)))
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
+def is_counter(name: str) -> bool:
+    """Whether a name is of something that libraries write beside weights, and no network needs."""
+    return name.rpartition(".")[2] in (*_COUNTERS, *_OWN_CONSTANTS)
+
+
+def is_own_constant(name: str) -> bool:
+    """Whether a network computes the buffer of that name by itself."""
+    return name.rpartition(".")[2] in _OWN_CONSTANTS
+
+
+_BESIDE = re.compile(
+    r"loss|criterion|objective|metric|class_weight|pos_weight|(^|_)(train|val|valid|test)_"
+)
+_BUFFERS_OF_A_LOSS = re.compile(
+    r"(^|[._])(acc|accuracy|auroc|f1|confmat|confusion|precision|recall)"
+)
+
+
+def is_beside(name: str, tensor: torch.Tensor) -> bool:
+    """Whether what stands beside a network's weights is a loss's, a metric's or a counter."""
+    return (
+        tensor.ndim == 0
+        or not tensor.is_floating_point()
+        or is_counter(name)
+        or bool(_BESIDE.search(name) or _BUFFERS_OF_A_LOSS.search(name))
+    )
+
+
+def _prefixed(places: Iterable[str], expected: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield what stands before a name of ``expected`` in each place that ends with one, and the place."""
+    for place in places:
+        start = 0
+        while True:
+            if place[start:] in expected:
+                yield place[:start], place
+                break
+            dot = place.find(".", start)
+            if dot < 0:
+                break
+            start = dot + 1
+
+
+def _choose(
+    content: Content, sets: list[str], counts: Mapping[str, int], wanted: str | None
+) -> str:
+    averaged = [prefix for prefix in sets if _is_averaged(prefix)]
+    raw = [prefix for prefix in sets if not _is_averaged(prefix)]
+    if wanted in ("ema", "raw"):
+        found = averaged if wanted == "ema" else raw
+        if not found:
+            raise ModelError(
+                f"weights={wanted}: the file has none such, only {_listed(sets)}. Leave it out, or "
+                "name one of these."
+            )
+    elif wanted is not None:
+        found = [prefix for prefix in sets if _shown(prefix) == wanted]
+        found = found or [prefix for prefix in sets if f".{wanted}." in f".{prefix}"]
+        if not found:
+            raise UnknownNameError.of(
+                "weights", wanted, ["ema", "raw", *(_shown(prefix) for prefix in sets)]
+            )
+    else:
+        found = averaged or raw
+    best = max(counts[prefix] for prefix in found)
+    # The shortest first, and of these the usual place first.
+    tied = sorted(
+        (one for one in found if counts[one] == best), key=lambda one: (_rank(one), len(one))
+    )
+    others = [one for one in tied[1:] if not _are_equal(content.tensors, tied[0], one)]
+    if any(_rank(other) == _rank(tied[0]) for other in others):
+        raise ModelError(
+            f"The file has several sets of weights: {_listed([tied[0], *others])}. Say which: "
+            f"weights={_shown(tied[0])}."
+        )
+    return tied[0]
+
+
+def _are_equal(tensors: Mapping[str, torch.Tensor], one: str, other: str) -> bool:
+    """Whether two sets of weights are one under two names, as far as it shows."""
+    import torch
+
+    pairs = (
+        (tensor, tensors.get(other + place.removeprefix(one)))
+        for place, tensor in tensors.items()
+        if place.startswith(one)
+    )
+    return all(
+        second is None
+        or (
+            first.shape == second.shape
+            and first.layout == second.layout == torch.strided
+            and torch.equal(first, second)
+        )
+        for first, second in pairs
+    )
+
+
+def _rank(prefix: str) -> int:
+    first = prefix.partition(".")[0]
+    return _NESTED_UNDER.index(first) if first in _NESTED_UNDER else len(_NESTED_UNDER)
+
+
+def _words(place: str) -> set[str]:
+    return set(re.split(r"[._]", place.lower()))
+
+
+def _is_averaged(prefix: str) -> bool:
+    return bool(_words(prefix) & _AVERAGED)
+
+
+def _container(content: Content, prefix: str, *, named: bool) -> str:
+    """Return the part of a file that is of one network, as a prefix.
+
+    A file of which all parts are of one (``backbone`` and ``head``) is that as a whole.
+    """
+    first, dot, _ = prefix.partition(".")
+    apart = named or first in _NESTED_UNDER or _is_averaged(first)
+    return first + dot if apart and first in content.parts else ""
+
+
+def _shown(prefix: str) -> str:
+    return show_name(prefix.rstrip(".")) or "top"
+
+
+def _listed(prefixes: Iterable[str]) -> str:
+    return ", ".join(_shown(prefix) for prefix in list(prefixes)[:6])

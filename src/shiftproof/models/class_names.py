@@ -1,0 +1,60 @@
+"""The names of classes as a person gives them: a list, a word, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shiftproof.classes import Classes, imagenet, named
+from shiftproof.errors import BrokenFileError
+from shiftproof.io.text import read_json, read_text
+
+NUMBERED = "numbered"
+"""The word for outputs that have no names."""
+
+IMAGENET = "imagenet"
+"""The word for ImageNet's 1,000 classes."""
+
+
+def read_classes(given: Classes | Iterable[str] | str | Path) -> Classes:
+    """Return classes that were given as such, as names, by the word ``imagenet``, or by a file.
+
+    Raises:
+        BrokenFileError: the file is missing or no list of names.
+    """
+    if isinstance(given, Classes):
+        return given
+    if given == IMAGENET:
+        return imagenet()
+    return read_names(Path(given)) if isinstance(given, (str, Path)) else named(given)
+
+
+def read_names(path: Path) -> Classes:
+    """Read the names of classes from a file, in the order of the labels.
+
+    A text file has one name a line; a ``.json`` file a list of names, or an object from the index to
+    the name (``{"0": "cat"}``).
+
+    Raises:
+        BrokenFileError: the file is missing, no text, or has no name or an empty one between two.
+    """
+    if path.suffix.lower() == ".json":
+        names = _listed(read_json(path), path)
+    else:
+        names = [line.strip() for line in read_text(path).strip().splitlines()]
+    if not names or "" in names:
+        found = "no name" if not names else f"an empty line {names.index('') + 1}"
+        raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
+    return named(names)
+
+
+def _listed(content: Any, path: Path) -> list[str]:
+    if isinstance(content, Mapping):
+        keys = [str(index) for index in range(len(content))]
+        content = [content.get(key) for key in keys]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise BrokenFileError(
+            f'{path}: expected a list of names, or an object from 0, 1, ... to them ({{"0": "cat"}}).'
+        )
+    return [name.strip() for name in content]

@@ -1,0 +1,88 @@
+"""A kill at any change of the disk costs nothing but time: the same command ends with the same bytes.
+
+``SHIFTPROOF_EVERY_CHANGE=1`` kills at each change, and twice in a row, not at some of them alone.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import interrupting
+from interrupting import VERBS
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are killed in forks")
+
+KILLS = 0 if os.environ.get("SHIFTPROOF_EVERY_CHANGE") else 7
+
+
+@pytest.fixture(scope="module")
+def interrupt(tmp_path_factory):
+    """A function that kills a verb at changes of the disk, in one process that imports all once."""
+    words = [
+        sys.executable,
+        Path(__file__).with_name("interrupting.py"),
+        tmp_path_factory.mktemp("x"),
+    ]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def ask(verb):
+            process.stdin.write(f"{verb} {KILLS}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_same_command_ends_as_if_it_had_not_been_killed(interrupt, verb):
+    found = interrupt(verb)
+    assert found["faults"] == []
+    assert found["events"] > 5
+    assert found["kills"] > min(KILLS, 5)
+
+
+# ---------------------------------------------------------------- how many workers
+
+
+def without_provenance(files):
+    """What a command wrote, without the lines that say with how many processes and by which words."""
+    kept = {}
+    for name, content in files.items():
+        lines = [] if content is None else content.splitlines()
+        kept[name] = [
+            line
+            for line in lines
+            if not re.match(
+                rb' *"(workers|command|started)": |.*<bdi>(workers|command|started)<', line
+            )
+        ]
+    return kept
+
+
+@pytest.mark.parametrize("verb", ["audit", "score", "corrupt"])
+def test_the_number_of_workers_is_provenance_and_nothing_else(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["shiftproof"])
+    command = interrupting.command
+    found = []
+    for workers in (0, 2):
+
+        def with_workers(*words, workers=workers):
+            place = words.index("-w")
+            return command(*words[: place + 1], workers, *words[place + 2 :])
+
+        monkeypatch.setattr(interrupting, "command", with_workers)
+        if not found:
+            work = VERBS[verb](tmp_path)
+        assert work(tmp_path / "out") == 0
+        found.append(without_provenance(interrupting.contents(tmp_path / "out")))
+        shutil.rmtree(tmp_path / "out")
+    assert found[0] == found[1]
