@@ -91,7 +91,7 @@ def _from_pickle(path: Path) -> Any:
     try:
         return read_plain_pickle(path)
     except BrokenFileError as error:
-        if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b", str(error)):
+        if re.search(r"it names (numpy|torch|mmdet|mmengine|mmcv)\b|above \d+ MB", str(error)):
             raise _detections(path) from error
         raise
 
@@ -207,10 +207,7 @@ def _coco_names(entry: Mapping[Any, Any], kind: str) -> dict[str, Any]:
 
 
 def _fraction(path: Path, cell: Cell, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = read_number(value)
     if number == -1:  # COCO's sign for nothing to find
         return math.nan
     if not 0 <= number <= 1:

@@ -142,6 +142,13 @@ def show_value(value: Any) -> str:
     return _SHORT.repr(value)[:60]
 
 
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    def repr_instance(self, x: object, level: int) -> str:
+        # What is no plain value may be of any length in words.
+        plain = isinstance(x, (bool, float, np.number, type(None)))
+        return repr(x) if plain else f"a {type(x).__name__}"
+
+
+_SHORT = _Short()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 2, 6, 6, 4
 _SHORT.maxstring = _SHORT.maxother = 60
