@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 import output
 
-from shiftproof import Detections, Detector
-from shiftproof.bench import run_detection
+from shiftproof import Detections, Detector, bench
 from shiftproof.corruptions import COMMON
 from shiftproof.process import tune_own_process
 from shiftproof.provenance import provenance
@@ -107,9 +106,10 @@ def main() -> None:
         slow = Slow()
         detector = Detector(slow, [f"class {k}" for k in range(1, 81)])
         begun = time.perf_counter()
-        run_detection(
-            detector, root / "data", severities=options.severities, out=root / "run", batch_size=8
-        )
+        bench.run(
+            detector, root / "data", task=bench.Detection(), severities=options.severities,
+            out=root / "run", batch_size=8,
+        )  # fmt: skip
         whole = time.perf_counter() - begun
     overhead = whole / slow.spent - 1
     result = {

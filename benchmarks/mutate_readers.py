@@ -474,12 +474,12 @@ def _run(folder: Path) -> list[Path]:
 
 
 def _page(folder: Path) -> None:
-    from shiftproof.bench import Run
     from shiftproof.report import write_report
+    from shiftproof.runs import Run
 
     run = Run(folder / "run")
     for path in sorted((folder / "run" / "records").rglob("*.parquet")):
-        from shiftproof.bench import read_cell
+        from shiftproof.runs.records.classification import read_cell
 
         read_cell(path)
     del run
@@ -535,7 +535,7 @@ def _read_readings(folder: Path) -> None:
 
 
 def _detections(folder: Path) -> list[Path]:
-    from shiftproof.bench.detection_records import (
+    from shiftproof.runs.records.detection import (
         DetectionRecords,
         FoundInImage,
         write_detections,
@@ -548,7 +548,7 @@ def _detections(folder: Path) -> list[Path]:
 
 
 def _read_detections(folder: Path) -> None:
-    from shiftproof.bench import read_detections
+    from shiftproof.runs.records.detection import read_detections
 
     read_detections(folder / "a.parquet")
 
@@ -707,7 +707,7 @@ def _names(folder: Path) -> list[Path]:
 
 
 def _read_names(folder: Path) -> None:
-    from shiftproof.models.load_detectors import read_names
+    from shiftproof.models.class_names import read_names
 
     read_names(folder / "a.names")
 

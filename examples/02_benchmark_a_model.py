@@ -11,19 +11,16 @@ run = bench.run(
     out="example-run",
 )
 
-scores = run.scores["models"][0]
-clean = scores["clean"]["error"]
-print(f"clean error {clean['value']:.0%} ({clean['low']:.0%} to {clean['high']:.0%})")
-for row in scores["corruptions"]:
-    error = row["error"]
-    print(
-        f"{row['corruption']:15} {error['value']:.0%} ({error['low']:.0%} to {error['high']:.0%})"
-    )
+scores = run.scores.models[0]
+clean = scores.summary["clean"]
+print(f"clean error {clean.value:.0%} ({clean.lower:.0%} to {clean.upper:.0%})")
+for name, error in scores.of_corruptions("error").items():
+    print(f"{name:15} {error.value:.0%} ({error.lower:.0%} to {error.upper:.0%})")
 
-records = run.records("source", "fog", 3)
+records = run.records(corruptions=["fog"])  # an Arrow table; run.cell gives arrays
 wrong = [
-    (name, model.classes.names[said])
-    for name, said, truth in zip(records.ids, records.prediction, records.target, strict=True)
-    if said != truth
+    (row["id"], model.classes.names[row["prediction"]])
+    for row in records.to_pylist()
+    if row["prediction"] != row["target"]
 ]
 print("in the fog:", *(f"{name} became {said}" for name, said in wrong[:3]), sep="\n  ")

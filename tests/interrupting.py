@@ -90,7 +90,7 @@ def classification(root):
 def detection(root):
     data = blobs.write_blocks(root / "data", images=3)
     grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
-    return lambda out: with_page(bench.run_detection(blobs.make_detector(), data, out=out, **grid))
+    return lambda out: with_page(bench.run(blobs.make_detector(), data, out=out, **grid))
 
 
 def score(root):

@@ -27,7 +27,7 @@ LAYERS = [
     },
     {"corruptions"},
     {"metrics", "models"},
-    {"data", "adapt"},
+    {"data", "adapt", "runs"},
     {"embed", "stylize"},
     {"bench"},
     {"contrastive", "similarity"},

@@ -9,10 +9,10 @@ import pytest
 
 SURFACE = {
     "shiftproof": {
-        "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "ShiftproofError",
-        "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions", "data", "embed",
-        "load_classifier", "load_detector", "load_encoder", "metrics", "models", "report",
-        "similarity", "stylize", "testing",
+        "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
+        "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions",
+        "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
+        "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
@@ -20,9 +20,8 @@ SURFACE = {
         "make_adapter", "save",
     },
     "shiftproof.bench": {
-        "SOURCE", "CellRecords", "DetectionRecords", "Protocol", "Run", "RunFolder",
-        "StreamEstimate", "estimate_stream", "parse_protocol", "read_cell", "read_detections", "run",
-        "run_detection", "score",
+        "SOURCE", "Classification", "Detection", "Grid", "Measured", "Prepared", "Protocol",
+        "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
     },
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "probe", "process",
@@ -51,6 +50,7 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
+    "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
@@ -89,6 +89,7 @@ FREE_OF = {
     "shiftproof.adapt": {"torch"},
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},
+    "shiftproof.runs": {"torch", "pyarrow", "jinja2"},
     "shiftproof.recipes": {"torch", "torchvision", "pyarrow", "jinja2"},
     "shiftproof.shards": {"torch", "ray", "pyarrow", "numba"},
     "shiftproof.similarity": {"torch", "faiss", "ray", "fsspec", "numba", "pyarrow", "jinja2"},

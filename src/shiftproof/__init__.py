@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         report,
+        runs,
         similarity,
         stylize,
         testing,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         load_detector,
         load_encoder,
     )
+    from shiftproof.runs import Run, load_run
     from shiftproof.types import Detections
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Detector",
     "Encoder",
     "Preprocess",
+    "Run",
     "ShiftproofError",
     "__version__",
     "adapt",
@@ -61,9 +64,11 @@ __all__ = [
     "load_classifier",
     "load_detector",
     "load_encoder",
+    "load_run",
     "metrics",
     "models",
     "report",
+    "runs",
     "similarity",
     "stylize",
     "testing",
@@ -72,7 +77,7 @@ __all__ = [
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
     "adapt", "bench", "contrastive", "corruptions", "data", "embed", "metrics", "models", "report",
-    "similarity", "stylize", "testing",
+    "runs", "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {
     "Classes": "shiftproof.classes",
@@ -81,11 +86,13 @@ _NAMES = {
     "Detector": "shiftproof.models",
     "Encoder": "shiftproof.models",
     "Preprocess": "shiftproof.models",
+    "Run": "shiftproof.runs",
     "ShiftproofError": "shiftproof.errors",
     "corrupt": "shiftproof.corruptions",
     "load_classifier": "shiftproof.models",
     "load_detector": "shiftproof.models",
     "load_encoder": "shiftproof.models",
+    "load_run": "shiftproof.runs",
 }
 
 

@@ -53,6 +53,10 @@ _ONE_THREAD = (
     "OPENCV_FOR_THREADS_NUM",
 )
 
+_ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
+"""A worker that has compiled its loops and read a large image has 300 MB more than when it started,
+which loky takes for a leak: it would start another, and warn."""
+
 
 def map_ordered(
     function: Callable[[Context, Item], Result],
@@ -123,7 +127,7 @@ class _Pool:
             timeout=IDLE_SECONDS,
             initializer=_initialise,
             initargs=(os.getpid(), self._job),
-            env=dict.fromkeys(_ONE_THREAD, "1"),
+            env=dict.fromkeys(_ONE_THREAD, "1") | _ROOM_TO_GROW,
         )
         self._alive = self._pool.submit(_nothing)
 

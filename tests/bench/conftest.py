@@ -35,6 +35,7 @@ def blocks(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(blocks, few_resamples, tmp_path_factory):
     """The run of the detector over ``blobs.GRID``."""
-    return bench.run_detection(
-        blobs.make_detector(), blocks, out=tmp_path_factory.mktemp("run") / "run", **blobs.GRID
-    )
+    return bench.run(
+        blobs.make_detector(), blocks, task=bench.Detection(),
+        out=tmp_path_factory.mktemp("run") / "run", **blobs.GRID,
+    )  # fmt: skip

@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from shiftproof.bench import records, summary
-from shiftproof.bench.folder import RunFolder
+from shiftproof.bench import Classification, Grid, summary
 from shiftproof.classes import Classes
 from shiftproof.io import files
+from shiftproof.runs import RunFolder
+from shiftproof.runs.records import classification as records
+from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import CLEAN, Cell
 
 CLASSES = Classes(tuple("abcdefgh"))
@@ -60,7 +63,7 @@ def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
     names = list(tables)
     cells = list(tables[names[0]])
     settings = {
-        "model": model,
+        "models": {names[0]: model},
         "adapters": {name: adapters[name] for name in names[1:]},
         "data": {"name": "drawn"},
         "batch_size": batch_size,
@@ -73,9 +76,9 @@ def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64):
         files.make_folder(path / "records" / name)
         for cell, record in tables[name].items():
             records.write_cell(folder.records_file(name, cell), record)
-    scores = summary.summarise(
-        folder, models={name: name for name in names}, cells=cells, classes=CLASSES,
-        show_progress=False,
-    )  # fmt: skip
-    files.write_json(folder.scores_file, scores)
+    write_form(path / "classes.json", ClassNames(CLASSES.title, CLASSES.names))
+    scores = summary.summarize(
+        folder, Classification(), {name: name for name in names}, Grid(cells), show_progress=False
+    )
+    write_form(folder.scores_file, scores)
     return path

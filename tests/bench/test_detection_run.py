@@ -22,10 +22,19 @@ from shiftproof.errors import (
     UnknownNameError,
 )
 from shiftproof.io.images import read_image
+from shiftproof.metrics.intervals import Interval
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
 GRID = blobs.GRID
+
+
+def measure(detectors, data, *, out, **options):
+    """Run detectors; what a task is told goes to the task."""
+    told = {
+        name: options.pop(name) for name in ("measure", "corrupted", "class_map") & options.keys()
+    }
+    return bench.run(detectors, data, task=bench.Detection(**told), out=out, **options)
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -53,7 +62,7 @@ def pycocotools_numbers(truth, results):
 
 
 def test_records_hold_what_the_detector_finds_in_the_corrupted_image(blocks, finished):
-    records = finished.detections("source", "gaussian_noise", 1)
+    records = finished.cell("source", "gaussian_noise", 1)
     assert records.ids == [f"images/{number:03}.png" for number in range(8)]
     for name, found in zip(records.ids, records.found, strict=True):
         image = corrupt(read_image(blocks / name), "gaussian_noise", severity=1, seed=0, key=name)
@@ -69,14 +78,15 @@ def test_records_hold_what_the_detector_finds_in_the_corrupted_image(blocks, fin
 def test_every_cell_has_the_numbers_of_pycocotools(blocks, finished):
     truth = json.loads((blocks / "annotations/blocks.json").read_text())
     identity = {f"images/{r['file_name']}": r["id"] for r in truth["images"]}
-    model = finished.scores["models"][0]
-    cells = [("clean", 0, model["clean"]), *(
-        (cell["corruption"], cell["severity"], cell) for cell in model["cells"]
-    )]  # fmt: skip
+    model = finished.scores.models[0]
+    cells = [
+        ("clean", 0, model.clean),
+        *((cell.corruption, cell.severity, cell) for cell in model.cells),
+    ]
     assert len(cells) == 5
     measured = 0
     for corruption, severity, cell in cells:
-        records = finished.detections("source", corruption, severity)
+        records = finished.cell("source", corruption, severity)
         results = [
             {
                 "image_id": identity[name],
@@ -88,79 +98,82 @@ def test_every_cell_has_the_numbers_of_pycocotools(blocks, finished):
             for label, box, score in zip(found.labels, found.positions, found.scores, strict=True)
         ]
         if not results:  # pycocotools refuses an empty list
-            assert cell["numbers"]["AP"] == 0
+            assert cell.numbers["AP"] == 0
             continue
         measured += 1
         for name, value in pycocotools_numbers(truth, results).items():
-            ours = cell["numbers"][name]
+            ours = cell.numbers[name]
             assert (-1 if ours is None else ours) == pytest.approx(value, abs=1e-9), (cell, name)
-        assert cell["p"]["value"] == pytest.approx(cell["numbers"]["AP"], abs=1e-9)
-        assert cell["p"]["low"] <= cell["p"]["value"] <= cell["p"]["high"]
+        figure = cell.figures["AP"]
+        assert figure.value == pytest.approx(cell.numbers["AP"], abs=1e-9)
+        assert figure.low <= figure.value <= figure.high
     assert measured >= 3
 
 
 def test_the_means_are_those_of_the_cells(finished):
     scores = finished.scores
-    model = scores["models"][0]
-    p = {(c["corruption"], c["severity"]): c["numbers"]["AP"] for c in model["cells"]}
-    assert model["summary"]["mean"]["value"] == pytest.approx(sum(p.values()) / 4)
-    assert model["summary"]["clean"]["value"] > 0.9
-    assert model["summary"]["relative"]["value"] == pytest.approx(
-        sum(p.values()) / 4 / model["clean"]["numbers"]["AP"]
+    model = scores.models[0]
+    p = {(c.corruption, c.severity): c.numbers["AP"] for c in model.cells}
+    assert model.summary["mean"].value == pytest.approx(sum(p.values()) / 4)
+    assert model.summary["clean"].value > 0.9
+    assert model.summary["rpc"].value == pytest.approx(
+        sum(p.values()) / 4 / model.clean.numbers["AP"]
     )
-    of = {row["corruption"]: row["p"]["value"] for row in model["corruptions"]}
+    of = {name: figure.value for name, figure in model.of_corruptions("AP").items()}
     assert of["contrast"] == pytest.approx((p["contrast", 1] + p["contrast", 5]) / 2)
     # Two corruptions of 15 are no benchmark.
-    assert model["summary"]["mpc"] is None
-    assert model["summary"]["rpc"] is None
-    assert model["groups"] == []
-    assert "13 of the 15" in scores["grid"]["mpc_reason"]
-    assert model["sizes"]["APl"] == {"clean": None, "mean": None}
-    objects = {row["class"]: row["objects"] for row in model["classes"]}
-    assert sum(objects.values()) == scores["images"]["objects"] == 15
+    titles = {one.name: one.title for one in scores.headlines}
+    assert not {"mPC", "rPC"} & set(titles.values())
+    assert scores.grid.claim == "mPC"
+    assert not scores.grid.complete
+    assert model.groups == ()
+    assert "13 of the 15" in scores.grid.reason
+    assert model.detail["sizes"]["APl"] == {"clean": None, "mean": None}
+    objects = {row["name"]: row["objects"] for row in model.detail["classes"]}
+    assert sum(objects.values()) == scores.images.objects == 15
 
 
 def test_a_whole_grid_has_mpc_and_rpc_and_groups(blocks, tmp_path):
-    run = bench.run_detection(blobs.make_detector(), blocks, out=tmp_path / "run", workers=0)
-    model = run.scores["models"][0]
-    p = np.array([cell["numbers"]["AP"] for cell in model["cells"]])
-    assert [cell["corruption"] for cell in model["cells"]] == [n for n in COMMON for _ in range(5)]
-    assert run.scores["grid"]["complete"]
-    assert model["summary"]["mpc"]["value"] == pytest.approx(p.mean())
-    assert model["summary"]["rpc"]["value"] == pytest.approx(
-        p.mean() / model["clean"]["numbers"]["AP"]
-    )
-    groups = {row["group"]: row["p"]["value"] for row in model["groups"]}
+    run = measure(blobs.make_detector(), blocks, out=tmp_path / "run", workers=0)
+    model = run.scores.models[0]
+    p = np.array([cell.numbers["AP"] for cell in model.cells])
+    assert [cell.corruption for cell in model.cells] == [n for n in COMMON for _ in range(5)]
+    assert run.scores.grid.complete
+    titles = {one.name: one.title for one in run.scores.headlines}
+    assert (titles["mean"], titles["rpc"]) == ("mPC", "rPC")
+    assert model.summary["mean"].value == pytest.approx(p.mean())
+    assert model.summary["rpc"].value == pytest.approx(p.mean() / model.clean.numbers["AP"])
+    groups = {name: figure.value for name, figure in model.of_groups("AP").items()}
     assert groups["noise"] == pytest.approx(p[:15].mean())
     assert groups["digital"] == pytest.approx(p[55:].mean())
 
 
 def test_nothing_found_is_zero_and_no_crash(blocks, tmp_path):
     blind = Detector(lambda images: [Detections([], [], [])] * len(images), blobs.NAMES)
-    run = bench.run_detection(blind, blocks, out=tmp_path / "run", **GRID)
-    model = run.scores["models"][0]
-    assert model["clean"]["numbers"]["AP"] == 0
-    assert model["summary"]["mean"]["value"] == 0
-    assert model["summary"]["relative"] is None
+    run = measure(blind, blocks, out=tmp_path / "run", **GRID)
+    model = run.scores.models[0]
+    assert model.clean.numbers["AP"] == 0
+    assert model.summary["mean"].value == 0
+    assert model.summary["rpc"] is None
 
 
 def test_a_broken_image_is_named_and_counts_in_no_cell(blocks, finished, tmp_path):
     data = shutil.copytree(blocks, tmp_path / "data")
     (data / "images/002.png").write_bytes(b"no picture")
-    run = bench.run_detection(blobs.make_detector(), data, out=tmp_path / "run", **GRID)
-    images = run.scores["images"]
-    assert (images["total"], images["used"]) == (8, 7)
-    [entry] = images["broken"]
-    assert entry["id"] == "images/002.png"
-    assert entry["cells"] == 5
+    run = measure(blobs.make_detector(), data, out=tmp_path / "run", **GRID)
+    images = run.scores.images
+    assert (images.total, images.used) == (8, 7)
+    [entry] = images.broken
+    assert entry.id == "images/002.png"
+    assert entry.cells == 5
     # The others' figures are those of a data set without it.
     truth = json.loads((blocks / "annotations/blocks.json").read_text())
     truth["images"] = [one for one in truth["images"] if one["id"] != 24]
     truth["annotations"] = [one for one in truth["annotations"] if one["image_id"] != 24]
     (data / "annotations/blocks.json").write_text(json.dumps(truth))
     (data / "images/002.png").unlink()
-    without = bench.run_detection(blobs.make_detector(), data, out=tmp_path / "other", **GRID)
-    assert without.scores["models"][0]["cells"] == run.scores["models"][0]["cells"]
+    without = measure(blobs.make_detector(), data, out=tmp_path / "other", **GRID)
+    assert without.scores.models[0].cells == run.scores.models[0].cells
 
 
 def test_several_detectors_are_compared_on_the_same_resamples(blocks, tmp_path):
@@ -172,15 +185,15 @@ def test_several_detectors_are_compared_on_the_same_resamples(blocks, tmp_path):
         blobs.NAMES,
     )
     detectors = {"all": blobs.make_detector(), "first": half, "again": blobs.make_detector()}
-    run = bench.run_detection(detectors, blocks, out=tmp_path / "run", **GRID)
-    first, again = run.scores["differences"]
-    models = {model["name"]: model for model in run.scores["models"]}
-    assert first["against"] == "all"
-    assert first["summary"]["clean"]["value"] == pytest.approx(
-        models["first"]["summary"]["clean"]["value"] - models["all"]["summary"]["clean"]["value"]
+    run = measure(detectors, blocks, out=tmp_path / "run", **GRID)
+    first, again = run.scores.differences
+    models = {model.name: model for model in run.scores.models}
+    assert first.against == "all"
+    assert first.summary["clean"].value == pytest.approx(
+        models["first"].summary["clean"].value - models["all"].summary["clean"].value
     )
-    assert first["summary"]["clean"]["high"] < 0
-    assert set(again["summary"]["mean"].values()) == {0.0}
+    assert first.summary["clean"].high < 0
+    assert again.summary["mean"] == Interval(0.0, 0.0, 0.0)
 
 
 # ---------------------------------------------------------------- going on
@@ -198,24 +211,35 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_bytes(blocks, finished, 
     stops.fingerprint = "unknown"
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        bench.run_detection(
-            Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID
-        )
+        measure(Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID)
     assert len(list((out / "records").rglob("*.parquet"))) == 1
     # The settings name the function; a detector of another function is another run.
     with pytest.raises(RunMismatchError, match=r"models\.source\.module"):
-        bench.run_detection(blobs.make_detector(), blocks, out=out, batch_size=3, **GRID)
-    bench.run_detection(
-        Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID
-    )
+        measure(blobs.make_detector(), blocks, out=out, batch_size=3, **GRID)
+    measure(Detector(stops, blobs.NAMES, name="blocks"), blocks, out=out, batch_size=3, **GRID)
     assert everything(out) == everything(finished.path)
+
+
+def test_a_data_set_with_boxes_needs_no_task(blocks, finished, tmp_path):
+    data = open_detection_data(blocks)
+    run = bench.run(blobs.make_detector(), data, out=tmp_path / "run", **GRID)
+    assert run.kind == "detection"
+    assert everything(run.path) == everything(finished.path)
+
+
+def test_the_records_are_one_table(finished):
+    table = finished.records(corruptions=["contrast"])
+    assert len(table) == 2 * 8
+    [first] = finished.records(severities=[5], corruptions=["contrast"]).slice(0, 1).to_pylist()
+    found = finished.cell("source", "contrast", 5).found[0]
+    assert (first["model"], first["corruption"], first["severity"]) == ("source", "contrast", 5)
+    assert first["label"] == found.labels.tolist()
+    assert first["box"] == found.positions.tolist()
 
 
 def test_workers_and_batches_change_no_byte(blocks, finished, tmp_path):
     grid = {**GRID, "workers": 1}
-    run = bench.run_detection(
-        blobs.make_detector(), blocks, out=tmp_path / "run", batch_size=1, **grid
-    )
+    run = measure(blobs.make_detector(), blocks, out=tmp_path / "run", batch_size=1, **grid)
     assert everything(run.path) == everything(finished.path)
 
 
@@ -223,12 +247,12 @@ def test_corrupted_copies_on_disk_give_the_same_figures(blocks, finished, tmp_pa
     export_corrupted(
         blocks, tmp_path / "copies", corruptions=GRID["corruptions"], severities=[1, 5], workers=0
     )
-    run = bench.run_detection(
+    run = measure(
         blobs.make_detector(), blocks, corrupted=tmp_path / "copies", out=tmp_path / "run", **GRID
     )
-    assert run.scores["models"] == finished.scores["models"]
+    assert run.scores.models == finished.scores.models
     with pytest.raises(InputError, match=r"no cell contrast-3\. Choose"):
-        bench.run_detection(
+        measure(
             blobs.make_detector(),
             blocks,
             corrupted=tmp_path / "copies",
@@ -246,7 +270,7 @@ def test_copies_of_another_size_are_not_measured(blocks, tmp_path):
     )
     path = tmp_path / "copies/contrast/1/images/001.png"
     Image.open(path).resize((20, 20)).save(path)
-    run = bench.run_detection(
+    run = measure(
         blobs.make_detector(),
         blocks,
         corrupted=tmp_path / "copies",
@@ -255,23 +279,20 @@ def test_copies_of_another_size_are_not_measured(blocks, tmp_path):
         out=tmp_path / "run",
         workers=0,
     )
-    [entry] = run.scores["images"]["broken"]
-    assert "has 20 x 20 pixels, and its boxes were drawn in 56 x 48" in entry["reason"]
+    [entry] = run.scores.images.broken
+    assert "has 20 x 20 pixels, and its boxes were drawn in 56 x 48" in entry.reason
 
 
 # ---------------------------------------------------------------- VOC, classes, adapters
 
 
 def test_the_measure_follows_the_data_and_can_be_chosen(blocks, tmp_path):
-    run = bench.run_detection(
-        blobs.make_detector(), blocks, out=tmp_path / "run", measure="voc", **GRID
-    )
-    assert run.scores["measure"] == "AP50"
-    assert run.scores["measure_title"] == "AP50 (Pascal VOC, 11-point)"
-    assert run.scores["models"][0]["sizes"] == {}
-    assert run.scores["models"][0]["clean"]["numbers"] == {
-        "AP50": pytest.approx(run.scores["models"][0]["clean"]["p"]["value"])
-    }
+    run = measure(blobs.make_detector(), blocks, out=tmp_path / "run", measure="voc", **GRID)
+    assert run.scores.measure.name == "AP50"
+    assert run.scores.measure.title == "AP50 (Pascal VOC, 11-point)"
+    clean = run.scores.models[0].clean
+    assert run.scores.models[0].detail["sizes"] == {}
+    assert clean.numbers == {"AP50": pytest.approx(clean.figures["AP50"].value)}
 
 
 def test_voc_data_have_their_own_measure(tmp_path):
@@ -283,13 +304,13 @@ def test_voc_data_have_their_own_measure(tmp_path):
         "<depth>3</depth></size><object><name>red</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
         "<xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"
     )
-    run = bench.run_detection(
+    run = measure(
         Detector(blobs.find_blocks, ["red", "green", "blue"]),
         tmp_path / "voc",
         out=tmp_path / "run",
         **{**GRID, "corruptions": ["contrast"], "severities": [1]},
     )
-    assert run.scores["measure"] == "AP50"
+    assert run.scores.measure.name == "AP50"
 
 
 def test_classes_are_matched_by_name(blocks, finished, tmp_path):
@@ -302,16 +323,12 @@ def test_classes_are_matched_by_name(blocks, finished, tmp_path):
         ]
 
     turned = Detector(other_order, ["green", "red", "azure", "kite"])
-    run = bench.run_detection(
-        turned, blocks, out=tmp_path / "run", class_map={"azure": "blue"}, **GRID
-    )
-    assert run.scores["models"][0]["cells"] == finished.scores["models"][0]["cells"]
+    run = measure(turned, blocks, out=tmp_path / "run", class_map={"azure": "blue"}, **GRID)
+    assert run.scores.models[0].cells == finished.scores.models[0].cells
     match = json.loads((tmp_path / "run/run.json").read_text())["settings"]["classes"]["source"]
     assert match["unused"] == ["kite"]
     with pytest.raises(LabelError, match="no class in common"):
-        bench.run_detection(
-            blobs.make_detector(["a", "b", "c"]), blocks, out=tmp_path / "other", **GRID
-        )
+        measure(blobs.make_detector(["a", "b", "c"]), blocks, out=tmp_path / "other", **GRID)
     assert not (tmp_path / "other").exists()
 
 
@@ -321,9 +338,9 @@ def test_the_gallery_tells_kept_lost_and_invented_boxes(finished):
     sheet = gallery["sheets"][0]
     assert sheet["size"] == [56, 48]
     clean = sheet["found"]["source"]["clean"]
-    assert sorted(one["object"] for one in clean) == list(range(len(sheet["objects"])))
+    assert sorted(one["thing"] for one in clean) == list(range(len(sheet["things"])))
     for one in clean:
-        assert one["class"] == sheet["objects"][one["object"]]["class"]
+        assert one["name"] == sheet["things"][one["thing"]]["name"]
     for name in (*sheet["files"].values(), gallery["worst"][0]["corrupted"]["file"]):
         assert (finished.path / name).read_bytes()[:2] == b"\xff\xd8"
     shares = [entry["lost"] for entry in gallery["worst"]]
@@ -346,15 +363,13 @@ def test_wrong_input_is_refused_before_anything_is_written(
     blocks, tmp_path, change, error, message
 ):
     with pytest.raises(error, match=message):
-        bench.run_detection(
-            blobs.make_detector(), blocks, out=tmp_path / "run", **{**GRID, **change}
-        )
+        measure(blobs.make_detector(), blocks, out=tmp_path / "run", **{**GRID, **change})
     assert not (tmp_path / "run").exists()
 
 
 def test_data_without_boxes_are_refused(tmp_path, photos):
     with pytest.raises(InputError, match="no data set with boxes"):
-        bench.run_detection(blobs.make_detector(), photos, out=tmp_path / "run", **GRID)
+        measure(blobs.make_detector(), photos, out=tmp_path / "run", **GRID)
 
 
 def test_the_ground_truth_is_kept_so_that_a_run_can_be_scored_again(blocks, finished):
@@ -370,5 +385,7 @@ def test_a_data_set_without_an_object_is_refused_before_the_run(blocks, tmp_path
     value = json.loads(path.read_text())
     path.write_text(json.dumps({**value, "annotations": []}))
     with pytest.raises(InputError, match=r"has no object to find in 8 images"):
-        bench.run_detection(blobs.make_detector(), data, out=tmp_path / "run", **blobs.GRID)
+        bench.run(
+            blobs.make_detector(), data, task=bench.Detection(), out=tmp_path / "run", **blobs.GRID
+        )
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from simulated_runs import ADAPTERS, GRID, MODEL, draw_tables, write_run
 
-from shiftproof.bench import Run, estimate_stream
+from shiftproof.bench import estimate_stream
 from shiftproof.bench.estimates import _halves, estimate_grid, judge
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import (
@@ -17,6 +17,7 @@ from shiftproof.metrics import (
     average_thresholded_confidence,
     difference_of_confidences,
 )
+from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
 
 FOG = Cell("fog", 3)
@@ -134,31 +135,31 @@ def test_nothing_is_estimated_without_a_clean_cell_or_two_images():
 
 def test_the_scores_hold_every_estimate_and_how_far_it_is_off(folder):
     scores = Run(folder / "labelled").scores
-    for model in scores["models"]:
-        names = ["atc", "doc"] + (["disagreement"] if model["name"] == "BN" else [])
-        assert [entry["name"] for entry in model["estimators"]] == names
-        truth = np.array([cell["error"]["value"] for cell in model["cells"]])
-        for entry in model["estimators"]:
-            off = np.array([c["estimated_error"][entry["name"]] for c in model["cells"]]) - truth
+    for model in scores.models:
+        names = ["atc", "doc"] + (["disagreement"] if model.name == "BN" else [])
+        assert [entry["name"] for entry in model.detail["estimators"]] == names
+        truth = np.array([cell.figures["error"].value for cell in model.cells])
+        guesses = [model.detail["estimates"][str(cell.cell)] for cell in model.cells]
+        for entry in model.detail["estimators"]:
+            off = np.array([guess[entry["name"]] for guess in guesses]) - truth
             assert entry["cells"] == len(GRID)
             assert entry["mean_absolute_error"] == pytest.approx(np.abs(off).mean())
             assert entry["root_mean_square"] == pytest.approx(np.sqrt((off**2).mean()))
             assert entry["bias"] == pytest.approx(off.mean())
             assert entry["within"] == (np.abs(off) <= 1.96 * np.sqrt((off**2).mean())).sum()
-            worst = model["cells"][int(np.abs(off).argmax())]
+            worst = int(np.abs(off).argmax())
             assert entry["worst"] == {
-                "corruption": worst["corruption"],
-                "severity": worst["severity"],
-                "estimate": worst["estimated_error"][entry["name"]],
-                "error": worst["error"]["value"],
+                "corruption": model.cells[worst].corruption,
+                "severity": model.cells[worst].severity,
+                "estimate": guesses[worst][entry["name"]],
+                "error": model.cells[worst].figures["error"].value,
             }
-    assert "estimated_error" not in scores["differences"][0]["cells"][0]
+    assert scores.differences[0].detail == {}
 
 
 def test_a_run_without_labels_has_no_estimates_of_its_own(folder):
-    for model in Run(folder / "stream").scores["models"]:
-        assert model["estimators"] == []
-        assert "estimated_error" not in model["cells"][0]
+    for model in Run(folder / "stream").scores.models:
+        assert model.detail == {}
 
 
 # ---------------------------------------------------------------- a stream
@@ -169,10 +170,10 @@ def test_a_stream_is_estimated_from_all_labelled_clean_images(folder):
     assert [model.name for model in found.models] == ["source", "BN"]
     assert (found.images, found.corruptions) == (2000, ("fog", "contrast"))
     for model in found.models:
-        clean = Run(folder / "labelled").records(model.name, "clean", 0)
+        clean = Run(folder / "labelled").cell(model.name, "clean", 0)
         right = clean.prediction == clean.target
         for cell in model.cells:
-            record = Run(folder / "stream").records(model.name, *vars(cell.cell).values())
+            record = Run(folder / "stream").cell(model.name, *vars(cell.cell).values())
             assert cell.images == 100
             assert cell.error is None
             for name, estimator in (
@@ -185,7 +186,7 @@ def test_a_stream_is_estimated_from_all_labelled_clean_images(folder):
     source, adapted = (model.cells[0] for model in found.models)
     assert "disagreement" not in source.estimates
     assert adapted.cell == CLEAN
-    first, other = (Run(folder / "stream").records(m, "clean", 0) for m in ("source", "BN"))
+    first, other = (Run(folder / "stream").cell(m, "clean", 0) for m in ("source", "BN"))
     assert adapted.estimates["disagreement"].value == pytest.approx(
         np.mean(first.prediction != other.prediction)
     )
@@ -195,11 +196,11 @@ def test_the_interval_adds_chance_and_the_misses_seen_with_labels(folder):
     [source, _] = estimate_stream(folder / "stream", folder / "labelled").models
     [entry] = [
         entry
-        for entry in Run(folder / "labelled").scores["models"][0]["estimators"]
+        for entry in Run(folder / "labelled").scores.models[0].detail["estimators"]
         if entry["name"] == "doc"
     ]
     assert source.quality["doc"].root_mean_square == pytest.approx(entry["root_mean_square"])
-    confidence = Run(folder / "stream").records("source", "clean", 0).confidence
+    confidence = Run(folder / "stream").cell("source", "clean", 0).confidence
     chance = stats.bootstrap(
         (confidence,), np.mean, method="percentile", n_resamples=4000, random_state=1
     ).confidence_interval
@@ -215,8 +216,8 @@ def test_the_best_estimator_is_the_one_that_was_off_least(folder):
         spreads = {name: quality.root_mean_square for name, quality in model.quality.items()}
         assert spreads[model.best] == min(spreads.values())
         scores = Run(folder / "labelled").scores
-        [cells] = [m["cells"] for m in scores["models"] if m["name"] == model.name]
-        assert model.hardest == pytest.approx(max(c["error"]["value"] for c in cells))
+        [cells] = [m.cells for m in scores.models if m.name == model.name]
+        assert model.hardest == pytest.approx(max(c.figures["error"].value for c in cells))
 
 
 def test_with_labels_the_truth_stands_beside_and_is_not_used(folder, tmp_path):
@@ -236,7 +237,7 @@ def test_a_stream_image_that_could_not_be_read_counts_nowhere(folder, tmp_path):
     record.error[0], record.prediction[0], record.confidence[0] = "torn", -1, np.nan
     write_run(tmp_path / "stream", tables)
     [model] = estimate_stream(tmp_path / "stream", folder / "labelled").models
-    clean = Run(folder / "labelled").records("source", "clean", 0)
+    clean = Run(folder / "labelled").cell("source", "clean", 0)
     assert model.cells[0].images == 49
     assert model.cells[0].estimates["atc"].value == pytest.approx(
         average_thresholded_confidence(
@@ -304,7 +305,7 @@ def test_a_run_that_cannot_calibrate(folder, tmp_path):
 
 def test_a_run_that_is_not_finished_or_damaged(folder, tmp_path):
     shutil.copytree(folder / "labelled", tmp_path / "run")
-    scores = Run(tmp_path / "run").scores
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     (tmp_path / "run" / "scores.json").unlink()
     with pytest.raises(InputError, match="not finished"):
         estimate_stream(folder / "stream", tmp_path / "run")

@@ -43,20 +43,20 @@ def test_the_clean_figure_is_the_known_one(detector, voc, tmp_path):
     How the image is resized moves it: nearest pixels give 54.8 and 54.6, bilinear 53.8 and 53.5,
     bicubic 51.7 and 51.0. What the other code did is not known.
     """
-    run = bench.run_detection(
-        detector, voc, corruptions=["fog", "gaussian_noise"], severities=[3], out=tmp_path / "run",
-        workers=0, show_progress=False,
+    run = bench.run(
+        detector, voc, task=bench.Detection(), corruptions=["fog", "gaussian_noise"],
+        severities=[3], out=tmp_path / "run", workers=0, show_progress=False,
     )  # fmt: skip
-    assert run.scores["measure_title"] == "AP50 (Pascal VOC, 11-point)"
-    model = run.scores["models"][0]
-    assert 100 * model["clean"]["p"]["value"] == pytest.approx(54.5, abs=1.0)
-    assert model["summary"]["mean"]["high"] < model["summary"]["clean"]["low"]
+    assert run.scores.measure.title == "AP50 (Pascal VOC, 11-point)"
+    model = run.scores.models[0]
+    assert 100 * model.of_clean("AP50").value == pytest.approx(54.5, abs=1.0)
+    assert model.summary["mean"].high < model.summary["clean"].low
     settings = json.loads((tmp_path / "run/run.json").read_text())["settings"]
     assert settings["classes"]["source"]["missing"] == []
     assert settings["data"]["objects"] == 273
 
     data = VocData(voc)
-    records = run.detections("source", "clean", 0)
+    records = run.cell("source", "clean", 0)
     truth = data.ground_truth()
     found = [
         {
@@ -82,15 +82,16 @@ def test_the_whole_grid_from_end_to_end(detector, voc, few_resamples, tmp_path):
     for path in sorted((few / "JPEGImages").iterdir())[3:]:
         path.unlink()
         (few / "Annotations" / f"{path.stem}.xml").unlink()
-    run = bench.run_detection(detector, few, out=tmp_path / "run", workers=0, show_progress=False)
-    model = run.scores["models"][0]
-    cells = {(cell["corruption"], cell["severity"]): cell["p"]["value"] for cell in model["cells"]}
+    run = bench.run(detector, VocData(few), out=tmp_path / "run", workers=0, show_progress=False)
+    model = run.scores.models[0]
+    cells = {cell: figure.value for cell, figure in model.of_cells("AP50").items()}
     assert len(cells) == 75
-    summary = model["summary"]
-    assert summary["mpc"]["value"] == pytest.approx(sum(cells.values()) / 75)
-    clean = model["clean"]["p"]["value"]
-    assert summary["rpc"]["value"] == pytest.approx(summary["mpc"]["value"] / clean)
-    assert summary["mpc"]["value"] < clean
+    assert run.scores.grid.reason is None
+    summary = model.summary
+    assert summary["mean"].value == pytest.approx(sum(cells.values()) / 75)
+    clean = model.of_clean("AP50").value
+    assert summary["rpc"].value == pytest.approx(summary["mean"].value / clean)
+    assert summary["mean"].value < clean
     page = write_report(tmp_path / "run").read_text(encoding="utf-8")
     assert "mPC" in page
 

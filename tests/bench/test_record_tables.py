@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shiftproof.bench.detection_records import (
+from shiftproof.errors import BrokenFileError
+from shiftproof.runs.records.classification import CellRecords, _schema, read_cell, write_cell
+from shiftproof.runs.records.detection import (
     DetectionRecords,
     FoundInImage,
     read_detections,
     write_detections,
 )
-from shiftproof.bench.records import CellRecords, _schema, read_cell, write_cell
-from shiftproof.errors import BrokenFileError
 
 
 def table_of(ids, **columns):

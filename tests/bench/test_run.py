@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import bench, corrupt
+from shiftproof import bench, corrupt, load_run
 from shiftproof.classes import Classes, imagenet
 from shiftproof.data import ImageArrays, open_data
 from shiftproof.errors import (
     BrokenFileError,
     InputError,
+    LabelError,
     RunError,
     RunMismatchError,
     UnknownNameError,
@@ -40,7 +41,7 @@ def open_photos(photos, model, **options):
 
 def test_records_hold_what_the_model_says_to_the_corrupted_image(model, photos, tmp_path):
     run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
-    records = run.records("source", "contrast", 5)
+    records = run.cell("source", "contrast", 5)
     assert records.ids == sorted(p.relative_to(photos).as_posix() for p in photos.rglob("*.png"))
     for row, name in enumerate(records.ids):
         image = model.preprocess.geometry(read_image(photos / name))
@@ -61,27 +62,64 @@ def test_records_hold_what_the_model_says_to_the_corrupted_image(model, photos, 
 
 def test_the_figures_are_the_means_of_the_records(model, photos, tmp_path):
     run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
-    [source] = run.scores["models"]
-    by_cell = {(c["corruption"], c["severity"]): c for c in source["cells"]}
+    [source] = run.scores.models
+    by_cell = {(c.corruption, c.severity): c for c in source.cells}
     errors = []
     for name in GRID["corruptions"]:
         for severity in GRID["severities"]:
-            records = run.records("source", name, severity)
+            records = run.cell("source", name, severity)
             wrong = np.mean(records.prediction != records.target)
             errors.append(wrong)
-            assert by_cell[name, severity]["error"]["value"] == pytest.approx(wrong)
-            assert by_cell[name, severity]["loss"]["value"] == pytest.approx(
+            assert by_cell[name, severity].figures["error"].value == pytest.approx(wrong)
+            assert by_cell[name, severity].figures["loss"].value == pytest.approx(
                 float(np.mean(records.loss.astype(np.float64)))
             )
-    clean = run.records("source", "clean", 0)
+    clean = run.cell("source", "clean", 0)
     clean_error = np.mean(clean.prediction != clean.target)
-    summary = source["summary"]
-    assert summary["mean_error"]["value"] == pytest.approx(np.mean(errors))
-    assert summary["clean_error"]["value"] == pytest.approx(clean_error)
-    assert summary["rpc"]["value"] == pytest.approx((1 - np.mean(errors)) / (1 - clean_error))
-    assert summary["mean_error"]["low"] <= summary["mean_error"]["value"]
-    assert summary["mean_error"]["value"] <= summary["mean_error"]["high"]
+    summary = source.summary
+    assert summary["mean"].value == pytest.approx(np.mean(errors))
+    assert summary["clean"].value == pytest.approx(clean_error)
+    assert summary["rpc"].value == pytest.approx((1 - np.mean(errors)) / (1 - clean_error))
+    assert summary["mean"].low <= summary["mean"].value
+    assert summary["mean"].value <= summary["mean"].high
     assert 0 < np.mean(errors) < 1
+
+
+def test_the_records_are_one_table(model, photos, tmp_path):
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    table = load_run(run.path).records()
+    assert len(table) == 5 * 12
+    assert table.column_names[:4] == ["model", "corruption", "severity", "id"]
+    noisy = run.records(corruptions=["gaussian_noise"], severities=[5]).to_pydict()
+    cell = run.cell("source", "gaussian_noise", 5)
+    assert noisy["id"] == cell.ids
+    assert noisy["prediction"] == cell.prediction.tolist()
+    assert run.records(corruptions=["clean"]).column("severity").to_pylist() == [0] * 12
+    with pytest.raises(InputError, match="has no such cells"):
+        run.records(corruptions=["fog"])
+
+
+def test_several_classifiers_are_compared_on_the_same_images(model, photos, tmp_path):
+    data = open_photos(photos, model)
+
+    def turned(batch):
+        return np.roll(model.module(batch), 1, axis=1)
+
+    other = Classifier(turned, model.preprocess, model.classes, name="turned")
+    run = bench.run({"mine": model, "turned": other}, data, out=tmp_path / "run", workers=0, **GRID)
+    alone = bench.run(other, data, out=tmp_path / "alone", workers=0, **GRID)
+    assert [one.name for one in run.scores.models] == ["mine", "turned"]
+    assert run.scores.models[1].cells == alone.scores.models[0].cells
+    [difference] = run.scores.differences
+    mine, second = (one.summary["mean"].value for one in run.scores.models)
+    assert (difference.name, difference.against) == ("turned", "mine")
+    assert difference.summary["mean"].value == pytest.approx(second - mine)
+    assert set(run.folder.info()["settings"]["models"]) == {"mine", "turned"}
+    assert json.loads((run.path / "classes.json").read_text())["names"] == ["red", "green", "blue"]
+    apart = Classifier(model.module, model.preprocess, ["red", "green", "grey"])
+    with pytest.raises(LabelError, match="run them one by one"):
+        bench.run({"mine": model, "apart": apart}, data, out=tmp_path / "no", workers=0, **GRID)
+    assert not (tmp_path / "no").exists()
 
 
 def test_workers_and_batch_sizes_do_not_change_a_record(model, photos, tmp_path):
@@ -257,37 +295,38 @@ def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos
     (photos / "blue" / "text.jpg").write_text("not an image")
     Image.new("RGB", (1, 900_000)).save(photos / "green" / "strip.png")
     run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=2, **GRID)
-    images = run.scores["images"]
-    assert (images["total"], images["used"]) == (15, 12)
-    assert [b["id"] for b in images["broken"]] == [
+    images = run.scores.images
+    assert (images.total, images.used) == (15, 12)
+    assert [b.id for b in images.broken] == [
         "blue/text.jpg",
         "green/strip.png",
         "red/broken.png",
     ]
-    assert all(b["cells"] == 5 for b in images["broken"])
-    assert "not an image" in images["broken"][0]["reason"]
-    records = run.records("source", "contrast", 1)
+    assert all(b.cells == 5 for b in images.broken)
+    assert "not an image" in images.broken[0].reason
+    records = run.cell("source", "contrast", 1)
     assert len(records) == 15
     assert int(records.readable.sum()) == 12
-    [source] = run.scores["models"]
-    assert {cell["images"] for cell in source["cells"]} == {12}
+    [source] = run.scores.models
+    assert {cell.images for cell in source.cells} == {12}
 
 
 def test_without_labels_agreement_with_the_clean_answer_is_measured(model, photos, tmp_path):
     data = open_photos(photos, model, labelled=False)
     run = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
     scores = run.scores
-    assert scores["measure"] == "disagreement"
-    [source] = scores["models"]
-    clean = run.records("source", "clean", 0)
-    noisy = run.records("source", "gaussian_noise", 5)
-    cell = next(
-        c for c in source["cells"] if (c["corruption"], c["severity"]) == ("gaussian_noise", 5)
+    assert scores.measure.name == "disagreement"
+    [source] = scores.models
+    clean = run.cell("source", "clean", 0)
+    noisy = run.cell("source", "gaussian_noise", 5)
+    cell = next(c for c in source.cells if (c.corruption, c.severity) == ("gaussian_noise", 5))
+    assert cell.figures["disagreement"].value == pytest.approx(
+        np.mean(clean.prediction != noisy.prediction)
     )
-    assert cell["error"]["value"] == pytest.approx(np.mean(clean.prediction != noisy.prediction))
-    assert cell["top5_error"] is cell["loss"] is cell["calibration_error"] is None
-    assert source["summary"]["clean_error"] is source["summary"]["mce"] is None
-    assert scores["grid"]["mce_reason"] == "the images have no labels"
+    assert set(cell.figures) == {"disagreement"}
+    assert source.of_clean("disagreement").value == 0
+    assert set(source.summary) == {"mean"}
+    assert scores.grid.reason == "the images have no labels"
 
 
 @pytest.mark.parametrize(
@@ -349,9 +388,9 @@ def test_a_function_is_as_good_as_a_name(model, photos, tmp_path):
         model, open_photos(photos, model), corruptions={"invert": invert, "haze": "fog"},
         severities=[2], out=tmp_path / "run", workers=1,
     )  # fmt: skip
-    [source] = run.scores["models"]
-    assert [row["corruption"] for row in source["corruptions"]] == ["invert", "haze"]
-    assert [row["group"] for row in source["corruptions"]] == ["other", "other"]
+    [source] = run.scores.models
+    assert [row.corruption for row in source.corruptions] == ["invert", "haze"]
+    assert [row.group for row in source.corruptions] == ["other", "other"]
 
 
 def test_a_tree_on_disk_gives_the_records_of_the_same_images_corrupted_on_the_fly(
@@ -406,18 +445,17 @@ def test_mce_is_claimed_on_the_whole_grid_of_imagenet_only(tmp_path):
     data = ImageArrays(images, labels=labels, classes=imagenet())
     run = bench.run(model, data, out=tmp_path / "all", workers=0)
     scores = run.scores
-    assert scores["grid"]["mce_reason"] is None
-    summary = scores["models"][0]["summary"]
-    rows = {row["corruption"]: row for row in scores["models"][0]["corruptions"]}
+    assert scores.grid.reason is None
+    summary = scores.models[0].summary
+    rows = {row.corruption: row.figures for row in scores.models[0].corruptions}
     # CE by hand, AlexNet's average error on fog being 81.9324 % (METHODS of the papers).
-    assert rows["fog"]["ce"]["value"] == pytest.approx(rows["fog"]["error"]["value"] / 0.819324)
-    assert summary["mce"]["value"] == pytest.approx(
-        np.mean([r["ce"]["value"] for r in rows.values()])
-    )
-    assert summary["clean_error"]["value"] == 0
+    assert rows["fog"]["ce"].value == pytest.approx(rows["fog"]["error"].value / 0.819324)
+    assert summary["mce"].value == pytest.approx(np.mean([r["ce"].value for r in rows.values()]))
+    assert summary["clean"].value == 0
 
     partial = bench.run(model, data, out=tmp_path / "some", workers=0, severities=[1, 2, 3])
-    assert partial.scores["models"][0]["summary"]["mce"] is None
-    assert partial.scores["grid"]["mce_reason"] == "only the severities 1, 2, 3 of 1 to 5 were run"
-    assert partial.scores["models"][0]["summary"]["mean_error"] is not None
-    json.dumps(partial.scores, allow_nan=False)
+    assert partial.scores.models[0].summary["mce"] is None
+    assert partial.scores.grid.reason == "only the severities 1, 2, 3 of 1 to 5 were run"
+    assert partial.scores.models[0].summary["mean"] is not None
+    written = json.loads((partial.path / "scores.json").read_text())
+    json.dumps(written, allow_nan=False)

@@ -15,11 +15,12 @@ from shiftproof import bench
 from shiftproof.bench import scoring
 from shiftproof.bench.naming import Names, aliases
 from shiftproof.bench.predictions import cell_of, find_predictions
-from shiftproof.bench.result_faults import describe_faults
 from shiftproof.bench.result_tables import read_table
 from shiftproof.cli import app
 from shiftproof.corruptions import COMMON
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.opened import read_head
 from shiftproof.types import CLEAN, Cell
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -31,7 +32,7 @@ CELLS = [CLEAN, *(Cell(c, s) for c in GRID["corruptions"] for s in GRID["severit
 def results_of(run, blocks, cell):
     truth = json.loads((blocks / "annotations/blocks.json").read_text())
     identity = {f"images/{r['file_name']}": r["id"] for r in truth["images"]}
-    records = run.detections("source", cell.corruption, cell.severity)
+    records = run.cell("source", cell.corruption, cell.severity)
     return [
         {
             "image_id": identity[name],
@@ -64,10 +65,10 @@ def annotations(blocks):
 
 def test_scores_are_those_of_the_run_that_detected(predictions, annotations, finished, tmp_path):
     run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
-    ours, theirs = run.scores["models"][0], finished.scores["models"][0]
-    for key in ("summary", "clean", "cells", "corruptions", "groups", "sizes", "classes"):
-        assert ours[key] == theirs[key], key
-    assert run.scores["images"]["total"] == 8
+    ours, theirs = run.scores.models[0], finished.scores.models[0]
+    for key in ("summary", "clean", "cells", "corruptions", "groups", "detail"):
+        assert getattr(ours, key) == getattr(theirs, key), key
+    assert run.scores.images.total == 8
     info = json.loads((tmp_path / "run/run.json").read_text())
     assert info["kind"] == "detection"
 
@@ -133,10 +134,12 @@ def test_the_clean_cell_under_every_corruption_is_one(tmp_path):
 def test_a_missing_cell_is_named_and_no_mpc_is_claimed(predictions, annotations, tmp_path):
     (predictions / "contrast/5.json").unlink()
     run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
-    grid = run.scores["grid"]
-    assert grid["missing"] == ["contrast-5"]
-    assert run.scores["models"][0]["summary"]["mpc"] is None
-    assert [(c["corruption"], c["severity"]) for c in run.scores["models"][0]["cells"]] == [
+    grid = run.scores.grid
+    assert grid.missing == ("contrast-5",)
+    assert not grid.complete
+    assert grid.reason is not None
+    assert "mPC" not in {one.title for one in run.scores.headlines}
+    assert [(c.corruption, c.severity) for c in run.scores.models[0].cells] == [
         ("gaussian_noise", 1), ("gaussian_noise", 5), ("contrast", 1),
     ]  # fmt: skip
 
@@ -144,18 +147,18 @@ def test_a_missing_cell_is_named_and_no_mpc_is_claimed(predictions, annotations,
 def test_without_the_clean_cell_there_is_no_share(predictions, annotations, tmp_path):
     (predictions / "clean.json").unlink()
     run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
-    model = run.scores["models"][0]
-    assert run.scores["grid"]["missing"] == ["clean"]
-    assert model["clean"] is None
-    assert model["summary"]["clean"] is None
-    assert model["summary"]["relative"] is None
-    assert model["summary"]["mean"]["value"] > 0
+    model = run.scores.models[0]
+    assert run.scores.grid.missing == ("clean",)
+    assert model.clean is None
+    assert model.summary["clean"] is None
+    assert model.summary["rpc"] is None
+    assert model.summary["mean"].value > 0
 
 
 def test_an_empty_list_is_a_cell_where_nothing_was_found(predictions, annotations, tmp_path):
     (predictions / "contrast/5.json").write_text("[]")
     run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
-    assert run.scores["models"][0]["cells"][3]["p"]["value"] == 0
+    assert run.scores.models[0].cells[3].figures["AP"].value == 0
 
 
 def test_two_frameworks_are_compared(predictions, annotations, tmp_path):
@@ -166,9 +169,9 @@ def test_two_frameworks_are_compared(predictions, annotations, tmp_path):
         value = json.loads(path.read_text())
         target.write_text(json.dumps(value[::2]))
     run = bench.score({"a": predictions, "b": other}, annotations, out=tmp_path / "run", workers=0)
-    [difference] = run.scores["differences"]
-    assert (difference["name"], difference["against"]) == ("b", "a")
-    assert difference["summary"]["clean"]["value"] < 0
+    [difference] = run.scores.differences
+    assert (difference.name, difference.against) == ("b", "a")
+    assert difference.summary["clean"].value < 0
 
 
 def test_data_without_ids_take_names(blocks, finished, tmp_path, predictions):
@@ -206,8 +209,8 @@ def test_data_without_ids_take_names(blocks, finished, tmp_path, predictions):
         ]
         path.write_text(json.dumps(value))
     run = bench.score(predictions, voc, out=tmp_path / "run", measure="coco", workers=0)
-    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
-    assert bench.score(predictions, voc, out=tmp_path / "own").scores["measure"] == "AP50"
+    assert run.scores.models[0].summary == finished.scores.models[0].summary
+    assert bench.score(predictions, voc, out=tmp_path / "own").scores.measure.name == "AP50"
 
 
 def test_other_predictions_are_another_run(predictions, annotations, tmp_path):
@@ -269,16 +272,16 @@ def test_one_odd_record_is_listed_and_the_others_are_scored(
     assert counted["left out"] == (not kept)
     [first] = counted["first"]
     assert first.startswith(f"contrast/5.json[{len(results) - 1}]: {reason}")
-    cells = run.scores["models"][0]["cells"]
-    theirs = finished.scores["models"][0]["cells"]
+    cells = run.scores.models[0].cells
+    theirs = finished.scores.models[0].cells
     assert cells[:3] == theirs[:3]
     if not kept:
         assert cells[3] == theirs[3]
     else:
         truth = json.loads(annotations.read_text())
         readable = [{**one, "bbox": [float(v) for v in one["bbox"]]} for one in results]
-        assert cells[3]["p"]["value"] == pytest.approx(pycocotools(truth, readable).stats[0])
-    [line, count] = describe_faults(info)
+        assert cells[3].figures["AP"].value == pytest.approx(pycocotools(truth, readable).stats[0])
+    [line, count] = read_head(tmp_path / "run").describe_faults()
     assert line == first
     assert count.startswith(f"1 fault in the result files of detector, {1 - kept} left out")
 
@@ -294,7 +297,7 @@ def test_faults_of_an_interrupted_run_are_kept(predictions, annotations, tmp_pat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(scoring.detection_summary, "summarise", stop)
+        patch.setattr(scoring, "summarize", stop)
         with pytest.raises(KeyboardInterrupt):
             bench.score(predictions, annotations, out=tmp_path / "cut", workers=0)
     (tmp_path / "cut/records/detector/contrast-1.parquet").unlink()
@@ -340,7 +343,7 @@ def test_an_odd_area_counts_as_in_pycocotools(predictions, annotations, tmp_path
     for one in truth["annotations"]:
         one.setdefault("iscrowd", 0)
     expected = pycocotools(truth, json.loads((predictions / "clean.json").read_text())).stats
-    assert run.scores["models"][0]["summary"]["clean"]["value"] == pytest.approx(expected[0])
+    assert run.scores.models[0].summary["clean"].value == pytest.approx(expected[0])
     json.loads((tmp_path / "run/ground_truth.json").read_text(), parse_constant=lambda token: 1 / 0)
 
 
@@ -375,7 +378,7 @@ def test_coco_results_may_name_images_by_their_files(
     }[kind]  # fmt: skip
     rename(predictions, lambda identity: write(stems[identity]))
     run = bench.score(predictions, path, out=tmp_path / "run", workers=0)
-    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+    assert run.scores.models[0].summary == finished.scores.models[0].summary
 
 
 def test_ids_stay_ids_where_files_are_numbered_otherwise(
@@ -388,7 +391,7 @@ def test_ids_stay_ids_where_files_are_numbered_otherwise(
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(truth))
     run = bench.score(predictions, path, out=tmp_path / "run", workers=0)
-    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+    assert run.scores.models[0].summary == finished.scores.models[0].summary
 
 
 def test_names_that_could_be_either_are_refused():
@@ -411,7 +414,7 @@ def test_classes_may_be_named(predictions, annotations, finished, tmp_path):
             json.dumps([{**one, "category_id": names[one["category_id"]]} for one in value])
         )
     run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
-    assert run.scores["models"][0]["summary"] == finished.scores["models"][0]["summary"]
+    assert run.scores.models[0].summary == finished.scores.models[0].summary
 
 
 # ---------------------------------------------------------------- what is no cell, and no object
@@ -525,15 +528,17 @@ def test_a_pickle_of_mmdetection_gives_mpc_and_rpc(tmp_path):
     path = tmp_path / "results.pkl"
     path.write_bytes(pickle.dumps(robustness(coco_row)))
     run = bench.score(path, out=tmp_path / "run")
-    model = run.scores["models"][0]
+    model = run.scores.models[0]
     # The mean over numbers 0 to 14 and severities 1 to 5; speckle_noise is a hold-out one.
     mpc = 0.3 - 0.01 * 7 - 0.02 * 3
-    assert model["summary"]["mpc"] == {"value": pytest.approx(mpc), "low": None, "high": None}
-    assert model["summary"]["rpc"]["value"] == pytest.approx(mpc / 0.4)
-    assert model["summary"]["clean"]["value"] == pytest.approx(0.4)
-    assert model["sizes"]["APs"] == {"clean": 0.1, "mean": 0.1}
-    assert run.scores["interval"]["replicates"] == 0
-    assert run.scores["images"]["total"] is None
+    assert {"mPC", "rPC"} < {one.title for one in run.scores.headlines}
+    assert model.summary["mean"] == Interval(pytest.approx(mpc))
+    assert model.summary["mean"].bare
+    assert model.summary["rpc"].value == pytest.approx(mpc / 0.4)
+    assert model.summary["clean"].value == pytest.approx(0.4)
+    assert model.detail["sizes"]["APs"] == {"clean": 0.1, "mean": 0.1}
+    assert run.scores.interval.replicates == 0
+    assert run.scores.images.total is None
 
 
 def test_a_pickle_for_voc_is_a_list_of_classes(tmp_path):
@@ -544,16 +549,14 @@ def test_a_pickle_for_voc_is_a_list_of_classes(tmp_path):
     path = tmp_path / "results.pkl"
     path.write_bytes(pickle.dumps(robustness(row)))
     run = bench.score(path, out=tmp_path / "run")
-    assert run.scores["measure"] == "AP50"
-    model = run.scores["models"][0]
-    assert model["summary"]["clean"]["value"] == pytest.approx(0.8 + 0.01 * 9.5)
-    assert model["classes"][0]["objects"] is None
-    assert {row["class"]: row["clean"] for row in model["classes"]}["aeroplane"] == pytest.approx(
-        0.8
-    )
-    assert {row["class"]: row["mean"] for row in model["classes"]}["tvmonitor"] == pytest.approx(
-        0.69
-    )
+    assert run.scores.measure.name == "AP50"
+    model = run.scores.models[0]
+    assert model.summary["clean"].value == pytest.approx(0.8 + 0.01 * 9.5)
+    rows = {row["name"]: row for row in model.detail["classes"]}
+    assert rows["aeroplane"]["objects"] is None
+    assert len({row["objects"] for row in rows.values()}) == 1
+    assert rows["aeroplane"]["clean"] == pytest.approx(0.8)
+    assert rows["tvmonitor"]["mean"] == pytest.approx(0.69)
 
 
 def written(path, table):
@@ -586,12 +589,12 @@ def test_what_the_metrics_of_mmdetection_3_give(tmp_path, suffix, prefix, kind, 
 
     path = written(tmp_path / f"results{suffix}", robustness(row))
     run = bench.score(path, out=tmp_path / "run", measure=measure)
-    model = run.scores["models"][0]
-    assert run.scores["measure"] == "AP"
-    assert model["summary"]["clean"]["value"] == pytest.approx(0.4)
-    assert model["summary"]["mpc"]["value"] == pytest.approx(0.3 - 0.01 * 7 - 0.02 * 3)
-    assert model["sizes"]["APm"] == {"clean": 0.1, "mean": 0.1}
-    assert model["sizes"]["APs"]["clean"] is None
+    model = run.scores.models[0]
+    assert run.scores.measure.name == "AP"
+    assert model.summary["clean"].value == pytest.approx(0.4)
+    assert model.summary["mean"].value == pytest.approx(0.3 - 0.01 * 7 - 0.02 * 3)
+    assert model.detail["sizes"]["APm"] == {"clean": 0.1, "mean": 0.1}
+    assert model.detail["sizes"]["APs"]["clean"] is None
 
 
 @pytest.mark.parametrize(
@@ -664,7 +667,7 @@ def test_a_plain_table_gives_the_same(tmp_path, suffix):
         "clean": 0.5, "fog-1": 0.4, "fog-3": 0.2,
     }  # fmt: skip
     run = bench.score(path, out=tmp_path / "run")
-    assert run.scores["models"][0]["summary"]["relative"]["value"] == pytest.approx(0.6)
+    assert run.scores.models[0].summary["rpc"].value == pytest.approx(0.6)
 
 
 class Harmful:

@@ -88,7 +88,7 @@ def stream_of(run, cells):
     """The readable images of an episode as ``(position, cell, row)``, from the records alone."""
     found = []
     for cell in cells:
-        records = run.records("learner", *cell)
+        records = run.cell("learner", *cell)
         found += [
             (int(records.position[row]), cell, row)
             for row in range(len(records))
@@ -110,7 +110,7 @@ def replay(folder, run, batches, learner):
         logits = learner.predict(np.stack(images)).astype(np.float64)
         probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         for (_, cell, row), expected in zip(batch, probability, strict=True):
-            records = run.records("learner", *cell)
+            records = run.cell("learner", *cell)
             assert records.prediction[row] == expected.argmax()
             assert records.confidence[row] == pytest.approx(expected.max(), rel=1e-5)
 
@@ -144,8 +144,8 @@ def test_an_adapter_sees_the_stream_that_the_records_state(
         stream = stream_of(run, cells)
         batches = in_batches(stream, mixed and len(cells) > 1)
         replay(folder, run, batches, Learner(make_model()))
-        total = sum(len(run.records("learner", *cell)) for cell in cells)
-        positions = [p for cell in cells for p in run.records("learner", *cell).position]
+        total = sum(len(run.cell("learner", *cell)) for cell in cells)
+        positions = [p for cell in cells for p in run.cell("learner", *cell).position]
         assert sorted(positions) == list(range(total))
 
 
@@ -174,7 +174,7 @@ def test_what_offline_records_is_what_two_epochs_of_learning_give(folder, whole)
         learner.end_epoch()
     with learner.frozen():
         logits = learner.predict(images)
-    records = run.records("learner", "contrast", 3)
+    records = run.cell("learner", "contrast", 3)
     np.testing.assert_array_equal(records.prediction[records.readable], logits.argmax(axis=1))
     exact = np.exp(logits.astype(np.float64))
     np.testing.assert_allclose(
@@ -194,9 +194,9 @@ def test_the_model_as_it_is_does_not_depend_on_the_protocol(whole):
     expected, _ = whole("online")
     for protocol in PROTOCOLS[1:]:
         run, _ = whole(protocol)
-        assert run.scores["models"][0] == expected.scores["models"][0]
+        assert run.scores.models[0] == expected.scores.models[0]
         for cell in CELLS:
-            first, other = expected.records("source", *cell), run.records("source", *cell)
+            first, other = expected.cell("source", *cell), run.cell("source", *cell)
             assert other.ids == first.ids
             np.testing.assert_array_equal(other.prediction, first.prediction)
             np.testing.assert_array_equal(other.confidence, first.confidence)
@@ -204,7 +204,7 @@ def test_the_model_as_it_is_does_not_depend_on_the_protocol(whole):
 
 
 def test_the_protocols_differ_for_the_adapter(whole):
-    found = {tuple(whole(p)[0].records("learner", "contrast", 3).confidence) for p in PROTOCOLS}
+    found = {tuple(whole(p)[0].cell("learner", "contrast", 3).confidence) for p in PROTOCOLS}
     assert len(found) == len(PROTOCOLS)
 
 
@@ -417,8 +417,8 @@ def test_a_tree_with_corruptions_of_its_own_is_run_by_their_names(folder, tmp_pa
     tree = open_data(tmp_path / "tree", classes=model.classes)
     options = {"severities": [2], "workers": 0}
     run = bench.run(model, tree, corruptions=["fog", "drizzle"], out=tmp_path / "run", **options)
-    clean, inverted = run.records("source", "clean", 0), run.records("source", "drizzle", 2)
-    np.testing.assert_array_equal(run.records("source", "fog", 2).prediction, clean.prediction)
+    clean, inverted = run.cell("source", "clean", 0), run.cell("source", "drizzle", 2)
+    np.testing.assert_array_equal(run.cell("source", "fog", 2).prediction, clean.prediction)
     assert (inverted.prediction != clean.prediction).any()
     with pytest.raises(UnknownNameError, match="Did you mean 'drizzle'"):
         bench.run(model, tree, corruptions=["drizle"], out=tmp_path / "other", **options)
@@ -431,7 +431,7 @@ def test_variants_of_a_corruption_are_run_beside_it(folder, tmp_path):
         folder, tmp_path / "run", "online", {}, severities=[4],
         corruptions={"glass": "glass_blur", "exchanged": function_of("glass_blur", "corrected")},
     )  # fmt: skip
-    published, other = (run.records("source", name, 4) for name in ("glass", "exchanged"))
+    published, other = (run.cell("source", name, 4) for name in ("glass", "exchanged"))
     assert (published.confidence != other.confidence)[published.readable].all()
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -43,40 +45,40 @@ def finished(tmp_path_factory):
 
 
 def per_image_errors(run, model):
-    records = [run.records(model, *cell) for cell in CELLS]
+    records = [run.cell(model, *cell) for cell in CELLS]
     return np.stack([r.prediction != r.target for r in records]).mean(axis=0)
 
 
 def test_an_interval_is_that_of_a_bootstrap_over_images(finished):
     errors = per_image_errors(finished, "source")
-    figure = finished.scores["models"][0]["summary"]["mean_error"]
+    figure = finished.scores.models[0].summary["mean"]
     other = stats.bootstrap(
         (errors,), np.mean, method="percentile", n_resamples=4000, random_state=1
     ).confidence_interval
-    assert figure["value"] == pytest.approx(errors.mean())
-    assert figure["low"] == pytest.approx(other.low, abs=0.02)
-    assert figure["high"] == pytest.approx(other.high, abs=0.02)
-    assert figure["high"] - figure["low"] > 0.05
+    assert figure.value == pytest.approx(errors.mean())
+    assert figure.low == pytest.approx(other.low, abs=0.02)
+    assert figure.high == pytest.approx(other.high, abs=0.02)
+    assert figure.high - figure.low > 0.05
 
 
 def test_the_interval_of_a_difference_is_paired(finished):
     source, adapted = per_image_errors(finished, "source"), per_image_errors(finished, "mixed")
-    [difference] = [d for d in finished.scores["differences"] if d["name"] == "mixed"]
-    figure = difference["summary"]["mean_error"]
+    [difference] = [d for d in finished.scores.differences if d.name == "mixed"]
+    figure = difference.summary["mean"]
     paired = stats.bootstrap(
         (adapted - source,), np.mean, method="percentile", n_resamples=4000, random_state=1
     ).confidence_interval
-    assert difference["against"] == "source"
-    assert figure["value"] == pytest.approx((adapted - source).mean())
-    assert figure["low"] == pytest.approx(paired.low, abs=0.02)
-    assert figure["high"] == pytest.approx(paired.high, abs=0.02)
+    assert difference.against == "source"
+    assert figure.value == pytest.approx((adapted - source).mean())
+    assert figure.low == pytest.approx(paired.low, abs=0.02)
+    assert figure.high == pytest.approx(paired.high, abs=0.02)
     # Taken as two independent groups, the interval would be wider by far.
     unpaired = np.hypot(source.std(), adapted.std()) * 2 * 1.96 / np.sqrt(len(source))
-    assert figure["high"] - figure["low"] < 0.8 * unpaired
+    assert figure.high - figure.low < 0.8 * unpaired
 
 
 def test_every_adapter_is_a_model_of_the_run_beside_the_source(finished):
-    assert [m["name"] for m in finished.scores["models"]] == ["source", "mean-0", "mixed"]
+    assert [m.name for m in finished.scores.models] == ["source", "mean-0", "mixed"]
     info = finished.folder.info()["settings"]["adapters"]
     assert info["mean-0"]["prior"] == 0
     assert info["mixed"]["prior"] == 16
@@ -86,7 +88,7 @@ def test_every_adapter_is_a_model_of_the_run_beside_the_source(finished):
 def test_an_adapter_sees_the_batches_of_the_stream_and_is_reset_before_each_cell(finished):
     """Redo one cell by hand: the same images, in the recorded order, in batches of 32."""
     run = finished
-    records = run.records("mean-0", "contrast", 5)
+    records = run.cell("mean-0", "contrast", 5)
     model = small_network()
     data = open_data(run.path.parent / "photos", classes=model.classes)
     from shiftproof import corrupt
@@ -115,31 +117,31 @@ def test_an_adapter_sees_the_batches_of_the_stream_and_is_reset_before_each_cell
 
 
 def test_the_expected_calibration_error_over_the_records(finished):
-    records = finished.records("source", "gaussian_noise", 5)
+    records = finished.cell("source", "gaussian_noise", 5)
     right = (records.prediction == records.target).astype(float)
     total = 0.0
     for low in range(15):
         inside = (records.confidence > low / 15) & (records.confidence <= (low + 1) / 15)
         if inside.any():
             total += inside.mean() * abs(right[inside].mean() - records.confidence[inside].mean())
-    cell = finished.scores["models"][0]["cells"][1]
-    assert (cell["corruption"], cell["severity"]) == ("gaussian_noise", 5)
-    assert cell["calibration_error"]["value"] == pytest.approx(total, abs=1e-6)
+    cell = finished.scores.models[0].cells[1]
+    assert (cell.corruption, cell.severity) == ("gaussian_noise", 5)
+    assert cell.figures["calibration_error"].value == pytest.approx(total, abs=1e-6)
 
 
 def test_each_corrupted_cell_says_what_would_have_been_guessed_without_labels(finished):
-    for model in finished.scores["models"]:
-        names = [entry["name"] for entry in model["estimators"]]
-        assert names == ["atc", "doc"] + ["disagreement"] * (model["name"] != "source")
-        assert "estimated_error" not in model["clean"]
-        for cell in model["cells"]:
-            assert list(cell["estimated_error"]) == names
-            assert all(0 <= guess <= 1 for guess in cell["estimated_error"].values())
+    for model in finished.scores.models:
+        names = [entry["name"] for entry in model.detail["estimators"]]
+        assert names == ["atc", "doc"] + ["disagreement"] * (model.name != "source")
+        assert list(model.detail["estimates"]) == [str(cell.cell) for cell in model.cells]
+        for guesses in model.detail["estimates"].values():
+            assert list(guesses) == names
+            assert all(0 <= guess <= 1 for guess in guesses.values())
 
 
 def test_the_worst_classes_come_first(finished):
-    rows = finished.scores["models"][0]["classes"]
-    assert {row["class"] for row in rows} == {"red", "green", "blue"}
+    rows = finished.scores.models[0].detail["classes"]
+    assert {row["name"] for row in rows} == {"red", "green", "blue"}
     assert [row["error"] for row in rows] == sorted((row["error"] for row in rows), reverse=True)
     assert {row["images"] for row in rows} == {30}
 
@@ -172,13 +174,15 @@ def test_an_answer_that_is_not_a_number_counts_as_wrong(finished, tmp_path):
     model = Classifier(sometimes_nothing, Preprocess((24, 24), 24), ["red", "green", "blue"])
     data = open_data(finished.path.parent / "photos", classes=model.classes)
     run = bench.run(model, data, out=tmp_path / "run", workers=0, batch_size=30, **GRID)
-    records = run.records("source", "contrast", 1)
+    records = run.cell("source", "contrast", 1)
     assert int((records.prediction < 0).sum()) == 3
     assert np.isnan(records.confidence[records.prediction < 0]).all()
-    cell = run.scores["models"][0]["cells"][2]
-    assert cell["error"]["value"] == pytest.approx(np.mean(records.prediction != records.target))
-    assert cell["loss"] is None
-    assert cell["calibration_error"] is None
+    cell = run.scores.models[0].cells[2]
+    assert cell.figures["error"].value == pytest.approx(
+        np.mean(records.prediction != records.target)
+    )
+    assert cell.figures["loss"] is None
+    assert cell.figures["calibration_error"] is None
 
 
 class Remembers(Learner):
@@ -203,7 +207,7 @@ def test_what_an_adapter_learnt_in_one_cell_is_gone_in_the_next(finished, tmp_pa
         batch_size=50, **GRID,
     )  # fmt: skip
     for cell in [("clean", 0), *CELLS]:
-        records = run.records("remembers", *cell)
+        records = run.cell("remembers", *cell)
         np.testing.assert_array_equal(records.prediction, records.position // 50)
 
 
@@ -219,7 +223,8 @@ def test_every_interval_holds_its_figure_and_stays_in_its_range(finished):
             for child in node:
                 yield from figures(child)
 
-    found = list(figures(finished.scores["models"]))
+    scores = json.loads((finished.path / "scores.json").read_text())
+    found = list(figures(scores["models"]))
     assert len(found) > 30
     for figure in found:
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
@@ -230,7 +235,7 @@ def test_the_report_can_be_written_from_the_run(finished):
 
     page = write_report(finished.path)
     text = page.read_text(encoding="utf-8")
-    error = finished.scores["models"][0]["summary"]["mean_error"]["value"]
+    error = finished.scores.models[0].summary["mean"].value
     assert f"{100 * error:.1f}" in text
     assert "gaussian_noise" in table_csv(finished.scores)
     assert r"\toprule" in table_latex(finished.scores)

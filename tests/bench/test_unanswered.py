@@ -13,6 +13,7 @@ from shiftproof.classes import named
 from shiftproof.data import ImageFolder
 from shiftproof.models import Classifier, Preprocess, match_classes
 from shiftproof.report import print_table, write_report
+from shiftproof.types import Cell
 
 
 def photographs(folder, names=("cat", "dog")):
@@ -42,13 +43,13 @@ def test_nan_is_counted_in_each_cell_and_shown(tmp_path):
         out=tmp_path / "run",
         workers=0,
     )
-    assert run.scores["images"]["unanswered"] == [
-        {"model": "source", "corruption": "clean", "severity": 0, "images": 6},
-        {"model": "source", "corruption": "fog", "severity": 1, "images": 6},
+    assert [(one.model, one.cell, one.images) for one in run.scores.images.unanswered] == [
+        ("source", Cell("clean", 0), 6),
+        ("source", Cell("fog", 1), 6),
     ]
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["assumed"] == {"source": ["by hand"]}
-    assert "assumed" not in info["settings"]["model"]
+    assert "assumed" not in info["settings"]["models"]["source"]
     page = write_report(run.path).read_text()
     assert "source gave NaN 12 times in 2 cells" in page
     assert "by hand" in page

@@ -331,7 +331,7 @@ def test_a_label_set_restricts_the_model(tmp_path, capsys):
     assert run("bench", "-m", "demo", "-d", tmp_path / "r", "-o", tmp_path / "run", "-c", "fog",
                "-s", "1", "--label-set", "imagenet-r", "--workers", "0") == 0  # fmt: skip
     settings = json.loads((tmp_path / "run/run.json").read_text())["settings"]
-    assert settings["model"]["classes"]["count"] == 200
+    assert settings["models"]["source"]["classes"]["count"] == 200
     assert run("bench", "-m", "demo", "-d", tmp_path / "r", "-o", tmp_path / "run2",
                "--label-set", "imagenet-q") == 2  # fmt: skip
     assert "Did you mean" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``shiftproof bench --task detection``: what it takes, and what it refuses."""
+"""``shiftproof detect``: what it takes, and what it refuses."""
 
 import json
 import shutil
@@ -7,24 +7,26 @@ from pathlib import Path
 import pytest
 
 from shiftproof.cli import run
-from shiftproof.cli.bench import _short_name
+from shiftproof.cli.grid_options import name_specs, short_name
+from shiftproof.errors import InputError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("verb", "arguments", "message"),
     [
-        (["--task", "detection", "--unlabelled"], "--task detection does not take --unlabelled"),
-        (["--task", "detection", "--label-set", "imagenet-r"], "does not take --label-set"),
-        (["--measure", "voc"], "--task classification does not take --measure"),
-        (["--model", "demo"], "does not take more than one --model"),
-        (["--task", "segmentation"], "classification, detection"),
+        ("detect", ["--unlabelled"], "No such option: --unlabelled"),
+        ("detect", ["--label-set", "imagenet-r"], "No such option: --label-set"),
+        ("bench", ["--measure", "voc"], "No such option: --measure"),
+        ("bench", ["--corrupted", "copies"], "No such option: --corrupted"),
+        ("bench", ["--model", "demo"], "Two models are called 'demo'"),
+        ("bench", ["--task", "detection"], "No such option: --task"),
     ],
 )
-def test_options_of_the_other_task_are_refused(arguments, message, tmp_path, capsys):
+def test_options_of_the_other_verb_are_refused(verb, arguments, message, tmp_path, capsys):
     code = run(
-        ["bench", "--model", "demo", "--data", "demo", "--out", str(tmp_path / "run"), *arguments]
+        [verb, "--model", "demo", "--data", "demo", "--out", str(tmp_path / "run"), *arguments]
     )
     assert code == 2
     assert message in " ".join(capsys.readouterr().err.split())
@@ -41,7 +43,11 @@ def test_options_of_the_other_task_are_refused(arguments, message, tmp_path, cap
     ],
 )
 def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
-    assert _short_name(spec) == name
+    assert short_name(spec) == name
+    assert name_specs([spec]) == spec
+    assert name_specs([spec, "onnx:other.onnx"]) == {name: spec, "other": "onnx:other.onnx"}
+    with pytest.raises(InputError, match="Two models are called"):
+        name_specs([spec, spec])
 
 
 @pytest.mark.skipif(
@@ -60,7 +66,7 @@ def test_a_detector_is_measured_from_the_command_line(tmp_path, capsys):
         f"&classes={DATA}/fastestdet/coco.names"
     )
     code = run(
-        ["bench", "-t", "detection", "-m", model, "-d", str(tmp_path / "voc"), "-o",
+        ["detect", "-m", model, "-d", str(tmp_path / "voc"), "-o",
          str(tmp_path / "run"), "-c", "fog", "-s", "3", "-w", "0"]
     )  # fmt: skip
     shown = capsys.readouterr()

@@ -64,8 +64,7 @@ def run(tmp_path, encoders=None, *, count=20, factors=("brightness",), **options
 
 
 def figures(done, name="mean"):
-    model = next(model for model in done.scores["models"] if model["name"] == name)
-    return {entry["factor"]: entry for entry in model["factors"]}
+    return next(model.factors for model in done.scores.models if model.name == name)
 
 
 # ---------------------------------------------------------------- known answers
@@ -81,9 +80,9 @@ def test_a_flip_that_only_moves_the_vector_away_is_not_read(tmp_path):
     )
     found = figures(done, "raw")["flip"]
     for reading in ("beside", "network"):
-        assert found[reading]["low"] == 0
-        assert found[reading]["value"] < 0.3
-    assert found["verdict"] != "kept"
+        assert getattr(found, reading).low == 0
+        assert getattr(found, reading).value < 0.3
+    assert found.verdict != "kept"
 
 
 def test_a_mean_colour_keeps_brightness_and_hue_and_has_no_flip(tmp_path):
@@ -91,12 +90,12 @@ def test_a_mean_colour_keeps_brightness_and_hue_and_has_no_flip(tmp_path):
     found = figures(done)
     # All pictures have one mean colour, so it is the factor itself.
     for reading in ("beside", "alone"):
-        assert found["brightness"][reading]["value"] > 0.99
-        assert found["hue"][reading]["value"] > 0.9
-    assert found["brightness"]["verdict"] == "kept"
-    assert found["flip"]["beside"]["low"] == 0
-    assert found["flip"]["verdict"] != "kept"
-    assert found["rotation"]["beside"]["low"] == 0
+        assert getattr(found["brightness"], reading).value > 0.99
+        assert getattr(found["hue"], reading).value > 0.9
+    assert found["brightness"].verdict == "kept"
+    assert found["flip"].beside.low == 0
+    assert found["flip"].verdict != "kept"
+    assert found["rotation"].beside.low == 0
 
 
 def test_an_encoder_that_is_the_factor_and_one_that_is_blind_to_it(tmp_path):
@@ -111,19 +110,17 @@ def test_an_encoder_that_is_the_factor_and_one_that_is_blind_to_it(tmp_path):
     both = {"sees": encoder(is_brightness), "blind": encoder(is_blind)}
     done = run(tmp_path, both, factors="brightness", versions=6)
     sees, blind = figures(done, "sees")["brightness"], figures(done, "blind")["brightness"]
-    assert sees["beside"]["value"] > 0.999
-    assert blind["beside"]["low"] == 0
-    assert blind["beside"]["value"] < 0.1
+    assert sees.beside.value > 0.999
+    assert blind.beside.low == 0
+    assert blind.beside.value < 0.1
     (between,) = [
         entry
-        for entry in done.scores["differences"]
-        if (entry["name"], entry["against"]) == ("blind", "sees")
+        for entry in done.scores.differences
+        if (entry.name, entry.against) == ("blind", "sees")
     ]
-    (change,) = between["factors"]
-    assert change["beside"]["value"] == pytest.approx(
-        blind["beside"]["value"] - sees["beside"]["value"]
-    )
-    assert change["beside"]["high"] < -0.8
+    (change,) = between.factors.values()
+    assert change.beside.value == pytest.approx(blind.beside.value - sees.beside.value)
+    assert change.beside.high < -0.8
 
 
 def test_alone_a_vector_does_not_say_what_belongs_to_the_image(tmp_path):
@@ -139,8 +136,8 @@ def test_alone_a_vector_does_not_say_what_belongs_to_the_image(tmp_path):
     )  # fmt: skip
     found = figures(done)["brightness"]
     # The logarithm of a product: beside the unchanged image the gain falls out, alone it hides all.
-    assert found["beside"]["value"] > 0.9
-    assert found["alone"]["value"] < 0.6
+    assert found.beside.value > 0.9
+    assert found.alone.value < 0.6
 
 
 def test_collapsed_is_said_only_where_a_control_reads_it(tmp_path):
@@ -152,10 +149,10 @@ def test_collapsed_is_said_only_where_a_control_reads_it(tmp_path):
 
     done = run(tmp_path, encoder(pattern), factors=("brightness", "crop_x"), count=40)
     found = figures(done)
-    assert figures(done, "pixels")["brightness"]["beside"]["low"] > 0.9
-    assert found["brightness"]["verdict"] in ("collapsed", "undecided")
-    assert figures(done, "pixels")["brightness"].get("verdict") is None
-    assert found["crop_x"]["verdict"] in ("unread", "undecided")
+    assert figures(done, "pixels")["brightness"].beside.low > 0.9
+    assert found["brightness"].verdict in ("collapsed", "undecided")
+    assert figures(done, "pixels")["brightness"].verdict is None
+    assert found["crop_x"].verdict in ("unread", "undecided")
 
 
 # ---------------------------------------------------------------- records
@@ -183,7 +180,7 @@ def test_scores_do_not_depend_on_workers_nor_batches(tmp_path):
     second = run(tmp_path / "two", factors=("hue", "noise"), workers=1, batch_size=7)
     assert first.scores == second.scores
     other = run(tmp_path / "three", factors=("hue", "noise"), seed=1)
-    assert figures(other)["hue"]["beside"] != figures(first)["hue"]["beside"]
+    assert figures(other)["hue"].beside != figures(first)["hue"].beside
 
 
 def test_an_interrupted_probe_goes_on(tmp_path):
@@ -242,8 +239,8 @@ def test_vectors_that_are_there_are_not_made_again(tmp_path, monkeypatch):
 
 
 def test_of_many_images_some_are_drawn(tmp_path):
-    images = run(tmp_path, count=30, factors="hue", images=12).scores["images"]
-    assert (images["total"], images["used"]) == (30, 12)
+    images = run(tmp_path, count=30, factors="hue", images=12).scores.images
+    assert (images.total, images.used) == (30, 12)
 
 
 def test_strips_show_a_factor_from_end_to_end(tmp_path):
@@ -268,9 +265,9 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path):
         Image.fromarray(image).save(folder / f"{number:02}.png")
     (folder / "05.png").write_bytes(b"no image")
     done = probe(encoder(), folder, out=tmp_path / "run", factors="hue", versions=4, workers=0)
-    images = done.scores["images"]
-    assert (images["total"], images["used"]) == (11, 10)
-    assert [entry["id"] for entry in images["broken"]] == ["05.png"]
+    images = done.scores.images
+    assert (images.total, images.used) == (11, 10)
+    assert [entry.id for entry in images.broken] == ["05.png"]
     (folder / "06.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"Expected 10 images that can be read or more, got 9"):
         probe(encoder(), folder, out=tmp_path / "other", factors="hue", versions=4, workers=0)
@@ -285,9 +282,9 @@ def test_what_one_encoder_cannot_take_is_left_out_for_all(tmp_path):
     shorter_side = Preprocess((224, 224), 224, mean=(0, 0, 0), std=(1, 1, 1))
     both = [encoder(), Encoder(mean_colour, shorter_side, normalise=False, name="second")]
     done = probe(both, folder, out=tmp_path / "run", factors="hue", versions=2, workers=0)
-    images = done.scores["images"]
-    assert (images["total"], images["used"]) == (12, 11)
-    assert [entry["id"] for entry in images["broken"]] == ["strip.png"]
+    images = done.scores.images
+    assert (images.total, images.used) == (12, 11)
+    assert [entry.id for entry in images.broken] == ["strip.png"]
     for name in ("mean", "second", "pixels"):
         table = read_readings(done.path / "records" / name / "hue.parquet")
         assert list(table.ids) == [f"{number:02}.png" for number in range(11)]
@@ -347,14 +344,14 @@ def test_a_random_twin_knows_nothing_and_leaves_the_encoder_alone():
 def test_controls_stand_beside_each_encoder(tmp_path):
     both = [encoder(), Encoder(network(), PLAIN, name="a net", normalise=False)]
     done = run(tmp_path, both, factors="hue")
-    models = {model["name"]: model for model in done.scores["models"]}
-    assert {name: (model["control"], model["of"]) for name, model in models.items()} == {
+    models = {model.name: model for model in done.scores.models}
+    assert {name: (model.control, model.of) for name, model in models.items()} == {
         "mean": (None, None),
         "a-net": (None, None),
         "a-net-random": ("random", "a-net"),
         "pixels": ("pixels", None),
     }
-    pairs = [(entry["name"], entry["against"]) for entry in done.scores["differences"]]
+    pairs = [(entry.name, entry.against) for entry in done.scores.differences]
     assert pairs == [
         ("a-net", "mean"), ("mean", "pixels"), ("a-net", "a-net-random"), ("a-net", "pixels"),
     ]  # fmt: skip
@@ -374,7 +371,7 @@ def test_encoders_of_two_sizes_see_the_same_changes(tmp_path):
         normalise=False, name="large",
     )  # fmt: skip
     done = run(tmp_path, [encoder(), large])
-    assert sorted(model["name"] for model in done.scores["models"]) == ["large", "mean", "pixels"]
+    assert sorted(model.name for model in done.scores.models) == ["large", "mean", "pixels"]
     tables = [
         read_readings(done.path / "records" / name / "brightness.parquet")
         for name in ("mean", "large", "pixels")

@@ -70,6 +70,13 @@ def test_a_json_gets_the_photographs_of_its_own_split(tmp_path, train, val, spli
     assert levels(data) == [LEVEL["val"]]
 
 
+def test_a_json_that_names_no_image_is_one_sentence(tmp_path):
+    picture(tmp_path / "images" / "1.png", LEVEL["val"])
+    path = coco_json(tmp_path / "annotations" / "boxes.json", [])
+    with pytest.raises(InputError, match=r"boxes\.json"):
+        open_detection_data(path)
+
+
 def test_two_folders_that_could_be_meant_are_both_named(tmp_path):
     for folder in ("train", "val"):
         picture(tmp_path / "images" / folder / "1.png", LEVEL[folder])

@@ -577,4 +577,4 @@ def test_of_many_files_the_digests_alone_are_held(tmp_path):
     finally:
         tracemalloc.stop()
     assert len(found) == count
-    assert peak < 250 * count + 4_000_000
+    assert peak < 250 * count + 8_000_000  # a few threads, each with its buffer

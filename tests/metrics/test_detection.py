@@ -11,6 +11,7 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics import (
     COCO_METRICS,
     CocoEvaluator,
+    Interval,
     coco_difference_intervals,
     coco_intervals,
     coco_metrics,
@@ -146,7 +147,7 @@ def test_intervals_hold_the_figure_and_differences_are_paired():
         ends = np.quantile(drawn - drawn.mean() + numbers[name], [0.025, 0.975])
         np.testing.assert_allclose([interval.low, interval.high], ends, rtol=0, atol=1e-12)
     same = coco_difference_intervals(evaluator, matches, matches, ["AP"], replicates=50)
-    assert same["AP"] == (0, 0, 0)
+    assert same["AP"] == Interval(0, 0, 0)
     half = evaluator.match(detections[::2])
     difference = coco_difference_intervals(evaluator, matches, half, ["AP"], replicates=50)
     expected = numbers["AP"] - coco_metrics(truth, detections[::2])["AP"]

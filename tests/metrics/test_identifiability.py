@@ -5,8 +5,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
 from shiftproof.errors import InputError
+from shiftproof.metrics import Interval, linear_r2, mean_correlation_coefficient
 from shiftproof.metrics import identifiability as ident
-from shiftproof.metrics import linear_r2, mean_correlation_coefficient
 
 
 def drawn(seed, *shape):
@@ -177,7 +177,7 @@ def test_the_interval_over_seeds_is_that_of_students_t(count):
     found = ident.interval_over_seeds(values.tolist())
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-3)
-    assert ident.interval_over_seeds([3.0]) == (3.0, 3.0, 3.0)
+    assert ident.interval_over_seeds([3.0]) == Interval(3.0, 3.0, 3.0)
 
 
 # ---------------------------------------------------------------- wrong input

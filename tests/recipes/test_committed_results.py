@@ -1,12 +1,12 @@
 """What lies under results/ is made from the numbers beside it."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from shiftproof import load_run
 from shiftproof.recipes import RECIPES, read_result, render
 from shiftproof.recipes.rendering import fill
 
@@ -79,12 +79,14 @@ def test_the_detector_is_good_and_the_grid_whole():
 
 def test_the_figures_of_the_pretrained_detector_are_those_of_its_cells():
     folder = RESULTS / "fastestdet-voc100"
-    model = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["models"][0]
+    scores = load_run(folder).scores
+    assert scores.grid.complete
+    model = scores.models[0]
     cells: dict[str, dict[int, float]] = {}
-    for cell in model["cells"]:
-        cells.setdefault(cell["corruption"], {})[cell["severity"]] = cell["p"]["value"]
+    for cell, figure in model.of_cells("AP50").items():
+        cells.setdefault(cell.corruption, {})[cell.severity] = figure.value
     assert {len(row) for row in cells.values()} == {5}
-    clean = model["clean"]["p"]["value"]
+    clean = model.of_clean("AP50").value
     assert 100 * clean == pytest.approx(54.5, abs=1)
     mean = sum(sum(row.values()) for row in cells.values()) / 75
     text = (folder / "README.md").read_text(encoding="utf-8")

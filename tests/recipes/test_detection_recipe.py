@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from tiny_fashion import write_fashion
 
-from shiftproof.bench import Run
 from shiftproof.errors import InputError, RunError
 from shiftproof.metrics import coco_metrics
 from shiftproof.recipes import centrepoint, detection, detection_paper, detector_training, fashion
 from shiftproof.recipes.detection import Plan, mixed, read_scenes, stylised
 from shiftproof.recipes.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof.recipes.scenes import SceneKind, backgrounds, draw_scene, write_scenes
+from shiftproof.runs import Run
 
 KIND = SceneKind(side=64, items=(1, 2), sizes=(0.3, 0.5))
 TRAINING = DetectorTraining(epochs=2, batch_size=4, peak_rate=2e-3, widths=(4, 4, 8, 8))
@@ -278,8 +278,8 @@ def test_the_tables_are_those_of_the_run(finished):
     summary = result.table("summary")
     assert summary.columns[:3] == ["P", "mean", "share"]
     assert summary.rows == list(detection.TITLES.values())
-    first = run.scores["models"][0]
-    assert summary.values[0][0].value == pytest.approx(first["summary"]["clean"]["value"], abs=1e-6)
+    first = run.scores.models[0]
+    assert summary.values[0][0].value == pytest.approx(first.summary["clean"].value, abs=1e-6)
     changes = result.table("changes")
     assert changes.rows == list(detection.TITLES.values())[1:]
     for table in result.tables:
@@ -355,7 +355,7 @@ def test_ours_stands_before_the_published_rows(data, tmp_path):
     assert table.rows[:2] == ["this run: edges", "Faster R-CNN R-50-FPN, standard"]
     assert [value.value for value in table.values[1]] == [0.363, 0.182, 0.502]
     run = Run(tmp_path / "out/runs/benchmark")
-    assert run.scores["grid"]["complete"]
+    assert run.scores.grid.complete
     truth = json.loads((tmp_path / "out/runs/benchmark/ground_truth.json").read_text())
     found = {
         record["id"]: one

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from shiftproof.errors import InputError
+from shiftproof.metrics import Interval
 from shiftproof.models import Classifier, Preprocess
 from shiftproof.recipes import paper, render
 
@@ -73,15 +74,13 @@ def test_the_protocols_are_the_papers(tree, classifier, tmp_path):
 
 def test_mce_is_taken_where_it_is_claimed():
     def scores(mce):
-        figure = {"value": mce, "low": mce - 0.01, "high": mce + 0.01}
+        def model(name, value):
+            figure = Interval(value, mce - 0.01, mce + 0.01)
+            return SimpleNamespace(name=name, summary={"mce": figure})
+
+        models = [model("source", 0.76), model("adapted", mce)]
         return SimpleNamespace(
-            scores={
-                "grid": {"mce_reason": None},
-                "models": [
-                    {"name": "source", "summary": {"mce": {**figure, "value": 0.76}}},
-                    {"name": "adapted", "summary": {"mce": figure}},
-                ],
-            }
+            scores=SimpleNamespace(grid=SimpleNamespace(reason=None), models=models)
         )
 
     table = paper.beside_published(

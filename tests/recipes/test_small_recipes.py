@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tiny_fashion import BN_PLAN, SL_PLAN, write_fashion
 
-from shiftproof.bench import Run
 from shiftproof.errors import RunError
 from shiftproof.recipes import bn_adaptation, publish, read_result, render, self_learning
 from shiftproof.recipes.measured import Measured
 from shiftproof.recipes.result import write_result
+from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
 
 
@@ -83,24 +83,26 @@ def test_errors_are_those_of_the_runs(bn):
     out, result = bn
     scores = Run(out / "runs" / "grid").scores
     table = result.table("methods")
-    by_model = {model["name"]: model for model in scores["models"]}
+    by_model = {model.name: model for model in scores.models}
     for row, model in ((0, "source"), (1, "bn-0"), (3, "bn-auto")):
         error = dict(zip(table.columns, table.values[row], strict=True))
-        for column, figure in (("all corruptions", "mean_error"), ("clean", "clean_error")):
-            expected = by_model[model]["summary"][figure]
+        for column, figure in (("all corruptions", "mean"), ("clean", "clean")):
+            expected = by_model[model].summary[figure]
             for end in ("value", "low", "high"):
-                assert getattr(error[column], end) == pytest.approx(expected[end], abs=1e-6)
+                assert getattr(error[column], end) == pytest.approx(
+                    getattr(expected, end), abs=1e-6
+                )
     gain = next(finding for finding in result.findings if finding.name == "gain")
-    [difference] = [each for each in scores["differences"] if each["name"] == "bn-0"]
-    expected = difference["summary"]["mean_error"]
+    [difference] = [each for each in scores.differences if each.name == "bn-0"]
+    expected = difference.summary["mean"]
     for end in ("value", "low", "high"):
-        assert getattr(gain.figure, end) == pytest.approx(expected[end], abs=1e-6)
+        assert getattr(gain.figure, end) == pytest.approx(getattr(expected, end), abs=1e-6)
 
 
 def test_a_share_is_counted_by_hand(bn):
     measured = Measured(Run(bn[0] / "runs" / "grid"))
     cells = [Cell("gaussian_noise", 3), Cell("contrast", 3)]
-    records = [measured.run.records("bn-0", cell.corruption, 3) for cell in cells]
+    records = [measured.run.cell("bn-0", cell.corruption, 3) for cell in cells]
     shares = measured.wrong("bn-0", cells)
     for row in (0, 7, 20):
         wrong = sum(int(r.prediction[row] != r.target[row]) for r in records)
@@ -148,7 +150,7 @@ def test_the_streams_are_what_the_words_say(sl):
     assert settings("trap-single")["batch_size"] == 1
     assert settings("trap-continual")["protocol"]["reset"] == "never"
     assert settings("offline")["protocol"]["epochs"] == SL_PLAN.epochs
-    assert set(Run(sl[0] / "runs" / "trap-one-class").records("ent", "contrast", 3).target) == {0}
+    assert set(Run(sl[0] / "runs" / "trap-one-class").cell("ent", "contrast", 3).target) == {0}
 
 
 def test_a_network_that_learnt_nothing_is_refused(fashion_folder, bn, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from report_runs import COMMON, GROUP_OF, GROUPS, interval
+from report_runs import COMMON, GROUP_OF, GROUPS, headline, interval
 
 CLASSES = ("person", "dog", "car", "sheep")
 WIDTH, HEIGHT = 120, 80
@@ -56,34 +56,62 @@ def detector_scores(
             | {
                 "name": name,
                 "title": title if number == 0 else name,
-                "sizes": {
-                    key: {"clean": clean - 0.02 * number, "mean": mean + 0.03 * number}
-                    for key, clean, mean in (
-                        ("APs", 0.25, 0.05),
-                        ("APm", 0.5, 0.3),
-                        ("APl", 0.7, 0.6),
-                    )
-                }
-                if measure == "AP"
-                else {},
-                "classes": [
-                    {
-                        "class": kind,
-                        "index": place,
-                        "objects": 10 * (place + 1) if images is not None else None,
-                        "clean": 0.8 - 0.1 * (place % 4),
-                        "mean": 0.8 - 0.1 * (place % 4) - (0.1, 0.3, 0.2, 0.0)[place % 4],
+                "detail": {
+                    "sizes": {
+                        key: {"clean": clean - 0.02 * number, "mean": mean + 0.03 * number}
+                        for key, clean, mean in (
+                            ("APs", 0.25, 0.05),
+                            ("APm", 0.5, 0.3),
+                            ("APl", 0.7, 0.6),
+                        )
                     }
-                    for place, kind in enumerate(classes)
-                ],
+                    if measure == "AP"
+                    else {},
+                    "classes": [
+                        {
+                            "name": kind,
+                            "index": place,
+                            "objects": 10 * (place + 1) if images is not None else None,
+                            "clean": 0.8 - 0.1 * (place % 4),
+                            "mean": 0.8 - 0.1 * (place % 4) - (0.1, 0.3, 0.2, 0.0)[place % 4],
+                        }
+                        for place, kind in enumerate(classes)
+                    ],
+                },
             }
         )
     return {
-        "format": 1,
-        "measure": measure,
-        "measure_title": "AP of boxes (COCO, mean over IoU 0.50 to 0.95)"
-        if measure == "AP"
-        else "AP50 (Pascal VOC, 11-point)",
+        "format": 2,
+        "kind": "detection",
+        "measures": [
+            {
+                "name": measure,
+                "title": "AP of boxes (COCO, mean over IoU 0.50 to 0.95)"
+                if measure == "AP"
+                else "AP50 (Pascal VOC, 11-point)",
+                "lower_is_better": False,
+                "unit": "share",
+                "low": 0.0,
+                "high": 1.0,
+            }
+        ],
+        "headlines": [
+            headline("clean", f"Clean {measure}", "P on the images as they are", lower=False),
+            headline(
+                "mean",
+                "mPC" if whole else f"{measure} under corruption",
+                f"mean {measure} over the 15 × 5 corruptions"
+                if whole
+                else "mean over what was run, no mPC",
+                lower=False,
+            ),
+            headline(
+                "rpc",
+                "rPC" if whole else "Share that is kept",
+                "mPC as a share of the clean P" if whole else "of the clean P, over what was run",
+                lower=False,
+            ),
+        ],
         "interval": {
             "level": 0.95,
             "method": "paired percentile bootstrap over images, moved by its bias"
@@ -103,7 +131,8 @@ def detector_scores(
             "severities": list(severities),
             "complete": whole,
             "missing": list(missing),
-            "mpc_reason": None if whole else "only a part of the grid is there",
+            "claim": "mPC",
+            "reason": None if whole else "only a part of the grid is there",
         },
         "models": built,
         "differences": [_difference(built[0], model, resampled) for model in built[1:]],
@@ -133,26 +162,28 @@ def _figures(
         "summary": {
             "clean": figure(clean),
             "mean": figure(over_all),
-            "relative": figure(over_all / clean),
-            "mpc": figure(over_all) if whole else None,
-            "rpc": figure(over_all / clean) if whole else None,
+            "rpc": figure(over_all / clean),
         },
-        "clean": {"p": figure(clean), "numbers": numbers(clean)},
+        "clean": {"figures": {measure: figure(clean)}, "numbers": numbers(clean)},
         "cells": [
             {
                 "corruption": name,
                 "severity": severity,
-                "p": figure(value),
+                "figures": {measure: figure(value)},
                 "numbers": numbers(value),
             }
             for (name, severity), value in table.items()
         ],
         "corruptions": [
-            {"corruption": name, "group": GROUP_OF.get(name, "other"), "p": figure(mean([name]))}
+            {
+                "corruption": name,
+                "group": GROUP_OF.get(name, "other"),
+                "figures": {measure: figure(mean([name]))},
+            }
             for name in corruptions
         ],
         "groups": [
-            {"group": group, "p": figure(mean(names))}
+            {"group": group, "figures": {measure: figure(mean(names))}}
             for group, names in GROUPS.items()
             if set(names) <= set(corruptions)
         ],
@@ -167,9 +198,15 @@ def _difference(base: dict[str, Any], model: dict[str, Any], resampled: bool) ->
         ends = (value - 0.01, value + 0.01) if resampled else (None, None)
         return {"value": value, "low": ends[0], "high": ends[1]}
 
+    def figures(after: Any, before: Any) -> Any:
+        return {key: minus(after[key], before[key]) for key in after}
+
     def listed(key: str, *names: str) -> list[dict[str, Any]]:
         return [
-            {**{name: after[name] for name in names}, "p": minus(after["p"], before["p"])}
+            {
+                **{name: after[name] for name in names},
+                "figures": figures(after["figures"], before["figures"]),
+            }
             for after, before in zip(model[key], base[key], strict=True)
         ]
 
@@ -179,7 +216,7 @@ def _difference(base: dict[str, Any], model: dict[str, Any], resampled: bool) ->
         "summary": {
             key: minus(model["summary"][key], base["summary"][key]) for key in model["summary"]
         },
-        "clean": {"p": minus(model["clean"]["p"], base["clean"]["p"]), "numbers": {}},
+        "clean": {"figures": figures(model["clean"]["figures"], base["clean"]["figures"])},
         "cells": [{**cell, "numbers": {}} for cell in listed("cells", "corruption", "severity")],
         "corruptions": listed("corruptions", "corruption", "group"),
         "groups": listed("groups", "group"),
@@ -211,7 +248,7 @@ def write_detector_run(
                 name: {"data_class": [0], "missing": (missing or {}).get(name, []), "unused": []}
                 for name in models
             },
-            "measure": "coco" if content["measure"] == "AP" else "voc",
+            "measure": "coco" if content["measures"][0]["name"] == "AP" else "voc",
             "data": {"name": "street", "fingerprint": "0f" * 16, "images": 120},
             "images": {"source": "on the fly", "seed": 0, "encode": "none"},
             "seed": 0,
@@ -236,10 +273,10 @@ def write_detector_run(
 def things(names: Sequence[str]) -> list[dict[str, Any]]:
     """Four objects: found or lost, found or lost, never found, and one that does not count."""
     return [
-        {"class": names[0], "box": [10, 10, 30, 40], "counts": True},
-        {"class": names[1], "box": [60, 20, 20, 30], "counts": True},
-        {"class": names[2], "box": [90, 50, 20, 20], "counts": True},
-        {"class": names[3], "box": [2, 60, 10, 10], "counts": False},
+        {"name": names[0], "box": [10, 10, 30, 40], "counts": True},
+        {"name": names[1], "box": [60, 20, 20, 30], "counts": True},
+        {"name": names[2], "box": [90, 50, 20, 20], "counts": True},
+        {"name": names[3], "box": [2, 60, 10, 10], "counts": False},
     ]
 
 
@@ -250,7 +287,7 @@ def found_at(severity: int, model: int, names: Sequence[str]) -> list[dict[str, 
     """
 
     def box(name: str, score: float, place: list[float], thing: int | None) -> dict[str, Any]:
-        return {"class": name, "score": score, "box": place, "object": thing}
+        return {"name": name, "score": score, "box": place, "thing": thing}
 
     found = [box(names[2], 0.55, [40.0, 5.0, 15.0, 15.0], None)]
     if model or severity < 5:
@@ -287,7 +324,7 @@ def _sheet(
     return {
         "id": f"photo_{number}.jpg",
         "size": [WIDTH, HEIGHT],
-        "objects": things(names),
+        "things": things(names),
         "files": {cell: _picture(folder, severity) for cell, severity in cells},
         "found": {
             name: {cell: found_at(severity, place, names) for cell, severity in cells}
@@ -303,7 +340,7 @@ def _worst(
     return {
         "id": f"worst_{number}.jpg",
         "size": [WIDTH, HEIGHT],
-        "objects": things(names),
+        "things": things(names),
         "lost": 0.75,
         "clean_found": 2,
         "clean": {

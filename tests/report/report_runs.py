@@ -18,6 +18,37 @@ GROUPS = {
 }
 COMMON = [name for names in GROUPS.values() for name in names]
 GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+
+
+def measure_of(name: str, title: str, unit: str = "share", high: float | None = 1.0) -> Any:
+    return {
+        "name": name, "title": title, "lower_is_better": True, "unit": unit, "low": 0.0, "high": high,
+    }  # fmt: skip
+
+
+def headline(
+    name: str, title: str, note: str, *, lower: bool = True, card: bool = True
+) -> dict[str, Any]:
+    return {
+        "name": name, "title": title, "note": note, "lower_is_better": lower, "unit": "share",
+        "card": card,
+    }  # fmt: skip
+
+
+ERROR = measure_of("error", "error")
+TOP5 = measure_of("top5_error", "top-5 error")
+CALIBRATION = measure_of("calibration_error", "calibration error")
+LOSS = measure_of("loss", "loss", "nats", None)
+DISAGREEMENT = measure_of("disagreement", "disagreement with the clean prediction")
+DISAGREES = headline("mean", "Disagreement under corruption", "mean over the grid")
+HEADLINES = [
+    headline("clean", "Clean error", "images as they are"),
+    headline("mean", "Error under corruption", "mean over the grid"),
+    headline("mce", "mCE", "against AlexNet"),
+    headline("relative_mce", "Relative mCE", "rise over the clean error", card=False),
+    headline("rpc", "rPC", "accuracy that is kept", lower=False),
+    headline("calibration_error", "Calibration error", "confidence against truth"),
+]
 LABELS = ["tabby", "golden retriever", "school bus", "espresso", "daisy", "castle"]
 
 
@@ -46,6 +77,7 @@ def scores(
     rng = np.random.default_rng(seed)
     width = 1.0 / np.sqrt(images)
     hardness = {name: 0.2 + 0.5 * rng.random() for name in corruptions}
+    measure = "error" if labelled else "disagreement"
     complete = len(corruptions) == 15 and len(severities) == 5 and labelled
     built: list[dict[str, Any]] = []
     for number, model in enumerate(models):
@@ -66,10 +98,15 @@ def scores(
                         "corruption": name,
                         "severity": severity,
                         "images": images,
-                        "error": interval(error, width),
-                        "top5_error": interval(error / 2, width) if labelled else None,
-                        "calibration_error": interval(error / 3, width) if labelled else None,
-                        "loss": interval(4 * error, width, 0, 99) if labelled else None,
+                        "numbers": {},
+                        "figures": {
+                            "error": interval(error, width),
+                            "top5_error": interval(error / 2, width),
+                            "calibration_error": interval(error / 3, width),
+                            "loss": interval(4 * error, width, 0, 99),
+                        }
+                        if labelled
+                        else {"disagreement": interval(error, width)},
                     }
                 )
             mean = float(np.mean(errors))
@@ -77,51 +114,62 @@ def scores(
                 {
                     "corruption": name,
                     "group": GROUP_OF.get(name, "other"),
-                    "error": interval(mean, 0.7 * width),
-                    "ce": interval(mean / 0.8, width, 0, 9) if complete else None,
-                    "relative_ce": interval(mean / 0.7, width, 0, 9) if complete else None,
+                    "figures": {
+                        measure: interval(mean, 0.7 * width),
+                        "ce": interval(mean / 0.8, width, 0, 9) if complete else None,
+                        "relative_ce": interval(mean / 0.7, width, 0, 9) if complete else None,
+                    },
                 }
             )
-        mean = float(np.mean([c["error"]["value"] for c in per_corruption]))
+        mean = float(np.mean([c["figures"][measure]["value"] for c in per_corruption]))
         built.append(
             {
                 "name": model,
                 "title": title,
-                "adapter": None
-                if number == 0
-                else {"name": "BatchNorm", "prior": 16, "batch_size": 64},
                 "summary": {
-                    "clean_error": interval(clean, width) if labelled else None,
-                    "mean_error": interval(mean, 0.5 * width),
+                    "clean": interval(clean, width) if labelled else None,
+                    "mean": interval(mean, 0.5 * width),
                     "mce": interval(mean / 0.79, 0.5 * width, 0, 9) if complete else None,
                     "relative_mce": interval(mean / 0.7, 0.6 * width, 0, 9) if complete else None,
                     "rpc": interval((1 - mean) / (1 - clean), 0.5 * width) if labelled else None,
                     "calibration_error": interval(0.21, width) if labelled else None,
                 },
                 "clean": {
-                    "error": interval(clean, width) if labelled else None,
-                    "top5_error": interval(clean / 3, width) if labelled else None,
-                    "calibration_error": interval(0.07, width) if labelled else None,
-                    "loss": interval(0.61, width, 0, 99) if labelled else None,
+                    "figures": {
+                        "error": interval(clean, width),
+                        "top5_error": interval(clean / 3, width),
+                        "calibration_error": interval(0.07, width),
+                        "loss": interval(0.61, width, 0, 99),
+                    }
+                    if labelled
+                    else {"disagreement": interval(0.0, 0.0)},
+                    "numbers": {},
                     "images": images,
                 },
                 "cells": cells,
                 "corruptions": per_corruption,
-                "classes": [
-                    {
-                        "class": label,
-                        "index": 281 + index,
-                        "images": max(1, images // len(labels)),
-                        "clean_error": 0.0 if labelled else None,
-                        "error": round(float(np.clip(mean + 0.2 * rng.normal(), 0, 1)), 4),
-                    }
-                    for index, label in enumerate(labels)
-                ],
+                "groups": [],
+                "detail": {
+                    "classes": [
+                        {
+                            "name": label,
+                            "index": 281 + index,
+                            "images": max(1, images // len(labels)),
+                            "clean_error": 0.0 if labelled else None,
+                            "error": round(float(np.clip(mean + 0.2 * rng.normal(), 0, 1)), 4),
+                        }
+                        for index, label in enumerate(labels)
+                    ]
+                    if labelled
+                    else []
+                },
             }
         )
     return {
-        "format": 1,
-        "measure": "error" if labelled else "disagreement",
+        "format": 2,
+        "kind": "classification",
+        "measures": [ERROR, TOP5, CALIBRATION, LOSS] if labelled else [DISAGREEMENT],
+        "headlines": HEADLINES if labelled else [DISAGREES],
         "interval": {
             "level": 0.95,
             "method": "percentile bootstrap over images",
@@ -133,9 +181,12 @@ def scores(
             "corruptions": list(corruptions),
             "severities": list(severities),
             "complete": complete,
-            "mce_reason": None
+            "claim": "mCE",
+            "reason": None
             if complete
-            else "it needs all 15 benchmark corruptions at severities 1 to 5",
+            else "it needs all 15 benchmark corruptions at severities 1 to 5"
+            if labelled
+            else "the images have no labels",
         },
         "models": built,
         "differences": [_difference(built[0], model, width) for model in built[1:]],
@@ -148,20 +199,21 @@ def _difference(base: dict[str, Any], model: dict[str, Any], width: float) -> di
             return None
         return interval(after["value"] - before["value"], scale * width, -99, 99)
 
-    figures = ("error", "top5_error", "calibration_error", "loss")
+    def figures(after: Any, before: Any) -> Any:
+        return {key: minus(after[key], before[key]) for key in after}
+
     return {
         "name": model["name"],
         "against": base["name"],
         "summary": {
             key: minus(model["summary"][key], base["summary"][key]) for key in model["summary"]
         },
-        "clean": {key: minus(model["clean"][key], base["clean"][key]) for key in figures},
+        "clean": {"figures": figures(model["clean"]["figures"], base["clean"]["figures"])},
         "cells": [
             {
                 "corruption": after["corruption"],
                 "severity": after["severity"],
-                "images": after["images"],
-                **{key: minus(after[key], before[key]) for key in figures},
+                "figures": figures(after["figures"], before["figures"]),
             }
             for after, before in zip(model["cells"], base["cells"], strict=True)
         ],
@@ -169,7 +221,7 @@ def _difference(base: dict[str, Any], model: dict[str, Any], width: float) -> di
             {
                 "corruption": after["corruption"],
                 "group": after["group"],
-                **{key: minus(after[key], before[key]) for key in ("error", "ce", "relative_ce")},
+                "figures": figures(after["figures"], before["figures"]),
             }
             for after, before in zip(model["corruptions"], base["corruptions"], strict=True)
         ],
@@ -200,15 +252,18 @@ def write_run(
 ) -> Path:
     content = scores() if content is None else content
     folder.mkdir(parents=True, exist_ok=True)
-    labelled = content["measure"] == "error"
+    labelled = content["measures"][0]["name"] == "error"
     grid = content["grid"]
     run = {
         "format": 1,
         "kind": kind,
         "settings": {
-            "model": {"spec": "demo", "title": content["models"][0]["title"]},
+            "models": {"source": {"spec": "demo", "title": content["models"][0]["title"]}},
             "data": {"name": "photographs", "fingerprint": "0f" * 16, "images": 20},
-            "adapters": {m["name"]: m["adapter"] for m in content["models"] if m["adapter"]},
+            "adapters": {
+                model["name"]: {"name": "BatchNorm", "prior": 16, "batch_size": 64}
+                for model in content["models"][1:]
+            },
             "corruptions": grid["corruptions"],
             "severities": grid["severities"],
             "batch_size": 64,
@@ -273,7 +328,7 @@ def _write_gallery(
                 right = bool(rng.random() > 0.13 * severity)
                 other = labels[(number + 1) % len(labels)]
                 predictions[model][cell] = {
-                    "class": label if right else other,
+                    "name": label if right else other,
                     "confidence": round(float(0.3 + 0.6 * rng.random()), 3),
                     "correct": right if labelled else None,
                 }
@@ -294,13 +349,14 @@ def _write_gallery(
             "errors": 61 - number,
             "cells": 75,
             "clean": {
+                "cell": "clean",
                 "file": sheet["files"]["clean"],
-                **sheet["predictions"][names[0]]["clean"],
+                "prediction": sheet["predictions"][names[0]]["clean"],
             },
             "corrupted": {
                 "cell": cells[-1][0],
                 "file": sheet["files"][cells[-1][0]],
-                **sheet["predictions"][names[0]][cells[-1][0]],
+                "prediction": sheet["predictions"][names[0]][cells[-1][0]],
             },
         }
         for number, sheet in enumerate(built)
@@ -322,18 +378,21 @@ def with_guesses(content: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     for number, model in enumerate(content["models"]):
         names = list(GUESSES)[: 2 + (number > 0)]
-        truth = np.array([cell["error"]["value"] for cell in model["cells"]])
+        truth = np.array([cell["figures"]["error"]["value"] for cell in model["cells"]])
         guesses = {}
         for place, name in enumerate(names):
             drawn = (0.9 - 0.1 * place) * truth + 0.03 * rng.normal(size=len(truth))
             guesses[name] = np.clip(drawn, 0, 1).round(4)
         for row, cell in enumerate(model["cells"]):
-            cell["estimated_error"] = {name: float(guesses[name][row]) for name in names}
-        model["estimators"] = []
+            estimates = model["detail"].setdefault("estimates", {})
+            estimates[f"{cell['corruption']}-{cell['severity']}"] = {
+                name: float(guesses[name][row]) for name in names
+            }
+        model["detail"]["estimators"] = []
         for name in names:
             off = guesses[name] - truth
             worst = int(np.abs(off).argmax())
-            model["estimators"].append(
+            model["detail"]["estimators"].append(
                 {
                     "name": name,
                     "title": GUESSES[name],

@@ -22,7 +22,7 @@ from report_runs import COMMON, write_run
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import boxes, write_report
 from shiftproof.report.boxes import Mark
-from shiftproof.report.detection_scores import Found, Thing
+from shiftproof.runs.scores.detection import Found, Thing
 
 
 def rows_of(table: Node) -> dict[str, list[Node]]:
@@ -181,7 +181,11 @@ def test_a_gain_is_more_and_its_price_is_named(tmp_path: Path) -> None:
 
 def test_harm_is_called_harm(tmp_path: Path) -> None:
     content = changed(-0.06, -0.034, -0.01)
-    content["differences"][0]["corruptions"][9]["p"] = {"value": -0.2, "low": -0.3, "high": -0.1}
+    content["differences"][0]["corruptions"][9]["figures"]["AP"] = {
+        "value": -0.2,
+        "low": -0.3,
+        "high": -0.1,
+    }
     page = page_of(write_detector_run(tmp_path / "run", content, sheets=0, worst=0))
     card = page.one(style="change")
     assert "worse" in card.attributes["class"].split()
@@ -453,7 +457,7 @@ def test_evil_names_stay_text(tmp_path: Path) -> None:
     content = detector_scores(
         models=EVIL[:2], corruptions=("fog", *EVIL), classes=EVIL, title=EVIL[2], missing=EVIL[:1]
     )
-    content["measure_title"] = EVIL[0]
+    content["measures"][0]["title"] = EVIL[0]
     run = write_detector_run(
         tmp_path / "run",
         content,
@@ -475,18 +479,30 @@ def test_evil_names_stay_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("format", 2), "expected format 1, got 2"),
-        (put("measure", "error"), "'AP' or 'AP50' at measure"),
-        (put("models", []), "at least one model at models"),
+        (put("format", 9), "expected format 2, got 9"),
+        (put("measures", []), "at least one of them at measures"),
+        (put("models", []), "at least one of them at models"),
         (put("models.1.name", "plain"), "names of their own"),
-        (put("models.0.cells.3.p.value", 28.6), r"from 0 to 1 at models\[0\].cells\[3\].p.value"),
-        (put("models.0.cells.3.p.low", None), r"a number at models\[0\].cells\[3\].p.low"),
-        (put("models.0.cells.3.p.low", 0.9), "low end below its high end"),
-        (put("models.0.cells.3.p", 0.5), r"an object at models\[0\].cells\[3\].p"),
+        (
+            put("models.0.cells.3.figures.AP.value", 28.6),
+            r"from 0 to 1 at models\[0\].cells\[3\].figures.AP.value",
+        ),
+        (
+            put("models.0.cells.3.figures.AP.low", None),
+            r"both of its ends at models\[0\].cells\[3\].figures.AP",
+        ),
+        (put("models.0.cells.3.figures.AP.low", 0.9), "low end below its high end"),
+        (
+            put("models.0.cells.3.figures.AP", 0.5),
+            r"an object or nothing at models\[0\].cells\[3\].figures.AP",
+        ),
         (put("models.0.cells.3.severity", 3), "one entry per corruption and severity"),
         (put("models.0.cells.3.numbers.AP50", "x"), r"cells\[3\].numbers.AP50, got 'x'"),
-        (put("models.0.classes.1.objects", -2), r"whole number from 0 up at models\[0\].classes"),
-        (put("models.0.sizes.APs.mean", float("nan")), "finite"),
+        (
+            put("models.0.detail.classes.1.objects", -2),
+            r"whole number >= 0 at models\[0\].detail.classes",
+        ),
+        (put("models.0.detail.sizes.APs.mean", float("nan")), "a number or nothing at .*got 'nan'"),
         (put("differences.0.against", "nobody"), "between two of the models"),
         (put("images.used", "many"), "whole number"),
         (put("grid.missing", "fog-3"), "a list at grid.missing"),
@@ -504,17 +520,17 @@ def test_damaged_scores_are_named_by_place(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("sheets.0.size", [120]), r"width and height of the image .* at sheets\[0\].size"),
-        (put("sheets.0.size", [120, 0]), "width and height"),
-        (put("sheets.0.objects.0.box", [1, 2, 3]), r"x, y, width and height .*objects\[0\].box"),
-        (put("sheets.0.objects.0.box", [1, 2, -3, 4]), "x, y, width and height"),
-        (put("sheets.0.objects.0.box.0", float("inf")), "finite"),
-        (put("sheets.0.objects.0.counts", 1), "true or false"),
-        (put("sheets.0.found.plain.clean.0.object", 4), "one of the 4 objects"),
-        (put("sheets.0.found.plain.clean.0.score", 55), "from 0 to 1"),
+        (put("sheets.0.size", [120]), r"a list of 2 at sheets\[0\].size"),
+        (put("sheets.0.size", [120, 0]), r"a whole number >= 1 at sheets\[0\].size\[1\]"),
+        (put("sheets.0.things.0.box", [1, 2, 3]), r"a list of 4 at sheets\[0\].things\[0\].box"),
+        (put("sheets.0.things.0.box", [1, 2, -3, 4]), r"a number >= 0 at .*things\[0\].box\[2\]"),
+        (put("sheets.0.things.0.box.0", float("inf")), "a number at .*, got 'inf'"),
+        (put("sheets.0.things.0.counts", 1), "true or false"),
+        (put("sheets.0.found.plain.clean.0.thing", 4), "one of the 4 objects"),
+        (put("sheets.0.found.plain.clean.0.score", 55), "a number <= 1 at"),
         (put("sheets.0.found.plain.clean", None), r"a list at sheets\[0\].found.plain.clean"),
         (put("worst.0.clean", None), r"an object at worst\[0\].clean"),
-        (put("worst.0.lost", 7.5), r"from 0 to 1 at worst\[0\].lost"),
+        (put("worst.0.lost", 7.5), r"a number <= 1 at worst\[0\].lost"),
         (put("thresholds.plain", "high"), "a number at thresholds.plain"),
     ],
 )
@@ -544,7 +560,7 @@ def test_settings_of_any_shape_do_no_harm(tmp_path: Path) -> None:
 def test_a_photograph_of_which_nothing_could_be_read_is_left_out(tmp_path: Path) -> None:
     run = write_detector_run(tmp_path / "run", sheets=2, worst=0)
     content = json.loads((run / "gallery.json").read_text())
-    content["sheets"][0] |= {"files": {}, "size": None}
+    content["sheets"][0] |= {"files": {}}
     (run / "gallery.json").write_text(json.dumps(content))
     assert len(page_of(run).all("details", "sheet")) == 1
 
@@ -598,7 +614,7 @@ def test_the_protocol_counts_only_where_a_detector_adapts(tmp_path: Path) -> Non
     page = page_of([first, second])
     assert not page.all(style="alarm")
     assert "Protocol" not in page.by_id("overview").text
-    adapted = {"models": {"stylised": {"prior": 16, "detector": {"name": "plain"}}}}
+    adapted = {"adapters": {"stylised": {"prior": 16}}}
     third = write_detector_run(tmp_path / "third", sheets=0, worst=0, settings=other | adapted)
     page = page_of([first, third])
     assert "protocol (first: online; third: mixed)" in page.one(style="alarm").text
@@ -637,4 +653,6 @@ def test_every_drawing_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_the_classes_of_the_simulation_are_those_of_the_pictures() -> None:
-    assert [one["class"] for one in detector_scores()["models"][0]["classes"]] == list(CLASSES)
+    assert [one["name"] for one in detector_scores()["models"][0]["detail"]["classes"]] == list(
+        CLASSES
+    )

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.report import print_table, table_csv, table_latex
-from shiftproof.report.detection_scores import read_scores
-from shiftproof.report.detection_tables import cells_csv
-from shiftproof.report.reading import Node
+from shiftproof.report.grid.tables import write_cells
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.reading import convert
 
 
 def read_csv(text: str) -> dict[str, dict[str, str]]:
@@ -33,13 +33,13 @@ def test_csv_holds_the_figures_in_full_precision() -> None:
     content = detector_scores()
     rows = read_csv(table_csv(content))
     groups = ["mean_noise", "mean_blur", "mean_weather", "mean_digital"]
-    assert list(rows) == ["clean", *COMMON, *groups, "mpc", "rpc"]
+    assert list(rows) == ["clean", *COMMON, *groups, "mean", "rpc"]
     source, stylised = content["models"]
     (difference,) = content["differences"]
     for number, name in enumerate(COMMON):
         for column, scored in (("plain", source), ("stylised-plain", difference)):
             for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high")):
-                expected = scored["corruptions"][number]["p"][end]
+                expected = scored["corruptions"][number]["figures"]["AP"][end]
                 assert float(rows[name][column + suffix]) == expected
     assert float(rows["rpc"]["stylised"]) == stylised["summary"]["rpc"]["value"]
     assert rows["fog"]["measure"] == "AP"
@@ -48,7 +48,6 @@ def test_csv_holds_the_figures_in_full_precision() -> None:
 def test_a_partial_grid_has_a_mean_under_its_own_name() -> None:
     content = detector_scores(severities=(1, 3))
     rows = read_csv(table_csv(content))
-    assert "mpc" not in rows
     assert float(rows["mean"]["plain"]) == content["models"][0]["summary"]["mean"]["value"]
     assert "mPC" not in table_latex(content)
     text = "\n".join(printed(content))
@@ -58,8 +57,8 @@ def test_a_partial_grid_has_a_mean_under_its_own_name() -> None:
 
 def test_csv_of_every_cell_has_every_number() -> None:
     content = detector_scores()
-    scores = read_scores(Node(content, Path("scores.json")))
-    rows = list(csv.DictReader(io.StringIO(cells_csv(scores))))
+    scores = convert(content, GridScores, Path("scores.json"))
+    rows = list(csv.DictReader(io.StringIO(write_cells(scores))))
     assert len(rows) == 3 * 76
     (row,) = [
         row

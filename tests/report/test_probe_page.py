@@ -19,8 +19,8 @@ from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
 
 FACTORS = {
-    "hue": ("Hue", "colour", -0.2, 0.2, "turns", False),
-    "brightness": ("Brightness", "colour", 0.4, 1.6, "factor", False),
+    "hue": ("Hue", "color", -0.2, 0.2, "turns", False),
+    "brightness": ("Brightness", "color", 0.4, 1.6, "factor", False),
     "flip": ("Flip", "geometry", 0, 1, "no or yes", True),
     "fog_severity": ("Fog", "weather", 1, 5, "severity", False),
     "jpeg_compression_severity": ("JPEG compression", "texture", 1, 5, "severity", False),
@@ -57,16 +57,15 @@ def model(name: str, title: str, control: str | None, of: str | None) -> dict[st
         "title": title,
         "control": control,
         "of": of,
-        "factors": [
-            {
-                "factor": factor,
+        "factors": {
+            factor: {
                 "beside": interval(value),
                 "alone": interval(value / 2),
                 "network": interval(value),
                 **({} if verdict is None else {"verdict": verdict}),
             }
             for factor, (value, verdict) in KEPT[name].items()
-        ],
+        },
     }
 
 
@@ -75,19 +74,18 @@ def probe_scores(*, used: int = 20) -> dict[str, Any]:
         return {
             "name": name,
             "against": against,
-            "factors": [
-                {
-                    "factor": factor,
+            "factors": {
+                factor: {
                     "beside": interval(KEPT[name][factor][0] - KEPT[against][factor][0], -1.0),
                     "alone": interval(0.0, -1.0),
                     "network": None,
                 }
                 for factor in FACTORS
-            ],
+            },
         }
 
     return {
-        "format": 1,
+        "format": 2,
         "measure": "kept",
         "interval": {"level": 0.95, "method": "bootstrap", "replicates": 1000, "seed": 0},
         "images": {"total": used, "used": used, "broken": [], "versions": 6},
@@ -168,8 +166,8 @@ def test_few_images_are_said_to_be_few(page: Node, tmp_path: Path) -> None:
 
 def test_bars_stand_in_groups_most_first_beside_both_controls(page: Node) -> None:
     anchors = [link.attributes["href"] for link in page.one("nav").all("a")]
-    assert anchors[:5] == ["#overview", "#geometry", "#colour", "#texture", "#weather"]
-    rows = [row for row in page.by_id("colour").all("tr") if row.inside("td")]
+    assert anchors[:5] == ["#overview", "#geometry", "#color", "#texture", "#weather"]
+    rows = [row for row in page.by_id("color").all("tr") if row.inside("td")]
     assert [row.inside("th")[0].text for row in rows] == ["Brightness", "Hue"]
     hue = rows[1]
     assert [cell.text for cell in hue.all("td", "number")] == [
@@ -215,7 +213,7 @@ def test_the_table_is_written_three_ways() -> None:
     lines = table_csv(probe_scores()).splitlines()
     assert lines[0].startswith("row,group,measure,net,net_low,net_high,other,")
     assert lines[0].endswith("other-net,other-net_low,other-net_high")
-    assert "brightness,colour,kept,0.92,0.87," in lines[2]
+    assert "brightness,color,kept,0.92,0.87," in lines[2]
     assert r"Brightness & 92.0 {\footnotesize (87.0--97.0)}" in table_latex(probe_scores())
     console = Console(file=io.StringIO(), width=100)
     print_table(probe_scores(), console)
@@ -231,7 +229,7 @@ def test_two_runs_stand_side_by_side(written: Path, tmp_path: Path) -> None:
     both = page_of([other, written])
     assert both.one("h1").text == "What A network and Another keep"
     assert "images used (second: 40; run: 20)" in both.one(style="alarm").text
-    assert "run: net" in both.by_id("colour").text
+    assert "run: net" in both.by_id("color").text
 
 
 def test_other_kinds_do_not_mix(written: Path, tmp_path: Path) -> None:
@@ -253,12 +251,12 @@ def changed(where: list[Any], value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
-        (["factors", 0, "group"], "taste", "one of geometry, colour"),
-        (["models", 0, "factors", 0, "verdict"], "great", "one of kept, hidden"),
-        (["models", 0, "factors", 0, "beside"], {"value": 92, "low": 90, "high": 95}, "0 to 1"),
-        (["models", 0, "factors"], [], "a figure for each of the factors"),
-        (["models"], [], "at least one model"),
-        (["differences", 0, "against"], "nobody", "a difference between two of the models"),
+        (["factors", 0, "group"], "taste", "invalid enum value"),
+        (["models", 0, "factors", "hue", "verdict"], "great", "invalid enum value"),
+        (["models", 0, "factors", "hue", "beside"], {"value": 92, "low": 90, "high": 95}, "0 to 1"),
+        (["models", 0, "factors"], {}, "a figure for each of the factors"),
+        (["models"], [], "at least one encoder"),
+        (["differences", 0, "against"], "nobody", "differences between two of the models"),
         (["images", "versions"], "six", "a whole number"),
     ],
 )

@@ -19,8 +19,8 @@ from shiftproof.bench.estimates import (
 )
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import Interval
-from shiftproof.report import reading, wording, write_report
-from shiftproof.report import scores as report_scores
+from shiftproof.report import write_report
+from shiftproof.report.classification import wording
 from shiftproof.types import CLEAN, Cell
 
 
@@ -43,10 +43,10 @@ def test_every_guess_stands_beside_the_truth(tmp_path: Path) -> None:
             model["name"],
             f"{(cell['corruption'][:1].upper() + cell['corruption'][1:]).replace('_', ' ')}, "
             f"severity {cell['severity']}".replace("Jpeg", "JPEG"),
-            f"{100 * cell['error']['value']:.1f}",
+            f"{100 * cell['figures']['error']['value']:.1f}",
             *(
-                f"{100 * cell['estimated_error'][name]:.1f}"
-                if name in cell["estimated_error"]
+                f"{100 * guesses_of(model, cell)[name]:.1f}"
+                if name in guesses_of(model, cell)
                 else "–"
                 for name in GUESSES
             ),
@@ -60,7 +60,9 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
     content = with_guesses(scores())
     section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
     rows = rows_of(section.one("table", "guesses"))
-    entries = [(model, entry) for model in content["models"] for entry in model["estimators"]]
+    entries = [
+        (model, entry) for model in content["models"] for entry in model["detail"]["estimators"]
+    ]
     assert len(rows) == len(entries) == 5
     for row, (model, entry) in zip(rows, entries, strict=True):
         assert row[:5] == [
@@ -75,7 +77,9 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
             f"{100 * entry['worst']['estimate']:.1f}",
             f"{100 * entry['worst']['error']:.1f}",
         ]
-    best = min(content["models"][0]["estimators"], key=lambda entry: entry["root_mean_square"])
+    best = min(
+        content["models"][0]["detail"]["estimators"], key=lambda entry: entry["root_mean_square"]
+    )
     assert (
         f"For source the {best['title']} comes nearest: it is off by "
         f"{100 * best['mean_absolute_error']:.1f} points on average over 75 cells"
@@ -102,8 +106,10 @@ def test_marks_lie_where_guess_and_truth_say(tmp_path: Path) -> None:
             else:
                 half = float(mark.attributes["width"]) / 2
                 x, y = float(mark.attributes["x"]) + half, float(mark.attributes["y"]) + half
-            assert (x - x1) / (x2 - x1) * top == pytest.approx(cell["error"]["value"], abs=0.002)
-            estimate = cell["estimated_error"][name]
+            assert (x - x1) / (x2 - x1) * top == pytest.approx(
+                cell["figures"]["error"]["value"], abs=0.002
+            )
+            estimate = guesses_of(model, cell)[name]
             assert (y - y1) / (y2 - y1) * top == pytest.approx(estimate, abs=0.002)
             assert f"{100 * estimate:.1f}" in mark.one("title").raw
 
@@ -121,6 +127,13 @@ def test_a_run_without_guesses_has_no_such_section(tmp_path: Path) -> None:
     assert not [node for node in page.all("section") if node.attributes["id"] == "known"]
 
 
+def guesses_of(model: dict[str, Any], cell: dict[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = model["detail"]["estimates"][
+        f"{cell['corruption']}-{cell['severity']}"
+    ]
+    return found
+
+
 def put(place: Callable[[dict[str, Any]], tuple[dict[str, Any], str]], value: Any) -> Any:
     content = with_guesses(scores(models=("source",), corruptions=("fog",)))
     node, key = place(content["models"][0])
@@ -132,31 +145,33 @@ def put(place: Callable[[dict[str, Any]], tuple[dict[str, Any], str]], value: An
     ("content", "says"),
     [
         (
-            put(lambda model: (model["cells"][1]["estimated_error"], "atc"), 1.5),
-            r"from 0 to 1 at models\[0\].cells\[1\].estimated_error.atc",
+            put(lambda model: (model["detail"]["estimates"]["fog-2"], "atc"), 1.5),
+            r"a number <= 1 at models\[0\].detail.estimates.fog-2.atc",
         ),
         (
-            put(lambda model: (model["cells"][1], "estimated_error"), [1]),
-            r"an object at models\[0\].cells\[1\].estimated_error",
+            put(lambda model: (model["detail"]["estimates"], "fog-2"), [1]),
+            r"an object at models\[0\].detail.estimates.fog-2",
         ),
         (
-            put(lambda model: (model["estimators"][0], "worst"), {}),
-            r"a text at models\[0\].estimators\[0\].worst.corruption",
+            put(lambda model: (model["detail"]["estimators"][0], "worst"), {}),
+            r"models\[0\].detail.estimators\[0\].worst.corruption",
         ),
         (
-            put(lambda model: (model["estimators"][1], "bias"), "low"),
-            r"a number at models\[0\].estimators\[1\].bias",
+            put(lambda model: (model["detail"]["estimators"][1], "bias"), "low"),
+            r"a number at models\[0\].detail.estimators\[1\].bias",
         ),
     ],
 )
-def test_damaged_guesses_are_named_by_place(content: dict[str, Any], says: str) -> None:
+def test_damaged_guesses_are_named_by_place(
+    content: dict[str, Any], says: str, tmp_path: Path
+) -> None:
     with pytest.raises(BrokenFileError, match=says):
-        report_scores.read_scores(reading.Node(content, Path("scores.json")))
+        write_report(write_run(tmp_path / "run", content, sheets=0))
 
 
 def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
     content = with_guesses(scores(models=("<b>m</b>",), corruptions=("fog",)))
-    entry = content["models"][0]["estimators"][0]
+    entry = content["models"][0]["detail"]["estimators"][0]
     entry["title"], entry["worst"]["corruption"] = "<i>t</i>", "<u>w</u>"
     section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
     assert not [node for node in section.walk() if node.tag in ("i", "u")]

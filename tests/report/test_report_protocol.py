@@ -27,7 +27,7 @@ def with_protocol(folder: Path, text: str, **settings: Any) -> Path:
 def tell(run: Path, episode: str, *events: dict[str, Any], model: str = "BN") -> Path:
     path = run / "events" / model / f"{episode}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"format": 1, "events": list(events)}), encoding="utf-8")
+    path.write_text(json.dumps({"format": 2, "events": list(events)}), encoding="utf-8")
     return path
 
 
@@ -97,7 +97,7 @@ def test_what_happened_is_counted_and_the_first_are_told(tmp_path: Path) -> None
     page = page_of(run)
     rows = [
         [cell.text for cell in (*row.inside("td"), *row.inside("th"))]
-        for row in page.by_id("happenings").all("tr")
+        for row in page.by_id("events").all("tr")
         if row.inside("td")
     ]
     skipped, back = rows
@@ -117,7 +117,7 @@ def test_events_that_are_only_counted_are_in_the_sum(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     singles = [event(batch, None) for batch in range(20)]
     tell(run, "fog", *singles, {**event(299, None), "count": 280})
-    row = page_of(run).by_id("happenings").all("td")
+    row = page_of(run).by_id("events").all("td")
     assert row[1].text == "300"
     assert row[2].text.endswith(
         "Fog, mixed, batch 3: Sentence 2."
@@ -152,9 +152,9 @@ def test_a_name_in_the_scores_leads_to_no_other_place(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"format": 9, "events": []}', "expected format 1, got 9"),
-        ('{"format": 1}', "a list at events"),
-        ('{"format": 1, "events": [{"kind": 3}]}', r"at events\[0\]"),
+        ('{"format": 9, "events": []}', "expected format 2, got 9"),
+        ('{"format": 2}', "a value at events"),
+        ('{"format": 2, "events": [{"kind": 3}]}', r"at events\[0\]"),
     ],
 )
 def test_damaged_events_are_named(tmp_path: Path, content: str, message: str) -> None:

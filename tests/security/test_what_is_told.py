@@ -195,7 +195,7 @@ def test_no_escape_sequence_of_a_name_reaches_the_terminal(verb, run, tmp_path, 
     told = capsys.readouterr()
     for stream in (told.out, told.err):
         assert not set(stream) & {"\x1b", "\x07", "\x9b", "\u202e"}
-    assert r"a\x1b[2J" in told.err
+    assert r"a\x1b[2J" in told.err or "a\ufffd[2J" in told.err
     hostile = tmp_path / HOSTILE
     assert run(verb, *[hostile if word == photos else word for word in words]) != 0
     told = capsys.readouterr()
@@ -230,4 +230,4 @@ def test_the_command_line_prints_in_one_place():
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in {"typer.echo", "click.echo", "print"}, path.name
-                assert not called.startswith("sys.std"), path.name
+                assert called not in {"sys.stdout.write", "sys.stderr.write"}, path.name

@@ -1,28 +1,25 @@
 """Measure models on the corruption grid and keep one record per image."""
 
-from shiftproof.bench.classification import SOURCE, run
-from shiftproof.bench.detection import run_detection
-from shiftproof.bench.detection_records import DetectionRecords, read_detections
+from shiftproof.bench.classification import Classification
+from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
-from shiftproof.bench.folder import RunFolder
 from shiftproof.bench.protocol import Protocol, parse_protocol
-from shiftproof.bench.records import CellRecords, read_cell
-from shiftproof.bench.runs import Run
+from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
+from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 
 __all__ = [
     "SOURCE",
-    "CellRecords",
-    "DetectionRecords",
+    "Classification",
+    "Detection",
+    "Grid",
+    "Measured",
+    "Prepared",
     "Protocol",
-    "Run",
-    "RunFolder",
     "StreamEstimate",
+    "Task",
     "estimate_stream",
     "parse_protocol",
-    "read_cell",
-    "read_detections",
     "run",
-    "run_detection",
     "score",
 ]

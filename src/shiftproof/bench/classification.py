@@ -1,191 +1,256 @@
-"""Run a classifier and its adapted forms over the corruption grid."""
+"""Classification: labels and answers, the error and its relatives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, final
+
+import msgspec
+import numpy as np
 
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
-from shiftproof.errors import InputError, ModelError
-from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.errors import InputError, LabelError, ModelError
+from shiftproof.metrics import corruption as corruption_metrics
+from shiftproof.metrics import intervals
+from shiftproof.metrics.calibration import BINS, calibration_columns, calibration_error_of
 from shiftproof.models import ClassifierLike, load_classifier
-from shiftproof.models.assumed import assumed_of
-from shiftproof.provenance import provenance
-
-from . import grid, summary
-from .filling import fill
-from .folder import RunFolder
-from .gallery import save_gallery
-from .given import (
-    CorruptionLike,
-    check_at_least_one,
-    check_cells,
-    check_encode,
-    check_severities,
-    default_workers,
-    folder_name,
-    grid_settings,
-    name_corruptions,
-    plain,
+from shiftproof.progress import progress
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import folder_name
+from shiftproof.runs.records.classification import CellRecords, read_tables
+from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.scores.classification import (
+    ClassErrors,
+    ClassNames,
+    Detail,
+    Estimator,
+    Miss,
 )
-from .passage import check_that_states_can_be_kept
-from .protocol import Protocol, parse_protocol
-from .records import ClassifierRecording
-from .runs import Run
-from .stream import episodes
-from .unanswered import count_unanswered
+from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
+from shiftproof.runs.scores.reading import read_form, write_form
+from shiftproof.types import CLEAN, F64, Cell
+
+from . import estimates
+from .gallery import save_gallery
+from .recorders import ClassifierRecording
+from .summary import SEED, average, list_broken
+from .task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from .unanswered import list_unanswered
 from .views import Encode, FromDisk, OnTheFly, View
 
-AdapterLike: TypeAlias = str | Adapter | Callable[[Any], Adapter]
+CLASS_NAMES = "classes.json"
 
-SOURCE = "source"
-"""The name of the model as it is, beside which the adapters stand."""
+CLEAN_ERROR = Headline("clean", "Clean error", "images as they are", lower_is_better=True)
+MEAN_ERROR = Headline("mean", "Error under corruption", "mean over the grid", lower_is_better=True)
+MEAN_DISAGREEMENT = Headline(
+    "mean", "Disagreement under corruption", "mean over the grid", lower_is_better=True
+)
+MCE = Headline("mce", "mCE", "against AlexNet", lower_is_better=True)
+RELATIVE_MCE = Headline(
+    "relative_mce", "Relative mCE", "rise over the clean error, against AlexNet's",
+    lower_is_better=True, card=False,
+)  # fmt: skip
+RPC = Headline("rpc", "rPC", "accuracy that is kept", lower_is_better=False)
+CALIBRATION = Headline(
+    "calibration_error", "Calibration error", "confidence against truth", lower_is_better=True
+)
+
+ERROR = Measure("error", "error", lower_is_better=True)
+DISAGREEMENT = Measure(
+    "disagreement", "disagreement with the clean prediction", lower_is_better=True
+)
+WITH_LABELS = (
+    ERROR,
+    Measure("top5_error", "top-5 error", lower_is_better=True),
+    Measure("calibration_error", "calibration error", lower_is_better=True),
+    Measure("loss", "loss", lower_is_better=True, unit="nats", high=None),
+)
 
 
-@frees_folders
-def run(
-    model: ClassifierLike | str,
-    data: ImageData | str | Path,
-    *,
-    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
-    severities: Sequence[int] = (1, 2, 3, 4, 5),
-    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike] = (),
-    out: str | Path,
-    batch_size: int = 64,
-    protocol: Protocol | str = "online",
-    seed: int = 0,
-    encode: Encode = "none",
-    workers: int | None = None,
-    device: str = "cpu",
-    show_progress: bool | None = None,
-) -> Run:
-    """Measure ``model``, as it is and under each adapter, on every corruption and severity.
+@final
+class Classification(Task):
+    """Classifiers on labelled images: error, mCE and its relatives (Hendrycks & Dietterich 2019).
 
-    The corruption is applied to the image as resized and cropped for the model, as for ImageNet-C;
-    :class:`~shiftproof.data.CorruptedData` is read from disk instead. By default every adapter is
-    reset before each cell and sees its images once, in batches of ``batch_size`` of one corruption
-    and one severity, in an order shuffled by ``seed`` that all cells share. ``protocol`` changes
-    that: Schneider et al. 2020, Table 1, mix the five severities of a corruption, for one.
-
-    Args:
-        model: a classifier, or what ``load_classifier`` takes ("timm:resnet50").
-        data: a data set, or what ``open_data`` takes: a folder, a CSV, a -C tree, "demo".
-        corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of a
-            -C tree the names of its folders.
-        severities: any of 1 to 5.
-        adapters: what to run beside the model: specs ("batchnorm:prior=0"), adapters of this
-            model, or functions from a classifier to an adapter; as a mapping, with your names.
-        out: the folder of the run. One that holds an unfinished run with the same settings is
-            gone on with; finished cells are not done again.
-        batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 1 or more.
-        protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
-            ("online:mix=severities"). It moves no figure of the model as it is.
-        seed: decides the noise of the corruptions and the order of the stream.
-        encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back, as was
-            done for the published files of ImageNet-C.
-        workers: processes that read and corrupt beside the model; 0 does it in this one.
-        device: where a model given as text is loaded: "cpu", "cuda", "mps", "auto".
-        show_progress: None shows it on a terminal only.
-
-    Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
-        MissingExtraError: safetensors is not installed, which writes what an adapter has learnt
-            where it learns for longer than one cell.
-        RunMismatchError: ``out`` belongs to a run with other settings.
-        RunError: the disk is full, or workers die again and again; finished cells are kept.
+    Without labels the answers are held against those on the clean images: disagreement.
     """
-    source = load_classifier(model, device=device) if isinstance(model, str) else model
-    dataset = data if isinstance(data, ImageData) else open_data(data, classes=source.classes)
-    protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
-    on_disk = dataset if isinstance(dataset, CorruptedData) else None
-    named = name_corruptions(
-        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
-    )
-    chosen = check_severities(severities)
-    check_at_least_one("batch_size", batch_size)
-    check_labels(dataset, source.classes)
-    models = {SOURCE: source, **_name_adapters(adapters, source)}
-    model_settings = source.settings
-    device = str(model_settings.get("device", "cpu"))
-    workers = default_workers(device) if workers is None else workers
-    out = Path(out)
 
-    view = _make_view(dataset, source, named, seed, encode)
-    has_clean = on_disk is None or on_disk.has_clean
-    cells = grid.cells_of(list(named), chosen, clean=has_clean)
-    if on_disk is not None:
-        check_cells(on_disk, cells)
-    if not dataset.is_labelled and not has_clean:
-        raise InputError(
-            "Without labels the answers are compared with those on the clean images, and this data "
-            "set has none: give labels (class folders), or the clean images."
-        )
-    streams = episodes(cells, dataset.samples, protocol, seed=seed)
-    if len(models) > 1 and any(len(stream.visits) > 1 for stream in streams):
-        check_that_states_can_be_kept()
-    folder = RunFolder.create(
-        out,
-        "classification",
-        plain(
-            {
-                "model": model_settings,
+    kind = "classification"
+
+    def prepare(
+        self,
+        models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
+        data: ImageData | str | Path,
+        adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+        *,
+        device: str,
+    ) -> Prepared:
+        """Load what is given as text; name the models; see that labels and classes fit."""
+        named = _name_models(models, device)
+        first = next(iter(named.values()))
+        dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
+        check_labels(dataset, first.classes)
+        for name, model in named.items():
+            _check_alike(name, model, first)
+        on_disk = dataset if isinstance(dataset, CorruptedData) else None
+        has_clean = on_disk is None or on_disk.has_clean
+        if not dataset.is_labelled and not has_clean:
+            raise InputError(
+                "Without labels the answers are compared with those on the clean images, and this "
+                "data set has none: give labels (class folders), or the clean images."
+            )
+        adapted = _name_adapters(adapters, first, named)
+        geometry = first.preprocess.geometry
+
+        def make_view(corruptions: Mapping[str, Any], seed: int, encode: Encode) -> View:
+            if on_disk is not None:
+                return FromDisk(on_disk, geometry, first.preprocess.size)
+            return OnTheFly(dataset, geometry, corruptions, seed=seed, encode=encode)
+
+        return Prepared(
+            models={**named, **adapted},
+            titles={
+                **{name: model.name if name == SOURCE else name for name, model in named.items()},
+                **{name: name for name in adapted},
+            },
+            data=dataset,
+            recording=ClassifierRecording(),
+            settings={
+                "models": {name: model.settings for name, model in named.items()},
                 "adapters": {
-                    # The wrapped classifier stands under "model" already.
+                    # The wrapped classifier stands under "models" already.
                     name: {k: v for k, v in model.settings.items() if k != "classifier"}
-                    for name, model in models.items()
-                    if name != SOURCE
+                    for name, model in adapted.items()
                 },
-                **grid_settings(
-                    dataset,
-                    view,
-                    named,
-                    chosen,
-                    batch_size=batch_size,
-                    seed=seed,
-                    protocol=protocol.settings,
-                ),
-            }
-        ),
-        {
-            "classes": {"title": source.classes.title, "count": len(source.classes)},
-            "assumed": assumed_of({SOURCE: source}),
-            "provenance": provenance(device, workers),
-        },
-    )
-    if isinstance(view, OnTheFly):
-        view.cache = files.make_folder(folder.cache)
-    fill(
-        folder,
-        view,
-        streams,
-        dataset.samples,
-        models,
-        ClassifierRecording(),
-        batch_size=batch_size,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    scores = summary.summarise(
-        folder,
-        models={name: source.name if name == SOURCE else name for name in models},
-        cells=cells,
-        classes=source.classes,
-        show_progress=show_progress,
-    )
-    if unanswered := count_unanswered(folder, list(models), cells):
-        scores["images"]["unanswered"] = unanswered
-    files.write_json(folder.scores_file, scores)
-    save_gallery(folder, view, cells, dataset.samples, list(models), source.classes)
-    folder.drop_cache()
-    return Run(out)
+            },
+            about={"classes": {"title": first.classes.title, "count": len(first.classes)}},
+            make_view=make_view,
+            corrupted=on_disk,
+            has_clean=has_clean,
+            keeps_images=True,
+            device=str(first.settings.get("device", "cpu")),
+        )
+
+    def begin(self, folder: RunFolder, prepared: Prepared) -> None:
+        """Write what the model's outputs mean."""
+        classes = next(iter(prepared.models.values())).classes
+        write_form(folder.path / CLASS_NAMES, ClassNames(classes.title, tuple(classes.names)))
+
+    def measure(
+        self,
+        folder: RunFolder,
+        models: Sequence[str],
+        grid: Grid,
+        *,
+        workers: int,
+        show_progress: bool | None,
+    ) -> Measured:
+        """Return error, top-5 error, calibration and loss in each cell, mCE and what goes with it."""
+        tables = read_tables(folder.path, models, grid.cells)
+        classes = read_form(folder.path / CLASS_NAMES, ClassNames)
+        first = tables[models[0]]
+        labelled = bool((first[grid.cells[0]].target >= 0).all())
+        reason = _why_no_mce(grid, labelled, classes)
+        cells = _replicate(tables, labelled, show_progress)
+        estimated = estimates.estimate_grid(tables) if labelled else {}
+        details = {
+            name: Detail(
+                classes=_score_classes(tables[name], classes.names),
+                estimators=_judge(estimated.get(name, {}), cells[name]),
+                estimates={
+                    str(cell): {estimator: rounded(value) for estimator, value in found.items()}
+                    for cell, found in estimated.get(name, {}).items()
+                },
+            )
+            for name in models
+            if labelled
+        }
+        summaries, corruptions = {}, {}
+        for name in models:
+            summaries[name], corruptions[name] = _summarize(cells[name], grid, labelled, reason)
+        return Measured(
+            measures=WITH_LABELS if labelled else (DISAGREEMENT,),
+            headlines=(CLEAN_ERROR, MEAN_ERROR, MCE, RELATIVE_MCE, RPC, CALIBRATION)
+            if labelled
+            else (MEAN_DISAGREEMENT,),
+            cells=cells,
+            images=Images(
+                total=len(first[grid.cells[0]]),
+                used=int(sum(first[grid.cells[0]].readable)),
+                broken=list_broken((cell, one.ids, one.error) for cell, one in first.items()),
+                unanswered=list_unanswered(tables),
+            ),
+            interval=Resampling(
+                level=intervals.LEVEL,
+                method="paired percentile bootstrap over images",
+                replicates=intervals.REPLICATES,
+                seed=SEED,
+            ),
+            claim="mCE",
+            reason=reason,
+            complete=set(COMMON) <= set(grid.corruptions) and grid.severities == [1, 2, 3, 4, 5],
+            summaries=summaries,
+            corruptions=corruptions,
+            counts={
+                name: {cell: int(one.readable.sum()) for cell, one in table.items()}
+                for name, table in tables.items()
+            },
+            details={name: msgspec.to_builtins(detail) for name, detail in details.items()},
+        )
+
+    def save_gallery(
+        self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
+    ) -> None:
+        """Keep photographs in every cell, and those that are wrong most often."""
+        classes = next(iter(prepared.models.values())).classes
+        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), classes)
+
+
+# ---------------------------------------------------------------- what was handed in
+
+
+def _name_models(
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str
+) -> dict[str, ClassifierLike]:
+    if not isinstance(models, Mapping):
+        models = {SOURCE: models}
+    if not models:
+        raise InputError("Expected at least one classifier, got none.")
+    named: dict[str, ClassifierLike] = {}
+    for name, model in models.items():
+        safe = folder_name(name, "classifier")
+        if safe in named:
+            raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
+        named[safe] = load_classifier(model, device=device) if isinstance(model, str) else model
+    return named
+
+
+def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> None:
+    """Refuse models that cannot be measured on the same images in one run."""
+    if model is first:
+        return
+    if model.classes.names != first.classes.names:
+        raise LabelError(
+            f"{name} answers {len(model.classes)} classes ({model.classes.title}), the first model "
+            f"{len(first.classes)} ({first.classes.title}); run them one by one and compare the runs "
+            "by `shiftproof report`."
+        )
+    mine, firsts = model.preprocess, first.preprocess
+    if mine.settings != firsts.settings and mine.geometry != firsts.geometry:
+        raise ModelError(
+            f"{name} resizes and crops images in another way than the first model, so that the "
+            "corruption would be another one; run them one by one and compare the runs by "
+            "`shiftproof report`."
+        )
 
 
 def _name_adapters(
-    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike], source: ClassifierLike
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+    source: ClassifierLike,
+    models: Mapping[str, object],
 ) -> dict[str, Adapter]:
     if isinstance(adapters, str):
         raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
@@ -208,7 +273,7 @@ def _name_adapters(
             )
         name = given or type(adapter).__name__
         safe = folder_name(name, "adapter")
-        if safe in named or safe == SOURCE:
+        if safe in named or safe in models:
             raise InputError(
                 f"Two models of the run are called {safe!r}; give them names of a mapping."
             )
@@ -216,15 +281,187 @@ def _name_adapters(
     return named
 
 
-def _make_view(
-    data: ImageData,
-    source: ClassifierLike,
-    corruptions: dict[str, CorruptionLike],
-    seed: int,
-    encode: Encode,
-) -> View:
-    check_encode(encode)
-    geometry = source.preprocess.geometry
-    if isinstance(data, CorruptedData):
-        return FromDisk(data, geometry, source.preprocess.size)
-    return OnTheFly(data, geometry, corruptions, seed=seed, encode=encode)
+# ---------------------------------------------------------------- what is measured
+
+
+def _why_no_mce(grid: Grid, labelled: bool, classes: ClassNames) -> str | None:
+    if not labelled:
+        return "the images have no labels"
+    if classes.title != "imagenet-1k":
+        return (
+            "mCE is normalized by AlexNet's errors on ImageNet's 1,000 classes, and this model "
+            f"has others ({classes.title}, {len(classes.names)})"
+        )
+    missing = [name for name in COMMON if name not in grid.corruptions]
+    if missing:
+        return f"{len(missing)} of the 15 corruptions were not run ({', '.join(missing)})"
+    if grid.severities != [1, 2, 3, 4, 5]:
+        return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 were run"
+    return None
+
+
+def _replicate(
+    tables: Mapping[str, Mapping[Cell, CellRecords]], labelled: bool, show_progress: bool | None
+) -> dict[str, dict[Cell, dict[str, Replicates]]]:
+    """Return the figures of all cells, on the images as they are and on every resample of them."""
+    keys = [(name, cell) for name, table in tables.items() for cell in table]
+    count = len(tables[keys[0][0]][keys[0][1]])
+    columns = [
+        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labelled)
+        for name, cell in keys
+    ]
+    with progress(
+        "Intervals", len(keys) * intervals.blocks_of(count), show=show_progress
+    ) as advance:
+        sums = intervals.weighted_sums(columns, count, seed=SEED, done=advance)
+    found: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in tables}
+    for (name, cell), values in zip(keys, sums, strict=True):
+        found[name][cell] = _figures(values, labelled)
+    return found
+
+
+def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> F64:
+    """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
+
+    Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
+    the first five, the loss, and confidence minus right in the bin of the confidence.
+    """
+    counts = record.readable
+    if not labelled:
+        assert clean is not None
+        counts = counts & clean.readable
+        return np.stack([counts, counts & (record.prediction != clean.prediction)], axis=1).astype(
+            np.float64
+        )
+    right = record.prediction == record.target
+    in_top = (record.top == record.target[:, None]).any(axis=1)
+    columns = np.zeros((len(record), 4 + BINS))
+    columns[:, 0] = counts
+    columns[:, 1] = counts & ~right
+    columns[:, 2] = counts & ~in_top
+    columns[:, 3] = np.where(counts, record.loss, 0)
+    known = counts & ~np.isnan(record.confidence)
+    if known.any():
+        columns[known, 4:] = calibration_columns(record.confidence[known], right[known])
+    columns[counts & ~known, 4:] = np.nan  # an answer that is no number has no calibration
+    return columns
+
+
+def _figures(sums: F64, labelled: bool) -> dict[str, Replicates]:
+    """Return the figures of a cell from the sums of its columns."""
+    counted = sums[:, 0]
+    wrong = _divide(sums[:, 1], counted)
+    if not labelled:
+        return {"disagreement": wrong}
+    calibration = _divide(calibration_error_of(sums[:, 4:]), counted)
+    return {
+        "error": wrong,
+        "top5_error": _divide(sums[:, 2], counted),
+        # Moved resamples may leave the range in which the figure lies.
+        "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
+        "loss": _divide(sums[:, 3], counted),
+    }
+
+
+def _summarize(
+    cells: Mapping[Cell, Mapping[str, Replicates]], grid: Grid, labelled: bool, reason: str | None
+) -> tuple[dict[str, Replicates], dict[str, dict[str, Replicates]]]:
+    """Return the headlines of a model beside clean and mean, and what is further known of corruptions."""
+    if not labelled:
+        return {}, {}
+    averaged = grid.averaged
+    summary = {
+        "calibration_error": np.mean(
+            [cells[cell]["calibration_error"] for cell in averaged], axis=0
+        )
+    }
+    clean = cells[CLEAN]["error"] if grid.has_clean else None
+    if clean is not None:
+        mean = average([cells[cell]["error"] for cell in averaged])
+        summary["rpc"] = _divide(1 - mean, 1 - clean)
+    if reason is not None:
+        return summary, {}
+    names = list(COMMON)
+    error = np.stack(
+        [
+            np.stack(
+                [cells[Cell(name, severity)]["error"] for severity in grid.severities], axis=-1
+            )
+            for name in names
+        ],
+        axis=-2,
+    )  # (1 + R, corruptions, severities)
+    ce = corruption_metrics.corruption_errors(error, names)
+    summary["mce"] = ce.mean(axis=-1)
+    corruptions = {name: {"ce": ce[:, place]} for place, name in enumerate(names)}
+    if clean is not None:
+        relative = corruption_metrics.relative_corruption_errors(error, clean, names)
+        summary["relative_mce"] = relative.mean(axis=-1)
+        for place, name in enumerate(names):
+            corruptions[name]["relative_ce"] = relative[:, place]
+    return summary, corruptions
+
+
+def _divide(above: F64, below: F64) -> F64:
+    """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
+    result = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
+
+
+# ---------------------------------------------------------------- what is classification's own
+
+
+def _judge(
+    estimated: Mapping[Cell, Mapping[str, float]], cells: Mapping[Cell, Mapping[str, Replicates]]
+) -> tuple[Estimator, ...]:
+    """Return per estimator how far it is off over the corrupted cells, and where it is furthest."""
+    errors = {
+        cell: float(value) for cell in estimated if np.isfinite(value := cells[cell]["error"][0])
+    }
+    return tuple(
+        Estimator(
+            name=name,
+            title=estimates.ESTIMATORS[name],
+            cells=quality.cells,
+            mean_absolute_error=rounded(quality.mean_absolute_error),
+            root_mean_square=rounded(quality.root_mean_square),
+            bias=rounded(quality.bias),
+            within=quality.within,
+            worst=Miss(
+                quality.worst.cell.corruption,
+                quality.worst.cell.severity,
+                rounded(quality.worst.estimate),
+                rounded(quality.worst.error),
+            ),
+        )
+        for name, quality in estimates.judge(estimated, errors).items()
+    )
+
+
+def _score_classes(
+    table: Mapping[Cell, CellRecords], names: Sequence[str]
+) -> tuple[ClassErrors, ...]:
+    """Return per class the clean error and the mean over the grid, the worst class first."""
+    count = len(names)
+    wrong = {True: np.zeros(count), False: np.zeros(count)}  # by whether the cell is clean
+    seen = {True: np.zeros(count), False: np.zeros(count)}
+    for cell, record in table.items():
+        target = record.target[record.readable]
+        missed = (record.prediction != record.target)[record.readable]
+        seen[cell.is_clean] += np.bincount(target, minlength=count)
+        wrong[cell.is_clean] += np.bincount(target, weights=missed, minlength=count)
+    images = np.bincount(next(iter(table.values())).target, minlength=count)
+    rows = [
+        ClassErrors(
+            name=names[index],
+            index=index,
+            images=int(images[index]),
+            clean_error=rounded(wrong[True][index] / seen[True][index])
+            if seen[True][index]
+            else None,
+            error=rounded(wrong[False][index] / seen[False][index]),
+        )
+        for index in np.flatnonzero(seen[False]).tolist()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.error, row.index)))

@@ -1,218 +1,327 @@
-"""Run detectors over the corruption grid (Michaelis et al. 2019, arXiv 1907.07484)."""
+"""Detection: boxes or masks, and the data set's own average precision (Michaelis et al. 2019)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
+import msgspec
+import numpy as np
+
+from shiftproof import engine
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.corruptions import COMMON
-from shiftproof.data import CorruptedTree, DetectionData, VocData, open_detection_data
-from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, open_detection_data
+from shiftproof.errors import BrokenFileError, InputError, ModelError, UnknownNameError
 from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
+from shiftproof.io.text import read_json
+from shiftproof.metrics import intervals
 from shiftproof.models import load_detector, match_classes
-from shiftproof.models.assumed import assumed_of
 from shiftproof.models.detector import Detector, DetectorLike
-from shiftproof.provenance import provenance
+from shiftproof.progress import progress
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import folder_name
+from shiftproof.runs.parquet import other_images
+from shiftproof.runs.records.detection import read_detections
+from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
+from shiftproof.runs.scores.grid import BrokenImage, Headline, Images, Measure, Resampling
+from shiftproof.types import CLEAN, Cell
 
-from . import detection_summary, grid
 from .detection_gallery import save_gallery
-from .detection_records import DetectorRecording
-from .filling import fill
-from .folder import RunFolder
-from .given import (
-    CorruptionLike,
-    check_at_least_one,
-    check_cells,
-    check_encode,
-    check_severities,
-    default_workers,
-    folder_name,
-    grid_settings,
-    name_corruptions,
-    plain,
-)
-from .measures import MEASURES, check_wanted, make_measure
-from .passage import check_that_states_can_be_kept
-from .protocol import Protocol, parse_protocol
-from .runs import Run
-from .stream import episodes
+from .detection_recorders import DetectorRecording
+from .measures import MEASURES, Performance, check_wanted, make_measure
+from .measures import Measure as MeasureOfData
+from .summary import SEED, average, list_broken
+from .task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
 from .views import Encode, FromTree, OnTheFly, View, as_loaded
 
 DetectorGiven: TypeAlias = DetectorLike | str
 
+GROUND_TRUTH = "ground_truth.json"
+"""The file of a run with the objects that were to be found, in COCO's form."""
 
-@frees_folders
-def run_detection(
-    detectors: DetectorGiven | Mapping[str, DetectorGiven],
-    data: DetectionData | str | Path,
-    *,
-    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
-    severities: Sequence[int] = (1, 2, 3, 4, 5),
-    adapters: Sequence[str] = (),
-    out: str | Path,
-    measure: str = "auto",
-    corrupted: str | Path | None = None,
-    class_map: Mapping[str, str] | None = None,
-    batch_size: int = 8,
-    protocol: Protocol | str = "online",
-    seed: int = 0,
-    encode: Encode = "none",
-    workers: int | None = None,
-    device: str = "cpu",
-    show_progress: bool | None = None,
-) -> Run:
-    """Measure detectors on every corruption and severity: P in each cell, mPC and rPC.
+FEW_IMAGES = 1000
+"""Up to so many images there are 1,000 resamples; beyond, where each takes long, 200."""
 
-    The corruption is applied to the image as loaded, at its full size, before any resizing. It
-    depends on ``seed`` and the path of the image alone, so the pixels are those that
-    ``shiftproof corrupt`` writes. Boxes stay as they are.
+MANY = 200
+
+
+@final
+class Detection(Task):
+    """Detectors on images with boxes: P in each cell, mPC and rPC.
 
     Args:
-        detectors: a detector, or what ``load_detector`` takes ("torchvision:retinanet_resnet50_fpn");
-            or name to either, where the first is the one that the others are compared with.
-        data: a data set with boxes, or what ``open_detection_data`` takes.
-        corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; with
-            ``corrupted`` the names of its folders.
-        severities: any of 1 to 5.
-        adapters: specs of ``batchnorm`` ("batchnorm:prior=16"), each run beside the first detector.
-        out: the folder of the run. One that holds an unfinished run with the same settings is
-            gone on with; finished cells are not done again.
         measure: "coco", "coco-masks", "voc" (AP50, 11-point) or "voc-all-point"; "auto" takes the
             data set's own: "voc" for Pascal VOC, else "coco".
         corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
             read in the place of corrupting here.
         class_map: from a detector's class to one of the data set, where the names do not say.
-        batch_size: images per batch, and the ``n`` of batch-norm adaptation; 1 or more.
-        protocol: how the images are shown, as for :func:`run`; it moves no figure of a detector that
-            does not adapt.
-        seed: decides the noise of the corruptions and the order of the stream.
-        encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back.
-        workers: processes that read and corrupt beside the detector; 0 does it in this one.
-        device: where detectors given as text are loaded.
-        show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
-        LabelError: detector and data set have no class in common.
-        MissingExtraError: masks, and pycocotools is not installed.
-        RunMismatchError: ``out`` belongs to a run with other settings.
-        RunError: the disk is full, or workers die again and again; finished cells are kept.
+        UnknownNameError: no such measure.
     """
-    dataset = open_detection_data(data)
-    protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
-    chosen = check_severities(severities)
-    check_at_least_one("batch_size", batch_size)
-    measure = _measure_of(measure, dataset)
-    truth = _kept(dataset.ground_truth(), measure)
-    check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
-    tree = None if corrupted is None else CorruptedTree(corrupted, labelled=False)
-    named = name_corruptions(corruptions, [c.corruption for c in tree.cells] if tree else ())
-    models = _models(detectors, adapters, device)
-    first = next(iter(models.values()))
-    recording = DetectorRecording(masks=measure == "coco-masks")
-    matches = {
-        name: match_classes(model.classes, dataset.classes, mapping=class_map)
-        for name, model in models.items()
-    }
-    for name, model in models.items():
-        recording.add(model, matches[name])
-    view = _view(dataset, tree, named, seed, encode)
-    cells = grid.cells_of(list(named), chosen, clean=True)
-    if tree is not None:
-        check_cells(tree, cells)
-    streams = episodes(cells, dataset.samples, protocol, seed=seed)
-    if any(len(stream.visits) > 1 for stream in streams):
-        check_that_states_can_be_kept()
-    settings = first.settings
-    where = str(settings.get("device", "cpu"))
-    workers = default_workers(where) if workers is None else workers
-    folder = RunFolder.create(
-        Path(out),
-        "detection",
-        plain(
-            {
-                "models": {name: model.settings for name, model in models.items()},
+
+    kind = "detection"
+
+    def __init__(
+        self,
+        *,
+        measure: str = "auto",
+        corrupted: str | Path | None = None,
+        class_map: Mapping[str, str] | None = None,
+    ) -> None:
+        if measure != "auto" and measure not in MEASURES:
+            raise UnknownNameError.of("measure", measure, ["auto", *MEASURES])
+        self.measure_name = measure
+        self.corrupted = corrupted
+        self.class_map = class_map
+
+    def prepare(
+        self,
+        models: DetectorGiven | Mapping[str, DetectorGiven],
+        data: ImageData | str | Path,
+        adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+        *,
+        device: str,
+    ) -> Prepared:
+        """Load what is given as text; match the detectors' classes with those of the data."""
+        if isinstance(data, ImageData) and not isinstance(data, DetectionData):
+            raise InputError(f"{data.name} has no boxes; expected a data set for detection.")
+        dataset = open_detection_data(data)
+        measure = measure_of(self.measure_name, dataset)
+        truth = _without_outlines(dataset.ground_truth(), measure)
+        check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
+        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labelled=False)
+        named = _models(models, adapters, device)
+        first = next(iter(named.values()))
+        recording = DetectorRecording(masks=measure == "coco-masks")
+        matches = {
+            name: match_classes(model.classes, dataset.classes, mapping=self.class_map)
+            for name, model in named.items()
+        }
+        for name, model in named.items():
+            recording.add(model, matches[name])
+
+        def make_view(corruptions: Mapping[str, Any], seed: int, encode: Encode) -> View:
+            if tree is None:
+                return OnTheFly(dataset, as_loaded, corruptions, seed=seed, encode=encode)
+            if encode != "none":
+                raise InputError("The corrupted copies are read as they are; leave encode out.")
+            return FromTree(dataset, tree)
+
+        return Prepared(
+            models=named,
+            titles={name: model.name if name == SOURCE else name for name, model in named.items()},
+            data=dataset,
+            recording=recording,
+            settings={
+                "models": {
+                    name: model.settings
+                    for name, model in named.items()
+                    if not isinstance(model, AdaptedDetector)
+                },
+                "adapters": {
+                    # The wrapped detector stands under "models" already.
+                    name: {k: v for k, v in model.settings.items() if k != "detector"}
+                    for name, model in named.items()
+                    if isinstance(model, AdaptedDetector)
+                },
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": measure,
-                **grid_settings(
-                    dataset,
-                    view,
-                    named,
-                    chosen,
-                    batch_size=batch_size,
-                    seed=seed,
-                    protocol=protocol.settings,
-                ),
-            }
-        ),
-        {
-            "classes": {"title": dataset.classes.title, "count": len(dataset.classes)},
-            "assumed": assumed_of(models),
-            "provenance": provenance(where, workers),
+            },
+            about={"classes": {"title": dataset.classes.title, "count": len(dataset.classes)}},
+            make_view=make_view,
+            corrupted=tree,
+            device=str(first.settings.get("device", "cpu")),
+            batch_size=8,
+        )
+
+    def begin(self, folder: RunFolder, prepared: Prepared) -> None:
+        """Write the objects that are to be found."""
+        dataset = prepared.data
+        assert isinstance(dataset, DetectionData)
+        write_ground_truth(folder, dataset.ground_truth(), prepared.settings["measure"])
+
+    def measure(
+        self,
+        folder: RunFolder,
+        models: Sequence[str],
+        grid: Grid,
+        *,
+        workers: int,
+        show_progress: bool | None,
+    ) -> Measured:
+        """Return P in each cell, mPC and rPC, and P by size of object and by class."""
+        ids, broken = _images(folder, models, grid.cells)
+        truth, places = _ground_truth(folder, ids, broken)
+        measured = make_measure(_recorded_measure(folder), truth)
+        at = {identity: place for place, identity in enumerate(measured.image_ids)}
+        job = _Job(
+            measured,
+            [-1 if one is None else at[one] for one in places],
+            intervals.REPLICATES if len(at) <= FEW_IMAGES else MANY,
+        )
+        keys = [(name, cell) for name in models for cell in grid.cells]
+        results = engine.map_ordered(
+            _measure,
+            [folder.records_file(name, cell) for name, cell in keys],
+            context=job,
+            workers=workers if len(keys) > 1 else 0,
+            lookahead=2,
+        )
+        performance: dict[str, dict[Cell, Performance]] = {name: {} for name in models}
+        with progress("Measure", len(keys), show=show_progress) as advance:
+            for (name, cell), result in zip(keys, results, strict=True):
+                performance[name][cell] = result
+                advance(note=str(cell))
+        objects = _objects_per_class(truth)
+        return measured_from(
+            performance,
+            grid,
+            measured.name,
+            measured.title,
+            interval=Resampling(
+                level=intervals.LEVEL,
+                method="paired percentile bootstrap over images, moved by its bias",
+                replicates=job.replicates,
+                seed=SEED,
+            ),
+            images=Images(len(ids), len(at), broken, sum(objects)),
+            classes=[str(record["name"]) for record in truth["categories"]],
+            objects=objects,
+        )
+
+    def save_gallery(
+        self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
+    ) -> None:
+        """Keep photographs in every cell with what was found in them, and those that lose most."""
+        truth = read_json(folder.path / GROUND_TRUTH)
+        save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), truth)
+
+
+def measure_of(measure: str, data: DetectionData) -> str:
+    """Return the measure that is meant: "auto" is the data set's own."""
+    if measure != "auto":
+        return measure
+    return "voc" if isinstance(data, VocData) else "coco"
+
+
+def write_ground_truth(folder: RunFolder, truth: Mapping[str, Any], measure: str) -> None:
+    """Write the objects that are to be found; outlines only where masks are measured.
+
+    An area that is no finite number is written as text, as JSON has none.
+    """
+    truth = _without_outlines(truth, measure)
+    annotations = [
+        one if math.isfinite(one["area"]) else {**one, "area": str(one["area"])}
+        for one in truth["annotations"]
+    ]
+    files.write_json(folder.path / GROUND_TRUTH, {**truth, "annotations": annotations})
+
+
+def _without_outlines(truth: Mapping[str, Any], measure: str) -> dict[str, Any]:
+    if measure == "coco-masks":
+        return dict(truth)
+    annotations = [
+        {key: value for key, value in one.items() if key != "segmentation"}
+        for one in truth["annotations"]
+    ]
+    return {**truth, "annotations": annotations}
+
+
+def measured_from(
+    performance: Mapping[str, Mapping[Cell, Performance]],
+    grid: Grid,
+    name: str,
+    title: str,
+    *,
+    interval: Resampling,
+    images: Images,
+    classes: Sequence[str] = (),
+    objects: Sequence[int | None] = (),
+) -> Measured:
+    """Return what was measured, from P in each cell.
+
+    Args:
+        performance: name in the run to cell to what was reached.
+        grid: the cells that all models have.
+        name: what P is called.
+        title: P in full.
+        interval: how the replicates were drawn.
+        images: counts, and what could not be read.
+        classes: names of the classes, where the performances have P of each.
+        objects: how many there are of each class.
+    """
+    reason = _why_no_mpc(grid)
+    return Measured(
+        measures=(Measure(name, title, lower_is_better=False),),
+        headlines=_headlines(name, complete=reason is None),
+        cells={
+            model: {cell: {name: one.replicates} for cell, one in cells.items()}
+            for model, cells in performance.items()
+        },
+        images=images,
+        interval=interval,
+        claim="mPC",
+        reason=reason,
+        complete=reason is None,
+        summaries={model: _summarize(cells, grid) for model, cells in performance.items()},
+        numbers={
+            model: {cell: _numbers(one.numbers) for cell, one in cells.items()}
+            for model, cells in performance.items()
+        },
+        details={
+            model: msgspec.to_builtins(
+                Detail(
+                    sizes=_sizes(cells, grid),
+                    classes=_classes(cells, grid, classes, objects or [None] * len(classes)),
+                )
+            )
+            for model, cells in performance.items()
         },
     )
-    detection_summary.write_ground_truth(folder, truth)
-    fill(
-        folder,
-        view,
-        streams,
-        dataset.samples,
-        models,
-        recording,
-        batch_size=batch_size,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    scores = detection_summary.summarise(
-        folder,
-        models={name: _title(name, model) for name, model in models.items()},
-        cells=cells,
-        measure=measure,
-        workers=workers,
-        show_progress=show_progress,
-    )
-    files.write_json(folder.scores_file, scores)
-    save_gallery(folder, view, cells, dataset.samples, list(models), truth)
-    return Run(folder.path)
 
 
 # ---------------------------------------------------------------- what was handed in
 
 
-def _measure_of(measure: str, data: DetectionData) -> str:
-    if measure == "auto":
-        return "voc" if isinstance(data, VocData) else "coco"
-    if measure not in MEASURES:
-        raise UnknownNameError.of("measure", measure, ["auto", *MEASURES])
-    return measure
-
-
 def _models(
-    given: DetectorGiven | Mapping[str, DetectorGiven], adapters: Sequence[str], device: str
+    given: DetectorGiven | Mapping[str, DetectorGiven],
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+    device: str,
 ) -> dict[str, DetectorLike]:
     if isinstance(adapters, str):
         raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
+    if isinstance(adapters, Mapping):
+        specs = dict(adapters)
+    else:
+        specs = {spec if isinstance(spec, str) else "adapted": spec for spec in adapters}
     if isinstance(given, Mapping):
         pairs = list(given.items())
         if not pairs:
             raise InputError("Expected at least one detector, got none.")
     else:
-        pairs = [("source", given)]
+        pairs = [(SOURCE, given)]
     models: dict[str, DetectorLike] = {}
     for name, item in pairs:
         models[_safe(name, models)] = (
             load_detector(item, device=device) if isinstance(item, str) else item
         )
     first = next(iter(models.values()))
-    for spec in adapters:
+    for called, spec in specs.items():
+        if not isinstance(spec, str):
+            raise ModelError(
+                f"Expected the spec of an adapter of a detector (batchnorm:prior=16), got {spec!r:.80}."
+            )
         if not isinstance(first, Detector):
             raise ModelError(
                 f"Expected a Detector to adapt, got {type(first).__name__}; wrap its network."
             )
-        models[_safe(spec, models)] = AdaptedDetector(first, spec)
+        models[_safe(called, models)] = AdaptedDetector(first, spec)
     return models
 
 
@@ -224,33 +333,191 @@ def _safe(name: str, others: Mapping[str, object]) -> str:
     return safe
 
 
-def _title(name: str, model: DetectorLike) -> str:
-    return model.name if name == "source" else name
+# ---------------------------------------------------------------- what is measured
 
 
-def _view(
-    data: DetectionData,
-    tree: CorruptedTree | None,
-    corruptions: Mapping[str, CorruptionLike],
-    seed: int,
-    encode: Encode,
-) -> View:
-    check_encode(encode)
-    if tree is None:
-        return OnTheFly(data, as_loaded, corruptions, seed=seed, encode=encode)
-    if encode != "none":
-        raise InputError("The corrupted copies are read as they are; leave encode out.")
-    return FromTree(data, tree)
+def _recorded_measure(folder: RunFolder) -> str:
+    settings = folder.info().get("settings")
+    measure = settings.get("measure") if isinstance(settings, dict) else None
+    if measure not in MEASURES:
+        raise BrokenFileError(
+            f"{folder.run_file}: expected the measure of a run of detectors, got {measure!r:.60}."
+        )
+    return str(measure)
 
 
-def _kept(truth: dict[str, Any], measure: str) -> dict[str, Any]:
-    """The ground truth as the run keeps it: outlines only where masks are measured."""
-    if measure == "coco-masks":
-        return truth
+@dataclass(frozen=True, eq=False)
+class _Job:
+    measure: MeasureOfData
+    places: list[int]
+    replicates: int
+
+
+def _measure(job: _Job, path: Path) -> Performance:
+    """Runs in a worker: one cell of one model."""
+    table = read_detections(path)
+    found = table.columns(job.places, job.measure.sizes)
+    return job.measure.performance(found, replicates=job.replicates, seed=SEED)
+
+
+def _images(
+    folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
+) -> tuple[list[str], tuple[BrokenImage, ...]]:
+    """The images of the run, and those that could not be read in every cell: none is measured there.
+
+    All tables are read for it, since a cell in which an image is missing would be measured on others.
+    """
+    ids: list[str] | None = None
+    errors: list[tuple[Cell, list[str], list[str | None]]] = []
+    for name in models:
+        for cell in cells:
+            path = folder.records_file(name, cell)
+            table = read_detections(path)
+            ids = table.ids if ids is None else ids
+            if table.ids != ids:
+                raise other_images(path)
+            if name == models[0]:
+                errors.append((cell, ids, table.error))
+    assert ids is not None
+    return ids, list_broken(errors)
+
+
+def _ground_truth(
+    folder: RunFolder, ids: Sequence[str], broken: Sequence[BrokenImage]
+) -> tuple[dict[str, Any], list[Any]]:
+    """The ground truth of the images that could be read, and for each image its id there or None."""
+    path = folder.path / GROUND_TRUTH
+    truth = read_json(path)
+    try:
+        image_id = {record["file_name"]: record["id"] for record in truth["images"]}
+        left_out = {image_id[entry.id] for entry in broken}
+        places = [None if image_id[one] in left_out else image_id[one] for one in ids]
+        kept = {
+            **truth,
+            "images": [one for one in truth["images"] if one["id"] not in left_out],
+            "annotations": [one for one in truth["annotations"] if one["image_id"] not in left_out],
+        }
+    except (KeyError, TypeError) as error:
+        raise BrokenFileError(
+            f"{path}: not the ground truth of this run ({error!r:.100}). It was changed, or is of "
+            "another one."
+        ) from error
+    return kept, places
+
+
+def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:
+    """How many objects there are to find of each class; crowds and difficult ones are none."""
+    wanted = [
+        one["category_id"]
+        for one in truth["annotations"]
+        if not one.get("iscrowd") and not one.get("difficult")
+    ]
+    return [wanted.count(record["id"]) for record in truth["categories"]]
+
+
+# ---------------------------------------------------------------- the grid
+
+
+def _why_no_mpc(grid: Grid) -> str | None:
+    absent = [name for name in COMMON if name not in grid.corruptions]
+    if absent:
+        return f"{len(absent)} of the 15 corruptions are not there ({', '.join(absent)})"
+    if grid.missing:
+        named = ", ".join(map(str, grid.missing[:5]))
+        more = f" and {len(grid.missing) - 5} more" if len(grid.missing) > 5 else ""
+        return f"{len(grid.missing)} cells are missing ({named}{more})"
+    if grid.severities != [1, 2, 3, 4, 5]:
+        return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 are there"
+    there = set(grid.cells)
+    gone = [
+        f"{name}-{severity}"
+        for name in COMMON
+        for severity in grid.severities
+        if Cell(name, severity) not in there
+    ]
+    return f"{len(gone)} cells are missing ({', '.join(gone[:5])})" if gone else None
+
+
+def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
+    """Return the headlines: over the whole grid the mean and its share have the benchmark's names."""
+    mean = (
+        ("mPC", f"mean {name} over the 15 × 5 corruptions")
+        if complete
+        else (f"{name} under corruption", "mean over what was run, no mPC")
+    )
+    share = (
+        ("rPC", "mPC as a share of the clean P")
+        if complete
+        else ("Share that is kept", "of the clean P, over what was run")
+    )
+    return (
+        Headline("clean", f"Clean {name}", "P on the images as they are", lower_is_better=False),
+        Headline("mean", *mean, lower_is_better=False),
+        Headline("rpc", *share, lower_is_better=False),
+    )
+
+
+def _summarize(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Replicates]:
+    if not grid.averaged or not grid.has_clean:
+        return {}
+    mean = average([cells[cell].replicates for cell in grid.averaged])
+    clean = cells[CLEAN].replicates
+    # A share of nothing is no number.
+    return {"rpc": np.divide(mean, clean, out=np.full_like(clean, np.nan), where=clean > 0)}
+
+
+# ---------------------------------------------------------------- what is detection's own
+
+
+def _sizes(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Fall]:
+    """Return AP by the objects' size, clean and over the grid; empty where it is not measured."""
+    some = next(iter(cells.values()))
+    if not set(SIZES) <= set(some.numbers):
+        return {}
     return {
-        **truth,
-        "annotations": [
-            {key: value for key, value in one.items() if key != "segmentation"}
-            for one in truth["annotations"]
-        ],
+        name: Fall(
+            clean=_number(cells[CLEAN].numbers[name]) if grid.has_clean else None,
+            mean=_number(_mean([cells[cell].numbers[name] for cell in grid.averaged])),
+        )
+        for name in SIZES
     }
+
+
+def _classes(
+    cells: Mapping[Cell, Performance],
+    grid: Grid,
+    classes: Sequence[str],
+    objects: Sequence[int | None],
+) -> tuple[ClassFall, ...]:
+    """Return P of each class with objects, clean and over the grid, the largest loss first."""
+    if not classes:
+        return ()
+    clean = cells[CLEAN].per_class if grid.has_clean else [float("nan")] * len(classes)
+    rows = [
+        ClassFall(
+            name=name,
+            index=index,
+            objects=objects[index],
+            clean=_number(clean[index]),
+            mean=_number(_mean([cells[cell].per_class[index] for cell in grid.averaged])),
+        )
+        for index, name in enumerate(classes)
+        if objects[index] != 0
+    ]
+    return tuple(
+        sorted(rows, key=lambda row: (-((row.clean or 0.0) - (row.mean or 0.0)), row.index))
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in numbers.items()}
+
+
+def _number(value: float) -> float | None:
+    """Return a number as JSON takes it: what is NaN has no meaning there."""
+    return rounded(value) if np.isfinite(value) else None

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.types import CLEAN, Cell, Sample
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, read_detections
+from shiftproof.runs.scores.detection import Box, Found, Gallery, Sheet, Shown, Thing, Worst
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.types import CLEAN, F64, Cell, Sample
 
-from .detection_records import DetectionRecords, FoundInImage, read_detections
-from .folder import RunFolder
-from .pictures import small_jpeg
 from .views import View
 
 SHEETS = 3
@@ -66,20 +68,20 @@ def save_gallery(
         models: their names in the run.
         truth: COCO annotations; each image's ``file_name`` is the sample's id.
     """
-    content: dict[str, Any] = {"overlap": OVERLAP, "thresholds": {}, "sheets": [], "worst": []}
+    content = Gallery(overlap=OVERLAP)
     if view is not None:
-        content |= _content(folder, view, cells, samples, models, truth)
-    files.write_json(folder.path / "gallery.json", content)
+        content = _fill(folder, view, cells, samples, models, truth)
+    write_form(folder.gallery_file, content)
 
 
-def _content(
+def _fill(
     folder: RunFolder,
     view: View,
     cells: Sequence[Cell],
     samples: Sequence[Sample],
     models: Sequence[str],
     truth: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Gallery:
     tables = {
         name: {cell: read_detections(folder.records_file(name, cell)) for cell in cells}
         for name in models
@@ -99,31 +101,31 @@ def _content(
     }
     source, threshold = tables[models[0]], thresholds[models[0]]
     kept = {row: _kept_per_cell(source, objects[row], row, threshold) for row in rows}
-    return {
-        "thresholds": thresholds,
-        "sheets": [
-            _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
-            for number, row in enumerate(_telling(kept))
-        ],
-        "worst": [
-            entry
-            for number, row in enumerate(_worst(kept))
-            if (
-                entry := _loser(
-                    folder,
-                    view,
-                    number,
-                    samples[row],
-                    row,
-                    source,
-                    objects[row],
-                    kept[row],
-                    threshold,
-                    names,
-                )
-            )
-        ],
-    }
+    sheets = (
+        _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
+        for number, row in enumerate(_choose_telling(kept))
+    )
+    worst = (
+        _pair(
+            folder,
+            view,
+            number,
+            samples[row],
+            row,
+            source,
+            objects[row],
+            kept[row],
+            threshold,
+            names,
+        )
+        for number, row in enumerate(_choose_worst(kept))
+    )
+    return Gallery(
+        overlap=OVERLAP,
+        thresholds=thresholds,
+        sheets=tuple(one for one in sheets if one is not None),
+        worst=tuple(one for one in worst if one is not None),
+    )
 
 
 def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objects]:
@@ -147,7 +149,7 @@ def _objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_Objec
     ]
 
 
-def assigned(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
+def assign(found: FoundInImage, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
     """Return the detections from ``threshold`` on, the surest first, each with its object or -1.
 
     A detection goes to the object of its class that it overlaps most, if that is enough and the
@@ -185,7 +187,7 @@ def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Seque
     for row in rows:
         one = objects[row]
         wanted += int(one.counts.sum())
-        for at, hit in assigned(table.found[row], one, 0.0):
+        for at, hit in assign(table.found[row], one, 0.0):
             if hit < 0 or one.counts[hit]:
                 scores.append(float(table.found[row].scores[at]))
                 right.append(hit >= 0)
@@ -204,14 +206,14 @@ def _kept_per_cell(
     return {
         cell: {
             hit
-            for _, hit in assigned(table.found[row], objects, threshold)
+            for _, hit in assign(table.found[row], objects, threshold)
             if hit >= 0 and objects.counts[hit]
         }
         for cell, table in tables.items()
     }
 
 
-def _lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
+def _share_lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
     """The share of what is found clean that is lost over the corrupted cells, and how much it is."""
     clean = kept.get(CLEAN, set())
     cells = [found for cell, found in kept.items() if not cell.is_clean]
@@ -221,19 +223,21 @@ def _lost(kept: Mapping[Cell, set[int]]) -> tuple[float, int]:
     return lost / (len(clean) * len(cells)), len(clean)
 
 
-def _telling(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+def _choose_telling(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
     """Choose the images that lose about one half of what they show clean, those with several objects."""
 
     def order(row: int) -> tuple[bool, float, int]:
-        share, count = _lost(kept[row])
+        share, count = _share_lost(kept[row])
         return count < 2, abs(share - 0.5), row
 
-    return sorted((row for row in kept if _lost(kept[row])[1]), key=order)[:SHEETS]
+    return sorted((row for row in kept if _share_lost(kept[row])[1]), key=order)[:SHEETS]
 
 
-def _worst(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
-    hit = [row for row in kept if _lost(kept[row])[0] > 0]
-    return sorted(hit, key=lambda row: (-_lost(kept[row])[0], -_lost(kept[row])[1], row))[:WORST]
+def _choose_worst(kept: Mapping[int, Mapping[Cell, set[int]]]) -> list[int]:
+    hit = [row for row in kept if _share_lost(kept[row])[0] > 0]
+    return sorted(
+        hit, key=lambda row: (-_share_lost(kept[row])[0], -_share_lost(kept[row])[1], row)
+    )[:WORST]
 
 
 # ---------------------------------------------------------------- as written to the file
@@ -249,7 +253,7 @@ def _sheet(
     objects: _Objects,
     thresholds: Mapping[str, float],
     names: Sequence[str],
-) -> dict[str, Any]:
+) -> Sheet | None:
     sample = samples[row]
     place = files.make_folder(folder.path / "gallery" / str(number))
     pictures: dict[str, str] = {}
@@ -260,22 +264,24 @@ def _sheet(
         if saved is not None:
             pictures[str(cell)] = path.relative_to(folder.path).as_posix()
             size = size or saved
-    return {
-        "id": sample.id,
-        "size": size,
-        "objects": _listed_objects(objects, names),
-        "files": pictures,
-        "found": {
+    if size is None:  # nothing could be read of this photograph
+        return None
+    return Sheet(
+        id=sample.id,
+        size=size,
+        things=_list_things(objects, names),
+        files=pictures,
+        found={
             name: {
-                str(cell): _listed(table.found[row], objects, thresholds[name], names)
+                str(cell): _list_found(table.found[row], objects, thresholds[name], names)
                 for cell, table in cells.items()
             }
             for name, cells in tables.items()
         },
-    }
+    )
 
 
-def _loser(
+def _pair(
     folder: RunFolder,
     view: View,
     number: int,
@@ -286,68 +292,72 @@ def _loser(
     kept: Mapping[Cell, set[int]],
     threshold: float,
     names: Sequence[str],
-) -> dict[str, Any] | None:
-    """The image clean, and in the mildest cell in which it loses most."""
+) -> Worst | None:
+    """Return the image clean, and in the mildest cell in which it loses most."""
     clean = kept[CLEAN]
     cell = min(
         (cell for cell in kept if not cell.is_clean),
         key=lambda one: (-len(clean - kept[one]), one.severity, one.corruption),
     )
     place = files.make_folder(folder.path / "gallery" / "worst")
-    shown: dict[str, Any] = {}
+    shown: list[Shown] = []
     size = None
-    for key, where, path in (
-        ("clean", CLEAN, place / f"{number}-clean.jpg"),
-        ("corrupted", cell, place / f"{number}-{cell}.jpg"),
+    for where, path in (
+        (CLEAN, place / f"{number}-clean.jpg"),
+        (cell, place / f"{number}-{cell}.jpg"),
     ):
         size = _save_picture(path, view, sample, where)
         if size is None:
             return None
-        shown[key] = {
-            "cell": str(where),
-            "file": path.relative_to(folder.path).as_posix(),
-            "found": _listed(tables[where].found[row], objects, threshold, names),
-        }
-    share, count = _lost(kept)
-    return {
-        "id": sample.id,
-        "size": size,
-        "objects": _listed_objects(objects, names),
-        "lost": _round(share),
-        "clean_found": count,
-        **shown,
-    }
+        found = _list_found(tables[where].found[row], objects, threshold, names)
+        shown.append(Shown(str(where), path.relative_to(folder.path).as_posix(), found))
+    assert size is not None
+    share, count = _share_lost(kept)
+    return Worst(
+        id=sample.id,
+        size=size,
+        things=_list_things(objects, names),
+        lost=_round(share),
+        clean_found=count,
+        clean=shown[0],
+        corrupted=shown[1],
+    )
 
 
-def _listed_objects(objects: _Objects, names: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"class": names[label], "box": [_round(v) for v in position], "counts": bool(counts)}
+def _list_things(objects: _Objects, names: Sequence[str]) -> tuple[Thing, ...]:
+    return tuple(
+        Thing(names[label], _box(position), bool(counts))
         for label, position, counts in zip(
             objects.labels, objects.positions, objects.counts, strict=True
         )
-    ]
+    )
 
 
-def _listed(
+def _list_found(
     found: FoundInImage, objects: _Objects, threshold: float, names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """The boxes to draw: what each is called, and the place of its object or None."""
-    return [
-        {
-            "class": names[found.labels[at]],
-            "score": _round(found.scores[at]),
-            "box": [_round(value) for value in found.positions[at]],
-            "object": None if hit < 0 else hit,
-        }
-        for at, hit in assigned(found, objects, threshold)
-    ]
+) -> tuple[Found, ...]:
+    """Return the boxes to draw: what each is called, and the place of its object or None."""
+    return tuple(
+        Found(
+            names[found.labels[at]],
+            _round(found.scores[at]),
+            _box(found.positions[at]),
+            None if hit < 0 else hit,
+        )
+        for at, hit in assign(found, objects, threshold)
+    )
+
+
+def _box(position: F64) -> Box:
+    x, y, width, height = (_round(value) for value in position)
+    return x, y, width, height
 
 
 def _round(value: float) -> float:
     return round(float(value), 3)
 
 
-def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> list[int] | None:
+def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> tuple[int, int] | None:
     """Write a small picture and return the width and height of the image, None where there is none."""
     try:
         image = view.load(sample, cell)
@@ -355,4 +365,4 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> list[in
         return None
     if not path.is_file():
         files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
-    return [image.shape[1], image.shape[0]]
+    return image.shape[1], image.shape[0]

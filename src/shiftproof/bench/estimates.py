@@ -22,13 +22,12 @@ from shiftproof.metrics import intervals
 from shiftproof.metrics.estimation import Threshold, confidence_threshold, thought_wrong
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.types import CLEAN, Cell, Settings
 
-from .folder import RunFolder
-from .records import CellRecords, read_tables
-
 if TYPE_CHECKING:
-    from .runs import Run
+    from shiftproof.runs.run import Run
 
 SEED = 0
 
@@ -375,8 +374,8 @@ def _widened(replicates: NDArray[np.float64], spread: float) -> Interval:
     value = interval.value
     return Interval(
         value,
-        _fraction(value - math.hypot(value - interval.low, WIDTH * spread)),
-        _fraction(value + math.hypot(interval.high - value, WIDTH * spread)),
+        _fraction(value - math.hypot(value - interval.lower, WIDTH * spread)),
+        _fraction(value + math.hypot(interval.upper - value, WIDTH * spread)),
     )
 
 
@@ -461,12 +460,17 @@ def _twin(here: _Opened, there: _Opened, name: str) -> str:
 
 
 def _of_model(opened: _Opened, what: str) -> Any:
-    model = opened.settings.get("model")
+    models = opened.settings.get("models")
+    model = models.get(opened.models[0]) if isinstance(models, dict) else None
     return model.get(what) if isinstance(model, dict) else None
 
 
 def _of_adapter(opened: _Opened, name: str) -> Settings | None:
-    """What decides the answers of an adapter: its settings, and the batches that it is given."""
+    """Return what decides the answers of an adapter, or of a further model; None for neither."""
+    models = opened.settings.get("models")
+    model = models.get(name) if isinstance(models, dict) else None
+    if isinstance(model, dict):
+        return {"model": {key: model.get(key) for key in ("fingerprint", "classes", "preprocess")}}
     adapters = opened.settings.get("adapters")
     found = adapters.get(name) if isinstance(adapters, dict) else None
     if not isinstance(found, dict):

@@ -8,10 +8,10 @@ from typing import Any
 
 from shiftproof.io import files
 from shiftproof.progress import progress
+from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Sample
 
 from . import grid
-from .folder import RunFolder
 from .passage import Passage
 from .recording import Recording
 from .stream import Episode

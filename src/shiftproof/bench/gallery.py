@@ -14,11 +14,13 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records.classification import CellRecords, read_cell
+from shiftproof.runs.scores.classification import Gallery, Prediction, Sheet, Shown, Worst
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, Cell, Sample
 
-from .folder import RunFolder
-from .pictures import small_jpeg
-from .records import CellRecords, read_cell
 from .views import View
 
 SHEETS = 3
@@ -47,23 +49,19 @@ def save_gallery(
     source = tables[models[0]]
     wrong, seen = _wrong_by_image(source)
     has_clean = CLEAN in cells
-    content = {
-        "sheets": [
+    worst = (
+        _pair(folder, view, number, row, samples, source, classes, wrong, seen)
+        for number, row in enumerate(_choose_worst(wrong, seen))
+        if has_clean
+    )
+    content = Gallery(
+        sheets=tuple(
             _sheet(folder, view, number, row, samples, tables, classes)
-            for number, row in enumerate(_telling(wrong, seen))
-        ],
-        "worst": [
-            entry
-            for number, row in enumerate(_worst(wrong, seen))
-            if has_clean
-            and (
-                entry := _suffering(
-                    folder, view, number, row, samples, source, classes, wrong, seen
-                )
-            )
-        ],
-    }
-    files.write_json(folder.path / "gallery.json", content)
+            for number, row in enumerate(_choose_telling(wrong, seen))
+        ),
+        worst=tuple(one for one in worst if one is not None),
+    )
+    write_form(folder.gallery_file, content)
 
 
 def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
@@ -81,13 +79,13 @@ def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
     return wrong, seen
 
 
-def _telling(wrong: Any, seen: Any) -> list[int]:
+def _choose_telling(wrong: Any, seen: Any) -> list[int]:
     """Choose the photographs whose share of wrong cells is nearest to one half: they show the border."""
     readable = [row for row in range(len(wrong)) if seen[row] > 0]
     return sorted(readable, key=lambda row: (abs(wrong[row] / seen[row] - 0.5), row))[:SHEETS]
 
 
-def _worst(wrong: Any, seen: Any) -> list[int]:
+def _choose_worst(wrong: Any, seen: Any) -> list[int]:
     hit = [row for row in range(len(wrong)) if seen[row] > 0 and wrong[row] > 0]
     return sorted(hit, key=lambda row: (-wrong[row] / seen[row], row))[:WORST]
 
@@ -100,7 +98,7 @@ def _sheet(
     samples: Sequence[Sample],
     tables: dict[str, dict[Cell, CellRecords]],
     classes: Classes,
-) -> dict[str, Any]:
+) -> Sheet:
     sample = samples[row]
     place = files.make_folder(folder.path / "gallery" / str(number))
     pictures: dict[str, str] = {}
@@ -108,18 +106,18 @@ def _sheet(
         path = place / f"{cell}.jpg"
         if path.is_file() or _save_picture(path, view, sample, cell):
             pictures[str(cell)] = path.relative_to(folder.path).as_posix()
-    return {
-        "id": sample.id,
-        "label": None if sample.label is None else classes.names[sample.label],
-        "files": pictures,
-        "predictions": {
-            name: {str(cell): _answer(record, row, classes) for cell, record in table.items()}
+    return Sheet(
+        id=sample.id,
+        label=None if sample.label is None else classes.names[sample.label],
+        files=pictures,
+        predictions={
+            name: {str(cell): _predict(record, row, classes) for cell, record in table.items()}
             for name, table in tables.items()
         },
-    }
+    )
 
 
-def _suffering(
+def _pair(
     folder: RunFolder,
     view: View,
     number: int,
@@ -129,10 +127,9 @@ def _suffering(
     classes: Classes,
     wrong: Any,
     seen: Any,
-) -> dict[str, Any] | None:
-    """The image clean, and in the mildest cell in which the answer is wrong."""
+) -> Worst | None:
+    """Return the image clean, and in the mildest cell in which the answer is wrong."""
     sample = samples[row]
-    clean_answer = _answer(table[CLEAN], row, classes)
     expected = sample.label if sample.label is not None else int(table[CLEAN].prediction[row])
     failing = [
         cell
@@ -145,29 +142,33 @@ def _suffering(
     for path, shown in ((clean_file, CLEAN), (corrupted_file, cell)):
         if not path.is_file() and not _save_picture(path, view, sample, shown):
             return None
-    return {
-        "id": sample.id,
-        "label": None if sample.label is None else classes.names[sample.label],
-        "errors": int(wrong[row]),
-        "cells": int(seen[row]),
-        "clean": {"file": clean_file.relative_to(folder.path).as_posix(), **clean_answer},
-        "corrupted": {
-            "cell": str(cell),
-            "file": corrupted_file.relative_to(folder.path).as_posix(),
-            **_answer(table[cell], row, classes),
-        },
-    }
+    return Worst(
+        id=sample.id,
+        label=None if sample.label is None else classes.names[sample.label],
+        errors=int(wrong[row]),
+        cells=int(seen[row]),
+        clean=Shown(
+            str(CLEAN),
+            clean_file.relative_to(folder.path).as_posix(),
+            _predict(table[CLEAN], row, classes),
+        ),
+        corrupted=Shown(
+            str(cell),
+            corrupted_file.relative_to(folder.path).as_posix(),
+            _predict(table[cell], row, classes),
+        ),
+    )
 
 
-def _answer(record: CellRecords, row: int, classes: Classes) -> dict[str, Any]:
+def _predict(record: CellRecords, row: int, classes: Classes) -> Prediction:
     prediction, target = int(record.prediction[row]), int(record.target[row])
     if prediction < 0:  # not readable, or the model's answer is not a number
-        return {"class": None, "confidence": None, "correct": None}
-    return {
-        "class": classes.names[prediction],
-        "confidence": round(float(record.confidence[row]), 4),
-        "correct": None if target < 0 else prediction == target,
-    }
+        return Prediction()
+    return Prediction(
+        name=classes.names[prediction],
+        confidence=round(float(record.confidence[row]), 4),
+        correct=None if target < 0 else prediction == target,
+    )
 
 
 def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> bool:

@@ -13,9 +13,10 @@ from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.types import Cell, Sample
 
-from .folder import FORMAT, RunFolder
 from .grid import Batch
 from .recording import Learner, Recorder, Recording
 from .stream import Episode, Visit

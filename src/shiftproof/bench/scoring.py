@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from shiftproof.corruptions import CORRUPTIONS
@@ -19,21 +20,33 @@ from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
 from shiftproof.metrics.faults import NO_MASK, Fault, count_faults
+from shiftproof.metrics.intervals import LEVEL
 from shiftproof.progress import progress
 from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.records.detection import (
+    NOTHING,
+    DetectionRecords,
+    FoundInImage,
+    write_detections,
+)
+from shiftproof.runs.result_faults import keep_faults, summarize_faults
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import Images, Resampling
+from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import CLEAN, Cell, Sample, Settings
 
-from . import detection_summary
+from .detection import Detection, measured_from, write_ground_truth
 from .detection_gallery import save_gallery
-from .detection_records import NOTHING, DetectionRecords, FoundInImage, write_detections
-from .folder import RunFolder
-from .given import default_workers, plain
+from .given import default_workers
 from .measures import MEASURES, Performance, check_wanted, make_measure
 from .naming import Names
 from .predictions import PredictionFiles, find_predictions
-from .result_faults import keep_faults, summarize
 from .result_tables import SUFFIXES, VOC_CLASSES, read_table
-from .runs import Run
+from .summary import SEED, summarize
+from .summary import score as score_measured
+from .task import Grid
 
 Predictions = str | Path
 
@@ -65,7 +78,7 @@ def score(
             path, file name, or file name without suffix; and categories by id (of data that has none,
             from 1 in the order of the classes) or by name. A table needs none.
         out: the folder of the run.
-        measure: as for :func:`run_detection`.
+        measure: as for :class:`Detection`.
         workers: processes that measure.
         show_progress: None shows it on a terminal only.
 
@@ -145,11 +158,15 @@ def _score_files(
         ),
         {
             "classes": {"title": truth.title, "count": len(objects.categories)},
-            **({"data_faults": summarize(truth.faults)} if truth.faults else {}),
+            **(
+                {"data_faults": msgspec.to_builtins(summarize_faults(truth.faults))}
+                if truth.faults
+                else {}
+            ),
             "provenance": provenance("none", 0),
         },
     )
-    detection_summary.write_ground_truth(folder, truth.annotations)
+    write_ground_truth(folder, truth.annotations, truth.measure)
     total = len(found) * len(cells)
     with progress("Read", total, show=show_progress) as advance:
         for name, one in found.items():
@@ -162,16 +179,15 @@ def _score_files(
                         keep_faults(folder, name, cell, faults)
                     write_detections(folder.records_file(name, cell), records)
                 advance(note=str(cell))
-    scores = detection_summary.summarise(
+    scores = summarize(
         folder,
-        models={name: name for name in found},
-        cells=cells,
-        measure=truth.measure,
-        missing=missing,
+        Detection(measure=truth.measure),
+        {name: name for name in found},
+        Grid(cells, missing),
         workers=default_workers("none") if workers is None else workers,
         show_progress=show_progress,
     )
-    files.write_json(folder.scores_file, scores)
+    write_form(folder.scores_file, scores)
     save_gallery(folder, None, cells, truth.samples, list(found), truth.annotations)
     return Run(folder.path)
 
@@ -437,16 +453,19 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
             "provenance": provenance("none", 0),
         },
     )
-    scores = detection_summary.of_performance(
+    measured = measured_from(
         performance,
-        {name: name for name in performance},
-        cells,
-        missing,
+        Grid(cells, missing),
         called,
         title,
+        interval=Resampling(level=LEVEL, method="none", replicates=0, seed=SEED),
+        images=Images(None, None),
         classes=_voc_classes(performance),
     )
-    files.write_json(folder.scores_file, scores)
+    titles = {name: name for name in performance}
+    write_form(
+        folder.scores_file, score_measured("detection", measured, titles, Grid(cells, missing))
+    )
     save_gallery(folder, None, cells, [], list(performance), {})
     return Run(folder.path)
 

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
+from shiftproof.runs.records.classification import CellRecords
+from shiftproof.runs.scores.grid import Unanswered
 from shiftproof.types import Cell
 
-from .folder import RunFolder
-from .records import read_cell
 
-
-def count_unanswered(
-    folder: RunFolder, models: Sequence[str], cells: Sequence[Cell]
-) -> list[dict[str, Any]]:
+def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[Unanswered, ...]:
     """Return in which cells a model's logits were not finite, and for how many images.
 
-    Depends on the records alone. An image that could not be read is none of them.
+    An image that could not be read is none of them.
 
     Args:
-        folder: of the run.
-        models: their names in the run.
-        cells: the cells of the run.
+        tables: model to cell to its records.
     """
-    found = []
-    for name in models:
-        for cell in cells:
-            records = read_cell(folder.records_file(name, cell))
-            count = int(np.count_nonzero(np.isnan(records.confidence) & records.readable))
-            if count:
-                found.append(
-                    {
-                        "model": name,
-                        "corruption": cell.corruption,
-                        "severity": cell.severity,
-                        "images": count,
-                    }
-                )
-    return found
+    counts = {
+        (name, cell): int(np.count_nonzero(np.isnan(records.confidence) & records.readable))
+        for name, table in tables.items()
+        for cell, records in table.items()
+    }
+    return tuple(
+        Unanswered(name, cell.corruption, cell.severity, count)
+        for (name, cell), count in counts.items()
+        if count
+    )

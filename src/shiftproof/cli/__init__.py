@@ -19,6 +19,7 @@ from shiftproof.cli import (
     data,
     dedup,
     demo,
+    detect,
     embed,
     models,
     probe,
@@ -60,6 +61,7 @@ app = typer.Typer(
 for verb in (
     demo,
     bench,
+    detect,
     score,
     data,
     corrupt,

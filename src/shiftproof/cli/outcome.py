@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shiftproof.bench import Run
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
+from shiftproof.runs import ProbeRun, Run
 
 
-def show_outcome(run: Run, *, as_json: bool) -> None:
+def show_outcome(run: Run | ProbeRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import print_table
 
@@ -23,10 +23,10 @@ def show_outcome(run: Run, *, as_json: bool) -> None:
     if as_json:
         say_json(run.folder.scores_file.read_text(encoding="utf-8"))
         return
-    broken = scores["images"]["broken"]
+    broken = scores.images.broken
     print_table(scores, Console(file=sys.stdout))
     for entry in broken[:5]:
-        warn(f"not readable: {entry['reason']}")
+        warn(f"not readable: {entry.reason}")
     if len(broken) > 5:
         warn(f"and {len(broken) - 5} more, listed in the report")
     if page is not None:

@@ -54,7 +54,7 @@ def probe(
             "--factors",
             "-f",
             help="Names separated by commas (crop_x, flip, hue, fog_severity, ...), or all, "
-            "augmentations, corruptions, geometry, colour, texture, weather.",
+            "augmentations, corruptions, geometry, color, texture, weather.",
         ),
     ] = "all",
     versions: Annotated[

@@ -54,9 +54,10 @@ def report(
     ] = False,
 ) -> None:
     """Write the HTML page of one run, or of several side by side."""
-    from shiftproof.bench import Run
     from shiftproof.io import files
+    from shiftproof.io.text import read_json
     from shiftproof.report import print_table, table_csv, table_latex, write_report
+    from shiftproof.runs import Run
 
     opened = [Run(path) for path in runs]
     if as_json or table:
@@ -66,7 +67,7 @@ def report(
             )
         if len(opened) > 1:
             raise InputError("A table is of one run; give one folder.")
-        scores = opened[0].scores
+        scores = read_json(opened[0].folder.scores_file)
         if as_json:
             say_json(opened[0].folder.scores_file.read_text(encoding="utf-8"))
         elif table == "csv":

@@ -64,8 +64,8 @@ def score(
 ) -> None:
     """Score detections under corruption that another framework has made; no model is needed."""
     from shiftproof import bench
-    from shiftproof.bench.result_faults import describe_faults
     from shiftproof.data import open_detection_data
+    from shiftproof.runs.opened import read_head
 
     is_plain = split is None and images is None and root is None
     truth = (
@@ -74,7 +74,7 @@ def score(
         else open_detection_data(data, split=split, images=images, root=root)
     )
     run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
-    for line in describe_faults(run.folder.info()):
+    for line in read_head(run.path).describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json)
 

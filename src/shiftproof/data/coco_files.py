@@ -328,8 +328,9 @@ def read_names(
     """
     for text in said:
         _parts(where, text)
-    some = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
-    tried = list(dict.fromkeys(said if len(said) <= _ENOUGH else some))
+    if len(said) > _ENOUGH:
+        said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
+    tried = list(dict.fromkeys(said))
     deepest = max((len(_parts(where, text)) for text in tried), default=1)
     for dropped in range(min(deepest, _DEEPEST + 1)):
         found = []

@@ -173,9 +173,7 @@ def export_copy(
         about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
         about["tars"] = about.pop("images")
-    if tree.aside:
-        about["left aside"] = list(tree.aside)
-    known = _claim(target, about)
+    known, told = _claim(target, about, tree.aside)
     job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
     carried = [(name, False) for name in tree.carried]
@@ -205,7 +203,8 @@ def export_copy(
     # Beside what was met now, what an earlier call met and this one did not have to look at again.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
     files.write_json(
-        target / "manifest.json", {"format": manifest.FORMAT, **about, "broken": broken}
+        target / "manifest.json",
+        {"format": manifest.FORMAT, **about, **told, "broken": broken},
     )
     return done
 
@@ -341,13 +340,20 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _claim(target: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """Make the target this copy's, and return what an earlier call found to be broken."""
-    there = manifest.begin(target, "manifest.json", settings, what="a copy")
-    known = {key: there[key] for key in there if key not in ("format", "broken")}
+def _claim(
+    target: Path, settings: dict[str, Any], aside: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Make the target this copy's; return what was found to be broken, and what was left aside at first.
+
+    Of a copy within its own source there is more to leave aside the next time.
+    """
+    about = {"left aside": list(aside)} if aside else {}
+    there = manifest.begin(target, "manifest.json", settings, what="a copy", about=about)
+    known = {key: there[key] for key in there if key not in ("format", "broken", "left aside")}
     manifest.check_same(target, known, settings, what="a copy")
     broken = there.get("broken")
-    return broken if isinstance(broken, dict) else {}
+    told = {key: there[key] for key in ("left aside",) if key in there}
+    return (broken if isinstance(broken, dict) else {}), told
 
 
 # ---------------------------------------------------------------- before it starts

@@ -341,8 +341,9 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 
     With a single repetition it has no width, and says nothing about another one.
 
-    >>> [round(value, 3) for value in interval_over_seeds([1.0, 2.0, 3.0])]
-    [2.0, -0.484, 4.484]
+    >>> found = interval_over_seeds([1.0, 2.0, 3.0])
+    >>> found.value, round(found.lower, 3), round(found.upper, 3)
+    (2.0, -0.484, 4.484)
 
     Raises:
         InputError: no values, or some that are not finite.

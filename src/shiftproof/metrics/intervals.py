@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +22,47 @@ GROUP_BYTES = 256_000_000
 """Memory of the tables that are summed together; the weights are drawn anew for each group."""
 
 
-class Interval(NamedTuple):
-    """A figure with the ends of its interval."""
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the ends of its interval, all in the figure's own unit.
+
+    The ends are None where there was nothing to resample.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval with both of its ends")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("an interval with its low end below its high end")
+
+    @property
+    def bare(self) -> bool:
+        """Whether there are no ends."""
+        return self.low is None
+
+    @property
+    def lower(self) -> float:
+        """The low end, or the figure itself where there is none."""
+        return self.value if self.low is None else self.low
+
+    @property
+    def upper(self) -> float:
+        """The high end, or the figure itself where there is none."""
+        return self.value if self.high is None else self.high
+
+    @property
+    def spans_zero(self) -> bool:
+        """Whether it cannot be told from chance, as a difference: 0 inside, or no interval."""
+        return self.bare or self.lower <= 0 <= self.upper
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing changed at all, in any resample."""
+        return self.value == self.low == self.high == 0
 
 
 def resample_weights(

@@ -15,23 +15,23 @@ GUARDED = 0.01
 
 def below(interval: Interval, limit: float = 0.0) -> Verdict:
     """Whether a figure is below ``limit``: yes or no where its whole interval is to one side."""
-    if interval.high < limit:
+    if interval.upper < limit:
         return "yes"
-    return "no" if interval.low > limit else "undecided"
+    return "no" if interval.lower > limit else "undecided"
 
 
 def above(interval: Interval, limit: float = 0.0) -> Verdict:
     """Whether a figure is above ``limit``, likewise."""
-    if interval.low > limit:
+    if interval.lower > limit:
         return "yes"
-    return "no" if interval.high < limit else "undecided"
+    return "no" if interval.upper < limit else "undecided"
 
 
 def at_most(interval: Interval, limit: float) -> Verdict:
     """Whether a figure is at most ``limit``: yes where it is, no where its whole interval is above."""
     if interval.value <= limit:
         return "yes"
-    return "no" if interval.low > limit else "undecided"
+    return "no" if interval.lower > limit else "undecided"
 
 
 def every_corruption(
@@ -40,8 +40,8 @@ def every_corruption(
     """Return the finding on which corruptions gain by ``model`` and which do not."""
     names = list(dict.fromkeys(cell.corruption for cell in measured.cells))
     changes = {name: measured.change(model, against, measured.of(name)) for name in names}
-    worse = [name for name in names if changes[name].low > 0]
-    same = [name for name in names if changes[name].low <= 0 <= changes[name].high]
+    worse = [name for name in names if changes[name].lower > 0]
+    same = [name for name in names if changes[name].lower <= 0 <= changes[name].upper]
     parts = [
         f"{len(names) - len(worse) - len(same)} of {len(names)} gain",
         *([f"{named(same)} cannot be told from no change"] if same else []),

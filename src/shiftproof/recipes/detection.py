@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import msgspec
 import numpy as np
 
 from shiftproof import bench
 from shiftproof.adapt import AdaptedDetector
-from shiftproof.bench import Run
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CocoData
 from shiftproof.engine import map_ordered
@@ -35,6 +35,9 @@ from shiftproof.recipes.result import Finding, Result, Table, Value, Verdict, po
 from shiftproof.recipes.scenes import SceneKind, backgrounds, write_scenes
 from shiftproof.report import wording
 from shiftproof.rng import generator
+from shiftproof.runs import Run
+from shiftproof.runs.scores.detection import Detail, Fall
+from shiftproof.runs.scores.grid import CellFigures, Scored
 from shiftproof.stylize import Stylize
 from shiftproof.stylize.styles import DrawnStyles, Styles
 from shiftproof.types import Image, Settings
@@ -139,7 +142,7 @@ def reproduce(
     if show_progress is not False:
         console.print(f"benchmark  [dim]{len(plan.corruptions)} corruptions, 5 detectors[/]")
     with seconds.of("benchmark"):
-        run = bench.run_detection(
+        run = bench.run(
             {**detectors, **adapted},
             test_data,
             corruptions=plan.corruptions,
@@ -149,8 +152,8 @@ def reproduce(
             workers=0,
             show_progress=show_progress,
         )
-    clean = _model(run, STANDARD)["clean"]["numbers"]["AP50"]
-    if clean < plan.good_enough:
+    clean = _clean(run, STANDARD).numbers["AP50"]
+    if clean is None or clean < plan.good_enough:
         raise RunError(
             f"The standard detector has an AP50 of {clean:.3f} on the clean scenes; expected at least "
             f"{plan.good_enough:g}. Remove {out} to begin anew."
@@ -304,10 +307,9 @@ def mixed(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
 
 def tables(run: Run) -> list[Table]:
     """Return the tables of a finished benchmark."""
-    names = [model["name"] for model in run.scores["models"]]
-    groups = [row["group"] for row in _model(run, names[0])["groups"]]
-    whole = run.scores["grid"]["complete"]
-    mean, share = ("mpc", "rpc") if whole else ("mean", "relative")
+    names = [model.name for model in run.scores.models]
+    groups = [row.group for row in _model(run, names[0]).groups]
+    whole = run.scores.grid.complete
     summary = Table(
         "summary",
         "Clean, under corruption, and what stays",
@@ -316,14 +318,14 @@ def tables(run: Run) -> list[Table]:
         [TITLES[name] for name in names],
         [
             [
-                *(_figure(_model(run, name)["summary"][key]) for key in ("clean", mean, share)),
-                *(_figure(row["p"]) for row in _model(run, name)["groups"]),
+                *(_figure(_model(run, name).summary[key]) for key in ("clean", "mean", "rpc")),
+                *(_figure(row.figures[P]) for row in _model(run, name).groups),
             ]
             for name in names
         ],
         note="rPC is in % of the clean AP.",
     )
-    corruptions = [row["corruption"] for row in _model(run, names[0])["corruptions"]]
+    corruptions = [row.corruption for row in _model(run, names[0]).corruptions]
     per_corruption = Table(
         "corruptions",
         "Each corruption, mean over the severities",
@@ -331,7 +333,7 @@ def tables(run: Run) -> list[Table]:
         [TITLES[name] for name in names],
         [wording.corruption_title(name) for name in corruptions],
         [
-            [_figure(_model(run, name)["corruptions"][at]["p"]) for name in names]
+            [_figure(_model(run, name).corruptions[at].figures[P]) for name in names]
             for at in range(len(corruptions))
         ],
     )
@@ -340,19 +342,19 @@ def tables(run: Run) -> list[Table]:
         "What the other detectors gain over the standard one",
         "change of AP in points",
         ["P", "mean under corruption", *groups],
-        [TITLES[row["name"]] for row in run.scores["differences"]],
+        [TITLES[row.name] for row in run.scores.differences],
         [
             [
-                _figure(row["summary"]["clean"]),
-                _figure(row["summary"]["mean"]),
-                *(_figure(group["p"]) for group in row["groups"]),
+                _figure(row.summary["clean"]),
+                _figure(row.summary["mean"]),
+                *(_figure(group.figures[P]) for group in row.groups),
             ]
-            for row in run.scores["differences"]
+            for row in run.scores.differences
         ],
         unit="change",
         note="Intervals are paired over the scenes.",
     )
-    severities = run.scores["grid"]["severities"]
+    severities = run.scores.grid.severities
     by_severity = Table(
         "severities",
         "By severity, mean over the corruptions",
@@ -361,7 +363,7 @@ def tables(run: Run) -> list[Table]:
         [TITLES[name] for name in names],
         [
             [
-                point(_model(run, name)["clean"]["p"]["value"]),
+                point(_value(_clean(run, name).figures[P])),
                 *(point(_at(run, name, severity)) for severity in severities),
             ]
             for name in names
@@ -369,7 +371,7 @@ def tables(run: Run) -> list[Table]:
         note="Without intervals.",
         drawing="curves",
     )
-    sizes = [key for key, value in _model(run, names[0])["sizes"].items() if value["clean"]]
+    sizes = [key for key, value in _sizes(run, names[0]).items() if value.clean]
     by_size = Table(
         "sizes",
         "By the size of the items",
@@ -381,8 +383,8 @@ def tables(run: Run) -> list[Table]:
                 point(value) if value is not None else None
                 for key in sizes
                 for value in (
-                    _model(run, name)["sizes"][key]["clean"],
-                    _model(run, name)["sizes"][key]["mean"],
+                    _sizes(run, name)[key].clean,
+                    _sizes(run, name)[key].mean,
                 )
             ]
             for name in names
@@ -397,9 +399,8 @@ _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 def findings(run: Run) -> list[Finding]:
     """Hold the paper's findings against what was measured."""
-    share = "rpc" if run.scores["grid"]["complete"] else "relative"
     standard = _model(run, STANDARD)
-    kept = _interval(standard["summary"][share])
+    kept = standard.summary["rpc"]
     found = [
         Finding(
             "loses",
@@ -423,7 +424,7 @@ def findings(run: Run) -> list[Finding]:
             "Pascal-C 48.6 to 50.0, Cityscapes-C 12.2 to 14.7; COCO-C 18.2 to 14.1",
         ),
     ):
-        change = _interval(_difference(run, name)["summary"]["mean"])
+        change = _difference(run, name).summary["mean"]
         found.append(
             Finding(
                 f"{name}-raises",
@@ -440,7 +441,7 @@ def findings(run: Run) -> list[Finding]:
         ("stylised", 0.02, "on stylised images alone it falls by more",
          "Pascal 80.5 to 68.0, COCO 36.3 to 21.5, Cityscapes 36.4 to 28.5"),
     ):  # fmt: skip
-        change = _interval(_difference(run, name)["summary"]["clean"])
+        change = _difference(run, name).summary["clean"]
         verdict: Verdict = "undecided"
         if change is not None:
             verdict = above(change, -limit) if name == "combined" else below(change, -limit)
@@ -456,7 +457,7 @@ def findings(run: Run) -> list[Finding]:
         )
     found.append(_most_on_noise(run))
     for name, other in (("adapted", STANDARD), ("combined-adapted", STANDARD)):
-        change = _interval(_difference(run, name)["summary"]["mean"])
+        change = _difference(run, name).summary["mean"]
         found.append(
             Finding(
                 f"{name}-gains",
@@ -473,7 +474,7 @@ def findings(run: Run) -> list[Finding]:
 
 
 def _most_on_noise(run: Run) -> Finding:
-    groups = {row["group"]: _interval(row["p"]) for row in _difference(run, "combined")["groups"]}
+    groups = {row.group: row.figures[P] for row in _difference(run, "combined").groups}
     known = {name: value for name, value in groups.items() if value is not None}
     best = max(known, key=lambda name: known[name].value) if known else None
     words = ", ".join(f"{name} {spelt(value, 'change')}" for name, value in known.items())
@@ -487,28 +488,36 @@ def _most_on_noise(run: Run) -> Finding:
     )
 
 
-def _model(run: Run, name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(m for m in run.scores["models"] if m["name"] == name)
-    return found
+P = "AP"
 
 
-def _difference(run: Run, name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(m for m in run.scores["differences"] if m["name"] == name)
-    return found
+def _model(run: Run, name: str) -> Scored:
+    return next(model for model in run.scores.models if model.name == name)
+
+
+def _difference(run: Run, name: str) -> Scored:
+    return next(model for model in run.scores.differences if model.name == name)
+
+
+def _clean(run: Run, name: str) -> CellFigures:
+    return _model(run, name).clean or CellFigures()
+
+
+def _sizes(run: Run, name: str) -> dict[str, Fall]:
+    return msgspec.convert(_model(run, name).detail, Detail).sizes
 
 
 def _at(run: Run, name: str, severity: int) -> float:
-    cells = [c["p"]["value"] for c in _model(run, name)["cells"] if c["severity"] == severity]
-    return float(np.mean(cells))
+    cells = _model(run, name).of_cells(P)
+    return float(np.mean([one.value for cell, one in cells.items() if cell.severity == severity]))
 
 
-def _figure(figure: Mapping[str, float] | None) -> Value:
-    interval = _interval(figure)
-    return None if interval is None else rounded(interval)
+def _value(figure: Interval | None) -> float:
+    return float("nan") if figure is None else figure.value
 
 
-def _interval(figure: Mapping[str, float] | None) -> Interval | None:
-    return None if figure is None else Interval(**figure)
+def _figure(figure: Interval | None) -> Value:
+    return None if figure is None else rounded(figure)
 
 
 def _plain(plan: Plan) -> Settings:

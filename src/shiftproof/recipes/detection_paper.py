@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from shiftproof import bench
-from shiftproof.bench import Run
 from shiftproof.data import CityscapesData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
@@ -18,6 +16,7 @@ from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import below
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.runs import Run
 
 MODEL = "torchvision:fasterrcnn_resnet50_fpn"
 """The paper's detector; torchvision's weights are of COCO, trained otherwise than the paper's."""
@@ -56,7 +55,7 @@ def reproduce(
     model = MODEL if model is None else model
     detector = load_detector(model, device=device) if isinstance(model, str) else model
     begun = time.monotonic()
-    run = bench.run_detection(
+    run = bench.run(
         detector,
         dataset,
         out=out / "runs" / "benchmark",
@@ -69,7 +68,7 @@ def reproduce(
         scale="paper",
         title=f"{benchmark}: a detector under corruption",
         about=f"{detector.name} on {dataset.name} ({len(dataset):,} images); P is "
-        f"{run.scores['measure_title']}.",
+        f"{run.scores.measure.title}.",
         settings={"run": run.folder.info()["settings"]},
         provenance=provenance(detector.device, workers or 0),
         tables=[beside_published(benchmark, detector.name, run), *_groups(run)],
@@ -99,9 +98,12 @@ def published(benchmark: str) -> dict[str, dict[str, float]]:
 def beside_published(benchmark: str, name: str, run: Run) -> Table:
     """Return the published table with a row of our own before it."""
     rows = published(benchmark)
-    summary = run.scores["models"][0]["summary"]
-    reason = run.scores["grid"]["mpc_reason"]
-    values: list[list[Value]] = [[_figure(summary[key]) for key in ("clean", "mpc", "rpc")]]
+    summary = run.scores.models[0].summary
+    reason = run.scores.grid.reason
+    keys = ("clean", "mean", "rpc")
+    values: list[list[Value]] = [
+        [_figure(summary[key]) if key == "clean" or reason is None else None for key in keys]
+    ]
     values += [[point(row[column] / 100) for column in COLUMNS] for row in rows.values()]
     return Table(
         "published",
@@ -115,7 +117,8 @@ def beside_published(benchmark: str, name: str, run: Run) -> Table:
 
 
 def _groups(run: Run) -> list[Table]:
-    groups = run.scores["models"][0]["groups"]
+    groups = run.scores.models[0].groups
+    measure = run.scores.measure.name
     if not groups:
         return []
     return [
@@ -123,16 +126,15 @@ def _groups(run: Run) -> list[Table]:
             "groups",
             "By family of corruptions",
             "P in %",
-            [row["group"] for row in groups],
+            [row.group for row in groups],
             ["this run"],
-            [[_figure(row["p"]) for row in groups]],
+            [[_figure(row.figures[measure]) for row in groups]],
         )
     ]
 
 
 def _finding(run: Run) -> Finding:
-    summary = run.scores["models"][0]["summary"]
-    kept = _figure(summary["rpc"] or summary["relative"])
+    kept = _figure(run.scores.models[0].summary["rpc"])
     return Finding(
         "loses",
         "a detector loses 30 to 60 % of its performance under corruption",
@@ -144,5 +146,5 @@ def _finding(run: Run) -> Finding:
     )
 
 
-def _figure(figure: Mapping[str, float] | None) -> Value:
-    return None if figure is None else rounded(Interval(**figure))
+def _figure(figure: Interval | None) -> Value:
+    return None if figure is None else rounded(figure)

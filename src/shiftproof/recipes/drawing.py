@@ -45,8 +45,8 @@ def curves(table: Table) -> str:
     looks = [Look(name, number) for number, name in enumerate(table.rows)]
     for look, values in zip(looks, table.values, strict=True):
         there = _there(values)
-        high = [(x(at), y(each.high)) for at, each in there]
-        low = [(x(at), y(each.low)) for at, each in reversed(there)]
+        high = [(x(at), y(each.upper)) for at, each in there]
+        low = [(x(at), y(each.lower)) for at, each in reversed(there)]
         pieces.append(
             element("polygon", {"class": f"band {look.style}", "points": _points([*high, *low])})
         )
@@ -94,8 +94,8 @@ def bars(table: Table) -> str:
     signed = table.unit == "change"
     start, end = 0.0, _top(table)
     if signed:
-        start = -nice_reach(max((-value.low for value in known), default=0.0))
-        end = nice_reach(max((value.high for value in known), default=0.0))
+        start = -nice_reach(max((-value.lower for value in known), default=0.0))
+        end = nice_reach(max((value.upper for value in known), default=0.0))
     height = _TOP + _ROW * len(rows)
 
     def x(fraction: float) -> float:
@@ -126,9 +126,9 @@ def bars(table: Table) -> str:
                 },
             )
         )
-        pieces.append(_line("whisker", x(interval.low), middle, x(interval.high), middle))
+        pieces.append(_line("whisker", x(interval.lower), middle, x(interval.upper), middle))
         number = wording.points(interval.value) if signed else wording.percent(interval.value)
-        pieces.append(_text(x(max(interval.high, 0.0)) + 6, middle + 4, number, "start"))
+        pieces.append(_text(x(max(interval.upper, 0.0)) + 6, middle + 4, number, "start"))
     pieces.append(_line("axis", x(0.0), _TOP, x(0.0), height))
     return _alone(pieces, height=height + 22, title=table.title)
 
@@ -141,7 +141,7 @@ def _there(values: list[Value]) -> list[tuple[int, Interval]]:
 
 
 def _top(table: Table) -> float:
-    return nice_top(max((v.high for row in table.values for v in row if v is not None), default=1))
+    return nice_top(max((v.upper for row in table.values for v in row if v is not None), default=1))
 
 
 def _ticks(start: float, end: float) -> list[float]:
@@ -154,7 +154,7 @@ def _ticks(start: float, end: float) -> list[float]:
 
 def _state(interval: Interval) -> str:
     """As on the page: better, worse, or not to be told from no change."""
-    if interval.low <= 0 <= interval.high:
+    if interval.lower <= 0 <= interval.upper:
         return "flat"
     return "better" if interval.value < 0 else "worse"
 

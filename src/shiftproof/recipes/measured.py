@@ -8,8 +8,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.bench import SOURCE, Run
+from shiftproof.bench import SOURCE
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.runs import Run
+from shiftproof.runs.records.classification import CellRecords
 from shiftproof.types import CLEAN, Cell
 
 Shares: TypeAlias = NDArray[np.float64]
@@ -26,14 +28,14 @@ class Measured:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.scores = run.scores
-        grid = self.scores["grid"]
-        self.cells = [Cell(name, s) for name in grid["corruptions"] for s in grid["severities"]]
+        grid = self.scores.grid
+        self.cells = [Cell(name, s) for name in grid.corruptions for s in grid.severities]
         self._wrong: dict[tuple[str, Cell], NDArray[np.bool_]] = {}
 
     @property
     def models(self) -> list[str]:
         """All models of the run, the source first."""
-        return [model["name"] for model in self.scores["models"]]
+        return [model.name for model in self.scores.models]
 
     def wrong(self, model: str, cells: Iterable[Cell] | None = None) -> Shares:
         """Return for each image the share of ``cells`` in which ``model`` is wrong."""
@@ -63,6 +65,7 @@ class Measured:
     def _wrong_in(self, model: str, cell: Cell) -> NDArray[np.bool_]:
         key = (model, cell)
         if key not in self._wrong:
-            records = self.run.records(model, cell.corruption, cell.severity)
+            records = self.run.cell(model, cell.corruption, cell.severity)
+            assert isinstance(records, CellRecords)
             self._wrong[key] = records.prediction != records.target
         return self._wrong[key]

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from shiftproof import bench
-from shiftproof.bench import SOURCE, Run
+from shiftproof.bench import SOURCE
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, open_data
 from shiftproof.errors import InputError
@@ -21,6 +21,7 @@ from shiftproof.provenance import provenance
 from shiftproof.recipes.claims import below
 from shiftproof.recipes.rendering import spelt
 from shiftproof.recipes.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.runs import Run
 
 MODEL = "torchvision:resnet50"
 """The model of both papers' first row."""
@@ -120,7 +121,7 @@ def reproduce(
         )
         seconds[part.method] = round(time.monotonic() - begun, 1)
     any_run = next(iter(runs.values()))
-    measure = "mce" if any_run.scores["grid"]["mce_reason"] is None else "mean_error"
+    measure = "mce" if any_run.scores.grid.reason is None else "mean"
     return Result(
         recipe=recipe,
         scale="paper",
@@ -148,14 +149,14 @@ def beside_published(recipe: str, name: str, runs: Mapping[str, Run], measure: s
         recipe: whose.
         name: the model's.
         runs: by the method of their column.
-        measure: ``"mce"`` or ``"mean_error"`` of ``scores.json``.
+        measure: ``"mce"`` or ``"mean"`` of the scores' summaries.
     """
     rows = published(recipe)
     methods = list(dict.fromkeys(method for row in rows.values() for method in row))
     first = next(iter(runs.values()))
     ours: dict[str, Value] = {"none": _figure(first, SOURCE, measure)}
     ours |= {method: _figure(run, "adapted", measure) for method, run in runs.items()}
-    reason = first.scores["grid"]["mce_reason"]
+    reason = first.scores.grid.reason
     label = f"this run: {name}" + ("" if measure == "mce" else ", mean error")
     return Table(
         "published",
@@ -185,8 +186,8 @@ def published(recipe: str) -> dict[str, dict[str, float]]:
 
 
 def _finding(recipe: str, part: Part, run: Run, measure: str) -> Finding:
-    [difference] = run.scores["differences"]
-    change = _interval(difference["summary"][measure])
+    [difference] = run.scores.differences
+    change = _round(difference.summary[measure])
     row = published(recipe)["ResNet-50"]
     return Finding(
         part.method.replace(" ", "").lower(),
@@ -199,9 +200,9 @@ def _finding(recipe: str, part: Part, run: Run, measure: str) -> Finding:
 
 
 def _figure(run: Run, name: str, measure: str) -> Value:
-    model = next(model for model in run.scores["models"] if model["name"] == name)
-    return _interval(model["summary"][measure])
+    model = next(model for model in run.scores.models if model.name == name)
+    return _round(model.summary[measure])
 
 
-def _interval(figure: Mapping[str, float] | None) -> Value:
-    return None if figure is None else rounded(Interval(**figure))
+def _round(figure: Interval | None) -> Value:
+    return None if figure is None else rounded(figure)

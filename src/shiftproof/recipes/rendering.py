@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from shiftproof.io import files
@@ -113,8 +114,12 @@ def table_csv(table: Table) -> str:
     writer.writerow([table.corner or "row", "column", "value", "low", "high"])
     for name, values in zip(table.rows, table.values, strict=True):
         for column, value in zip(table.columns, values, strict=True):
-            writer.writerow([name, column, *(value or ("", "", ""))])
+            writer.writerow([name, column, *_cells(value)])
     return target.getvalue()
+
+
+def _cells(value: Value) -> tuple[object, object, object]:
+    return ("", "", "") if value is None else (value.value, value.lower, value.upper)
 
 
 def spelt(value: Value, unit: Unit) -> str:
@@ -129,11 +134,11 @@ def spelt(value: Value, unit: Unit) -> str:
     if unit == "number":
         return f"{value.value:g}"
     if unit == "score":
-        if value.low == value.value == value.high:
+        if value.lower == value.value == value.upper:
             return _digits(value.value)
         return f"{_digits(value.value)} ({ends(value, unit)})"
     number = wording.points if unit == "change" else wording.percent
-    if value.low == value.value == value.high:
+    if value.lower == value.value == value.upper:
         return number(value.value)
     return f"{number(value.value)} ({ends(value, unit)})"
 
@@ -141,11 +146,11 @@ def spelt(value: Value, unit: Unit) -> str:
 def ends(value: Interval, unit: Unit) -> str:
     """Return the ends of an interval alone."""
     if unit == "score":
-        between = " to " if value.low < 0 else wording.DASH
-        return f"{_digits(value.low)}{between}{_digits(value.high)}"
+        between = " to " if value.lower < 0 else wording.DASH
+        return f"{_digits(value.lower)}{between}{_digits(value.upper)}"
     if unit == "change":
-        return f"{wording.points(value.low)} to {wording.points(value.high)}"
-    return f"{wording.percent(value.low)}{wording.DASH}{wording.percent(value.high)}"
+        return f"{wording.points(value.lower)} to {wording.points(value.upper)}"
+    return f"{wording.percent(value.lower)}{wording.DASH}{wording.percent(value.upper)}"
 
 
 def _digits(value: float) -> str:
@@ -171,7 +176,7 @@ def _findings(result: Result) -> str:
             "claim": finding.claim,
             "source": finding.source,
             "measured": finding.ours,
-            "figure": None if finding.figure is None else dict(finding.figure._asdict()),
+            "figure": None if finding.figure is None else asdict(finding.figure),
             "unit": finding.unit,
             "holds": finding.holds,
         }

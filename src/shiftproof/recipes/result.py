@@ -134,7 +134,7 @@ def read_result(path: Path) -> Result:
 
 
 def _plain(value: Value) -> dict[str, float] | None:
-    return None if value is None else dict(value._asdict())
+    return None if value is None else dataclasses.asdict(value)
 
 
 def _interval(value: Any) -> Value:
@@ -143,7 +143,8 @@ def _interval(value: Any) -> Value:
 
 def rounded(interval: Interval) -> Interval:
     """Return the figure with six digits behind the point: more than any number of images holds."""
-    return Interval(*(round(float(number), 6) for number in interval))
+    value, low, high = interval.value, interval.lower, interval.upper
+    return Interval(round(float(value), 6), round(float(low), 6), round(float(high), 6))
 
 
 def point(value: float) -> Interval:

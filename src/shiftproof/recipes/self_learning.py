@@ -207,7 +207,7 @@ def measure(bench: Bench, plan: Plan) -> Runs:
             "bn": "batchnorm:prior=0",
             **{loss: setting.spec(loss) for loss, setting in chosen.items()},
             "rdumb": f"rdumb:every={plan.rdumb_every}+{chosen['ent'].spec('ent')}",
-            "lame": "lame",
+            "lame": "lame:links=symmetric",
         },
         plan.corruptions,
         plan.online,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from shiftproof.corruptions import GROUPS
 from shiftproof.recipes.measured import Measured
 from shiftproof.recipes.result import Table, Value, point, rounded
 from shiftproof.report import wording
+from shiftproof.runs.scores.classification import Detail
 from shiftproof.types import CLEAN, Cell
 
 
@@ -68,17 +71,17 @@ def estimates_table(measured: Measured, titles: Mapping[str, str]) -> Table | No
     None where the run's scores hold no such guesses.
     """
     quality = {
-        model["name"]: {each["name"]: each for each in model.get("estimators", [])}
-        for model in measured.scores["models"]
+        model.name: {one.name: one for one in msgspec.convert(model.detail, Detail).estimators}
+        for model in measured.scores.models
     }
-    named = {key: each["title"] for found in quality.values() for key, each in found.items()}
+    named = {key: one.title for found in quality.values() for key, one in found.items()}
     if not named:
         return None
     values: list[list[Value]] = []
     for model in titles:
         found = quality[model]
         values.append(
-            [point(found[key]["mean_absolute_error"]) if key in found else None for key in named]
+            [point(found[key].mean_absolute_error) if key in found else None for key in named]
         )
     return Table(
         "estimates",

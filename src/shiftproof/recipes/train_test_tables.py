@@ -286,7 +286,7 @@ def _stays(
     sketch = published()["sketch"].kept_of_the_gain
     assert sketch is not None
     stays = None
-    if gain.low > 0:
+    if gain.lower > 0:
         # Of the mean gain: one near 0 in a single repetition would swamp the others.
         stays = over([each / gain.value for each in _differences(pruned, alone)])
     words = f"{spelt(stays, 'error')} % of {spelt(gain, 'change')} points stay"

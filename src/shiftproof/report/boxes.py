@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shiftproof.report.detection_scores import Box, Found, Thing
 from shiftproof.report.markup import Html, element, join
+from shiftproof.runs.scores.detection import Box, Found, Thing
 
 KEPT, LOST, EXTRA, MISSED, ASIDE = "kept", "lost", "extra", "missed", "aside"
 
@@ -75,7 +75,7 @@ def marks(
     return [*found, *unseen]
 
 
-def counted(drawn: Sequence[Mark], kind: str) -> int:
+def count(drawn: Sequence[Mark], kind: str) -> int:
     """Return how many marks are of a kind."""
     return sum(mark.kind == kind for mark in drawn)
 

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import colours, wording
 from shiftproof.report.markup import Html, element, join
-from shiftproof.report.reading import Interval
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -210,8 +210,8 @@ def severity_curves(
 
 
 def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
-    upper = [(x(severity), y(interval.high)) for severity, interval in curve.points]
-    lower = [(x(severity), y(interval.low)) for severity, interval in curve.points]
+    upper = [(x(severity), y(interval.upper)) for severity, interval in curve.points]
+    lower = [(x(severity), y(interval.lower)) for severity, interval in curve.points]
     if len(upper) == 1:
         # A band of one point has no area: draw it as a whisker.
         (at, high), (_, low) = upper[0], lower[0]
@@ -362,8 +362,8 @@ def strip(look: Look, interval: Interval, *, top: float) -> Html:
             "line",
             {
                 "class": f"reach {look.style}",
-                "x1": _share(interval.low, 0, top),
-                "x2": _share(interval.high, 0, top),
+                "x1": _share(interval.lower, 0, top),
+                "x2": _share(interval.upper, 0, top),
                 "y1": 6,
                 "y2": 6,
             },
@@ -388,8 +388,8 @@ def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_be
             "line",
             {
                 "class": f"reach {state}",
-                "x1": _share(interval.low, low, high),
-                "x2": _share(interval.high, low, high),
+                "x1": _share(interval.lower, low, high),
+                "x2": _share(interval.upper, low, high),
                 "y1": 14,
                 "y2": 14,
             },
@@ -467,7 +467,7 @@ def falls(
 
 
 def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
-    start, end = _share(interval.low, low, high), _share(interval.high, low, high)
+    start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
     return join(
         [
             element("line", {"class": style, "x1": start, "x2": end, "y1": y, "y2": y}),

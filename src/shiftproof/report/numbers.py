@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from shiftproof.report import table_writing
-from shiftproof.report.sections import Run_co, Section, run_names
+from shiftproof.report.sections import Named, Section, run_names
 from shiftproof.report.table_writing import Table
+
+Run = TypeVar("Run", bound=Named)
 
 
 def numbers_section(
-    runs: Sequence[Run_co],
-    summary: Callable[[Run_co], Table],
-    cells: Callable[[Run_co], str],
+    runs: Sequence[Run],
+    summary: Callable[[Run], Table],
+    cells: Callable[[Run], str],
     *,
     unit: str,
 ) -> Section:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,26 +14,28 @@ from shiftproof._version import __version__
 from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.report import (
-    classification,
     colours,
-    detection,
-    detection_pictures,
-    detection_scores,
     gallery,
     probe,
-    probe_scores,
-    run_folder,
-    scores,
     similarity,
     similarity_pictures,
     similarity_scores,
 )
+from shiftproof.report.classification import estimates
+from shiftproof.report.classification.kind import CLASSIFICATION, warn
+from shiftproof.report.detection.kind import DETECTION
+from shiftproof.report.detection.pictures import MOST_DRAWN
 from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid import page as grid_page
+from shiftproof.report.grid.entries import GridRun
+from shiftproof.report.grid.kind import Kind
 from shiftproof.report.markup import Html
-from shiftproof.report.reading import Node
-from shiftproof.report.run_folder import Run
+from shiftproof.report.probe import ProbeRun
 from shiftproof.report.sections import Document
 from shiftproof.report.similarity_scores import SimilarityRun
+from shiftproof.runs.opened import OpenRun, read_head
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.probe import ProbeGallery, ProbeScores
 
 if TYPE_CHECKING:
     import jinja2
@@ -42,32 +45,11 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-AnyRun: TypeAlias = "Run[Any, Any] | SimilarityRun"
+AnyRun: TypeAlias = "GridRun | ProbeRun | SimilarityRun"
 """The folder of a run of some kind, read."""
 
-READERS: dict[str, Callable[[Path, Node], AnyRun]] = {
-    "classification": scores.read_run,
-    "detection": detection_scores.read_run,
-    "probe": probe_scores.read_run,
-    "similarity": similarity_scores.read_run,
-}
-"""What reads the folder of each kind of run."""
-
-DOCUMENTS: dict[str, Callable[[Any, Pictures, StreamEstimate | None], Document]] = {
-    "classification": classification.document,
-    # Nothing can be believed of a detector without labels: there is no stream to show.
-    "detection": lambda runs, pictures, _: detection.document(runs, pictures),
-    "probe": lambda runs, pictures, _: probe.document(runs, pictures),
-    "similarity": lambda runs, pictures, _: similarity.document(runs, pictures),
-}
-"""What builds the page of each kind of run, from the runs as they were read."""
-
-PICTURE_SIZES = {
-    "classification": gallery.SIZES,
-    "detection": detection_pictures.PICTURE_SIZES,
-    "probe": gallery.SIZES,
-}
-"""How large pictures may be, of the kinds of runs that keep them in their folder."""
+KINDS = {"classification": CLASSIFICATION, "detection": DETECTION}
+"""What the page of a kind has of its own; that of another kind over the grid has what all have."""
 
 
 def write_report(
@@ -109,23 +91,18 @@ def write_report(
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
     runs = [_within(_read(path), [Path(folder) for folder in images]) for path in paths]
-    for aspect, values in (
-        ("kind", {read.kind for read in runs}),
-        ("measure", {read.scores.measure for read in runs}),
-    ):
+    kinds = {read.kind for read in runs}
+    for aspect, values in (("kind", kinds), ("measure", {_measure(read) for read in runs})):
         if len(values) > 1:
             raise RunMismatchError(
                 f"The runs differ in their {aspect} ({', '.join(sorted(values))}); expected runs "
                 "of one kind to show on one page. Write a report for each."
             )
-    kind = runs[0].kind
     stream = None if calibration is None else _estimate(runs, Path(calibration))
     page = b""
     # Nearly always the first budget holds; a page with very much text gets fewer pictures.
     for budget in (gallery.BUDGET, gallery.BUDGET // 3, 0):
-        page = _render(
-            environment, runs, lambda shown, pics: DOCUMENTS[kind](shown, pics, stream), budget
-        )
+        page = _render(environment, runs, stream, budget)
         if len(page) <= LIMIT:
             break
     target = paths[0] / "report.html" if out is None else Path(out)
@@ -134,14 +111,21 @@ def write_report(
 
 
 def _read(path: Path) -> AnyRun:
-    head = run_folder.read_head(path)
-    kind = head.get("kind").text()
-    if kind not in READERS:
-        raise InputError(
-            f"{path} is a run of the kind {kind!r}; this version can show "
-            f"{', '.join(READERS)}. Use the version of shiftproof that wrote it."
-        )
-    return READERS[kind](path, head)
+    head = read_head(path)
+    if head.kind == "similarity":
+        return similarity_scores.read_run(path)
+    if head.kind == "probe":
+        return OpenRun(path, ProbeScores, ProbeGallery)
+    return OpenRun(path, GridScores, _kind(head.kind).gallery)
+
+
+def _kind(name: str) -> Kind:
+    return KINDS.get(name, Kind())
+
+
+def _measure(run: AnyRun) -> str:
+    measure = run.scores.measure
+    return measure if isinstance(measure, str) else measure.name
 
 
 def _within(run: AnyRun, images: Sequence[Path]) -> AnyRun:
@@ -162,12 +146,12 @@ def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:
         raise InputError(
             f"Expected one run to calibrate, got {len(runs)}. Write a report for each."
         )
-    if isinstance(runs[0], SimilarityRun) or runs[0].kind != "classification":
+    if runs[0].kind != "classification":
         raise InputError(
             f"{runs[0].path} is a run of the kind {runs[0].kind!r}; only errors of classifiers can be "
             "estimated without labels. Leave the calibration out."
         )
-    if runs[0].scores.labelled:
+    if _measure(runs[0]) == "error":
         raise InputError(
             f"{runs[0].path} has labels: its errors are measured and need no estimate. Leave the "
             "calibration out."
@@ -175,21 +159,39 @@ def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:
     return estimate_stream(runs[0].path, calibration)
 
 
+def _build(runs: Sequence[Any], pictures: Pictures, stream: StreamEstimate | None) -> Document:
+    """Build the page of runs of one kind, from the runs as they were read."""
+    kind = runs[0].kind
+    if kind == "similarity":
+        return similarity.document(runs, pictures)
+    if kind == "probe":
+        return probe.document(runs, pictures)
+    if stream is None:
+        return grid_page.build(runs, _kind(kind), pictures)
+    return grid_page.build(
+        runs,
+        dataclasses.replace(CLASSIFICATION, warnings=functools.partial(warn, believed=True)),
+        pictures,
+        first=functools.partial(estimates.belief_section, stream),
+        lead=functools.partial(estimates.belief_lead, stream),
+    )
+
+
 def _render(
     environment: jinja2.Environment,
     runs: Sequence[AnyRun],
-    build: Callable[[Sequence[AnyRun], Pictures], Document],
+    stream: StreamEstimate | None,
     budget: int,
 ) -> bytes:
     pictures = _pictures(runs, budget)
     style = (
         environment.get_template("style.css.j2")
-        .render({**_palettes(), "most_drawn": detection_pictures.MOST_DRAWN})
+        .render({**_palettes(), "most_drawn": MOST_DRAWN})
         .strip()
     )
     script = environment.get_template("script.js.j2").render().strip()
     text = environment.get_template("page.html.j2").render(
-        page=build(runs, pictures),
+        page=_build(runs, pictures, stream),
         policy=_policy(style, script),
         style=Html(style),
         script=Html(script),
@@ -206,7 +208,10 @@ def _pictures(runs: Sequence[AnyRun], budget: int) -> Pictures:
     kept = [run for run in runs if not isinstance(run, SimilarityRun)]
     pictured = next((run for run in kept if run.gallery.sheets or run.gallery.worst), kept[0])
     return gallery.load(
-        pictured.path, pictured.gallery, budget=budget, sizes=PICTURE_SIZES[pictured.kind]
+        pictured.path,
+        pictured.gallery,
+        budget=budget,
+        sizes=_kind(pictured.kind).picture_sizes,
     )
 
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from shiftproof.report import (
-    figures,
-    grid_figures,
-    probe_tables,
-    probe_wording,
-    provenance,
-    wording,
-)
+from shiftproof.report import figures, probe_tables, probe_wording, provenance, wording
+from shiftproof.report.figures import Look
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.numbers import numbers_section
-from shiftproof.report.probe_scores import Factor, ProbeRun, Scored, Scores
-from shiftproof.report.sections import Document, Entry, Section, entries, run_names
+from shiftproof.report.sections import Document, Section, run_names
+from shiftproof.runs.opened import OpenRun
+from shiftproof.runs.scores.probe import Factor, Probed, ProbeGallery, ProbeScores
 
-ProbeEntry: TypeAlias = Entry[ProbeRun, Scored]
+ProbeRun: TypeAlias = OpenRun[ProbeScores, ProbeGallery]
+
+
+@dataclass(frozen=True)
+class ProbeEntry:
+    """A model on the page: its scores, the run they are from, and how it looks."""
+
+    run: ProbeRun
+    scored: Probed
+    look: Look
+
+    @property
+    def label(self) -> str:
+        """The model's name, with the run's name before it where several runs are shown."""
+        return self.look.label
+
 
 BROKEN = "An image that cannot be read is left out for every factor and every model alike."
 
@@ -28,7 +39,7 @@ def document(runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
 
     ``pictures`` are those of the first run that has any.
     """
-    shown = entries(runs, _models, lambda run, model: None)
+    shown = _entries(runs)
     encoders = [entry for entry in shown if entry.scored.control is None]
     sections = [
         _overview(runs, shown),
@@ -49,7 +60,7 @@ def document(runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
             "How to read",
             "probe_reading.html.j2",
             {
-                "level": wording.level(runs[0].scores),
+                "level": wording.level(runs[0].scores.interval.level),
                 "interval": runs[0].scores.interval,
                 "collapsed": wording.share(runs[0].scores.collapsed_below),
                 "few": wording.FEW_IMAGES,
@@ -78,19 +89,24 @@ def document(runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
     )
 
 
-def _models(run: ProbeRun) -> Sequence[Scored]:
-    return run.scores.models
+def _entries(runs: Sequence[ProbeRun]) -> list[ProbeEntry]:
+    found: list[ProbeEntry] = []
+    for run, name in zip(runs, run_names(runs), strict=True):
+        for model in run.scores.models:
+            label = model.name if len(runs) == 1 else f"{name}: {model.name}"
+            found.append(ProbeEntry(run, model, Look(label, len(found))))
+    return found
 
 
 def _subject(entry: ProbeEntry, runs: int) -> str:
     return entry.scored.title or entry.label if runs == 1 else entry.label
 
 
-def _counts(scores: Scores) -> list[str]:
+def _counts(scores: ProbeScores) -> list[str]:
     return [
         wording.plural(scores.used, "image"),
         wording.plural(len(scores.factors), "factor"),
-        wording.plural(scores.versions, "version"),
+        wording.plural(scores.images.versions, "version"),
     ]
 
 
@@ -155,10 +171,10 @@ def _groups(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Secti
             "probe_factors.html.j2",
             {
                 "title": _GROUP_TITLES[group],
-                "legend": grid_figures.legend(shown) if place == 0 else [],
+                "legend": _legend(shown) if place == 0 else [],
                 "axis": figures.axis(1.0),
                 "labels": [entry.label for entry in shown],
-                "level": wording.level(runs[0].scores) if place == 0 else "",
+                "level": wording.level(runs[0].scores.interval.level) if place == 0 else "",
                 "rows": [
                     _bar_row(table[name], shown)
                     for name in sorted(names, key=lambda name: -_most(shown[0], name))
@@ -171,10 +187,22 @@ def _groups(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Secti
 
 _GROUP_TITLES = {
     "geometry": "Geometry",
-    "colour": "Colour and light",
+    "color": "Color and light",
     "texture": "Texture, sharpness and noise",
     "weather": "Weather",
 }
+
+
+def _legend(shown: Sequence[ProbeEntry]) -> list[dict[str, object]]:
+    return [
+        {
+            "label": entry.label,
+            "key": figures.key(entry.look),
+            "title": entry.scored.title if entry.scored.title != entry.scored.name else "",
+            "settings": "",
+        }
+        for entry in shown
+    ]
 
 
 def _most(entry: ProbeEntry, name: str) -> float:
@@ -228,7 +256,7 @@ def _strips(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
                     f"{probe_wording.value_words(table[strip.factor], value)}",
                     "value": probe_wording.value_words(table[strip.factor], value),
                 }
-                for value, file in strip.pictures
+                for value, file in ((one.value, one.file) for one in strip.pictures)
             ],
         }
         for strip in run.gallery.sheets[: pictures.sheets]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from shiftproof.report import probe_wording, wording
-from shiftproof.report.probe_scores import Scored, Scores
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.runs.scores.probe import Probed, ProbeScores
 
 READINGS = ("beside", "alone", "network")
 
 
-def summary(scores: Scores) -> Table:
+def summary(scores: ProbeScores) -> Table:
     """Return what is kept of each factor, group by group, most first."""
     names = {model.name for model in scores.encoders}
     scored = [
@@ -29,10 +29,10 @@ def summary(scores: Scores) -> Table:
         for group in scores.groups()
         for factor in probe_wording.ranked(scores, first, group)
     ]
-    level = wording.level(scores)
+    level = wording.level(scores.interval.level)
     notes = [
         "share of each factor that is kept, in %, read by ridge regression; "
-        f"{wording.plural(scores.used, 'image')}, {scores.versions} versions each; "
+        f"{wording.plural(scores.used, 'image')}, {scores.images.versions} versions each; "
         f"{level} intervals",
         *(
             sentence
@@ -40,9 +40,9 @@ def summary(scores: Scores) -> Table:
             for sentence in probe_wording.findings(scores, model, model.title or model.name)
         ),
     ]
-    if scores.broken:
+    if scores.images.broken:
         notes.append(
-            f"{wording.plural(len(scores.broken), 'broken file')} left out, see the report"
+            f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report"
         )
     if scores.used < wording.FEW_IMAGES:
         notes.append("few images: the intervals are wide, mind them")
@@ -58,7 +58,7 @@ def summary(scores: Scores) -> Table:
     )
 
 
-def readings_csv(scores: Scores) -> str:
+def readings_csv(scores: ProbeScores) -> str:
     """Return every figure as CSV: one line per model, factor and reading, as fractions."""
     lines: list[list[object]] = [
         ["model", "against", "factor", "reading", "kept", "kept_low", "kept_high", "verdict"]
@@ -68,7 +68,7 @@ def readings_csv(scores: Scores) -> str:
     return csv_text(lines)
 
 
-def _lines(scores: Scores, one: Scored) -> list[list[object]]:
+def _lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
     return [
         [
             one.name,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.probe_scores import Factor, Kept, Scored, Scores
-from shiftproof.report.reading import Interval
+from shiftproof.runs.scores.probe import Factor, Kept, Probed, ProbeScores
 
 MOST_NAMED = 6
 """Factors that a sentence lists."""
@@ -19,20 +19,20 @@ def factor_name(factor: Factor) -> str:
     return factor.title if keep else factor.title[:1].lower() + factor.title[1:]
 
 
-def ranked(scores: Scores, model: Scored, group: str | None = None) -> list[Factor]:
+def ranked(scores: ProbeScores, model: Probed, group: str | None = None) -> list[Factor]:
     """Return the factors, of one group or all, with what is kept most first."""
     factors = [factor for factor in scores.factors if group in (None, factor.group)]
     return sorted(factors, key=lambda factor: -_value(model.factors[factor.name].beside))
 
 
-def with_verdict(scores: Scores, model: Scored, verdict: str) -> list[Factor]:
+def with_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Factor]:
     """Return the factors of which this is said, with what is kept most first."""
     return [
         factor for factor in ranked(scores, model) if model.factors[factor.name].verdict == verdict
     ]
 
 
-def findings(scores: Scores, model: Scored, label: str) -> list[str]:
+def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     """Say what an encoder keeps, hides and has collapsed, and what cannot be told."""
     kept, hidden, collapsed, unread, undecided = (
         with_verdict(scores, model, verdict)
@@ -67,7 +67,7 @@ def findings(scores: Scores, model: Scored, label: str) -> list[str]:
     return found
 
 
-def compared(scores: Scores, difference: Scored, label: str, against: str) -> str:
+def compared(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
     """Say which factors one encoder keeps more of than another, beyond chance."""
     more: list[tuple[Factor, Interval]] = []
     less: list[tuple[Factor, Interval]] = []
@@ -105,7 +105,7 @@ def value_words(factor: Factor, value: float) -> str:
     return f"{value:.3g}".replace("-", wording.MINUS)
 
 
-def few(scores: Scores) -> str | None:
+def few(scores: ProbeScores) -> str | None:
     """Say that the images are few, where they are."""
     if scores.used >= wording.FEW_IMAGES:
         return None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+import msgspec
 
 from shiftproof.report import wording
-from shiftproof.report.reading import clean_text
-from shiftproof.report.run_folder import Measured
-from shiftproof.report.sections import AnyRun, Section, run_names
+from shiftproof.report.sections import Section, run_names
+from shiftproof.runs.opened import OpenRun
+from shiftproof.runs.scores.grid import GridScores, Images
+from shiftproof.runs.scores.probe import ProbeImages
+from shiftproof.runs.scores.reading import clean_text
+
+AnyRun: TypeAlias = OpenRun[Any, Any]
+"""A run over the grid, or of a probe: both have images, corruptions and severities."""
 
 PROVENANCE = (
     "Provenance: of the command that began the run; the number of workers changes no figure"
@@ -66,7 +73,7 @@ def differing(runs: Sequence[AnyRun], own: Mapping[str, Callable[[AnyRun], objec
         ),
         "seed": lambda run: run.settings.get("seed"),
         "classes": lambda run: run.classes.get("title"),
-        "interval level": lambda run: run.scores.level,
+        "interval level": lambda run: run.scores.interval.level,
     }
     found = []
     for aspect, get in aspects.items():
@@ -103,19 +110,19 @@ def protocols(runs: Sequence[AnyRun]) -> list[dict[str, str]]:
     ]
 
 
-def doubts(scores: Measured, where: str) -> list[str]:
+def doubts(images: Images | ProbeImages, where: str) -> list[str]:
     """Say what makes the figures of a run unsure; ``where`` names the run, and may be empty."""
     found = []
-    if scores.used is not None and scores.used < wording.FEW_IMAGES:
+    if images.used is not None and images.used < wording.FEW_IMAGES:
         found.append(
-            f"{where}Only {wording.plural(scores.used, 'image')}: the intervals are wide, "
+            f"{where}Only {wording.plural(images.used, 'image')}: the intervals are wide, "
             "and what looks like a large difference may be chance. Read the intervals, not "
             "the figures."
         )
-    if scores.broken:
+    if images.broken:
         found.append(
-            f"{where}{wording.plural(len(scores.broken), 'image')} "
-            + (f"of {scores.total:,} " if scores.total is not None else "")
+            f"{where}{wording.plural(len(images.broken), 'image')} "
+            + (f"of {images.total:,} " if images.total is not None else "")
             + "could not be read everywhere. What was not read counts nowhere, and is listed below."
         )
     return found
@@ -154,7 +161,7 @@ def broken_section(runs: Sequence[AnyRun], rule: str) -> Section | None:
             "first": wording.cell_title(image.first_cell) if image.first_cell else "",
         }
         for run, name in zip(runs, run_names(runs), strict=True)
-        for image in run.scores.broken
+        for image in run.scores.images.broken
     ]
     if not rows:
         return None
@@ -169,7 +176,7 @@ def broken_section(runs: Sequence[AnyRun], rule: str) -> Section | None:
             "several": len(runs) > 1,
             "rule": rule,
             "used": sum(run.scores.used or 0 for run in runs),
-            "total": sum(run.scores.total or 0 for run in runs),
+            "total": sum(run.scores.images.total or 0 for run in runs),
         },
     )
 
@@ -190,7 +197,7 @@ def settings_section(runs: Sequence[AnyRun]) -> Section:
                         ("Taken for granted on loading", flat(run.assumed)),
                         ("Classes", flat(run.classes)),
                         ("Images used", _images(run.scores)),
-                        ("Intervals", flat(run.scores.interval)),
+                        ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
                         (PROVENANCE, flat(run.provenance)),
                     ],
                 }
@@ -210,13 +217,15 @@ def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
     ]
 
 
-def _images(scores: Measured) -> list[tuple[str, str]]:
-    return [
-        ("in the data set", _count(scores.total)),
-        ("used", _count(scores.used)),
-        ("broken", f"{len(scores.broken):,}"),
-        ("grid complete", "yes" if scores.complete else "no"),
+def _images(scores: Any) -> list[tuple[str, str]]:
+    found = [
+        ("in the data set", _count(scores.images.total)),
+        ("used", _count(scores.images.used)),
+        ("broken", f"{len(scores.images.broken):,}"),
     ]
+    if isinstance(scores, GridScores):
+        found.append(("grid complete", "yes" if scores.grid.complete else "no"))
+    return found
 
 
 def _count(images: int | None) -> str:

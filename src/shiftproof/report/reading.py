@@ -7,40 +7,18 @@ fit ends in one sentence that names the file and the place in it.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import BrokenFileError
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.reading import clean_text, show
 from shiftproof.types import Settings
 
 FORMAT = 1
 """The format of ``run.json`` and ``scores.json`` that this version reads."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval, all three in the figure's own unit.
-
-    ``bare``: there were no images to resample, and both ends are the figure itself.
-    """
-
-    value: float
-    low: float
-    high: float
-    bare: bool = False
-
-    @property
-    def spans_zero(self) -> bool:
-        """Whether it cannot be told from chance, as a difference: 0 inside, or no interval."""
-        return self.bare or self.low <= 0 <= self.high
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether nothing changed at all, in any resample."""
-        return self.value == self.low == self.high == 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +33,7 @@ class Node:
         """Return the complaint that something else was expected here."""
         place = f"at {self.where.lstrip('.')}" if self.where else "as its content"
         return BrokenFileError(
-            f"{self.file}: expected {expected} {place}, got {short(self.value)}. The file is "
+            f"{self.file}: expected {expected} {place}, got {show(self.value)}. The file is "
             "damaged or was changed by hand; start the run again to have it written anew."
         )
 
@@ -147,23 +125,10 @@ class Node:
         """Return a figure with its ends, or None where there is none."""
         if self.value is None:
             return None
-        found = Interval(
-            self.get("value").number(low, high),
-            self.get("low").number(low, high),
-            self.get("high").number(low, high),
-        )
-        if found.low > found.high:
+        ends = self.get("low").number(low, high), self.get("high").number(low, high)
+        if ends[0] > ends[1]:
             raise self.wrong("an interval with its low end below its high end")
-        return found
-
-    def figure(self, low: float | None = None, high: float | None = None) -> Interval | None:
-        """As ``interval``, or a figure whose ends are null: nothing was resampled."""
-        if self.value is None:
-            return None
-        if self.get("low").value is None and self.get("high").value is None:
-            value = self.get("value").number(low, high)
-            return Interval(value, value, value, bare=True)
-        return self.interval(low, high)
+        return Interval(self.get("value").number(low, high), *ends)
 
     def settings(self) -> Settings:
         """Return an object with its keys cleaned."""
@@ -176,31 +141,6 @@ class Node:
         return {} if self.value is None else self.settings()
 
 
-def clean_text(text: str) -> str:
-    """Return ``text`` without what no page, table or terminal should be handed.
-
-    Control characters (an escape sequence in a file name moves the cursor of a terminal) and
-    lone surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line
-    breaks and tabs become spaces. Everything else stays, in whatever script it is.
-    """
-    return "".join(
-        " "
-        if character in "\n\r\t"
-        else "\ufffd"
-        if unicodedata.category(character) in ("Cc", "Cs")
-        else character
-        for character in text
-    )
-
-
-def short(value: Any) -> str:
-    """Return a value as it may be quoted in a message."""
-    if value is None:
-        return "nothing"
-    text = clean_text(repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def check_format(node: Node) -> None:
     """Refuse what another version wrote.
 
@@ -210,6 +150,6 @@ def check_format(node: Node) -> None:
     found = node.get("format").value
     if found != FORMAT:
         raise BrokenFileError(
-            f"{node.file}: expected format {FORMAT}, got {short(found)}. It was written by "
+            f"{node.file}: expected format {FORMAT}, got {show(found)}. It was written by "
             "another version of shiftproof, or is not a run at all; use the version that wrote it."
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import (
     colours,
     figures,
@@ -19,7 +20,6 @@ from shiftproof.report import (
 from shiftproof.report.figures import Look
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.numbers import tables_section
-from shiftproof.report.reading import Interval, clean_text
 from shiftproof.report.sections import Document, Section
 from shiftproof.report.similarity_figures import Line
 from shiftproof.report.similarity_scores import (
@@ -30,6 +30,7 @@ from shiftproof.report.similarity_scores import (
     Tested,
 )
 from shiftproof.report.similarity_wording import cosine, cosine_change, span
+from shiftproof.runs.scores.reading import clean_text
 
 TRAIN, REFERENCE = Look("training set", 0), Look("reference", 1)
 
@@ -162,7 +163,7 @@ def _card(scores: Scores, name: str, title: str, note: str) -> dict[str, Any] | 
     found = [(each, getattr(each, name)) for each in scores.sets if getattr(each, name) is not None]
     if not found:
         return None
-    top = figures.nice_top(max(interval.high for _, interval in found))
+    top = figures.nice_top(max(interval.upper for _, interval in found))
     return {
         "title": title,
         "note": note,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shiftproof.io.text import read_json
-from shiftproof.report.reading import Interval, Node, check_format
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report.reading import Node, check_format
 from shiftproof.types import Settings
 
 CERTIFICATES = {
@@ -166,13 +167,14 @@ class SimilarityRun:
 _NOT_PROVENANCE = {"format", "kind", "settings"}
 
 
-def read_run(path: Path, head: Node) -> SimilarityRun:
-    """Read the folder of an audit, whose ``run.json`` is ``head``.
+def read_run(path: Path) -> SimilarityRun:
+    """Read the folder of an audit.
 
     Raises:
         BrokenFileError: one of its files cannot be read as what it should be.
     """
     file = path / "scores.json"
+    head = Node(read_json(path / "run.json"), path / "run.json")
     return SimilarityRun(
         path=path,
         kind=head.get("kind").text(),

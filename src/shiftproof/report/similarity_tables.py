@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.reading import Interval
 from shiftproof.report.similarity_scores import Scores, Tested
 from shiftproof.report.table_writing import Column, Row, Table, csv_text
 
@@ -50,7 +50,7 @@ def summary(scores: Scores) -> Table:
 
 def _pruned(tested: Tested) -> Interval | None:
     share = tested.pruned_share
-    return None if share is None else Interval(share, share, share, bare=True)
+    return None if share is None else Interval(share)
 
 
 def curves_csv(scores: Scores) -> str:

@@ -6,8 +6,8 @@ no sentence says that a score is owed to it: that, only training without those r
 
 from __future__ import annotations
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.reading import Interval
 from shiftproof.report.similarity_scores import Scores, Tested
 
 MANY_DUPLICATES = 0.01
@@ -31,8 +31,8 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None or interval.bare:
         return ""
     if signed:
-        return f"{cosine_change(interval.low)} to {cosine_change(interval.high)}"
-    return f"{cosine(interval.low)}{wording.DASH}{cosine(interval.high)}"
+        return f"{cosine_change(interval.lower)} to {cosine_change(interval.upper)}"
+    return f"{cosine(interval.lower)}{wording.DASH}{cosine(interval.upper)}"
 
 
 def verdict(tested: Tested, scores: Scores) -> str:
@@ -95,8 +95,8 @@ def lead(scores: Scores) -> list[str]:
             "not whether that is closer than usual."
         ]
     else:
-        closer = [each.name for each in scores.sets if each.gap and each.gap.low > 0]
-        farther = [each.name for each in scores.sets if each.gap and each.gap.high < 0]
+        closer = [each.name for each in scores.sets if each.gap and each.gap.lower > 0]
+        farther = [each.name for each in scores.sets if each.gap and each.gap.upper < 0]
         open_ = [each.name for each in scores.sets if each.name not in (*closer, *farther)]
         found = [
             sentence

@@ -14,8 +14,8 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.reading import Interval
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def ends(interval: Interval | None) -> list[object]:
         return ["", "", ""]
     if interval.bare:
         return [interval.value, "", ""]
-    return [interval.value, interval.low, interval.high]
+    return [interval.value, interval.lower, interval.upper]
 
 
 def csv_text(lines: Sequence[Sequence[object]]) -> str:
@@ -228,7 +228,7 @@ def _terminal_figure(column: Column, interval: Interval | None) -> Text:
         text = Text(_terminal(wording.percent(interval.value)))
         if interval.bare:
             return text
-        span = f"{wording.percent(interval.low)}-{wording.percent(interval.high)}"
+        span = f"{wording.percent(interval.lower)}-{wording.percent(interval.upper)}"
         return text.append(f" {_terminal(span)}", style="dim")
     style = "" if interval.spans_zero else "bold"
     text = Text(_terminal(wording.points(interval.value)), style=style)

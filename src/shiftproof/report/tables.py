@@ -9,26 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import msgspec
 from rich.console import Console
 
-from shiftproof.report import (
-    classification_tables,
-    detection_scores,
-    detection_tables,
-    probe_scores,
-    probe_tables,
-    similarity_scores,
-    similarity_tables,
-)
-from shiftproof.report import scores as classification_scores
-from shiftproof.report.reading import Node
+from shiftproof.report import probe_tables, similarity_scores, similarity_tables
+from shiftproof.report.grid.tables import summarize
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.probe import MEASURE, ProbeScores
+from shiftproof.runs.scores.reading import convert
+
+Scores: TypeAlias = "GridScores | ProbeScores | Mapping[str, Any]"
+"""What ``scores.json`` holds, typed or as it was parsed."""
 
 
-def table_csv(scores: Mapping[str, Any]) -> str:
-    """Return the table of a ``scores.json`` as CSV, fractions in full precision.
+def table_csv(scores: Scores) -> str:
+    """Return the table of a run's scores as CSV, fractions in full precision.
 
     One line per row of the table; per model and per difference (named ``BN-source``) three
     columns: the figure and the low and high end of its interval. Figures that do not apply are
@@ -40,8 +38,8 @@ def table_csv(scores: Mapping[str, Any]) -> str:
     return as_csv(_table(scores))
 
 
-def table_latex(scores: Mapping[str, Any]) -> str:
-    r"""Return the table of a ``scores.json`` as a LaTeX ``table``, in percent.
+def table_latex(scores: Scores) -> str:
+    r"""Return the table of a run's scores as a LaTeX ``table``, in percent.
 
     It needs ``\usepackage{booktabs}`` and nothing else.
 
@@ -51,8 +49,8 @@ def table_latex(scores: Mapping[str, Any]) -> str:
     return as_latex(_table(scores))
 
 
-def print_table(scores: Mapping[str, Any], console: Console) -> None:
-    """Print the table of a ``scores.json`` to a terminal of 80 columns or more.
+def print_table(scores: Scores, console: Console) -> None:
+    """Print the table of a run's scores to a terminal of 80 columns or more.
 
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
@@ -60,15 +58,12 @@ def print_table(scores: Mapping[str, Any], console: Console) -> None:
     console.print(as_terminal(_table(scores)))
 
 
-def _table(content: Mapping[str, Any]) -> Table:
-    if isinstance(content, Mapping) and content.get("measure") in detection_scores.MEASURES:
-        return detection_tables.summary(detection_scores.read_scores(_root(content)))
-    if isinstance(content, Mapping) and content.get("measure") == similarity_tables.MEASURE:
+def _table(scores: Scores) -> Table:
+    content = msgspec.to_builtins(scores) if isinstance(scores, msgspec.Struct) else scores
+    file = Path("scores.json")
+    measure = content.get("measure") if isinstance(content, Mapping) else None
+    if measure == similarity_tables.MEASURE:
         return similarity_tables.summary(similarity_scores.parse_scores(content))
-    if isinstance(content, Mapping) and content.get("measure") == probe_scores.MEASURE:
-        return probe_tables.summary(probe_scores.parse_scores(content))
-    return classification_tables.summary(classification_scores.read_scores(_root(content)))
-
-
-def _root(content: Mapping[str, Any]) -> Node:
-    return Node(content, Path("scores.json"))
+    if measure == MEASURE:
+        return probe_tables.summary(convert(content, ProbeScores, file))
+    return summarize(convert(content, GridScores, file))

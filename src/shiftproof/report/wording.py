@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.report.reading import Interval, clean_text
-from shiftproof.report.run_folder import Measured
-from shiftproof.report.scores import Estimator, Scored, Scores
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.grid import Unit
+from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Settings
 
 MINUS = "\N{MINUS SIGN}"
@@ -47,6 +47,25 @@ def loss(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}".replace("-", MINUS)
 
 
+def value(number: float, unit: Unit) -> str:
+    """Return a figure with its unit: ``57.9 %``, ``0.61 nats``, ``12.3``."""
+    if unit == "share":
+        return share(number)
+    return f"{loss(number)}{' nats' if unit == 'nats' else ''}"
+
+
+def bare_value(number: float | None, unit: Unit, *, signed: bool = False) -> str:
+    """Return a figure without its unit, as a column holds it; a difference of shares with its sign."""
+    if unit == "share":
+        return points(number) if signed else percent(number)
+    return loss(number)
+
+
+def count(number: int | None) -> str:
+    """Return ``1,000``."""
+    return NONE if number is None else f"{number:,}"
+
+
 def value_of(interval: Interval | None) -> float | None:
     """Return the figure without its interval."""
     return None if interval is None else interval.value
@@ -56,7 +75,7 @@ def span(interval: Interval | None) -> str:
     """Return the ends of an interval, ``46.0–68.0``."""
     if interval is None or interval.bare:
         return ""
-    return f"{percent(interval.low)}{DASH}{percent(interval.high)}"
+    return f"{percent(interval.lower)}{DASH}{percent(interval.upper)}"
 
 
 def share_span(interval: Interval) -> str:
@@ -74,7 +93,7 @@ def points_span(interval: Interval | None) -> str:
     """Return the ends of a difference's interval, ``−14.0 to −6.1``."""
     if interval is None or interval.bare:
         return ""
-    return f"{points(interval.low)} to {points(interval.high)}"
+    return f"{points(interval.lower)} to {points(interval.upper)}"
 
 
 def _fixed(value: float) -> str:
@@ -120,19 +139,14 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def level(scores: Measured) -> str:
-    """Return ``95 %``."""
-    return f"{100 * scores.level:g}{PERCENT}"
+def level(share: float) -> str:
+    """Return ``95 %``, the level of intervals."""
+    return f"{100 * share:g}{PERCENT}"
 
 
 def axis_number(fraction: float) -> str:
     """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
     return f"{100 * fraction:+g}".replace("-", MINUS) if fraction else "0"
-
-
-def measure_name(scores: Scores) -> str:
-    """Return what the percentages of this run count, as a noun."""
-    return "error" if scores.labelled else "disagreement"
 
 
 def severities_phrase(severities: Sequence[int]) -> str:
@@ -141,207 +155,6 @@ def severities_phrase(severities: Sequence[int]) -> str:
     if len(severities) > 2 and list(severities) == list(range(severities[0], severities[-1] + 1)):
         return f"{word} {severities[0]} to {severities[-1]}"
     return f"{word} {listing([str(severity) for severity in severities])}"
-
-
-def headline(scores: Scores, model: Scored, label: str) -> str:
-    """Say in one or two sentences how a model fares."""
-    over = (
-        f"over {plural(len(scores.corruptions), 'corruption')} "
-        f"at {severities_phrase(scores.severities)}"
-    )
-    mean = model.summary.mean_error
-    if mean is None:
-        return f"{label}: no figure under corruption could be computed."
-    if not scores.labelled:
-        return (
-            f"Under corruption, {label} changes its mind about {share(mean.value)} of the "
-            f"images: its prediction is not the one it gives for the clean image ({over})."
-        )
-    clean = model.summary.clean_error
-    if clean is None:
-        return f"{label} gets {share(mean.value)} of the corrupted images wrong ({over})."
-    return (
-        f"{label} gets {share(clean.value)} of the images wrong as they are, and "
-        f"{share(mean.value)} once they are corrupted ({over})."
-    )
-
-
-def verdict(scores: Scores, difference: Scored, label: str, against: str) -> str:
-    """Say what a change does under corruption, and claim no more than its paired interval."""
-    measure = f"{measure_name(scores)} under corruption"
-    return _change(
-        scores,
-        difference.summary.mean_error,
-        subject=label,
-        measure=measure,
-        compared=f"against {against}",
-    )
-
-
-def finding(scores: Scores, difference: Scored, label: str) -> str:
-    """Say the verdict in a few words, for under the title."""
-    interval = difference.summary.mean_error
-    if interval is None:
-        return ""
-    if interval.is_zero:
-        return f"{label} changes nothing about that."
-    if interval.spans_zero:
-        return f"Whether {label} {_helps(scores)} cannot be told from {_images(scores)}."
-    if interval.value < 0:
-        return f"{label} takes {percent(-interval.value)} points off that."
-    return f"{label} makes it worse, by {percent(interval.value)} points."
-
-
-def clean_verdict(scores: Scores, difference: Scored) -> str:
-    """Say what a change does to the clean images: the price of a repair."""
-    if not scores.labelled:
-        return ""
-    interval = difference.summary.clean_error or difference.clean.error
-    if interval is None:
-        return ""
-    if interval.is_zero:
-        return "On clean images the error does not change."
-    ends = f"{level(scores)} interval {points_span(interval)}"
-    if interval.spans_zero:
-        return (
-            f"On clean images the error changes by {points(interval.value)} points "
-            f"({ends}): not distinguishable from no change."
-        )
-    if interval.value > 0:
-        rise = percent(interval.value)
-        return f"The price: on clean images the error rises by {rise} points ({ends})."
-    return f"On clean images the error falls by {percent(-interval.value)} points ({ends})."
-
-
-def _helps(scores: Scores) -> str:
-    # Without labels a prediction that stays is not therefore a right one.
-    return "helps" if scores.labelled else "steadies the predictions"
-
-
-def _images(scores: Scores) -> str:
-    return plural(scores.used, "image").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _change(
-    scores: Scores, interval: Interval | None, *, subject: str, measure: str, compared: str
-) -> str:
-    if interval is None:
-        return f"No difference in {measure} could be computed for {subject} {compared}."
-    if interval.is_zero:
-        return f"{subject} changes no prediction that counts: the {measure} is the same {compared}."
-    ends = f"{level(scores)} interval {points_span(interval)}"
-    if interval.spans_zero:
-        return (
-            f"Whether {subject} {_helps(scores)} cannot be told from {_images(scores)}: {compared} "
-            f"the {measure} changes by {points(interval.value)} percentage points, and the "
-            f"interval holds both gains and losses ({ends})."
-        )
-    if interval.value < 0:
-        return (
-            f"{subject} lowers the {measure} by {percent(-interval.value)} percentage points "
-            f"{compared} ({ends})."
-        )
-    harm = "does harm here" if scores.labelled else "unsettles the predictions"
-    return (
-        f"{subject} {harm}: it raises the {measure} by {percent(interval.value)} "
-        f"percentage points {compared} ({ends})."
-    )
-
-
-def tally(difference: Scored) -> str:
-    """Count the corruptions that a change helps and hurts, and how many of them for sure."""
-    intervals = [score.error for score in difference.corruptions if score.error is not None]
-    return tally_of(intervals, lower_is_better=True)
-
-
-def tally_of(intervals: Sequence[Interval], *, lower_is_better: bool) -> str:
-    """Count differences, one per corruption: which get better and worse, and how many for sure."""
-    if not intervals:
-        return ""
-    lower = [interval for interval in intervals if interval.value < 0]
-    higher = [interval for interval in intervals if interval.value > 0]
-    better, worse = (lower, higher) if lower_is_better else (higher, lower)
-    same = len(intervals) - len(better) - len(worse)
-
-    def sure(found: list[Interval]) -> str:
-        count = sum(not interval.spans_zero for interval in found)
-        return f" ({count} beyond chance)" if found and not found[0].bare else ""
-
-    parts = [
-        f"{count} {one if count == 1 else many}{sure(found)}"
-        for count, found, one, many in (
-            (len(better), better, "gets better", "get better"),
-            (len(worse), worse, "gets worse", "get worse"),
-            (same, [], "stays the same", "stay the same"),
-        )
-        if count
-    ]
-    return f"Of {plural(len(intervals), 'corruption')}, {listing(parts)}."
-
-
-# ---------------------------------------------------------------- errors without labels
-
-
-def rough(fraction: float) -> str:
-    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than a guess has."""
-    text = f"{100 * fraction:.0f}"
-    return f"{100 * fraction:.1f}".replace("0.0", "0") if text == "0" else text
-
-
-def give_or_take(interval: Interval) -> str:
-    """Return ``71 ± 12 %``; the larger half where the ends are not equally far."""
-    half = max(interval.value - interval.low, interval.high - interval.value)
-    space = "\N{NO-BREAK SPACE}"
-    return f"{rough(interval.value)}{space}±{space}{rough(half)}{PERCENT}"
-
-
-def complement(interval: Interval) -> Interval:
-    """Return the share that is right with its interval, from the share that is wrong."""
-    return Interval(1 - interval.value, 1 - interval.high, 1 - interval.low)
-
-
-TOO_WIDE = 0.2
-"""A belief that may be off by this much to a side is of no use as a number."""
-
-
-def is_too_wide(interval: Interval) -> bool:
-    """Whether an interval reaches ``TOO_WIDE`` or more to a side, so that its value says little."""
-    return max(interval.value - interval.low, interval.high - interval.value) >= TOO_WIDE
-
-
-def rough_span(interval: Interval) -> str:
-    """Return ``2–60 %``."""
-    return f"{rough(interval.low)}{DASH}{rough(interval.high)}{PERCENT}"
-
-
-def belief(label: str, interval: Interval) -> str:
-    """Say how often a model is believed to be right, or that it cannot be told."""
-    if is_too_wide(interval):
-        return (
-            f"How often {label} is right on your images cannot be told without labels: believable is "
-            f"anything within {rough_span(interval)}."
-        )
-    return (
-        f"We believe that {label} is right on {give_or_take(interval)} of your images as they are."
-    )
-
-
-def leaning(bias: float) -> str:
-    """Say to which side a guess of the error is off on average; half a point is neither."""
-    if abs(bias) < 0.005:
-        return "it leans to neither side"
-    return f"on the whole it is too {'hopeful' if bias < 0 else 'gloomy'}"
-
-
-def off_by(estimator: Estimator) -> str:
-    """Say how far a guess is off, on average and at worst."""
-    return (
-        f"off by {percent(estimator.mean_absolute_error)} points on average over "
-        f"{plural(estimator.cells, 'cell')}, and by "
-        f"{percent(abs(estimator.worst_estimate - estimator.worst_error))} at worst "
-        f"({cell_title(str(estimator.worst))}: {share(estimator.worst_estimate)} where "
-        f"{share(estimator.worst_error)} were wrong)"
-    )
 
 
 def adapter_words(adapter: Settings | None) -> str:

@@ -60,7 +60,7 @@ def figures(found: SimilarityGap, duplicates: float) -> _Figures:
 
 def _interval(replicates: F64) -> dict[str, float] | None:
     found = percentile_interval(replicates)
-    return None if found is None else found._asdict()
+    return None if found is None else dataclasses.asdict(found)
 
 
 def curves(found: SimilarityGap) -> dict[str, Any]:

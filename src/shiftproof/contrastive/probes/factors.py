@@ -17,7 +17,7 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Image
 
-GROUPS = ("geometry", "colour", "texture", "weather")
+GROUPS = ("geometry", "color", "texture", "weather")
 """Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
 
 Values = tuple[float, ...]
@@ -121,7 +121,7 @@ def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
 
 
 _CORRUPTED_GROUPS = {
-    "brightness": "colour", "contrast": "colour", "saturate": "colour",
+    "brightness": "color", "contrast": "color", "saturate": "color",
     "elastic_transform": "geometry",
     "snow": "weather", "frost": "weather", "fog": "weather", "spatter": "weather",
 }  # fmt: skip
@@ -175,12 +175,12 @@ FAMILIES: dict[str, Family] = {
             ),
             changes.turned,
         ),
-        _alone(Factor("brightness", "Brightness", "colour", 0.4, 1.6, "factor"), changes.brightened),
-        _alone(Factor("contrast", "Contrast", "colour", 0.4, 1.6, "factor"), changes.contrasted),
-        _alone(Factor("saturation", "Saturation", "colour", 0.0, 2.0, "factor"), changes.saturated),
-        _alone(Factor("hue", "Hue", "colour", -0.2, 0.2, "turns"), changes.hue_turned),
+        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.brightened),
+        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.contrasted),
+        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.saturated),
+        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.hue_turned),
         _yes_or_no(
-            Factor("grey", "Grey", "colour", 0, 1, "no or yes", binary=True), changes.greyed
+            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.greyed
         ),
         _alone(
             Factor("blur", "Blur", "texture", 0.0, 0.02, "deviation, share of the shorter side"),

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shiftproof.bench.folder import RunFolder
-from shiftproof.bench.pictures import small_jpeg
 from shiftproof.contrastive.probes.factors import Factor, Family, Values, families_of
 from shiftproof.contrastive.probes.versions import Versions
 from shiftproof.io import files
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.scores.probe import ProbeGallery, Strip, StripPicture
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import Image, Sample
 
 SHOWN = 5
@@ -31,7 +33,7 @@ def save_strips(
         for factor in family.factors:
             if factor in factors:
                 strips.append(_strip(folder, made, family, factor, sample, image))
-    files.write_json(folder.path / "gallery.json", {"strips": strips})
+    write_form(folder.gallery_file, ProbeGallery(tuple(strips)))
 
 
 def _strip(
@@ -41,7 +43,7 @@ def _strip(
     factor: Factor,
     sample: Sample,
     image: Image,
-) -> dict[str, object]:
+) -> Strip:
     place = files.make_folder(folder.path / "gallery" / factor.name)
     pictures = []
     for number, share in enumerate(np.linspace(0, 1, 2 if factor.binary else SHOWN).tolist()):
@@ -50,8 +52,8 @@ def _strip(
         if not path.is_file():
             shown = made.at(image, sample, family.name, values, "strip")
             files.write_bytes(path, small_jpeg(shown, LONG_SIDE, QUALITY), durable=False)
-        pictures.append({"value": value, "file": path.relative_to(folder.path).as_posix()})
-    return {"factor": factor.name, "id": sample.id, "pictures": pictures}
+        pictures.append(StripPicture(value, path.relative_to(folder.path).as_posix()))
+    return Strip(factor.name, sample.id, tuple(pictures))
 
 
 def _at(family: Family, factor: Factor, share: float) -> tuple[Values, float]:

@@ -11,9 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.bench.folder import RunFolder
-from shiftproof.bench.given import check_at_least_one, default_workers, plain
-from shiftproof.bench.runs import Run
+from shiftproof.bench.given import check_at_least_one, default_workers
 from shiftproof.contrastive.probes import embedding, mlp
 from shiftproof.contrastive.probes.controls import Pixels, random_twin
 from shiftproof.contrastive.probes.factors import (
@@ -26,17 +24,20 @@ from shiftproof.contrastive.probes.factors import (
 from shiftproof.contrastive.probes.pictures import save_strips
 from shiftproof.contrastive.probes.readout import FOLDS, folds_of, read_out
 from shiftproof.contrastive.probes.records import Readings, write_readings
-from shiftproof.contrastive.probes.summary import Probed, summarise
+from shiftproof.contrastive.probes.summary import Probed, summarize
 from shiftproof.contrastive.probes.versions import UNCHANGED, Versions
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
-from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import assumed_of
 from shiftproof.progress import Advance, progress
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import Cell, Image, Sample
 
 EncoderOrName: TypeAlias = EncoderLike | str
@@ -64,7 +65,7 @@ def probe(
     device: str = "cpu",
     workers: int | None = None,
     show_progress: bool | None = None,
-) -> Run:
+) -> ProbeRun:
     """Measure which factors of the world encoders keep, and which they have collapsed.
 
     Each image is changed by each factor, ``versions`` times by numbers drawn over its range. The
@@ -80,7 +81,7 @@ def probe(
         data: a data set, or what ``open_data`` takes: a folder, a CSV, "demo". Labels are not used.
         out: the folder of the run; one that was interrupted goes on.
         factors: names of factors, or of sets of them: "all", "augmentations", "corruptions",
-            "geometry", "colour", "texture", "weather".
+            "geometry", "color", "texture", "weather".
         versions: of each image under each factor, 2 or more; half of them with a yes or no.
         images: so many are drawn by ``seed`` where the data set has more.
         batch_size: images that an encoder is given at a time.
@@ -135,7 +136,7 @@ def probe(
     with progress("Probe", steps, show=show_progress) as advance:
         work.prepare(advance)
         work.fill(families, wanted, advance)
-    scores = summarise(
+    scores = summarize(
         folder,
         work.probed,
         wanted,
@@ -149,10 +150,10 @@ def probe(
             "versions": versions,
         },
     )
-    files.write_json(folder.scores_file, scores)
+    write_form(folder.scores_file, scores)
     save_strips(folder, work.made(first), wanted, work.samples)
     folder.drop_cache()
-    return Run(folder.path)
+    return ProbeRun(folder.path)
 
 
 class _Work:

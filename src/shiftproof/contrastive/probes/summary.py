@@ -8,22 +8,23 @@ for tossing a coin, 1 for every answer right. What is worse than a guess keeps n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.bench.folder import FORMAT, RunFolder
-from shiftproof.bench.replicates import Replicates
 from shiftproof.contrastive.probes.factors import Factor
 from shiftproof.contrastive.probes.records import READINGS, Readings, read_readings
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import intervals
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.resamples import Replicates
+from shiftproof.runs.scores.probe import MEASURE, ProbeScores
+from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.types import Cell
-
-MEASURE = "kept"
 
 SEED = 0
 
@@ -44,12 +45,12 @@ class Probed:
     of: str | None = None
 
 
-def summarise(
+def summarize(
     folder: RunFolder,
     probed: Sequence[Probed],
     factors: Sequence[Factor],
     images: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> ProbeScores:
     """Return the content of ``scores.json``; depends on the records alone.
 
     Args:
@@ -70,7 +71,7 @@ def summarise(
         for other in probed
         if other.control is not None and other.of in (None, one.name)
     ]
-    return {
+    content = {
         "format": FORMAT,
         "measure": MEASURE,
         "interval": {
@@ -99,9 +100,8 @@ def summarise(
                 "title": one.title,
                 "control": one.control,
                 "of": one.of,
-                "factors": [
-                    {
-                        "factor": factor.name,
+                "factors": {
+                    factor.name: {
                         **{
                             reading: _figure(found)
                             for reading, found in kept[one.name][factor.name].items()
@@ -110,7 +110,7 @@ def summarise(
                            if one.control is None else {}),
                     }
                     for factor in factors
-                ],
+                },
             }
             for one in probed
         ],
@@ -118,20 +118,20 @@ def summarise(
             {
                 "name": one.name,
                 "against": other.name,
-                "factors": [
-                    {
-                        "factor": factor.name,
+                "factors": {
+                    factor.name: {
                         **{
                             reading: _figure(found - kept[other.name][factor.name][reading])
                             for reading, found in kept[one.name][factor.name].items()
                         },
                     }
                     for factor in factors
-                ],
+                },
             }
             for one, other in pairs
         ],
     }  # fmt: skip
+    return msgspec.convert(content, ProbeScores)
 
 
 def _kept(
@@ -192,7 +192,7 @@ def kept_of(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
 
 def _figure(replicates: Replicates) -> dict[str, float] | None:
     found = intervals.percentile_interval(replicates)
-    return None if found is None else found._asdict()
+    return None if found is None else asdict(found)
 
 
 def _verdict(
@@ -208,9 +208,9 @@ def _verdict(
     reads it, the controls neither: these images do not tell. "undecided": anything else.
     """
     mine = _ends(kept[one.name][factor])
-    if mine["beside"].low > 0:
+    if mine["beside"].lower > 0:
         return "kept"
-    if "network" in mine and mine["network"].low > 0:
+    if "network" in mine and mine["network"].lower > 0:
         return "hidden"
     controls = [
         _ends(kept[other.name][factor])
@@ -218,14 +218,14 @@ def _verdict(
         if other.control is not None and other.of in (None, one.name)
     ]
     read = any(
-        found[reading].low > 0
+        found[reading].lower > 0
         for found in controls
         for reading in ("beside", "network")
         if reading in found
     )
     if not read:
         return "unread"
-    highest = max(found.high for reading, found in mine.items() if reading != "alone")
+    highest = max(found.upper for reading, found in mine.items() if reading != "alone")
     return "collapsed" if highest < COLLAPSED else "undecided"
 
 

@@ -1,0 +1,170 @@
+"""Run models of any task over the corruption grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shiftproof.corruptions import COMMON
+from shiftproof.data import DetectionData, ImageData
+from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
+from shiftproof.models.assumed import assumed_of
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.reading import write_form
+
+from . import grid
+from .classification import Classification
+from .detection import Detection
+from .filling import fill
+from .given import (
+    CorruptionLike,
+    check_at_least_one,
+    check_cells,
+    check_encode,
+    check_severities,
+    default_workers,
+    grid_settings,
+    name_corruptions,
+)
+from .passage import check_that_states_can_be_kept
+from .protocol import Protocol, parse_protocol
+from .stream import episodes
+from .summary import summarize
+from .task import AdapterLike, Grid, Task
+from .views import Encode, OnTheFly
+
+
+@frees_folders
+def run(
+    models: Any,
+    data: ImageData | str | Path,
+    *,
+    task: Task | None = None,
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike] = (),
+    out: str | Path,
+    batch_size: int | None = None,
+    protocol: Protocol | str = "online",
+    seed: int = 0,
+    encode: Encode = "none",
+    workers: int | None = None,
+    device: str = "cpu",
+    show_progress: bool | None = None,
+) -> Run:
+    """Measure models, as they are and under each adapter, on every corruption and severity.
+
+    Classifiers see the corruption on the image as resized and cropped for the model, as in
+    ImageNet-C; detectors on the image as loaded, at its full size. Data that are corrupted already
+    (:class:`~shiftproof.data.CorruptedData`) are read from disk instead. Noise depends on ``seed``
+    and the path of the image alone, so the pixels of detection data are those that
+    ``shiftproof corrupt`` writes.
+
+    By default every adapter is reset before each cell and sees its images once, in batches of
+    ``batch_size`` of one corruption and one severity, in an order shuffled by ``seed`` that all
+    cells share. ``protocol`` changes that: Schneider et al. 2020, Table 1, mix the five severities
+    of a corruption, for one.
+
+    Args:
+        models: a model, text that the task's loader takes ("timm:resnet50"), or name to either, where
+            the first is the one that the others are compared with.
+        data: a data set, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
+        task: :class:`Classification` or :class:`Detection`, with their own options; a task of one's
+            own. By default detection where ``data`` is a data set with boxes, else classification.
+        corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of
+            corrupted copies the names of their folders.
+        severities: any of 1 to 5.
+        adapters: what to run beside the first model: specs ("batchnorm:prior=0"), adapters of this
+            model, or functions from a classifier to an adapter; as a mapping, with your names.
+        out: the folder of the run. One that holds an unfinished run with the same settings is
+            gone on with; finished cells are not done again.
+        batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
+            classifiers, 8 of detectors by default.
+        protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
+            ("online:mix=severities"). It moves no figure of a model that does not adapt.
+        seed: decides the noise of the corruptions and the order of the stream.
+        encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back, as was
+            done for the published files of ImageNet-C.
+        workers: processes that read and corrupt beside the model; 0 does it in this one.
+        device: where a model given as text is loaded: "cpu", "cuda", "mps", "auto".
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: something handed in cannot be used; nothing has been written then.
+        LabelError: models and data have no class in common.
+        MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an
+            adapter has learnt needs.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+        RunError: the disk is full, or workers die again and again; finished cells are kept.
+    """
+    if task is None:
+        task = Detection() if isinstance(data, DetectionData) else Classification()
+    protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
+    chosen = check_severities(severities)
+    if batch_size is not None:
+        check_at_least_one("batch_size", batch_size)
+    prepared = task.prepare(models, data, adapters, device=device)
+    size = prepared.batch_size if batch_size is None else batch_size
+    on_disk = prepared.corrupted
+    named = name_corruptions(
+        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    )
+    check_encode(encode)
+    view = prepared.make_view(named, seed, encode)
+    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
+    if on_disk is not None:
+        check_cells(on_disk, cells)
+    samples = prepared.data.samples
+    streams = episodes(cells, samples, protocol, seed=seed)
+    if len(prepared.models) > 1 and any(len(stream.visits) > 1 for stream in streams):
+        check_that_states_can_be_kept()
+    workers = default_workers(prepared.device) if workers is None else workers
+    folder = RunFolder.create(
+        Path(out),
+        task.kind,
+        plain(
+            {
+                **prepared.settings,
+                **grid_settings(
+                    prepared.data,
+                    view,
+                    named,
+                    chosen,
+                    batch_size=size,
+                    seed=seed,
+                    protocol=protocol.settings,
+                ),
+            }
+        ),
+        {
+            **prepared.about,
+            "assumed": assumed_of(prepared.models),
+            "provenance": provenance(prepared.device, workers),
+        },
+    )
+    if isinstance(view, OnTheFly) and prepared.keeps_images:
+        view.cache = files.make_folder(folder.cache)
+    task.begin(folder, prepared)
+    fill(
+        folder,
+        view,
+        streams,
+        samples,
+        prepared.models,
+        prepared.recording,
+        batch_size=size,
+        workers=workers,
+        show_progress=show_progress,
+    )
+    scores = summarize(
+        folder, task, prepared.titles, Grid(cells), workers=workers, show_progress=show_progress
+    )
+    write_form(folder.scores_file, scores)
+    task.save_gallery(folder, prepared, view, cells)
+    folder.drop_cache()
+    return Run(folder.path)

@@ -1,0 +1,1 @@
+"""What the page of classifiers has of its own."""

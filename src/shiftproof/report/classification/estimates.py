@@ -1,0 +1,280 @@
+"""Errors without labels on the page: how good the guesses are, and what is believed of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import figures, wording
+from shiftproof.report.classification import wording as said
+from shiftproof.report.classification.detail import detail_of
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.sections import Section
+from shiftproof.runs.scores.reading import clean_text
+from shiftproof.types import CLEAN, Cell
+
+if TYPE_CHECKING:
+    from shiftproof.bench.estimates import CellEstimate, ModelEstimate, StreamEstimate
+
+BELIEF = "How right is it on your images?"
+"""The title of the section of a stream; other sections point at it."""
+
+_NOTES = {
+    "atc": "Answers below a threshold of confidence count as wrong. The threshold is where, on "
+    "clean images, as many answers lie below as are wrong. Garg et al. 2022.",
+    "doc": "The accuracy is taken to fall by what the mean confidence falls by. Guillory et al. 2021.",
+    "disagreement": "The images that a model answers otherwise than the first one count as wrong. "
+    "Jiang et al. 2022 meant two networks trained apart; an adapted model shares its mistakes.",
+}
+
+
+# ---------------------------------------------------------------- a run with labels
+
+
+def known_section(shown: Shown) -> Section | None:
+    """Build the section that holds the guesses against the truth; None where nothing was guessed."""
+    guessed = [entry for entry in shown.entries if detail_of(entry).estimators]
+    if not guessed:
+        return None
+    titles = {
+        estimator.name: estimator.title
+        for entry in guessed
+        for estimator in detail_of(entry).estimators
+    }
+    spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
+    furthest = max(
+        (max(spot.true, spot.estimated) for found in spots.values() for spot in found), default=1.0
+    )
+    top = figures.nice_top(furthest)
+    return Section(
+        "known",
+        "How well could it have been known without labels?",
+        "Without labels",
+        "known.html.j2",
+        {
+            "legend": [
+                {"label": entry.label, "key": figures.dot(entry.look), "title": "", "settings": ""}
+                for entry in guessed
+            ],
+            "panels": [
+                {
+                    "title": _capital(title),
+                    "note": _NOTES.get(name, ""),
+                    "chart": figures.scatter(
+                        spots[name], title=_capital(title), spoken=_spoken(guessed, name), top=top
+                    ),
+                }
+                for name, title in titles.items()
+            ],
+            "sentences": [_sentence(entry) for entry in guessed],
+            "rows": [
+                {
+                    "model": entry.label,
+                    "estimator": _capital(estimator.title),
+                    "mean": wording.percent(estimator.mean_absolute_error),
+                    "spread": wording.percent(estimator.root_mean_square),
+                    "bias": wording.points(estimator.bias),
+                    "worst": wording.cell_title(str(estimator.worst.cell)),
+                    "estimate": wording.percent(estimator.worst.estimate),
+                    "error": wording.percent(estimator.worst.error),
+                }
+                for entry in guessed
+                for estimator in detail_of(entry).estimators
+            ],
+            "titles": [_capital(title) for title in titles.values()],
+            "cells": [
+                {
+                    "model": entry.label,
+                    "cell": wording.cell_title(str(cell)),
+                    "error": wording.percent(error),
+                    "estimates": [wording.percent(guesses.get(name)) for name in titles],
+                }
+                for entry in guessed
+                for cell, error, guesses in _cells(entry)
+            ],
+        },
+    )
+
+
+def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
+    """Return the corrupted cells with estimates: the true error, and the estimates by estimator."""
+    estimates = detail_of(entry).estimates
+    return [
+        (cell, figure.value, estimates[str(cell)])
+        for cell, figure in entry.scored.of_cells("error").items()
+        if estimates.get(str(cell))
+    ]
+
+
+def _spots(guessed: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+    return [
+        figures.Spot(
+            entry.look,
+            error,
+            guesses[name],
+            f"{entry.label}, {wording.cell_title(str(cell))}: {title} "
+            f"{wording.share(guesses[name])}, true error {wording.share(error)}",
+        )
+        for entry in guessed
+        for cell, error, guesses in _cells(entry)
+        if name in guesses
+    ]
+
+
+def _spoken(guessed: Sequence[Entry], name: str) -> str:
+    return "; ".join(
+        f"{entry.label}: {said.off_by(estimator)}"
+        for entry in guessed
+        for estimator in detail_of(entry).estimators
+        if estimator.name == name
+    )
+
+
+def _sentence(entry: Entry) -> str:
+    best = min(detail_of(entry).estimators, key=lambda estimator: estimator.root_mean_square)
+    return (
+        f"For {entry.label} the {best.title} comes nearest: it is {said.off_by(best)}; "
+        f"{said.leaning(best.bias)}."
+    )
+
+
+# ---------------------------------------------------------------- a run without labels
+
+
+def belief_section(stream: StreamEstimate, shown: Shown) -> Section:
+    """Build the section that says what is believed of a stream, and what that rests on."""
+    looks = {entry.scored.name: entry for entry in shown.entries}
+    believed = [(looks[model.name], model) for model in stream.models if model.name in looks]
+    return Section(
+        "belief",
+        BELIEF,
+        "Estimate",
+        "belief.html.j2",
+        {
+            "models": [_belief(entry, model, stream) for entry, model in believed],
+            "doubts": [doubt for entry, model in believed for doubt in _doubts(entry, model)],
+            "corruptions": wording.listing(
+                [wording.corruption_title(clean_text(name)) for name in stream.corruptions]
+            ),
+            "severities": wording.severities_phrase(stream.severities),
+            "few": wording.FEW_IMAGES,
+            "rows": [
+                {
+                    "model": entry.label,
+                    "cell": _cell_title(cell.cell),
+                    "images": f"{cell.images:,}",
+                    "value": wording.percent(right.value),
+                    "span": wording.span(right),
+                    "best": name == model.best,
+                    "estimator": _capital(_title(name)),
+                }
+                for entry, model in believed
+                for cell in model.cells
+                for name, right in (
+                    (name, _right(cell, name))
+                    for name in sorted(cell.estimates, key=lambda name: name != model.best)
+                )
+            ],
+        },
+    )
+
+
+def belief_lead(stream: StreamEstimate, shown: Shown) -> list[str]:
+    """Return the sentences under the title: what is believed of the images as they are."""
+    labels = {entry.scored.name: entry.label for entry in shown.entries}
+    return [
+        said.belief(labels[model.name], _right(clean, model.best))
+        for model in stream.models
+        if model.name in labels and (clean := _clean(model)) is not None
+    ]
+
+
+def _belief(entry: Entry, model: ModelEstimate, stream: StreamEstimate) -> dict[str, object]:
+    best = model.quality[model.best]
+    clean = _clean(model)
+    right = None if clean is None else _right(clean, model.best)
+    run = clean_text(stream.calibration.resolve().name or str(stream.calibration))
+    worst = best.worst
+    return {
+        "dot": figures.dot(entry.look),
+        "label": entry.label,
+        **_headline(entry, right),
+        "title": _capital(_title(model.best)),
+        "note": _NOTES.get(model.best, ""),
+        "rests": (
+            f"Learnt on {wording.plural(stream.images, 'labelled image')} of the run “{run}”. In its "
+            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this guess "
+            f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
+            f"worst by {wording.percent(abs(worst.estimate - worst.error))} "
+            f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
+            f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
+            "root mean square to either side, and in quadrature what chance adds by the choice of "
+            f"the images; in {best.within:,} of those {best.cells:,} cells the truth lay within "
+            "that reach."
+        ),
+    }
+
+
+def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
+    """Return the large figure of a card with its interval, drawn and spelt."""
+    if right is None:
+        return {"value": None, "span": "", "strip": ""}
+    wide = said.is_too_wide(right)
+    return {
+        "value": said.rough_span(right) if wide else said.give_or_take(right),
+        "span": "too wide to be of use" if wide else wording.span(right),
+        "strip": figures.strip(entry.look, right, top=1.0),
+    }
+
+
+def _doubts(entry: Entry, model: ModelEstimate) -> list[str]:
+    """Say what speaks against the estimate in these very images."""
+    clean = _clean(model)
+    if clean is None:
+        return []
+    found = []
+    best = clean.estimates[model.best]
+    if best.value > model.hardest:
+        found.append(
+            f"{entry.label}: the estimate lies beyond all that was seen with labels (at most "
+            f"{wording.share(model.hardest)} wrong). How far it is off out there, nobody has measured."
+        )
+    apart = [
+        name
+        for name, other in clean.estimates.items()
+        if name != model.best and (other.lower > best.upper or other.upper < best.lower)
+    ]
+    for name in apart:
+        found.append(
+            f"{entry.label}: the {_title(name)} says {said.give_or_take(_right(clean, name))}, "
+            f"which cannot be reconciled with {said.give_or_take(_right(clean, model.best))}. At "
+            "least one of the two is wrong here; do not rely on either."
+        )
+    if clean.images < wording.FEW_IMAGES:
+        found.append(f"{entry.label}: only {wording.plural(clean.images, 'image')}.")
+    return found
+
+
+def _clean(model: ModelEstimate) -> CellEstimate | None:
+    return next((cell for cell in model.cells if cell.cell == CLEAN), None)
+
+
+def _right(cell: CellEstimate, name: str) -> Interval:
+    wrong = cell.estimates[name]
+    return said.complement(wrong)
+
+
+def _cell_title(cell: Cell) -> str:
+    # The estimates come from another run's files, past the reading that cleans this run's names.
+    return wording.cell_title(clean_text(str(cell)))
+
+
+def _title(name: str) -> str:
+    from shiftproof.bench.estimates import ESTIMATORS
+
+    return ESTIMATORS[name]
+
+
+def _capital(title: str) -> str:
+    return title[:1].upper() + title[1:]

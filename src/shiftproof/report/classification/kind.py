@@ -1,0 +1,68 @@
+"""What the page of classifiers has of its own."""
+
+from __future__ import annotations
+
+from shiftproof.report import wording
+from shiftproof.report.classification import estimates, sections
+from shiftproof.report.classification.wording import has_labels, headline, words_of
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid.entries import Shown
+from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.words import level
+from shiftproof.report.sections import Section, run_names
+from shiftproof.runs.scores.classification import Gallery
+
+
+def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+    return [
+        estimates.known_section(shown),
+        sections.gallery_section(shown, pictures),
+        sections.worst_section(shown, pictures),
+    ]
+
+
+def _reading(shown: Shown, pictures: Pictures) -> Section:
+    scores = shown.first.scores
+    return Section(
+        "reading",
+        "How to read this",
+        "How to read",
+        "reading.html.j2",
+        {
+            "labelled": has_labels(scores),
+            "level": level(scores),
+            "interval": scores.interval,
+            "few": wording.FEW_IMAGES,
+        },
+    )
+
+
+def warn(shown: Shown, *, believed: bool = False) -> list[str]:
+    """Say what a run without labels does not tell; ``believed``: its errors are estimated."""
+    found = []
+    for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
+        where = "" if len(shown.runs) == 1 else f"{name}: "
+        if has_labels(run.scores):
+            continue
+        every = f"Outside “{estimates.BELIEF}” every percentage" if believed else "Every percentage"
+        found.append(
+            f"{where}These images have no labels. {every} is the share of images whose prediction "
+            "differs from the same model's prediction for the clean image. There is no clean error, "
+            "no mCE and no calibration error, and a model that is wrong from the start can look "
+            "steady here."
+        )
+    return found
+
+
+CLASSIFICATION = Kind(
+    gallery=Gallery,
+    words=words_of,
+    headline=headline,
+    sections=_sections,
+    reading=_reading,
+    warnings=warn,
+    broken=(
+        "A file that cannot be read is left out of the cells in which it could not, and of every "
+        "model alike: each cell says over how many images its figures are."
+    ),
+)

@@ -1,0 +1,321 @@
+"""The sections that only pages of classifiers have: photographs, classes and images that suffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shiftproof.report import colours, figures, wording
+from shiftproof.report.classification.detail import detail_of
+from shiftproof.report.classification.wording import has_labels
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
+from shiftproof.report.sections import Section, run_names
+from shiftproof.runs.scores.classification import ClassErrors, Prediction, Sheet
+from shiftproof.runs.scores.classification import Shown as ShownPicture
+from shiftproof.types import CLEAN, Cell
+
+MOST = 10
+"""How many classes a list of the worst holds."""
+
+MOST_CLASSES = 1000
+"""A longer list would make a page that no browser likes; the run's files have the rest."""
+
+# ---------------------------------------------------------------- gallery
+
+
+def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the photographs in every cell, with what models said; None where the runs have none."""
+    runs = shown.runs
+    run = next((run for run in runs if run.gallery.sheets), None)
+    if run is None:
+        return None
+    severities = run.scores.severities
+    chosen = severities[len(severities) // 2] if severities else 0
+    own = shown.of_run(run)
+    return Section(
+        "gallery",
+        "The same photograph, again and again",
+        "Gallery",
+        "gallery.html.j2",
+        {
+            "sheets": [
+                _sheet(run, own, sheet, pictures) for sheet in run.gallery.sheets[: pictures.sheets]
+            ],
+            "severities": severities,
+            "chosen": chosen,
+            "labelled": has_labels(run.scores),
+            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
+            "left_out": pictures.left_out,
+            "total": len(run.gallery.sheets),
+            "unreadable": len(pictures.unreadable),
+            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+        },
+    )
+
+
+def _sheet(
+    run: GridRun, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures
+) -> dict[str, object]:
+    thumbs = []
+    order = [
+        Cell(name, severity)
+        for names in run.scores.groups().values()
+        for name in names
+        for severity in run.scores.severities
+    ]
+    for cell in [cell for cell in order if str(cell) in sheet.files]:
+        name = str(cell)
+        thumbs.append(
+            {
+                "corruption": wording.corruption_title(cell.corruption),
+                "severity": cell.severity,
+                "uri": pictures.uri(sheet.files[name]),
+                "alt": f"{sheet.label or sheet.id}: {wording.cell_title(name)}",
+                "said": _list_said(shown, sheet, name),
+            }
+        )
+    clean = sheet.files.get(str(CLEAN))
+    return {
+        "id": sheet.id,
+        "label": sheet.label,
+        "uri": None if clean is None else pictures.uri(clean),
+        "said": _list_said(shown, sheet, str(CLEAN)),
+        "thumbs": thumbs,
+        "tally": [_tally(entry, sheet) for entry in shown],
+    }
+
+
+def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
+    """Count in how many corrupted cells a model is right about a photograph."""
+    verdicts = [
+        _right(sheet, entry.scored.name, cell)
+        for cell, prediction in sheet.predictions.get(entry.scored.name, {}).items()
+        if cell != str(CLEAN) and prediction.name is not None
+    ]
+    return {
+        "dot": figures.dot(entry.look),
+        "label": entry.label,
+        "right": sum(verdict is True for verdict in verdicts),
+        "cells": len(verdicts),
+    }
+
+
+def _right(sheet: Sheet, model: str, cell: str) -> bool | None:
+    """Whether a prediction is right; without a label, whether it is still the clean one."""
+    said = sheet.predictions.get(model, {})
+    prediction, clean = said.get(cell), said.get(str(CLEAN))
+    if prediction is None or prediction.name is None:
+        return None
+    if prediction.correct is not None:
+        return prediction.correct
+    return None if clean is None else prediction.name == clean.name
+
+
+def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for entry in shown:
+        prediction = sheet.predictions.get(entry.scored.name, {}).get(cell)
+        if prediction is None or prediction.name is None:
+            continue
+        found.append(
+            {
+                "dot": figures.dot(entry.look),
+                "model": entry.label,
+                "name": prediction.name,
+                "confidence": _confidence(prediction),
+                **_mark(
+                    _right(sheet, entry.scored.name, cell), labelled=prediction.correct is not None
+                ),
+            }
+        )
+    return found
+
+
+def _mark(right: bool | None, *, labelled: bool) -> dict[str, str]:
+    """Return a sign, its words and its style: never colour alone."""
+    if right is None:
+        return {"sign": "?", "words": "not judged", "style": "unknown"}
+    if labelled:
+        return (
+            {"sign": "✓", "words": "right", "style": "right"}
+            if right
+            else {"sign": "✗", "words": "wrong", "style": "wrong"}
+        )
+    return (
+        {"sign": "=", "words": "as on the clean image", "style": "right"}
+        if right
+        else {"sign": "≠", "words": "changed", "style": "wrong"}
+    )
+
+
+def _confidence(prediction: Prediction) -> str:
+    return "" if prediction.confidence is None else f"{100 * prediction.confidence:.0f} %"
+
+
+# ---------------------------------------------------------------- classes and images that suffer
+
+
+def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the classes and images that are wrong most often; None where nothing is known of them."""
+    runs, changes = shown.runs, shown.changes
+    lists = []
+    for run in runs:
+        own = shown.of_run(run)
+        base = own[0]
+        classes = detail_of(base).classes
+        if not classes:
+            continue
+        lists.append(
+            {
+                "model": base.label,
+                "entries": own,
+                "rows": [
+                    _class_row(own, score)
+                    for score in sorted(classes, key=lambda score: (-score.error, -score.images))[
+                        :MOST
+                    ]
+                ],
+                "total": len(classes),
+                "all": [
+                    _class_row(own, score)
+                    for score in sorted(classes, key=lambda score: -score.error)[:MOST_CLASSES]
+                ],
+                "images": max((score.images for score in classes), default=0),
+            }
+        )
+    moved = [_compare_classes(change) for change in changes]
+    moved = [pair for pair in moved if pair["helped"] or pair["hurt"]]
+    pictured = next((run for run in runs if run.gallery.worst), None)
+    worst = [
+        {
+            "id": case.id,
+            "label": case.label,
+            "errors": case.errors,
+            "cells": case.cells,
+            "clean": _picture(case.clean, pictures),
+            "corrupted": _picture(case.corrupted, pictures),
+        }
+        for case in (pictured.gallery.worst if pictured else ())
+    ]
+    losers = [] if pictured is None else _losing_sheets(pictured, changes)
+    if not (lists or moved or worst):
+        return None
+    return Section(
+        "worst",
+        "Who suffers most",
+        "Worst cases",
+        "worst.html.j2",
+        {
+            "lists": lists,
+            "moved": moved,
+            "worst": worst,
+            "worst_model": next(
+                (entry.label for entry in shown.entries if entry.run is pictured), ""
+            ),
+            "losers": losers,
+            "labelled": has_labels(runs[0].scores),
+            "measure": shown.measure,
+            "most": MOST,
+            "most_classes": MOST_CLASSES,
+        },
+    )
+
+
+def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
+    return {
+        "name": score.name,
+        "images": f"{score.images:,}",
+        "clean": wording.percent(score.clean_error),
+        "errors": [
+            {
+                "text": wording.percent(found.error),
+                "style": f"s{colours.sequential_level(found.error)}",
+            }
+            if (found := _class_of(entry, score)) is not None
+            else {"text": wording.NONE, "style": "none"}
+            for entry in shown
+        ],
+    }
+
+
+def _class_of(entry: Entry, like: ClassErrors) -> ClassErrors | None:
+    by_key = {(score.index, score.name): score for score in detail_of(entry).classes}
+    return by_key.get((like.index, like.name))
+
+
+def _compare_classes(change: Change) -> dict[str, Any]:
+    """Return the classes that a change helps most and hurts most, side by side."""
+    before = {(score.index, score.name): score for score in detail_of(change.against).classes}
+    moves = [
+        (
+            score.error - before[score.index, score.name].error,
+            score,
+            before[score.index, score.name],
+        )
+        for score in detail_of(change.entry).classes
+        if (score.index, score.name) in before
+    ]
+
+    def listed(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:
+        return [
+            {
+                "name": after.name,
+                "images": f"{after.images:,}",
+                "before": wording.percent(earlier.error),
+                "after": wording.percent(after.error),
+                "change": wording.points(move),
+            }
+            for move, after, earlier in found[:MOST]
+        ]
+
+    helped = sorted((move for move in moves if move[0] < 0), key=lambda move: move[0])
+    hurt = sorted((move for move in moves if move[0] > 0), key=lambda move: -move[0])
+    return {
+        "label": change.entry.label,
+        "against": change.against.label,
+        "helped": listed(helped),
+        "hurt": listed(hurt),
+        "helped_count": len(helped),
+        "hurt_count": len(hurt),
+        "same_count": len(moves) - len(helped) - len(hurt),
+    }
+
+
+def _picture(shown: ShownPicture | None, pictures: Pictures) -> dict[str, object] | None:
+    if shown is None:
+        return None
+    return {
+        "uri": pictures.uri(shown.file),
+        "cell": wording.cell_title(shown.cell),
+        "mark": None
+        if shown.prediction.correct is None
+        else _mark(shown.prediction.correct, labelled=True),
+        "name": shown.prediction.name or "",
+        "confidence": _confidence(shown.prediction),
+    }
+
+
+def _losing_sheets(run: GridRun, changes: Sequence[Change]) -> list[dict[str, object]]:
+    """Return the photographs of the gallery that a change makes worse."""
+    found: list[dict[str, object]] = []
+    for change in changes:
+        if change.run is not run:
+            continue
+        for sheet in run.gallery.sheets:
+            before, after = (_tally(entry, sheet) for entry in (change.against, change.entry))
+            if before["cells"] == after["cells"] and str(after["right"]) != str(before["right"]):
+                lost = int(str(before["right"])) - int(str(after["right"]))
+                if lost > 0:
+                    found.append(
+                        {
+                            "id": sheet.id,
+                            "label": sheet.label,
+                            "model": change.entry.label,
+                            "against": change.against.label,
+                            "before": before["right"],
+                            "after": after["right"],
+                            "cells": after["cells"],
+                        }
+                    )
+    return found

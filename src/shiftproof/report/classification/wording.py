@@ -1,0 +1,116 @@
+"""What is said of classifiers alone: how they fare, and errors that are believed without labels."""
+
+from __future__ import annotations
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.grid.words import Words, over
+from shiftproof.runs.scores.classification import Estimator
+from shiftproof.runs.scores.grid import GridScores, Scored
+
+WITH_LABELS = Words(
+    same="{subject} changes no prediction that counts: the {measure} is the same {compared}."
+)
+WITHOUT_LABELS = Words(
+    # Without labels a prediction that stays is not therefore a right one.
+    helps="steadies the predictions",
+    harms="unsettles the predictions",
+    same=WITH_LABELS.same,
+)
+
+
+def has_labels(scores: GridScores) -> bool:
+    """Whether the figures are errors against labels, and not changes of mind."""
+    return scores.measure.name == "error"
+
+
+def words_of(scores: GridScores) -> Words:
+    """Return how changes are spoken of."""
+    return WITH_LABELS if has_labels(scores) else WITHOUT_LABELS
+
+
+def headline(scores: GridScores, model: Scored, label: str) -> str:
+    """Say in one or two sentences how a model fares."""
+    mean = model.summary.get("mean")
+    if mean is None:
+        return f"{label}: no figure under corruption could be computed."
+    if not has_labels(scores):
+        return (
+            f"Under corruption, {label} changes its mind about {wording.share(mean.value)} of the "
+            f"images: its prediction is not the one it gives for the clean image ({over(scores)})."
+        )
+    clean = model.summary.get("clean")
+    if clean is None:
+        return (
+            f"{label} gets {wording.share(mean.value)} of the corrupted images wrong "
+            f"({over(scores)})."
+        )
+    return (
+        f"{label} gets {wording.share(clean.value)} of the images wrong as they are, and "
+        f"{wording.share(mean.value)} once they are corrupted ({over(scores)})."
+    )
+
+
+# ---------------------------------------------------------------- errors without labels
+
+
+def rough(fraction: float) -> str:
+    """Return ``71`` for 0.713, and ``0.4`` for 0.004: no more digits than a guess has."""
+    text = f"{100 * fraction:.0f}"
+    return f"{100 * fraction:.1f}".replace("0.0", "0") if text == "0" else text
+
+
+def give_or_take(interval: Interval) -> str:
+    """Return ``71 ± 12 %``; the larger half where the ends are not equally far."""
+    half = max(interval.value - interval.lower, interval.upper - interval.value)
+    space = "\N{NO-BREAK SPACE}"
+    return f"{rough(interval.value)}{space}±{space}{rough(half)}{wording.PERCENT}"
+
+
+def complement(interval: Interval) -> Interval:
+    """Return the share that is right with its interval, from the share that is wrong."""
+    return Interval(1 - interval.value, 1 - interval.upper, 1 - interval.lower)
+
+
+TOO_WIDE = 0.2
+"""A belief that may be off by this much to a side is of no use as a number."""
+
+
+def is_too_wide(interval: Interval) -> bool:
+    """Whether an interval reaches ``TOO_WIDE`` or more to a side, so that its value says little."""
+    return max(interval.value - interval.lower, interval.upper - interval.value) >= TOO_WIDE
+
+
+def rough_span(interval: Interval) -> str:
+    """Return ``2–60 %``."""
+    return f"{rough(interval.lower)}{wording.DASH}{rough(interval.upper)}{wording.PERCENT}"
+
+
+def belief(label: str, interval: Interval) -> str:
+    """Say how often a model is believed to be right, or that it cannot be told."""
+    if is_too_wide(interval):
+        return (
+            f"How often {label} is right on your images cannot be told without labels: believable is "
+            f"anything within {rough_span(interval)}."
+        )
+    return (
+        f"We believe that {label} is right on {give_or_take(interval)} of your images as they are."
+    )
+
+
+def leaning(bias: float) -> str:
+    """Say to which side a guess of the error is off on average; half a point is neither."""
+    if abs(bias) < 0.005:
+        return "it leans to neither side"
+    return f"on the whole it is too {'hopeful' if bias < 0 else 'gloomy'}"
+
+
+def off_by(estimator: Estimator) -> str:
+    """Say how far a guess is off, on average and at worst."""
+    return (
+        f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
+        f"{wording.plural(estimator.cells, 'cell')}, and by "
+        f"{wording.percent(abs(estimator.worst.estimate - estimator.worst.error))} at worst "
+        f"({wording.cell_title(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
+        f"{wording.share(estimator.worst.error)} were wrong)"
+    )

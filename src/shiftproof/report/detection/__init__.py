@@ -1,0 +1,1 @@
+"""What the page of detectors has of its own."""

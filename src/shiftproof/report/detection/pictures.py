@@ -1,0 +1,237 @@
+"""The pictures of the page of detectors: which boxes are drawn on which photograph, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import boxes, figures, wording
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid.entries import Entry, GridRun, Shown
+from shiftproof.report.sections import Section, run_names
+from shiftproof.runs.scores.detection import Found, Sheet, Thing
+from shiftproof.runs.scores.detection import Shown as ShownPicture
+from shiftproof.types import CLEAN, Cell
+
+PICTURE_SIZES = ((384, 80), (320, 78), (288, 76), (256, 74), (224, 72), (192, 70), (160, 68))
+"""Long side and JPEG quality of the pictures, best first: boxes want more room than a class name."""
+
+MOST_DRAWN = 6
+"""So many models can be chosen in the pictures."""
+
+FEWEST_BOXES, ALL_BOXES = 5, 4000
+"""Of each kind so many boxes at least are drawn in a picture, and about so many in all of a page's."""
+
+_KINDS = (
+    (boxes.KEPT, "a box on an object"),
+    (boxes.LOST, "an object that is found on the clean image, and not here"),
+    (boxes.EXTRA, "a box on no object of its class"),
+    (boxes.MISSED, "an object that is found in neither"),
+)
+
+
+def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the photographs in every cell, with boxes; None where the runs have none."""
+    runs = shown.runs
+    run = next((run for run in runs if run.gallery.sheets), None)
+    if run is None:
+        return None
+    severities = run.scores.severities
+    own = shown.of_run(run)[:MOST_DRAWN]
+    sheets = [sheet for sheet in run.gallery.sheets[: pictures.sheets] if sheet.files]
+    count = sum(len(sheet.files) for sheet in sheets) * len(own)
+    most = max(FEWEST_BOXES, min(boxes.MOST_BOXES, ALL_BOXES // max(count, 1)))
+    return Section(
+        "gallery",
+        "What it finds, and what it loses",
+        "Pictures",
+        "detection_gallery.html.j2",
+        {
+            "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
+            "severities": severities,
+            "chosen": severities[len(severities) // 2] if severities else 0,
+            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
+            "more": max(0, len(run.scores.models) - MOST_DRAWN),
+            "kinds": _legend(),
+            "rule": _rule(run, own, most),
+            "left_out": pictures.left_out,
+            "total": len(run.gallery.sheets),
+            "unreadable": len(pictures.unreadable),
+            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+        },
+    )
+
+
+def _legend() -> list[dict[str, object]]:
+    return [
+        {"sample": boxes.sample(kind), "sign": boxes.SIGNS.get(kind, ""), "words": words}
+        for kind, words in _KINDS
+    ]
+
+
+def _rule(run: GridRun, shown: Sequence[Entry], most: int) -> str:
+    """Say which boxes are drawn, and when a box is on an object."""
+    thresholds = [
+        f"{100 * run.gallery.thresholds[entry.scored.name]:.0f}"
+        + (f" ({entry.label})" if len(shown) > 1 else "")
+        for entry in shown
+        if entry.scored.name in run.gallery.thresholds
+    ]
+    overlap = run.gallery.overlap
+    return (
+        (
+            f"Drawn are boxes with a score of at least {wording.listing(thresholds)}, where right and "
+            "wrong boxes balance best on the clean images; AP counts those below as well. "
+            if thresholds
+            else ""
+        )
+        + "A box is on an object if it is of its class"
+        + ("" if overlap is None else f" and they overlap by {100 * overlap:.0f} % or more")
+        + ", and no surer box has it already. Objects that do not count, difficult ones and crowds, are "
+        "not drawn; a box on one is a thin line. "
+        + f"Of each kind at most {most} boxes are drawn, the surest; the counts are of all."
+    )
+
+
+def _sheet(
+    run: GridRun,
+    shown: Sequence[Entry],
+    sheet: Sheet,
+    pictures: Pictures,
+    most: int,
+) -> dict[str, object]:
+    order = [
+        Cell(name, severity)
+        for names in run.scores.groups().values()
+        for name in names
+        for severity in run.scores.severities
+    ]
+    return {
+        "id": sheet.id,
+        "clean": _picture(sheet, CLEAN, shown, pictures, most),
+        "thumbs": [
+            _picture(sheet, cell, shown, pictures, most)
+            for cell in order
+            if str(cell) in sheet.files
+        ],
+        "things": _list_things(sheet.things),
+    }
+
+
+def _picture(
+    sheet: Sheet,
+    cell: Cell,
+    shown: Sequence[Entry],
+    pictures: Pictures,
+    most: int,
+) -> dict[str, object]:
+    name = str(cell)
+    file = sheet.files.get(name)
+    drawn = []
+    for number, entry in enumerate(shown):
+        found = sheet.found.get(entry.scored.name, {})
+        if name not in found:
+            continue
+        clean = None if cell.is_clean else found.get(str(CLEAN))
+        style = f"w{number}" if len(shown) > 1 else ""
+        drawn.append(
+            _draw(
+                sheet.size,
+                sheet.things,
+                found[name],
+                clean,
+                style=style,
+                is_clean=cell.is_clean,
+                most=most,
+            )
+        )
+    return {
+        "uri": None if file is None else pictures.uri(file),
+        "alt": f"{sheet.id}: {wording.cell_title(name)}",
+        "corruption": wording.corruption_title(cell.corruption),
+        "severity": cell.severity,
+        "drawn": drawn,
+    }
+
+
+def _draw(
+    size: tuple[int, int],
+    things: Sequence[Thing],
+    here: Sequence[Found],
+    clean: Sequence[Found] | None,
+    *,
+    style: str = "",
+    is_clean: bool,
+    most: int = boxes.MOST_BOXES,
+) -> dict[str, object]:
+    found = boxes.marks(things, here, clean)
+    return {
+        "svg": boxes.draw(size, found, style=style, most=most),
+        "style": style,
+        "is_clean": is_clean,
+        "kept": boxes.count(found, boxes.KEPT),
+        "lost": boxes.count(found, boxes.LOST),
+        "extra": boxes.count(found, boxes.EXTRA),
+        "missed": boxes.count(found, boxes.MISSED),
+    }
+
+
+def _list_things(things: Sequence[Thing]) -> str:
+    """Return ``2 persons``-like counts of the objects that count: ``person × 2, dog``."""
+    names = [thing.name for thing in things if thing.counts]
+    counts = {name: names.count(name) for name in names}
+    return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())
+
+
+def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the photographs that lose most, clean beside corrupted; None where there are none."""
+    runs = shown.runs
+    run = next((run for run in runs if run.gallery.worst), None)
+    if run is None or not pictures.uris:
+        return None
+    model = shown.of_run(run)[0].label
+    return Section(
+        "worst",
+        "Photographs that lose most",
+        "Worst cases",
+        "detection_worst.html.j2",
+        {
+            "model": model,
+            "kinds": _legend(),
+            "cases": [
+                {
+                    "id": case.id,
+                    "lost": wording.share(case.lost),
+                    "clean_found": wording.plural(case.clean_found, "object"),
+                    "pictures": [
+                        _show(case.size, case.things, case.clean, None, pictures, case.id),
+                        _show(
+                            case.size,
+                            case.things,
+                            case.corrupted,
+                            case.clean.found,
+                            pictures,
+                            case.id,
+                        ),
+                    ],
+                }
+                for case in run.gallery.worst
+            ],
+        },
+    )
+
+
+def _show(
+    size: tuple[int, int],
+    things: Sequence[Thing],
+    shown: ShownPicture,
+    clean: Sequence[Found] | None,
+    pictures: Pictures,
+    name: str,
+) -> dict[str, object]:
+    title = wording.cell_title(shown.cell)
+    return {
+        "uri": pictures.uri(shown.file),
+        "alt": f"{name}: {title}",
+        "title": title,
+        "drawn": [_draw(size, things, shown.found, clean, is_clean=clean is None)],
+    }

@@ -1,0 +1,72 @@
+"""What is said of detectors alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import wording
+from shiftproof.report.grid.words import over
+from shiftproof.runs.scores.detection import Detail
+from shiftproof.runs.scores.grid import GridScores, Scored
+
+
+def short_title(title: str) -> str:
+    """Return what tells a model apart in a heading: of a file's path its name alone.
+
+    >>> short_title("onnx:/models/fastestdet.onnx")
+    'fastestdet.onnx'
+    """
+    return title.rstrip("/").rpartition("/")[2] or title
+
+
+def headline(scores: GridScores, model: Scored, label: str) -> str:
+    """Say in one sentence how a detector fares."""
+    clean, mean = model.summary.get("clean"), model.summary.get("mean")
+    if mean is None:
+        return f"{label}: no figure under corruption could be computed."
+    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    if clean is None:
+        return (
+            f"{label} reaches an {scores.measure.name} of {under}. How it does on clean images is not "
+            "known here."
+        )
+    kept = model.summary.get("rpc")
+    keeps = (
+        ""
+        if kept is None
+        else f": it keeps {wording.share(kept.value)} of its {scores.measure.name}"
+    )
+    return (
+        f"{label} reaches an {scores.measure.name} of {wording.share(clean.value)} on clean images and "
+        f"{under}{keeps}."
+    )
+
+
+def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
+    """Say which classes of the data a detector has not, and what that does to its P."""
+    objects = {one.name: one.objects for one in detail.classes}
+    counted = [name for name in missing if name in objects]
+    listed = wording.listing(
+        [
+            f"{name} ({wording.plural(objects[name] or 0, 'object')})"
+            if objects.get(name)
+            else name
+            for name in missing[:_MOST_CLASSES]
+        ]
+        + ([f"{len(missing) - _MOST_CLASSES} more"] if len(missing) > _MOST_CLASSES else [])
+    )
+    it = "it" if len(missing) == 1 else "them"
+    text = f"{label} can never find {listed}: no class of the detector stands for {it}. "
+    if detail.classes and not counted:
+        return text + "There are no such objects here, so that changes nothing."
+    share = (
+        f"{len(counted)} of the {len(objects)} classes with objects here " if counted else "they "
+    )
+    return text + (
+        f"In the {scores.measure.name}, a mean over the classes, {share}"
+        f"{'count' if len(counted) != 1 else 'counts'} as 0, clean and corrupted: hold it only "
+        "against detectors with the same gap."
+    )
+
+
+_MOST_CLASSES = 12

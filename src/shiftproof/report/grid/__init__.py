@@ -1,0 +1,1 @@
+"""The page of a run over the corruption grid, of whatever task."""

@@ -1,0 +1,100 @@
+"""The models of all runs on a page, and the differences between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from shiftproof.report import wording
+from shiftproof.report.figures import Look
+from shiftproof.report.sections import run_names
+from shiftproof.runs.opened import OpenRun
+from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.types import Settings
+
+GridRun: TypeAlias = OpenRun[GridScores, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model on the page: its scores, the run they are from, and how it looks.
+
+    ``adapter`` are the settings of the adapter; None for a model as it is.
+    """
+
+    run: GridRun
+    scored: Scored
+    look: Look
+    adapter: Settings | None = None
+
+    @property
+    def label(self) -> str:
+        """The model's name, with the run's name before it where several runs are shown."""
+        return self.look.label
+
+
+@dataclass(frozen=True)
+class Change:
+    """A paired difference on the page: a model, what it is held against, and the figures."""
+
+    run: GridRun
+    entry: Entry
+    against: Entry
+    scored: Scored
+
+    @property
+    def label(self) -> str:
+        """The name of the difference."""
+        return f"{self.entry.label} {wording.MINUS} {self.against.scored.name}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that a page shows: runs, their models, and the differences between these."""
+
+    runs: Sequence[GridRun]
+    entries: Sequence[Entry]
+    changes: Sequence[Change]
+
+    @classmethod
+    def of(cls, runs: Sequence[GridRun]) -> Shown:
+        """Give each model of the runs a label that no other has."""
+        entries: list[Entry] = []
+        for run, name in zip(runs, run_names(runs), strict=True):
+            for model in run.scores.models:
+                label = model.name if len(runs) == 1 else f"{name}: {model.name}"
+                look = Look(label, len(entries))
+                entries.append(Entry(run, model, look, run.adapter(model.name)))
+        by_name = {(id(entry.run), entry.scored.name): entry for entry in entries}
+        changes = [
+            Change(
+                run,
+                by_name[id(run), difference.name],
+                by_name[id(run), str(difference.against)],
+                difference,
+            )
+            for run in runs
+            for difference in run.scores.differences
+        ]
+        return cls(runs, entries, changes)
+
+    @property
+    def first(self) -> GridRun:
+        """The run whose measure all share."""
+        return self.runs[0]
+
+    @property
+    def measure(self) -> str:
+        """The name of what the grid is drawn by."""
+        return self.first.scores.measure.name
+
+    @property
+    def alone(self) -> list[Entry]:
+        """The models that are held against no other of their run."""
+        compared = {id(change.entry) for change in self.changes}
+        return [entry for entry in self.entries if id(entry) not in compared]
+
+    def of_run(self, run: GridRun) -> list[Entry]:
+        """Return the models of one run."""
+        return [entry for entry in self.entries if entry.run is run]

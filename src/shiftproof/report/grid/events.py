@@ -1,0 +1,66 @@
+"""What the adapters told of themselves on the way, as a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import wording
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.sections import Section
+from shiftproof.runs.opened import ModelEvent
+
+FIRST = 3
+"""How many of a kind are told in full; the run's folder has more."""
+
+
+def events_section(shown: Shown) -> Section | None:
+    """Build the section: counts per model and kind, and the first few; None where nothing happened."""
+    rows = [
+        {
+            "model": entry.label,
+            "kind": kind,
+            "count": f"{_count(found):,}",
+            "first": [f"{_place(one)}: {one.event.reason}" for one in found[:FIRST]],
+            "more": _more(found),
+        }
+        for entry in shown.entries
+        for kind, found in _by_kind(entry).items()
+    ]
+    if not rows:
+        return None
+    return Section("events", "What happened on the way", "Events", "events.html.j2", {"rows": rows})
+
+
+def _by_kind(entry: Entry) -> dict[str, list[ModelEvent]]:
+    found: dict[str, list[ModelEvent]] = {}
+    for one in entry.run.events:
+        if one.model == entry.scored.name:
+            found.setdefault(one.event.kind, []).append(one)
+    return found
+
+
+def _count(found: Sequence[ModelEvent]) -> int:
+    return sum(one.event.count for one in found)
+
+
+def _more(found: Sequence[ModelEvent]) -> str | None:
+    """Say how many more there are than are told, and how many of them the run's folder has."""
+    more = _count(found) - _count(found[:FIRST])
+    if not more:
+        return None
+    single = sum(one.event.count == 1 for one in found)
+    if single == len(found):
+        return f"and {more:,} more, in the run's folder"
+    return f"and {more:,} more; the run's folder tells of {single:,} and counts the others"
+
+
+def _place(one: ModelEvent) -> str:
+    event = one.event
+    if event.cell is not None:
+        where = wording.cell_title(event.cell)
+    elif one.episode == "all":
+        where = "All corruptions, mixed"
+    else:
+        where = f"{wording.corruption_title(one.episode)}, mixed"
+    again = f", pass {event.number + 1}" if event.number else ""
+    return f"{where}{again}, batch {event.batch + 1}"

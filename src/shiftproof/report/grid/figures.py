@@ -1,0 +1,262 @@
+"""One figure over the corruption grid, as bars, heat maps and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import colours, figures, wording
+from shiftproof.report.figures import Look
+from shiftproof.report.grid.entries import Entry, GridRun
+from shiftproof.types import Cell
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one model reaches over the grid, or a difference between two.
+
+    ``clean`` is None where the clean images have no figure; ``groups`` are the means of whole groups
+    of corruptions, where they are shown.
+    """
+
+    run: GridRun
+    label: str
+    clean: Interval | None
+    cells: Mapping[Cell, Interval]
+    corruptions: Mapping[str, Interval]
+    mean: Interval | None
+    groups: Mapping[str, Interval] = field(default_factory=dict)
+
+
+def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Return the corruptions of all runs by group."""
+    merged: dict[str, list[str]] = {}
+    for column in columns:
+        for group, names in column.run.scores.groups().items():
+            listed = merged.setdefault(group, [])
+            listed.extend(name for name in names if name not in listed)
+    return merged
+
+
+def severities_phrase(runs: Sequence[GridRun]) -> str:
+    """Return ``severities 1 to 5``, or that each run has its own."""
+    first = runs[0].scores.severities
+    if all(run.scores.severities == first for run in runs):
+        return wording.severities_phrase(first)
+    return "the severities of each run"
+
+
+def legend(shown: Sequence[Entry], *, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
+    """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
+    return [
+        {
+            "label": entry.label,
+            "key": figures.key(entry.look),
+            "title": spell(entry.scored.title) if entry.scored.title != entry.scored.name else "",
+            "settings": wording.adapter_words(entry.adapter),
+        }
+        for entry in shown
+    ]
+
+
+# ---------------------------------------------------------------- bars
+
+
+def bars(
+    looks: Sequence[Look],
+    columns: Sequence[Column],
+    changes: Sequence[Column],
+    *,
+    clean: bool,
+) -> dict[str, object]:
+    """Return the groups of rows with a bar for each model, and the axis that they share.
+
+    ``looks`` are those of ``columns``; ``clean`` puts the clean images first.
+    """
+    highest = max(
+        (
+            interval.upper
+            for column in columns
+            for interval in (column.clean if clean else None, *column.corruptions.values())
+            if interval is not None
+        ),
+        default=1.0,
+    )
+    top = figures.nice_top(highest)
+
+    def row(
+        title: str, get: Callable[[Column], Interval | None], *, total: bool = False
+    ) -> dict[str, object]:
+        intervals = [get(column) for column in columns]
+        deltas = [get(change) for change in changes]
+        return {
+            "title": title,
+            "total": total,
+            "bars": figures.bars(list(zip(looks, intervals, strict=True)), title=title, top=top),
+            "figures": [
+                {"value": wording.percent(wording.value_of(i)), "span": wording.span(i)}
+                for i in intervals
+            ],
+            "deltas": [
+                {
+                    "value": wording.points(wording.value_of(i)),
+                    "span": wording.points_span(i),
+                    "sure": i is not None and not i.spans_zero,
+                }
+                for i in deltas
+            ],
+        }
+
+    def of_corruption(name: str) -> dict[str, object]:
+        return row(wording.corruption_title(name), lambda column: column.corruptions.get(name))
+
+    def of_group(group: str) -> list[dict[str, object]]:
+        if not any(group in column.groups for column in columns):
+            return []
+        title = f"Mean over {wording.group_title(group).lower()}"
+        return [row(title, lambda column: column.groups.get(group), total=True)]
+
+    groups = [
+        {
+            "title": wording.group_title(group),
+            "rows": [*(of_corruption(name) for name in names), *of_group(group)],
+        }
+        for group, names in groups_of(columns).items()
+    ]
+    whole = row("Mean over corruptions", lambda column: column.mean)
+    groups.append({"title": "All", "rows": [whole]})
+    if clean:
+        first = row("Clean images", lambda column: column.clean)
+        groups.insert(0, {"title": "No corruption", "rows": [first]})
+    return {"groups": groups, "axis": figures.axis(top)}
+
+
+# ---------------------------------------------------------------- heat maps
+
+CellPaint: TypeAlias = dict[str, str]
+"""A cell of a heat map: its text, its style, and in words what it is."""
+
+Paint: TypeAlias = Callable[[Interval, str], CellPaint]
+
+
+def reach_of(changes: Sequence[Column]) -> float:
+    """Return the reach of the scale that the cells of all differences share."""
+    furthest = max(
+        (abs(interval.value) for change in changes for interval in change.cells.values()),
+        default=0.0,
+    )
+    return max(0.1, figures.nice_reach(furthest))
+
+
+def paint_difference(
+    interval: Interval, title: str, reach: float, *, lower_is_better: bool
+) -> CellPaint:
+    """Return the cell of a difference: blue is better, and bold is beyond chance."""
+    worse = interval.value if lower_is_better else -interval.value
+    return {
+        "text": wording.points(interval.value),
+        "style": f"d{colours.diverging_level(worse, reach)}"
+        + ("" if interval.spans_zero else " sure"),
+        "title": f"{title}: {wording.points_with_span(interval)}",
+    }
+
+
+def difference_scale(reach: float, *, lower_is_better: bool) -> tuple[list[tuple[str, str]], str]:
+    """Return the steps of the scale of differences, from better to worse."""
+    sign = 1 if lower_is_better else -1
+    steps = [
+        (
+            f"d{colours.diverging_level(share * reach, reach)}",
+            wording.axis_number(sign * share * reach),
+        )
+        for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
+    ]
+    return steps, "points, better to worse"
+
+
+def heat_map(column: Column, paint: Paint, *, difference: bool, clean: bool) -> dict[str, object]:
+    """Return corruption by severity; ``paint`` makes a cell from a figure and its title."""
+    scores = column.run.scores
+
+    def cell(interval: Interval | None, title: str) -> CellPaint:
+        if interval is None:
+            return {"text": wording.NONE, "style": "none", "title": f"{title}: not measured"}
+        return paint(interval, title)
+
+    def row(name: str) -> dict[str, object]:
+        title = wording.corruption_title(name)
+        return {
+            "title": title,
+            "cells": [
+                cell(column.cells.get(Cell(name, severity)), f"{title}, severity {severity}")
+                for severity in scores.severities
+            ],
+            "mean": cell(column.corruptions.get(name), f"{title}, mean"),
+        }
+
+    return {
+        "title": column.label,
+        "difference": difference,
+        "severities": scores.severities,
+        "clean": cell(column.clean, "Clean") if clean else None,
+        "mean": cell(column.mean, "Mean over corruptions"),
+        "groups": [
+            {
+                "title": wording.group_title(group),
+                "mean": cell(column.groups[group], f"{wording.group_title(group)}, mean")
+                if group in column.groups
+                else None,
+                "rows": [row(name) for name in names],
+            }
+            for group, names in scores.groups().items()
+        ],
+    }
+
+
+# ---------------------------------------------------------------- severity curves
+
+
+def curve_groups(
+    runs: Sequence[GridRun], looks: Sequence[Look], columns: Sequence[Column], *, clean: bool
+) -> list[dict[str, object]]:
+    """Return a panel per corruption, by group, all on the same axis."""
+    highest = max(
+        (
+            interval.upper
+            for column in columns
+            for interval in (column.clean, *column.cells.values())
+            if interval is not None
+        ),
+        default=1.0,
+    )
+    top = figures.nice_top(highest)
+    severities = sorted({severity for run in runs for severity in run.scores.severities})
+
+    def panel(name: str) -> dict[str, object]:
+        title = wording.corruption_title(name)
+        curves = [
+            figures.Curve(look, points)
+            for look, column in zip(looks, columns, strict=True)
+            if (points := _points(column, name, clean=clean))
+        ]
+        chart = figures.severity_curves(curves, title=title, severities=severities, top=top)
+        return {"title": title, "chart": chart}
+
+    return [
+        {"title": wording.group_title(group), "panels": [panel(name) for name in names]}
+        for group, names in groups_of(columns).items()
+    ]
+
+
+def _points(column: Column, corruption: str, *, clean: bool) -> list[tuple[int, Interval]]:
+    points = [
+        (severity, interval)
+        for severity in column.run.scores.severities
+        if (interval := column.cells.get(Cell(corruption, severity))) is not None
+    ]
+    # A model that was not run on this corruption has nothing but its clean figure to show.
+    if points and clean and column.clean is not None:
+        points.insert(0, (0, column.clean))
+    return points

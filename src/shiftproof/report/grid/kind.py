@@ -1,0 +1,68 @@
+"""What a kind of run has on its page beside what all have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from shiftproof.report.gallery import SIZES, Pictures, Trial
+from shiftproof.report.grid.entries import GridRun, Shown
+from shiftproof.report.grid.words import Words, headline
+from shiftproof.report.sections import Section
+from shiftproof.runs.scores.grid import GridScores, Scored
+
+
+class NoGallery(msgspec.Struct, frozen=True):
+    """Pictures of a task that this version does not know are not shown."""
+
+    sheets: tuple[Any, ...] = ()
+    worst: tuple[Any, ...] = ()
+
+
+def _no_sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
+    return []
+
+
+def _no_words(shown: Shown) -> list[str]:
+    return []
+
+
+def _read_plainly(shown: Shown, pictures: Pictures) -> Section | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The parts of a page that belong to one kind of run.
+
+    Attributes:
+        gallery: the form of its ``gallery.json``.
+        picture_sizes: how large its pictures may be.
+        models: what many models are called.
+        words: how it speaks of changes.
+        headline: says how a model fares.
+        sections: what stands behind the curves.
+        reading: how to read the page.
+        warnings: what must be said first.
+        spell: how the title of a model is spelt.
+        broken: what becomes of images that cannot be read.
+        differing: further aspects in which runs must be alike to be compared.
+    """
+
+    gallery: type[Any] = NoGallery
+    picture_sizes: Sequence[Trial] = SIZES
+    models: str = "models"
+    words: Callable[[GridScores], Words] = lambda scores: Words()
+    headline: Callable[[GridScores, Scored, str], str] = headline
+    sections: Callable[[Shown, Pictures], list[Section | None]] = _no_sections
+    reading: Callable[[Shown, Pictures], Section | None] = _read_plainly
+    warnings: Callable[[Shown], list[str]] = _no_words
+    spell: Callable[[str], str] = str
+    broken: str = (
+        "A file that cannot be read is left out of the cells in which it could not, and of every "
+        "model alike."
+    )
+    differing: dict[str, Callable[[GridRun], object]] = field(default_factory=dict)

@@ -1,0 +1,132 @@
+"""The tables of a run over the grid: its summary, and every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.grid.words import level
+from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.runs.scores.grid import GridScores, Scored
+
+
+def summarize(scores: GridScores) -> Table:
+    """Return the clean images, each corruption over its severities, groups, and the headlines.
+
+    Rows without any figure are left out; the columns are every model, then every difference.
+    """
+    scored = [*scores.models, *scores.differences]
+    interval = level(scores)
+    parts = [
+        f"{wording.capital(_title(scores))} in %, {wording.severities_phrase(scores.severities)}",
+        f"{interval} intervals from a bootstrap over {scores.used} images" if interval else "",
+        "differences in percentage points" if scores.differences else "",
+    ]
+    return Table(
+        columns=tuple(Column(one.name, one.against) for one in scored),
+        rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
+        caption="; ".join(part for part in parts if part) + ".",
+        notes=tuple(_notes(scores, interval)),
+    )
+
+
+def _title(scores: GridScores) -> str:
+    """Return what the grid is drawn by, in full."""
+    return scores.measure.title
+
+
+def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
+    name = scores.measure.name
+
+    def row(kind: str, key: str, title: str, group: str, figures: list[Interval | None]) -> Row:
+        return Row(kind, key, title, group, name, tuple(figures))
+
+    rows = []
+    if any(one.name == "clean" for one in scores.headlines):
+        clean = [one.of_clean(name) or one.summary.get("clean") for one in scored]
+        rows.append(row("clean", "clean", "Clean", "", clean))
+    corruptions = [one.of_corruptions(name) for one in scored]
+    groups = [one.of_groups(name) for one in scored]
+    for group, names in scores.groups().items():
+        for corruption in names:
+            figures = [found.get(corruption) for found in corruptions]
+            title = wording.corruption_title(corruption)
+            rows.append(row("corruption", corruption, title, group, figures))
+    for group in scores.groups():
+        title = f"Mean over {wording.group_title(group).lower()}"
+        figures = [found.get(group) for found in groups]
+        rows.append(row("group", f"mean_{group}", title, "", figures))
+    for one in scores.headlines:
+        if one.name != "clean" and one.name != "calibration_error":
+            figures = [each.summary.get(one.name) for each in scored]
+            title = "Mean over corruptions" if " under " in one.title else one.title
+            rows.append(Row("summary", one.name, title, "", one.name, tuple(figures)))
+    return rows
+
+
+def _notes(scores: GridScores, interval: str) -> list[str]:
+    what = [f"{_title(scores)} in %"]
+    if scores.used is not None:
+        what.append(wording.plural(scores.used, "image"))
+    if scores.images.objects is not None:
+        what.append(wording.plural(scores.images.objects, "object"))
+    what.append(wording.severities_phrase(scores.severities))
+    what.append(
+        f"{interval} intervals" if interval else "no intervals: there are no images to resample"
+    )
+    notes = [", ".join(what)]
+    if scores.grid.reason:
+        notes.append(f"no {scores.grid.claim}: {scores.grid.reason}")
+    if scores.images.broken:
+        count = wording.plural(len(scores.images.broken), "broken file")
+        notes.append(f"{count} left out, see the report")
+    notes += describe_unanswered(scores)
+    if scores.used is not None and scores.used < wording.FEW_IMAGES:
+        notes.append("few images: the intervals are wide, mind them")
+    return notes
+
+
+def describe_unanswered(scores: GridScores) -> list[str]:
+    """Say of each model for how many images it gave no number, and where most."""
+    found = []
+    for name in dict.fromkeys(one.model for one in scores.images.unanswered):
+        own = [one for one in scores.images.unanswered if one.model == name]
+        most = max(own, key=lambda one: one.images)
+        found.append(
+            f"{name} gave NaN {sum(one.images for one in own):,} times in "
+            f"{wording.plural(len(own), 'cell')}, which counts as wrong; most often in "
+            f"{wording.cell_title(str(most.cell))}: {wording.plural(most.images, 'image')}"
+        )
+    return found
+
+
+def write_cells(scores: GridScores) -> str:
+    """Return every cell of every model as CSV: one line per cell, in the units of the figures."""
+    measures = [measure.name for measure in scores.measures]
+    numbers = number_names([scores])
+    head: list[object] = ["model", "against", "corruption", "severity", "images"]
+    for name in measures:
+        head += [name, f"{name}_low", f"{name}_high"]
+    lines = [[*head, *numbers]]
+    for scored in (*scores.models, *scores.differences):
+        for corruption, severity, found in scores.every_cell(scored):
+            line: list[object] = [scored.name, scored.against or "", corruption, severity]
+            line.append("" if found.images is None else found.images)
+            for name in measures:
+                line += ends(found.figures.get(name))
+            values = [found.numbers.get(name) for name in numbers]
+            lines.append([*line, *("" if value is None else value for value in values)])
+    return csv_text(lines)
+
+
+def number_names(all_scores: Sequence[GridScores]) -> list[str]:
+    """Return the names of all numbers beside the measures, in the order of the files."""
+    found: dict[str, None] = {}
+    measured: set[str] = set()
+    for scores in all_scores:
+        measured |= {measure.name for measure in scores.measures}
+        for model in scores.models:
+            for cell in (model.clean, *model.cells):
+                found |= dict.fromkeys(cell.numbers if cell else ())
+    return [name for name in found if name not in measured]

@@ -1,0 +1,116 @@
+"""A run's folder: what it holds, whom it belongs to, and how it is gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from shiftproof.errors import InputError
+from shiftproof.io import manifest
+from shiftproof.io.text import read_object
+from shiftproof.types import Cell, Settings
+
+RUN_FILE = "run.json"
+
+
+class RunFolder:
+    """The files of one run.
+
+    ``run.json`` (settings and provenance), ``records/MODEL/CELL.parquet`` (one row per image),
+    ``events/MODEL/EPISODE.json`` (what an adapter tells, where it told something), ``scores.json``,
+    ``gallery.json`` with ``gallery/``, ``report.html``. A file that is there is complete:
+    everything is written atomically.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, kind: str, settings: Settings, about: Settings) -> RunFolder:
+        """Make the folder, or go on with the run that is there if it has the same settings.
+
+        ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
+        equal to go on; ``about`` (provenance) only tells how they came about.
+
+        Raises:
+            RunMismatchError: the folder belongs to a run with other settings.
+            InputError: the folder holds other things, or cannot be written to.
+        """
+        manifest.begin(
+            path, RUN_FILE, {"kind": kind, "settings": settings}, what="a run", about=about
+        )
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open a folder that a run has been written to.
+
+        Raises:
+            InputError: there is no run.
+        """
+        folder = cls(path)
+        if not folder.run_file.is_file():
+            raise InputError(
+                f"{path} holds no run (no run.json). "
+                "Give the folder that `shiftproof bench --out` wrote."
+            )
+        return folder
+
+    # ------------------------------------------------------------ places
+
+    @property
+    def run_file(self) -> Path:
+        """Settings and provenance."""
+        return self.path / RUN_FILE
+
+    @property
+    def scores_file(self) -> Path:
+        """All figures with their intervals."""
+        return self.path / "scores.json"
+
+    @property
+    def gallery_file(self) -> Path:
+        """The pictures that the page shows, and what models said about them."""
+        return self.path / "gallery.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images and what adapters have learnt while the run goes on; taken away at its end."""
+        return self.path / "cache"
+
+    def records_file(self, model: str, cell: Cell) -> Path:
+        """The record table of one model in one cell."""
+        return cell_file(self.path, model, cell)
+
+    def events_file(self, model: str, episode: str) -> Path:
+        """What happened to one model between two resets."""
+        return self.path / "events" / model / f"{episode}.json"
+
+    def checkpoint(self, model: str) -> Path:
+        """The folder from which a model goes on in the middle of an episode."""
+        return self.cache / "checkpoints" / model
+
+    # ------------------------------------------------------------ contents
+
+    def info(self) -> dict[str, Any]:
+        """Read ``run.json``."""
+        return read_object(self.run_file)
+
+    def has(self, model: str, cell: Cell) -> bool:
+        """Whether this cell is done."""
+        return self.records_file(model, cell).is_file()
+
+    def drop_cache(self) -> None:
+        """Remove what is only there to go on."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def cell_file(folder: Path, model: str, cell: Cell) -> Path:
+    """Return where the records of ``model`` in ``cell`` lie below the run's folder."""
+    return folder / "records" / model / f"{cell}.parquet"

@@ -1,0 +1,62 @@
+"""The files of record tables, of all kinds of models: Parquet, written atomically, and refused kindly."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
+from shiftproof.io.border import reason_of
+from shiftproof.io.parquet import read_parquet
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def write_table(path: Path, table: pyarrow.Table) -> None:
+    """Write a table atomically: the same table gives the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    files.write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+@contextlib.contextmanager
+def reading(path: Path, schema: pyarrow.Schema | None = None) -> Iterator[pyarrow.Table]:
+    """Hand out a table for as long as it is read and checked; its texts of errors are shared.
+
+    Args:
+        path: the file.
+        schema: what its columns are; None takes any.
+
+    Raises:
+        BrokenFileError: the file is missing or damaged, or something in it was not as expected.
+    """
+    try:
+        table = read_parquet(path, unique="id", shared=["error"])
+        if schema is not None and table.schema.names != schema.names:
+            raise ValueError(f"expected the columns {', '.join(schema.names)}")
+        for field in schema or ():
+            there = table.schema.field(field.name).type
+            if field.name != "error" and not there.equals(field.type):
+                raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
+        yield table
+    except Exception as error:  # what is of another kind, or damaged, raises anything
+        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
+        raise BrokenFileError(
+            f"{path}: not a readable record table ({reason}). "
+            "Delete it and start the run again: only what is missing is done anew."
+        ) from error
+
+
+def other_images(path: Path) -> BrokenFileError:
+    """Return the complaint that a table is of other images than those before it."""
+    return BrokenFileError(
+        f"{path}: its images are not those of the other cells. Delete it and start the "
+        "run again: only what is missing is done anew."
+    )

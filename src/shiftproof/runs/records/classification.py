@@ -1,0 +1,143 @@
+"""The record table of classifiers: one row per image, one file per cell and model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.io.parquet import texts_of
+from shiftproof.runs.folder import cell_file
+from shiftproof.runs.parquet import other_images, reading, write_table
+from shiftproof.types import Cell
+
+if TYPE_CHECKING:
+    import pyarrow
+
+TOP = 5
+"""So many classes of the highest scores are kept."""
+
+
+@dataclass
+class CellRecords:
+    """What one model answered in one cell, one entry per sample in the order of the data set.
+
+    ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
+    (no label; a file that could not be read). ``confidence`` is the largest softmax probability,
+    ``loss`` the cross-entropy in nats (NaN without a target), ``top`` the five classes of highest
+    score, best first. ``position`` is the place in the stream that the model saw since its last
+    reset (of an offline protocol, in the pass that predicts). ``error`` says why a file could not
+    be read.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    position: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    target: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    prediction: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    loss: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    top: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, TOP), np.int32))
+    error: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool: which files could be read."""
+        return np.array([reason is None for reason in self.error], dtype=bool)
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("target", pa.int32()),
+            pa.field("prediction", pa.int32()),
+            pa.field("confidence", pa.float32()),
+            pa.field("top5", pa.list_(pa.int32())),
+            pa.field("loss", pa.float32()),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_cell(path: Path, records: CellRecords) -> None:
+    """Write a cell's table atomically: the same records give the same bytes. What is missing is null."""
+    import pyarrow as pa
+
+    absent = records.prediction < 0
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.position, pa.int32()),
+        pa.array(records.target, pa.int32(), mask=records.target < 0),
+        pa.array(records.prediction, pa.int32(), mask=absent),
+        pa.array(records.confidence, pa.float32(), mask=absent),
+        pa.array([[c for c in row if c >= 0] or None for row in records.top.tolist()],
+                 pa.list_(pa.int32())),
+        pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
+        pa.array(records.error, pa.string()),
+    ]  # fmt: skip
+    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+
+
+def read_cell(path: Path) -> CellRecords:
+    """Read a cell's table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with reading(path, _schema()) as table:
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        if any(field.null_count for field in (column["id"], column["position"])):
+            raise ValueError("a row has no position")
+        top = np.full((len(table), TOP), -1, dtype=np.int32)
+        for row, classes in enumerate(column["top5"].to_pylist()):
+            if classes:
+                kept = classes[:TOP]
+                top[row, : len(kept)] = kept
+        return CellRecords(
+            ids=column["id"].to_pylist(),
+            position=_numpy(column["position"], np.int32, -1),
+            target=_numpy(column["target"], np.int32, -1),
+            prediction=_numpy(column["prediction"], np.int32, -1),
+            confidence=_numpy(column["confidence"], np.float32, np.nan),
+            loss=_numpy(column["loss"], np.float32, np.nan),
+            top=top,
+            error=texts_of(column["error"]),
+        )
+
+
+def read_tables(
+    folder: Path, models: Sequence[str], cells: Sequence[Cell]
+) -> dict[str, dict[Cell, CellRecords]]:
+    """Read the tables of ``models`` in ``cells`` below a run's folder.
+
+    Raises:
+        BrokenFileError: one of them cannot be read, or they are not about the same images.
+    """
+    tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
+    ids: list[str] | None = None
+    for name in models:
+        for cell in cells:
+            path = cell_file(folder, name, cell)
+            record = read_cell(path)
+            ids = record.ids if ids is None else ids
+            if record.ids != ids:
+                raise other_images(path)
+            record.ids = ids  # one list for all cells: names are what takes the memory
+            tables[name][cell] = record
+    return tables
+
+
+def _numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
+    if array.null_count:
+        array = array.fill_null(missing)
+    return np.asarray(array, dtype=dtype)

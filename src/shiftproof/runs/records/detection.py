@@ -1,0 +1,181 @@
+"""The record table of detectors: one row per image with all that was found in it.
+
+Boxes are kept as position and size in float64, as result files have them, so that a cell can be
+scored again to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.errors import InputError
+from shiftproof.io.parquet import texts_of
+from shiftproof.metrics.coco import Found
+from shiftproof.metrics.masks import Code, areas_of
+from shiftproof.runs.parquet import reading, write_table
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, eq=False)
+class FoundInImage:
+    """What was found in one image.
+
+    ``labels`` ``(D,)`` int32 indexes into the data set's classes; ``scores`` ``(D,)`` float64;
+    ``positions`` ``(D, 4)`` float64 x, y, width, height in pixels; ``masks`` D compressed run-length
+    codes of the image's size, or None.
+    """
+
+    labels: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    masks: tuple[bytes, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+NOTHING = FoundInImage(np.empty(0, np.int32), np.empty(0), np.empty((0, 4)))
+
+
+@dataclass(eq=False)
+class DetectionRecords:
+    """What one detector found in one cell, one entry per image in the order of the data set.
+
+    ``position`` is the place in the stream; ``error`` says why a file could not be read.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    position: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    found: list[FoundInImage] = field(default_factory=list)
+    error: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def readable(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool: which files could be read."""
+        return np.array([reason is None for reason in self.error], dtype=bool)
+
+    def columns(
+        self, places: Sequence[int], sizes: Sequence[tuple[int, int] | None] | None = None
+    ) -> Found:
+        """Return all that was found as columns, as the measures take it.
+
+        Args:
+            places: ``(N,)`` of each image its place among those of the ground truth; below 0 leaves
+                it out.
+            sizes: height and width of each image of the ground truth, where masks are measured.
+
+        Raises:
+            InputError: masks are asked for, and there are boxes only.
+        """
+        kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
+        counts = [len(one) for _, one in kept]
+        positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
+        masks = None if sizes is None else _codes(kept, sizes)
+        return Found(
+            image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
+            category=np.concatenate([NOTHING.labels, *(one.labels for _, one in kept)]).astype(
+                np.int64
+            ),
+            boxes=positions,
+            area=positions[:, 2] * positions[:, 3] if masks is None else areas_of(masks),
+            score=np.concatenate([NOTHING.scores, *(one.scores for _, one in kept)]),
+            masks=masks,
+        )
+
+
+def _codes(
+    kept: Sequence[tuple[int, FoundInImage]], sizes: Sequence[tuple[int, int] | None]
+) -> tuple[Code, ...]:
+    codes: list[Code] = []
+    for place, one in kept:
+        if one.masks is None and len(one):
+            raise InputError("Expected masks, got detections with boxes only; measure boxes.")
+        codes += [{"size": list(sizes[place] or ()), "counts": mask} for mask in one.masks or ()]
+    return tuple(codes)
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("label", pa.list_(pa.int32())),
+            pa.field("score", pa.list_(pa.float64())),
+            pa.field("box", pa.list_(pa.list_(pa.float64(), 4))),
+            pa.field("mask", pa.list_(pa.binary())),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_detections(path: Path, records: DetectionRecords) -> None:
+    """Write a cell's table atomically: the same records give the same bytes."""
+    import pyarrow as pa
+
+    offsets = np.cumsum([0, *(len(one) for one in records.found)]).astype(np.int32)
+
+    def lists(values: Any) -> Any:
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+    def joined(parts: list[Any], empty: Any) -> Any:
+        return np.concatenate(parts) if parts else empty
+
+    found = records.found
+    boxes = joined([one.positions for one in found], np.empty((0, 4)))
+    box_lists = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)
+    masks = pa.array([one.masks for one in found], pa.list_(pa.binary()))
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.position, pa.int32()),
+        lists(pa.array(joined([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
+        lists(pa.array(joined([one.scores for one in found], np.empty(0)), pa.float64())),
+        lists(box_lists),
+        masks,
+        pa.array(records.error, pa.string()),
+    ]
+    table = pa.Table.from_arrays(columns, names=_schema().names).cast(_schema())
+    write_table(path, table)
+
+
+def read_detections(path: Path) -> DetectionRecords:
+    """Read a cell's table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with reading(path, _schema()) as table:
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        offsets = np.asarray(column["label"].offsets)
+        labels = np.asarray(column["label"].flatten(), dtype=np.int32)
+        scores = np.asarray(column["score"].flatten(), dtype=np.float64)
+        boxes = np.asarray(column["box"].flatten().flatten(), dtype=np.float64).reshape(-1, 4)
+        if not len(labels) == len(scores) == len(boxes) == offsets[-1] - offsets[0]:
+            raise ValueError("its columns are of different lengths")
+        if any(column[name].null_count for name in ("position", "label", "score", "box")):
+            raise ValueError("a row has no position or no list")
+        found = []
+        for at, masks in enumerate(column["mask"].to_pylist()):
+            part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
+            kept = None if masks is None else tuple(masks)
+            if kept is not None and (len(kept) != len(labels[part]) or None in kept):
+                raise ValueError("a row has another number of masks than of boxes")
+            found.append(FoundInImage(labels[part], scores[part], boxes[part], kept))
+        return DetectionRecords(
+            ids=column["id"].to_pylist(),
+            position=np.asarray(column["position"], dtype=np.int32),
+            found=found,
+            error=texts_of(column["error"]),
+        )

@@ -1,0 +1,96 @@
+"""What was wrong with annotations and result files, as ``run.json`` keeps it and a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shiftproof.io import files
+from shiftproof.metrics.faults import Fault, count_faults
+from shiftproof.types import Cell
+
+from .folder import RunFolder
+
+SHOWN = 3
+"""So many faults are written out; of the others the counts are kept."""
+
+_Count = Annotated[int, Meta(ge=0)]
+
+
+class FaultCounts(msgspec.Struct, frozen=True, rename={"left_out": "left out"}):
+    """How many faults of each kind there are, how many records were left out, and the first."""
+
+    faults: dict[str, _Count]
+    left_out: _Count
+    first: tuple[str, ...] = ()
+
+
+def summarize_faults(faults: Sequence[Fault]) -> FaultCounts:
+    """Return how many faults there are, with the first of them."""
+    first = sorted(faults, key=lambda fault: fault.kept)[:SHOWN]
+    return FaultCounts(
+        count_faults(faults),
+        sum(not fault.kept for fault in faults),
+        tuple(str(fault) for fault in first),
+    )
+
+
+def keep_faults(folder: RunFolder, model: str, cell: Cell, faults: Sequence[Fault]) -> None:
+    """Write into ``run.json`` what is wrong with the result file of a cell.
+
+    It is written before the cell's table, so that a run that was interrupted has it, too.
+    """
+    info = folder.info()
+    results = info.setdefault("result_faults", {}).setdefault(model, {})
+    results[str(cell)] = msgspec.to_builtins(summarize_faults(faults))
+    files.write_json(folder.run_file, info)
+
+
+def describe_faults(
+    models: Mapping[str, Any],
+    data: FaultCounts | None,
+    results: Mapping[str, Mapping[str, FaultCounts]],
+) -> list[str]:
+    """Return the lines that tell a person what is wrong.
+
+    Args:
+        models: name to settings of the models of the run.
+        data: what is wrong with the annotations.
+        results: model to cell to what is wrong with its result file.
+    """
+    lines = [] if data is None else _list_faults(data, "the annotations")
+    for name, model in models.items():
+        passed = model.get("files that are no cell") if isinstance(model, Mapping) else None
+        if isinstance(passed, list) and passed:
+            more = f" and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
+            shown = ", ".join(map(str, passed[:SHOWN]))
+            lines.append(f"{name}: passed over, as their names say no cell: {shown}{more}.")
+    for name, cells in results.items():
+        lines += _list_faults(_join(cells.values()), f"the result files of {name}")
+    return lines
+
+
+def _join(parts: Iterable[FaultCounts]) -> FaultCounts:
+    faults: dict[str, int] = {}
+    left_out = 0
+    first: list[str] = []
+    for part in parts:
+        for reason, count in part.faults.items():
+            faults[reason] = faults.get(reason, 0) + count
+        left_out += part.left_out
+        first += part.first
+    return FaultCounts(faults, left_out, tuple(first[:SHOWN]))
+
+
+def _list_faults(part: FaultCounts, where: str) -> list[str]:
+    count = sum(part.faults.values())
+    if not count:
+        return []
+    return [
+        *part.first,
+        f"{count} {'fault' if count == 1 else 'faults'} in {where}, {part.left_out} left out; "
+        "run.json has the counts.",
+    ]

@@ -1,0 +1,147 @@
+"""A finished run: where it is, its figures and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from shiftproof.errors import InputError
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records import classification, detection
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.probe import ProbeScores
+from shiftproof.runs.scores.reading import read_form
+from shiftproof.types import Cell
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
+
+
+class Run:
+    """A finished run over the corruption grid.
+
+    >>> run = load_run("run")  # doctest: +SKIP
+    >>> run.scores.models[0].summary["mean"].value  # doctest: +SKIP
+    0.415
+
+    Raises:
+        InputError: there is no run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder.open(path)
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def kind(self) -> str:
+        """What was measured: "classification", "detection", or a task of one's own."""
+        return str(self.folder.info().get("kind"))
+
+    @property
+    def scores(self) -> GridScores:
+        """All figures with their intervals, from ``scores.json``.
+
+        Raises:
+            BrokenFileError: the file is not what a run over the grid writes; it names the place.
+        """
+        return read_form(self.folder.scores_file, GridScores)
+
+    def records(
+        self,
+        models: Sequence[str] | None = None,
+        corruptions: Sequence[str] | None = None,
+        severities: Sequence[int] | None = None,
+    ) -> pyarrow.Table:
+        """Return one row per image and cell as an Arrow table, with its model and cell in front.
+
+        Args:
+            models: names in the run; all by default.
+            corruptions: all by default; the clean cell is "clean".
+            severities: all by default; the clean cell is 0.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            InputError: there is no such cell.
+        """
+        import pyarrow as pa
+
+        from shiftproof.runs.parquet import reading
+
+        tables = []
+        for model in models or [one.name for one in self.scores.models]:
+            for cell in self._cells():
+                if corruptions is not None and cell.corruption not in corruptions:
+                    continue
+                if severities is not None and cell.severity not in severities:
+                    continue
+                path = self.folder.records_file(model, cell)
+                with reading(path) as table:
+                    count = len(table)
+                    front = [
+                        ("model", pa.array([model] * count, pa.string())),
+                        ("corruption", pa.array([cell.corruption] * count, pa.string())),
+                        ("severity", pa.array([cell.severity] * count, pa.int8())),
+                    ]
+                for place, (name, column) in enumerate(front):
+                    table = table.add_column(place, name, column)
+                tables.append(table)
+        if not tables:
+            raise InputError(f"{self.path} has no such cells.")
+        return pa.concat_tables(tables)
+
+    def cell(self, model: str, corruption: str, severity: int) -> CellRecords:
+        """Return the records of one cell as arrays; the clean cell is ``("clean", 0)``.
+
+        Raises:
+            InputError: a run of a kind whose records have no such form; take ``records``.
+        """
+        path = self.folder.records_file(model, Cell(corruption, severity))
+        if self.kind == "classification":
+            return classification.read_cell(path)
+        if self.kind == "detection":
+            return detection.read_detections(path)
+        raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
+
+    def _cells(self) -> list[Cell]:
+        scores = self.scores
+        clean = [Cell("clean", 0)] if scores.models[0].clean is not None else []
+        return clean + [one.cell for one in scores.models[0].cells]
+
+
+class ProbeRun:
+    """A finished probe of encoders, which has factors in the place of a grid.
+
+    Raises:
+        InputError: there is no run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder.open(path)
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"ProbeRun({str(self.path)!r})"
+
+    @property
+    def scores(self) -> ProbeScores:
+        """All figures with their intervals, from ``scores.json``.
+
+        Raises:
+            BrokenFileError: the file is not what a probe writes; it names the place.
+        """
+        return read_form(self.folder.scores_file, ProbeScores)
+
+
+def load_run(path: str | Path) -> Run:
+    """Open the folder of a finished run over the corruption grid.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Run(Path(path))

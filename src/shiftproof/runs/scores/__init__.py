@@ -1,0 +1,1 @@
+"""The files of scores and galleries: each format is defined once, written from it and read into it."""

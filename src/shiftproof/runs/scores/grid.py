@@ -1,0 +1,335 @@
+"""``scores.json`` of a run over the corruption grid: of any task, in one form.
+
+A task says what its figures are (:class:`Measure`) and which of them are its headlines
+(:class:`Headline`); the page, the tables and the comparison of runs are made from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shiftproof.corruptions import GROUPS
+from shiftproof.metrics.intervals import Interval
+from shiftproof.types import Cell
+
+from .reading import AT
+
+Count = Annotated[int, Meta(ge=0)]
+
+Unit = Literal["share", "nats", "number"]
+"""A share is shown in percent and a difference of shares in points."""
+
+FAMILIES = (*GROUPS, "other")
+"""The corruption groups, in the order in which the benchmark paper shows them."""
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A figure that is measured in every cell.
+
+    Attributes:
+        name: by which the cells have it.
+        title: in full.
+        lower_is_better: whether less of it is better.
+        unit: of its values.
+        low: the smallest value that there can be, None without a limit.
+        high: the largest.
+    """
+
+    name: str
+    title: str
+    lower_is_better: bool
+    unit: Unit = "share"
+    low: float | None = 0.0
+    high: float | None = 1.0
+
+
+class Headline(msgspec.Struct, frozen=True):
+    """A figure of a model as a whole, such as mCE.
+
+    Attributes:
+        name: by which the summaries have it.
+        title: as a person reads it: "mCE".
+        note: what it is, in a few words.
+        lower_is_better: whether less of it is better.
+        unit: of its values; a ratio to another model's errors is a share, too.
+        card: whether the overview of the page shows it.
+    """
+
+    name: str
+    title: str
+    note: str
+    lower_is_better: bool
+    unit: Unit = "share"
+    card: bool = True
+
+
+class Resampling(msgspec.Struct, frozen=True):
+    """How the intervals were made."""
+
+    level: Annotated[float, Meta(gt=0, lt=1)]
+    method: str
+    replicates: Count
+    seed: int
+
+
+class BrokenImage(msgspec.Struct, frozen=True):
+    """An image that could not be read, in how many of the cells, and in which one first."""
+
+    id: str
+    cells: Count | None = None
+    first_cell: str = ""
+    reason: str = "no reason given"
+
+
+class Images(msgspec.Struct, frozen=True):
+    """The images of a run: all, those that the figures are over, and those that could not be read.
+
+    Counts are None where only a table of results was there. ``objects`` are those to be found;
+    ``unanswered`` count as wrong.
+    """
+
+    total: Count | None
+    used: Count | None
+    broken: tuple[BrokenImage, ...] = ()
+    objects: Count | None = None
+    unanswered: tuple[Unanswered, ...] = ()
+
+
+class Unanswered(msgspec.Struct, frozen=True):
+    """Images of one cell for which a model gave NaN in the place of scores."""
+
+    model: str
+    corruption: str
+    severity: Annotated[int, Meta(ge=0)]
+    images: Count
+
+    @property
+    def cell(self) -> Cell:
+        """Its place."""
+        return Cell(self.corruption, self.severity)
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """What was run.
+
+    Attributes:
+        corruptions: in the order of the grid.
+        severities: rising.
+        complete: whether it is the whole benchmark, 15 corruptions at five severities.
+        missing: names of cells that there should be, and are not.
+        claim: the benchmark's own headline: "mCE", "mPC"; None where there is none.
+        reason: why that is not claimed; None where it is.
+    """
+
+    corruptions: tuple[str, ...]
+    severities: tuple[Count, ...]
+    complete: bool
+    claim: str | None = None
+    reason: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+class CellFigures(msgspec.Struct, frozen=True):
+    """What one model reaches in one cell.
+
+    Attributes:
+        figures: by name of the measure; None where it has no meaning.
+        numbers: further ones, which have no interval.
+        images: that are counted.
+    """
+
+    figures: dict[str, Interval | None] = {}
+    numbers: dict[str, float | None] = {}
+    images: Count | None = None
+
+
+class GridCell(CellFigures, frozen=True, kw_only=True):
+    """A cell of the grid with its figures."""
+
+    corruption: str
+    severity: Annotated[int, Meta(ge=0)]
+
+    @property
+    def cell(self) -> Cell:
+        """Its place."""
+        return Cell(self.corruption, self.severity)
+
+
+class CorruptionFigures(msgspec.Struct, frozen=True):
+    """A corruption over its severities: the mean of the first measure, and what a task adds."""
+
+    corruption: str
+    figures: dict[str, Interval | None]
+    group: str = "other"
+
+
+class GroupFigures(msgspec.Struct, frozen=True):
+    """The mean over a whole group of corruptions."""
+
+    group: str
+    figures: dict[str, Interval | None]
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """All figures of one model, or of a difference: then ``against`` names what is subtracted.
+
+    ``detail`` is the task's own, and read by what knows the task.
+    """
+
+    name: str
+    summary: dict[str, Interval | None]
+    cells: tuple[GridCell, ...]
+    corruptions: tuple[CorruptionFigures, ...]
+    clean: CellFigures | None = None
+    groups: tuple[GroupFigures, ...] = ()
+    title: str = ""
+    against: str | None = None
+    detail: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        places = [cell.cell for cell in self.cells]
+        if len(set(places)) < len(places):
+            raise ValueError("one entry per corruption and severity")
+
+    def of_clean(self, measure: str) -> Interval | None:
+        """Return the figure on the clean images."""
+        return None if self.clean is None else self.clean.figures.get(measure)
+
+    def of_cells(self, measure: str) -> dict[Cell, Interval]:
+        """Return a measure over the grid, where it has a meaning."""
+        found = ((cell.cell, cell.figures.get(measure)) for cell in self.cells)
+        return {cell: figure for cell, figure in found if figure is not None}
+
+    def of_corruptions(self, measure: str) -> dict[str, Interval]:
+        """Return a measure of each corruption over its severities."""
+        found = ((one.corruption, one.figures.get(measure)) for one in self.corruptions)
+        return {name: figure for name, figure in found if figure is not None}
+
+    def of_groups(self, measure: str) -> dict[str, Interval]:
+        """Return a measure of each group of corruptions."""
+        found = ((one.group, one.figures.get(measure)) for one in self.groups)
+        return {name: figure for name, figure in found if figure is not None}
+
+
+class GridScores(msgspec.Struct, frozen=True):
+    """The content of ``scores.json``.
+
+    ``measures`` are what is measured in the cells; the first is what the grid is drawn by.
+    """
+
+    format: int
+    kind: str
+    measures: tuple[Measure, ...]
+    headlines: tuple[Headline, ...]
+    interval: Resampling
+    images: Images
+    grid: Grid
+    models: tuple[Scored, ...]
+    differences: tuple[Scored, ...]
+
+    def __post_init__(self) -> None:
+        for name, given in (("measures", self.measures), ("models", self.models)):
+            if not given:
+                raise ValueError(f"at least one of them{AT}{name}")
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"models with names of their own{AT}models")
+        for at, difference in enumerate(self.differences):
+            if difference.name not in names or difference.against not in names:
+                raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+        _check_ranges(self.measures, self.models, differences=False)
+        _check_ranges(self.measures, self.differences, differences=True)
+
+    @property
+    def measure(self) -> Measure:
+        """What the grid is drawn by."""
+        return self.measures[0]
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """Those that were run, in the order of the grid."""
+        return self.grid.corruptions
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        """Those that were run, rising."""
+        return self.grid.severities
+
+    @property
+    def used(self) -> int | None:
+        """Images that the figures are over."""
+        return self.images.used
+
+    @property
+    def resampled(self) -> bool:
+        """Whether any figure has an interval."""
+        return any(
+            figure is not None and not figure.bare
+            for model in self.models
+            for figure in (*model.summary.values(), model.of_clean(self.measure.name))
+        )
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the corruptions that were run, by group, in the benchmark's order."""
+        group_of = {one.corruption: one.group for model in self.models for one in model.corruptions}
+        found: dict[str, list[str]] = {}
+        for name in self.corruptions:
+            found.setdefault(group_of.get(name, "other"), []).append(name)
+        known = [group for group in FAMILIES if group in found]
+        return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
+
+    def every_cell(self, model: Scored) -> list[tuple[str, int, CellFigures]]:
+        """Return a model's figures, the clean cell first, in the order of the grid."""
+        order = {name: place for place, name in enumerate(self.corruptions)}
+        listed = sorted(
+            model.cells, key=lambda one: (order.get(one.corruption, len(order)), one.cell)
+        )
+        return [
+            ("clean", 0, model.clean or CellFigures()),
+            *((one.corruption, one.severity, one) for one in listed),
+        ]
+
+
+def _check_ranges(
+    measures: Sequence[Measure], models: Sequence[Scored], *, differences: bool
+) -> None:
+    """Refuse a percentage given for a share.
+
+    The ends of an interval are moved by the bias of the resamples, and may lie a little beyond.
+    """
+    slack = 1e-9
+    whole = "differences" if differences else "models"
+    for measure in measures:
+        high = measure.high
+        low = (None if high is None else -high) if differences else measure.low
+        for place, figure in _figures_of(measure.name, whole, models):
+            if (low is not None and figure.value < low - slack) or (
+                high is not None and figure.value > high + slack
+            ):
+                limits = " and ".join(
+                    f"{word} {limit:g}"
+                    for word, limit in (("from", low), ("to", high))
+                    if limit is not None
+                ).replace(" and to", " to")
+                raise ValueError(f"a number {limits}{AT}{place}.value")
+
+
+def _figures_of(
+    measure: str, whole: str, models: Sequence[Scored]
+) -> Iterator[tuple[str, Interval]]:
+    """Yield every figure of a measure with its place in the file."""
+    for at, model in enumerate(models):
+        lists: list[tuple[str, Sequence[CellFigures | CorruptionFigures]]] = [
+            ("cells", model.cells),
+            ("corruptions", model.corruptions),
+        ]
+        if model.clean is not None and (figure := model.clean.figures.get(measure)) is not None:
+            yield f"{whole}[{at}].clean.figures.{measure}", figure
+        for name, rows in lists:
+            for number, row in enumerate(rows):
+                if (figure := row.figures.get(measure)) is not None:
+                    yield f"{whole}[{at}].{name}[{number}].figures.{measure}", figure

@@ -1,0 +1,165 @@
+"""``scores.json`` of a probe: how much of each factor each encoder keeps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shiftproof.metrics.intervals import Interval
+
+from .classification import Share
+from .grid import BrokenImage, Count, Resampling
+
+MEASURE = "kept"
+
+GROUPS = ("geometry", "color", "texture", "weather")
+
+Verdict = Literal["kept", "hidden", "collapsed", "unread", "undecided"]
+"""What may be said of a factor: the probe's summary decides which."""
+
+
+class Factor(msgspec.Struct, frozen=True):
+    """One number that images were changed by, from ``low`` to ``high``."""
+
+    name: str
+    title: str
+    group: Literal["geometry", "color", "texture", "weather"]
+    low: float
+    high: float
+    unit: str
+    binary: bool
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """How much of a factor is read: shares, or of a difference points.
+
+    ``beside`` is read beside the unchanged image, ``alone`` without it, both by ridge regression;
+    ``network`` beside it by a small network. ``verdict`` is None for controls and differences.
+    """
+
+    beside: Interval | None = None
+    alone: Interval | None = None
+    network: Interval | None = None
+    verdict: Verdict | None = None
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """An encoder, a control ("pixels" or "random"), or a difference of two models.
+
+    ``of`` names the encoder whose architecture a random network has; ``factors`` are by name.
+    """
+
+    name: str
+    factors: dict[str, Kept]
+    title: str = ""
+    against: str | None = None
+    control: str | None = None
+    of: str | None = None
+
+
+class ProbeImages(msgspec.Struct, frozen=True):
+    """The images of a probe, and how many versions of each were made."""
+
+    total: Count
+    used: Count
+    versions: Count
+    broken: tuple[BrokenImage, ...] = ()
+
+
+class ProbeScores(msgspec.Struct, frozen=True):
+    """The content of ``scores.json``."""
+
+    format: int
+    measure: Literal["kept"]
+    interval: Resampling
+    images: ProbeImages
+    collapsed_below: Share
+    factors: tuple[Factor, ...]
+    models: tuple[Probed, ...]
+    differences: tuple[Probed, ...]
+
+    def __post_init__(self) -> None:
+        if all(model.control is not None for model in self.models):
+            raise ValueError("at least one encoder")
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("models with names of their own")
+        factors = {factor.name for factor in self.factors}
+        for model in (*self.models, *self.differences):
+            for name, kept in model.factors.items():
+                for figure in (kept.beside, kept.alone, kept.network):
+                    if figure is not None and not -1.0 <= figure.value <= 1.0:
+                        raise ValueError(f"a share from 0 to 1 of {name!r} in {model.name!r}")
+            if set(model.factors) != factors:
+                raise ValueError(f"a figure for each of the factors of {model.name!r}")
+        for difference in self.differences:
+            if difference.name not in names or difference.against not in names:
+                raise ValueError("differences between two of the models")
+
+    @property
+    def used(self) -> int:
+        """Images that the figures are over."""
+        return self.images.used
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The factors, under the name that runs of all kinds have."""
+        return tuple(factor.name for factor in self.factors)
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        """None: factors have values."""
+        return ()
+
+    @property
+    def encoders(self) -> tuple[Probed, ...]:
+        """The models that are no controls."""
+        return tuple(model for model in self.models if model.control is None)
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the factors that were probed, by group."""
+        found = {
+            group: [factor.name for factor in self.factors if factor.group == group]
+            for group in GROUPS
+        }
+        return {group: names for group, names in found.items() if names}
+
+
+# ---------------------------------------------------------------- gallery.json
+
+
+class StripPicture(msgspec.Struct, frozen=True):
+    """One picture of a strip: the factor's value, and the file below the run folder."""
+
+    value: float
+    file: str
+
+
+class Strip(msgspec.Struct, frozen=True):
+    """One photograph with a factor from its low end to its high one."""
+
+    factor: str
+    id: str
+    pictures: tuple[StripPicture, ...]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The pictures, as a page loads them."""
+        return {str(place): picture.file for place, picture in enumerate(self.pictures)}
+
+
+class ProbeGallery(msgspec.Struct, frozen=True):
+    """The content of ``gallery.json``; empty where the run kept no pictures."""
+
+    strips: tuple[Strip, ...] = ()
+
+    @property
+    def sheets(self) -> tuple[Strip, ...]:
+        """The strips, under the name that galleries of all kinds have."""
+        return self.strips
+
+    @property
+    def worst(self) -> tuple[()]:
+        """None: nothing suffers."""
+        return ()

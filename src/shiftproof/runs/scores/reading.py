@@ -1,0 +1,184 @@
+"""Reading a run's JSON into its typed form: what a stranger has edited is refused with its place."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
+
+FORMAT = 2
+"""The format of a run's files that this version writes and reads."""
+
+AT = " @ "
+"""Stands in a form's complaint between what was expected and the place inside of the form."""
+
+Form = TypeVar("Form")
+
+
+def read_form(path: Path, form: type[Form]) -> Form:
+    """Return the content of a run's file as ``form``, a msgspec struct.
+
+    Raises:
+        BrokenFileError: it cannot be read, is of another format, or is not what this version
+            writes; the message names the place.
+    """
+    return convert(read_json(path), form, path)
+
+
+def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form:
+    """Return parsed JSON as ``form``.
+
+    Args:
+        content: what was parsed.
+        form: a msgspec struct.
+        path: the file that it came from, for messages.
+        where: the place in the file that it came from.
+
+    Raises:
+        BrokenFileError: as :func:`read_form`.
+    """
+    value = _clean(content)
+    if not isinstance(value, Mapping):
+        raise _refuse(path, "an object", where, value)
+    if "format" in getattr(form, "__struct_fields__", ()) and value.get("format") != FORMAT:
+        raise BrokenFileError(
+            f"{path}: expected format {FORMAT}, got {show(value.get('format'))}. It was written by "
+            "another version of shiftproof, or is not a run at all; use the version that wrote it."
+        )
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        expected, place = _split(str(error))
+        place = _find_key(value, form, place)
+        full = ".".join(part for part in (where, place) if part)
+        raise _refuse(path, expected, full, _look_up(value, place)) from error
+
+
+def write_form(path: Path, form: msgspec.Struct) -> None:
+    """Write a struct as JSON, atomically: the same content gives the same bytes."""
+    files.write_json(path, msgspec.to_builtins(form))
+
+
+def clean_text(text: str) -> str:
+    """Return ``text`` without what no page, table or terminal should be handed.
+
+    Control characters (an escape sequence in a file name moves the cursor of a terminal) and
+    lone surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line
+    breaks and tabs become spaces. Everything else stays, in whatever script it is.
+    """
+    return "".join(
+        " "
+        if character in "\n\r\t"
+        else "\ufffd"
+        if unicodedata.category(character) in ("Cc", "Cs")
+        else character
+        for character in text
+    )
+
+
+def show(value: Any) -> str:
+    """Return a value as it may be quoted in a message."""
+    if value is None:
+        return "nothing"
+    text = clean_text(repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, float):
+        # What is not finite no JSON has, and no figure is; NumPy's are plain numbers here.
+        return float(value) if math.isfinite(value) else str(value)
+    return value
+
+
+def _refuse(path: Path, expected: str, place: str, got: Any) -> BrokenFileError:
+    where = f"at {place}" if place else "as its content"
+    return BrokenFileError(
+        f"{path}: expected {expected} {where}, got {show(got)}. The file is damaged or was changed "
+        "by hand; start the run again to have it written anew."
+    )
+
+
+# ---------------------------------------------------------------- msgspec's complaints
+
+_WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "nothing",
+}
+
+
+def _split(message: str) -> tuple[str, str]:
+    """Return what was expected, in words, and the place without its ``$.``."""
+    text, _, place = message.partition(" - at `")
+    # A form's own complaint may say where inside of it.
+    text, _, inside = text.partition(AT)
+    place = ".".join(part for part in (place.rstrip("`").removeprefix("$"), inside) if part)
+    place = place.lstrip(".")
+    if match := re.fullmatch(r"Expected `([^`]+)`(?:, got `[^`]+`)?", text):
+        kinds = [_WORDS.get(kind.strip(), kind.strip()) for kind in match[1].split("|")]
+        return " or ".join(kinds), place
+    if text == "Number out of range":
+        return "a finite number", place
+    if match := re.fullmatch(r"Expected `array` of length (\d+).*", text):
+        return f"a list of {match[1]}", place
+    if match := re.fullmatch(r"Object missing required field `([^`]+)`", text):
+        return "a value", f"{place}.{match[1]}".lstrip(".")
+    if match := re.fullmatch(r"Expected `(float|int)` ([<>]=?) (\S+)", text):
+        return f"{_WORDS[match[1]]} {match[2]} {float(match[3]):g}", place
+    return text[:1].lower() + text[1:], place
+
+
+def _find_key(value: Any, form: type[Any], place: str) -> str:
+    """Replace each ``[...]``, which stands for some key of a mapping, by the key that is at fault.
+
+    The key is the one without which the complaint is another one, or none.
+    """
+    while "[...]" in place:
+        before, _, after = place.partition("[...]")
+        holder = _look_up(value, before)
+        if not isinstance(holder, dict):
+            return place
+        for key in list(holder):
+            kept = holder.pop(key)
+            try:
+                msgspec.convert(value, form)
+                at_fault = True
+            except msgspec.ValidationError as error:
+                at_fault = _split(str(error))[1] != place
+            holder[key] = kept
+            if at_fault:
+                break
+        else:
+            return place
+        place = f"{before}.{key}{after}".lstrip(".")
+    return place
+
+
+def _look_up(value: Any, place: str) -> Any:
+    """Return what stands at ``models[0].cells``, or None where nothing does."""
+    for name, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+        try:
+            value = value[int(number)] if number else value.get(name)
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return None
+    return value
