@@ -19,7 +19,7 @@ from shiftproof.io.holding import frees_folders
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
-from shiftproof.metrics.faults import NO_MASK, Fault, count_faults
+from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.progress import progress
 from shiftproof.provenance import provenance
@@ -179,6 +179,7 @@ def _score_files(
                         keep_faults(folder, name, cell, faults)
                     write_detections(folder.records_file(name, cell), records)
                 advance(note=str(cell))
+            results.check_any_of_the_images()
     scores = summarize(
         folder,
         Detection(measure=truth.measure),
@@ -351,6 +352,8 @@ class _Results:
         self._truth = truth
         self._objects = objects
         self._masks = masks
+        self._records = 0
+        self._foreign: list[Fault] = []
         # One file alone may name images that could be either; all together show what is meant.
         self._by_name = truth.names.may_clash and truth.names.decide(
             paths[0].parent.name,
@@ -365,10 +368,24 @@ class _Results:
     def read(self, path: Path) -> tuple[DetectionRecords, tuple[Fault, ...]]:
         """Return what was found in each image, and what is wrong with the file."""
         value = self._truth.names.translate(_read_results(path), by_name=self._by_name)
+        self._records += len(value)
         found = read_found(
             value, self._objects, masks=self._masks, strict=False, where=_called(path)
         )
+        self._foreign += [fault for fault in found.faults if fault.reason == UNKNOWN_IMAGE]
         return _per_image(found, self._truth, self._objects), found.faults
+
+    def check_any_of_the_images(self) -> None:
+        """Refuse files of which no record is of an image of the ground truth, however few they are.
+
+        Raises:
+            InputError: there are records, and all are of other images.
+        """
+        if self._records and len(self._foreign) == self._records:
+            first = self._foreign[0]
+            raise InputError(
+                f"{first.where}: {first.detail}. None of the {self._records} records is of one."
+            )
 
 
 def _read_results(path: Path) -> list[Any]:

@@ -253,7 +253,8 @@ class DetectionData(ImageData):
 class Row:
     """One object as a reader found it, not checked yet.
 
-    ``position`` is x, y, width, height in pixels, NaN where there was no number.
+    ``position`` is x, y, width, height in pixels, NaN where there was no number; ``instead`` says
+    what was there in its place, where a reader knows.
     """
 
     place: str
@@ -263,6 +264,7 @@ class Row:
     crowd: bool = False
     difficult: bool = False
     outline: Any = None
+    instead: str = ""
 
 
 def checked(
@@ -279,7 +281,9 @@ def checked(
     seen: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:
         place = f"{where}, {row.place}"
-        fault = box_fault(place, row.position, size, keep_negative=keep_negative)
+        fault = box_fault(
+            place, row.position, size, keep_negative=keep_negative, instead=row.instead
+        )
         if fault is not None:
             faults.append(fault)
             if not fault.kept:

@@ -23,7 +23,7 @@ from shiftproof.data.boxes import (
 from shiftproof.data.folder import name_of
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
-from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
+from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_annotations
 
 
 @final
@@ -63,7 +63,7 @@ class CocoData(DetectionData):
         if not is_coco(value):
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                "categories. Are these the detections, or captions?"
+                f"categories{lacking(value)}. Are these the detections, or captions?"
             )
         read = read_annotations(where, value)
         _check_categories(where, read)
@@ -136,16 +136,27 @@ def _rows(
                 crowd=bool(read.crowd[at]),
                 difficult=bool(read.difficult[at]),
                 outline=read.outlines[at],
+                instead=read.instead.get(at, ""),
             )
         )
     return rows
 
 
+def lacking(value: Any) -> str:
+    """Return which parts of COCO annotations a JSON object lacks, in words to put behind others.
+
+    >>> lacking({"images": [], "annotations": []})
+    '; it has no list of categories'
+    """
+    if not isinstance(value, dict):
+        return ""
+    absent = [part for part in PARTS if not isinstance(value.get(part), list)]
+    return f"; it has no list of {' and none of '.join(absent)}" if absent else ""
+
+
 def is_coco(value: Any) -> bool:
     """Whether what a JSON file holds are COCO annotations of objects."""
-    return isinstance(value, dict) and all(
-        isinstance(value.get(part), list) for part in ("images", "annotations", "categories")
-    )
+    return isinstance(value, dict) and all(isinstance(value.get(part), list) for part in PARTS)
 
 
 def _prefix(folder: Path, home: Path) -> str:

@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shiftproof.data.boxes import below, check_inside
-from shiftproof.data.coco import is_coco
+from shiftproof.data.coco import is_coco, lacking
 from shiftproof.data.disk import folders_in, shortened
 from shiftproof.data.splits import is_asked, split_of, splits_in
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.border import show_name
 from shiftproof.io.text import read_json
+from shiftproof.metrics.annotations import PARTS
 
 _ENOUGH = 100
 """So many images of a JSON, evenly spread, are looked for in the folders that may be theirs."""
@@ -86,13 +87,28 @@ def coco_candidates(root: Path) -> list[Path]:
     They lie in the folder, or in one in it for annotations or for a split. They begin like COCO, or
     are called so and cannot be read: those have to be named.
     """
+    return [path for path in _jsons(root) if _may_be(path)]
+
+
+def tell_nearly_coco(root: Path) -> str:
+    """Return which JSON of a folder lacks but a part of COCO annotations, in words; "" for none."""
+    for path in _jsons(root):
+        with contextlib.suppress(BrokenFileError):
+            value = read_json(path) if starts_like_coco(path) else None
+            is_near = isinstance(value, dict) and sum(part in value for part in PARTS) > 1
+            if is_near and (what := lacking(value)):
+                return f". {path.relative_to(root).as_posix()} is nearly COCO{what}"
+    return ""
+
+
+def _jsons(root: Path) -> list[Path]:
     inner = [
         folder
         for folder in folders_in(root)
         if folder.name.lower() in ANNOTATION_FOLDERS or splits_in(folder.name)
     ]
     found = [path for folder in (root, *inner) for path in folder.glob("*.json")]
-    return sorted(path for path in found if path.is_file() and _may_be(path))
+    return sorted(path for path in found if path.is_file())
 
 
 def _may_be(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from shiftproof.data.boxes import DetectionData
 from shiftproof.data.cityscapes import CityscapesData
 from shiftproof.data.coco import CocoData
+from shiftproof.data.coco_files import tell_nearly_coco
 from shiftproof.data.disk import shortened
 from shiftproof.data.find import DETECTION, MARKS, FoundDataset, find_dataset, layout_of
 from shiftproof.data.voc import VocData, voc_folders
@@ -55,7 +56,8 @@ def open_detection_data(
     if layout not in DETECTION:
         if images is not None:
             raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
-        raise InputError(f"{path} is no data set with boxes: expected {MARKS}.")
+        nearly = tell_nearly_coco(path) if path.is_dir() else ""
+        raise InputError(f"{path} is no data set with boxes: expected {MARKS}{nearly}.")
     # Lists of images and folders of Cityscapes are the readers' own.
     narrowed = split if layout == "coco" else None
     return _open(find_dataset(path, split=narrowed, images=images, root=root), split)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.border import check_names
+from shiftproof.io.border import check_names, show_name
 from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
 from shiftproof.io.text import read_text
 from shiftproof.types import Image
@@ -48,7 +49,7 @@ def find_images(root: Path) -> Found:
         raise InputError(f"{root} is a file; expected a folder of images: give {root.parent}.")
     names: list[str] = []
     links: list[str] = []
-    others = 0
+    others: Counter[str] = Counter()
     home = root.resolve()
     visited = {home}
     pending = [(root, "")]
@@ -67,12 +68,14 @@ def find_images(root: Path) -> Found:
             elif _is_picture(entry):
                 names.append(name)
             else:
-                others += 1
+                others[Path(name).suffix.lower() or "no suffix"] += 1
     if not names:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"{root} holds no images ({kinds}).")
+        there = shortened((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
+        beside = f"; the files that it holds are {there}" if there else ""
+        raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
-    return Found(tuple(sorted(names)), others, tuple(sorted(links)))
+    return Found(tuple(sorted(names)), others.total(), tuple(sorted(links)))
 
 
 _NO_IMAGES = frozenset(

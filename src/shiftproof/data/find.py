@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shiftproof.data.cityscapes import is_cityscapes
-from shiftproof.data.coco_files import CocoFile, coco_candidates, find_coco, is_label_map
+from shiftproof.data.coco import lacking
+from shiftproof.data.coco_files import (
+    CocoFile,
+    coco_candidates,
+    find_coco,
+    is_label_map,
+    tell_nearly_coco,
+)
 from shiftproof.data.corrupted import is_corrupted_tree
 from shiftproof.data.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.disk import all_files, find_images, folders_in, shortened
@@ -22,6 +29,7 @@ from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.border import check_names
 from shiftproof.io.images import is_image, read_size
 from shiftproof.io.tars import is_tar
+from shiftproof.io.text import read_json
 
 TITLES = {
     "coco": "COCO",
@@ -315,7 +323,7 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
         if not files:
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                "categories."
+                f"categories{lacking(read_json(path))}."
             )
         root = files[0].home
     else:
@@ -323,7 +331,7 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
         if not files:
             there = shortened(other.relative_to(path).as_posix() for other in candidates)
             asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
-            raise InputError(f"{path} has {asked}; there are {there}.")
+            raise InputError(f"{path} has {asked}; there are {there}{tell_nearly_coco(path)}.")
         files, persons = _main(files)
         others += persons
         root = next((file.home for file in files if file.problem is None), path)

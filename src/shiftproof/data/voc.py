@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import final
+from xml.etree.ElementTree import Element
 
 from shiftproof.classes import Classes
 from shiftproof.data.boxes import (
@@ -33,7 +34,7 @@ from shiftproof.io.border import convert_errors
 from shiftproof.io.images import is_image
 from shiftproof.io.text import read_text
 from shiftproof.io.xml import parse_xml as parse_xml
-from shiftproof.metrics.faults import read_flag
+from shiftproof.metrics.faults import read_flag, show_value
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -47,7 +48,9 @@ class VocData(DetectionData):
     """Images with the boxes of Pascal VOC: ``JPEGImages``, ``Annotations``, ``ImageSets/Main``.
 
     A box is x = xmin, y = ymin, width = xmax - xmin, height = ymax - ymin. Objects that are marked
-    difficult (by any number but 0) are kept and marked. Parts of objects are no objects.
+    difficult (by any number but 0) are kept and marked. Parts of objects are no objects. Where an
+    object has a polygon of ``x1``, ``y1``, ``x2``, ``y2`` and so on alone, as Labelbox exports it,
+    its box is the smallest around it.
 
     Differs from the published tools, several of which take 1 off the corners or add it to the sizes.
 
@@ -199,12 +202,42 @@ def _read(path: Path) -> _Annotated:
             difficult = read_flag(text) if text else False
             if difficult is None or text not in ("", "0", "1"):
                 faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
-            x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
-            row = Row(place, -1, (x1, y1, x2 - x1, y2 - y1), difficult=bool(difficult))
+            x1, y1, x2, y2 = _corners(item)
+            row = Row(
+                place,
+                -1,
+                (x1, y1, x2 - x1, y2 - y1),
+                difficult=bool(difficult),
+                instead=_instead_of_a_box(item),
+            )
             rows.append((name, row))
         width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
     known = math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1
     return _Annotated((int(width), int(height)) if known else None, rows, faults)
+
+
+def _corners(item: Element) -> tuple[float, float, float, float]:
+    """Return xmin, ymin, xmax, ymax of an object, NaN for what is no number."""
+    polygon = item.find("polygon")
+    if item.find("bndbox") is None and polygon is not None:
+        count = len(polygon) // 2
+        xs, ys = (
+            [number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)] for axis in "xy"
+        )
+        if count >= 2 and all(map(math.isfinite, [*xs, *ys])):
+            return min(xs), min(ys), max(xs), max(ys)
+    x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+    return x1, y1, x2, y2
+
+
+def _instead_of_a_box(item: Element) -> str:
+    """Return what an object has where its box should be; "" where it has one."""
+    box = item.find("bndbox")
+    if box is None:
+        has_polygon = item.find("polygon") is not None
+        return "no bndbox" + (", and no x1, y1, x2, y2, … in its polygon" if has_polygon else "")
+    words = (f"{corner} {show_value(box.findtext(corner))}" for corner in _CORNERS)
+    return ", ".join(words)
 
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

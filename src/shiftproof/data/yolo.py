@@ -372,8 +372,13 @@ def _row(
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
         return Row(place, label, box)
     is_outline = key_points is None and len(values) >= 6 and len(values) % 2 == 0
-    if not is_outline or not all(map(math.isfinite, values)):
-        return Row(place, label, (math.nan,) * 4)
+    if not is_outline:
+        points = f"{key_points} for key points" if key_points else "the points of an outline"
+        count = f"{len(values)} number{'' if len(values) == 1 else 's'} behind the class"
+        expected = f"expected 4{' and' if key_points else ', or'} {points}"
+        return Row(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
+    if not all(map(math.isfinite, values)):
+        return Row(place, label, (math.nan,) * 4, instead="an outline with what is no number")
     xs = [x * width for x in values[::2]]
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import reason_of
+from shiftproof.io.png import drop_metadata
 from shiftproof.types import Image
 
 IMAGE_SUFFIXES = frozenset(
@@ -49,7 +50,8 @@ def read_image(source: Path | bytes) -> Image:
     """Decode an image file to ``(H, W, 3)`` uint8 RGB as a person would see it.
 
     The EXIF orientation is applied, palettes, CMYK and grey become RGB, 16-bit grey is scaled to
-    8 bits, transparency is dropped, and of an animation the first frame is taken.
+    8 bits, transparency is dropped, and of an animation the first frame is taken. Metadata that is
+    damaged is passed over: the image is then taken to stand upright.
 
     Raises:
         BrokenFileError: the file is missing, empty, truncated, no image, or above ``MAX_PIXELS``.
@@ -65,14 +67,13 @@ def read_image(source: Path | bytes) -> Image:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata that does not touch the pixels; size is checked below.
             warnings.simplefilter("ignore")
-            image = PillowImage.open(io.BytesIO(data), formats=_formats())
+            image = _open(data)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BrokenFileError(
                     f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
                 )
-            image.load()
-            return _to_rgb(image)
+            return _decode(image, data)
     except BrokenFileError:
         raise
     except PillowImage.DecompressionBombError as error:
@@ -108,11 +109,47 @@ def read_size(path: Path) -> tuple[int, int] | None:
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.is_file():
-            with PillowImage.open(path, formats=_formats()) as image:
-                width, height = image.size
-                # 5 to 8 are turned by a quarter.
-                return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+            with _open(path) as image:
+                width, height = _stored_size(image)
+                is_turned = _orientation(image) in _QUARTER_TURNS
+                return (height, width) if is_turned else (width, height)
     return None
+
+
+def _open(source: bytes | Path) -> PillowImage.Image:
+    """Open an image by its header; damaged metadata of a PNG is passed over."""
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        return PillowImage.open(file, formats=_formats())
+    except Exception:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        plain = drop_metadata(data)
+        if plain == data:
+            raise
+        return PillowImage.open(io.BytesIO(plain), formats=_formats())
+
+
+def _decode(image: PillowImage.Image, data: bytes) -> Image:
+    """Return the pixels of an image that was opened; Pillow reads a PNG's last metadata with them."""
+    try:
+        image.load()
+    except Exception:
+        plain = drop_metadata(data)
+        if plain == data:
+            raise
+        image = PillowImage.open(io.BytesIO(plain), formats=_formats())
+        image.load()
+    return _to_rgb(image)
+
+
+def _stored_size(image: PillowImage.Image) -> tuple[int, int]:
+    """Return width and height as they are stored; of a TIFF some versions of Pillow turn them."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(image.tag_v2[_WIDTH_TAG]), int(image.tag_v2[_HEIGHT_TAG])
+    return image.size
+
+
+_WIDTH_TAG, _HEIGHT_TAG = 256, 257
 
 
 def _formats() -> list[str]:
@@ -124,8 +161,36 @@ def _above_the_limit(pixels: int) -> str:
     return f"more than the limit of {pixels // 1_000_000} megapixels; scale it down first."
 
 
+_ORIENTATION_TAG = 0x0112
+
+_ORIENTATIONS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF; 1 is upright."""
+
+_QUARTER_TURNS = frozenset({5, 6, 7, 8})
+
+
+def _orientation(image: PillowImage.Image) -> int:
+    """Return the orientation of EXIF or XMP; upright where neither can be read.
+
+    Damaged metadata says nothing of the pixels, so it never costs the image.
+    """
+    with contextlib.suppress(Exception):
+        found = image.getexif().get(_ORIENTATION_TAG, 1)
+        return found if isinstance(found, int) else 1
+    return 1
+
+
 def _to_rgb(image: PillowImage.Image) -> Image:
-    oriented = ImageOps.exif_transpose(image)
+    turn = _ORIENTATIONS.get(_orientation(image))
+    oriented = image if turn is None else image.transpose(turn)
     if oriented.mode == "F":
         raise ValueError("a floating-point image; save it as 8 or 16 bit")
     if oriented.mode.startswith("I"):

@@ -63,6 +63,7 @@ class Annotations:
         image: G ids of images.
         category: G ids of categories.
         boxes: ``(G, 4)`` x, y, width, height, a row of NaN where there are not four numbers.
+        instead: what stands there in place of a box, by the row, where there are not four numbers.
         area: ``(G,)`` as the file has it; NaN also where it says "NaN".
         has_area: ``(G,)`` whether the file has an area that can be read.
         crowd: ``(G,)``.
@@ -77,6 +78,7 @@ class Annotations:
     image: Sequence[ImageId]
     category: Sequence[Any]
     boxes: NDArray[np.float64]
+    instead: Mapping[int, str]
     area: NDArray[np.float64]
     has_area: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
@@ -132,6 +134,10 @@ def read_annotations(where: str, value: Any) -> Annotations:
         image=image,
         category=category,
         boxes=boxes,
+        instead={
+            at: f"bbox {show_value(records[at].get('bbox'))}"
+            for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist()
+        },
         area=area,
         has_area=has_area,
         crowd=_flags(where, places, records, "iscrowd", faults),

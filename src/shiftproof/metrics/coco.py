@@ -169,10 +169,16 @@ def _box_faults(where: str, read: Annotations) -> list[Fault]:
     faults: list[Fault] = []
     seen: dict[tuple[Any, ...], str] = {}
     rows = zip(read.places, read.image, read.category, read.boxes.tolist(), strict=True)
-    for place, image, category, (x, y, width, height) in rows:
+    for at, (place, image, category, (x, y, width, height)) in enumerate(rows):
         record = read.images[image]
         name = f"{record.file_name or where}, {place}"
-        fault = box_fault(name, (x, y, width, height), record.size, keep_negative=True)
+        fault = box_fault(
+            name,
+            (x, y, width, height),
+            record.size,
+            keep_negative=True,
+            instead=read.instead.get(at, ""),
+        )
         if fault is not None:
             faults.append(fault)
             if not fault.kept:

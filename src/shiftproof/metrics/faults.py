@@ -77,6 +77,7 @@ def box_fault(
     size: tuple[int, int] | None,
     *,
     keep_negative: bool,
+    instead: str = "",
 ) -> Fault | None:
     """Return what is odd about a box that can be measured, or why it cannot be; None for nothing.
 
@@ -88,10 +89,13 @@ def box_fault(
         position: x, y, width, height in pixels.
         size: width and height of its image; None where they are not known.
         keep_negative: whether a box of negative size is kept, as pycocotools does, or left out.
+        instead: what stands there where there are not four numbers, if that is known.
     """
     x, y, w, h = position
     width, height = size or (math.inf, math.inf)
     if not all(math.isfinite(value) for value in position):
+        if instead:
+            return Fault(where, NOT_FINITE, kept=False, detail=instead)
         reason = NOT_FINITE
     elif w < 0 or h < 0:
         reason = NEGATIVE

@@ -23,6 +23,7 @@ from shiftproof.models.checkpoint_names import (
     is_counter,
     is_own_constant,
     without_prefixes,
+    without_wrappers,
 )
 from shiftproof.models.loaded import Loaded, LoadOptions
 from shiftproof.models.preprocess import Preprocess
@@ -162,11 +163,9 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
         ModelError: names are missing or too many, shapes differ, or there is no head and no features
             are asked for.
     """
-    content = dataclasses.replace(
-        content,
-        tensors={architecture.rename(name): value for name, value in content.tensors.items()},
-    )
     skeleton = skeleton_of(architecture)
+    renamed = {architecture.rename(name): value for name, value in content.tensors.items()}
+    content = dataclasses.replace(content, tensors=without_wrappers(renamed, skeleton.shapes))
     match = find_weights(
         content, skeleton.shapes, parameters=skeleton.parameters, wanted=options.weights
     )

@@ -181,6 +181,38 @@ def without_prefixes(
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
+_WRAPPER = "module"
+"""What DataParallel and its like call the network within."""
+
+
+def without_wrappers(
+    tensors: Mapping[str, torch.Tensor], expected: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """Return tensors by names in which no part of the network is wrapped.
+
+    Of a large network a part alone may be trained in parallel, as PyTorch's own example does with
+    VGG: ``features.module.0.weight``. What stands before a name is not touched.
+    """
+    if any(_WRAPPER in name.split(".") for name in expected):
+        return dict(tensors)
+    wrapped = [name for name in tensors if f".{_WRAPPER}." in name]
+    renamed = {name: _unwrap(name, expected) for name in wrapped}
+    # Where both names are there, they are two tensors.
+    taken = Counter(renamed.get(name, name) for name in tensors)
+    new = {name: one for name, one in renamed.items() if taken[one] == 1}
+    return {new.get(name, name): value for name, value in tensors.items()}
+
+
+def _unwrap(place: str, expected: Collection[str]) -> str:
+    # The longest name of the network: layer1.module.0.bn1.weight ends with its bn1.weight, too.
+    parts = place.split(".")
+    for start, part in enumerate(parts):
+        name = ".".join(inner for inner in parts[start:] if inner != _WRAPPER)
+        if part != _WRAPPER and name in expected:
+            return ".".join([*parts[:start], name])
+    return place
+
+
 def is_counter(name: str) -> bool:
     """Whether a name is of something that libraries write beside weights, and no network needs."""
     return name.rpartition(".")[2] in (*_COUNTERS, *_OWN_CONSTANTS)
