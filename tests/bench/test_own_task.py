@@ -1,16 +1,19 @@
 """A task that the library does not know goes the whole way: from models to the page."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 from brightness_task import Brightness
+from rich.console import Console
 
 from shiftproof import bench, corrupt, load_run
 from shiftproof.cli import run as command_line
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
-from shiftproof.report import table_csv, write_report
+from shiftproof.report import print_table, table_csv, table_latex, write_report
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -26,6 +29,17 @@ def median(images):
 
 
 MODELS = {"source": mean, "median": median}
+
+
+def section(page, anchor):
+    return page.partition(f'<section id="{anchor}"')[2].partition("</section>")[0]
+
+
+def words_of(page, anchor):
+    """What is read and spoken in a section, without the level of its intervals."""
+    part = section(page, anchor)
+    spoken = re.findall(r'(?:title|aria-label)="([^"]*)"', part)
+    return " ".join([*spoken, re.sub(r"<[^>]*>", " ", part)]).replace("95\N{NO-BREAK SPACE}%", "")
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +153,56 @@ def test_the_page_has_what_all_tasks_have(finished, tmp_path):
     assert "contrast" in table_csv(finished.scores)
 
 
-@pytest.mark.xfail(strict=True, reason="the report shows every unit as a share, in percent")
 def test_the_page_shows_it_in_its_own_unit(finished, tmp_path):
     page = write_report(finished.path, tmp_path / "page.html").read_text(encoding="utf-8")
     worst = max(one.value for one in finished.scores.models[0].of_cells("error").values())
     assert f"{worst:.1f}" in page
     assert f"{100 * worst:.1f}" not in page
+    for anchor in ("overview", "corruptions", "heat", "curves"):
+        assert not re.search(r"%|percent|points", words_of(page, anchor)), anchor
+    assert "fractions" not in words_of(page, "numbers")
+    assert "points" not in page[page.index("<header>") : page.index("</header>")]
+
+
+def test_the_axis_of_the_curves_holds_the_largest_figure(finished, tmp_path):
+    page = write_report(finished.path, tmp_path / "page.html").read_text(encoding="utf-8")
+    highest = max(
+        figure.upper
+        for model in finished.scores.models
+        for figure in (model.of_clean("error"), *model.of_cells("error").values())
+    )
+    panel = section(page, "curves").partition('class="curves"')[2].partition("</svg>")[0]
+    low, half, top = map(float, re.findall(r'text-anchor="end">([^<]*)<', panel))
+    assert (low, half) == (0, top / 2)
+    assert highest <= top <= 2 * highest
+    scale = section(page, "heat").partition('class="scale"')[2].partition("</div>")[0]
+    darkest = float(re.findall(r'<span class="h s\d+">([^<]*)<', scale)[-1])
+    worst = max(
+        one.value for model in finished.scores.models for one in model.of_cells("error").values()
+    )
+    assert worst <= darkest <= 2 * worst
+
+
+def test_the_tables_show_it_in_its_own_unit(finished):
+    latex = table_latex(finished.scores)
+    written = io.StringIO()
+    print_table(finished.scores, Console(file=written, width=120))
+    mean = finished.scores.models[0].summary["mean"].value
+    change = finished.scores.differences[0].summary["mean"].value
+    for text in (latex.partition("\n")[2], written.getvalue()):
+        assert not re.search(r"%|points", text.replace(r"95\,\%", "").replace("95 %", ""))
+        assert f"{mean:.1f}" in text
+        assert f"{abs(change):.2g}" in text
+
+
+def test_a_share_beside_it_keeps_its_sign(finished):
+    content = json.loads((finished.path / "scores.json").read_text())
+    content["headlines"].append(
+        {"name": "kept", "title": "Kept", "note": "of all", "lower_is_better": False}
+    )
+    for model in content["models"]:
+        model["summary"]["kept"] = {"value": 0.25, "low": 0.125, "high": 0.5}
+    assert r"Kept & 25.0\,\% {\footnotesize (12.5--50.0)}" in table_latex(content)
 
 
 def test_two_runs_stand_side_by_side(finished, data, tmp_path, capsys):

@@ -305,5 +305,7 @@ def test_a_record_of_a_shard_that_a_stranger_edited_is_named(tmp_path, record):
     data = write_folder(tmp_path / "data", colours(2))
     embed(encoder(), data, tmp_path / "out", workers=0)
     (tmp_path / "out" / "shards" / "shard_0.json").write_text(json.dumps(record))
-    with pytest.raises(BrokenFileError, match=r"shard_0\.json: expected (the record of a shard|an object)"):
+    with pytest.raises(
+        BrokenFileError, match=r"shard_0\.json: expected (the record of a shard|an object)"
+    ):
         embed(encoder(), data, tmp_path / "out", workers=0)

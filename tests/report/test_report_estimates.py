@@ -61,9 +61,7 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
     section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
     rows = rows_of(section.one("table", "guesses"))
     entries = [
-        (model, entry)
-        for model in content["models"]
-        for entry in model["detail"]["detail"]["estimators"]
+        (model, entry) for model in content["models"] for entry in model["detail"]["estimators"]
     ]
     assert len(rows) == len(entries) == 5
     for row, (model, entry) in zip(rows, entries, strict=True):
@@ -80,8 +78,7 @@ def test_how_far_each_guess_is_off_is_said(tmp_path: Path) -> None:
             f"{100 * entry['worst']['error']:.1f}",
         ]
     best = min(
-        content["models"][0]["detail"]["detail"]["estimators"],
-        key=lambda entry: entry["root_mean_square"],
+        content["models"][0]["detail"]["estimators"], key=lambda entry: entry["root_mean_square"]
     )
     assert (
         f"For source the {best['title']} comes nearest: it is off by "
@@ -156,11 +153,11 @@ def put(place: Callable[[dict[str, Any]], tuple[dict[str, Any], str]], value: An
             r"an object at models\[0\].detail.estimates.fog-2",
         ),
         (
-            put(lambda model: (model["detail"]["detail"]["estimators"][0], "worst"), {}),
+            put(lambda model: (model["detail"]["estimators"][0], "worst"), {}),
             r"models\[0\].detail.estimators\[0\].worst.corruption",
         ),
         (
-            put(lambda model: (model["detail"]["detail"]["estimators"][1], "bias"), "low"),
+            put(lambda model: (model["detail"]["estimators"][1], "bias"), "low"),
             r"a number at models\[0\].detail.estimators\[1\].bias",
         ),
     ],
@@ -174,7 +171,7 @@ def test_damaged_guesses_are_named_by_place(
 
 def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
     content = with_guesses(scores(models=("<b>m</b>",), corruptions=("fog",)))
-    entry = content["models"][0]["detail"]["detail"]["estimators"][0]
+    entry = content["models"][0]["detail"]["estimators"][0]
     entry["title"], entry["worst"]["corruption"] = "<i>t</i>", "<u>w</u>"
     section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
     assert not [node for node in section.walk() if node.tag in ("i", "u")]

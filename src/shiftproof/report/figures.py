@@ -9,14 +9,17 @@ Nothing here decides what is shown: figures come in as series, markup goes out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import colours, wording
 from shiftproof.report.markup import Html, element, join
+from shiftproof.report.spelling import SHARES, Spelling
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+_NICE_REACHES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+_NICE_DIGITS = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,36 @@ class Curve:
     points: Sequence[tuple[int, Interval]]
 
 
-def nice_top(highest: float) -> float:
-    """Return the end of an axis that holds ``highest`` (a fraction) without wasting half of it."""
-    return next((top for top in _NICE_TOPS if highest <= top), 1.0)
+def nice_top(highest: float, spelling: Spelling = SHARES) -> float:
+    """Return the end of an axis that holds ``highest`` without wasting half of it; of shares, 1."""
+    if spelling.end is None:
+        return _round_up(highest)
+    return next((top for top in _NICE_TOPS if highest <= top), spelling.end)
 
 
-def nice_reach(furthest: float) -> float:
-    """Return the reach of an axis around 0 that holds ``furthest`` to either side."""
-    return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if furthest <= top), 1.0)
+def nice_ends(found: Iterable[Interval | None], spelling: Spelling) -> tuple[float, float]:
+    """Return the ends of an axis that holds all intervals and 0; of shares, within 0 and 1."""
+    intervals = [interval for interval in found if interval is not None]
+    highest = max((interval.upper for interval in intervals), default=1.0)
+    lowest = min((interval.lower for interval in intervals), default=0.0)
+    if spelling.end is not None or lowest >= 0:
+        return 0.0, nice_top(highest, spelling)
+    return -nice_top(-lowest, spelling), nice_top(highest, spelling) if highest > 0 else 0.0
+
+
+def nice_reach(furthest: float, spelling: Spelling = SHARES) -> float:
+    """Return the reach of an axis around 0 that holds ``furthest`` to either side; of shares, 1."""
+    if spelling.end is None:
+        return _round_up(furthest)
+    return next((reach for reach in _NICE_REACHES if furthest <= reach), spelling.end)
+
+
+def _round_up(figure: float) -> float:
+    """Return a number whose quarters are short, from ``figure`` on; 1 where that is not above 0."""
+    if figure <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(figure))
+    return next((digit * power for digit in _NICE_DIGITS if figure <= digit * power), 10 * power)
 
 
 # ---------------------------------------------------------------- markers
@@ -124,41 +149,50 @@ def dot(look: Look) -> Html:
 
 _WIDTH, _HEIGHT = 196.0, 136.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
+_LETTER = 5.5
+"""Room for each letter by which a label is longer than those of shares."""
 
 
 def severity_curves(
-    curves: Sequence[Curve], *, title: str, severities: Sequence[int], top: float
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    severities: Sequence[int],
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
 ) -> Html:
     """Draw a figure against severity: a line with its interval band for each model.
 
-    ``top`` is the end of the figure's axis, the same for all panels that are compared.
+    ``low`` and ``top`` are the ends of the figure's axis, the same for all panels that are compared.
     """
+    ticks = [low + (top - low) * step / 2 for step in range(3)]
+    labels = [spelling.tick(tick, named=tick == top) for tick in ticks]
+    left = _LEFT + _LETTER * max(0, max(map(len, labels)) - len("100 %"))
     last = max([*severities, 1])
     start = 0 if any(severity == 0 for curve in curves for severity, _ in curve.points) else 1
 
     def x(severity: int) -> float:
-        return _LEFT + (severity - start) / max(last - start, 1) * (_WIDTH - _LEFT - _RIGHT)
+        return left + (severity - start) / max(last - start, 1) * (_WIDTH - left - _RIGHT)
 
-    def y(fraction: float) -> float:
-        return _TOP + (1 - min(fraction, top) / top) * (_HEIGHT - _TOP - _BOTTOM)
+    def y(value: float) -> float:
+        return _TOP + (1 - (min(value, top) - low) / (top - low)) * (_HEIGHT - _TOP - _BOTTOM)
 
     pieces: list[Html] = []
-    for step in range(3):
-        value = top * step / 2
+    for step, (value, label) in enumerate(zip(ticks, labels, strict=True)):
         pieces.append(
             element(
                 "line",
                 {
                     "class": "grid" if step else "axis",
-                    "x1": _LEFT,
+                    "x1": left,
                     "x2": _WIDTH - _RIGHT,
                     "y1": y(value),
                     "y2": y(value),
                 },
             )
         )
-        label = f"{100 * value:g}" + (" %" if step == 2 else "")
-        pieces.append(_text(_LEFT - 5, y(value) + 3.5, label, "end"))
+        pieces.append(_text(left - 5, y(value) + 3.5, label, "end"))
     for severity in sorted({0, *severities} if start == 0 else set(severities)):
         name = str(severity) if severity else "clean"
         pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
@@ -186,13 +220,13 @@ def severity_curves(
                     x(severity),
                     y(interval.value),
                     2.6,
-                    f"{curve.look.label}, {at}: {wording.share_span(interval)}",
+                    f"{curve.look.label}, {at}: {spelling.with_span(interval)}",
                 )
             )
     spoken = "; ".join(
         f"{curve.look.label}: "
         + ", ".join(
-            f"{'clean' if severity == 0 else severity} {wording.share(interval.value)}"
+            f"{'clean' if severity == 0 else severity} {spelling.with_sign(interval.value)}"
             for severity, interval in curve.points
         )
         for curve in curves
@@ -280,8 +314,15 @@ _BAR = 9.0
 _GAP = 5.0
 
 
-def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float) -> Html:
-    """Draw one horizontal bar with its interval per model, on an axis from 0 to ``top``."""
+def bars(
+    rows: Sequence[tuple[Look, Interval | None]],
+    *,
+    title: str,
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
+) -> Html:
+    """Draw one horizontal bar with its interval per model, on an axis from ``low`` to ``top``."""
     height = len(rows) * (_BAR + _GAP) + _GAP
     pieces = [
         element(
@@ -295,7 +336,7 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
         if interval is None:
             continue
         y = _GAP + position * (_BAR + _GAP)
-        spoken = f"{look.label}: {wording.share_span(interval)}"
+        spoken = f"{look.label}: {spelling.with_span(interval)}"
         pieces.append(
             element(
                 "rect",
@@ -303,16 +344,16 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
                     "class": f"bar {look.style}",
                     "x": 0,
                     "y": y,
-                    "width": _share(interval.value, 0, top),
+                    "width": _share(interval.value, low, top),
                     "height": _BAR,
                 },
                 element("title", None, spoken),
             )
         )
         if not interval.bare:
-            pieces.append(_whisker(interval, y + _BAR / 2, 0, top, "whisker"))
+            pieces.append(_whisker(interval, y + _BAR / 2, low, top, "whisker"))
     spoken = "; ".join(
-        f"{look.label} {wording.share_span(interval)}"
+        f"{look.label} {spelling.with_span(interval)}"
         for look, interval in rows
         if interval is not None
     )
@@ -329,12 +370,12 @@ def bars(rows: Sequence[tuple[Look, Interval | None]], *, title: str, top: float
     )
 
 
-def axis(top: float) -> Html:
+def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
     """Write the numbers of the axis that all bars of a table share."""
     pieces = []
     for step in range(5):
         anchor = "start" if step == 0 else "end" if step == 4 else "middle"
-        label = f"{25 * step * top:g}" + (" %" if step == 4 else "")
+        label = spelling.tick(low + (top - low) * step / 4, named=step == 4)
         pieces.append(
             element(
                 "text",
@@ -352,8 +393,8 @@ def axis(top: float) -> Html:
 # ---------------------------------------------------------------- intervals on their own
 
 
-def strip(look: Look, interval: Interval, *, top: float) -> Html:
-    """Draw a figure and its interval on a line from 0 to ``top``: decoration beside the number."""
+def strip(look: Look, interval: Interval, *, top: float, low: float = 0.0) -> Html:
+    """Draw a figure and its interval from ``low`` to ``top``: decoration beside the number."""
     return element(
         "svg",
         {"class": "strip", "width": "100%", "height": 12, "aria-hidden": "true"},
@@ -362,20 +403,32 @@ def strip(look: Look, interval: Interval, *, top: float) -> Html:
             "line",
             {
                 "class": f"reach {look.style}",
-                "x1": _share(interval.lower, 0, top),
-                "x2": _share(interval.upper, 0, top),
+                "x1": _share(interval.lower, low, top),
+                "x2": _share(interval.upper, low, top),
                 "y1": 6,
                 "y2": 6,
             },
         ),
         element(
             "circle",
-            {"class": f"mark {look.style}", "cx": _share(interval.value, 0, top), "cy": 6, "r": 4},
+            {
+                "class": f"mark {look.style}",
+                "cx": _share(interval.value, low, top),
+                "cy": 6,
+                "r": 4,
+            },
         ),
     )
 
 
-def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_better: bool) -> Html:
+def difference_axis(
+    interval: Interval,
+    *,
+    reach: float,
+    title: str,
+    lower_is_better: bool,
+    spelling: Spelling = SHARES,
+) -> Html:
     """Draw a paired difference with its interval around 0."""
     low, high = -reach, reach
     state = "flat"
@@ -397,11 +450,11 @@ def difference_axis(interval: Interval, *, reach: float, title: str, lower_is_be
         element(
             "circle",
             {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
-            element("title", None, f"{wording.points(interval.value)} points"),
+            element("title", None, f"{spelling.change(interval.value)}{spelling.points}"),
         ),
-        _end(0, 40, wording.axis_number(low), "start"),
+        _end(0, 40, spelling.signed_tick(low), "start"),
         _end(50, 40, "0", "middle"),
-        _end(100, 40, wording.axis_number(high), "end"),
+        _end(100, 40, spelling.signed_tick(high), "end"),
     ]
     return element(
         "svg",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from shiftproof.report import table_writing
+from shiftproof.report import table_writing, wording
 from shiftproof.report.sections import Named, Section, run_names
 from shiftproof.report.table_writing import Table
 
@@ -21,7 +21,7 @@ def numbers_section(
 ) -> Section:
     """Build the section: the summary as CSV and as LaTeX, and every cell as CSV.
 
-    ``unit`` says in what the figures of the files are: fractions, ...
+    ``unit`` says in what the figures of all cells are: fractions, ...
     """
     return tables_section(
         [
@@ -45,6 +45,8 @@ def tables_section(tables: Sequence[tuple[str | None, Table, str]], *, unit: str
                     "name": name,
                     "csv": table_writing.as_csv(table),
                     "latex": table_writing.as_latex(table),
+                    "stored": _listing(one.stored for one in table.spellings),
+                    "printed": _listing(one.printed for one in table.spellings),
                     "cells": cells,
                     "unit": unit,
                 }
@@ -52,3 +54,7 @@ def tables_section(tables: Sequence[tuple[str | None, Table, str]], *, unit: str
             ]
         },
     )
+
+
+def _listing(units: Iterable[str]) -> str:
+    return wording.listing(list(dict.fromkeys(units)))

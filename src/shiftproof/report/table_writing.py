@@ -1,6 +1,7 @@
 """Writing a table of figures: for a spreadsheet, for a paper, for a terminal.
 
-All three show the same rows, as fractions or in percent, with the ends of their intervals.
+All three show the same rows with the ends of their intervals: as they are stored, or as people read
+them, shares in percent.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.text import Text
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
+from shiftproof.report.spelling import SHARES, Spelling
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Column:
 class Row:
     """One line: what kind it is, its name and heading, and a figure or None for each column.
 
-    ``measure`` is what its figures are; ``group`` is that of a corruption, or empty.
+    ``measure`` is what its figures are and ``spelling`` how they are spelt; ``group`` is that of a
+    corruption, or empty.
     """
 
     kind: str
@@ -46,23 +49,33 @@ class Row:
     group: str
     measure: str
     figures: tuple[Interval | None, ...]
+    spelling: Spelling = SHARES
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table before it is written; ``caption`` is for a paper, ``notes`` are for a terminal."""
+    """A table before it is written; ``caption`` is for a paper, ``notes`` are for a terminal.
+
+    ``spelling`` is that of most rows, whose unit the caption names; others carry theirs.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str
     notes: tuple[str, ...]
+    spelling: Spelling = SHARES
+
+    @property
+    def spellings(self) -> list[Spelling]:
+        """How the rows are spelt, each way once."""
+        return list(dict.fromkeys(row.spelling for row in self.rows)) or [self.spelling]
 
 
 # ---------------------------------------------------------------- CSV
 
 
 def as_csv(table: Table) -> str:
-    """Return the table as CSV, fractions in full precision, three columns for each figure."""
+    """Return the table as CSV, figures in full precision, three columns for each figure."""
     head = ["row", "group", "measure"]
     for column in table.columns:
         name = column.name if column.against is None else f"{column.name}-{column.against}"
@@ -126,7 +139,7 @@ def latex_escape(text: str) -> str:
 
 
 def as_latex(table: Table) -> str:
-    r"""Return the table as a LaTeX ``table``, in percent; it needs ``\usepackage{booktabs}``."""
+    r"""Return the table as a LaTeX ``table``, shares in percent; it needs ``\usepackage{booktabs}``."""
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
@@ -144,7 +157,7 @@ def as_latex(table: Table) -> str:
             lines.append(r"    \midrule")
             section = (row.kind, row.group)
         figures = [
-            _latex_figure(column, figure)
+            _latex_figure(table, row, column, figure)
             for column, figure in zip(table.columns, row.figures, strict=True)
         ]
         lines.append("    " + " & ".join([latex_escape(row.title), *figures]) + r" \\")
@@ -152,19 +165,24 @@ def as_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_figure(column: Column, interval: Interval | None) -> str:
+def _latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return "--"
-    value, span = _spelt(column, interval)
+    value, span = _spelt(table, row, column, interval)
     if interval.bare:
         return latex_escape(value)
     return f"{latex_escape(value)} {{\\footnotesize ({latex_escape(span)})}}"
 
 
-def _spelt(column: Column, interval: Interval) -> tuple[str, str]:
+def _spelt(table: Table, row: Row, column: Column, interval: Interval) -> tuple[str, str]:
+    """Return a figure and its ends; with its unit where that is not the one of the caption."""
+    spelling = row.spelling
+    named = spelling != table.spelling
     if column.against is not None:
-        return wording.points(interval.value), wording.points_span(interval)
-    return wording.percent(interval.value), wording.span(interval)
+        unit = spelling.points if named else ""
+        return f"{spelling.change(interval.value)}{unit}", spelling.change_span(interval)
+    value = spelling.with_sign(interval.value) if named else spelling.figure(interval.value)
+    return value, spelling.span(interval)
 
 
 # ---------------------------------------------------------------- terminal
@@ -216,25 +234,21 @@ def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
         style = "bold" if row.kind == "summary" else ""
         written.add_row(
             Text(_terminal(row.title), style=style),
-            *(_terminal_figure(table.columns[at], row.figures[at]) for at in block),
+            *(_terminal_figure(table, row, at) for at in block),
         )
     return written
 
 
-def _terminal_figure(column: Column, interval: Interval | None) -> Text:
+def _terminal_figure(table: Table, row: Row, at: int) -> Text:
+    column, interval = table.columns[at], row.figures[at]
     if interval is None:
         return Text("-", style="dim")
-    if column.against is None:
-        text = Text(_terminal(wording.percent(interval.value)))
-        if interval.bare:
-            return text
-        span = f"{wording.percent(interval.lower)}-{wording.percent(interval.upper)}"
-        return text.append(f" {_terminal(span)}", style="dim")
-    style = "" if interval.spans_zero else "bold"
-    text = Text(_terminal(wording.points(interval.value)), style=style)
+    value, span = _spelt(table, row, column, interval)
+    sure = column.against is not None and not interval.spans_zero
+    text = Text(_terminal(value), style="bold" if sure else "")
     if interval.bare:
         return text
-    return text.append(f" {_terminal(wording.points_span(interval))}", style="dim")
+    return text.append(f" {_terminal(span)}", style="dim")
 
 
 def _terminal(text: str) -> str:

@@ -26,7 +26,7 @@ Scores: TypeAlias = "GridScores | ProbeScores | Mapping[str, Any]"
 
 
 def table_csv(scores: Scores) -> str:
-    """Return the table of a run's scores as CSV, fractions in full precision.
+    """Return the table of a run's scores as CSV, figures in full precision, shares as fractions.
 
     One line per row of the table; per model and per difference (named ``BN-source``) three
     columns: the figure and the low and high end of its interval. Figures that do not apply are
@@ -39,7 +39,7 @@ def table_csv(scores: Scores) -> str:
 
 
 def table_latex(scores: Scores) -> str:
-    r"""Return the table of a run's scores as a LaTeX ``table``, in percent.
+    r"""Return the table of a run's scores as a LaTeX ``table``, shares in percent.
 
     It needs ``\usepackage{booktabs}`` and nothing else.
 

@@ -1,7 +1,7 @@
-"""Numbers and findings in words: the one place that decides how a figure is spelt.
+"""Numbers and names in words: shares in percent, counts, lists, titles.
 
-Percentages have one decimal. A difference is in percentage points and carries its sign. A sentence
-claims an effect only where the paired interval leaves out 0.
+What is a share by its nature is spelt here; a figure of a measure has its unit, and is spelt by its
+:class:`~shiftproof.report.spelling.Spelling`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.grid import Unit
+from shiftproof.report import spelling
+from shiftproof.report.spelling import SHARES
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Settings
 
-MINUS = "\N{MINUS SIGN}"
-DASH = "\N{EN DASH}"
-NONE = "\N{EN DASH}"
-PERCENT = "\N{NO-BREAK SPACE}%"
+MINUS = spelling.MINUS
+DASH = spelling.DASH
+NONE = spelling.NONE
+PERCENT = f"{spelling.NO_BREAK}%"
 
 FEW_IMAGES = 100
 """Below this many images one photograph moves an error by more than a percentage point."""
@@ -26,39 +27,17 @@ _SPELT = {"jpeg": "JPEG", "gaussian": "Gaussian"}
 
 def percent(fraction: float | None) -> str:
     """Return ``57.9`` for 0.579: the number alone, the unit stands in the heading."""
-    return NONE if fraction is None else _fixed(100 * fraction)
+    return SHARES.figure(fraction)
 
 
 def share(fraction: float | None) -> str:
     """Return ``57.9 %``, with a space at which no line breaks."""
-    return NONE if fraction is None else f"{percent(fraction)}{PERCENT}"
+    return SHARES.with_sign(fraction)
 
 
 def points(fraction: float | None) -> str:
     """Return ``+3.1`` or ``−12.0``: a difference in percentage points."""
-    if fraction is None:
-        return NONE
-    text = _fixed(100 * fraction)
-    return text if text.startswith(MINUS) or text == "0.0" else f"+{text}"
-
-
-def loss(value: float | None) -> str:
-    """Return a loss in nats with two decimals."""
-    return NONE if value is None else f"{value:.2f}".replace("-", MINUS)
-
-
-def value(number: float, unit: Unit) -> str:
-    """Return a figure with its unit: ``57.9 %``, ``0.61 nats``, ``12.3``."""
-    if unit == "share":
-        return share(number)
-    return f"{loss(number)}{' nats' if unit == 'nats' else ''}"
-
-
-def bare_value(number: float | None, unit: Unit, *, signed: bool = False) -> str:
-    """Return a figure without its unit, as a column holds it; a difference of shares with its sign."""
-    if unit == "share":
-        return points(number) if signed else percent(number)
-    return loss(number)
+    return SHARES.change(fraction)
 
 
 def count(number: int | None) -> str:
@@ -73,33 +52,7 @@ def value_of(interval: Interval | None) -> float | None:
 
 def span(interval: Interval | None) -> str:
     """Return the ends of an interval, ``46.0–68.0``."""
-    if interval is None or interval.bare:
-        return ""
-    return f"{percent(interval.lower)}{DASH}{percent(interval.upper)}"
-
-
-def share_span(interval: Interval) -> str:
-    """Return ``57.9 % (46.0–68.0)``, without the brackets where there is no interval."""
-    return share(interval.value) + ("" if interval.bare else f" ({span(interval)})")
-
-
-def points_with_span(interval: Interval) -> str:
-    """Return ``−10.2 points (−14.0 to −6.1)``, without the brackets where there is no interval."""
-    ends = "" if interval.bare else f" ({points_span(interval)})"
-    return f"{points(interval.value)} points{ends}"
-
-
-def points_span(interval: Interval | None) -> str:
-    """Return the ends of a difference's interval, ``−14.0 to −6.1``."""
-    if interval is None or interval.bare:
-        return ""
-    return f"{points(interval.lower)} to {points(interval.upper)}"
-
-
-def _fixed(value: float) -> str:
-    text = f"{value:.1f}"
-    # A rounded −0.04 is no longer negative.
-    return "0.0" if text == "-0.0" else text.replace("-", MINUS)
+    return SHARES.span(interval)
 
 
 def capital(text: str) -> str:
@@ -146,7 +99,7 @@ def level(share: float) -> str:
 
 def axis_number(fraction: float) -> str:
     """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
-    return f"{100 * fraction:+g}".replace("-", MINUS) if fraction else "0"
+    return SHARES.signed_tick(fraction)
 
 
 def severities_phrase(severities: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import colours, figures, wording
 from shiftproof.report.figures import Look
 from shiftproof.report.grid.entries import Entry, GridRun
+from shiftproof.report.spelling import Spelling
 from shiftproof.types import Cell
 
 
@@ -70,21 +71,20 @@ def bars(
     changes: Sequence[Column],
     *,
     clean: bool,
+    spelling: Spelling,
 ) -> dict[str, object]:
     """Return the groups of rows with a bar for each model, and the axis that they share.
 
     ``looks`` are those of ``columns``; ``clean`` puts the clean images first.
     """
-    highest = max(
+    low, top = figures.nice_ends(
         (
-            interval.upper
+            interval
             for column in columns
             for interval in (column.clean if clean else None, *column.corruptions.values())
-            if interval is not None
         ),
-        default=1.0,
+        spelling,
     )
-    top = figures.nice_top(highest)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
@@ -94,15 +94,21 @@ def bars(
         return {
             "title": title,
             "total": total,
-            "bars": figures.bars(list(zip(looks, intervals, strict=True)), title=title, top=top),
+            "bars": figures.bars(
+                list(zip(looks, intervals, strict=True)),
+                title=title,
+                top=top,
+                low=low,
+                spelling=spelling,
+            ),
             "figures": [
-                {"value": wording.percent(wording.value_of(i)), "span": wording.span(i)}
+                {"value": spelling.figure(wording.value_of(i)), "span": spelling.span(i)}
                 for i in intervals
             ],
             "deltas": [
                 {
-                    "value": wording.points(wording.value_of(i)),
-                    "span": wording.points_span(i),
+                    "value": spelling.change(wording.value_of(i)),
+                    "span": spelling.change_span(i),
                     "sure": i is not None and not i.spans_zero,
                 }
                 for i in deltas
@@ -130,7 +136,7 @@ def bars(
     if clean:
         first = row("Clean images", lambda column: column.clean)
         groups.insert(0, {"title": "No corruption", "rows": [first]})
-    return {"groups": groups, "axis": figures.axis(top)}
+    return {"groups": groups, "axis": figures.axis(top, low, spelling)}
 
 
 # ---------------------------------------------------------------- heat maps
@@ -141,42 +147,75 @@ CellPaint: TypeAlias = dict[str, str]
 Paint: TypeAlias = Callable[[Interval, str], CellPaint]
 
 
-def reach_of(changes: Sequence[Column]) -> float:
+def scale_of(columns: Sequence[Column], spelling: Spelling) -> tuple[float, float]:
+    """Return the ends of the scale that the cells of all models share; of shares, 0 and 1."""
+    if spelling.end is not None:
+        return 0.0, spelling.end
+    return figures.nice_ends(map(_without_ends, _figures_of(columns)), spelling)
+
+
+def _figures_of(columns: Sequence[Column]) -> list[Interval]:
+    return [
+        interval
+        for column in columns
+        for interval in (column.clean, *column.cells.values())
+        if interval is not None
+    ]
+
+
+def _without_ends(interval: Interval) -> Interval:
+    return Interval(interval.value)
+
+
+def reach_of(changes: Sequence[Column], spelling: Spelling) -> float:
     """Return the reach of the scale that the cells of all differences share."""
     furthest = max(
         (abs(interval.value) for change in changes for interval in change.cells.values()),
         default=0.0,
     )
-    return max(0.1, figures.nice_reach(furthest))
+    reach = figures.nice_reach(furthest, spelling)
+    # A difference of a few points is to look small.
+    return reach if spelling.end is None else max(0.1 * spelling.end, reach)
 
 
 def paint_difference(
-    interval: Interval, title: str, reach: float, *, lower_is_better: bool
+    interval: Interval, title: str, reach: float, *, lower_is_better: bool, spelling: Spelling
 ) -> CellPaint:
     """Return the cell of a difference: blue is better, and bold is beyond chance."""
     worse = interval.value if lower_is_better else -interval.value
     return {
-        "text": wording.points(interval.value),
+        "text": spelling.change(interval.value),
         "style": f"d{colours.diverging_level(worse, reach)}"
         + ("" if interval.spans_zero else " sure"),
-        "title": f"{title}: {wording.points_with_span(interval)}",
+        "title": f"{title}: {spelling.change_with_span(interval)}",
     }
 
 
-def difference_scale(reach: float, *, lower_is_better: bool) -> tuple[list[tuple[str, str]], str]:
+def difference_scale(
+    reach: float, *, lower_is_better: bool, spelling: Spelling
+) -> tuple[list[tuple[str, str]], str]:
     """Return the steps of the scale of differences, from better to worse."""
     sign = 1 if lower_is_better else -1
     steps = [
         (
             f"d{colours.diverging_level(share * reach, reach)}",
-            wording.axis_number(sign * share * reach),
+            spelling.signed_tick(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
     ]
-    return steps, "points, better to worse"
+    return steps, f"{spelling.points.strip()}, better to worse".removeprefix(", ")
 
 
-def heat_map(column: Column, paint: Paint, *, difference: bool, clean: bool) -> dict[str, object]:
+def _are_long(column: Column, spelling: Spelling) -> bool:
+    """Whether figures need small letters to stay in their cells; shares never do."""
+    return spelling.end is None and any(
+        len(spelling.figure(interval.value)) > len("17.4") for interval in _figures_of([column])
+    )
+
+
+def heat_map(
+    column: Column, paint: Paint, *, difference: bool, clean: bool, spelling: Spelling
+) -> dict[str, object]:
     """Return corruption by severity; ``paint`` makes a cell from a figure and its title."""
     scores = column.run.scores
 
@@ -199,6 +238,8 @@ def heat_map(column: Column, paint: Paint, *, difference: bool, clean: bool) -> 
     return {
         "title": column.label,
         "difference": difference,
+        "small": difference or _are_long(column, spelling),
+        "unit": (spelling.points if difference else spelling.sign).strip(),
         "severities": scores.severities,
         "clean": cell(column.clean, "Clean") if clean else None,
         "mean": cell(column.mean, "Mean over corruptions"),
@@ -219,19 +260,15 @@ def heat_map(column: Column, paint: Paint, *, difference: bool, clean: bool) -> 
 
 
 def curve_groups(
-    runs: Sequence[GridRun], looks: Sequence[Look], columns: Sequence[Column], *, clean: bool
+    runs: Sequence[GridRun],
+    looks: Sequence[Look],
+    columns: Sequence[Column],
+    *,
+    clean: bool,
+    spelling: Spelling,
 ) -> list[dict[str, object]]:
     """Return a panel per corruption, by group, all on the same axis."""
-    highest = max(
-        (
-            interval.upper
-            for column in columns
-            for interval in (column.clean, *column.cells.values())
-            if interval is not None
-        ),
-        default=1.0,
-    )
-    top = figures.nice_top(highest)
+    low, top = figures.nice_ends(_figures_of(columns), spelling)
     severities = sorted({severity for run in runs for severity in run.scores.severities})
 
     def panel(name: str) -> dict[str, object]:
@@ -241,7 +278,14 @@ def curve_groups(
             for look, column in zip(looks, columns, strict=True)
             if (points := _points(column, name, clean=clean))
         ]
-        chart = figures.severity_curves(curves, title=title, severities=severities, top=top)
+        chart = figures.severity_curves(
+            curves,
+            title=title,
+            severities=severities,
+            top=top,
+            low=low,
+            spelling=spelling,
+        )
         return {"title": title, "chart": chart}
 
     return [

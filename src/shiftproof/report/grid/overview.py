@@ -8,6 +8,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import figures, wording
 from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
 from shiftproof.report.sections import run_names
+from shiftproof.report.spelling import Spelling, spelling_of
 from shiftproof.runs.scores.grid import Headline
 
 MOST_IN_LEAD = 4
@@ -41,9 +42,12 @@ def card(shown: Shown, headline: Headline) -> dict[str, object] | None:
     ]
     if not found:
         return None
+    spelling = spelling_of(headline.unit)
+    low, top = figures.nice_ends((figure for _, figure in found), spelling)
     highest = max(figure.upper for _, figure in found)
     # A ratio to another model's errors may lie above 1.
-    top = figures.nice_top(highest) if highest <= 1 else highest
+    if spelling.end is not None and highest > spelling.end:
+        top = highest
     return {
         "title": headline.title,
         "note": headline.note,
@@ -52,16 +56,17 @@ def card(shown: Shown, headline: Headline) -> dict[str, object] | None:
             {
                 "look": entry.look,
                 "dot": figures.dot(entry.look),
-                "value": wording.percent(figure.value),
-                "span": wording.span(figure),
-                "strip": figures.strip(entry.look, figure, top=top),
+                "value": spelling.figure(figure.value),
+                "unit": spelling.sign,
+                "span": spelling.span(figure),
+                "strip": figures.strip(entry.look, figure, top=top, low=low),
             }
             for entry, figure in found
         ],
     }
 
 
-def reach_of(differences: Iterable[Interval | None]) -> float:
+def reach_of(differences: Iterable[Interval | None], spelling: Spelling) -> float:
     """Return the reach of the axis that the cards of all changes share."""
     ends = [
         abs(end)
@@ -69,7 +74,7 @@ def reach_of(differences: Iterable[Interval | None]) -> float:
         if interval is not None
         for end in (interval.lower, interval.upper)
     ]
-    return figures.nice_reach(max(ends, default=0.0))
+    return figures.nice_reach(max(ends, default=0.0), spelling)
 
 
 def change_card(
@@ -79,6 +84,7 @@ def change_card(
     *,
     reach: float,
     lower_is_better: bool,
+    spelling: Spelling,
     verdict: str,
     clean: str,
     tally: str,
@@ -95,14 +101,19 @@ def change_card(
         "label": change.entry.label,
         "against": change.against.label,
         "title": f"What {change.entry.label} changes",
-        "value": wording.points(wording.value_of(interval)),
-        "span": wording.points_span(interval),
+        "value": spelling.change(wording.value_of(interval)),
+        "unit": spelling.points,
+        "span": spelling.change_span(interval),
         "state": state,
         "settings": wording.adapter_words(change.entry.adapter),
         "axis": None
         if interval is None
         else figures.difference_axis(
-            interval, reach=reach, title=verdict, lower_is_better=lower_is_better
+            interval,
+            reach=reach,
+            title=verdict,
+            lower_is_better=lower_is_better,
+            spelling=spelling,
         ),
         "verdict": verdict,
         "clean": clean,
@@ -110,8 +121,8 @@ def change_card(
         "hurt": [
             {
                 "name": wording.corruption_title(name),
-                "value": wording.points(found.value),
-                "span": wording.points_span(found),
+                "value": spelling.change(found.value),
+                "span": spelling.change_span(found),
                 "sure": not found.spans_zero,
             }
             for name, found in hurt

@@ -14,6 +14,7 @@ from shiftproof.report.grid.figures import Column
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.sections import Grid
 from shiftproof.report.sections import Document, Section, run_names
+from shiftproof.report.spelling import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Measure, Scored
 
 
@@ -81,8 +82,7 @@ def _counts(scores: GridScores) -> list[str]:
 
 
 def _units(scores: GridScores) -> str:
-    names = {"share": "fractions", "nats": "nats", "number": "the measure's own unit"}
-    units = dict.fromkeys(names[measure.unit] for measure in scores.measures)
+    units = dict.fromkeys(spelling_of(measure.unit).stored for measure in scores.measures)
     return wording.listing(list(units))
 
 
@@ -158,7 +158,9 @@ def _lead(shown: Shown, kind: Kind) -> list[str]:
 
 def _overview(shown: Shown, kind: Kind) -> Section:
     scores = shown.first.scores
-    reach = overview.reach_of(change.scored.summary.get("mean") for change in shown.changes)
+    reach = overview.reach_of(
+        (change.scored.summary.get("mean") for change in shown.changes), words.spelling(scores)
+    )
     return Section(
         "overview",
         "At a glance",
@@ -198,6 +200,7 @@ def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
         sorted(worse, key=lambda pair: -abs(pair[1].value)),
         reach=reach,
         lower_is_better=lower,
+        spelling=words.spelling(scores),
         verdict=words.verdict(
             scores, change.scored, change.entry.label, change.against.label, kind.words(scores)
         ),
@@ -233,6 +236,7 @@ def _grid(shown: Shown, kind: Kind) -> Grid:
         level=words.level(scores),
         clean=any(column.clean for column in columns),
         lower_is_better=scores.measure.lower_is_better,
+        spelling=words.spelling(scores),
         spell=kind.spell,
     )
 
@@ -240,25 +244,28 @@ def _grid(shown: Shown, kind: Kind) -> Grid:
 def _heat(grid: Grid, shown: Shown) -> Section:
     """Build the heat maps: an error is painted as it is, a performance by what is lost of the clean one."""
     measure, lower = shown.first.scores.measure, grid.lower_is_better
-    reach = figures.reach_of(grid.differences)
+    spelling = grid.spelling
+    reach = figures.reach_of(grid.differences, spelling)
+    low, top = figures.scale_of(grid.columns, spelling)
     by_loss = not lower and all(
         one.clean is not None and one.clean.value > 0 for one in grid.columns
     )
 
     def paint_change(figure: Interval, title: str) -> dict[str, str]:
-        return figures.paint_difference(figure, title, reach, lower_is_better=lower)
-
-    steps = [
-        (
-            f"s{colours.sequential_level(step / 10)}",
-            f"{10 * step if lower or by_loss else 100 - 10 * step}",
+        return figures.paint_difference(
+            figure, title, reach, lower_is_better=lower, spelling=spelling
         )
-        for step in range(0, 11, 2)
-    ]
-    scale = f"% of the clean {grid.measure} lost" if by_loss else f"% {grid.measure}"
+
+    def label(step: int) -> str:
+        if by_loss:
+            return f"{10 * step}"
+        return spelling.tick(low + (top - low) * (step if lower else 10 - step) / 10)
+
+    steps = [(f"s{colours.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
+    scale = f"% of the clean {grid.measure} lost" if by_loss else f"{spelling.before}{grid.measure}"
     scales = [(steps, f"{scale}, better to worse")]
     said = [
-        f"{wording.capital(grid.measure)} in percent for each corruption and severity; the last column "
+        f"{wording.capital(grid.measure)}{spelling.phrase} for each corruption and severity; the last column "
         "is the mean over the severities, and beside the name of a group stands the mean over the "
         "group."
     ]
@@ -269,7 +276,7 @@ def _heat(grid: Grid, shown: Shown) -> Section:
             else "The darker, the less."
         )
     if shown.changes:
-        scales.append(figures.difference_scale(reach, lower_is_better=lower))
+        scales.append(figures.difference_scale(reach, lower_is_better=lower, spelling=spelling))
         better, worse = (
             ("a minus sign", "a plus sign") if lower else ("a plus sign", "a minus sign")
         )
@@ -283,35 +290,45 @@ def _heat(grid: Grid, shown: Shown) -> Section:
         *(
             figures.heat_map(
                 column,
-                _painter(measure, column.clean if by_loss else None),
+                _painter(measure, column.clean if by_loss else None, spelling, (low, top)),
                 difference=False,
                 clean=column.clean is not None,
+                spelling=spelling,
             )
             for column in grid.columns
         ),
         *(
-            figures.heat_map(column, paint_change, difference=True, clean=column.clean is not None)
+            figures.heat_map(
+                column,
+                paint_change,
+                difference=True,
+                clean=column.clean is not None,
+                spelling=spelling,
+            )
             for column in grid.differences
         ),
     ]
     return sections.heat_section(maps, said, scales)
 
 
-def _painter(measure: Measure, clean: Interval | None) -> figures.Paint:
-    """Color a cell by the figure, or by the share of the clean figure that is lost."""
+def _painter(
+    measure: Measure, clean: Interval | None, spelling: Spelling, ends: tuple[float, float]
+) -> figures.Paint:
+    """Color a cell by the figure on a scale with ``ends``, or by what is lost of the clean figure."""
+    low, top = ends
 
     def paint(figure: Interval, title: str) -> dict[str, str]:
-        lost = figure.value
-        said = f"{title}: {wording.share_span(figure)}"
+        lost = (figure.value - low) / (top - low)
+        said = f"{title}: {spelling.with_span(figure)}"
         if not measure.lower_is_better:
-            lost = 1 - figure.value / (1.0 if clean is None else clean.value)
-            said = f"{title}: {measure.name} {wording.share_span(figure)}"
+            lost = 1 - (lost if clean is None else figure.value / clean.value)
+            said = f"{title}: {measure.name} {spelling.with_span(figure)}"
         if clean is not None and title != "Clean":
             said += (
                 f", {wording.share(abs(lost))} of the clean one {'lost' if lost >= 0 else 'more'}"
             )
         return {
-            "text": wording.percent(figure.value),
+            "text": spelling.figure(figure.value),
             "style": f"s{colours.sequential_level(lost)}",
             "title": said,
         }
@@ -333,6 +350,8 @@ def _curves(grid: Grid, shown: Shown) -> Section:
     marked: list[Entry | Change] = [*shown.entries, *shown.changes]
     for one in marked:
         signed = one.scored.against is not None
+        spelling = words.spelling(one.run.scores)
+        spell = spelling.change if signed else spelling.figure
         for corruption, severity, found in one.run.scores.every_cell(one.scored):
             figure = found.figures.get(grid.measure)
             if figure is None and corruption == "clean":
@@ -343,21 +362,24 @@ def _curves(grid: Grid, shown: Shown) -> Section:
                     wording.corruption_title(corruption),
                     str(severity or wording.NONE),
                     *([wording.count(found.images)] if counted else []),
-                    (wording.points if signed else wording.percent)(wording.value_of(figure)),
-                    (wording.points_span if signed else wording.span)(figure),
+                    spell(wording.value_of(figure)),
+                    (spelling.change_span if signed else spelling.span)(figure),
                     *(
-                        wording.bare_value(
-                            wording.value_of(found.figures.get(each.name)), each.unit, signed=signed
-                        )
+                        _spell_further(each, found.figures.get(each.name), signed=signed)
                         for each in further
                     ),
-                    *(
-                        (wording.points if signed else wording.percent)(found.numbers.get(name))
-                        for name in extra
-                    ),
+                    # Numbers beside the measures name no unit: they have that of the first.
+                    *(spell(found.numbers.get(name)) for name in extra),
                 ]
             )
     return sections.curves_section(grid, titles, rows)
+
+
+def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -> str:
+    """Spell a cell of a column of its own; a difference of losses is without a plus sign."""
+    spelling = spelling_of(measure.unit)
+    plain = not signed or measure.unit == "nats"
+    return (spelling.figure if plain else spelling.change)(wording.value_of(figure))
 
 
 def _reading(shown: Shown) -> Section:

@@ -10,6 +10,7 @@ from shiftproof.report.grid import figures
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.figures import Column
 from shiftproof.report.sections import Section
+from shiftproof.report.spelling import Spelling
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Grid:
 
     ``columns`` are those of the models, ``differences`` those of the changes. ``clean`` says whether
     the clean images have figures, ``level`` what share the intervals hold (empty: there are none),
-    ``spell`` how the title of a model is spelt.
+    ``spelling`` how a figure is spelt, and ``spell`` the title of a model.
     """
 
     shown: Shown
@@ -28,6 +29,7 @@ class Grid:
     level: str
     clean: bool
     lower_is_better: bool
+    spelling: Spelling
     spell: Callable[[str], str] = str
 
 
@@ -44,11 +46,13 @@ def bars_section(grid: Grid) -> Section:
                 grid.columns,
                 grid.differences,
                 clean=grid.clean,
+                spelling=grid.spelling,
             ),
             "legend": figures.legend(grid.shown.entries, spell=grid.spell),
             "entries": grid.shown.entries,
             "changes": grid.shown.changes,
             "measure": grid.measure,
+            "unit": grid.spelling.phrase.strip(),
             "title": wording.capital(grid.measure),
             "better": "Shorter" if grid.lower_is_better else "Longer",
             "severities": figures.severities_phrase(grid.shown.runs),
@@ -70,6 +74,7 @@ def curves_section(grid: Grid, titles: Sequence[str], rows: Sequence[Sequence[st
                 [entry.look for entry in grid.shown.entries],
                 grid.columns,
                 clean=grid.clean,
+                spelling=grid.spelling,
             ),
             "legend": figures.legend(grid.shown.entries, spell=grid.spell),
             "level": grid.level,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.words import level
+from shiftproof.report.grid.words import level, spelling
+from shiftproof.report.spelling import spelling_of
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
 from shiftproof.runs.scores.grid import GridScores, Scored
 
@@ -18,16 +19,19 @@ def summarize(scores: GridScores) -> Table:
     """
     scored = [*scores.models, *scores.differences]
     interval = level(scores)
+    spelt = spelling(scores)
+    severities = wording.severities_phrase(scores.severities)
     parts = [
-        f"{wording.capital(_title(scores))} in %, {wording.severities_phrase(scores.severities)}",
+        f"{wording.capital(_title(scores))}{spelt.short_phrase}, {severities}",
         f"{interval} intervals from a bootstrap over {scores.used} images" if interval else "",
-        "differences in percentage points" if scores.differences else "",
+        f"differences in{spelt.full_points}" if scores.differences and spelt.full_points else "",
     ]
     return Table(
         columns=tuple(Column(one.name, one.against) for one in scored),
         rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
         caption="; ".join(part for part in parts if part) + ".",
         notes=tuple(_notes(scores, interval)),
+        spelling=spelt,
     )
 
 
@@ -40,7 +44,7 @@ def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
     name = scores.measure.name
 
     def row(kind: str, key: str, title: str, group: str, figures: list[Interval | None]) -> Row:
-        return Row(kind, key, title, group, name, tuple(figures))
+        return Row(kind, key, title, group, name, tuple(figures), spelling(scores))
 
     rows = []
     if any(one.name == "clean" for one in scores.headlines):
@@ -61,12 +65,13 @@ def _rows(scores: GridScores, scored: Sequence[Scored]) -> list[Row]:
         if one.name != "clean" and one.name != "calibration_error":
             figures = [each.summary.get(one.name) for each in scored]
             title = "Mean over corruptions" if " under " in one.title else one.title
-            rows.append(Row("summary", one.name, title, "", one.name, tuple(figures)))
+            spelt = spelling_of(one.unit)
+            rows.append(Row("summary", one.name, title, "", one.name, tuple(figures), spelt))
     return rows
 
 
 def _notes(scores: GridScores, interval: str) -> list[str]:
-    what = [f"{_title(scores)} in %"]
+    what = [f"{_title(scores)}{spelling(scores).short_phrase}"]
     if scores.used is not None:
         what.append(wording.plural(scores.used, "image"))
     if scores.images.objects is not None:

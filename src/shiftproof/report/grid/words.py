@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
+from shiftproof.report.spelling import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Scored
 
 
@@ -31,6 +32,11 @@ def level(scores: GridScores) -> str:
     return wording.level(scores.interval.level) if scores.resampled else ""
 
 
+def spelling(scores: GridScores) -> Spelling:
+    """Return how the figures are spelt that the grid is drawn by."""
+    return spelling_of(scores.measure.unit)
+
+
 def over(scores: GridScores) -> str:
     """Return ``over 15 corruptions at severities 1 to 5``."""
     return (
@@ -45,13 +51,11 @@ def headline(scores: GridScores, model: Scored, label: str) -> str:
     name = scores.measure.title
     if mean is None:
         return f"{label}: no figure under corruption could be computed."
-    under = f"{wording.value(mean.value, scores.measure.unit)} under corruption ({over(scores)})"
+    spelt = spelling(scores)
+    under = f"{spelt.with_sign(mean.value)} under corruption ({over(scores)})"
     if clean is None:
         return f"{label}: {name} {under}."
-    return (
-        f"{label}: {name} {wording.value(clean.value, scores.measure.unit)} on clean images "
-        f"and {under}."
-    )
+    return f"{label}: {name} {spelt.with_sign(clean.value)} on clean images and {under}."
 
 
 def finding(scores: GridScores, difference: Scored, label: str, words: Words) -> str:
@@ -69,7 +73,8 @@ def finding(scores: GridScores, difference: Scored, label: str, words: Words) ->
     if figure.spans_zero and not figure.bare:
         better = words.helps if lower else "is better under corruption"
         return f"Whether {label} {better} cannot be told from {images(scores)}."
-    amount = f"{wording.percent(abs(figure.value))} points"
+    spelt = spelling(scores)
+    amount = f"{spelt.figure(abs(figure.value))}{spelt.points}"
     if not lower:
         said = f"{label} is {amount} {'higher' if figure.value > 0 else 'lower'} under corruption"
     elif figure.value < 0:
@@ -89,22 +94,24 @@ def verdict(scores: GridScores, difference: Scored, label: str, against: str, wo
     if _is_nothing(figure):
         return words.same.format(subject=label, measure=measure, compared=compared)
     rises = figure.value > 0
+    spelt = spelling(scores)
+    amount = spelt.figure(abs(figure.value))
     if figure.bare:
         return (
-            f"The {measure} of {label} is {wording.percent(abs(figure.value))} points "
+            f"The {measure} of {label} is {amount}{spelt.points} "
             f"{'higher' if rises else 'lower'} than that of {against}. Whether that is more than "
             "chance cannot be told: there are no images to resample, so no interval."
         )
-    ends = f"{level(scores)} interval {wording.points_span(figure)}"
+    ends = f"{level(scores)} interval {spelt.change_span(figure)}"
     if figure.spans_zero:
         return (
             f"Whether {label} {words.helps} cannot be told from {images(scores)}: {compared} the "
-            f"{measure} changes by {wording.points(figure.value)} percentage points, and the "
+            f"{measure} changes by {spelt.change(figure.value)}{spelt.full_points}, and the "
             f"interval holds both gains and losses ({ends})."
         )
     does = (
         f"{'raises' if rises else 'lowers'} the {measure} by "
-        f"{wording.percent(abs(figure.value))} percentage points {compared} ({ends})."
+        f"{amount}{spelt.full_points} {compared} ({ends})."
     )
     return f"{label} {does}" if _is_better(scores, figure) else f"{label} {words.harms}: it {does}"
 
@@ -118,16 +125,17 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
     if _is_nothing(figure):
         return f"On clean images the {measure} does not change."
     rises = figure.value > 0
-    amount = wording.percent(abs(figure.value))
+    spelt = spelling(scores)
+    amount = f"{spelt.figure(abs(figure.value))}{spelt.points}"
     if figure.bare:
-        return f"On clean images it is {amount} points {'higher' if rises else 'lower'}."
-    ends = f"{level(scores)} interval {wording.points_span(figure)}"
+        return f"On clean images it is {amount} {'higher' if rises else 'lower'}."
+    ends = f"{level(scores)} interval {spelt.change_span(figure)}"
     if figure.spans_zero:
         return (
-            f"On clean images the {measure} changes by {wording.points(figure.value)} points "
+            f"On clean images the {measure} changes by {spelt.change(figure.value)}{spelt.points} "
             f"({ends}): not distinguishable from no change."
         )
-    does = f"the {measure} {'rises' if rises else 'falls'} by {amount} points ({ends})."
+    does = f"the {measure} {'rises' if rises else 'falls'} by {amount} ({ends})."
     if _is_better(scores, figure):
         return f"On clean images {does}"
     return f"The price: on clean images {does}"
