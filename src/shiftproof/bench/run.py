@@ -11,6 +11,7 @@ from shiftproof.data import DetectionData, ImageData
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models.assumed import assumed_of
+from shiftproof.models.detector import Detector
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -75,7 +76,8 @@ def run(
             the first is the one that the others are compared with.
         data: a data set, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
         task: :class:`Classification` or :class:`Detection`, with their own options; a task of one's
-            own. By default detection where ``data`` is a data set with boxes, else classification.
+            own. By default detection of a :class:`Detector`, or where ``data`` is a data set with
+            boxes, else classification.
         corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of
             corrupted copies the names of their folders.
         severities: any of 1 to 5.
@@ -103,7 +105,7 @@ def run(
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     if task is None:
-        task = Detection() if isinstance(data, DetectionData) else Classification()
+        task = Detection() if _detects(models, data) else Classification()
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:
@@ -168,3 +170,8 @@ def run(
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
     return Run(folder.path)
+
+
+def _detects(models: Any, data: Any) -> bool:
+    given = models.values() if isinstance(models, Mapping) else [models]
+    return isinstance(data, DetectionData) or any(isinstance(one, Detector) for one in given)
