@@ -173,6 +173,24 @@ def test_a_tar_that_was_cut_makes_no_subset(tmp_path, left):
     assert not list((tmp_path / "subset" / "tars").iterdir())
 
 
+def test_headers_of_a_tar_that_are_not_utf8_are_left_out_of_a_subset(tmp_path):
+    """A key of a pax header is bytes; Python reads it as text that it cannot write."""
+    with tarfile.open(tmp_path / "whole.tar", "w", format=tarfile.PAX_FORMAT) as target:
+        for key in KEYS["key"]:
+            entry = tarfile.TarInfo(f"{key}.jpg")
+            entry.pax_headers = {"note": "kept", "oddX": "1"}
+            target.addfile(entry)
+    (tmp_path / "tars").mkdir()
+    odd = (tmp_path / "whole.tar").read_bytes().replace(b"oddX", b"odd\xff")
+    (tmp_path / "tars" / "0.tar").write_bytes(odd)
+    np.save(tmp_path / "r.npy", ROWS)
+    (tmp_path / "r.parquet").write_bytes(parquet(**KEYS))
+    keep = np.ones(24, bool)
+    write_subset(tmp_path / "r.npy", keep, tmp_path / "out", tars=tmp_path / "tars")
+    with tarfile.open(tmp_path / "out" / "tars" / "0.tar") as copy:
+        assert [member.pax_headers for member in copy] == [{"note": "kept"}] * 24
+
+
 def test_a_row_that_stays_without_a_key_is_named(tmp_path):
     keys = [*KEYS["key"][:5], None, *KEYS["key"][6:]]
     (tmp_path / "tars").mkdir()

@@ -17,7 +17,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
 from shiftproof.io.holding import frees_folders
-from shiftproof.io.tars import open_tar, sort_key, split_key
+from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
 
 from .sources import Embeddings, Source, check_flags, open_embeddings
 
@@ -227,7 +227,7 @@ def _filter(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int
                 if not member.isreg() or key not in chosen:
                     continue
                 found.add(key)
-                new.addfile(member, io.BytesIO(old.read(member)))
+                new.addfile(copy_header(member), io.BytesIO(old.read(member)))
         if whole and found != chosen:
             raise InputError(
                 f"{source} lacks {len(chosen - found)} of {len(chosen)} samples that stay, such as "
