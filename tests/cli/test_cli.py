@@ -349,6 +349,21 @@ def test_a_copy_into_a_folder_of_its_own_source_can_be_made_again(photos, tmp_pa
     assert run(*words, "--dry-run") == 0
 
 
+def test_a_run_within_its_own_data_goes_on(photos, capsys):
+    words = ("bench", "-m", "demo", "-d", photos, "-o", photos / "run", "--unlabelled", "-w", 0,
+             "-s", "3", "-c", "contrast")  # fmt: skip
+    assert run(*words) == 0
+    scores = (photos / "run" / "scores.json").read_bytes()
+    assert list((photos / "run").rglob("*.jpg"))
+    assert run(*words) == 0
+    assert (photos / "run" / "scores.json").read_bytes() == scores
+    capsys.readouterr()
+    assert run("data", photos) == 0
+    told = capsys.readouterr()
+    assert "3 images" in told.out
+    assert "run/: what shiftproof has written there" in told.out + told.err
+
+
 def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsys):
     words = ["corrupt", photos, tmp_path / "out", "-c", "contrast", "-s", "1", "-w", "0"]
 

@@ -70,3 +70,12 @@ def test_nothing_that_can_be_read(photos, tmp_path, capsys):
 def test_no_data(tmp_path, capsys):
     assert run("embed", "--data", tmp_path / "nothing", "--out", tmp_path / "out") == 2
     assert "does not exist" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_embeddings_within_their_own_data_go_on(photos, capsys):
+    words = ("embed", "--data", photos, "--out", photos / "out", "-w", 0)
+    assert run(*words) == 0
+    capsys.readouterr()
+    assert run(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["written"], told["kept"]) == (3, 0, 1)

@@ -41,7 +41,7 @@ CONSTANTS_HELP = (
 )
 SEVERITIES_HELP = "From 1 to 5: 1-5, or 1,3,5, or 3."
 MEASURE_HELP = (
-    "Of detection: coco (AP over IoU 0.50 to 0.95), coco-masks, voc (AP50, 11-point), "
+    "coco (AP over IoU 0.50 to 0.95), coco-masks, voc (AP50, 11-point), "
     "voc-all-point, or auto: voc for Pascal VOC, else coco."
 )
 SPLIT_HELP = "train, val, ... of a data set with splits: the name of a folder, a JSON or a list."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -23,12 +24,14 @@ class Found:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
     ``others`` counts the files that are no images; ``links`` are the links to folders
-    that were not followed, since their images are there already.
+    that were not followed, since their images are there already; ``outputs`` are folders of what
+    shiftproof has written, whose pictures are none of the data.
     """
 
     names: tuple[str, ...]
     others: int
     links: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
 
 def find_images(root: Path) -> Found:
@@ -38,6 +41,7 @@ def find_images(root: Path) -> Found:
     Hidden files and folders do not count. A link to a folder is followed, unless it leads back into
     ``root``, above it, or to where another link has led: there the images would come twice, or
     without end. A link to nowhere that is called like an image is one, and broken when it is read.
+    Runs, embeddings and changed copies of ours below ``root`` are left out.
 
     Raises:
         InputError: no such folder, a folder that cannot be read, no images, or a name that is not
@@ -49,6 +53,7 @@ def find_images(root: Path) -> Found:
         raise InputError(f"{root} is a file; expected a folder of images: give {root.parent}.")
     names: list[str] = []
     links: list[str] = []
+    outputs: list[str] = []
     others: Counter[str] = Counter()
     home = root.resolve()
     visited = {home}
@@ -64,7 +69,10 @@ def find_images(root: Path) -> Found:
                         links.append(name)
                         continue
                     visited.add(target)
-                pending.append((Path(entry.path), f"{name}/"))
+                if is_output(Path(entry.path)):
+                    outputs.append(name)
+                else:
+                    pending.append((Path(entry.path), f"{name}/"))
             elif _is_picture(entry):
                 names.append(name)
             else:
@@ -75,7 +83,23 @@ def find_images(root: Path) -> Found:
         beside = f"; the files that it holds are {there}" if there else ""
         raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
-    return Found(tuple(sorted(names)), others.total(), tuple(sorted(links)))
+    return Found(tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)))
+
+
+_MARKS = (b'"kind": ', b'"settings": ', b'"shiftproof": ')
+
+
+def is_output(folder: Path) -> bool:
+    """Whether a folder holds what shiftproof has written: a run, embeddings, a changed copy."""
+    for name in ("run.json", "manifest.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            head = file.read(4096)
+            if head.startswith(b'{\n "format": ') and any(mark in head for mark in _MARKS):
+                return True
+    return False
 
 
 _NO_IMAGES = frozenset(
@@ -96,7 +120,10 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
 
 
 def all_files(root: Path) -> Iterator[str]:
-    """Yield every file that is not hidden, also behind links to folders, but none twice."""
+    """Yield every file that is not hidden, also behind links to folders, but none twice.
+
+    What :func:`find_images` leaves out as an output is left out here.
+    """
     visited: set[str] = set()
     for folder, inner, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -104,7 +131,9 @@ def all_files(root: Path) -> Iterator[str]:
             inner.clear()
             continue
         visited.add(real)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(
+            name for name in inner if not name.startswith(".") and not is_output(Path(folder, name))
+        )
         for name in names:
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file():

@@ -507,6 +507,7 @@ def _without_annotations(
         aside.append(f"{len(names) - len(chosen):,} images outside of {inner}/")
         names = chosen
     aside += [f"{link}: a link to images that are there already" for link in found.links]
+    aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
     return FoundDataset(path, layout, path, (part,), tuple(aside))
 
