@@ -70,6 +70,13 @@ def test_a_json_gets_the_photographs_of_its_own_split(tmp_path, train, val, spli
     assert levels(data) == [LEVEL["val"]]
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_image(tmp_path):
+    picture(tmp_path / "1.png", LEVEL["val"])
+    path = coco_json(tmp_path / "boxes.json", ["1.png", f"{'x' * 300}.png"])
+    data = open_detection_data(path)
+    assert [sample.id[:5] for sample in data.samples] == ["1.png", "xxxxx"]
+
+
 def test_a_json_that_names_no_image_is_one_sentence(tmp_path):
     picture(tmp_path / "images" / "1.png", LEVEL["val"])
     path = coco_json(tmp_path / "annotations" / "boxes.json", [])

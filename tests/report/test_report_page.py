@@ -744,6 +744,11 @@ def test_a_task_that_this_version_does_not_know_has_what_all_have(tmp_path: Path
     assert "EfficientNet-Lite0: error " in page.one(style="lead").text
 
 
+def test_pictures_of_a_task_that_this_version_does_not_know_are_not_shown(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", sheets=1, kind="something else"))
+    assert not page.all("img")
+
+
 def test_an_output_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     with pytest.raises(InputError, match="cannot be written"):

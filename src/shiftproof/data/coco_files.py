@@ -16,6 +16,7 @@ from shiftproof.data.coco import is_coco, lacking
 from shiftproof.data.disk import folders_in, shortened
 from shiftproof.data.splits import is_asked, split_of, splits_in
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.io import files
 from shiftproof.io.border import show_name
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS
@@ -216,7 +217,7 @@ def _with_images(
         folders = [below(inner, folder) for folder in _folders(below_here)]
     wanted = splits_in(path.stem) or split_of(str(PurePosixPath(name).parent))
     try:
-        readings = read_names(name, said, folders, lambda picture: (home / picture).is_file())
+        readings = read_names(name, said, folders, lambda picture: files.is_file(home / picture))
         if not readings:
             raise _AbsentError(
                 f"{path}: no folder in {home / folders[0]} holds its images "
@@ -233,7 +234,7 @@ def _with_images(
         return CocoFile(path, name, home, problem=error, is_absent=True)
     except InputError as error:
         return CocoFile(path, name, home, problem=error)
-    missing = tuple(text for text, picture in names.items() if not (home / picture).is_file())
+    missing = tuple(text for text, picture in names.items() if not files.is_file(home / picture))
     return CocoFile(path, name, home, reading.folder, names, missing)
 
 

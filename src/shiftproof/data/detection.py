@@ -13,6 +13,7 @@ from shiftproof.data.find import DETECTION, MARKS, FoundDataset, find_dataset, l
 from shiftproof.data.voc import VocData, voc_folders
 from shiftproof.data.yolo import YoloData
 from shiftproof.errors import InputError
+from shiftproof.io import files
 
 
 def open_detection_data(
@@ -81,7 +82,7 @@ def _open(found: FoundDataset, split: str | None) -> DetectionData:
 def _voc(found: FoundDataset, split: str | None) -> DetectionData:
     if voc_folders(found.root):
         return VocData(found.root, split)
-    if split is None or (found.root / "ImageSets" / "Main" / f"{split}.txt").is_file():
+    if split is None or files.is_file(found.root / "ImageSets" / "Main" / f"{split}.txt"):
         part = found.the_part()
         return VocData(found.root, split, images=part.folders[0], annotations=part.annotations)
     narrowed = find_dataset(found.source, split=split)

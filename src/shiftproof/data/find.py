@@ -26,6 +26,7 @@ from shiftproof.data.voc import voc_folders
 from shiftproof.data.voc_files import VocFiles, find_voc
 from shiftproof.data.yolo import YoloConfig, has_labels, is_yolo
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.io import files
 from shiftproof.io.border import check_names
 from shiftproof.io.images import is_image, read_size
 from shiftproof.io.tars import is_tar
@@ -417,7 +418,7 @@ def _yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
     except InputError as error:
         is_absent = not folders and not layout.leads_out(split)
         return Part(split, annotations, folders, (), problem=error, is_absent=is_absent)
-    there = tuple(name for name in pictures if (layout.home / name).is_file())
+    there = tuple(name for name in pictures if files.is_file(layout.home / name))
     return Part(split, annotations, folders, there, {}, len(pictures) - len(there))
 
 
@@ -431,14 +432,14 @@ def _voc(path: Path, split: str | None) -> FoundDataset:
     else:
         every = find_voc(path)
     parts = []
-    for files in every:
-        narrowed = files if split is None else files.narrowed(path, split)
+    for found in every:
+        narrowed = found if split is None else found.narrowed(path, split)
         if narrowed is not None:
             title = path.name if narrowed.title == "." else narrowed.title
             pictures = narrowed.pictures(path)
             parts.append(Part(title, narrowed.annotations, (narrowed.images,), pictures))
     if not parts:
-        there = dict.fromkeys(name for files in every for name in files.splits(path))
+        there = dict.fromkeys(name for found in every for name in found.splits(path))
         raise InputError(
             f"{path} has no split {split!r}; there are the splits {shortened(there) or 'none'}."
         )

@@ -12,6 +12,7 @@ from shiftproof.data.coco_files import is_label_map
 from shiftproof.data.disk import find_images, folders_in
 from shiftproof.data.splits import is_asked, splits_in
 from shiftproof.errors import InputError
+from shiftproof.io import files
 from shiftproof.io.text import read_text
 
 _ENOUGH = 20
@@ -39,7 +40,7 @@ class VocFiles:
         if is_asked(split, PurePosixPath(self.title).name):
             return self
         list_of_images = self._lists(root) / f"{split}.txt"
-        if list_of_images.is_file():
+        if files.is_file(list_of_images):
             stems = {_without_suffix(name) for name in self._names(root)}
             lines = read_text(list_of_images, errors="replace").splitlines()
             found = (stem_in(line, stems) for line in lines)
@@ -71,7 +72,7 @@ class VocFiles:
         names = self._names(root)
         if self.images == self.annotations:
             home = root / self.annotations
-            names = tuple(n for n in names if (home / n).with_suffix(".xml").is_file())
+            names = tuple(n for n in names if files.is_file((home / n).with_suffix(".xml")))
         if self.listed is not None:
             names = tuple(name for name in names if _without_suffix(name) in self.listed)
         return tuple(_join(self.images, name) for name in names)

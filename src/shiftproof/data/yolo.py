@@ -27,6 +27,7 @@ from shiftproof.data.disk import find_images, folders_in
 from shiftproof.data.folder import name_of
 from shiftproof.data.splits import splits_in
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
 from shiftproof.io.images import IMAGE_SUFFIXES
 from shiftproof.io.text import read_text
 from shiftproof.io.yaml import MAX_BYTES, read_yaml
@@ -82,7 +83,7 @@ class YoloData(DetectionData):
                 continue
             labels = home / labels_of(name)
             try:
-                text = read_text(labels) if labels.is_file() else ""
+                text = read_text(labels) if files.is_file(labels) else ""
             except BrokenFileError as error:
                 faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
                 continue

@@ -189,6 +189,17 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file of this name; a name that no file can have is of none.
+
+    ``Path.is_file`` raises for names of more than 255 letters, which annotations may hold.
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def can_name_files(name: str) -> bool:
     """Whether a name can be that of a file or folder of ours on every system, and lies where it is put.
 

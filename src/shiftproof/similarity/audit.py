@@ -325,7 +325,7 @@ class _Names:
         if key is None or self._images is None:
             return None
         path = (self._images / key).resolve()
-        return str(path) if path.is_relative_to(self._images) and path.is_file() else None
+        return str(path) if path.is_relative_to(self._images) and files.is_file(path) else None
 
 
 def _of_test(names: _Names, labels: Sequence[str | None] | None, row: int) -> dict[str, Any]:

@@ -16,10 +16,17 @@ from shiftproof.runs.scores.grid import GridScores, Scored
 
 
 class NoGallery(msgspec.Struct, frozen=True):
-    """Pictures of a task that this version does not know are not shown."""
+    """Pictures of a task that this version does not know are not shown, whatever the file holds."""
 
-    sheets: tuple[Any, ...] = ()
-    worst: tuple[Any, ...] = ()
+    @property
+    def sheets(self) -> tuple[()]:
+        """None."""
+        return ()
+
+    @property
+    def worst(self) -> tuple[()]:
+        """None."""
+        return ()
 
 
 def _no_sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
