@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -97,6 +98,21 @@ def test_the_records_are_one_table(model, photos, tmp_path):
     assert run.records(corruptions=["clean"]).column("severity").to_pylist() == [0] * 12
     with pytest.raises(InputError, match="has no such cells"):
         run.records(corruptions=["fog"])
+    assert table.schema.field("error").type == pa.string()
+    with pytest.raises(UnknownNameError, match="sorce"):
+        run.records(models=["sorce"])
+
+
+def test_a_run_is_loaded_when_it_is_finished_and_over_the_grid(model, photos, tmp_path):
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=0, **GRID)
+    run.folder.scores_file.rename(tmp_path / "scores.json")
+    with pytest.raises(InputError, match="not finished"):
+        load_run(run.path)
+    (tmp_path / "scores.json").rename(run.folder.scores_file)
+    info = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**info, "kind": "probe"}))
+    with pytest.raises(InputError, match="ProbeRun"):
+        load_run(run.path)
 
 
 def test_several_classifiers_are_compared_on_the_same_images(model, photos, tmp_path):

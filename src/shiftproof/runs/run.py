@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records import classification, detection
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import read_form
-from shiftproof.types import Cell
+from shiftproof.types import CLEAN, Cell
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,7 +20,24 @@ if TYPE_CHECKING:
 CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
 
 
-class Run:
+class _Folder:
+    """A folder of a run, and what it holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder.open(path)
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    @property
+    def kind(self) -> str:
+        """What was measured: "classification", "detection", "probe", or a task of one's own."""
+        return str(self.folder.info().get("kind"))
+
+
+@final
+class Run(_Folder):
     """A finished run over the corruption grid.
 
     >>> run = load_run("run")  # doctest: +SKIP
@@ -30,18 +47,6 @@ class Run:
     Raises:
         InputError: there is no run.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.folder = RunFolder.open(path)
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
-
-    @property
-    def kind(self) -> str:
-        """What was measured: "classification", "detection", or a task of one's own."""
-        return str(self.folder.info().get("kind"))
 
     @property
     def scores(self) -> GridScores:
@@ -67,15 +72,21 @@ class Run:
 
         Raises:
             BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model.
             InputError: there is no such cell.
         """
         import pyarrow as pa
 
         from shiftproof.runs.parquet import reading
 
+        scores = self.scores
+        named = [one.name for one in scores.models]
+        for model in models or ():
+            if model not in named:
+                raise UnknownNameError.of("model of the run", model, named)
         tables = []
-        for model in models or [one.name for one in self.scores.models]:
-            for cell in self._cells():
+        for model in models or named:
+            for cell in _cells_of(scores):
                 if corruptions is not None and cell.corruption not in corruptions:
                     continue
                 if severities is not None and cell.severity not in severities:
@@ -88,6 +99,10 @@ class Run:
                         ("corruption", pa.array([cell.corruption] * count, pa.string())),
                         ("severity", pa.array([cell.severity] * count, pa.int8())),
                     ]
+                # Equal texts of errors are held once while a table is read; here they are plain texts.
+                place = table.schema.get_field_index("error")
+                if place >= 0:
+                    table = table.set_column(place, "error", table["error"].cast(pa.string()))
                 for place, (name, column) in enumerate(front):
                     table = table.add_column(place, name, column)
                 tables.append(table)
@@ -108,25 +123,14 @@ class Run:
             return detection.read_detections(path)
         raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
 
-    def _cells(self) -> list[Cell]:
-        scores = self.scores
-        clean = [Cell("clean", 0)] if scores.models[0].clean is not None else []
-        return clean + [one.cell for one in scores.models[0].cells]
 
-
-class ProbeRun:
+@final
+class ProbeRun(_Folder):
     """A finished probe of encoders, which has factors in the place of a grid.
 
     Raises:
         InputError: there is no run.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.folder = RunFolder.open(path)
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"ProbeRun({str(self.path)!r})"
 
     @property
     def scores(self) -> ProbeScores:
@@ -142,6 +146,19 @@ def load_run(path: str | Path) -> Run:
     """Open the folder of a finished run over the corruption grid.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, it is not finished, or it is of a probe, which :class:`ProbeRun` opens.
     """
-    return Run(Path(path))
+    run = Run(Path(path))
+    if run.kind == "probe":
+        raise InputError(f"{path} is a probe of encoders; open it by shiftproof.runs.ProbeRun.")
+    if not run.folder.scores_file.is_file():
+        raise InputError(
+            f"{path} holds a run that is not finished (no scores.json). Start it again with the "
+            "same settings; it goes on where it stopped."
+        )
+    return run
+
+
+def _cells_of(scores: GridScores) -> list[Cell]:
+    clean = [CLEAN] if scores.models[0].clean is not None else []
+    return clean + [one.cell for one in scores.models[0].cells]
