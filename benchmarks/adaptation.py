@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
-from shiftproof.process import tune_own_process
+from shiftproof.compute.tuning import tune_own_process
 from shiftproof.provenance import provenance
 
 MODELS = ("efficientnet_lite0", "resnet50")

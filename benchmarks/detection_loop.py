@@ -20,8 +20,8 @@ import numpy as np
 import output
 
 from shiftproof import Detections, Detector, bench
+from shiftproof.compute.tuning import tune_own_process
 from shiftproof.corruptions import COMMON
-from shiftproof.process import tune_own_process
 from shiftproof.provenance import provenance
 
 SECONDS = 0.1

@@ -16,8 +16,8 @@ import output
 
 from shiftproof import bench, load_classifier
 from shiftproof.adapt import make_adapter
+from shiftproof.compute.tuning import tune_own_process
 from shiftproof.data import DemoPhotographs
-from shiftproof.process import tune_own_process
 from shiftproof.provenance import provenance
 
 

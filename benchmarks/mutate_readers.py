@@ -520,7 +520,7 @@ def _audit_page(folder: Path) -> None:
 
 
 def _readings(folder: Path) -> list[Path]:
-    from shiftproof.contrastive.probes.records import READINGS, Readings, write_readings
+    from shiftproof.probe.records import READINGS, Readings, write_readings
 
     values = np.arange(6.0).reshape(3, 2)
     read = dict.fromkeys(READINGS, values)
@@ -529,17 +529,13 @@ def _readings(folder: Path) -> list[Path]:
 
 
 def _read_readings(folder: Path) -> None:
-    from shiftproof.contrastive.probes.records import read_readings
+    from shiftproof.probe.records import read_readings
 
     read_readings(folder / "a.parquet")
 
 
 def _detections(folder: Path) -> list[Path]:
-    from shiftproof.runs.records.detection import (
-        DetectionRecords,
-        FoundInImage,
-        write_detections,
-    )
+    from shiftproof.runs.records.detection import DetectionRecords, FoundInImage, write_detections
 
     one = FoundInImage(np.zeros(2, np.int32), np.ones(2), np.ones((2, 4)), (b"a", b"b"))
     records = DetectionRecords(["a", "b"], np.arange(2, dtype=np.int32), [one, one], [None, "x"])
@@ -707,7 +703,7 @@ def _names(folder: Path) -> list[Path]:
 
 
 def _read_names(folder: Path) -> None:
-    from shiftproof.models.class_names import read_names
+    from shiftproof.models.classifiers.class_names import read_names
 
     read_names(folder / "a.names")
 
@@ -724,7 +720,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _read_checkpoints(folder: Path) -> None:
-    from shiftproof.models.checkpoint import read_state
+    from shiftproof.models.checkpoints.checkpoint import read_state
 
     _each(folder, read_state)
 

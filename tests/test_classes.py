@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftproof.classes import (
-    LABEL_SETS,
-    Classes,
-    LabelSet,
-    imagenet,
-    label_set,
-    named,
-    numbered,
-)
+from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, named, numbered
 from shiftproof.errors import InputError, LabelError, UnknownNameError
 
 # Index, WordNet id and name as in every list of ILSVRC 2012.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shiftproof import engine
-from shiftproof.engine import map_ordered
+from shiftproof.compute import processes as engine
+from shiftproof.compute.processes import map_ordered
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import frees_folders
 
@@ -88,7 +88,7 @@ def test_a_script_needs_no_main_guard_and_its_own_functions_travel(tmp_path):
     script.write_text(
         textwrap.dedent(
             """
-            from shiftproof.engine import map_ordered
+            from shiftproof.compute.processes import map_ordered
 
             def triple(context, item):
                 return 3 * item
@@ -198,7 +198,7 @@ def test_workers_end_with_their_parent(told):
     """By the system, or where that does not tell, by looking."""
     script = f"""
         import os, sys, time
-        from shiftproof import process
+        from shiftproof.compute import tuning as process
         if not {told}:
             process._is_killed_with_parent = lambda: False
         parent = os.getpid()
@@ -219,7 +219,9 @@ def test_workers_end_with_their_parent(told):
 
 
 def test_a_worker_whose_parent_is_gone_already_ends():
-    script = "from shiftproof.process import end_with_parent; end_with_parent(1); print('alive')"
+    script = (
+        "from shiftproof.compute.tuning import end_with_parent; end_with_parent(1); print('alive')"
+    )
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import interrupting
-from interrupting import VERBS
+from support import interrupting
+from support.interrupting import VERBS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are killed in forks")
 
@@ -26,7 +26,7 @@ def interrupt(tmp_path_factory):
     """A function that kills a verb at changes of the disk, in one process that imports all once."""
     words = [
         sys.executable,
-        Path(__file__).with_name("interrupting.py"),
+        Path(__file__).parent / "support" / "interrupting.py",
         tmp_path_factory.mktemp("x"),
     ]
     with subprocess.Popen(

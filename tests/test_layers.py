@@ -16,10 +16,7 @@ LAYERS = [
         "errors",
         "rng",
         "classes",
-        "progress",
-        "engine",
-        "process",
-        "compiled",
+        "compute",
         "provenance",
         "shards",
         "labels",
@@ -30,9 +27,8 @@ LAYERS = [
     {"data", "adapt", "runs"},
     {"embed", "stylize"},
     {"bench"},
-    {"contrastive", "similarity"},
+    {"contrastive", "similarity", "probe"},
     {"report"},
-    {"recipes"},
     {"cli", "testing"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -42,14 +38,11 @@ BASE = {
     "types": {"errors"},
     "errors": set(),
     "rng": set(),
-    "progress": {"io"},
     "classes": {"errors"},
     "io": {"errors", "types"},
-    "engine": {"process", "errors", "io", "progress"},
-    "process": set(),
-    "compiled": set(),
+    "compute": {"errors", "io"},
     "provenance": {"io", "types"},
-    "shards": {"engine", "errors", "io", "process", "progress", "types"},
+    "shards": {"compute", "errors", "io", "types"},
 }
 
 # Public doors that look down lazily are no layer of their own.
@@ -105,7 +98,7 @@ def test_the_check_sees_every_form_of_import():
 from shiftproof.bench import run
 from ..report import page
 from shiftproof import cli
-import shiftproof.data.folder
+import shiftproof.data.images.folder
 def late():
     from .corruption import x
 """

@@ -5,7 +5,6 @@ import errno
 import numpy as np
 import pytest
 
-from counting_job import contents, counting, driver_with_parts, joined, squares
 from shiftproof.errors import (
     BrokenFileError,
     InputError,
@@ -15,6 +14,7 @@ from shiftproof.errors import (
 )
 from shiftproof.io import files
 from shiftproof.shards import Job, Local, PartFolder, Scheduled, merge_parts, run_shards
+from support.counting_job import contents, counting, driver_with_parts, joined, squares
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from counting_job import contents, counting, driver_with_parts
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.shards import Local, PartFolder, Ray, on_ray, run_shards
+from support.counting_job import contents, counting, driver_with_parts
 
 with_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,

@@ -12,7 +12,7 @@ SURFACE = {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
         "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions",
         "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
-        "report", "runs", "similarity", "stylize", "testing",
+        "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
@@ -24,7 +24,7 @@ SURFACE = {
         "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
     },
     "shiftproof.contrastive": {
-        "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "probe", "process",
+        "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
         "slow_start", "train",
     },
     "shiftproof.data": {
@@ -50,6 +50,7 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
+    "shiftproof.probe": {"probe"},
     "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
@@ -67,7 +68,7 @@ SURFACE = {
         "Arrays", "Backend", "Job", "Local", "PartFolder", "Ray", "Scheduled", "merge_parts",
         "run_shards",
     },
-    "shiftproof.recipes": {
+    "shiftproof_reproduce": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",
         "reproduce",
     },
@@ -90,7 +91,7 @@ FREE_OF = {
     "shiftproof.bench": {"torch", "pyarrow", "jinja2"},
     "shiftproof.report": {"torch", "jinja2"},
     "shiftproof.runs": {"torch", "pyarrow", "jinja2"},
-    "shiftproof.recipes": {"torch", "torchvision", "pyarrow", "jinja2"},
+    "shiftproof_reproduce": {"torch", "torchvision", "pyarrow", "jinja2"},
     "shiftproof.shards": {"torch", "ray", "pyarrow", "numba"},
     "shiftproof.similarity": {"torch", "faiss", "ray", "fsspec", "numba", "pyarrow", "jinja2"},
     "shiftproof.stylize": {"torch", "numba", "cv2", "pyarrow", "yaml"},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         embed,
         metrics,
         models,
+        probe,
         report,
         runs,
         similarity,
@@ -67,6 +68,7 @@ __all__ = [
     "load_run",
     "metrics",
     "models",
+    "probe",
     "report",
     "runs",
     "similarity",
@@ -76,7 +78,7 @@ __all__ = [
 
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
-    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "metrics", "models", "report",
+    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "metrics", "models", "probe", "report",
     "runs", "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {

@@ -9,18 +9,18 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from small_networks import classifier, convolutional, noise, pictures, portrait, with_layer_norm
 from torch import nn
 
-from shiftproof.adapt import (
-    LAME,
-    BatchNorm,
-    RDumb,
-    SelfLearning,
-    adapting,
-    make_adapter,
-)
+from shiftproof.adapt import LAME, BatchNorm, RDumb, SelfLearning, adapting, make_adapter
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from support.small_networks import (
+    classifier,
+    convolutional,
+    noise,
+    pictures,
+    portrait,
+    with_layer_norm,
+)
 
 LEARNERS = ["batchnorm", "batchnorm:over=stream", "rpl:lr=0.1", "hard:lr=0.1", "ent:answers=after"]
 

@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from small_networks import classifier, convolutional, noise, pictures, portrait
 from torch import nn
 
 from shiftproof.adapt import AdaptedDetector, BatchNorm, make_adapter
 from shiftproof.models import Detector
 from shiftproof.types import Detections
+from support.small_networks import classifier, convolutional, noise, pictures, portrait
 
 SPECS = [
     "batchnorm:prior=4", "batchnorm:over=stream", "batchnorm:over=set", "batchnorm:prior=auto",

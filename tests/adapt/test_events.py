@@ -3,10 +3,10 @@
 import math
 
 import pytest
-from small_networks import convolutional, noise
 
 from shiftproof.adapt import Event, make_adapter
 from shiftproof.adapt.events import EventLog, new_events
+from support.small_networks import convolutional, noise
 
 
 class TestLog:

@@ -7,12 +7,19 @@ import pytest
 import scipy.special
 import timm
 import torch
-from small_networks import classifier, convolutional, noise, pictures, portrait, with_layer_norm
 from torch import nn
 
 from shiftproof.adapt import LAME
 from shiftproof.adapt.lame import laplacian_assignments
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from support.small_networks import (
+    classifier,
+    convolutional,
+    noise,
+    pictures,
+    portrait,
+    with_layer_norm,
+)
 
 
 def random_batch(count=20, classes=4, width=7, seed=0):

@@ -8,7 +8,6 @@ import scipy.special
 import scipy.stats
 import torch
 import torch.nn.functional as F
-from small_networks import noise, with_layer_norm
 
 from shiftproof.adapt import SelfLearning, entropy, generalized_cross_entropy
 from shiftproof.adapt.losses import (
@@ -18,6 +17,7 @@ from shiftproof.adapt.losses import (
     soft_pseudo_label_loss,
 )
 from shiftproof.errors import InputError
+from support.small_networks import noise, with_layer_norm
 
 HALVES = (torch.float16, torch.bfloat16)
 

@@ -8,12 +8,12 @@ import timm.layers
 import torch
 import torch.nn.functional as F
 import torchvision
-from small_networks import noise
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from shiftproof.adapt import BatchNorm, Guard, SelfLearning
 from shiftproof.errors import ModelError
+from support.small_networks import noise
 
 BATCHES = [noise(6, seed=1), noise(6, seed=2), noise(3, seed=3)]
 

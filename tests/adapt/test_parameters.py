@@ -2,7 +2,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from small_networks import convolutional, with_layer_norm
 from torch import nn
 
 from shiftproof.adapt.norms import batch_norm_layers, choose_layers, is_norm, norm_layers
@@ -13,6 +12,7 @@ from shiftproof.adapt.parameters import (
     last_layer_parameters,
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from support.small_networks import convolutional, with_layer_norm
 
 ARCHITECTURES = [
     "resnet18", "resnet50_gn", "resnetv2_50d_gn", "resnetv2_50d_evos", "resnetv2_50d_frn",

@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_networks import classifier, convolutional, noise, pictures, portrait
 
 from shiftproof.adapt import BatchNorm, RDumb, SelfLearning, make_adapter
 from shiftproof.errors import ImageError, InputError
+from support.small_networks import classifier, convolutional, noise, pictures, portrait
 
 BATCHES = [noise(4, seed=seed) for seed in range(7)]
 

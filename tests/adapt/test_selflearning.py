@@ -10,12 +10,19 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from small_networks import classifier, convolutional, noise, pictures, portrait, with_layer_norm
 from torch import nn
 
 from shiftproof.adapt import SelfLearning, make_adapter
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import Classifier, Preprocess
+from support.small_networks import (
+    classifier,
+    convolutional,
+    noise,
+    pictures,
+    portrait,
+    with_layer_norm,
+)
 
 PER_IMAGE = 1e-3 / 128
 BATCHES = [noise(6, seed=1), noise(6, seed=2), noise(3, seed=3)]

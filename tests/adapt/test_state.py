@@ -12,12 +12,12 @@ import pytest
 import safetensors.numpy
 import torch
 import torchvision
-from small_networks import classifier, convolutional, noise, pictures, portrait
 
 from shiftproof.adapt import BatchNorm, RDumb, SelfLearning, load, make_adapter, save
 from shiftproof.adapt.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.models import Classifier, Preprocess
+from support.small_networks import classifier, convolutional, noise, pictures, portrait
 
 SPECS = [
     "batchnorm",

@@ -6,7 +6,6 @@ import socket
 import numpy as np
 import pytest
 import torch
-from small_networks import convolutional, noise
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
@@ -23,6 +22,7 @@ from shiftproof.adapt.statistics import (
     synchronised,
 )
 from shiftproof.errors import InputError
+from support.small_networks import convolutional, noise
 
 BATCHES = [noise(6, seed=1), 2 * noise(3, seed=2) - 1, noise(1, seed=3), noise(5, seed=4) / 2]
 

@@ -1,13 +1,7 @@
-import sys
-from pathlib import Path
-
-import blobs
 import pytest
-import tiny
 
 from shiftproof import bench
-
-sys.path.append(str(Path(__file__).parents[1] / "metrics"))
+from support import blobs, tiny
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import blobs
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,15 +13,10 @@ from PIL import Image
 from shiftproof import Detections, Detector, bench, corrupt
 from shiftproof.corruptions import COMMON
 from shiftproof.data import export_corrupted, open_detection_data
-from shiftproof.errors import (
-    InputError,
-    LabelError,
-    ModelError,
-    RunMismatchError,
-    UnknownNameError,
-)
+from shiftproof.errors import InputError, LabelError, ModelError, RunMismatchError, UnknownNameError
 from shiftproof.io.images import read_image
 from shiftproof.metrics.intervals import Interval
+from support import blobs
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

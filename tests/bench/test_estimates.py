@@ -7,18 +7,14 @@ import shutil
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_runs import ADAPTERS, GRID, MODEL, draw_tables, write_run
 
 from shiftproof.bench import estimate_stream
 from shiftproof.bench.estimates import _halves, estimate_grid, judge
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
-from shiftproof.metrics import (
-    agreement,
-    average_thresholded_confidence,
-    difference_of_confidences,
-)
+from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
 from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
+from support.simulated_runs import ADAPTERS, GRID, MODEL, draw_tables, write_run
 
 FOG = Cell("fog", 3)
 

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-from brightness_task import Brightness
 from rich.console import Console
 
 from shiftproof import bench, corrupt, load_run
@@ -14,6 +13,7 @@ from shiftproof.cli import run as command_line
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
+from support.brightness_task import Brightness
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -213,8 +213,8 @@ def test_kill_nine_in_the_middle(photos, tmp_path):
         textwrap.dedent(
             f"""
             import sys, time
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
-            from tiny import make_model, mean_colour
+            sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+            from support.tiny import make_model, mean_colour
             from shiftproof import Classifier, bench
             from shiftproof.data import open_data
 

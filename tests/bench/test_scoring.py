@@ -5,10 +5,8 @@ import os
 import pickle
 from collections import OrderedDict
 
-import blobs
 import numpy as np
 import pytest
-from random_detections import pycocotools
 from typer.testing import CliRunner
 
 from shiftproof import bench
@@ -22,6 +20,8 @@ from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.opened import read_head
 from shiftproof.types import CLEAN, Cell
+from support import blobs
+from support.random_detections import pycocotools
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learner import Learner
 from PIL import Image
-from tiny import make_model, write_photos
 
 from shiftproof import bench, corrupt
 from shiftproof.adapt import Event
 from shiftproof.corruptions import function_of
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
+from support.learner import Learner
+from support.tiny import make_model, write_photos
 
 GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 3, 5]}
 CELLS = [("clean", 0), *((name, s) for name in GRID["corruptions"] for s in GRID["severities"])]
@@ -308,9 +308,9 @@ def test_kill_nine_in_the_middle_of_a_continual_stream(folder, whole, tmp_path):
         textwrap.dedent(
             f"""
             import sys, time
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
-            from learner import Learner
-            from tiny import make_model
+            sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+            from support.learner import Learner
+            from support.tiny import make_model
             from shiftproof import bench
             from shiftproof.data import open_data
 

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from learner import Learner
 from scipy import stats
-from tiny import write_photos
 
 from shiftproof import Classifier, Preprocess, bench
 from shiftproof.adapt import BatchNorm
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, ModelError
+from support.learner import Learner
+from support.tiny import write_photos
 
 GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5]}
 CELLS = [(c, s) for c in GRID["corruptions"] for s in GRID["severities"]]

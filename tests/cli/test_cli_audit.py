@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from vector_folders import unit_vectors, vectors
 
 from shiftproof import cli
+from support.vector_folders import unit_vectors, vectors
 
 SKETCH, ART = unit_vectors(60, 1), unit_vectors(40, 2)
 TRAIN = np.concatenate([unit_vectors(300, 3), SKETCH[[7, 9]]])

@@ -8,7 +8,7 @@ from PIL import Image
 
 import shiftproof
 from shiftproof import cli
-from shiftproof.models.encoder_features import without_last_layer
+from shiftproof.models.encoders.features import without_last_layer
 
 
 def run(*words):

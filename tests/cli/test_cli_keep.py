@@ -6,10 +6,10 @@ import tarfile
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from vector_folders import tar_of, unit_vectors, vectors
 
 from shiftproof import cli
 from shiftproof.similarity import open_embeddings, read_datacomp
+from support.vector_folders import tar_of, unit_vectors, vectors
 
 TEST = unit_vectors(30, 1)
 TRAIN = np.concatenate([unit_vectors(150, 3), TEST[[7, 9, 9]]])

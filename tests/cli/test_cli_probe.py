@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import cli
-from shiftproof.contrastive.probes import mlp
+from shiftproof.probe import mlp
 
 MODEL = "torchvision:resnet18?pretrained=false&size=32"
 

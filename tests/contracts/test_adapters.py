@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import ADAPTERS, Adapter, BatchNorm, SelfLearning, make_adapter
-from shiftproof.adapt.contract import check_adapter
 from shiftproof.errors import InputError
 from shiftproof.models import Classifier, Preprocess
+from shiftproof.testing.adapters import check_adapter
 
 
 @pytest.fixture(autouse=True)

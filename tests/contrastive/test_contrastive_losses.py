@@ -1,12 +1,12 @@
 import math
 
-import contrast_by_hand
 import numpy as np
 import pytest
 import torch
 
 from shiftproof.contrastive import AnInfoNCE, LossEnsemble, Queue, info_nce
 from shiftproof.errors import InputError
+from support import contrast_by_hand
 
 PAIRS, DIM = 9, 4
 

@@ -2,9 +2,10 @@ import json
 import subprocess
 import sys
 
-import gathering
 import numpy as np
 import torch
+
+from support import gathering
 
 
 def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 import pytest
-import small_encoders
 import torch
-from small_encoders import TRAINING, fresh, numbers, run
 
 from shiftproof.contrastive.optimizers import LARS
 from shiftproof.contrastive.train import Training, train
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
+from support import small_encoders
+from support.small_encoders import TRAINING, fresh, numbers, run
 
 
 def test_it_learns():

@@ -5,14 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import (
-    COMMON,
-    CORRUPTIONS,
-    HOLDOUT,
-    frost_with,
-    function_of,
-    weather,
-)
+from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, frost_with, function_of, weather
 from shiftproof.corruptions.textures import Texture
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"

@@ -9,14 +9,21 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from detection_trees import coco_tree, photograph, voc_tree, yolo_tree
 from PIL import Image
-from test_find import LEVEL, coco_json, picture, roboflow_coco, roboflow_yolo, voc_xml
 
 from shiftproof import cli, corrupt
 from shiftproof.data import export_corrupted, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.stylize import export_stylized
+from support.detection_trees import coco_tree, photograph, voc_tree, yolo_tree
+from support.exported_layouts import (
+    LEVEL,
+    coco_json,
+    picture,
+    roboflow_coco,
+    roboflow_yolo,
+    voc_xml,
+)
 
 CELL = Path("contrast", "3")
 

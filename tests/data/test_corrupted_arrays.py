@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shiftproof.classes import label_set, named, numbered
-from shiftproof.data import CorruptedArrays, CorruptedData, CorruptedTree, cells, open_data
+from shiftproof.data import CorruptedArrays, CorruptedData, CorruptedTree, open_data
+from shiftproof.data.images import cells
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell, Sample
 

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from shiftproof.corruptions import COMMON, HOLDOUT
-from shiftproof.data import (
-    CorruptedTree,
-    ImageFolder,
-    cells,
-    corrupted,
-    export_corrupted,
-    open_data,
-)
+from shiftproof.data import CorruptedTree, ImageFolder, export_corrupted, open_data
+from shiftproof.data.images import cells, corrupted
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 

@@ -7,16 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detection_trees import (
-    CITYSCAPES_JSON,
-    VOC_OBJECT,
-    VOC_XML,
-    cityscapes_tree,
-    coco_tree,
-    photograph,
-    voc_tree,
-    yolo_tree,
-)
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -29,13 +19,23 @@ from shiftproof.data import (
     ImageObjects,
     VocData,
     YoloData,
-    boxes,
     open_detection_data,
 )
-from shiftproof.data.cityscapes import visible_objects
-from shiftproof.data.voc import parse_xml
+from shiftproof.data.detection import boxes
+from shiftproof.data.detection.cityscapes import visible_objects
+from shiftproof.data.detection.voc import parse_xml
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.metrics.coco import read_objects
+from support.detection_trees import (
+    CITYSCAPES_JSON,
+    VOC_OBJECT,
+    VOC_XML,
+    cityscapes_tree,
+    coco_tree,
+    photograph,
+    voc_tree,
+    yolo_tree,
+)
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "voc100"
 

@@ -12,15 +12,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from detection_trees import (
-    VOC_OBJECT,
-    VOC_XML,
-    cityscapes_tree,
-    coco_tree,
-    photograph,
-    voc_tree,
-    yolo_tree,
-)
 from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
@@ -32,12 +23,21 @@ from shiftproof.data import (
     VocData,
     YoloData,
     estimate_export,
-    export,
     export_corrupted,
     open_detection_data,
 )
+from shiftproof.data.copies import export
 from shiftproof.errors import InputError, RunError, RunMismatchError
 from shiftproof.io import files
+from support.detection_trees import (
+    VOC_OBJECT,
+    VOC_XML,
+    cityscapes_tree,
+    coco_tree,
+    photograph,
+    voc_tree,
+    yolo_tree,
+)
 
 CELLS = ["brightness/1", "brightness/3", "contrast/1", "contrast/3"]
 

@@ -5,48 +5,25 @@ import shutil
 
 import numpy as np
 import pytest
-from detection_trees import (
-    VOC_OBJECT,
-    VOC_XML,
+
+from shiftproof import cli
+from shiftproof.data import find_dataset, open_data, open_detection_data
+from shiftproof.errors import BrokenFileError, InputError
+from support.detection_trees import (
     cityscapes_tree,
     coco_tree,
     photograph,
     voc_tree,
     yolo_tree,
 )
-from PIL import Image
-
-from shiftproof import cli
-from shiftproof.data import find_dataset, open_data, open_detection_data
-from shiftproof.errors import BrokenFileError, InputError
-
-LEVEL = {"train": 40, "val": 120, "valid": 120, "test": 200}
-
-
-def picture(path, level, size=(48, 40)):
-    """Write a picture of one grey, by which a split is known."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (level, level, level)).save(path, "PNG" if not path.suffix else None)
-    return path
-
-
-def coco_json(path, names, **more):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    value = {
-        "images": [
-            {"id": place, "file_name": name, "width": 48, "height": 40}
-            for place, name in enumerate(names, start=1)
-        ],
-        "annotations": [
-            {"id": place, "image_id": place, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12,
-             "iscrowd": 0}
-            for place in range(1, len(names) + 1)
-        ],
-        "categories": [{"id": 1, "name": "cat"}],
-        **more,
-    }  # fmt: skip
-    path.write_text(json.dumps(value), encoding="utf-8")
-    return path
+from support.exported_layouts import (
+    LEVEL,
+    coco_json,
+    picture,
+    roboflow_coco,
+    roboflow_yolo,
+    voc_xml,
+)
 
 
 def levels(data):
@@ -129,13 +106,6 @@ def test_a_folder_called_images_beside_that_of_the_json_is_taken(tmp_path):
     assert [sample.id for sample in open_detection_data(path).samples] == ["images/1.png"]
     with pytest.raises(InputError, match="give the folder as images"):
         open_detection_data(path.parent)
-
-
-def roboflow_coco(root):
-    for split in ("train", "valid", "test"):
-        picture(root / split / "1.png", LEVEL[split])
-        coco_json(root / split / "_annotations.coco.json", ["1.png"])
-    return root
 
 
 def test_coco_as_roboflow_writes_it(tmp_path):
@@ -222,12 +192,6 @@ def test_coco_with_a_byte_order_mark(tmp_path):
 # ---------------------------------------------------------------- Pascal VOC
 
 
-def voc_xml(path, name):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    box = VOC_OBJECT.format(3, 4, 13, 24, name="dog", difficult=0)
-    path.write_text(VOC_XML.format(name=name, objects=box))
-
-
 def test_voc_in_folders_of_any_name(tmp_path):
     picture(tmp_path / "images" / "1.png", 10)
     picture(tmp_path / "masks" / "1.png", 77)
@@ -249,17 +213,6 @@ def test_voc_as_roboflow_writes_it(tmp_path):
 
 
 # ---------------------------------------------------------------- YOLO
-
-
-def roboflow_yolo(root):
-    for split in ("train", "valid"):
-        picture(root / split / "images" / "1.png", LEVEL[split])
-        (root / split / "labels").mkdir()
-        (root / split / "labels" / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    (root / "data.yaml").write_text(
-        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 1\nnames: [cat]\n"
-    )
-    return root
 
 
 def test_yolo_as_roboflow_writes_it(tmp_path):

@@ -7,7 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from coloured_images import (
+
+from shiftproof import Encoder
+from shiftproof.data import ImageArrays
+from shiftproof.embed import embed
+from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
+from shiftproof.models import CallablePreprocess
+from shiftproof.similarity import open_embeddings
+from support.coloured_images import (
     PLAIN,
     colours,
     contents,
@@ -17,13 +24,6 @@ from coloured_images import (
     unit,
     write_folder,
 )
-
-from shiftproof import Encoder
-from shiftproof.data import ImageArrays
-from shiftproof.embed import embed
-from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
-from shiftproof.models import CallablePreprocess
-from shiftproof.similarity import open_embeddings
 
 
 def metadata(folder, number=0):

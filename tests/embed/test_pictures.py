@@ -12,7 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from coloured_images import (
+
+from shiftproof.embed import SavedDataset, TarPictures, embed, open_pictures
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.similarity import open_embeddings
+from support.coloured_images import (
     colours,
     contents,
     encoder,
@@ -22,10 +26,6 @@ from coloured_images import (
     write_saved_dataset,
     write_tar,
 )
-
-from shiftproof.embed import SavedDataset, TarPictures, embed, open_pictures
-from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
-from shiftproof.similarity import open_embeddings
 
 
 def table(folder, number=0):

@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-from random_detections import pycocotools, random_set, resampled
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics import (
@@ -18,6 +17,7 @@ from shiftproof.metrics import (
 )
 from shiftproof.metrics.detection import _needed
 from shiftproof.types import Detections
+from support.random_detections import pycocotools, random_set, resampled
 
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
 

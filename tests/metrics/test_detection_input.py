@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 import pytest
-from random_detections import pycocotools, random_set
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import (
@@ -16,6 +15,7 @@ from shiftproof.metrics import (
 )
 from shiftproof.metrics.coco import read_found, read_objects
 from shiftproof.types import Detections
+from support.random_detections import pycocotools, random_set
 
 NAN = float("nan")
 

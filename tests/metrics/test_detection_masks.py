@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 from pycocotools import mask as library
-from random_detections import HEIGHT, WIDTH, pycocotools, random_set
 
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.metrics import CocoEvaluator, coco_metrics
 from shiftproof.metrics.masks import areas_of, run_length_codes
 from shiftproof.types import Detections
+from support.random_detections import HEIGHT, WIDTH, pycocotools, random_set
 
 SIZE = (HEIGHT, WIDTH)
 

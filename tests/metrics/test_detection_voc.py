@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from random_detections import random_set, resampled
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics import voc_average_precision, voc_interval, voc_replicates
+from support.random_detections import random_set, resampled
 
 
 def truth_of(*boxes, images=(1,), difficult=()):

@@ -6,11 +6,7 @@ from scipy import special, stats
 from sklearn.linear_model import LogisticRegression
 
 from shiftproof.errors import InputError
-from shiftproof.metrics import (
-    agreement,
-    average_thresholded_confidence,
-    difference_of_confidences,
-)
+from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
 from shiftproof.metrics.estimation import confidence_threshold, thought_wrong
 
 

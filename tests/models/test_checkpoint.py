@@ -42,8 +42,8 @@ def test_the_weights_are_found_wherever_training_put_them(tmp_path, nested, pref
     state = {prefix + name: value for name, value in module.state_dict().items()}
     content = {nested: state, "epoch": 3, "optimizer": {"lr": 0.1}} if nested else state
     torch.save(content, tmp_path / "checkpoint.pt")
-    from shiftproof.models.checkpoint import load_checkpoint
-    from shiftproof.models.loaded import LoadOptions
+    from shiftproof.models.checkpoints.checkpoint import load_checkpoint
+    from shiftproof.models.classifiers.options import LoadOptions
 
     loaded = load_checkpoint(str(tmp_path / "checkpoint.pt"), LoadOptions(arch=f"timm:{NAME}"))
     result = loaded.module.state_dict()

@@ -8,7 +8,7 @@ from shiftproof import Detections, Detector
 from shiftproof.classes import Classes
 from shiftproof.errors import ImageError, InputError, ModelError
 from shiftproof.models import TorchvisionConvention
-from shiftproof.models.boxes import run_lengths, suppress_overlaps
+from shiftproof.models.detectors.boxes import run_lengths, suppress_overlaps
 from shiftproof.testing import check_detector
 
 NAMES = ["left", "right"]

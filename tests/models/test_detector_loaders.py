@@ -24,7 +24,7 @@ from shiftproof.models import (
     TorchvisionConvention,
     load_detector,
 )
-from shiftproof.models.detectors_torchvision import compact_classes
+from shiftproof.models.detectors.torchvision import compact_classes
 from shiftproof.testing import check_detector
 
 SMALL = "ssdlite320_mobilenet_v3_large"
@@ -201,7 +201,7 @@ class TestBatchNorm:
 class TestFile:
     def build(self, monkeypatch):
         monkeypatch.setattr(
-            "shiftproof.models.detectors_file.build_torchvision_detector",
+            "shiftproof.models.detectors.file.build_torchvision_detector",
             lambda name, labels: tiny() if labels == 4 else pytest.fail(f"{labels} labels"),
         )
 

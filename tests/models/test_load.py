@@ -72,7 +72,11 @@ class TestTorchvision:
     def test_the_preprocessing_is_that_of_the_weights(self, spec):
         name, _, tag = spec.partition("@")
         weights = torchvision.models.get_model_weights(name)[tag or "DEFAULT"]
-        from shiftproof.models.torchvision import classes_of, find_weights, preprocess_of
+        from shiftproof.models.classifiers.torchvision import (
+            classes_of,
+            find_weights,
+            preprocess_of,
+        )
 
         preprocess = preprocess_of(find_weights(name, tag))
         image = np.random.default_rng(0).integers(0, 256, (290, 333, 3), dtype=np.uint8)
@@ -82,7 +86,11 @@ class TestTorchvision:
         assert classes_of(weights) is imagenet()
 
     def test_every_classifier_of_torchvision_can_be_described(self):
-        from shiftproof.models.torchvision import classes_of, find_weights, preprocess_of
+        from shiftproof.models.classifiers.torchvision import (
+            classes_of,
+            find_weights,
+            preprocess_of,
+        )
 
         for name in torchvision.models.list_models(module=torchvision.models):
             for weights in type(find_weights(name, "")):
@@ -164,14 +172,14 @@ class TestTimm:
 
     def test_a_vision_transformer_has_its_own_mean(self):
         """What was once run with ImageNet's mean and lost 20 points."""
-        from shiftproof.models.timm import build_timm, preprocess_of
+        from shiftproof.models.classifiers.timm import build_timm, preprocess_of
 
         preprocess = preprocess_of(build_timm("vit_tiny_patch16_224", None))
         assert preprocess.mean == preprocess.std == (0.5, 0.5, 0.5)
         assert preprocess.resize == 248  # floor(224 / 0.9)
 
     def test_other_classes_than_imagenets_are_numbered(self):
-        from shiftproof.models.timm import build_timm, classes_of
+        from shiftproof.models.classifiers.timm import build_timm, classes_of
 
         assert classes_of(build_timm("mobilenetv3_small_050", 10)) is None
         assert classes_of(build_timm("mobilenetv3_small_050", None)) is imagenet()
@@ -257,7 +265,7 @@ class TestSpecs:
         assert keyword.preprocess == expected
 
     def test_another_size_keeps_the_share_that_is_cropped(self):
-        from shiftproof.models.load import scaled_resize
+        from shiftproof.models.classifiers.load import scaled_resize
 
         assert scaled_resize(Preprocess((224, 224), 256), (112, 112)) == 128
         assert scaled_resize(Preprocess((224, 224), 256), (448, 640)) == 512

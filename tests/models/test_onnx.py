@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, ModelError
 from shiftproof.models import load_classifier
-from shiftproof.models.onnx import OnnxModule
+from shiftproof.models.classifiers.onnx import OnnxModule
 
 WEIGHT = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 

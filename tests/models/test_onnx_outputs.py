@@ -8,12 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shiftproof.classes import imagenet
-from shiftproof.errors import (
-    BrokenFileError,
-    ModelError,
-    ShiftproofError,
-    UnknownNameError,
-)
+from shiftproof.errors import BrokenFileError, ModelError, ShiftproofError, UnknownNameError
 from shiftproof.metrics import classification
 from shiftproof.models import load_classifier, load_encoder
 

@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import CallablePreprocess, Preprocess
-from shiftproof.models.timm import preprocess_from
+from shiftproof.models.classifiers.timm import preprocess_from
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MODES = {

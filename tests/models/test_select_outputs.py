@@ -10,7 +10,7 @@ from torch import nn
 from shiftproof.classes import Classes, LabelSet, imagenet, label_set, named
 from shiftproof.errors import ModelError
 from shiftproof.models import Classifier, Preprocess
-from shiftproof.models.classifier import select_outputs
+from shiftproof.models.classifiers.classifier import select_outputs
 
 PREPROCESS = Preprocess((8, 8), 8)
 GROUPS = ((4,), (0, 2), (1,))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser_visits import CHROMIUM, NAMES, on_a_phone, visit
-from detection_report_runs import write_detector_run
 
 from shiftproof.report import write_report
+from support.browser_visits import CHROMIUM, NAMES, on_a_phone, visit
+from support.detection_report_runs import write_detector_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason=f"no browser found on the path; looked for {', '.join(NAMES)}"

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detection_report_runs import CLASSES, detector_scores, write_detector_run
-from page_checks import (
+
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.report import write_report
+from shiftproof.report.svg import boxes
+from shiftproof.report.svg.boxes import Mark
+from shiftproof.runs.scores.detection import Found, Thing
+from support.detection_report_runs import CLASSES, detector_scores, write_detector_run
+from support.page_checks import (
     check_that_nothing_runs_or_is_asked_for,
     check_that_scores_are_refused,
     page_of,
     put,
 )
-from page_reading import Node, parse
-from report_runs import COMMON, write_run
-
-from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
-from shiftproof.report import boxes, write_report
-from shiftproof.report.boxes import Mark
-from shiftproof.runs.scores.detection import Found, Thing
+from support.page_reading import Node, parse
+from support.report_runs import COMMON, write_run
 
 
 def rows_of(table: Node) -> dict[str, list[Node]]:

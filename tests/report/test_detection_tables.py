@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detection_report_runs import detector_scores
-from report_runs import COMMON
 from rich.console import Console
 
 from shiftproof.errors import BrokenFileError
@@ -17,6 +15,8 @@ from shiftproof.report import print_table, table_csv, table_latex
 from shiftproof.report.grid.tables import write_cells
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.reading import convert
+from support.detection_report_runs import detector_scores
+from support.report_runs import COMMON
 
 
 def read_csv(text: str) -> dict[str, dict[str, str]]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_visits import CHROMIUM, visit
-from page_reading import Node, parse
 from PIL import Image
 from rich.console import Console
 
 from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
+from support.browser_visits import CHROMIUM, visit
+from support.page_reading import Node, parse
 
 FACTORS = {
     "hue": ("Hue", "color", -0.2, 0.2, "turns", False),
@@ -233,7 +233,7 @@ def test_two_runs_stand_side_by_side(written: Path, tmp_path: Path) -> None:
 
 
 def test_other_kinds_do_not_mix(written: Path, tmp_path: Path) -> None:
-    from report_runs import write_run
+    from support.report_runs import write_run
 
     with pytest.raises(RunMismatchError, match="differ in their kind"):
         write_report([written, write_run(tmp_path / "classifier")])

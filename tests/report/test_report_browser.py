@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from browser_visits import CHROMIUM, NAMES, on_a_phone, visit
-from report_runs import scores, with_guesses, write_run
 
 from shiftproof.report import write_report
+from support.browser_visits import CHROMIUM, NAMES, on_a_phone, visit
+from support.report_runs import scores, with_guesses, write_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason=f"no browser found on the path; looked for {', '.join(NAMES)}"

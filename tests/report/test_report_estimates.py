@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_reading import Node, parse
-from report_runs import GUESSES, scores, with_guesses, write_run
 
-from shiftproof.bench.estimates import (
-    CellEstimate,
-    Miss,
-    ModelEstimate,
-    Quality,
-    StreamEstimate,
-)
+from shiftproof.bench.estimates import CellEstimate, Miss, ModelEstimate, Quality, StreamEstimate
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import Interval
 from shiftproof.report import write_report
 from shiftproof.report.classification import wording
 from shiftproof.types import CLEAN, Cell
+from support.page_reading import Node, parse
+from support.report_runs import GUESSES, scores, with_guesses, write_run
 
 
 def page_of(run: Path, **options: Any) -> Node:

@@ -14,19 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_checks import (
+from PIL import Image
+
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunMismatchError
+from shiftproof.report import write_report
+from shiftproof.report.page import LIMIT
+from shiftproof.report.svg import colors as colours
+from support.page_checks import (
     check_that_nothing_runs_or_is_asked_for,
     check_that_scores_are_refused,
     page_of,
     put,
 )
-from page_reading import Node, parse
-from PIL import Image
-from report_runs import COMMON, interval, scores, write_run
-
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunMismatchError
-from shiftproof.report import colours, write_report
-from shiftproof.report.page import LIMIT
+from support.page_reading import Node, parse
+from support.report_runs import COMMON, interval, scores, write_run
 
 
 # How the page is to spell figures, written down here a second time on purpose.

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_reading import Node, parse
-from report_runs import scores, write_run
 
 from shiftproof.bench import parse_protocol
 from shiftproof.errors import BrokenFileError
 from shiftproof.report import write_report
+from support.page_reading import Node, parse
+from support.report_runs import scores, write_run
 
 
 def page_of(run: Path | list[Path]) -> Node:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_reading import parse
-from report_runs import COMMON, scores, write_run
 from rich.console import Console
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
+from support.page_reading import parse
+from support.report_runs import COMMON, scores, write_run
 
 
 def read_csv(text: str) -> list[dict[str, str]]:

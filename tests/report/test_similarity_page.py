@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_reading import Node, parse
-from report_runs import write_run
-from similarity_report_runs import (
+
+from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof.report import table_csv, table_latex, write_report
+from shiftproof.report.similarity.figures import Range, coarser, occupied
+from support.page_reading import Node, parse
+from support.report_runs import write_run
+from support.similarity_report_runs import (
     leak,
     of_set,
     scores,
@@ -20,10 +24,6 @@ from similarity_report_runs import (
     write_audit,
     write_picture,
 )
-
-from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
-from shiftproof.report import table_csv, table_latex, write_report
-from shiftproof.report.similarity_figures import Range, coarser, occupied
 
 
 def page_of(run: Path, *images: Path) -> Node:

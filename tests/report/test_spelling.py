@@ -5,11 +5,12 @@ import math
 import re
 
 import pytest
-from report_runs import measure_of, scores, write_run
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import figures, table_latex, write_report
+from shiftproof.report import table_latex, write_report
 from shiftproof.report.spelling import NATS, NUMBERS, SHARES
+from shiftproof.report.svg import charts as figures
+from support.report_runs import measure_of, scores, write_run
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 import io
 import json
 import struct
-import sys
 import tarfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,15 +19,12 @@ from PIL import Image
 from shiftproof import Classes, Encoder, Preprocess, bench
 from shiftproof.corruptions import CORRUPTIONS, corrupt
 from shiftproof.data import export_corrupted, find_dataset, open_data, open_detection_data
-from shiftproof.data.folder import read_class_map
+from shiftproof.data.images.folder import read_class_map
 from shiftproof.embed import embed
 from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io.images import read_image, read_size
 from shiftproof.models import load_classifier, load_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-
-from detection_trees import (
+from support.detection_trees import (
     CITYSCAPES_JSON,
     VOC_OBJECT,
     VOC_XML,

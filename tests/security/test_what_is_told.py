@@ -13,7 +13,7 @@ from PIL import Image
 import shiftproof
 from shiftproof import cli
 from shiftproof.cli.printing import say_json
-from shiftproof.progress import progress
+from shiftproof.compute.progress import progress
 
 PALETTE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 

@@ -1,7 +1,8 @@
 """Every way to make the products, for tests that all of them must pass."""
 
 import pytest
-from similar_rows import WAYS, use
+
+from support.similar_rows import WAYS, use
 
 
 @pytest.fixture(params=WAYS)

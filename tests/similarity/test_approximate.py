@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from similar_rows import clustered, products
 
 from shiftproof.errors import InputError
 from shiftproof.similarity import approximate_top_k, open_embeddings
+from support.similar_rows import clustered, products
 
 TRAIN, TEST = clustered(2000, 1), clustered(150, 2)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedding_trees import uid, unit_rows
 
 from shiftproof import cli
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.similarity import open_embeddings, read_datacomp
 from shiftproof.similarity.keeping import write_deduplicated
 from shiftproof.similarity.subset import read_keep, write_subset
+from support.embedding_trees import uid, unit_rows
 
 ROWS = unit_rows(24)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from similar_rows import clustered, products, unit
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import deduplicate, open_embeddings
 from shiftproof.similarity.clusters import cluster_rows
+from support.similar_rows import clustered, products, unit
 
 
 def with_copies(count, seed, copies=60):

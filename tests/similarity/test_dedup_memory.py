@@ -4,10 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from similar_rows import unit
 
 from shiftproof.shards import Local
 from shiftproof.similarity import Place, deduplicate, deduplicate_in_parts
+from support.similar_rows import unit
 
 COPIES = 3000
 PAIRS = COPIES * (COPIES - 1) // 2

@@ -9,21 +9,15 @@ import time
 
 import numpy as np
 import pytest
-from embedding_trees import clip_retrieval
-from similar_rows import clustered, products, unit
 
 from shiftproof import cli
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Local, Scheduled
-from shiftproof.similarity import (
-    Place,
-    coreset,
-    deduplicate,
-    deduplicate_in_parts,
-    open_embeddings,
-)
+from shiftproof.similarity import Place, coreset, deduplicate, deduplicate_in_parts, open_embeddings
 from shiftproof.similarity.keeping import write_coreset, write_deduplicated
 from shiftproof.similarity.pairs import ranges_of
+from support.embedding_trees import clip_retrieval
+from support.similar_rows import clustered, products, unit
 
 
 def with_copies(count, seed, copies):

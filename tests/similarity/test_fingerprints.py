@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from embedding_trees import datacomp, unit_rows
 
 from shiftproof.errors import RunMismatchError
 from shiftproof.similarity import open_embeddings
 from shiftproof.similarity.keeping import write_deduplicated
+from support.embedding_trees import datacomp, unit_rows
 
 ROWS = unit_rows(2000, width=64)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from similar_rows import clustered, products
 from sklearn.metrics import roc_auc_score
 
 from shiftproof.errors import InputError
 from shiftproof.similarity import accuracy_by_similarity, by_class, cumulative, gap, histogram
+from support.similar_rows import clustered, products
 
 
 def test_the_gap_to_the_reference():

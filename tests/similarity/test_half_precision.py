@@ -6,8 +6,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-from embedding_trees import unit_rows
-from similar_rows import HALVES, WIDTH, clustered, products, unit
 
 from shiftproof.errors import InputError, MissingExtraError, RunError, UnknownNameError
 from shiftproof.models import structure
@@ -30,6 +28,8 @@ from shiftproof.similarity.halfprecision import (
     full_sums,
     round_tests,
 )
+from support.embedding_trees import unit_rows
+from support.similar_rows import HALVES, WIDTH, clustered, products, unit
 
 
 def every_pair(train, test, half, sample=None):

@@ -1,10 +1,10 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from embedding_trees import clip_retrieval, datacomp, uid, unit_rows
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.similarity import open_embeddings, read_datacomp, write_datacomp, write_keys
+from support.embedding_trees import clip_retrieval, datacomp, uid, unit_rows
 
 
 def test_a_datacomp_list_is_read_as_its_resharder_does(tmp_path):

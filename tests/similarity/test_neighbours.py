@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from embedding_trees import clip_retrieval, unit_rows
-from similar_rows import KINDS, WAYS, WIDTH, clustered, products, unit, use
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import (
@@ -16,6 +14,8 @@ from shiftproof.similarity import (
     top_k_of_each,
 )
 from shiftproof.similarity.search import parse_memory
+from support.embedding_trees import clip_retrieval, unit_rows
+from support.similar_rows import KINDS, WAYS, WIDTH, clustered, products, unit, use
 
 
 def check_nearest(found, train, test):

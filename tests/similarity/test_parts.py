@@ -4,8 +4,6 @@ import contextlib
 
 import numpy as np
 import pytest
-from embedding_trees import clip_retrieval, datacomp
-from similar_rows import clustered
 
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Local, Scheduled
@@ -24,6 +22,8 @@ from shiftproof.similarity import (
     top_k_in_parts,
     top_k_of_each,
 )
+from support.embedding_trees import clip_retrieval, datacomp
+from support.similar_rows import clustered
 
 TRAIN = clustered(1500, 1)
 TESTS = {"near": clustered(90, 2), "far/away": -clustered(70, 3)}

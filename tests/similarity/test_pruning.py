@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from embedding_trees import clip_retrieval, unit_rows
-from similar_rows import clustered, products
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import (
@@ -13,6 +11,8 @@ from shiftproof.similarity import (
     prune,
     prune_to,
 )
+from support.embedding_trees import clip_retrieval, unit_rows
+from support.similar_rows import clustered, products
 
 
 def by_the_book(train, test, reference):

@@ -1,12 +1,12 @@
 import pickle
 
-import embedding_trees as trees
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.similarity.sources import open_embeddings
+from support import embedding_trees as trees
 
 
 def everything(embeddings, rows=5):

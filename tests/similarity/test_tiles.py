@@ -5,11 +5,11 @@ import numba
 import numpy as np
 import pytest
 from llvmlite import ir
-from similar_rows import clustered, products
 
 from shiftproof.shards import Local
 from shiftproof.similarity import Place, kernels, nearest, nearest_in_parts, search
 from shiftproof.similarity.kernels import tiles
+from support.similar_rows import clustered, products
 
 
 def assembly(kind, cpu):

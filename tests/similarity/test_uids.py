@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedding_trees import uid, unit_rows
 
 from shiftproof import cli
 from shiftproof.errors import InputError
 from shiftproof.similarity import open_embeddings, read_datacomp, write_datacomp
 from shiftproof.similarity.keeping import write_deduplicated
+from support.embedding_trees import uid, unit_rows
 
 ROWS = np.concatenate([unit_rows(20, seed=1), unit_rows(1, seed=1)])
 """The last row is a copy of the first."""

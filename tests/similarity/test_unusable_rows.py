@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from embedding_trees import unit_rows
 
 from shiftproof import cli
 from shiftproof.errors import InputError
@@ -24,6 +23,7 @@ from shiftproof.similarity import (
     write_keys,
 )
 from shiftproof.similarity.subset import write_subset
+from support.embedding_trees import unit_rows
 
 ROWS, TEST = unit_rows(30, seed=1, dtype=np.float32), {"t": unit_rows(5, seed=2, dtype=np.float32)}
 

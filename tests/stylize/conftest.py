@@ -1,16 +1,11 @@
 """Pictures with clear shapes, and the trees of data sets that the tests of data have."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from shiftproof.stylize import Styles
 from shiftproof.stylize.drawn import drawn
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
 
 
 @pytest.fixture

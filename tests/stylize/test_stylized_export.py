@@ -9,7 +9,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import yaml
-from detection_trees import (
+from PIL import Image
+from pycocotools.coco import COCO
+from torchvision.datasets import ImageFolder, VOCDetection
+
+from shiftproof.data import CityscapesData, CocoData, VocData, YoloData, open_detection_data
+from shiftproof.data.copies.renaming import fresh_ids
+from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.io import files
+from shiftproof.stylize import Stylize, estimate_stylized, export_stylized, stylize_keyed
+from support.detection_trees import (
     CITYSCAPES_JSON,
     cityscapes_tree,
     coco_tree,
@@ -17,15 +26,6 @@ from detection_trees import (
     voc_tree,
     yolo_tree,
 )
-from PIL import Image
-from pycocotools.coco import COCO
-from torchvision.datasets import ImageFolder, VOCDetection
-
-from shiftproof.data import CityscapesData, CocoData, VocData, YoloData, open_detection_data
-from shiftproof.data.renaming import fresh_ids
-from shiftproof.errors import InputError, RunMismatchError
-from shiftproof.io import files
-from shiftproof.stylize import Stylize, estimate_stylized, export_stylized, stylize_keyed
 
 
 def pixels(path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from shiftproof.adapt.events import Event
 from shiftproof.classes import Classes
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocessing
 from shiftproof.types import Image, Images, Logits, Settings
 

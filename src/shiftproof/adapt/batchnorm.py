@@ -12,12 +12,7 @@ from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
-from shiftproof.adapt.norms import (
-    LayerChoice,
-    batch_norm_layers,
-    choose_layers,
-    several_runs_error,
-)
+from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
 from shiftproof.adapt.state import check_names, pack, unpack
 from shiftproof.adapt.statistics import (
     Parts,
@@ -30,7 +25,7 @@ from shiftproof.adapt.statistics import (
     synchronised,
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

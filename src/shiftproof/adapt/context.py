@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.table import make_adapter
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 
 if TYPE_CHECKING:
     import torch

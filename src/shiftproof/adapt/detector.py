@@ -11,7 +11,7 @@ from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import make_adapter
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.detector import Detector
+from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image, Settings
 

@@ -17,7 +17,7 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.state import check_names, save_state
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.state import check_names
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

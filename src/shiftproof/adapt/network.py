@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.classifier import Classifier, select_outputs
+from shiftproof.models.classifiers.classifier import Classifier, select_outputs
 from shiftproof.models.structure import is_torch_module, structural_copy, weights_fingerprint
 from shiftproof.types import Image, Images, Logits, Settings
 

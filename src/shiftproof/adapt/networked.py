@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Images, Logits
 
 if TYPE_CHECKING:

@@ -27,15 +27,10 @@ from shiftproof.adapt.norms import (
 )
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.state import check_names, copied, pack, taken, unpack
-from shiftproof.adapt.statistics import (
-    Statistics,
-    batch_statistics,
-    mixed,
-    synchronised,
-)
+from shiftproof.adapt.statistics import Statistics, batch_statistics, mixed, synchronised
 from shiftproof.adapt.watch import has_reentrant_checkpoint
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from shiftproof.adapt.lame import LAME
 from shiftproof.adapt.rdumb import RDumb
 from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.models.classifier import ClassifierLike
+from shiftproof.models.classifiers.classifier import ClassifierLike
 
 if TYPE_CHECKING:
     import torch

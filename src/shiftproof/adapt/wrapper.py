@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError
-from shiftproof.models.classifier import Classifier
+from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

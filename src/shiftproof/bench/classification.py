@@ -11,6 +11,14 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import Adapter, make_adapter
+from shiftproof.bench import estimates
+from shiftproof.bench.gallery import save_gallery
+from shiftproof.bench.recorders import ClassifierRecording
+from shiftproof.bench.summary import SEED, average, list_broken
+from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.unanswered import list_unanswered
+from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
+from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.errors import InputError, LabelError, ModelError
@@ -18,29 +26,14 @@ from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
 from shiftproof.metrics.calibration import BINS, calibration_columns, calibration_error_of
 from shiftproof.models import ClassifierLike, load_classifier
-from shiftproof.progress import progress
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, rounded
-from shiftproof.runs.scores.classification import (
-    ClassErrors,
-    ClassNames,
-    Detail,
-    Estimator,
-    Miss,
-)
+from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
 from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
 from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.types import CLEAN, F64, Cell
-
-from . import estimates
-from .gallery import save_gallery
-from .recorders import ClassifierRecording
-from .summary import SEED, average, list_broken
-from .task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
-from .unanswered import list_unanswered
-from .views import Encode, FromDisk, OnTheFly, View
 
 CLASS_NAMES = "classes.json"
 

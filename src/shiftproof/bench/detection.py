@@ -11,8 +11,16 @@ from typing import Any, TypeAlias, final
 import msgspec
 import numpy as np
 
-from shiftproof import engine
 from shiftproof.adapt import AdaptedDetector
+from shiftproof.bench.detection_gallery import save_gallery
+from shiftproof.bench.detection_recorders import DetectorRecording
+from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
+from shiftproof.bench.measures import Measure as MeasureOfData
+from shiftproof.bench.summary import SEED, average, list_broken
+from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
+from shiftproof.compute import processes as engine
+from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, ModelError, UnknownNameError
@@ -20,8 +28,7 @@ from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.models import load_detector, match_classes
-from shiftproof.models.detector import Detector, DetectorLike
-from shiftproof.progress import progress
+from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
@@ -30,14 +37,6 @@ from shiftproof.runs.resamples import Replicates, rounded
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
 from shiftproof.runs.scores.grid import BrokenImage, Headline, Images, Measure, Resampling
 from shiftproof.types import CLEAN, Cell
-
-from .detection_gallery import save_gallery
-from .detection_recorders import DetectorRecording
-from .measures import MEASURES, Performance, check_wanted, make_measure
-from .measures import Measure as MeasureOfData
-from .summary import SEED, average, list_broken
-from .task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
-from .views import Encode, FromTree, OnTheFly, View, as_loaded
 
 DetectorGiven: TypeAlias = DetectorLike | str
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.bench.views import View
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
@@ -22,8 +23,6 @@ from shiftproof.runs.scores.detection import Box, Found, Gallery, Sheet, Shown, 
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, F64, Cell, Sample
-
-from .views import View
 
 SHEETS = 3
 """Photographs that are shown in every cell."""

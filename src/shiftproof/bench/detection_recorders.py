@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.metrics.masks import run_length_codes
-from shiftproof.models.class_match import ClassMatch
-from shiftproof.models.detector import DetectorLike
+from shiftproof.models.detectors.class_match import ClassMatch
+from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.runs.records.detection import (
     NOTHING,
     DetectionRecords,

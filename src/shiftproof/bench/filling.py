@@ -6,16 +6,15 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from shiftproof.bench import grid
+from shiftproof.bench.passage import Passage
+from shiftproof.bench.recording import Recording
+from shiftproof.bench.stream import Episode
+from shiftproof.bench.views import View
+from shiftproof.compute.progress import progress
 from shiftproof.io import files
-from shiftproof.progress import progress
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Sample
-
-from . import grid
-from .passage import Passage
-from .recording import Recording
-from .stream import Episode
-from .views import View
 
 
 def fill(

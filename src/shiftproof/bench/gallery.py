@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.views import View
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
@@ -20,8 +21,6 @@ from shiftproof.runs.scores.classification import Gallery, Prediction, Sheet, Sh
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, Cell, Sample
-
-from .views import View
 
 SHEETS = 3
 """Photographs that are shown in every cell."""

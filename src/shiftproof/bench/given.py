@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
-from shiftproof.process import usable_cores
 from shiftproof.types import Cell, Image, Settings
 
 CorruptionLike: TypeAlias = str | Callable[..., Image]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from shiftproof import engine
+from shiftproof.bench.stream import Visit
+from shiftproof.bench.views import View
+from shiftproof.compute import processes as engine
 from shiftproof.errors import BrokenFileError
 from shiftproof.types import CLEAN, Cell, Image, Sample
-
-from .stream import Visit
-from .views import View
 
 CHUNK = 8
 """Images per piece of work for a worker process."""

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, final
 
 from shiftproof.adapt.events import MOST_EVENTS, new_events
 from shiftproof.adapt.state import read_state, save_state
+from shiftproof.bench.grid import Batch
+from shiftproof.bench.recording import Learner, Recorder, Recording
+from shiftproof.bench.stream import Episode, Visit
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.types import Cell, Sample
-
-from .grid import Batch
-from .recording import Learner, Recorder, Recording
-from .stream import Episode, Visit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
-from shiftproof.data.cells import canonical
+from shiftproof.data.images.cells import canonical
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.measures import Performance
 from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.data.cells import canonical
+from shiftproof.data.images.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
@@ -21,8 +22,6 @@ from shiftproof.io.text import read_json, read_text
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.metrics.faults import read_number, read_whole, show_value
 from shiftproof.types import CLEAN, Cell
-
-from .measures import Performance
 
 SUFFIXES = (".pkl", ".pickle", ".json", ".csv")
 

@@ -6,23 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof.corruptions import COMMON
-from shiftproof.data import DetectionData, ImageData
-from shiftproof.io import files
-from shiftproof.io.holding import frees_folders
-from shiftproof.models.assumed import assumed_of
-from shiftproof.models.detector import Detector
-from shiftproof.provenance import provenance
-from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
-from shiftproof.runs.run import Run
-from shiftproof.runs.scores.reading import write_form
-
-from . import grid
-from .classification import Classification
-from .detection import Detection
-from .filling import fill
-from .given import (
+from shiftproof.bench import grid
+from shiftproof.bench.classification import Classification
+from shiftproof.bench.detection import Detection
+from shiftproof.bench.filling import fill
+from shiftproof.bench.given import (
     CorruptionLike,
     check_at_least_one,
     check_cells,
@@ -32,12 +20,23 @@ from .given import (
     grid_settings,
     name_corruptions,
 )
-from .passage import check_that_states_can_be_kept
-from .protocol import Protocol, parse_protocol
-from .stream import episodes
-from .summary import summarize
-from .task import AdapterLike, Grid, Task
-from .views import Encode, OnTheFly
+from shiftproof.bench.passage import check_that_states_can_be_kept
+from shiftproof.bench.protocol import Protocol, parse_protocol
+from shiftproof.bench.stream import episodes
+from shiftproof.bench.summary import summarize
+from shiftproof.bench.task import AdapterLike, Grid, Task
+from shiftproof.bench.views import Encode, OnTheFly
+from shiftproof.corruptions import COMMON
+from shiftproof.data import DetectionData, ImageData
+from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
+from shiftproof.models.assumed import assumed_of
+from shiftproof.models.detectors.detector import Detector
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.reading import write_form
 
 
 @frees_folders

@@ -11,6 +11,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from shiftproof.bench.detection import Detection, measured_from, write_ground_truth
+from shiftproof.bench.detection_gallery import save_gallery
+from shiftproof.bench.given import default_workers
+from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
+from shiftproof.bench.naming import Names
+from shiftproof.bench.predictions import PredictionFiles, find_predictions
+from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
+from shiftproof.bench.summary import SEED, summarize
+from shiftproof.bench.summary import score as score_measured
+from shiftproof.bench.task import Grid
+from shiftproof.compute.progress import progress
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
@@ -21,7 +32,6 @@ from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
-from shiftproof.progress import progress
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -36,17 +46,6 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images, Resampling
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.types import CLEAN, Cell, Sample, Settings
-
-from .detection import Detection, measured_from, write_ground_truth
-from .detection_gallery import save_gallery
-from .given import default_workers
-from .measures import MEASURES, Performance, check_wanted, make_measure
-from .naming import Names
-from .predictions import PredictionFiles, find_predictions
-from .result_tables import SUFFIXES, VOC_CLASSES, read_table
-from .summary import SEED, summarize
-from .summary import score as score_measured
-from .task import Grid
 
 Predictions = str | Path
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.bench.protocol import Protocol
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import CLEAN, Cell, Sample
-
-from .protocol import Protocol
 
 Indices = NDArray[np.int32]
 """``(N,)`` int32."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import Interval
@@ -28,8 +29,6 @@ from shiftproof.runs.scores.grid import (
 from shiftproof.runs.scores.grid import Grid as GridForm
 from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.types import CLEAN, Cell
-
-from .task import Grid, Measured, Task
 
 SEED = 0
 

@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from shiftproof.adapt import Adapter
+from shiftproof.bench.given import CorruptionLike
+from shiftproof.bench.recording import Recording
+from shiftproof.bench.views import Encode, View
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
 from shiftproof.types import Cell, Settings
-
-from .given import CorruptionLike
-from .recording import Recording
-from .views import Encode, View
 
 SOURCE = "source"
 """The name of the model as it is, beside which the adapters stand."""

@@ -44,9 +44,9 @@ from shiftproof.cli.ending import (
     watch_output,
 )
 from shiftproof.cli.printing import complain, say
+from shiftproof.compute.tuning import tune_own_process
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
 from shiftproof.io.border import show_text
-from shiftproof.process import tune_own_process
 
 app = typer.Typer(
     name="shiftproof",

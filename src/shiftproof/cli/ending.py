@@ -15,9 +15,9 @@ from types import FrameType
 from typing import NoReturn
 
 from shiftproof.cli.printing import complain
+from shiftproof.compute.progress import console
 from shiftproof.io.border import reason_of
 from shiftproof.io.files import WatchedFile
-from shiftproof.progress import console
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2

@@ -44,8 +44,8 @@ def models(
     """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt)."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.models import LOADERS
-    from shiftproof.models.load_detectors import DETECTOR_LOADERS
-    from shiftproof.models.load_encoders import ENCODER_LOADERS
+    from shiftproof.models.detectors.load import DETECTOR_LOADERS
+    from shiftproof.models.encoders.load import ENCODER_LOADERS
 
     kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
         "models": ("--model of a classifier", LOADERS),

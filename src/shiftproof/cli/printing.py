@@ -13,8 +13,8 @@ from typing import Any
 
 import typer
 
+from shiftproof.compute.progress import console
 from shiftproof.io.border import show_text
-from shiftproof.progress import console
 
 _CONTROLS = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What JSON may hold as it is, and a terminal takes for a command."""

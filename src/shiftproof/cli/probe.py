@@ -86,9 +86,9 @@ def probe(
     Images are changed by known numbers (crop, flip, rotation, colour, blur, noise, the severity of
     19 corruptions), and the numbers are read out of the vectors of images held out.
     """
-    from shiftproof.contrastive import probe as measure
-    from shiftproof.contrastive.probes.factors import chosen_factors
     from shiftproof.models import load_encoder
+    from shiftproof.probe import probe as measure
+    from shiftproof.probe.factors import chosen_factors
 
     named = [word for word in re.split(r"[,\s]+", factors) if word]
     # Before a model is loaded, which may take a download.

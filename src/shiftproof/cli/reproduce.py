@@ -14,7 +14,7 @@ from rich.text import Text
 from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
-    from shiftproof.recipes import Result
+    from shiftproof_reproduce import Result
 
 _STYLES = {"yes": "green", "no": "bold red", "undecided": "yellow"}
 
@@ -85,7 +85,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Repeat a paper's experiment and hold its findings against what was measured here."""
-    from shiftproof import recipes
+    import shiftproof_reproduce as recipes
     from shiftproof.errors import InputError
     from shiftproof.io import files
 
@@ -94,7 +94,7 @@ def reproduce(
             raise InputError(
                 "--download fetches Fashion-MNIST: leave out --data and --scale paper."
             )
-        from shiftproof.recipes.fashion import download as fetch
+        from shiftproof_reproduce.fashion import download as fetch
 
         data = fetch(out / "data")
     files.clear_unfinished(out)
@@ -112,7 +112,7 @@ def reproduce(
 
 def show(result: Result, console: Console) -> None:
     """Print the first table of a result, and its findings."""
-    from shiftproof.recipes.rendering import spelt
+    from shiftproof_reproduce.rendering import spelt
 
     first = result.tables[0]
     table = Table(title=first.title, box=None, header_style="bold", pad_edge=False)

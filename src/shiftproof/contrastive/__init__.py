@@ -1,4 +1,4 @@
-"""Contrastive learning with ground truth: losses, latents, mixings, training, and a probe.
+"""Contrastive learning with ground truth: losses, latents, mixings and training.
 
 The losses need torch, which is imported with the first of them.
 """
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from shiftproof.contrastive import mixing, process, train
     from shiftproof.contrastive.losses import AnInfoNCE, LossEnsemble, info_nce
     from shiftproof.contrastive.memory import Queue
-    from shiftproof.contrastive.probes import probe
     from shiftproof.contrastive.start import SlowStart, slow_start
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "SlowStart",
     "info_nce",
     "mixing",
-    "probe",
     "process",
     "slow_start",
     "train",
@@ -35,7 +33,6 @@ _NAMES = {
     "Queue": "shiftproof.contrastive.memory",
     "SlowStart": "shiftproof.contrastive.start",
     "info_nce": "shiftproof.contrastive.losses",
-    "probe": "shiftproof.contrastive.probes",
     "slow_start": "shiftproof.contrastive.start",
 }
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from shiftproof.adapt.state import read_state, save_state
+from shiftproof.compute.progress import progress
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
-from shiftproof.progress import progress
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:

@@ -16,24 +16,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.data.arrays import ImageArrays
-from shiftproof.data.boxes import DetectionData, Fault, ImageObjects
-from shiftproof.data.cells import CorruptedData
-from shiftproof.data.cityscapes import CITYSCAPES_CLASSES, CityscapesData
-from shiftproof.data.coco import CocoData
-from shiftproof.data.corrupted import CorruptedTree, is_corrupted_tree
-from shiftproof.data.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
-from shiftproof.data.corrupted_copy import estimate_export, export_corrupted
+from shiftproof.data.copies.corrupted_copy import estimate_export, export_corrupted
+from shiftproof.data.copies.export import Estimate
+from shiftproof.data.copies.writing import Exported
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.demo import DemoPhotographs
-from shiftproof.data.detection import open_detection_data
-from shiftproof.data.export import Estimate
+from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
+from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
+from shiftproof.data.detection.coco import CocoData
+from shiftproof.data.detection.dataset import open_detection_data
+from shiftproof.data.detection.voc import VOC_CLASSES, VocData
+from shiftproof.data.detection.yolo import YoloData
 from shiftproof.data.find import FoundDataset, Part, find_dataset
-from shiftproof.data.folder import ImageFolder, read_class_map
-from shiftproof.data.table import ImageTable
-from shiftproof.data.voc import VOC_CLASSES, VocData
-from shiftproof.data.writing import Exported
-from shiftproof.data.yolo import YoloData
+from shiftproof.data.images.arrays import ImageArrays
+from shiftproof.data.images.cells import CorruptedData
+from shiftproof.data.images.corrupted import CorruptedTree, is_corrupted_tree
+from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
+from shiftproof.data.images.demo import DemoPhotographs
+from shiftproof.data.images.folder import ImageFolder, read_class_map
+from shiftproof.data.images.table import ImageTable
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.images import is_image
 

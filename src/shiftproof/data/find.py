@@ -8,23 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shiftproof.data.cityscapes import is_cityscapes
-from shiftproof.data.coco import lacking
-from shiftproof.data.coco_files import (
+from shiftproof.data.detection.cityscapes import is_cityscapes
+from shiftproof.data.detection.coco import lacking
+from shiftproof.data.detection.coco_files import (
     CocoFile,
     coco_candidates,
     find_coco,
     is_label_map,
     tell_nearly_coco,
 )
-from shiftproof.data.corrupted import is_corrupted_tree
-from shiftproof.data.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.detection.voc import voc_folders
+from shiftproof.data.detection.voc_files import VocFiles, find_voc
+from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
 from shiftproof.data.disk import all_files, find_images, folders_in, shortened
+from shiftproof.data.images.corrupted import is_corrupted_tree
+from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.images.table import ImageTable
 from shiftproof.data.splits import is_asked
-from shiftproof.data.table import ImageTable
-from shiftproof.data.voc import voc_folders
-from shiftproof.data.voc_files import VocFiles, find_voc
-from shiftproof.data.yolo import YoloConfig, has_labels, is_yolo
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
 from shiftproof.io.border import check_names

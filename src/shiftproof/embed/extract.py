@@ -12,17 +12,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.compute.processes import map_ordered
+from shiftproof.compute.progress import progress
+from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
 from shiftproof.embed.folder import EmbeddingFolder, Row, same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
-from shiftproof.engine import map_ordered
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.io.border import show_name
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
-from shiftproof.process import usable_cores
-from shiftproof.progress import progress
 from shiftproof.provenance import provenance
 from shiftproof.types import Image, Settings
 

@@ -174,7 +174,7 @@ def precision_at(curves: Curves, course: Course, needed: NDArray[np.int64]) -> N
         needed: ``(K, R)``, rising along R from 0: right answers of each category at each recall.
             Where a cell never finds so many, the precision is 0.
     """
-    from .envelope import envelope_at
+    from shiftproof.metrics.envelope import envelope_at
 
     return envelope_at(curves.start, course.found, course.precision, needed)
 

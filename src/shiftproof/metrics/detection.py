@@ -17,12 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
 from shiftproof.metrics.annotations import ImageId
-from shiftproof.metrics.coco import (
-    DetectionSource,
-    GroundTruthSource,
-    read_found,
-    read_objects,
-)
+from shiftproof.metrics.coco import DetectionSource, GroundTruthSource, read_found, read_objects
 from shiftproof.metrics.curves import (
     Curves,
     Events,

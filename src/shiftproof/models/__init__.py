@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from shiftproof.models.class_match import ClassMatch, match_classes
-from shiftproof.models.classifier import Classifier, ClassifierLike
-from shiftproof.models.decodings import DECODINGS, Decoding
-from shiftproof.models.detector import Convention, Detector, DetectorLike
-from shiftproof.models.detectors_onnx import OnnxConvention
-from shiftproof.models.detectors_torchvision import TorchvisionConvention
-from shiftproof.models.detectors_transformers import TransformersConvention
-from shiftproof.models.encoder import Encoder, EncoderLike
-from shiftproof.models.load import LOADERS, Loader, load_classifier
-from shiftproof.models.load_detectors import DETECTOR_LOADERS, DetectorLoader, load_detector
-from shiftproof.models.load_encoders import ENCODER_LOADERS, EncoderLoader, load_encoder
-from shiftproof.models.loaded import Loaded
-from shiftproof.models.loaded_detector import LoadedDetector
+from shiftproof.models.classifiers.classifier import Classifier, ClassifierLike
+from shiftproof.models.classifiers.load import LOADERS, Loader, load_classifier
+from shiftproof.models.classifiers.options import Loaded
+from shiftproof.models.detectors.class_match import ClassMatch, match_classes
+from shiftproof.models.detectors.decodings import DECODINGS, Decoding
+from shiftproof.models.detectors.detector import Convention, Detector, DetectorLike
+from shiftproof.models.detectors.load import DETECTOR_LOADERS, DetectorLoader, load_detector
+from shiftproof.models.detectors.onnx import OnnxConvention
+from shiftproof.models.detectors.options import LoadedDetector
+from shiftproof.models.detectors.torchvision import TorchvisionConvention
+from shiftproof.models.detectors.transformers import TransformersConvention
+from shiftproof.models.encoders.encoder import Encoder, EncoderLike
+from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load_encoder
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
 
 __all__ = [

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from shiftproof._version import __version__
 from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
 from shiftproof.io import files
-from shiftproof.report import (
-    colours,
-    gallery,
-    probe,
-    similarity,
-    similarity_pictures,
-    similarity_scores,
-)
+from shiftproof.report import gallery
 from shiftproof.report.classification import estimates
 from shiftproof.report.classification.kind import CLASSIFICATION, warn
 from shiftproof.report.detection.kind import DETECTION
@@ -29,10 +22,15 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import page as grid_page
 from shiftproof.report.grid.entries import GridRun
 from shiftproof.report.grid.kind import Kind
-from shiftproof.report.markup import Html
-from shiftproof.report.probe import ProbeRun
+from shiftproof.report.probe import page as probe
+from shiftproof.report.probe.page import ProbeRun
 from shiftproof.report.sections import Document
-from shiftproof.report.similarity_scores import SimilarityRun
+from shiftproof.report.similarity import page as similarity
+from shiftproof.report.similarity import pictures as similarity_pictures
+from shiftproof.report.similarity import scores as similarity_scores
+from shiftproof.report.similarity.scores import SimilarityRun
+from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg.markup import Html
 from shiftproof.runs.opened import OpenRun, read_head
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeGallery, ProbeScores

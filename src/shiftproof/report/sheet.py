@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, HOLDOUT, corrupt
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import read_image
-from shiftproof.progress import progress
 
 TILE = 224
 """Long side of a tile in pixels; the corruption is applied at this size, so it is seen as it is."""

@@ -14,8 +14,10 @@ from typing import Any, TypeAlias
 import msgspec
 from rich.console import Console
 
-from shiftproof.report import probe_tables, similarity_scores, similarity_tables
 from shiftproof.report.grid.tables import summarize
+from shiftproof.report.probe import tables as probe_tables
+from shiftproof.report.similarity import scores as similarity_scores
+from shiftproof.report.similarity import tables as similarity_tables
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import MEASURE, ProbeScores

@@ -10,9 +10,8 @@ from msgspec import Meta
 
 from shiftproof.io import files
 from shiftproof.metrics.faults import Fault, count_faults
+from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell
-
-from .folder import RunFolder
 
 SHOWN = 3
 """So many faults are written out; of the others the counts are kept."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .backends import Backend, Local, Scheduled
-from .folder import Arrays, PartFolder
-from .job import Job, merge_parts, run_shards
-from .on_ray import Ray
+from shiftproof.shards.backends import Backend, Local, Scheduled
+from shiftproof.shards.folder import Arrays, PartFolder
+from shiftproof.shards.job import Job, merge_parts, run_shards
+from shiftproof.shards.on_ray import Ray
 
 __all__ = [
     "Arrays",

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shiftproof.engine import map_ordered
+from shiftproof.compute.processes import map_ordered
+from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
-from shiftproof.process import usable_cores
-
-from .folder import Arrays, PartFolder
+from shiftproof.shards.folder import Arrays, PartFolder
 
 Function = Callable[[Any, int], Arrays]
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from shiftproof.compute.progress import progress
 from shiftproof.errors import UnfinishedError
-from shiftproof.progress import progress
+from shiftproof.shards.backends import Backend, Local
+from shiftproof.shards.folder import Arrays, PartFolder
 from shiftproof.types import Settings
-
-from .backends import Backend, Local
-from .folder import Arrays, PartFolder
 
 Context = TypeVar("Context")
 Part = TypeVar("Part")

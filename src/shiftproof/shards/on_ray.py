@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftproof.engine import ATTEMPTS
+from shiftproof.compute.processes import ATTEMPTS
+from shiftproof.compute.tuning import tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.process import tune_own_process, usable_cores
-
-from .backends import Function
-from .folder import Arrays, PartFolder
+from shiftproof.shards.backends import Function
+from shiftproof.shards.folder import Arrays, PartFolder
 
 _QUIET = {
     # Nothing is sent anywhere, and no warning of a setting that is about to change.

@@ -6,12 +6,12 @@ All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
 
 from __future__ import annotations
 
-from .approximate import ApproximateTopK, approximate_top_k
-from .audit import audit
-from .coreset import Coreset, coreset
-from .dedup import Deduplicated, deduplicate
-from .dedup_parts import deduplicate_in_parts
-from .gap import (
+from shiftproof.similarity.approximate import ApproximateTopK, approximate_top_k
+from shiftproof.similarity.audit import audit
+from shiftproof.similarity.coreset import Coreset, coreset
+from shiftproof.similarity.dedup import Deduplicated, deduplicate
+from shiftproof.similarity.dedup_parts import deduplicate_in_parts
+from shiftproof.similarity.gap import (
     AccuracyBySimilarity,
     SimilarityGap,
     accuracy_by_similarity,
@@ -20,8 +20,8 @@ from .gap import (
     gap,
     histogram,
 )
-from .keeplists import read_datacomp, write_datacomp, write_keys
-from .neighbours import (
+from shiftproof.similarity.keeplists import read_datacomp, write_datacomp, write_keys
+from shiftproof.similarity.neighbours import (
     Nearest,
     TopK,
     merge_nearest,
@@ -31,16 +31,16 @@ from .neighbours import (
     top_k,
     top_k_of_each,
 )
-from .parts import (
+from shiftproof.similarity.parts import (
     Place,
     nearest_in_parts,
     prove_in_parts,
     prune_in_parts,
     top_k_in_parts,
 )
-from .prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
-from .search import Certificate
-from .sources import Embeddings, open_embeddings
+from shiftproof.similarity.prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
+from shiftproof.similarity.search import Certificate
+from shiftproof.similarity.sources import Embeddings, open_embeddings
 
 __all__ = [
     "AccuracyBySimilarity",

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
-
-from .clusters import cluster_rows
-from .neighbours import TopK, merge_lists, nearest, open_both, top_k, top_k_of_each
-from .pairs import take
-from .search import Precision
-from .sources import Embeddings, Source
+from shiftproof.similarity.clusters import cluster_rows
+from shiftproof.similarity.neighbours import (
+    TopK,
+    merge_lists,
+    nearest,
+    open_both,
+    top_k,
+    top_k_of_each,
+)
+from shiftproof.similarity.pairs import take
+from shiftproof.similarity.search import Precision
+from shiftproof.similarity.sources import Embeddings, Source
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -205,7 +211,7 @@ def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
 
 def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
     """Return the share of the exact lists that was found, or rows just as near in their place."""
-    from .kernels import exact_product
+    from shiftproof.similarity.kernels import exact_product
 
     there = exact.index >= 0
     if not there.any():

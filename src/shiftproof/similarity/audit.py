@@ -17,12 +17,10 @@ from shiftproof.errors import InputError, UnfinishedError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import frees_folders
 from shiftproof.shards import PartFolder
-from shiftproof.types import Settings
-
-from . import findings
-from .gap import SimilarityGap, check_threshold, gap_of, histogram
-from .neighbours import TopK, open_both
-from .parts import (
+from shiftproof.similarity import findings
+from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, histogram
+from shiftproof.similarity.neighbours import TopK, open_both
+from shiftproof.similarity.parts import (
     Place,
     nearest_each,
     nearest_parts,
@@ -31,9 +29,10 @@ from .parts import (
     pruning_parts,
     top_k_in_parts,
 )
-from .run import begin, described
-from .search import Certificate
-from .sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.search import Certificate
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
+from shiftproof.types import Settings
 
 KIND = "similarity"
 

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof import rng
-
-from .neighbours import nearest
-from .pairs import take, usable_rows
-from .search import How
-from .sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.neighbours import nearest
+from shiftproof.similarity.pairs import take, usable_rows
+from shiftproof.similarity.search import How
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

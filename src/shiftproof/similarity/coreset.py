@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .neighbours import Nearest, nearest_to_each
-from .prune import closest, keep_by_similarity
-from .search import Certificate, Precision
-from .sources import Source, check_flags, open_embeddings
+from shiftproof.similarity.neighbours import Nearest, nearest_to_each
+from shiftproof.similarity.prune import closest, keep_by_similarity
+from shiftproof.similarity.search import Certificate, Precision
+from shiftproof.similarity.sources import Source, check_flags, open_embeddings
 
 
 @dataclass(frozen=True, eq=False)

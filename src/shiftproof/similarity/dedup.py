@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
-
-from .clusters import cluster_rows
-from .gap import check_threshold
-from .joined import JoinedRows, JoinedSpan, Joins
-from .pairs import (
+from shiftproof.similarity.clusters import cluster_rows
+from shiftproof.similarity.gap import check_threshold
+from shiftproof.similarity.joined import JoinedRows, JoinedSpan, Joins
+from shiftproof.similarity.pairs import (
     Enter,
     Sample,
     count_pairs_with,
@@ -27,8 +26,8 @@ from .pairs import (
     take,
     usable_rows,
 )
-from .search import How, Precision, parse_memory
-from .sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.search import How, Precision, parse_memory
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from shiftproof.errors import RunMismatchError
 from shiftproof.io import files
 from shiftproof.shards import Arrays, Job, PartFolder, run_shards
-from shiftproof.types import Settings
-
-from .clusters import ROUNDS, begin_centres, move_centres
-from .dedup import PAPER_THRESHOLD, Deduplicated, KeepingRule, check_rule, deduplicate_by
-from .joined import JoinedSpan, Joins
-from .pairs import (
+from shiftproof.similarity.clusters import ROUNDS, begin_centres, move_centres
+from shiftproof.similarity.dedup import (
+    PAPER_THRESHOLD,
+    Deduplicated,
+    KeepingRule,
+    check_rule,
+    deduplicate_by,
+)
+from shiftproof.similarity.joined import JoinedSpan, Joins
+from shiftproof.similarity.pairs import (
     Enter,
     Sample,
     count_pairs_with,
@@ -26,7 +30,7 @@ from .pairs import (
     enter_pairs_within,
     ranges_of,
 )
-from .parts import (
+from shiftproof.similarity.parts import (
     Place,
     Search,
     cut_to_parts,
@@ -36,8 +40,9 @@ from .parts import (
     run_search,
     size_of_parts,
 )
-from .search import How
-from .sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.search import How
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
+from shiftproof.types import Settings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

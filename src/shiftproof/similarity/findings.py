@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.metrics.intervals import LEVEL, REPLICATES, percentile_interval, weighted_sums
-
-from .gap import SimilarityGap, by_class, cumulative, histogram
-from .neighbours import TopK
-from .search import Certificate
+from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
+from shiftproof.similarity.neighbours import TopK
+from shiftproof.similarity.search import Certificate
 
 F64 = NDArray[np.float64]
 

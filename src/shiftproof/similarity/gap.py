@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
-
-from .neighbours import TopK, top_k_of_each
-from .search import Certificate, Precision
-from .sources import Source
+from shiftproof.similarity.neighbours import TopK, top_k_of_each
+from shiftproof.similarity.search import Certificate, Precision
+from shiftproof.similarity.sources import Source
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]

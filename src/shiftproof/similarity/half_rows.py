@@ -11,9 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import RunError
-
-from .halfprecision import COLUMNS, Candidates, Half, HalfTests, candidates, round_tests
-from .search import PAIRS, Certificate
+from shiftproof.similarity.halfprecision import (
+    COLUMNS,
+    Candidates,
+    Half,
+    HalfTests,
+    candidates,
+    round_tests,
+)
+from shiftproof.similarity.search import PAIRS, Certificate
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -69,7 +75,7 @@ class HalfTestRows:
 
         Rows that are not usable get minus infinity and -1.
         """
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         best = np.full(len(rows), -np.inf)
         index = np.full(len(rows), -1, dtype=np.int64)
@@ -82,7 +88,7 @@ class HalfTestRows:
 
     def above(self, rows: F32, usable: Flags, thresholds: F64) -> Flags:
         """Tell which rows have a similarity larger than the threshold of the test row."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         limits = np.clip(thresholds, -4, 4)
         above = np.zeros(len(rows), dtype=bool)
@@ -95,7 +101,7 @@ class HalfTestRows:
 
     def enter(self, rows: F32, usable: Flags, first_row: int, values: F64, indices: I64) -> None:
         """Enter rows into the lists of the test rows, best first, ``(m, k)``; in place."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         for some, counts in self._some(rows, usable, np.clip(values[:, -1], -4, 4)):
             kernels.top_of_candidates(
@@ -110,7 +116,7 @@ class HalfTestRows:
 
         As :meth:`shiftproof.similarity.search.TestRows.pairs`.
         """
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         step = max(1, PAIRS // COLUMNS[self._half.kind])
         for start in range(0, len(rows), step):

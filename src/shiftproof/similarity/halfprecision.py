@@ -220,7 +220,7 @@ def candidates(
     """
     import torch
 
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     half = tests.half
     moved = torch.from_numpy(np.ascontiguousarray(rows)).to(half.device) - tests.shift

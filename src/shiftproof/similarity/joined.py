@@ -58,7 +58,7 @@ class JoinedSpan:
 
     def enter(self, pairs: I64, similarity: F64) -> None:
         """Enter pairs ``(p, 2)``, the earlier row first; their later rows are to lie close together."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         if not len(pairs):
             return
@@ -113,7 +113,7 @@ class JoinedRows:
 
     def enter(self, joins: Joins) -> None:
         """Enter what some of the pairs say."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         kernels.join_edges(np.ascontiguousarray(joins.edges), self._parent)
         self.later[joins.later] = True
@@ -124,7 +124,7 @@ class JoinedRows:
 
     def groups(self) -> I64:
         """Return for each row the first row that pairs join it to, directly or over others."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         kernels.flatten(self._parent)
         return self._parent

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
-
-from .coreset import keep_among, nearest_of_all
-from .dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
-from .dedup_parts import deduplicate_in_parts
-from .keeplists import find_misfit, has_uids, write_datacomp, write_keys
-from .neighbours import open_both
-from .parts import Place, nearest_each, nearest_parts
-from .prune import check_size
-from .run import begin, described
-from .sources import Embeddings, Source, open_embeddings
-from .subset import read_keep
+from shiftproof.similarity.coreset import keep_among, nearest_of_all
+from shiftproof.similarity.dedup import PAPER_THRESHOLD, KeepingRule, check_clusters, check_rule
+from shiftproof.similarity.dedup_parts import deduplicate_in_parts
+from shiftproof.similarity.keeplists import find_misfit, has_uids, write_datacomp, write_keys
+from shiftproof.similarity.neighbours import open_both
+from shiftproof.similarity.parts import Place, nearest_each, nearest_parts
+from shiftproof.similarity.prune import check_size
+from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.subset import read_keep
 
 KEEP_FILE = "keep.npy"
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_array
-
-from .sources import Embeddings, check_flags
+from shiftproof.similarity.sources import Embeddings, check_flags
 
 UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 """A uid of DataComp: 128 bits as 32 hex digits, the upper half first."""

@@ -151,7 +151,7 @@ class Products:
 
 def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> QuantisedTests:
     """Quantise test rows ``(n, width)`` for a kind of tile, along so many directions."""
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     tile = kernels.TILES[kind]
     count = len(tests)
@@ -222,7 +222,7 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
 
 def panels_of(columns: F32) -> F32:
     """Return columns, given as rows ``(m, width)``, in the panels of :func:`multiply_floats`."""
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     count, width = columns.shape
     panels = np.empty(
@@ -237,7 +237,7 @@ def multiply_floats(rows: F32, panels: F32) -> F32:
 
     A library of linear algebra would start threads of its own in each of ours.
     """
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     count = len(rows)
     left = -count % kernels.FLOAT_ROWS
@@ -272,7 +272,7 @@ def multiply(
     Returns:
         The sums, or None where no row suits 8 bits.
     """
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     tile = kernels.TILES[tests.kind]
     count, width = rows.shape

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
-
-from .half_rows import HalfTestRows
-from .halfprecision import choose_half
-from .search import (
+from shiftproof.similarity.half_rows import HalfTestRows
+from shiftproof.similarity.halfprecision import choose_half
+from shiftproof.similarity.search import (
     DENSE_ROWS,
     Certificate,
     How,
@@ -29,7 +28,7 @@ from .search import (
     rows_in_memory,
     sample_of,
 )
-from .sources import Block, Embeddings, Source, check_flags, open_embeddings
+from shiftproof.similarity.sources import Block, Embeddings, Source, check_flags, open_embeddings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -10,9 +10,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .neighbours import passes
-from .search import How, TestSide, count_threads, each_block, parse_memory, sample_of
-from .sources import Block, Embeddings, open_embeddings
+from shiftproof.similarity.neighbours import passes
+from shiftproof.similarity.search import (
+    How,
+    TestSide,
+    count_threads,
+    each_block,
+    parse_memory,
+    sample_of,
+)
+from shiftproof.similarity.sources import Block, Embeddings, open_embeddings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

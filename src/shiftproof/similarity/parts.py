@@ -20,20 +20,9 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.io import files
-from shiftproof.shards import (
-    Arrays,
-    Backend,
-    Job,
-    Local,
-    PartFolder,
-    Ray,
-    merge_parts,
-    run_shards,
-)
-from shiftproof.types import Settings
-
-from .halfprecision import choose_half
-from .neighbours import (
+from shiftproof.shards import Arrays, Backend, Job, Local, PartFolder, Ray, merge_parts, run_shards
+from shiftproof.similarity.halfprecision import choose_half
+from shiftproof.similarity.neighbours import (
     Group,
     Nearest,
     TopK,
@@ -44,7 +33,7 @@ from .neighbours import (
     passes,
     top_k_of_groups,
 )
-from .prune import (
+from shiftproof.similarity.prune import (
     Proof,
     Pruning,
     check_one_of,
@@ -54,8 +43,16 @@ from .prune import (
     merge_prunings,
     prune_by_groups,
 )
-from .search import Certificate, How, Precision, parse_memory, rows_in_memory, sample_of
-from .sources import Embeddings, Source
+from shiftproof.similarity.search import (
+    Certificate,
+    How,
+    Precision,
+    parse_memory,
+    rows_in_memory,
+    sample_of,
+)
+from shiftproof.similarity.sources import Embeddings, Source
+from shiftproof.types import Settings
 
 F64 = NDArray[np.float64]
 

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
-
-from .neighbours import nearest, top_k
-from .parts import FEWEST
-from .prune import prune
-from .search import Precision, bytes_in_memory, choose_kind, parse_memory, rows_in_memory
+from shiftproof.similarity.neighbours import nearest, top_k
+from shiftproof.similarity.parts import FEWEST
+from shiftproof.similarity.prune import prune
+from shiftproof.similarity.search import (
+    Precision,
+    bytes_in_memory,
+    choose_kind,
+    parse_memory,
+    rows_in_memory,
+)
 
 F32 = NDArray[np.float32]
 

@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
-
-from .gap import check_found
-from .neighbours import Group, Nearest, TopK, nearest_to_each, open_both, passes, top_k_of_each
-from .search import (
+from shiftproof.similarity.gap import check_found
+from shiftproof.similarity.neighbours import (
+    Group,
+    Nearest,
+    TopK,
+    nearest_to_each,
+    open_both,
+    passes,
+    top_k_of_each,
+)
+from shiftproof.similarity.search import (
     Certificate,
     How,
     Precision,
@@ -28,7 +35,7 @@ from .search import (
     each_block,
     sample_of,
 )
-from .sources import Block, Embeddings, Source
+from shiftproof.similarity.sources import Block, Embeddings, Source
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]

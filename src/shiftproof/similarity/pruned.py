@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.holding import frees_folders
+from shiftproof.similarity.keeping import Say, UidList, write_keep
+from shiftproof.similarity.neighbours import open_both
+from shiftproof.similarity.parts import (
+    Place,
+    nearest_each,
+    nearest_parts,
+    prove_in_parts,
+    prune_in_parts,
+)
+from shiftproof.similarity.prune import PruningRule, closest, keep_by_similarity
+from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.sources import Source, open_embeddings
 from shiftproof.types import Settings
-
-from .keeping import Say, UidList, write_keep
-from .neighbours import open_both
-from .parts import Place, nearest_each, nearest_parts, prove_in_parts, prune_in_parts
-from .prune import PruningRule, closest, keep_by_similarity
-from .run import begin, described
-from .sources import Source, open_embeddings
 
 F64 = NDArray[np.float64]
 

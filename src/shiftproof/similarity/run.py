@@ -7,10 +7,9 @@ from pathlib import Path
 from shiftproof.io import manifest
 from shiftproof.provenance import provenance
 from shiftproof.shards import Scheduled
+from shiftproof.similarity.parts import Place
+from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import Settings
-
-from .parts import Place
-from .sources import Embeddings
 
 RUN_FILE = "run.json"
 

@@ -18,10 +18,9 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
-from shiftproof.process import usable_cores
-
-from .lowprecision import (
+from shiftproof.similarity.lowprecision import (
     WIDEST,
     Basis,
     Products,
@@ -33,7 +32,7 @@ from .lowprecision import (
     quantise_tests,
     tuning_rows,
 )
-from .sources import NORM_TOLERANCE, Block, Embeddings
+from shiftproof.similarity.sources import NORM_TOLERANCE, Block, Embeddings
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -183,7 +182,7 @@ def choose_kind(precision: Precision, width: int, tests: int) -> str | None:
     few = precision == "auto" and tests < FEWEST_FOR_8_BITS * width
     if precision == "fp32" or width > WIDEST or few:
         return None
-    from . import kernels
+    from shiftproof.similarity import kernels
 
     return kernels.fastest_kind() or ("plain" if precision == "int8" else None)
 
@@ -253,7 +252,7 @@ class TestRows:
 
         Rows that are not usable get minus infinity and -1.
         """
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         best = np.full(len(rows), -np.inf)
         index = np.full(len(rows), -1, dtype=np.int64)
@@ -283,7 +282,7 @@ class TestRows:
 
     def above(self, rows: F32, usable: Flags, thresholds: F64) -> Flags:
         """Tell which rows have a similarity larger than the threshold of the test row."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         # Similarities lie within -1.03 and 1.03; no limit at all is a limit there, too.
         limits = np.clip(thresholds, -4, 4)
@@ -313,7 +312,7 @@ class TestRows:
 
     def enter(self, rows: F32, usable: Flags, first_row: int, values: F64, indices: I64) -> None:
         """Enter rows into the lists of the test rows, best first, ``(m, k)``; in place."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         counts = np.zeros(3, dtype=np.int64)
         left = usable
@@ -370,7 +369,7 @@ class TestRows:
         self, rows: F32, usable: Flags, places: I64, threshold: float, room: int
     ) -> tuple[I64, F64, int]:
         """Return as many pairs as there is room for, and how many there are."""
-        from . import kernels
+        from shiftproof.similarity import kernels
 
         products = self._multiply(rows, usable, threshold)
         left = np.flatnonzero(usable if products is None else usable & ~products.chosen)

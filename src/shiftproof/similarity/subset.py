@@ -18,8 +18,7 @@ from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
-
-from .sources import Embeddings, Source, check_flags, open_embeddings
+from shiftproof.similarity.sources import Embeddings, Source, check_flags, open_embeddings
 
 Flags = NDArray[np.bool_]
 

@@ -244,7 +244,7 @@ def _read(
     unused: frozenset[str] = frozenset(),
 ) -> dict[str, torch.Tensor]:
     """Read the weights of one network and see that they are its own."""
-    from shiftproof.models.checkpoint import read_state, without_prefixes
+    from shiftproof.models.checkpoints.checkpoint import read_state, without_prefixes
 
     expected = _shapes(layers)
     state = without_prefixes(read_state(path), expected)

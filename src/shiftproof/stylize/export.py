@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import Estimate, Exported
-from shiftproof.data.export import Plan, estimate_copy, export_copy, plan_copy
-from shiftproof.data.writing import ImageFormat, Version
+from shiftproof.data.copies.export import Plan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.stylize.apply import choose_style, stylize_keyed
 from shiftproof.stylize.contract import Engine, checked_alpha

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, final
 
-from shiftproof.data.cells import FINGERPRINT_BYTES
 from shiftproof.data.disk import find_images, read_below
+from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import is_image

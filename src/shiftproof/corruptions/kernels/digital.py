@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
 from shiftproof.corruptions.kernels.indices import mirror_index, mirror_index_once, reflect_index
 from shiftproof.types import F32, F64, I64, U8, U32

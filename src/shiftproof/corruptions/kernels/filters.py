@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.types import F32, F64, I64, U8, U32
 

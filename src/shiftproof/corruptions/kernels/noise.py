@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.words import BLOCK, mix_word
 from shiftproof.types import I16, U8, U64
 

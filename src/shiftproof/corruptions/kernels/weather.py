@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
 from shiftproof.corruptions.kernels.filters import sum_shifted_row
 from shiftproof.corruptions.kernels.words import mix_word

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compiled import compiled
+from shiftproof.compute.compiled import compiled
 from shiftproof.types import F32, I32
 
 BLOCK = 2048

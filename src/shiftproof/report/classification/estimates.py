@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import figures, wording
+from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
 from shiftproof.report.classification.detail import detail_of
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section
+from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, Cell
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from shiftproof.report import colours, figures, wording
+from shiftproof.report import wording
 from shiftproof.report.classification.detail import detail_of
 from shiftproof.report.classification.wording import has_labels
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
 from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg import charts as figures
+from shiftproof.report.svg import colors as colours
 from shiftproof.runs.scores.classification import ClassErrors, Prediction, Sheet
 from shiftproof.runs.scores.classification import Shown as ShownPicture
 from shiftproof.types import CLEAN, Cell

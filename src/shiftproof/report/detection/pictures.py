@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.report import boxes, figures, wording
+from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, GridRun, Shown
 from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg import boxes
+from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.detection import Found, Sheet, Thing
 from shiftproof.runs.scores.detection import Shown as ShownPicture
 from shiftproof.types import CLEAN, Cell

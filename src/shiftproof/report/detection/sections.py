@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from shiftproof.report import figures, wording
+from shiftproof.report import wording
 from shiftproof.report.detection.detail import detail_of
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
+from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Fall
 from shiftproof.runs.scores.grid import GridScores
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from shiftproof.report import wording
-from shiftproof.report.figures import Look
 from shiftproof.report.sections import run_names
+from shiftproof.report.svg.charts import Look
 from shiftproof.runs.opened import OpenRun
 from shiftproof.runs.scores.grid import GridScores, Scored
 from shiftproof.types import Settings

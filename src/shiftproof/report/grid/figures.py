@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import colours, figures, wording
-from shiftproof.report.figures import Look
+from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, GridRun
 from shiftproof.report.spelling import Spelling
+from shiftproof.report.svg import charts as figures
+from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg.charts import Look
 from shiftproof.types import Cell
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import figures, wording
+from shiftproof.report import wording
 from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
 from shiftproof.report.sections import run_names
 from shiftproof.report.spelling import Spelling, spelling_of
+from shiftproof.report.svg import charts as figures
 from shiftproof.runs.scores.grid import Headline
 
 MOST_IN_LEAD = 4

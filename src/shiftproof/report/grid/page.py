@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import colours, numbers, provenance, wording
+from shiftproof.report import numbers, provenance, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import figures, overview, sections, tables, words
 from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
@@ -15,6 +15,7 @@ from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.sections import Grid
 from shiftproof.report.sections import Document, Section, run_names
 from shiftproof.report.spelling import Spelling, spelling_of
+from shiftproof.report.svg import colors as colours
 from shiftproof.runs.scores.grid import GridScores, Measure, Scored
 
 

@@ -7,9 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shiftproof.runs.scores.grid import Count
 from shiftproof.types import Cell
-
-from .grid import Count
 
 Share = Annotated[float, Meta(ge=-1e-9, le=1 + 1e-9)]
 

@@ -14,9 +14,8 @@ from msgspec import Meta
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.reading import AT
 from shiftproof.types import Cell
-
-from .reading import AT
 
 Count = Annotated[int, Meta(ge=0)]
 

@@ -7,9 +7,8 @@ from typing import Literal
 import msgspec
 
 from shiftproof.metrics.intervals import Interval
-
-from .classification import Share
-from .grid import BrokenImage, Count, Resampling
+from shiftproof.runs.scores.classification import Share
+from shiftproof.runs.scores.grid import BrokenImage, Count, Resampling
 
 MEASURE = "kept"
 

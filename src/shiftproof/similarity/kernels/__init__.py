@@ -1,15 +1,25 @@
 """Compiled inner loops of the similarity search: low-precision products, and exact re-checks."""
 
-from .joining import flatten, join_edges, join_pairs
-from .of_candidates import (
+from shiftproof.similarity.kernels.joining import flatten, join_edges, join_pairs
+from shiftproof.similarity.kernels.of_candidates import (
     above_of_candidates,
     nearest_of_candidates,
     pairs_of_candidates,
     top_of_candidates,
 )
-from .of_maxima import above_of_maxima, nearest_of_maxima, pairs_of_maxima, top_of_maxima
-from .of_scores import above_of_scores, nearest_of_scores, pairs_of_scores, top_of_scores
-from .products import (
+from shiftproof.similarity.kernels.of_maxima import (
+    above_of_maxima,
+    nearest_of_maxima,
+    pairs_of_maxima,
+    top_of_maxima,
+)
+from shiftproof.similarity.kernels.of_scores import (
+    above_of_scores,
+    nearest_of_scores,
+    pairs_of_scores,
+    top_of_scores,
+)
+from shiftproof.similarity.kernels.products import (
     FLOAT_COLUMNS,
     FLOAT_ROWS,
     exact_product,
@@ -17,7 +27,7 @@ from .products import (
     pack_panels,
     products_with,
 )
-from .quantising import (
+from shiftproof.similarity.kernels.quantising import (
     fits_windows,
     largest_values,
     pack_rows,
@@ -25,7 +35,7 @@ from .quantising import (
     square_lengths,
     window_lengths,
 )
-from .tiles import (
+from shiftproof.similarity.kernels.tiles import (
     FAR,
     MAXIMA,
     MEMBERS,

@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
-
-from .lists import enter
-from .products import exact_product
+from shiftproof.compute.compiled import compiled
+from shiftproof.similarity.kernels.lists import enter
+from shiftproof.similarity.kernels.products import exact_product
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]

@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
-
-from .lists import enter
-from .products import exact_product, whole_product
+from shiftproof.compute.compiled import compiled
+from shiftproof.similarity.kernels.lists import enter
+from shiftproof.similarity.kernels.products import exact_product, whole_product
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]

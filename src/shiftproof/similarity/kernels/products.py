@@ -11,9 +11,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
-
-from .llvm import BYTE, INT, LONG, SHORT, declared
+from shiftproof.compute.compiled import compiled
+from shiftproof.similarity.kernels.llvm import BYTE, INT, LONG, SHORT, declared
 
 I8 = NDArray[np.int8]
 F32 = NDArray[np.float32]

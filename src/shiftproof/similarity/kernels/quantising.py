@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
-
-from .products import exact_product
+from shiftproof.compute.compiled import compiled
+from shiftproof.similarity.kernels.products import exact_product
 
 U8 = NDArray[np.uint8]
 I8 = NDArray[np.int8]

@@ -26,9 +26,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from shiftproof.compiled import compiled
-
-from .llvm import BYTE, INT, LONG, SHORT, declared
+from shiftproof.compute.compiled import compiled
+from shiftproof.similarity.kernels.llvm import BYTE, INT, LONG, SHORT, declared
 
 U8 = NDArray[np.uint8]
 I8 = NDArray[np.int8]

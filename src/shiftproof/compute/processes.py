@@ -1,0 +1,295 @@
+"""Map a function over items: in this process or in worker processes that may die.
+
+The results come in the order of the items and do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
+from typing import Any, TypeVar
+
+from loky.backend.reduction import dumps
+from loky.process_executor import ProcessPoolExecutor
+
+from shiftproof.compute.progress import console
+from shiftproof.compute.tuning import end_with_parent, tune_own_process
+from shiftproof.errors import InputError, RunError
+from shiftproof.io.holding import at_end
+
+Context = TypeVar("Context")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ATTEMPTS = 3
+"""How often one item may take its worker down before the work is given up."""
+
+IDLE_SECONDS = 60
+"""Workers without work end by themselves after this."""
+
+START_SECONDS = 600.0
+"""The first worker must be there after so long; importing everything takes seconds."""
+
+ITEM_SECONDS = 6 * 3600.0
+"""So long may be waited for one item, unless the variable ``LIMIT`` says otherwise."""
+
+LIMIT = "SHIFTPROOF_ITEM_SECONDS"
+
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+_ROOM_TO_GROW = {"LOKY_MAX_MEMORY_LEAK_SIZE": "4e9"}
+"""A worker that has compiled its loops and read a large image has 300 MB more than when it started,
+which loky takes for a leak: it would start another, and warn."""
+
+
+def map_ordered(
+    function: Callable[[Context, Item], Result],
+    items: Iterable[Item],
+    *,
+    context: Context,
+    workers: int = 0,
+    lookahead: int = 3,
+) -> Generator[Result, None, None]:
+    """Yield ``function(context, item)`` for every item, in order, while the caller works on the last.
+
+    ``context`` is sent to each worker once; an item should be small: send paths, not arrays.
+    With ``workers=0`` all of it runs here, one item at a time, when it is asked for; and so it does,
+    which standard error is told, where the system has no room for what processes share.
+    At most ``workers + lookahead`` items are under way or waiting to be taken, which bounds memory.
+    A worker that is killed is replaced and its items are done again; workers end with this process.
+
+    Raises:
+        RunError: an item took its worker down ``ATTEMPTS`` times, or was not done in six hours
+            (``SHIFTPROOF_ITEM_SECONDS`` sets another limit); or no worker could start.
+        InputError: that variable holds no number above 0.
+        Exception: whatever ``function`` raises, at that item's place in the order.
+    """
+    if workers < 0:
+        raise ValueError(f"Expected a number of workers of 0 or more, got {workers}.")
+    if workers == 0:
+        for item in items:
+            yield function(context, item)
+        return
+    pool = _Pool(function, context, workers)
+    # However the work ends, before its folder is let go of.
+    at_end(functools.partial(pool.end, kill=True))
+    try:
+        pool.start()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        console.print(
+            f"Working in one process: others cannot be started here ({reason.lower()}; often "
+            "/dev/shm is missing or full, or the working directory was deleted).",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        for item in items:
+            yield function(context, item)
+        return
+    # Closed here and now, not when the garbage is collected: errors would be lost there.
+    with contextlib.closing(_in_processes(pool, iter(items), workers + lookahead)) as results:
+        yield from results
+
+
+class _Pool:
+    """Worker processes, which can be replaced by new ones."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], context: Any, workers: int) -> None:
+        # Read in the worker only when it is set up, so that it ends with this process even while it
+        # imports what it needs.
+        self._job = bytes(dumps((function, context)))
+        self._workers = workers
+        self._limit = _item_seconds()
+        self._pool: ProcessPoolExecutor | None = None
+        self._alive: Future[None] | None = None
+
+    def start(self) -> None:
+        self._pool = ProcessPoolExecutor(
+            max_workers=self._workers,
+            timeout=IDLE_SECONDS,
+            initializer=_initialise,
+            initargs=(os.getpid(), self._job),
+            env=dict.fromkeys(_ONE_THREAD, "1") | _ROOM_TO_GROW,
+        )
+        self._alive = self._pool.submit(_nothing)
+
+    def replace(self) -> None:
+        """Kill the workers and start others."""
+        self.end(kill=True)
+        try:
+            self.start()
+        except OSError as error:
+            raise RunError(
+                f"A worker process died, and no other can be started ({error.strerror or error}). "
+                "Use fewer workers, or 0."
+            ) from error
+
+    def submit(self, item: Any) -> Future[Any]:
+        assert self._pool is not None
+        future: Future[Any] = self._pool.submit(_call, item)
+        return future
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a worker came up."""
+        return self._alive is not None and self._alive.done() and not self._alive.exception()
+
+    def result(self, item: Any, future: Future[Any]) -> Any:
+        """Wait for what an item gives."""
+        assert self._alive is not None
+        try:
+            self._alive.result(START_SECONDS)
+        except TimeoutError as error:
+            if not self._alive.done():
+                raise RunError(
+                    f"No worker process was there after {START_SECONDS:g} s; often memory is short. "
+                    "Use fewer workers, or 0."
+                ) from error
+        try:
+            return future.result(self._limit)
+        except TimeoutError as error:
+            if future.done():
+                raise  # the function's own
+            raise RunError(
+                f"A worker has not finished one item in {self._limit:g} s ({item!r:.200}), so the "
+                f"work was given up. If it needs longer, set {LIMIT}."
+            ) from error
+
+    def end(self, *, kill: bool) -> None:
+        """End the workers; one that is killed is gone at once.
+
+        Waiting lets loky put its semaphores away. A signal that comes meanwhile has to wait: what it
+        raises would leave workers behind.
+        """
+        if self._pool is not None:
+            with _signals_held():
+                self._pool.shutdown(wait=True, kill_workers=kill)
+            self._pool = None
+
+
+def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[Any, None, None]:
+    waiting: deque[tuple[Any, Future[Any]]] = deque()
+    unsent: deque[Any] = deque()  # taken from the caller, not yet with a worker
+    finished = False
+    attempts = 0
+    try:
+        while True:
+            try:
+                unsent.extend(itertools.islice(items, window - len(waiting) - len(unsent)))
+                while unsent:
+                    waiting.append((unsent[0], pool.submit(unsent[0])))
+                    unsent.popleft()
+                if not waiting:
+                    break
+                result = pool.result(*waiting[0])
+            except BrokenProcessPool as error:
+                attempts += 1
+                if attempts >= ATTEMPTS:
+                    if not pool.has_started:
+                        raise RunError(
+                            f"The worker processes died {ATTEMPTS} times while they started; often "
+                            "memory is short. Use fewer workers, or 0."
+                        ) from error
+                    first = waiting[0][0] if waiting else unsent[0]
+                    raise RunError(
+                        f"A worker process died {ATTEMPTS} times at the same place "
+                        f"({first!r:.200}); often the memory is full. Use fewer workers."
+                    ) from error
+                pool.replace()
+                unsent.extendleft(item for item, _ in reversed(waiting))
+                waiting.clear()
+                continue
+            waiting.popleft()
+            attempts = 0
+            yield result
+        finished = True
+    finally:
+        pool.end(kill=not finished)
+
+
+def _item_seconds() -> float:
+    text = os.environ.get(LIMIT)
+    if text is None:
+        return ITEM_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise InputError(f"{LIMIT}: expected seconds above 0, got {text!r:.40}.")
+    return seconds
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals that Python handles come when the block is through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread alone
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            before[number] = signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+# ---------------------------------------------------------------- in a worker
+
+
+_function: Callable[[Any, Any], Any] | None = None
+_context: Any = None
+_fault: Exception | None = None
+
+
+def _initialise(parent: int, job: bytes) -> None:
+    """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
+    global _function, _context, _fault
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(parent)
+    tune_own_process()
+    try:
+        _function, _context = pickle.loads(job)
+    except Exception as error:
+        # Raised at the first item: loky would print it, and try again.
+        _fault = error
+
+
+def _nothing() -> None:
+    """Be there."""
+
+
+def _call(item: Any) -> Any:
+    if _fault is not None:
+        raise _fault
+    assert _function is not None
+    return _function(_context, item)

@@ -1,0 +1,165 @@
+"""Write a corrupted copy of a data set to disk, its annotations with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftproof.corruptions import CorruptionFunction, corrupt
+from shiftproof.corruptions.identity import identity_of
+from shiftproof.data.copies.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.writing import Exported, ImageFormat, Version
+from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.types import Cell, Image
+
+
+def export_corrupted(
+    source: Path,
+    target: Path,
+    *,
+    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
+    severities: Sequence[int],
+    seed: int = 0,
+    image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Exported:
+    """Write ``target/<corruption>/<severity>/<path below source>`` for every image.
+
+    Each source is decoded once; the corruption is applied at full size; its random key is the path
+    below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
+    Every file appears whole or not at all, and one that is there is not done again: an interrupted
+    copy is gone on with by the same call. ``manifest.json`` says what the folder holds.
+
+    A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
+    :func:`~shiftproof.data.find_dataset` names) is carried over whole: every cell is a data
+    set of its own. Only photographs are corrupted; masks and all other files stay as they are, but
+    for the images' new names in the annotations. Texts up to a megabyte are copied into each cell;
+    of larger files and of other kinds the first cell has a copy, to which the other cells have hard
+    links, where the disk can: to change one is to change all of these, never the source. In tars
+    (webdataset) the images are corrupted and all other members kept, in their order; the key is the
+    tar's path and the member's name.
+
+    Args:
+        source: an image, a tar, or a folder.
+        target: a folder that is empty, or holds the same copy unfinished.
+        corruptions: names, or folder name to name or function.
+        severities: 1 to 5.
+        seed: decides the noise.
+        image_format: "png" is lossless; "jpeg" is saved at quality 95, which is another benchmark;
+            "source" keeps names and formats, so that annotations stay as they are to the byte: JPEG
+            at quality 95, the others lossless.
+        split: the images of this split alone; those of the others are left out.
+        images: the folder of the images, where two could be it.
+        root: YOLO: the folder of the data, in place of what the YAML file says.
+        workers: processes; all cores by default.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: no images, a target that holds other things, annotations whose paths leave the
+            folder, or images whose new names could not be told apart.
+        RunMismatchError: the target holds a copy made with other settings.
+        RunError: the disk is full.
+    """
+    plan, edit = _plan(
+        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
+    )
+    return export_copy(
+        plan,
+        target,
+        edit,
+        settings={
+            "corruptions": {name: identity_of(item) for name, item in edit.corruptions.items()},
+            "severities": list(severities),
+            "seed": seed,
+        },
+        title="Corrupting",
+        workers=workers,
+        show_progress=show_progress,
+    )
+
+
+def estimate_export(
+    source: Path,
+    target: Path,
+    *,
+    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
+    severities: Sequence[int],
+    seed: int = 0,
+    image_format: ImageFormat = "png",
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+    workers: int | None = None,
+) -> Estimate:
+    """Return what :func:`export_corrupted` with the same arguments will take; write nothing.
+
+    Up to twelve images, evenly spread (of tars the first of the first one), go through all cells and
+    stand for the others: where sizes differ much it is rough.
+
+    Raises:
+        InputError: as export_corrupted, and where none of the tried images can be read.
+        BrokenFileError: a damaged tar, which the copy itself would leave out and name.
+    """
+    plan, edit = _plan(
+        source, corruptions, severities, seed, image_format, split=split, images=images, root=root
+    )
+    return estimate_copy(plan, target, edit, workers=workers)
+
+
+def cell_folder(cell: Cell) -> str:
+    """Return where the images of a cell lie below the target."""
+    return f"{cell.corruption}/{cell.severity}"
+
+
+@dataclass(frozen=True)
+class _Corrupting:
+    """The change: the corruption of the cell to whose folder a version belongs."""
+
+    corruptions: dict[str, str | CorruptionFunction]
+    cells: dict[str, Cell]
+    seed: int
+
+    def __call__(self, image: Image, version: Version, key: str) -> tuple[Image, dict[str, str]]:
+        cell = self.cells[version.folder]
+        corruption = self.corruptions[cell.corruption]
+        return corrupt(image, corruption, severity=cell.severity, seed=self.seed, key=key), {}
+
+
+def _plan(
+    source: Path,
+    corruptions: Sequence[str] | Mapping[str, str | CorruptionFunction],
+    severities: Sequence[int],
+    seed: int,
+    image_format: ImageFormat,
+    *,
+    split: str | None,
+    images: str | Path | None,
+    root: str | Path | None,
+) -> tuple[Plan, _Corrupting]:
+    named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
+    if isinstance(corruptions, Mapping):
+        named.update(corruptions)
+    for name in named:
+        if not files.can_name_files(name):
+            raise InputError(
+                f"A corruption cannot be called {name!r}: it names a folder, so letters, digits, "
+                "'_', '.', '+' and '-' only, and no '.' in front."
+            )
+    cells = [Cell(name, severity) for name in named for severity in severities]
+    plan = plan_copy(
+        source,
+        [Version(cell_folder(cell)) for cell in cells],
+        image_format=image_format,
+        split=split,
+        images=images,
+        root=root,
+    )
+    if not cells:
+        raise InputError("Expected at least one corruption and one severity, got none.")
+    return plan, _Corrupting(named, {cell_folder(cell): cell for cell in cells}, seed)

@@ -1,0 +1,488 @@
+"""Write a changed copy of a data set to disk, its annotations with it: what all such copies share.
+
+Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylised ones another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shiftproof._version import __version__
+from shiftproof.compute import processes as engine
+from shiftproof.compute.progress import progress
+from shiftproof.compute.tuning import usable_cores
+from shiftproof.data.copies.renaming import Form, carried_names, carried_over
+from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
+from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
+from shiftproof.data.copies.writing import (
+    ENCODER,
+    Edit,
+    Exported,
+    ImageFormat,
+    Job,
+    Version,
+    encode,
+    marked,
+    written_name,
+)
+from shiftproof.data.disk import read_below
+from shiftproof.data.images.cells import FINGERPRINT_BYTES
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
+from shiftproof.types import Image
+
+COPIED_BYTES = 1_000_000
+"""Up to this size texts are copied into each folder; larger files are linked to the first copy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be copied, seen before anything is written.
+
+    Attributes:
+        tree: the source.
+        outputs: the new name of each picture, without marks.
+        versions: what is written of every picture; the same marks in every folder.
+        with_originals: whether the pictures themselves are in the copy as well, untouched.
+        image_format: of what is written.
+    """
+
+    tree: Tree
+    outputs: dict[str, str]
+    versions: tuple[Version, ...]
+    with_originals: bool
+    image_format: ImageFormat
+
+    @cached_property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the versions, each once."""
+        return tuple(dict.fromkeys(version.folder for version in self.versions))
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms in which the pictures come into each folder."""
+        marks = dict.fromkeys(version.mark for version in self.versions)
+        forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
+        for mark in marks:
+            layout, outputs = self.tree.layout, self.outputs.items()
+            forms.append(Form(mark, {name: marked(layout, new, mark) for name, new in outputs}))
+        return tuple(forms)
+
+
+def plan_copy(
+    source: Path,
+    versions: Sequence[Version],
+    *,
+    image_format: ImageFormat,
+    with_originals: bool = False,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+) -> Plan:
+    """Look at a source and decide on all names; see :func:`export_copy`.
+
+    ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
+
+    A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
+    :func:`~shiftproof.data.find_dataset` names) is carried over whole. Only photographs are
+    changed; masks and all other files stay as they are, but for the images' new names in the
+    annotations (see :mod:`shiftproof.data.copies.renaming`).
+
+    Raises:
+        InputError: no images, or names that could not be told apart.
+    """
+    if image_format not in ENCODER:
+        raise UnknownNameError.of("image format", image_format, ENCODER)
+    tree = open_tree(source, split=split, images=images, root=root)
+    outputs = output_names(tree, image_format)
+    plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
+    if len(plan.forms) > 1:
+        _check_told_apart(plan)
+    return plan
+
+
+def _check_told_apart(plan: Plan) -> None:
+    """Check that no file of the copy gets the name of another."""
+    seen = set(plan.tree.carried)
+    for form in plan.forms:
+        for name in form.outputs.values():
+            if name in seen:
+                raise InputError(
+                    f"{plan.tree.root}: two files of the copy would be called {name}; is the source "
+                    "such a copy already? Rename one."
+                )
+            seen.add(name)
+
+
+@frees_folders
+def export_copy(
+    plan: Plan,
+    target: Path,
+    edit: Edit,
+    *,
+    settings: Mapping[str, Any],
+    title: str,
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Exported:
+    """Write all versions of every image, and what lies beside them into each folder of versions.
+
+    Each source is decoded once; its key is the path below the source. Every file appears whole or not
+    at all, and one that is there is not done again: an interrupted copy is gone on with by the same
+    call. ``manifest.json`` says what the folder holds.
+
+    Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
+    folder has a copy, to which the others have hard links, where the disk can: to change one is to
+    change all of these, never the source. In tars (webdataset) the images are changed and all other
+    members kept, in their order; the key is the tar's path and the member's name.
+
+    Args:
+        plan: what to copy.
+        target: a folder that is empty, or holds the same copy unfinished.
+        edit: what is done to an image.
+        settings: what decides the pixels, for the manifest; with other settings it is another copy.
+        title: what the progress display calls it.
+        workers: processes; all cores by default.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: a target that holds other things, or annotations whose paths leave the folder.
+        RunMismatchError: the target holds a copy made with other settings.
+        RunError: the disk is full.
+    """
+    plan = _outside(plan, target)
+    tree, outputs = plan.tree, plan.outputs
+    about: dict[str, Any] = {
+        "shiftproof": __version__,
+        "source": tree.root.name,
+        "images": len(tree.pictures),
+        **settings,
+        "encoder": ENCODER[plan.image_format],
+    }
+    if tree.layout != "plain":
+        about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
+    if tree.layout == "webdataset":
+        about["tars"] = about.pop("images")
+    known, told = _claim(target, about, tree.aside)
+    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
+    workers = usable_cores() if workers is None else workers
+    carried = [(name, False) for name in tree.carried]
+    if plan.with_originals:
+        carried += [(name, True) for name in tree.pictures]
+    for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
+        for folder in plan.folders:
+            files.make_folder(target / folder / inner)
+    done = Exported(aside=list(tree.aside))
+    with progress("Annotations", len(carried), show=show_progress) as advance:
+        carry = _Carry(tree, target, plan.folders, plan.forms)
+        for (name, _), one in zip(
+            carried,
+            engine.map_ordered(_carry_one, carried, context=carry, workers=workers),
+            strict=True,
+        ):
+            done.add(one)
+            advance(note=name)
+    with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
+        if tree.layout == "webdataset":
+            results = engine.map_ordered(export_tar, outputs, context=job, workers=workers)
+        else:
+            results = engine.map_ordered(_export_one, outputs.items(), context=job, workers=workers)
+        for name, one in zip(outputs, results, strict=True):
+            done.add(one)
+            advance(len(plan.versions), note=name)
+    # Beside what was met now, what an earlier call met and this one did not have to look at again.
+    broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
+    files.write_json(
+        target / "manifest.json",
+        {"format": manifest.FORMAT, **about, **told, "broken": broken},
+    )
+    return done
+
+
+def _outside(plan: Plan, target: Path) -> Plan:
+    """Leave out what lies in the target: of a copy within its own source there may be some already."""
+    root, inner = plan.tree.root.resolve(), target.resolve()
+    if inner == root or not inner.is_relative_to(root):
+        return plan
+    below = f"{inner.relative_to(root).as_posix()}/"
+
+    def left(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if not name.startswith(below))
+
+    tree = dataclasses.replace(
+        plan.tree, pictures=left(plan.tree.pictures), carried=left(plan.tree.carried)
+    )
+    if not tree.pictures:
+        raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
+    return dataclasses.replace(
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in left(plan.outputs)}
+    )
+
+
+def _export_one(job: Job, names: tuple[str, str]) -> Exported:
+    """Write all versions of one image, in a worker."""
+    name, output = names
+    paths = {version: job.path(version, output) for version in job.versions}
+    missing = [version for version, path in paths.items() if not path.exists()]
+    done = Exported(kept=len(paths) - len(missing))
+    if not missing:
+        return done
+    start = time.process_time()
+    try:
+        image = read_below(job.root, name)
+    except BrokenFileError as error:
+        return Exported(broken={name: str(error)})
+    done.decode_seconds = time.process_time() - start
+    for version in missing:
+        start = time.process_time()
+        changed, unusable = job.edit(image, version, name)
+        done.broken.update(unusable)
+        middle = time.process_time()
+        files.write_bytes(paths[version], encode(changed, output), durable=False)
+        done.corrupt_seconds += middle - start
+        done.write_seconds += time.process_time() - middle
+        done.written += 1
+    return done
+
+
+# ---------------------------------------------------------------- what is carried over
+
+
+@dataclass(frozen=True)
+class _Carry:
+    tree: Tree
+    target: Path
+    folders: tuple[str, ...]
+    forms: tuple[Form, ...]
+
+
+def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
+    """Bring a file into every folder, in a worker; True says that it is an untouched picture."""
+    name, is_picture = item
+    new_names = [name] if is_picture else carried_names(carry.tree, name, carry.forms)
+    paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
+    missing = {path for every in paths.values() for path in every if not path.exists()}
+    done = Exported(carried=len(missing))
+    if not missing:
+        return done
+    if is_picture:
+        try:
+            _bring(carry.tree.root / name, None, paths[name], missing)
+        except (BrokenFileError, FileNotFoundError):
+            return Exported()  # named when its versions are to be made
+        return done
+    becomes = carried_over(carry.tree, name, carry.forms)
+    for new, every in paths.items():
+        _bring(carry.tree.root / name, becomes.contents[new], every, missing)
+    done.aside += becomes.unmatched
+    return done
+
+
+def _bring(
+    original: Path, changed: bytes | None, paths: Sequence[Path], missing: set[Path]
+) -> None:
+    """Write a file, or what it was changed into, to those of ``paths`` that are missing."""
+    size = original.stat().st_size if changed is None else len(changed)
+    is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
+    # The copy that the others link to is the first folder's, or what an interrupted run has made.
+    held = next((path for path in paths if path not in missing), None)
+    for path in paths:
+        if path not in missing:
+            continue
+        if held is not None and not is_copied and _link(held, path):
+            continue
+        if changed is not None:
+            files.write_bytes(path, changed, durable=False)
+        else:
+            _copy(original, path)
+        held = path if held is None else held
+
+
+def _link(held: Path, path: Path) -> bool:
+    try:
+        os.link(held, path)
+    except OSError:  # another disk, or one without hard links
+        return False
+    return True
+
+
+def _copy(original: Path, path: Path) -> None:
+    try:
+        with original.open("rb") as read, files.atomic(path, durable=False) as written:
+            shutil.copyfileobj(read, written)
+    except PermissionError as error:
+        raise BrokenFileError(f"{original}: cannot be read ({error.strerror}).") from error
+
+
+def _fingerprints(tree: Tree) -> dict[str, str]:
+    """Return what tells this source from another one, of the pictures and of the other files."""
+    found = {}
+    for what, names in (("images", tree.pictures), ("other files", tree.carried)):
+        size = sum((tree.root / name).stat().st_size for name in names)
+        if size <= FINGERPRINT_BYTES:
+            contents: Iterable[str] = files.file_fingerprints(tree.root / name for name in names)
+        else:
+            contents = (f"size {(tree.root / name).stat().st_size}" for name in names)
+        # One after the other: a million names are held once.
+        pairs = zip(names, contents, strict=True)
+        found[what] = files.fingerprint(part.encode() for pair in pairs for part in pair)
+    found["of"] = "names and contents; of more than 2 GB names and sizes"
+    return found
+
+
+def _claim(
+    target: Path, settings: dict[str, Any], aside: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Make the target this copy's; return what was found to be broken, and what was left aside at first.
+
+    Of a copy within its own source there is more to leave aside the next time.
+    """
+    about = {"left aside": list(aside)} if aside else {}
+    there = manifest.begin(target, "manifest.json", settings, what="a copy", about=about)
+    known = {key: there[key] for key in there if key not in ("format", "broken", "left aside")}
+    manifest.check_same(target, known, settings, what="a copy")
+    broken = there.get("broken")
+    told = {key: there[key] for key in ("left aside",) if key in there}
+    return (broken if isinstance(broken, dict) else {}), told
+
+
+# ---------------------------------------------------------------- before it starts
+
+
+SAMPLED_IMAGES = 12
+SAMPLED_SECONDS = 10.0
+"""No further image is tried for an estimate after so many seconds of CPU."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a copy will take, told from a few of its images; nothing has been written.
+
+    Attributes:
+        layout: plain, coco, voc, cityscapes, yolo or webdataset.
+        images: to be corrupted, in each cell.
+        cells: the versions of each image: of a corrupted copy corruptions times severities.
+        carried: other files of each cell.
+        bytes: on the disk, of everything.
+        cpu_seconds: decoding, changing and encoding, summed over the workers.
+        workers: the processes that share them.
+        sampled: the images that were tried.
+        aside: what will not be changed, or not be in the copy, a sentence each.
+        free_bytes: what is free where the copy would lie.
+    """
+
+    layout: str
+    images: int
+    cells: int
+    carried: int
+    bytes: int
+    cpu_seconds: float
+    workers: int
+    sampled: tuple[str, ...]
+    free_bytes: int
+    aside: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """From start to end, if every worker has a core of its own."""
+        return self.cpu_seconds / max(self.workers, 1)
+
+
+def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None = None) -> Estimate:
+    """Return what :func:`export_copy` with the same arguments will take; write nothing.
+
+    Up to twelve images, evenly spread (of tars the first of the first one), get all their versions
+    and stand for the others: where sizes differ much it is rough.
+
+    Raises:
+        InputError: none of the tried images can be read.
+        BrokenFileError: a damaged tar, which the copy itself would leave out and name.
+    """
+    plan = _outside(plan, target)
+    tree = plan.tree
+    # What belongs to one picture comes once for each form; so do the objects in a JSON.
+    copies = len(plan.versions) + plan.with_originals
+    other_bytes = _carried_bytes(tree, copies)
+    if plan.with_originals:
+        other_bytes += sum(_size(tree.root / name) for name in tree.pictures)
+    tried: Iterator[tuple[str, str, Image]]
+    if tree.layout == "webdataset":
+        counts = [count_members(tree.root / name) for name in tree.pictures]
+        images = sum(count for count, _, _ in counts)
+        other_bytes += len(plan.versions) * sum(size for _, _, size in counts)
+        tar = tree.pictures[0]
+        tried = (
+            (f"{tar}/{name}", written_name(name, plan.image_format), image)
+            for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
+        )
+    else:
+        images = len(tree.pictures)
+        tried = _some_pictures(plan)
+    names: list[str] = []
+    size = 0
+    start = time.process_time()
+    for key, output, image in tried:
+        if not names:
+            for version in plan.versions:  # what is compiled or loaded once
+                edit(image, version, f"before {key}")
+            start = time.process_time()
+        names.append(key)
+        for version in plan.versions:
+            changed, _ = edit(image, version, key)
+            size += len(encode(changed, output))
+        if time.process_time() - start > SAMPLED_SECONDS:
+            break
+    spent = time.process_time() - start
+    if not names:
+        raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
+    there = next(
+        folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
+    )
+    return Estimate(
+        layout=tree.layout,
+        images=images,
+        cells=len(plan.versions),
+        carried=len(tree.carried),
+        bytes=other_bytes + size * images // len(names),
+        cpu_seconds=spent * images / len(names),
+        workers=usable_cores() if workers is None else workers,
+        sampled=tuple(names),
+        free_bytes=shutil.disk_usage(there).free,
+        aside=tree.aside,
+    )
+
+
+def _some_pictures(plan: Plan) -> Iterator[tuple[str, str, Image]]:
+    """Yield name, new name and pixels of some pictures from start to end, those that can be read."""
+    names = plan.tree.pictures
+    count = min(len(names), SAMPLED_IMAGES)
+    for place in range(count):
+        name = names[place * len(names) // count]
+        with contextlib.suppress(BrokenFileError):
+            yield name, plan.outputs[name], read_below(plan.tree.root, name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nowhere; named when its turn comes
+        return 0
+
+
+def _carried_bytes(tree: Tree, cells: int) -> int:
+    total = 0
+    for name in tree.carried:
+        size = (tree.root / name).stat().st_size
+        is_copied = PurePosixPath(name).suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
+        total += size * (cells if is_copied else 1)
+    return total

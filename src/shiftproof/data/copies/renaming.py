@@ -1,0 +1,381 @@
+"""Annotations for pictures that have new names, or that come in several forms."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.sax.saxutils import escape
+
+from shiftproof.data.copies.trees import Tree
+from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
+from shiftproof.data.detection.voc import parse_xml
+from shiftproof.data.detection.voc_files import stem_in
+from shiftproof.data.detection.yolo import SPLITS, inside_of, is_yolo, read_config
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import show_name
+from shiftproof.io.images import is_image
+from shiftproof.io.text import read_json, read_text
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form in which the pictures of a tree come into a folder.
+
+    Attributes:
+        mark: what tells its names from those of the other forms; "" where nothing does.
+        outputs: the name of each picture in this form, mark and all.
+    """
+
+    mark: str
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What becomes of a carried file.
+
+    Attributes:
+        contents: new names and contents, None for content that stays.
+        unmatched: what in it names no picture, a sentence each.
+    """
+
+    contents: dict[str, bytes | None]
+    unmatched: tuple[str, ...] = ()
+
+
+def carried_names(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
+    """Return what a carried file will be called: several names where each form has one of its own."""
+    split = _of_one_picture(tree, name) if any(form.mark for form in forms) else None
+    if split is None:
+        return [name]
+    return [f"{split[0]}{form.mark}{split[1]}" for form in forms]
+
+
+def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+    """Return what becomes of a carried file.
+
+    Annotations get the images' new names: ``file_name`` in COCO files, ``<filename>`` in VOC's XML,
+    the lists of images of VOC and YOLO, and the ``path`` of its YAML file where it leads back to the
+    original.
+
+    Where there are several forms, every form of a picture is an image of its own. What belongs to one
+    picture by its name (VOC's XML and masks, YOLO's labels, the files in ``gtFine``) comes once for
+    each form, under the name of the form; COCO's images and annotations come once for each form, with
+    fresh ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
+
+    Raises:
+        BrokenFileError: an annotation file that cannot be read.
+        InputError: a path that leaves the folder.
+    """
+    if tree.layout in ("plain", "webdataset"):
+        return Carried(dict.fromkeys(carried_names(tree, name, forms)))
+    path = tree.root / name
+    suffix = path.suffix.lower()
+    new_names = carried_names(tree, name, forms)
+    if suffix == ".xml":
+        return Carried(
+            {
+                new: _voc_xml(tree, name, form.outputs)
+                for new, form in zip(new_names, forms, strict=len(new_names) > 1)
+            }
+        )
+    if len(new_names) > 1:
+        return Carried(dict.fromkeys(new_names))
+    if is_yolo(path):
+        return Carried({name: _yolo_config(tree, name)})
+    if suffix == ".json" and (tree.named.get(name) or starts_like_coco(path)):
+        return Carried({name: _coco_json(tree, name, forms)})
+    if suffix == ".txt" and tree.layout == "voc":
+        return _image_set(tree, name, forms)
+    if suffix == ".txt" and _of_one_picture(tree, name) is None:
+        return Carried({name: _image_list(tree, name, forms)})
+    return Carried({name: None})
+
+
+def _is_unchanged(forms: Sequence[Form]) -> bool:
+    return len(forms) == 1 and all(old == new for old, new in forms[0].outputs.items())
+
+
+# ---------------------------------------------------------------- what belongs to one picture
+
+
+def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
+    """Return what stands before and behind the mark in the name of a file of one picture.
+
+    None where the file belongs to none, or to all.
+    """
+    path = PurePosixPath(name)
+    if tree.layout == "yolo":
+        bare = str(path.with_suffix(""))
+        return (bare, path.suffix) if path.suffix == ".txt" and bare in tree.owners else None
+    if tree.layout == "voc":
+        found = _voc_owner(tree, name)
+        return None if found is None else (str(path.with_suffix("")), path.suffix)
+    if tree.layout == "cityscapes":
+        inside = "/".join(path.parts[1:-1])
+        end = len(path.stem)
+        while end > 0:
+            if f"{inside}/{path.stem[:end]}" in tree.owners:
+                return str(path.with_name(path.stem[:end])), path.stem[end:] + path.suffix
+            end = path.stem.rfind("_", 0, end)
+    return None
+
+
+def _voc_owner(tree: Tree, name: str) -> str | None:
+    """Return the picture of a file of VOC: in the folder of its kind the paths are the images'."""
+    bare = PurePosixPath(name).with_suffix("")
+    for text in tree.folders:
+        folder = PurePosixPath(text)
+        if bare.is_relative_to(folder):
+            inner = bare.relative_to(folder)
+        elif bare.is_relative_to(folder.parent):
+            inner = PurePosixPath(*bare.relative_to(folder.parent).parts[1:])
+        else:
+            continue
+        if (picture := tree.owners.get(str(folder / inner))) is not None:
+            return picture
+    return None
+
+
+# ---------------------------------------------------------------- COCO
+
+
+def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
+    """Return a COCO file with the images' new names, None where it stays as it is."""
+    if _is_unchanged(forms):
+        return None
+    value = read_json(tree.root / name)
+    images = value.get("images") if isinstance(value, dict) else None
+    if not isinstance(images, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("file_name"), str) for item in images
+    ):
+        return None
+    shown_as = _pictures_of(tree, name, [item["file_name"] for item in images])
+    every = [{**item, "file_name": _renamed(item["file_name"], shown_as, forms[0])}
+             for item in images]  # fmt: skip
+    annotations = value.get("annotations")
+    notes = annotations if isinstance(annotations, list) else []
+    notes = [note for note in notes if isinstance(note, dict)]
+    new_images = [fresh_ids([item.get("id") for item in images], form.mark, place)
+                  for place, form in enumerate(forms)]  # fmt: skip
+    added = []
+    for place, form in enumerate(forms[1:], start=1):
+        shown: dict[Any, Any] = {}
+        for item, identity in zip(images, new_images[place], strict=True):
+            if shown_as.get(item["file_name"]) in form.outputs and identity is not None:
+                shown[item["id"]] = identity
+                file_name = _renamed(item["file_name"], shown_as, form)
+                every.append({**item, "id": identity, "file_name": file_name})
+        numbers = fresh_ids([note.get("id") for note in notes], form.mark, place)
+        for note, number in zip(notes, numbers, strict=True):
+            owner = note.get("image_id")
+            if isinstance(owner, (int, str)) and owner in shown:
+                copied = {**note, "image_id": shown[owner]}
+                added.append(copied if number is None else {**copied, "id": number})
+    value["images"] = every
+    if added:
+        value["annotations"] = [*annotations, *added]
+    # NaN stays what it is: a copy mends nothing.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+def _pictures_of(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str]:
+    """Return the picture of each name in a COCO file, of captions and segments, too."""
+    known = tree.named.get(name)
+    if known:
+        return known
+    folders = {"."} | {str(folder) for p in tree.pictures for folder in PurePosixPath(p).parents}
+    pictures = frozenset(tree.pictures)
+    readings = read_names(name, said, sorted(folders), pictures.__contains__)
+    if not readings:
+        return {}
+    best = max(readings, key=lambda reading: reading.hits)
+    return {text: best.picture(text) for text in said}
+
+
+def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
+    """Return ids for the form number ``place`` of what has these ids; 0 keeps them.
+
+    A whole number gets ``place`` times a power of ten on top that is above all of them, and a million
+    at least: of image 139 the first further form is 1000139. So the ids are the same in all files of
+    a data set. A text gets the mark behind it; anything else is no id and stays without one.
+    """
+    numbers = [abs(number) for number in ids if type(number) is int]
+    step = 10 ** max(len(str(max(numbers, default=0))), 6)
+    if any(type(number) is int and number < 0 for number in ids):
+        step *= 10
+    return [
+        number + place * step if type(number) is int
+        else (f"{number}{mark}" if place else number) if isinstance(number, str)
+        else None
+        for number in ids
+    ]  # fmt: skip
+
+
+def _renamed(text: str, pictures: Mapping[str, str], form: Form) -> str:
+    output = form.outputs.get(pictures.get(text, ""))
+    return text if output is None else rename(text, output)
+
+
+# ---------------------------------------------------------------- Pascal VOC
+
+
+def _voc_xml(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
+    """Return the XML of one picture with its new name, None where it stays as it is."""
+    picture = _voc_owner(tree, name) if tree.layout == "voc" else None
+    if picture is None or outputs.get(picture, picture) == picture:
+        return None
+    data = (tree.root / name).read_bytes()
+    if parse_xml(data, name).findtext("filename") is None:
+        return None
+    # Character references are the same in every encoding.
+    new = escape(PurePosixPath(outputs[picture]).name).encode("ascii", "xmlcharrefreplace")
+    encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2])
+    plain = data if encoding is None else data.decode(encoding).encode("utf-8")
+    written, count = re.subn(
+        rb"(<filename\s*>\s*)[^<]*?(\s*</filename\s*>)",
+        lambda match: match[1] + new + match[2],
+        plain,
+        count=1,
+    )
+    if not count:
+        raise BrokenFileError(f"{name}: its <filename> could not be given the image's new name.")
+    return written if encoding is None else written.decode("utf-8").encode(encoding)
+
+
+def _image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+    """Return a list with each line once for each form; what stands behind a name stays."""
+    base = _list_base(tree, name)
+    if base is None or _is_unchanged(forms):
+        return Carried({name: None})
+    prefix = "" if base == "." else f"{base}/"
+    stems = {
+        stem.removeprefix(prefix): picture
+        for stem, picture in tree.owners.items()
+        if stem.startswith(prefix)
+    }
+    text = read_text(tree.root / name, errors="surrogateescape")
+    changed: list[str] = []
+    unmatched = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = stem_in(line, stems)
+        if found is None:
+            changed.append(line)
+            if line.strip():
+                shown = show_name(line.strip()[:80])
+                unmatched.append(f"{name}, line {number}: {shown!r} names no image; left as it is")
+            continue
+        stem, word = found
+        start = line.index(word)
+        for form in forms:
+            new = form.outputs[stems[stem]].removeprefix(prefix)
+            # A line without a suffix stays so.
+            new = new if word != stem else str(PurePosixPath(new).with_suffix(""))
+            changed.append(line[:start] + new + line[start + len(word) :])
+    written = _lines(changed)
+    same = changed == text.splitlines()
+    return Carried({name: None if same else written}, tuple(unmatched))
+
+
+def _list_base(tree: Tree, name: str) -> str | None:
+    """Return the folder of the images that a list of VOC is of, None where it is no such list."""
+    parts = PurePosixPath(name).parts
+    if "ImageSets" not in parts[:-1]:
+        return None
+    home = PurePosixPath(*parts[: parts.index("ImageSets")])
+    return next((text for text in tree.folders if PurePosixPath(text).parent == home), None)
+
+
+# ---------------------------------------------------------------- YOLO
+
+
+def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
+    """Return a list of images with their new names; labels of boxes and other texts are none."""
+    text = read_text(tree.root / name, errors="surrogateescape")
+    lines = text.splitlines()
+    filled = [line.strip() for line in lines if line.strip()]
+    if not filled or tree.layout != "yolo":
+        return None
+    here = str(PurePosixPath(name).parent)
+    pictures = [_listed(tree, here, word) for word in filled]
+    if not any(pictures) and not all(is_image(Path(word)) for word in filled):
+        return None
+    changed = []
+    for line in lines:
+        word = line.strip()
+        if not word:
+            changed.append(line)
+            continue
+        word = _below_root(tree, name, word)
+        picture = _listed(tree, here, word)
+        changed += dict.fromkeys(
+            word if picture is None else rename(word, form.outputs[picture]) for form in forms
+        )
+    return _lines(changed)
+
+
+def _listed(tree: Tree, here: str, word: str) -> str | None:
+    """Return the picture that a line of a list means: "./" stands for the folder of the list."""
+    slashed = word.replace("\\", "/")
+    bases = (here,) if slashed.startswith("./") else (".", here)
+    found = (inside_of(tree.root, str(Path(base, slashed))) for base in bases)
+    return next((name for name in found if name in tree.known), None)
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
+def _below_root(tree: Tree, name: str, word: str) -> str:
+    """Return a path relative to the tree: a copy must not lead back to the clean images."""
+    inside = inside_of(tree.root, word.replace("\\", "/"))
+    if inside is None:
+        raise InputError(
+            f"{name}: {word} leaves {tree.root}, so a copy would lead back to it; write the path "
+            "relative to the folder."
+        )
+    return inside if Path(word).is_absolute() else word
+
+
+def _yolo_config(tree: Tree, name: str) -> bytes | None:
+    """Return a YAML file that means this copy, None where it does as it is."""
+    value: Any = read_config(tree.root / name)
+    data = (tree.root / name).read_bytes()
+    written = data
+    here = PurePosixPath(name).parent
+    for split in (*SPLITS, "validation"):
+        entry = value.get(split) or []
+        for part in entry if isinstance(entry, list) else [entry]:
+            written = _entry_below(tree, name, str(here), str(part), written)
+    path = value.get("path")
+    if isinstance(path, str) and path:
+        inside = inside_of(tree.root, path)
+        is_kept = not Path(path).is_absolute() and not path.startswith("..") and inside is not None
+        if not (is_kept and (tree.root / path).is_dir()):
+            # It leads out of the tree, or to a place that other programs know: the copy is elsewhere.
+            note = b"# path is taken out: this copy is where this file is."
+            written = re.sub(
+                rb"(?m)^(\xef\xbb\xbf)?['\"]?path['\"]?[ \t]*:.*$", note, written, count=1
+            )
+    return None if written == data else written
+
+
+def _entry_below(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
+    """Return the YAML file with one entry such that it cannot lead back to the clean images."""
+    leads_out = InputError(
+        f"{name}: expected a path below the data set's folder, got {entry!r}, which leaves it, so "
+        "a copy would lead back to the clean images."
+    )
+    if Path(entry).is_absolute():
+        inside = inside_of(tree.root, entry)
+        if inside is None:
+            raise leads_out
+        return data.replace(entry.encode(), inside.encode())
+    for text in (entry, entry.removeprefix("../")):
+        if inside_of(tree.root, str(Path(here, text))) is not None:
+            return data
+    raise leads_out

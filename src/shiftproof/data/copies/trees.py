@@ -1,0 +1,182 @@
+"""What lies in a folder that is copied: the images, and what is carried over beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from shiftproof.data.copies.tars import check_names
+from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, written_name
+from shiftproof.data.detection.yolo import labels_of
+from shiftproof.data.disk import all_files, shortened
+from shiftproof.data.find import TITLES, FoundDataset, find_dataset
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.images import is_image
+
+TEXT_SUFFIXES = frozenset(
+    {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder and what is in it; names are paths below it, sorted, with ``/`` on every system.
+
+    Attributes:
+        root: the folder.
+        layout: plain, cityscapes, voc, yolo, coco or webdataset.
+        pictures: the images to change; of webdataset the tars.
+        carried: all other files, which every copy gets: none for a plain folder.
+        folders: where the pictures lie.
+        named: of each COCO file what it calls its images, to the picture.
+        aside: a sentence for each kind of thing that is not changed, or not in the copy.
+    """
+
+    root: Path
+    layout: str
+    pictures: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
+
+    @cached_property
+    def owners(self) -> Mapping[str, str]:
+        """The pictures by the name, without suffix, by which other files say that they are theirs."""
+        return {_owner(self.layout, name): name for name in self.pictures}
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The pictures, to look up."""
+        return frozenset(self.pictures)
+
+
+def _owner(layout: str, picture: str) -> str:
+    path = PurePosixPath(picture)
+    if layout == "yolo":
+        path = PurePosixPath(labels_of(picture))
+    elif layout == "cityscapes":
+        # Below the folders of all kinds: leftImg8bit, gtFine, disparity, ...
+        return f"{'/'.join(path.parts[1:-1])}/{cityscapes_stem(path.stem)[0]}"
+    return str(path.with_suffix(""))
+
+
+def open_tree(
+    source: Path,
+    *,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+) -> Tree:
+    """Find out what ``source`` is: one image or tar, or a folder in one of the known layouts.
+
+    In a known layout the photographs are changed: those that the annotations name (COCO), in the
+    folders of the splits (YOLO), in the folders of the images (VOC, Cityscapes). All other files are
+    carried over: masks and maps of labels are images, too. A folder with tars and no images is
+    webdataset. Takes what :func:`~shiftproof.data.find_dataset` takes; with a split the images of the
+    others are left out.
+
+    Raises:
+        InputError: nothing that could be corrupted, or two readings.
+        BrokenFileError: annotations that cannot be read.
+    """
+    if not source.exists():
+        raise InputError(f"{source} does not exist; expected an image or a folder of images.")
+    found = find_dataset(source, split=split, images=images, root=root)
+    if found.layout == "image":
+        return Tree(found.root, "plain", (source.name,))
+    if found.layout == "webdataset" and source.is_file():
+        return Tree(found.root, "webdataset", (source.name,))
+    if found.layout in ("table", "corrupted arrays"):
+        raise InputError(
+            f"{source} is {TITLES[found.layout]}; expected an image or a folder of images."
+        )
+    for part in found.parts:
+        # Images that are not here leave a split of the copy without them; all else would be guessed.
+        if part.problem is not None and (found.problem is not None or not part.is_absent):
+            raise part.problem
+    if found.layout in ("plain", "corrupted tree"):
+        return _plain(found)
+    return _known(found, split)
+
+
+def _plain(found: FoundDataset) -> Tree:
+    if not found.pictures:
+        raise InputError(f"{found.source} holds no images there.")
+    beside: set[str] = set()
+    if found.folders != (".",):  # a folder was named: what lies beside it are its maps
+        beside = set(all_files(found.root)) - set(found.pictures)
+    what = "carried over as they are" if beside else "left out"
+    aside = tuple(f"{text}: {what}" for text in found.left_aside)
+    carried = tuple(sorted(beside))
+    return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, aside)
+
+
+def _known(found: FoundDataset, split: str | None) -> Tree:
+    """Return the tree of a data set with annotations, or of tars."""
+    pictures = tuple(sorted(found.pictures))
+    if not pictures:
+        raise InputError(
+            f"{found.source} holds no images where {TITLES[found.layout]} data has them."
+        )
+    carried = set(all_files(found.root)) - set(pictures)
+    aside = [*found.left_aside, *found.said]
+    aside += [f"{part.title}: {part.problem}" for part in found.parts if part.problem is not None]
+    if split is not None:
+        whole = find_dataset(found.source)
+        others = set(whole.pictures) & carried
+        carried -= others
+        if others:
+            aside.append(f"{len(others):,} images of other splits: left out")
+    rest = sorted(name for name in carried if is_image(Path(name)))
+    if rest and found.layout != "webdataset":
+        folders = Counter(str(PurePosixPath(name).parent) for name in rest)
+        shown = shortened(f"{folder}/" for folder in folders)
+        aside.append(
+            f"{len(rest):,} images that the annotations do not name, in {shown}: carried over as "
+            "they are"
+        )
+    named = {part.annotations: part.names for part in found.parts if part.names}
+    return Tree(
+        found.root,
+        found.layout,
+        pictures,
+        tuple(sorted(carried)),
+        found.folders,
+        named,
+        tuple(aside),
+    )
+
+
+def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
+    """Return the new name of every picture of a tree; of tars, which keep theirs, see ``tars``.
+
+    Where two would share a name, the old suffix stays, too; where annotations find their image by its
+    stem, that cannot be.
+
+    Raises:
+        InputError: two pictures cannot be told apart, or the format cannot hold one.
+    """
+    if tree.layout == "webdataset":
+        for name in tree.pictures:
+            try:
+                check_names(tree.root / name, image_format)
+            except BrokenFileError:
+                continue  # named when its turn comes
+        return {name: name for name in tree.pictures}
+    plain = {name: written_name(name, image_format) for name in tree.pictures}
+    # What is carried over keeps its name: a map of labels beside its photograph, for one.
+    shared = Counter([*plain.values(), *tree.carried])
+    doubled = [name for name, output in plain.items() if shared[output] > 1]
+    if doubled and tree.layout in ("voc", "yolo"):
+        raise InputError(
+            f"{tree.root}: {doubled[0]} and another image differ by their suffix alone, and share "
+            "their annotations; rename one."
+        )
+    return {
+        name: output if shared[output] == 1 else name + PurePosixPath(output).suffix
+        for name, output in plain.items()
+    }

@@ -1,0 +1,384 @@
+"""Which files of a folder are COCO annotations, and which pictures their names mean."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shiftproof.data.detection.boxes import below, check_inside
+from shiftproof.data.detection.coco import is_coco, lacking
+from shiftproof.data.disk import folders_in, shortened
+from shiftproof.data.splits import is_asked, split_of, splits_in
+from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.io import files
+from shiftproof.io.border import show_name
+from shiftproof.io.text import read_json
+from shiftproof.metrics.annotations import PARTS
+
+_ENOUGH = 100
+"""So many images of a JSON, evenly spread, are looked for in the folders that may be theirs."""
+
+_DEEPEST = 6
+"""So many folders at most are taken off the front of a name that is found nowhere."""
+
+ANNOTATION_FOLDERS = frozenset(
+    {"annotations", "annotation", "anno", "annos", "anns", "labels", "label", "json", "jsons"}
+)  # fmt: skip
+"""A JSON in a folder that is called so has its images beside that folder."""
+
+_MAP_FOLDERS = re.compile(
+    r"(?i)(annotations?|labels?|gt|ground_?truths?|depths?|disparity|.*masks?|.*maps?"
+    r"|seg(mentation)?s?(class|object)?|.*segmentations?|panoptic.*|thumb(nail)?s?)\d*"
+)
+"""Folders that are called so hold maps of labels, which often have the photographs' names."""
+
+_PARTS = (b"images", b"annotations", b"categories")
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+
+_CALLED_SO = re.compile(r"(?i)instances|coco|annotation|keypoints|captions|labels|^result$")
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A JSON of COCO objects and its images.
+
+    Attributes:
+        path: of the JSON.
+        name: the same below the folder of the data set, as messages call it.
+        home: the folder that the pictures' paths are relative to.
+        folder: the folder of the images below ``home``; "" where none was found.
+        names: what the JSON calls each image, to its path below ``home``.
+        missing: the images among them that are not there.
+        problem: why it cannot be used.
+        is_absent: whether the problem is that its images are not here.
+    """
+
+    path: Path
+    name: str
+    home: Path
+    folder: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    problem: ShiftproofError | None = None
+    is_absent: bool = False
+
+
+class _AbsentError(InputError):
+    """The images of a JSON are not here."""
+
+
+def is_label_map(folder: str) -> bool:
+    """Whether a folder is called as folders of label maps are: masks, depth, SegmentationClass.
+
+    >>> is_label_map("stuffthingmaps/val2017"), is_label_map("images/val")
+    (True, False)
+    """
+    return any(_MAP_FOLDERS.fullmatch(part) for part in PurePosixPath(folder).parts)
+
+
+def coco_candidates(root: Path) -> list[Path]:
+    """Return the JSON files that may be COCO annotations.
+
+    They lie in the folder, or in one in it for annotations or for a split. They begin like COCO, or
+    are called so and cannot be read: those have to be named.
+    """
+    return [path for path in _jsons(root) if _may_be(path)]
+
+
+def tell_nearly_coco(root: Path) -> str:
+    """Return which JSON of a folder lacks but a part of COCO annotations, in words; "" for none."""
+    for path in _jsons(root):
+        with contextlib.suppress(BrokenFileError):
+            value = read_json(path) if starts_like_coco(path) else None
+            is_near = isinstance(value, dict) and sum(part in value for part in PARTS) > 1
+            if is_near and (what := lacking(value)):
+                return f". {path.relative_to(root).as_posix()} is nearly COCO{what}"
+    return ""
+
+
+def _jsons(root: Path) -> list[Path]:
+    inner = [
+        folder
+        for folder in folders_in(root)
+        if folder.name.lower() in ANNOTATION_FOLDERS or splits_in(folder.name)
+    ]
+    found = [path for folder in (root, *inner) for path in folder.glob("*.json")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _may_be(path: Path) -> bool:
+    """Whether a JSON has the three parts of COCO, by its text; or is cut, and begins like it."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return bool(_CALLED_SO.search(path.stem))
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                start, end = text[:40].lstrip(_BLANK), text[-40:].rstrip(_BLANK)
+                if start.startswith(b"[") and end.endswith(b"]"):
+                    return False  # detections
+                if start.startswith(b"{") and end.endswith(b"}"):
+                    return all(text.find(b'"%b"' % part) >= 0 for part in _PARTS)
+    except OSError:
+        pass
+    return starts_like_coco(path) or bool(_CALLED_SO.search(path.stem))
+
+
+def starts_like_coco(path: Path) -> bool:
+    """Whether a JSON file may hold COCO annotations, by its beginning.
+
+    So that a folder of other large JSON files is not parsed.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(65536)
+        is_object = start.lstrip(_BLANK).startswith(b"{")
+        return is_object and any(
+            b'"%b"' % part in start for part in (*_PARTS, b"info", b"licenses")
+        )
+    return False
+
+
+def find_coco(
+    root: Path,
+    candidates: Sequence[Path],
+    *,
+    split: str | None = None,
+    images: Path | None = None,
+) -> tuple[list[CocoFile], list[str]]:
+    """Return the files of COCO objects, their images found; and the others, a sentence each.
+
+    Args:
+        root: the folder of the data set.
+        candidates: the JSON files to look at.
+        split: only those that are called so; also decides between folders of images.
+        images: the folder of the images.
+    """
+    files: list[CocoFile] = []
+    others: list[str] = []
+    asked = [path for path in candidates if split is None or _is_of(root, path, split)]
+    if split is not None and not asked and len(candidates) == 1:
+        # Its name says nothing: the split is that of the images.
+        asked = [path for path in candidates if not _said(root, path)]
+    for path in candidates:
+        name = _name(root, path)
+        if path not in asked:
+            others.append(f"{name}: not of the split {split}")
+            continue
+        try:
+            value = read_json(path)
+        except BrokenFileError as error:
+            files.append(CocoFile(path, name, root, problem=error))
+            continue
+        if not is_coco(value):
+            others.append(f"{name}: no boxes in it; carried over")
+            continue
+        files.append(_with_images(root, path, name, value["images"], split, images))
+    return files, others
+
+
+def _is_of(root: Path, path: Path, split: str) -> bool:
+    if splits_in(path.stem) or split in path.stem:
+        return is_asked(split, path.stem)
+    folder = path.parent.name if path.parent != root else ""
+    return bool(folder) and is_asked(split, folder)
+
+
+def _said(root: Path, path: Path) -> frozenset[str]:
+    return splits_in(path.stem) or (
+        splits_in(path.parent.name) if path.parent != root else frozenset()
+    )
+
+
+def _name(root: Path, path: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _with_images(
+    root: Path, path: Path, name: str, items: list[Any], split: str | None, images: Path | None
+) -> CocoFile:
+    """Find the images of one JSON."""
+    texts = [item.get("file_name") for item in items if isinstance(item, dict)]
+    said = [text for text in texts if isinstance(text, str)]
+    below_here = _home(path)
+    start = below_here if images is None else images
+    # Ids are relative to the data set's folder, where that can be.
+    home = next((folder for folder in (root, below_here) if _is_below(start, folder)), start)
+    inner = start.resolve().relative_to(home.resolve()).as_posix()
+    folders = [inner]
+    if images is None:
+        folders = [below(inner, folder) for folder in _folders(below_here)]
+    wanted = splits_in(path.stem) or split_of(str(PurePosixPath(name).parent))
+    try:
+        readings = read_names(name, said, folders, lambda picture: files.is_file(home / picture))
+        if not readings:
+            raise _AbsentError(
+                f"{path}: no folder in {home / folders[0]} holds its images "
+                f"({shortened(map(show_name, said), 3) or 'none named'}); give the folder as images "
+                "(--images)."
+            )
+        reading = (
+            readings[0]
+            if images is not None
+            else _choose(path, readings, wanted or splits_in(split or ""))
+        )
+        names = {text: reading.picture(text) for text in said}
+    except _AbsentError as error:
+        return CocoFile(path, name, home, problem=error, is_absent=True)
+    except InputError as error:
+        return CocoFile(path, name, home, problem=error)
+    missing = tuple(text for text, picture in names.items() if not files.is_file(home / picture))
+    return CocoFile(path, name, home, reading.folder, names, missing)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _home(path: Path) -> Path:
+    """Return the folder in or below which the images of a JSON lie.
+
+    Never one beside its own, but where it lies in a folder for annotations: another data set's
+    images can have the same names.
+    """
+    folder = path.absolute().parent
+    return folder.parent if folder.name.lower() in ANNOTATION_FOLDERS else folder
+
+
+def _folders(home: Path) -> list[str]:
+    """Return the folder itself and those in it, up to two deep."""
+    first = folders_in(home)
+    every = [*first, *(inner for outer in first for inner in folders_in(outer))]
+    return [".", *(folder.relative_to(home).as_posix() for folder in every)]
+
+
+def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> Reading:
+    """Return the one reading that the names of JSON and folders leave.
+
+    Raises:
+        InputError: two are possible, or the only folder is, by its name, of another split.
+    """
+    left = [one for one in readings if not is_label_map(one.folder)] or list(readings)
+    if wanted:
+        right = [one for one in left if split_of(one.folder) & wanted]
+        silent = [one for one in left if not split_of(one.folder)]
+        if not right and not silent:
+            shown = " and ".join(f"{one.folder}/" for one in left)
+            raise _AbsentError(
+                f"{path}: it is of the split {'/'.join(sorted(wanted))}, but its images were found "
+                f"only in {shown}, of another split by the name. Give the folder of its images as "
+                "images (--images)."
+            )
+        left = right or silent
+    # val2017 of instances_val2017, where val2014 is there as well.
+    called_so = [one for one in left if one.folder != "." and _last(one.folder) in path.stem]
+    left = called_so or left
+    left = [one for one in left if one.hits == one.tried] or left
+    if len(left) > 1:
+        shown = " and ".join(f"{one.folder}/" for one in left)
+        raise InputError(
+            f"{path}: its images are found in {shown}; give the right folder as images (--images)."
+        )
+    return left[0]
+
+
+def _last(folder: str) -> str:
+    return PurePosixPath(folder).name
+
+
+# ---------------------------------------------------------------- what a file_name means
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to find the files that a JSON names.
+
+    Attributes:
+        where: the JSON, for messages.
+        folder: that the names are relative to.
+        dropped: so many folders at the front of a name are not there on the disk.
+        tried: so many of the names were looked for.
+        hits: so many were found.
+        exists: whether there is a file, by its path.
+    """
+
+    where: str
+    folder: str
+    dropped: int
+    tried: int
+    hits: int
+    exists: Callable[[str], bool]
+
+    def picture(self, text: str) -> str:
+        """Return the path that a name means.
+
+        Raises:
+            InputError: it leaves the folder.
+        """
+        if (
+            "\\" in text
+            and ".." not in text
+            and self.exists(below(self.folder, check_inside(self.where, text)))
+        ):
+            return below(self.folder, text)  # a name with a backslash in it, where that can be
+        parts = _parts(self.where, text)
+        return below(self.folder, "/".join(parts[min(self.dropped, len(parts) - 1) :]))
+
+
+def read_names(
+    where: str, said: Sequence[str], folders: Sequence[str], exists: Callable[[str], bool]
+) -> list[Reading]:
+    """Return the folders in which files of these names are, the least taken off the names.
+
+    Names may be written with backslashes, or with folders at their front that the copy does not
+    have, as annotation tools export them.
+
+    Raises:
+        InputError: a name that leaves the folder.
+    """
+    for text in said:
+        _parts(where, text)
+    if len(said) > _ENOUGH:
+        said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
+    tried = list(dict.fromkeys(said))
+    deepest = max((len(_parts(where, text)) for text in tried), default=1)
+    for dropped in range(min(deepest, _DEEPEST + 1)):
+        found = []
+        for folder in folders:
+            reading = Reading(where, folder, dropped, len(tried), 0, exists)
+            hits = sum(exists(reading.picture(text)) for text in tried)
+            if hits:
+                found.append(Reading(where, folder, dropped, len(tried), hits, exists))
+        if found:
+            return found
+    return []
+
+
+_UPLOAD = re.compile(r"(?:^|/)upload/\d+/(.+)$")
+"""Where Label Studio keeps what was uploaded to it; its exports have the images elsewhere."""
+
+
+def _parts(where: str, text: str) -> list[str]:
+    slashed = text.replace("\\", "/")
+    upload = _UPLOAD.search(slashed)
+    if upload is not None and (slashed.startswith(("/", "../"))):
+        slashed = upload[1]
+    check_inside(where, slashed)
+    return [part for part in PurePosixPath(slashed).parts if part != "."]
+
+
+def rename(text: str, picture: str) -> str:
+    r"""Return a name as an annotation file wrote it, with the last part of ``picture`` as its last.
+
+    >>> print(rename("images\\a.jpg", "images/a.png"))
+    images\a.png
+    """
+    at = max(text.rfind("/"), text.rfind("\\")) + 1
+    return text[:at] + PurePosixPath(picture).name

@@ -1,0 +1,276 @@
+"""Pascal VOC: one XML for each image, lists of images for each split."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import final
+from xml.etree.ElementTree import Element
+
+from shiftproof.classes import Classes
+from shiftproof.data.detection.boxes import (
+    NO_ANNOTATIONS,
+    ODD_FLAG,
+    UNKNOWN_CLASS,
+    UNKNOWN_IMAGE,
+    UNREADABLE,
+    DetectionData,
+    Fault,
+    Row,
+    below,
+    check_inside,
+    checked,
+    image_sizes,
+    number,
+    size_faults,
+)
+from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.images.folder import name_of
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import convert_errors
+from shiftproof.io.images import is_image
+from shiftproof.io.text import read_text
+from shiftproof.io.xml import parse_xml as parse_xml
+from shiftproof.metrics.faults import read_flag, show_value
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+
+@final
+class VocData(DetectionData):
+    """Images with the boxes of Pascal VOC: ``JPEGImages``, ``Annotations``, ``ImageSets/Main``.
+
+    A box is x = xmin, y = ymin, width = xmax - xmin, height = ymax - ymin. Objects that are marked
+    difficult (by any number but 0) are kept and marked. Parts of objects are no objects. Where an
+    object has a polygon of ``x1``, ``y1``, ``x2``, ``y2`` and so on alone, as Labelbox exports it,
+    its box is the smallest around it.
+
+    Differs from the published tools, several of which take 1 off the corners or add it to the sizes.
+
+    Args:
+        root: the folder that holds the three, or one above with a single such folder in it (as
+            ``VOCdevkit`` with ``VOC2007``). Ids are relative to it.
+        split: a list in ``ImageSets/Main``; None for all images.
+        classes: None takes the twenty of VOC where no other occurs, else those that occur, sorted.
+        images: what the folder of images is called.
+        annotations: what the folder of XML files is called.
+
+    Raises:
+        InputError: no such folders or split, two images with one stem, a path that leaves the folder.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        images: str = "JPEGImages",
+        annotations: str = "Annotations",
+    ) -> None:
+        home = Path(root)
+        inner = _inner(home, images, annotations)
+        base = home / inner
+        by_stem: dict[str, list[str]] = {}
+        for name in find_images(base / images).names:
+            by_stem.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
+        doubled = next((names for names in by_stem.values() if len(names) > 1), None)
+        if doubled is not None:
+            raise InputError(f"{base / images}: {' and '.join(doubled)} share one annotation file.")
+        stems = sorted(by_stem) if split is None else read_split(base, split, by_stem)
+        faults: list[Fault] = []
+        found: dict[str, _Annotated] = {}
+        for stem in stems:
+            check_inside(split or "ImageSets", stem)
+            name = below(
+                inner, f"{images}/{by_stem[stem][0] if stem in by_stem else stem + '.jpg'}"
+            )
+            path = base / annotations / f"{stem}.xml"
+            if not path.is_file():
+                detail = f"expected {annotations}/{stem}.xml"
+                faults.append(Fault(name, NO_ANNOTATIONS, kept=False, detail=detail))
+                continue
+            try:
+                found[name] = _read(path)
+            except BrokenFileError as error:
+                faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
+        if split is None:
+            faults += [
+                Fault(f"{annotations}/{path.name}", UNKNOWN_IMAGE, kept=False)
+                for path in sorted((base / annotations).glob("*.xml"))
+                if path.stem not in by_stem
+            ]
+        if not found:
+            raise InputError(
+                f"{base} has no image with annotations that can be read"
+                + (f" (first: {faults[0]})" if faults else "")
+                + "."
+            )
+        names = {word for one in found.values() for word, _ in one.rows}
+        titles = tuple(classes) if classes is not None else _titles(names)
+        places = {title: place for place, title in enumerate(titles)}
+        sizes = image_sizes(home, found)
+        faults += size_faults(list(found), sizes, [one.size for one in found.values()])
+        objects = {}
+        for (name, one), size in zip(found.items(), sizes, strict=True):
+            faults += [replace(fault, where=f"{name}, {fault.where}") for fault in one.faults]
+            rows = []
+            for word, row in one.rows:
+                if word in places:
+                    row.label = places[word]
+                    rows.append(row)
+                else:
+                    faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
+            objects[name], wrong = checked(name, one.size or size or (2**31, 2**31), rows)
+            faults += wrong
+        super().__init__(
+            name_of(base) + (f" {split}" if split else ""),
+            home,
+            objects,
+            Classes(titles),
+            faults=faults,
+        )
+
+
+def read_split(base: Path, split: str, known: Collection[str] = ()) -> list[str]:
+    """Return the images of a list in ``ImageSets/Main``, without suffix.
+
+    A line is a name, which may hold spaces and end like an image file; the lists of a class have a
+    second column, -1, 0 or 1.
+
+    Args:
+        base: the folder that holds ``ImageSets``.
+        split: the list's name.
+        known: the names of the images that there are, without suffix; they tell what of a line is one.
+
+    Raises:
+        InputError: no such list.
+        BrokenFileError: it cannot be read.
+    """
+    folder = base / "ImageSets" / "Main"
+    path = folder / f"{check_inside('split', split)}.txt"
+    if not path.is_file():
+        there = shortened(sorted(other.stem for other in folder.glob("*.txt")))
+        raise InputError(f"{path} does not exist; there are the splits {there or 'none'}.")
+    lines = read_text(path, errors="replace").splitlines()
+    return list(dict.fromkeys(_listed(line.strip(), known) for line in lines if line.strip()))
+
+
+def _listed(line: str, known: Collection[str]) -> str:
+    """The image that a line of a list names."""
+    column = re.fullmatch(r"(.*\S)\s+[-+]?[01]", line)
+    names = [line, *([column[1]] if column else [])]
+    candidates = [form for name in names for form in (name, _stem(name))]
+    there = next((name for name in candidates if name in known), None)
+    return _stem(names[-1]) if there is None else there
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")) if is_image(Path(name)) else name
+
+
+@dataclass(frozen=True)
+class _Annotated:
+    """What an XML says: width and height, each object's class and row, and what is wrong."""
+
+    size: tuple[int, int] | None
+    rows: list[tuple[str, Row]]
+    faults: list[Fault]
+
+
+def _read(path: Path) -> _Annotated:
+    with convert_errors(path.name, "not annotations of Pascal VOC"):
+        tree = parse_xml(path.read_bytes(), path.name)
+        if tree.tag != "annotation":
+            raise BrokenFileError(f"{path.name}: expected <annotation>, got <{tree.tag}>.")
+        rows, faults = [], []
+        for number_, item in enumerate(tree.findall("object"), start=1):
+            place = f"object {number_}"
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                faults.append(Fault(place, UNKNOWN_CLASS, False, "no name"))
+                continue
+            text = (item.findtext("difficult") or "").strip()
+            # As voc_eval has it, any whole number but 0 marks an object.
+            difficult = read_flag(text) if text else False
+            if difficult is None or text not in ("", "0", "1"):
+                faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
+            x1, y1, x2, y2 = _corners(item)
+            row = Row(
+                place,
+                -1,
+                (x1, y1, x2 - x1, y2 - y1),
+                difficult=bool(difficult),
+                instead=_instead_of_a_box(item),
+            )
+            rows.append((name, row))
+        width, height = (number(tree.findtext(f"size/{side}")) for side in ("width", "height"))
+    known = math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1
+    return _Annotated((int(width), int(height)) if known else None, rows, faults)
+
+
+def _corners(item: Element) -> tuple[float, float, float, float]:
+    """Return xmin, ymin, xmax, ymax of an object, NaN for what is no number."""
+    polygon = item.find("polygon")
+    if item.find("bndbox") is None and polygon is not None:
+        count = len(polygon) // 2
+        xs, ys = (
+            [number(polygon.findtext(f"{axis}{at}")) for at in range(1, count + 1)] for axis in "xy"
+        )
+        if count >= 2 and all(map(math.isfinite, [*xs, *ys])):
+            return min(xs), min(ys), max(xs), max(ys)
+    x1, y1, x2, y2 = (number(item.findtext(f"bndbox/{corner}")) for corner in _CORNERS)
+    return x1, y1, x2, y2
+
+
+def _instead_of_a_box(item: Element) -> str:
+    """Return what an object has where its box should be; "" where it has one."""
+    box = item.find("bndbox")
+    if box is None:
+        has_polygon = item.find("polygon") is not None
+        return "no bndbox" + (", and no x1, y1, x2, y2, … in its polygon" if has_polygon else "")
+    words = (f"{corner} {show_value(box.findtext(corner))}" for corner in _CORNERS)
+    return ", ".join(words)
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _titles(names: set[str]) -> tuple[str, ...]:
+    if names <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    return tuple(sorted(names))
+
+
+def is_voc(root: Path, images: str = "JPEGImages", annotations: str = "Annotations") -> bool:
+    """Whether a folder has VOC's two folders."""
+    return (root / images).is_dir() and (root / annotations).is_dir()
+
+
+def voc_folders(root: Path) -> list[str]:
+    """Return the folders of VOC data relative to ``root``: itself, or what lies one or two below."""
+    if is_voc(root):
+        return ["."]
+    first = folders_in(root)
+    candidates = [*first, *(inner for outer in first for inner in folders_in(outer))]
+    return [folder.relative_to(root).as_posix() for folder in candidates if is_voc(folder)]
+
+
+def _inner(home: Path, images: str, annotations: str) -> str:
+    if not home.is_dir():
+        raise InputError(f"{home} is no folder; expected one of Pascal VOC.")
+    if is_voc(home, images, annotations):
+        return "."
+    inner = voc_folders(home)
+    if len(inner) == 1:
+        return inner[0]
+    if inner:
+        raise InputError(f"{home} holds {', '.join(inner)}; give one of them.")
+    raise InputError(f"{home} has no folders {images} and {annotations}; expected Pascal VOC.")

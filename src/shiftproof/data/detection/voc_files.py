@@ -1,0 +1,153 @@
+"""Where the XML files of Pascal VOC and their images lie, in folders of any name."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from shiftproof.data.detection.coco_files import is_label_map
+from shiftproof.data.disk import find_images, folders_in
+from shiftproof.data.splits import is_asked, splits_in
+from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.io.text import read_text
+
+_ENOUGH = 20
+"""So many XML files of a folder are looked at."""
+
+
+@dataclass(frozen=True)
+class VocFiles:
+    """A folder of images and one of XML files, both below the data set's; they may be the same.
+
+    Attributes:
+        title: what a person calls it.
+        images: the folder of the images.
+        annotations: the folder of the XML files.
+        listed: the images of a list alone, without suffix; None for all.
+    """
+
+    title: str
+    images: str
+    annotations: str
+    listed: frozenset[str] | None = None
+
+    def narrowed(self, root: Path, split: str) -> VocFiles | None:
+        """Return what a split has of it: by the folder's name, a list or folders in it, else None."""
+        if is_asked(split, PurePosixPath(self.title).name):
+            return self
+        list_of_images = self._lists(root) / f"{split}.txt"
+        if files.is_file(list_of_images):
+            stems = {_without_suffix(name) for name in self._names(root)}
+            lines = read_text(list_of_images, errors="replace").splitlines()
+            found = (stem_in(line, stems) for line in lines)
+            return replace(self, listed=frozenset(stem for stem, _ in filter(None, found)))
+        images, annotations = _join(self.images, split), _join(self.annotations, split)
+        there = (root / images).is_dir() and (root / annotations).is_dir()
+        if there and self.images != self.annotations:
+            return VocFiles(split, images, annotations)
+        return None
+
+    def splits(self, root: Path) -> list[str]:
+        """Return the splits that there are."""
+        lists = sorted(path.stem for path in self._lists(root).glob("*.txt"))
+        folders = [folder.name for folder in folders_in(root / self.images)]
+        title = PurePosixPath(self.title).name
+        return [*([title] if splits_in(title) else []), *lists, *folders]
+
+    def _lists(self, root: Path) -> Path:
+        return root / PurePosixPath(self.images).parent / "ImageSets" / "Main"
+
+    def _names(self, root: Path) -> tuple[str, ...]:
+        try:
+            return find_images(root / self.images).names
+        except InputError:  # none
+            return ()
+
+    def pictures(self, root: Path) -> tuple[str, ...]:
+        """Return the images below ``root``: of a folder for both, those that have an XML file."""
+        names = self._names(root)
+        if self.images == self.annotations:
+            home = root / self.annotations
+            names = tuple(n for n in names if files.is_file((home / n).with_suffix(".xml")))
+        if self.listed is not None:
+            names = tuple(name for name in names if _without_suffix(name) in self.listed)
+        return tuple(_join(self.images, name) for name in names)
+
+
+def stem_in(line: str, stems: Collection[str]) -> tuple[str, str] | None:
+    """Return the image of a line of a list, without suffix, and the word that names it there.
+
+    The lists of a class have -1, 0 or 1 behind the name; a name can have spaces in it, and a suffix.
+    None where the line names none of ``stems``.
+
+    >>> stem_in("my dog.jpg  1", {"my dog"})
+    ('my dog', 'my dog.jpg')
+    """
+    whole = line.strip()
+    words = whole.split(maxsplit=1)
+    for word in (whole, re.sub(r"\s+-?[01]$", "", whole), *words[:1]):
+        for stem in (word, re.sub(r"\.[A-Za-z0-9]{1,5}$", "", word)):
+            if stem in stems:
+                return stem, word
+    return None
+
+
+def _without_suffix(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def find_voc(root: Path) -> list[VocFiles]:
+    """Return where XML files of VOC and their images lie: in a folder, or in those of its splits.
+
+    ``images/`` and ``annotations/``, or two folders of other names; or every XML beside its image.
+
+    Raises:
+        InputError: two folders could be that of the images.
+    """
+    found = []
+    for base in (root, *(folder for folder in folders_in(root) if splits_in(folder.name))):
+        inner = base.relative_to(root).as_posix()
+        if _twins(base, base, deep=False):
+            found.append(VocFiles(inner, inner, inner))
+            continue
+        for folder in folders_in(base):
+            if not is_label_map(folder.name) and folder.name.lower() not in ("xml", "xmls"):
+                continue
+            places = [
+                other
+                for other in (base, *folders_in(base))
+                if other != folder and not is_label_map(other.name) and _twins(folder, other)
+            ]
+            if len(places) > 1:
+                shown = " and ".join(other.relative_to(root).as_posix() + "/" for other in places)
+                raise InputError(
+                    f"{folder}: its images are found in {shown}; give a folder that holds one of "
+                    "them."
+                )
+            if places:
+                images = places[0].relative_to(root).as_posix()
+                found.append(VocFiles(inner, images, folder.relative_to(root).as_posix()))
+    return found
+
+
+def _twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
+    """Whether XML files of VOC in one folder have images of their names in another."""
+    every = annotations.rglob("*.xml") if deep else annotations.glob("*.xml")
+    for path in itertools.islice(every, _ENOUGH):
+        with path.open("rb") as file:
+            if b"<annotation" not in file.read(1000):
+                continue
+        folder = images / path.parent.relative_to(annotations)
+        if folder.is_dir() and any(
+            other.stem == path.stem and other.suffix.lower() != ".xml" for other in folder.iterdir()
+        ):
+            return True
+    return False
+
+
+def _join(folder: str, name: str) -> str:
+    return str(PurePosixPath(folder) / name)

@@ -1,0 +1,254 @@
+"""A tree of images that somebody has corrupted already, as ImageNet-C is published."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import final
+
+from shiftproof.classes import Classes, LabelSet
+from shiftproof.corruptions import CORRUPTIONS, GROUPS
+from shiftproof.data.disk import find_images, fingerprints_below, folders_in, read_below, twins
+from shiftproof.data.images import cells
+from shiftproof.data.images.cells import CorruptedData, canonical, ordered
+from shiftproof.data.images.folder import FolderLabels, name_of, without_border
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
+from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
+
+_SEVERITY = re.compile(r"(?:severity_)?(\d{1,3})")
+
+# The tars of ImageNet-C unpack to these folders, each with some corruptions in it.
+_GROUP_FOLDERS = {*GROUPS, "extra"}
+
+
+@final
+class CorruptedTree(CorruptedData):
+    """``ROOT/<corruption>/<severity>/<class>/<file>``, read as it is.
+
+    ``severity_3`` is read as 3, and one folder more is allowed above the corruption (``noise``,
+    ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of any name are
+    found; those that are neither of the 15 nor hold-out are listed in ``other_corruptions``.
+
+    An image's id is its path below the severity, so that it is the same image in every cell. The
+    samples are all images of any corrupted cell; where a cell lacks one, ``missing`` names it and
+    reading it gives a broken file. The clean twin is the image of the same path among the clean
+    ones, or the only one there that differs by its suffix alone (corrupted copies are often saved
+    in another format). Clean images without a corrupted twin are counted and left aside.
+
+    Args:
+        root: the tree.
+        classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
+        clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
+
+    Raises:
+        InputError: no tree of this layout, a severity that is none of 1 to 5, a cell that is there
+            twice or holds no images, or no clean images where ``clean`` says.
+        LabelError: class folders that the model does not know.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Classes | LabelSet | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+        clean: str | Path | None = None,
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise InputError(f"{root} is no folder; expected a -C tree.")
+        if clean is not None and not Path(clean).is_dir():
+            raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
+        clean_folder = Path(clean) if clean is not None else self.root / "clean"
+        self._folders, self.passed_over = _cells(self.root, clean_folder)
+        names, missing = _pair(self._folders)
+        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        samples = labels.samples(names)
+        self.left_aside = labels.left_aside(names)
+        self.border = labels.border
+        names = [sample.id for sample in samples]
+        self.missing = _only(missing, names)
+        self._clean_names: dict[str, str] = {}
+        self.clean_without_twin = 0
+        if clean_folder.is_dir():
+            self._folders[CLEAN] = clean_folder
+            self._add_clean(names, find_images(clean_folder).names)
+        super().__init__(name_of(self.root), samples, labels.classes)
+
+    def _add_clean(self, names: list[str], clean_names: Iterable[str]) -> None:
+        clean_names = list(clean_names)
+        found = twins(names, clean_names)
+        # Only the odd ones are kept: the tree is sent to every worker.
+        self._clean_names = {
+            name: twin for name, twin in found.items() if twin is not None and twin != name
+        }
+        without = tuple(name for name, twin in found.items() if twin is None)
+        if len(without) == len(names):
+            raise InputError(
+                f"{self._folders[CLEAN]}: none of the {len(names)} images of the tree has a clean "
+                f"twin there; expected the same paths, such as {names[0]}."
+            )
+        if without:
+            self.missing[CLEAN] = without
+        self.clean_without_twin = len(set(clean_names) - set(found.values()))
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        return ordered(self._folders)
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether the clean images are there."""
+        return CLEAN in self._folders
+
+    def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
+        """Return the samples that the tree has in a cell.
+
+        Raises:
+            InputError: the tree has no such cell.
+        """
+        if cell not in self._folders:
+            raise self._no_cell(cell)
+        lacking = set(self.missing.get(cell, ()))
+        return tuple(sample for sample in self.samples if sample.id not in lacking)
+
+    def read_cell(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+        """
+        if cell not in self._folders:
+            raise BrokenFileError(f"{sample.id}: the tree {self.name} has no {cell}.")
+        try:
+            image = read_below(self._folders[cell], self._file(sample.id, cell))
+            return without_border(image, self.border, sample.id)
+        except BrokenFileError as error:
+            raise BrokenFileError(f"{cell}: {error}") from error
+
+    def _file(self, name: str, cell: Cell) -> str:
+        return self._clean_names.get(name, name) if cell.is_clean else name
+
+    def content_fingerprints(self) -> list[str]:
+        """Return what tells each image's files, in all cells together, from any others.
+
+        That is their contents; of a tree above 2 GB the sizes of all files and the contents of 20
+        (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A cell made anew changes
+        those, a single file that was exchanged for one of the same length may not.
+        """
+        places = sorted(self._folders)
+        names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
+        sizes = {
+            cell: [_size(self._folders[cell] / name) for name in names[cell]] for cell in places
+        }
+        total = sum(size for row in sizes.values() for size in row if size is not None)
+        whole = total <= cells.FINGERPRINT_BYTES
+        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
+        marks: list[list[str]] = [[] for _ in self.samples]
+        for cell in places:
+            contents = fingerprints_below(self._folders[cell], names[cell][::step])
+            for place, (mark, size) in enumerate(zip(marks, sizes[cell], strict=True)):
+                content = "" if place % step else contents[place // step]
+                mark.append(f"{cell} {size} {content}")
+        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data, also what is missing or passed over."""
+        return {
+            **super().settings(),
+            "fingerprint of": "contents; of more than 2 GB sizes, and contents of some files",
+            "missing": {str(cell): len(names) for cell, names in sorted(self.missing.items())},
+            "corruptions not in the table": list(self.other_corruptions),
+            "folders that are no corruption": list(self.passed_over),
+            "clean images without a corrupted twin": self.clean_without_twin,
+            "images of no class": sum(self.left_aside.values()),
+            "pixels cut off each side": self.border,
+        }
+
+
+def is_corrupted_tree(root: Path) -> bool:
+    """Whether a folder looks like a -C tree: a known corruption with severities in it."""
+    return any(
+        canonical(corruption.name) in CORRUPTIONS
+        and any(_SEVERITY.fullmatch(folder.name) for folder in folders_in(corruption))
+        for first in folders_in(root)
+        if first.name in _GROUP_FOLDERS or canonical(first.name) in CORRUPTIONS
+        for corruption in _corruption_folders(first)
+    )
+
+
+def _corruption_folders(first: Path) -> list[Path]:
+    """The corruptions that a folder in the root is for: those in it where it is a group's."""
+    if first.name not in _GROUP_FOLDERS:
+        return [first]
+    inner = folders_in(first)
+    # Somebody's corruption may be called "noise" or "blur".
+    return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
+
+
+def _cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
+    """Return the folder of each cell, and the folders in the root that are none of a corruption."""
+    found: dict[Cell, Path] = {}
+    passed_over: list[str] = []
+    for first in folders_in(root):
+        if first.resolve() == clean.resolve() or first.name == "clean":
+            continue
+        for corruption in _corruption_folders(first):
+            severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
+            if not severities:
+                passed_over.append(corruption.relative_to(root).as_posix())
+            for folder in severities:
+                match = _SEVERITY.fullmatch(folder.name)
+                assert match is not None
+                severity = int(match[1])
+                if not 1 <= severity <= 5:
+                    raise InputError(f"{folder}: expected severities 1 to 5; remove the folder.")
+                cell = Cell(canonical(corruption.name), severity)
+                if cell in found:
+                    raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
+                found[cell] = folder
+    if not found:
+        raise InputError(
+            f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
+        )
+    return found, tuple(passed_over)
+
+
+def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
+    """Return the images of all cells, sorted, and those that each cell lacks."""
+    # Only differences to the first cell are kept: 75 sets of 50,000 names would fill the memory.
+    first: frozenset[str] | None = None
+    extra: dict[Cell, set[str]] = {}
+    lacking: dict[Cell, set[str]] = {}
+    for cell, folder in folders.items():
+        names = frozenset(find_images(folder).names)
+        if first is None:
+            first = names
+        extra[cell] = set(names - first)
+        lacking[cell] = set(first - names)
+    assert first is not None
+    added = set().union(*extra.values())
+    missing = {cell: lacking[cell] | (added - extra[cell]) for cell in folders}
+    return sorted(first | added), {
+        cell: tuple(sorted(names)) for cell, names in missing.items() if names
+    }
+
+
+def _only(
+    missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
+) -> dict[Cell, tuple[str, ...]]:
+    """Return what is missing of ``names``."""
+    kept = set(names)
+    lacking = {cell: tuple(name for name in gone if name in kept) for cell, gone in missing.items()}
+    return {cell: gone for cell, gone in lacking.items() if gone}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,302 @@
+"""Arrays on the disk that somebody has corrupted already, as CIFAR-10-C and MNIST-C are published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.classes import Classes
+from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.data.disk import folders_in, shortened
+from shiftproof.data.images import cells
+from shiftproof.data.images.cells import CorruptedData, canonical, ordered
+from shiftproof.data.images.folder import name_of
+from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.arrays import ArrayFile, open_array
+from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
+
+Split = Literal["test", "train"]
+
+SEVERITIES = 5
+"""So many severities lie one behind the other in each array of CIFAR-10-C."""
+
+_LABELS = "labels.npy"
+_BLOCK = 256  # images read at once for a fingerprint
+_CLEAN_NAMES = ("clean", "identity")
+
+
+@final
+class CorruptedArrays(CorruptedData):
+    """``.npy`` files of corrupted images, read where they lie and never loaded whole.
+
+    Two layouts are read:
+
+    - ``ROOT/<corruption>.npy`` beside ``ROOT/labels.npy``, as CIFAR-10-C and CIFAR-100-C are
+      published: all images at severity 1, then all at severity 2, to 5.
+    - ``ROOT/<corruption>/test_images.npy`` beside ``test_labels.npy`` (or ``train_``), as MNIST-C
+      is published: each corruption at one strength, which has no number and stands as severity 1.
+
+    The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255; grey
+    becomes three equal channels. The n-th image is the same one in every cell, and its id is n.
+
+    Args:
+        root: the folder.
+        classes: the model's classes, which the labels index; None passes the labels over.
+        labelled: None finds out; False passes the labels over; True insists on them.
+        clean: the clean images in the same order, as an array of the shape of a cell: a ``.npy``
+            file, or in the second layout the folder with ``test_images.npy``. By default
+            ``ROOT/clean.npy``, ``ROOT/clean`` or ``ROOT/identity`` (as in MNIST-C), where there is
+            one.
+        split: which files of the second layout.
+
+    Raises:
+        InputError: no such layout, or arrays that do not hold the same images.
+        BrokenFileError: a file that is no array of uint8 images, or of whole numbers for labels.
+        LabelError: a label that is no class, or labels that differ from cell to cell.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Classes | None = None,
+        *,
+        labelled: bool | None = None,
+        clean: str | Path | None = None,
+        split: Split = "test",
+    ) -> None:
+        self.root = Path(root)
+        if labelled and classes is None:
+            raise LabelError(f"{root}: labels need the classes that they are of; none were given.")
+        if split not in ("test", "train"):
+            raise UnknownNameError.of("split", split, ["test", "train"])
+        if not self.root.is_dir():
+            raise InputError(f"{root} is no folder; expected one of corrupted arrays.")
+        clean_file = _clean_file(self.root, clean, split)
+        stacked = (self.root / _LABELS).is_file()
+        self._slabs, labels = (
+            _stacked(self.root, clean_file)
+            if stacked
+            else _one_folder_each(self.root, split, clean_file)
+        )
+        count = len(labels)
+        if clean_file is not None:
+            self._slabs[CLEAN] = _Slab(open_array(clean_file), 0, count)
+        self.severities = "stacked in each file" if stacked else "one, without a number: 1"
+        _check_shapes(self._slabs, count)
+        if classes is None or labelled is False:
+            samples = [Sample(f"{number:06}") for number in range(count)]
+        else:
+            _check_range(labels, classes, self.root)
+            samples = [Sample(f"{number:06}", int(label)) for number, label in enumerate(labels)]
+        super().__init__(name_of(self.root), samples, classes)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        return ordered(self._slabs)
+
+    @property
+    def has_clean(self) -> bool:
+        """Whether the clean images are there."""
+        return CLEAN in self._slabs
+
+    def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
+        """Return all samples: every cell has them.
+
+        Raises:
+            InputError: there is no such cell.
+        """
+        if cell not in self._slabs:
+            raise self._no_cell(cell)
+        return self.samples
+
+    def read_cell(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+        """
+        if cell not in self._slabs:
+            raise BrokenFileError(f"{sample.id}: {self.name} has no {cell}.")
+        slab = self._slabs[cell]
+        try:
+            (image,) = slab.array.read(slab.start + int(sample.id), 1)
+        except BrokenFileError as error:
+            raise BrokenFileError(f"{cell}: {sample.id}: {error}") from error
+        grey = image if image.ndim == 2 else image[:, :, 0]
+        is_grey = image.ndim == 2 or image.shape[2] == 1
+        return np.repeat(grey[:, :, None], 3, axis=2) if is_grey else image
+
+    def content_fingerprints(self) -> list[str]:
+        """Return what tells each image, in all cells together, from any other.
+
+        That is its pixels; above 2 GB the shapes of all arrays, and the pixels of 20 images
+        (``cells.FINGERPRINT_FILES``), evenly spread.
+        """
+        total = sum(math.prod(slab.array.shape[1:]) for slab in self._slabs.values()) * len(self)
+        whole = total <= cells.FINGERPRINT_BYTES
+        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
+        marks: list[list[str]] = [[] for _ in self.samples]
+        for cell, slab in sorted(self._slabs.items()):
+            for mark in marks:
+                mark.append(f"{cell} {slab.array.shape}")
+            for number in range(0, len(self), step if step > 1 else _BLOCK):
+                count = 1 if step > 1 else min(_BLOCK, len(self) - number)
+                for place, image in enumerate(slab.array.read(slab.start + number, count), number):
+                    marks[place].append(files.fingerprint([image.tobytes()]))
+        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data, also how its severities are to be read."""
+        return {
+            **super().settings(),
+            "fingerprint of": "pixels; of more than 2 GB shapes, and pixels of some images",
+            "severities": self.severities,
+            "corruptions not in the table": list(self.other_corruptions),
+        }
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """Where a cell's images lie: rows ``start`` and on of ``array``, which must have ``rows``."""
+
+    array: ArrayFile
+    start: int
+    rows: int
+
+
+def is_corrupted_arrays(root: Path) -> bool:
+    """Whether a folder looks like CIFAR-10-C or MNIST-C: arrays named for a known corruption."""
+    if (root / _LABELS).is_file():
+        return any(canonical(path.stem) in CORRUPTIONS for path in root.glob("*.npy"))
+    return any(
+        (folder / f"{split}_images.npy").is_file()
+        for folder in folders_in(root)
+        if canonical(folder.name) in CORRUPTIONS
+        for split in ("test", "train")
+    )
+
+
+def _stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
+    """Return the cells of one file per corruption, and the labels of one severity."""
+    labels = _labels(root / _LABELS)
+    count, over = divmod(len(labels), SEVERITIES)
+    if over or count == 0:
+        raise InputError(
+            f"{root / _LABELS}: expected labels for {SEVERITIES} severities, got {len(labels)}."
+        )
+    blocks = labels.reshape(SEVERITIES, count)
+    if (blocks != blocks[0]).any():
+        raise LabelError(
+            f"{root / _LABELS}: expected the labels of the same images {SEVERITIES} times, once for "
+            "each severity; they differ."
+        )
+    found = [path for path in root.glob("*.npy") if path.is_file() and path.name != _LABELS]
+    paths = _by_corruption({path: path.stem for path in found}, clean)
+    if not paths:
+        raise InputError(f"{root} holds no arrays beside {_LABELS}; expected <corruption>.npy.")
+    arrays = {name: open_array(path) for name, path in paths.items()}
+    slabs = {
+        Cell(name, 1 + place): _Slab(array, place * count, len(labels))
+        for name, array in arrays.items()
+        for place in range(SEVERITIES)
+    }
+    return slabs, blocks[0]
+
+
+def _one_folder_each(
+    root: Path, split: str, clean: Path | None
+) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
+    """Return the cells of one folder per corruption, and the labels that they share."""
+    found = [folder / f"{split}_images.npy" for folder in folders_in(root)]
+    paths = _by_corruption({path: path.parent.name for path in found if path.is_file()}, clean)
+    if not paths:
+        raise InputError(
+            f"{root} holds no corrupted arrays: expected {_LABELS} and <corruption>.npy, or "
+            f"<corruption>/{split}_images.npy and {split}_labels.npy."
+        )
+    of_each = [path.with_name(f"{split}_labels.npy") for path in paths.values()]
+    labels = _labels(of_each[0])
+    for other in of_each[1:]:
+        if not np.array_equal(_labels(other), labels):
+            raise LabelError(
+                f"{other}: expected the labels of {of_each[0]}, since the n-th image is the same in "
+                "all folders; they differ."
+            )
+    slabs = {Cell(name, 1): _Slab(open_array(path), 0, len(labels)) for name, path in paths.items()}
+    return slabs, labels
+
+
+def _by_corruption(names: Mapping[Path, str], clean: Path | None) -> dict[str, Path]:
+    """Return the arrays by their corruption's name, without that of the clean images."""
+    found: dict[str, Path] = {}
+    for path, name in sorted(names.items()):
+        if clean is not None and path.resolve() == clean.resolve():
+            continue
+        if (known := canonical(name)) in found:
+            raise InputError(f"{known} is there twice: {found[known]} and {path}.")
+        found[known] = path
+    return found
+
+
+def _clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None:
+    if clean is None:
+        candidates = [root / "clean.npy"]
+        candidates += [root / name / f"{split}_images.npy" for name in _CLEAN_NAMES]
+        return next((path for path in candidates if path.is_file()), None)
+    path = Path(clean)
+    path = path / f"{split}_images.npy" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(
+            f"{clean} holds no clean images; expected a .npy file with them in the order of the "
+            f"corrupted ones, or a folder with {split}_images.npy."
+        )
+    return path
+
+
+def _labels(path: Path) -> NDArray[Any]:
+    array = open_array(path)
+    if len(array.shape) != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise BrokenFileError(
+            f"{path}: expected one whole number per image, got shape {array.shape}, {array.dtype}."
+        )
+    return array.read(0, array.shape[0])
+
+
+def _check_range(labels: NDArray[Any], classes: Classes, root: Path) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise LabelError(
+            f"{root}: expected labels of 0 to {len(classes) - 1}, the model's classes, got {low} to "
+            f"{high}."
+        )
+
+
+def _check_shapes(slabs: Mapping[Cell, _Slab], count: int) -> None:
+    """Raise unless every array holds images, as many as there are labels, and all of one size."""
+    if count == 0:
+        raise InputError("Expected at least one image, got none.")
+    sizes: dict[tuple[int, ...], dict[str, None]] = {}
+    for slab in slabs.values():
+        array = slab.array
+        is_shaped = len(array.shape) == 3 or (len(array.shape) == 4 and array.shape[3] in (1, 3))
+        if array.dtype != np.uint8 or not is_shaped or 0 in array.shape[1:]:
+            raise BrokenFileError(
+                f"{array.path}: expected uint8 images (N, H, W, 3), (N, H, W, 1) or (N, H, W), got "
+                f"shape {array.shape}, {array.dtype}."
+            )
+        if array.shape[0] != slab.rows:
+            raise InputError(
+                f"{array.path}: expected {slab.rows} images, one per label, got {array.shape[0]}."
+            )
+        sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None
+    if len(sizes) > 1:
+        shown = "; ".join(f"{size}: {shortened(paths, 2)}" for size, paths in sizes.items())
+        raise InputError(f"Expected images of one size in all arrays, got {shown}.")

@@ -1,0 +1,272 @@
+"""A folder of images: one folder per class, or flat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
+from shiftproof.data.dataset import ImageData
+from shiftproof.data.disk import find_images, fingerprints_below, read_below, read_csv, shortened
+from shiftproof.errors import BrokenFileError, LabelError
+from shiftproof.io.text import read_json
+from shiftproof.types import Image, Sample, Settings
+
+
+@final
+class ImageFolder(ImageData):
+    """Images below a folder; the first folder on the way to an image names its class.
+
+    A class folder is called by WordNet id, by name or by index (see ``Classes.find``), or by what
+    ``class_map`` translates into one; below it images may lie at any depth. Images that all lie in
+    the root itself have no labels. An image's id is its path below the root, with ``/`` on every
+    system; the samples are sorted by it.
+
+    Args:
+        root: the folder.
+        classes: the model's classes, or the label set of a published data set that shares some of
+            them: then folders that it leaves out are left aside, and its frame is cut off. None
+            leaves the images without labels.
+        class_map: folder name to class, for names that are not the model's.
+        labelled: None finds out; False ignores the folders' names; True insists on labels.
+
+    Attributes:
+        left_aside: the folders that the label set leaves out, and how many images each holds.
+
+    Raises:
+        InputError: no such folder, or no images in it.
+        LabelError: class folders that the model does not know, or images beside them.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Classes | LabelSet | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+    ) -> None:
+        self.root = Path(root)
+        found = find_images(self.root)
+        self.others, self.links = found.others, found.links
+        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        samples = labels.samples(found.names)
+        self.left_aside = labels.left_aside(found.names)
+        self.border = labels.border
+        super().__init__(name_of(self.root), samples, labels.classes)
+
+    def read(self, sample: Sample) -> Image:
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read; the message has the sample's id.
+        """
+        return without_border(read_below(self.root, sample.id), self.border, sample.id)
+
+    @property
+    def hint(self) -> str | None:
+        """What to do where the class folders are just those of a published data set, else None.
+
+        Nothing is done by this guess: measured over all classes, the errors are higher than the
+        published ones, which are over the data set's own.
+        """
+        if self.classes is None or self.classes.title != imagenet().title:
+            return None
+        classes = {sample.label for sample in self.samples}
+        for title in LABEL_SETS:
+            outputs = label_set(title).outputs
+            if all(len(group) == 1 for group in outputs) and classes == {g[0] for g in outputs}:
+                return (
+                    f"{self.name} has exactly the {len(outputs)} classes of {title}, whose published "
+                    f"errors are over these alone. For those, open it with label_set({title!r}) as "
+                    f"its classes and measure model.restricted(label_set({title!r}))."
+                )
+        return None
+
+    def content_fingerprints(self) -> list[str]:
+        """Return the fingerprint of each file's content."""
+        return fingerprints_below(self.root, (sample.id for sample in self.samples))
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data, also what in the folder was passed over."""
+        return {
+            **super().settings(),
+            "files that are no images": self.others,
+            "links to images that are there already": list(self.links),
+            "images of no class": sum(self.left_aside.values()),
+            "pixels cut off each side": self.border,
+        }
+
+
+def name_of(root: Path) -> str:
+    """Return what a folder is called, also where it is given as ``.``."""
+    return root.resolve().name or str(root)
+
+
+class FolderLabels:
+    """The labels of images by the first folder of their paths.
+
+    Takes what :class:`ImageFolder` takes; ``where`` is what an error calls the place. ``classes``
+    and ``border`` are the label set's where one is given.
+
+    Raises:
+        LabelError: labels are insisted on, but no classes given.
+    """
+
+    def __init__(
+        self,
+        classes: Classes | LabelSet | None,
+        *,
+        class_map: Mapping[str, str] | None,
+        labelled: bool | None,
+        where: str,
+    ) -> None:
+        if labelled and classes is None:
+            raise LabelError(f"{where}: labels need the classes that they are of; none were given.")
+        self._label_set = classes if isinstance(classes, LabelSet) else None
+        self.classes = classes.classes if isinstance(classes, LabelSet) else classes
+        self.border = 0 if self._label_set is None else self._label_set.border
+        self._class_map = {compose(key): name for key, name in (class_map or {}).items()}
+        self._labelled = labelled
+        self._where = where
+
+    def samples(self, names: Sequence[str]) -> list[Sample]:
+        """Return the samples of paths with ``/``, at least one; those left aside are not among them.
+
+        Raises:
+            LabelError: class folders that are not known, or images beside them.
+        """
+        folders = sorted({name.split("/")[0] for name in names if "/" in name})
+        if (
+            self._labelled is False
+            or self.classes is None
+            or (not folders and self._labelled is None)
+        ):
+            return [Sample(name) for name in names]
+        loose = [name for name in names if "/" not in name]
+        if loose:
+            raise LabelError(
+                f"{self._where}: {len(loose)} of {len(names)} images lie in no class folder (first: "
+                f"{loose[0]}). Put them into one, or measure without labels (--unlabelled, "
+                "labelled=False)."
+            )
+        aside = self.left_aside(names)
+        kept = [folder for folder in folders if folder not in aside]
+        if not kept:
+            raise LabelError(
+                f"{self._where}: none of the {len(folders)} class folders is of a class of "
+                f"{self.classes.title}, which leaves them all out: {shortened(folders)}."
+            )
+        where = f"{self._where}, class map"
+        index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
+        unknown = [folder for folder, label in index.items() if label is None]
+        if unknown:
+            raise LabelError(_unknown_folders(self._where, names, kept, unknown, self.classes))
+        found = ((name, name.split("/")[0]) for name in names)
+        return [Sample(name, index[folder]) for name, folder in found if folder in index]
+
+    def left_aside(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the folders that the label set leaves out, and how many images each holds."""
+        if self._label_set is None or self._labelled is False:
+            return {}
+        counts = Counter(name.split("/")[0] for name in names if "/" in name)
+        return {
+            folder: count
+            for folder, count in sorted(counts.items())
+            if compose(folder) not in self._class_map and self._label_set.leaves_out(folder)
+        }
+
+
+def without_border(image: Image, border: int, name: str) -> Image:
+    """Return the image without a frame of ``border`` pixels.
+
+    Raises:
+        BrokenFileError: nothing would be left of it.
+    """
+    if border == 0:
+        return image
+    if min(image.shape[:2]) <= 2 * border:
+        raise BrokenFileError(
+            f"{name}: {image.shape[0]} x {image.shape[1]} pixels is nothing but the frame of "
+            f"{border} pixels that its data set has."
+        )
+    inner: Image = image[border:-border, border:-border].copy()
+    return inner
+
+
+def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
+    meant = class_map.get(compose(folder))
+    if meant is None:
+        return classes.find(folder)
+    try:
+        return classes.index(meant)
+    except LabelError as error:
+        raise LabelError(f"{where}, folder {folder!r}: {error}") from error
+
+
+def _unknown_folders(
+    where: str, names: Sequence[str], folders: list[str], unknown: list[str], classes: Classes
+) -> str:
+    shown = ", ".join(classes.names) if len(classes) <= 20 else "the model's names"
+    ambiguous = [folder for folder in unknown if len(classes.meanings(folder)) > 1]
+    if ambiguous:
+        return f"{where}: the class folder {classes.ambiguity(ambiguous[0])}"
+    inner = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(unknown) == len(folders) and any(classes.find(folder) is not None for folder in inner):
+        deeper = " or ".join(f"{where}/{folder}" for folder in folders[:3])
+        todo = f"The class folders lie one folder deeper: give {deeper}."
+    else:
+        todo = (
+            "Give a class map (--class-map FILE, rows of folder,class), or measure without labels "
+            "(--unlabelled, labelled=False)."
+        )
+    known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
+    return (
+        f"{where}: the model knows {known} of the {len(folders)} class folders. Unknown: "
+        f"{shortened(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
+        f"classes ({shown}). {todo}"
+    )
+
+
+def read_class_map(path: str | Path) -> dict[str, str]:
+    """Read a class map: a CSV with rows ``folder,class``, or a JSON object of folder to class.
+
+    A first row ``folder,class`` of the CSV is a header. A class is what ``Classes.find`` takes.
+
+    Raises:
+        BrokenFileError: it is missing or neither.
+        LabelError: a folder is given twice.
+    """
+    path = Path(path)
+    table = _json_map(path) if path.suffix.lower() == ".json" else _csv_map(path)
+    if not table:
+        raise BrokenFileError(f"{path}: expected rows of folder,class; got none.")
+    return table
+
+
+def _json_map(path: Path) -> dict[str, str]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise BrokenFileError(f"{path}: expected a JSON object of folder to class.")
+    for folder, name in content.items():
+        if isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise BrokenFileError(
+                f"{path}, folder {folder!r}: expected a class's name or index, got {name!r:.80}."
+            )
+    return {folder: str(name) for folder, name in content.items()}
+
+
+def _csv_map(path: Path) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for place, (line, row) in enumerate(read_csv(path)):
+        if place == 0 and [cell.lower() for cell in row] == ["folder", "class"]:
+            continue
+        if len(row) != 2 or not all(row):
+            raise BrokenFileError(f"{path}, line {line}: expected folder,class; got {row!r:.80}.")
+        folder, name = row
+        if folder in table:
+            raise LabelError(f"{path}, line {line}: the folder {folder!r} is given twice.")
+        table[folder] = name
+    return table

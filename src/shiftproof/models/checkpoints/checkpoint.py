@@ -1,0 +1,426 @@
+"""Checkpoints on disk: weights only, never code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.classes import imagenet
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io.border import show_name
+from shiftproof.models.architecture import Architecture, Shape, Skeleton, skeleton_of
+from shiftproof.models.checkpoints.file import check_dense, read_content
+from shiftproof.models.checkpoints.names import (
+    Content,
+    Match,
+    find_weights,
+    flatten,
+    is_beside,
+    is_counter,
+    is_own_constant,
+    without_prefixes,
+    without_wrappers,
+)
+from shiftproof.models.classifiers import timm, torchvision
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.models.structure import require_torch
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_checkpoint", "read_state", "without_prefixes"]
+
+Tensors = dict[str, "torch.Tensor"]
+
+_NORMALISATIONS = (
+    ("mean", "std"),
+    ("new_mean", "new_std"),
+    ("_mean", "_std"),
+    ("mu", "sigma"),
+    ("image_mean", "image_std"),
+    ("pixel_mean", "pixel_std"),
+)
+"""Names under which a layer that normalises keeps its numbers; the second of the library robustness."""
+
+
+def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
+    """Load the weights in a file into an architecture of timm or torchvision.
+
+    The architecture's names are looked for in the file, wherever the weights are nested and whatever
+    stands before their names. Averaged weights (EMA, SWA) are taken before raw ones, as timm's loader
+    does; losses, metrics and counters are left aside. The number of classes is read off the head.
+    1,000 classes are taken to be ImageNet's. The preprocessing is the architecture's, but for a mean
+    and deviation that stand in the file, and for a first layer of one channel, which gets grey.
+
+    Args:
+        target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
+        options: ``arch`` is needed: ``timm:NAME`` or ``torchvision:NAME``. ``weights`` chooses among
+            several: ``"ema"``, ``"raw"``, or their place in the file.
+
+    Raises:
+        InputError: no architecture is given.
+        UnknownNameError: no such architecture, or weights that the file has not.
+        BrokenFileError: the file is missing, empty or damaged.
+        ModelError: it holds a pickled object (nothing of it is run), does not fit, or has no head.
+    """
+    if options.arch is None:
+        raise InputError(
+            f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
+            "(or torchvision:NAME)."
+        )
+    require_torch()
+    library, _, name = options.arch.partition(":")
+    name, _, tag = name.partition("@")
+    path = Path(target)
+    if library == "timm":
+        architecture = timm.timm_architecture(f"{name}@{tag}" if tag else name, options.size)
+        fitted = fit(read_tensors(path), architecture, path, options)
+        preprocess, source = timm.preprocess_of(fitted.module), f"timm's for {name}"
+    elif library == "torchvision":
+        weights = torchvision.find_weights(name, tag)
+        architecture = torchvision.torchvision_architecture(name, weights, options.size)
+        fitted = fit(read_tensors(path), architecture, path, options)
+        preprocess, source = torchvision.preprocess_of(weights), f"torchvision's for {weights}"
+    else:
+        raise UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
+    preprocess, told = _adjusted(preprocess, fitted)
+    return Loaded(
+        fitted.module,
+        preprocess,
+        imagenet() if fitted.classes == 1000 else None,
+        preprocess_from=source,
+        classes_from="1,000 outputs are taken to be ImageNet's",
+        assumed=(*fitted.notes, *told),
+    )
+
+
+def read_tensors(path: Path) -> Content:
+    """Read all tensors in a file by their dotted place in it.
+
+    Raises:
+        BrokenFileError: the file is missing, empty or damaged.
+        ModelError: it holds a pickled object (nothing of it is run), or no weights.
+    """
+    content = read_content(path)
+    found = flatten(content)
+    if not found.tensors or "" in found.tensors:
+        keys = content if isinstance(content, dict) else ()
+        named = ", ".join(show_name(key) for key in keys if isinstance(key, str))
+        raise ModelError(
+            f"{path} holds no state_dict (a dict from names to tensors), but a "
+            f"{type(content).__name__}{f' with {named[:200]}' if named else ''}. "
+            "Save the weights alone: torch.save(model.state_dict(), PATH)."
+        )
+    return found
+
+
+def read_state(path: Path) -> Tensors:
+    """Read the weights in a file by name, wherever in it they are nested.
+
+    Raises:
+        BrokenFileError: the file is missing, empty or damaged.
+        ModelError: it holds a pickled object (nothing of it is run), no weights, or others than
+            dense real numbers.
+    """
+    tensors = dict(read_tensors(path).tensors)
+    for name, tensor in tensors.items():
+        check_dense(tensor, f"{path}: {show_name(name)}")
+    return tensors
+
+
+# ---------------------------------------------------------------- into the architecture
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network with weights from a file.
+
+    Attributes:
+        module: the network.
+        classes: how many its head has; None where only its features are of use.
+        channels: what it takes, 3 or 1.
+        normalisation: mean and deviation in the file, per channel in units of 0..1, or None.
+        notes: what was decided, in words.
+    """
+
+    module: torch.nn.Module
+    classes: int | None
+    channels: int
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None
+    notes: tuple[str, ...]
+
+
+def fit(content: Content, architecture: Architecture, path: Path, options: LoadOptions) -> Fitted:
+    """Build an architecture with as many classes and channels as the weights have, and fill it.
+
+    Nothing is built before all shapes fit, so that memory is bounded by what the file holds.
+
+    Raises:
+        ModelError: names are missing or too many, shapes differ, or there is no head and no features
+            are asked for.
+    """
+    skeleton = skeleton_of(architecture)
+    renamed = {architecture.rename(name): value for name, value in content.tensors.items()}
+    content = dataclasses.replace(content, tensors=without_wrappers(renamed, skeleton.shapes))
+    match = find_weights(
+        content, skeleton.shapes, parameters=skeleton.parameters, wanted=options.weights
+    )
+    match = match or Match({}, "", dict(content.tensors))
+    draft = _draft(_with_head(match, skeleton), skeleton, architecture, path, options)
+    if draft.faults:
+        draft = _converted(match, skeleton, architecture, path, options) or draft
+    if not options.features and draft.headless:
+        raise ModelError(
+            f"{path} has no head for {architecture.name}: its outputs would be features and no "
+            f"classes. Name a checkpoint with {', '.join(skeleton.head) or 'a last layer'}; as an "
+            "encoder it works as it is: `shiftproof embed` and `shiftproof probe`, or load_encoder."
+        )
+    if draft.faults:
+        sized = any("pos" in fault and " and not " in fault for fault in draft.faults)
+        advice = (
+            ", and say the size of the images that it was trained on: size=384" if sized else ""
+        )
+        raise ModelError(
+            f"The weights do not fit {architecture.name}: {'; '.join(draft.faults)}. Check the "
+            f"architecture{advice}."
+        )
+    module = architecture.build(draft.classes, draft.channels)
+    torchvision.drop_auxiliary(module, draft.state)
+    own = module.state_dict()
+    own.update({name: value for name, value in draft.state.items() if name in own})
+    module.load_state_dict(own)
+    normalisation, notes = _normalisation(match, draft.channels)
+    return Fitted(module, draft.classes, draft.channels, normalisation, (*draft.notes, *notes))
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """Weights held against an architecture, before it is built."""
+
+    state: Tensors
+    classes: int | None
+    channels: int
+    headless: bool
+    faults: list[str]
+    notes: tuple[str, ...]
+
+
+def _draft(
+    match: Match, skeleton: Skeleton, architecture: Architecture, path: Path, options: LoadOptions
+) -> _Draft:
+    state = match.state
+    for name, tensor in state.items():
+        check_dense(tensor, f"{path}: {show_name(match.prefix + name)}")
+    main = [
+        name
+        for name in skeleton.head
+        if name in state and state[name].ndim and not name.startswith(architecture.optional)
+    ]
+    classes = state[main[0]].shape[0] if main else None
+    shapes = skeleton.shapes_for(classes)
+    channels = _channels(state, shapes)
+    layers = {name.rpartition(".")[0] for name in state}
+    computed = {*skeleton.constants, *filter(is_own_constant, shapes)}
+    missing = [
+        name
+        for name in shapes
+        if name not in state
+        and not (name in computed and name.rpartition(".")[0] in layers)
+        and not name.startswith(architecture.optional)
+        and not (options.features and name in skeleton.head)
+    ]
+    others = [
+        f"{name} is {tuple(state[name].shape)} and not {shape}"
+        for name, shape in shapes.items()
+        if name in state and not _fits(tuple(state[name].shape), shape, channels)
+    ]
+    others += [
+        f"{name} is {str(state[name].dtype).removeprefix('torch.')} and not floating"
+        for name in skeleton.parameters
+        if name in state and not state[name].is_floating_point()
+    ]
+    extra, aside = _beside(match, skeleton, architecture, options)
+    faults = [
+        f"{len(names)} {what} ({', '.join(map(show_name, names[:3]))}{', …' if len(names) > 3 else ''})"
+        for what, names in (
+            (f"of the {len(shapes)} expected are missing", missing),
+            ("are not expected", extra),
+            ("have another shape", others),
+        )
+        if names
+    ]
+    notes = list(match.notes)
+    if aside:
+        shown = f"{', '.join(map(show_name, aside[:2]))}{', …' if len(aside) > 2 else ''}"
+        notes.append(f"{len(aside)} others left aside ({shown})")
+    needed = [name for name in skeleton.head if not name.startswith(architecture.optional)]
+    headless = not needed or not any(name in state for name in needed) or not classes
+    if headless and options.features:
+        classes = None
+    return _Draft(state, classes, channels, headless, faults, tuple(notes))
+
+
+def _converted(
+    match: Match, skeleton: Skeleton, architecture: Architecture, path: Path, options: LoadOptions
+) -> _Draft | None:
+    """Try the weights in the form of a model's authors; None where they do not fit in it either."""
+    if architecture.convert is None:
+        return None
+    given = {name.removeprefix(match.prefix): value for name, value in match.rest.items()}
+    given |= match.state
+    for name, tensor in given.items():
+        check_dense(tensor, f"{path}: {show_name(match.prefix + name)}")
+    module = architecture.build(None, 3)
+    try:
+        state = architecture.convert(given, module)
+        tensors = flatten(state).tensors
+    except Exception:  # a library's reading of names that it does not know
+        return None
+    if any(name in given and given[name].numel() != tensors[name].numel() for name in tensors):
+        return None  # resampled for another size of images, which changes the numbers
+    state = {name: tensors[name] for name in skeleton.shapes if name in tensors}
+    rest = {name: value for name, value in tensors.items() if name not in state}
+    note = "names read by timm's own conversion"
+    found = _with_head(Match(state, "", rest, (*match.notes, note)), skeleton)
+    draft = _draft(found, skeleton, architecture, path, options)
+    return draft if not draft.faults else None
+
+
+def _channels(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) -> int:
+    """Return how many channels the first convolution in a file takes: 3, or 1 for grey."""
+    for name, shape in shapes.items():
+        if name in state and len(shape) == 4 and shape[1] == 3:
+            grey = (shape[0], 1, *shape[2:])
+            return 1 if tuple(state[name].shape) == grey else 3
+    return 3
+
+
+def _fits(found: Shape, expected: Shape, channels: int) -> bool:
+    if found == expected:
+        return True
+    grey = (expected[0], channels, *expected[2:]) if len(expected) == 4 else ()
+    return channels == 1 and expected[1:2] == (3,) and found == grey
+
+
+def _with_head(match: Match, skeleton: Skeleton) -> Match:
+    """Find the head where it has another place or name than the rest of the network.
+
+    It stands beside a backbone (``backbone.…`` and ``head.fc.weight``), or behind a dropout
+    (``fc.1.weight``). It is what has its name, else the one layer that takes its inputs.
+    """
+    missing = [name for name in skeleton.head if name not in match.state]
+    if not missing or not match.state:
+        return match
+    state, rest = dict(match.state), dict(match.rest)
+    taken = []
+    for name in missing:
+        found = [place for place in rest if place.endswith(f".{name}") or place == name]
+        if len(found) == 1:
+            state[name] = rest.pop(found[0])
+            taken.append(found[0])
+    weight = next((n for n in missing if n.endswith(".weight") and n not in state), None)
+    if weight is not None:
+        inputs = skeleton.shapes[weight][1:]
+        found = [
+            place
+            for place, tensor in rest.items()
+            if place.endswith("weight") and tuple(tensor.shape[1:]) == inputs and tensor.ndim > 1
+        ]
+        bias = weight.removesuffix("weight") + "bias"
+        if len(found) == 1:
+            place = found[0]
+            beside = place.removesuffix("weight") + "bias"
+            if (bias in skeleton.shapes) == (beside in rest):
+                state[weight] = rest.pop(place)
+                taken.append(place)
+                if beside in rest:
+                    state[bias] = rest.pop(beside)
+    if not taken:
+        return match
+    head = f"head from {show_name(taken[0]).removesuffix('.weight')}"
+    return Match(state, match.prefix, rest, (*match.notes, head))
+
+
+def _beside(
+    match: Match, skeleton: Skeleton, architecture: Architecture, options: LoadOptions
+) -> tuple[list[str], list[str]]:
+    """Return what stands beside the weights and should not, and what may."""
+    normalises = {name for pair in _pairs(match) for name in pair}
+    roots = {name.partition(".")[0] for name in skeleton.shapes if name not in skeleton.head}
+    extra, aside = [], []
+    for place, tensor in match.rest.items():
+        name = place.removeprefix(match.prefix)
+        within = place.startswith(match.prefix)
+        outside = not within or name.partition(".")[0] not in roots
+        if within and name in skeleton.constants:
+            # What one version of a library writes and another does not is the same where it fits.
+            if tuple(tensor.shape) != skeleton.constants[name]:
+                extra.append(name)
+        elif place in normalises or is_counter(name) or name.startswith(architecture.optional):
+            continue
+        elif tensor.ndim == 0 and outside:
+            continue  # a counter, such as n_averaged
+        elif outside and (options.features or is_beside(name, tensor)):
+            aside.append(place)
+        else:
+            extra.append(name)
+    return extra, aside
+
+
+# ---------------------------------------------------------------- preprocessing in the file
+
+
+def _pairs(match: Match) -> list[tuple[str, str]]:
+    """Return the names of means and deviations of the images that stand beside the weights."""
+    found = []
+    for place in match.rest:
+        parent, dot, leaf = place.rpartition(".")
+        for mean, std in _NORMALISATIONS:
+            if leaf == mean and f"{parent}{dot}{std}" in match.rest:
+                found.append((place, f"{parent}{dot}{std}"))
+    return [pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)]
+
+
+def _normalisation(
+    match: Match, channels: int
+) -> tuple[tuple[tuple[float, ...], tuple[float, ...]] | None, tuple[str, ...]]:
+    """Return the mean and deviation in a file, in units of 0..1, and the words for them."""
+    found = {}
+    for names in _pairs(match):
+        for name in names:
+            check_dense(match.rest[name], show_name(name))
+        mean, std = (
+            tuple(float(value) for value in match.rest[name].reshape(-1).tolist()) for name in names
+        )
+        mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
+        # No image in 0..1 has a mean above 1: these numbers are for images in 0..255.
+        if max(mean) > 1 or (not any(mean) and min(std) > 1):
+            mean, std = (tuple(value / 255 for value in values) for values in (mean, std))
+        found[mean, std] = names
+    if not found:
+        return None, ()
+    if len(found) > 1:
+        shown = ", ".join(show_name(names[0]) for names in found.values())
+        raise ModelError(
+            f"The file has several normalisations ({shown}). Say which: mean= and std=."
+        )
+    ((mean, std), names), *_ = found.items()
+    return (mean, std), (f"mean and deviation from the file ({show_name(names[0])})",)
+
+
+def _adjusted(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[str, ...]]:
+    """Return the preprocessing for the channels and with the normalisation of the file."""
+    mean, std = fitted.normalisation or (preprocess.mean, preprocess.std)
+    if fitted.channels == 3:
+        return dataclasses.replace(preprocess, mean=mean, std=std, channels=3), ()
+    grey = dataclasses.replace(
+        preprocess,
+        mean=(sum(mean) / len(mean),),
+        std=(sum(std) / len(std),),
+        channels=1,
+    )
+    return grey, ("one input channel: images are turned to grey",)

@@ -1,0 +1,510 @@
+"""A network with its preprocessing and its classes: images in, logits out."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
+
+import numpy as np
+
+from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
+from shiftproof.errors import ImageError, LabelError, ModelError
+from shiftproof.io import files
+from shiftproof.models.module import (
+    black_image,
+    check_module,
+    classes_settings,
+    failed_on,
+    fitting,
+    module_settings,
+    name_of,
+    placed,
+    qualified_name,
+)
+from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, as_batch
+from shiftproof.models.structure import input_dtype, is_torch_module
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ClassifierLike(Protocol):
+    """What can be measured as a classifier: ``Classifier`` itself, and every adapter."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its outputs mean."""
+
+    @property
+    def preprocess(self) -> Preprocessing:
+        """What brings an image into the form that ``predict`` takes."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it."""
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return ``(N, K)`` float32 logits of images that went through ``preprocess.geometry``."""
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, K)`` logits of a ``(N, 3, H, W)`` tensor, uint8 0..255 or floating 0..1."""
+
+
+@final
+class Classifier:
+    """A network with its preprocessing and its classes.
+
+    The network is used in evaluation mode and without gradients, whatever mode yours is in, and
+    yours is never changed. On the same device its parameters and buffers are shared, so that
+    what you train is what is measured; on another device a copy is used.
+
+    Args:
+        module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, K)`` logits; or any
+            function from a float32 array of that shape to a float32 array of logits (an ONNX
+            Runtime session, say), which needs no torch. A function may carry ``fingerprint``
+            (a string that names its weights) and ``device``, which are recorded.
+        preprocess: what brings an image into the form that the module takes.
+        classes: what the outputs mean: ``Classes``, or a list of names in the order of the
+            outputs. None numbers them, as many as the module gives for a black image.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        name: what the tables call it; None takes the module's class name.
+        outputs: for each class the module's output that means it, or several: then its logit is the
+            highest of theirs. None where there is one output per class, in the order of the
+            classes. ``restricted`` fills this in for a published data set.
+        assumed: what was taken for granted when it was loaded, in words.
+
+    Attributes:
+        module: what runs: a twin of your module in evaluation mode, on ``device``.
+        device: where it runs, spelt out (never ``"auto"``).
+
+    Raises:
+        ModelError: the module cannot be called or copied, the device is not there, the output is
+            not ``(N, K)`` with one column per class, or ``outputs`` are not one group for each
+            class, none of them empty, and no output twice.
+
+    >>> import torch
+    >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+    >>> classifier = Classifier(network, Preprocess((8, 8), 8), ["cat", "dog"])
+    >>> classifier.predict(np.zeros((5, 8, 8, 3), np.uint8)).shape
+    (5, 2)
+    """
+
+    module: Callable[..., Any]
+    preprocess: Preprocessing
+    classes: Classes
+    device: str
+    name: str
+    outputs: tuple[tuple[int, ...], ...] | None
+    assumed: tuple[str, ...]
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[[ModelInput], Logits],
+        preprocess: Preprocessing,
+        classes: Classes | Iterable[str] | None = None,
+        *,
+        device: str = "cpu",
+        name: str | None = None,
+        outputs: Sequence[int | Sequence[int]] | None = None,
+        assumed: Sequence[str] = (),
+    ) -> None:
+        check_module(
+            module,
+            classes,
+            "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, got {}. "
+            "A checkpoint file is read by load_classifier('file:PATH?arch=...').",
+        )
+        self.preprocess = preprocess
+        self.assumed = tuple(assumed)
+        self.name = name or name_of(module)
+        self._torch = is_torch_module(module)
+        self._module_name = qualified_name(module)
+        self.module, self.device = placed(module, device)
+        self.outputs = None if outputs is None else _groups(outputs, self.name)
+        if classes is None:
+            self.classes = numbered(self._probe() if self.outputs is None else len(self.outputs))
+        else:
+            self.classes = classes if isinstance(classes, Classes) else named(classes)
+        if self.outputs is not None and len(self.outputs) != len(self.classes):
+            raise ModelError(
+                f"{self.name}: outputs are given for {len(self.outputs)} classes, but "
+                f"{len(self.classes)} are named. Give one output, or one group of them, per class."
+            )
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.name}, {len(self.classes)} classes, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this classifier, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        return {
+            **module_settings(self.name, self._module_name, self.module, self.device),
+            "classes": classes_settings(self.classes),
+            "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
+            "preprocess": self.preprocess.settings(),
+        }
+
+    def restricted(self, labels: LabelSet) -> Classifier:
+        """Return this classifier with the classes of a data set that shares some of its own.
+
+        It answers among those classes only, and shares parameters and buffers with this one.
+
+        Raises:
+            ModelError: the label set is of other classes than this classifier has.
+
+        >>> from shiftproof.classes import imagenet, label_set
+        >>> network = lambda inputs: np.zeros((len(inputs), 1000), np.float32)
+        >>> classifier = Classifier(network, Preprocess((8, 8), 8), imagenet(), name="zeros")
+        >>> classifier.restricted(label_set("imagenet-r"))
+        Classifier(zeros, 200 classes, cpu)
+        """
+        if self.classes.title != labels.of.title or len(self.classes) != len(labels.of):
+            raise ModelError(
+                f"{self.name}: {labels.title} is a share of the classes of {labels.of.title}, but "
+                f"this model's are {self.classes.title} ({len(self.classes)}). If they are the same, "
+                "give them when the model is wrapped or loaded: classes=imagenet()."
+            )
+        outputs = labels.outputs
+        if self.outputs is not None:
+            own = self.outputs
+            outputs = tuple(tuple(i for place in group for i in own[place]) for group in outputs)
+        return Classifier(
+            self.module,
+            self.preprocess,
+            labels.classes,
+            device=self.device,
+            name=self.name,
+            outputs=outputs,
+            assumed=self.assumed,
+        )
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Return the logits of a batch of images.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB in 0..255, each already through
+                ``preprocess.geometry``; where that keeps the images' own sizes, a sequence of
+                ``(H, W, 3)`` is taken too. Not changed.
+
+        Returns:
+            ``(N, K)`` float32, unnormalised log-probabilities.
+
+        Raises:
+            ImageError: another shape, size or dtype.
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        if len(images) == 0:
+            return np.zeros((0, len(self.classes)), np.float32)
+        fitted = fitting(images, self.preprocess)
+        if not self._torch:
+            return self._run_function(self.preprocess.normalize(fitted))
+        import torch
+
+        with torch.inference_mode():
+            logits = self.logits(_normalized_tensor(fitted, self.preprocess, self.device))
+            return cast("Logits", logits.float().cpu().numpy())
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of image tensors.
+
+        Args:
+            batch: ``(N, 3, H, W)`` RGB, on any device; the dtype states the range: uint8 is
+                0..255, floating is 0..1. Images of another size than ``preprocess.size`` are
+                resized and cropped by ``preprocess.geometry``; as that is defined on 8-bit
+                images, floating values are then rounded to 8 bits. Normalised in here.
+
+        Returns:
+            ``(N, K)`` floating, on the classifier's device, without gradients.
+
+        Raises:
+            ImageError: another shape, dtype or range.
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        import torch
+
+        _check_tensor(batch)
+        if len(batch) == 0:
+            return torch.zeros((0, len(self.classes)), device=self.device)
+        with torch.no_grad():
+            inputs = _model_input(batch, self.preprocess, self.device)
+            if not self._torch:
+                return torch.from_numpy(self._run_function(inputs.cpu().contiguous().numpy()))
+            return self.logits(inputs)
+
+    def prepare(self, batch: Images | Sequence[Image] | torch.Tensor) -> torch.Tensor:
+        """Return what the network takes for a batch of images: the first half of a prediction.
+
+        Args:
+            batch: what ``predict`` takes, or a tensor that a call takes; one image or more.
+
+        Returns:
+            ``(N, C, H, W)`` float32 in channels_last on the classifier's device, normalised.
+
+        Raises:
+            ImageError: another shape, size, dtype or range.
+        """
+        import torch
+
+        with torch.no_grad():
+            if isinstance(batch, torch.Tensor):
+                _check_tensor(batch)
+                return _model_input(batch, self.preprocess, self.device)
+            fitted = fitting(batch, self.preprocess)
+            return _normalized_tensor(fitted, self.preprocess, self.device)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Run the network on what ``prepare`` gave: the second half of a prediction.
+
+        Gradients are recorded where the caller has them enabled. The classifier must be on torch.
+
+        Returns:
+            ``(N, K)`` floating, on the classifier's device.
+
+        Raises:
+            ModelError: the module's output is not ``(N, K)``, one column per class.
+        """
+        return select_outputs(self.all_logits(inputs), self.outputs)
+
+    def all_logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what ``logits`` returns, but of all outputs of the network, of classes or not.
+
+        ``select_outputs(all_logits, outputs)`` gives those of the classes.
+
+        Raises:
+            ModelError: the module's output is not ``(N, K)`` with a column for each class.
+        """
+        module = cast("torch.nn.Module", self.module)
+        output = module(inputs.to(input_dtype(module)))
+        if not hasattr(output, "shape"):
+            raise ModelError(
+                f"{self.name}: expected logits as one tensor, got {type(output).__name__}. "
+                "Wrap the model in a module that returns the logits alone."
+            )
+        self._check_logits(tuple(output.shape), len(inputs))
+        return cast("torch.Tensor", output)
+
+    def _run_function(self, inputs: ModelInput) -> Logits:
+        result = np.asarray(self.module(inputs))
+        self._check_logits(result.shape, len(inputs))
+        return select_outputs(result.astype(np.float32, copy=False), self.outputs)
+
+    def _check_logits(self, shape: tuple[int, ...], count: int) -> None:
+        """Raise a ModelError unless ``shape`` is that of ``count`` logits of the network."""
+        if len(shape) != 2 or shape[0] != count:
+            expected = len(self.classes) if self.outputs is None else "outputs"
+            raise ModelError(
+                f"{self.name}: expected logits ({count}, {expected}), got shape {shape}."
+            )
+        if self.outputs is not None:
+            highest = max(max(group) for group in self.outputs)
+            if shape[1] <= highest:
+                raise ModelError(
+                    f"{self.name}: the model gives {shape[1]} outputs, but output {highest} was "
+                    f"asked for; expected outputs of 0 to {shape[1] - 1}."
+                )
+        elif shape[1] != len(self.classes):
+            raise ModelError(
+                f"{self.name}: the model gives {shape[1]} outputs, but {len(self.classes)} classes "
+                "were named. Give one class name per output."
+            )
+
+    def _probe(self) -> int:
+        """Return the width of the output for one black image."""
+        black = black_image(self.preprocess)
+        try:
+            if self._torch:
+                import torch
+
+                module = cast("torch.nn.Module", self.module)
+                with torch.inference_mode():
+                    inputs = _normalized_tensor(black, self.preprocess, self.device)
+                    output = module(inputs.to(input_dtype(module)))
+            else:
+                output = np.asarray(self.module(self.preprocess.normalize(black)))
+        except Exception as error:
+            raise failed_on(black, self.name, error) from error
+        shape = tuple(getattr(output, "shape", ()))
+        if len(shape) != 2:
+            got = f"shape {shape}" if shape else type(output).__name__
+            raise ModelError(f"{self.name}: expected logits (N, K), got {got}.")
+        return int(shape[1])
+
+
+@overload
+def select_outputs(logits: Logits, outputs: Sequence[Sequence[int]] | None) -> Logits: ...
+@overload
+def select_outputs(
+    logits: torch.Tensor, outputs: Sequence[Sequence[int]] | None
+) -> torch.Tensor: ...
+def select_outputs(
+    logits: Logits | torch.Tensor, outputs: Sequence[Sequence[int]] | None
+) -> Logits | torch.Tensor:
+    """Return the logits of classes that one output or several mean: the highest of each group.
+
+    The class of the highest is then that of the best output in any group. For tensors gradients
+    pass through; of equal outputs in a group each gets the same share.
+
+    Args:
+        logits: ``(N, M)`` floating, an array or a tensor; not changed.
+        outputs: for each of K classes the indices of its outputs; None for one output per class.
+
+    Returns:
+        ``(N, K)`` of the same kind, dtype and device; ``logits`` itself where ``outputs`` is None.
+
+    >>> select_outputs(np.array([[3.0, 1.0, 2.0]], np.float32), [[2], [0, 1]])
+    array([[2., 3.]], dtype=float32)
+    """
+    if outputs is None:
+        return logits
+    listed = logits[:, [output for group in outputs for output in group]]
+    if all(len(group) == 1 for group in outputs):
+        return listed
+    # The group of each listed output: one operation for all of them, and not one for each.
+    places = np.repeat(np.arange(len(outputs)), [len(group) for group in outputs])
+    if isinstance(listed, np.ndarray):
+        best: Logits = np.maximum.reduceat(listed, np.unique(places, return_index=True)[1], axis=1)
+        return best
+    import torch
+
+    index = torch.from_numpy(places).to(listed.device).expand(len(listed), -1)
+    # Minus infinity, since what is in the target shares the gradient of a logit that equals it,
+    # even where it is left out of the maximum.
+    empty = listed.new_full((len(listed), len(outputs)), -torch.inf)
+    return empty.scatter_reduce(1, index, listed, "amax")
+
+
+def _groups(outputs: Sequence[int | Sequence[int]], name: str) -> tuple[tuple[int, ...], ...]:
+    try:
+        groups = tuple(
+            (operator.index(group),)
+            if isinstance(group, (int, np.integer))
+            else tuple(operator.index(output) for output in group)
+            for group in outputs
+        )
+    except TypeError as error:
+        raise ModelError(
+            f"{name}: outputs: expected an index or several for each class, got {outputs!r:.80}."
+        ) from error
+    try:
+        check_outputs(groups, None, f"{name}: outputs")
+    except LabelError as error:
+        raise ModelError(str(error)) from error
+    return groups
+
+
+def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
+    parts = (" ".join(str(output) for output in group).encode() for group in outputs)
+    return {
+        "count": sum(len(group) for group in outputs),
+        "fingerprint": files.fingerprint(parts),
+    }
+
+
+def _normalized_tensor(
+    images: Images | Sequence[Image], preprocess: Preprocessing, device: str
+) -> torch.Tensor:
+    """Return what ``preprocess.normalize`` gives, as a tensor in channels_last on ``device``.
+
+    For a ``Preprocess`` the work is done on the device, with the same bits on the CPU.
+    """
+    import torch
+
+    if not isinstance(preprocess, Preprocess):
+        tensor = torch.from_numpy(preprocess.normalize(images)).to(device)
+        return tensor.contiguous(memory_format=torch.channels_last)
+    batch = np.ascontiguousarray(as_batch(images))
+    if not batch.flags.writeable:
+        # torch warns of arrays that it could write to but must not.
+        batch = batch.copy()
+    # (N, H, W, 3) seen as (N, 3, H, W) is channels_last as it lies in memory.
+    pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)
+    return _normalized(pixels, preprocess)
+
+
+def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) -> torch.Tensor:
+    """Fit a checked ``(N, 3, H, W)`` batch to ``preprocess`` and normalise it."""
+    import torch
+
+    batch = batch.detach()
+    if isinstance(preprocess, Preprocess) and tuple(batch.shape[2:]) == preprocess.size:
+        return _normalized(batch.to(device), preprocess)
+    pixels = batch if batch.dtype == torch.uint8 else (batch.float() * 255).round().byte()
+    images = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    fitted = [preprocess.geometry(image) for image in images]
+    return _normalized_tensor(fitted, preprocess, device)
+
+
+def _normalized(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Normalise ``(N, 3, H, W)``: uint8 0..255 or floating 0..1, to float32 in channels_last."""
+    import torch
+
+    integral = pixels.dtype == torch.uint8
+    if preprocess.channels == 1:
+        pixels = _luminosity(pixels)
+    values = torch.empty(
+        pixels.shape,
+        dtype=torch.float32,
+        device=pixels.device,
+        memory_format=torch.channels_last,
+    ).copy_(pixels)
+    if integral:
+        values.div_(255)
+    # In the order of torchvision's ToTensor and Normalize: the same bits come out.
+    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=pixels.device)
+    std = torch.tensor(preprocess.std, dtype=torch.float32, device=pixels.device)
+    return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, 1, H, W)``; for uint8 the same values as ``preprocess.luminosity``."""
+    import torch
+
+    if pixels.dtype == torch.uint8:
+        red, green, blue = pixels.int().unbind(1)
+        grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+    else:
+        red, green, blue = pixels.unbind(1)
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    return grey[:, None]
+
+
+def _check_tensor(batch: torch.Tensor) -> None:
+    import torch
+
+    if not isinstance(batch, torch.Tensor):
+        raise ImageError(
+            f"Expected a torch tensor (N, 3, H, W), got {type(batch).__name__}. "
+            "For numpy arrays (N, H, W, 3) use predict."
+        )
+    shape = tuple(batch.shape)
+    if batch.ndim != 4 or shape[1] != 3 or 0 in shape[2:]:
+        advice = ""
+        if batch.ndim == 3:
+            advice = " Add the batch dimension: batch[None]."
+        elif batch.ndim == 4 and shape[3] == 3:
+            advice = " The channels come second here: batch.permute(0, 3, 1, 2)."
+        raise ImageError(f"Expected a batch (N, 3, H, W), RGB, got shape {shape}.{advice}")
+    if batch.dtype == torch.uint8:
+        return
+    if not batch.is_floating_point():
+        raise ImageError(
+            f"Expected uint8 in 0..255 or floating in 0..1, got {batch.dtype}. Convert it first."
+        )
+    # Rounding in the caller's own arithmetic is forgiven; written so that NaN is not.
+    if not bool(((batch >= -1e-3) & (batch <= 1 + 1e-3)).all()):
+        if bool(batch.isnan().any()):
+            raise ImageError("Expected floating values in 0..1, got NaN.")
+        low, high = float(batch.min()), float(batch.max())
+        raise ImageError(
+            "Expected floating values in 0..1 (the classifier normalises by itself), "
+            f"got {low:.4g} to {high:.4g}. Pass uint8 for 0..255, or clip."
+        )

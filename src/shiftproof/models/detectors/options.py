@@ -1,0 +1,38 @@
+"""What a loader of detectors is told, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from shiftproof.classes import Classes
+from shiftproof.models.detectors.detector import Convention
+
+
+class LoadedDetector(NamedTuple):
+    """The parts of a ``Detector``; ``classes`` is None where the source names none.
+
+    ``assumed`` says in words what was taken for granted.
+    """
+
+    module: Callable[..., Any]
+    classes: Classes | None
+    convention: Convention | None
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What the caller of ``load_detector`` asked for beside the name; None where nothing."""
+
+    device: str = "cpu"
+    classes: Classes | None = None
+    pretrained: bool | None = None
+    arch: str | None = None
+    weights: str | None = None
+    decode: str | None = None
+    size: tuple[int, int] | None = None
+    score: float | None = None
+    overlap: float | None = None
+    limit: int | None = None

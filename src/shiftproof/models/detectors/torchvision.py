@@ -1,0 +1,228 @@
+"""Detectors of torchvision, with their published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+
+from shiftproof.classes import Classes, named
+from shiftproof.errors import ModelError, UnknownNameError
+from shiftproof.models.classifiers.torchvision import downloaded, tagged_weights, torchvision_models
+from shiftproof.models.detectors.boxes import run_lengths
+from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.types import Detections, Image, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+_THRESHOLDS = {"score": "score_thresh", "overlap": "nms_thresh", "limit": "detections_per_img"}
+"""Our names of the thresholds, and torchvision's, on the network or on its ``roi_heads``."""
+
+
+@final
+@dataclass(frozen=True)
+class TorchvisionConvention:
+    """How torchvision's detectors take images, and what their outputs mean.
+
+    A list of ``(3, H, W)`` floats in 0..1 goes in; the network resizes and normalises by itself. For
+    each image a dict with ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` comes out.
+
+    Args:
+        labels: for each label of the network the index of its class, or None where it has none,
+            such as 0, the background. None takes off the background alone: label 1 is class 0.
+    """
+
+    labels: tuple[int | None, ...] | None = None
+
+    def detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> list[Detections]:
+        """Take a batch of images through the network."""
+        import torch
+
+        batch: Any = [
+            torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")).to(device).float() / 255
+            for image in images
+        ]
+        if len({image.shape for image in images}) == 1:
+            # The same to torchvision, which walks along the first axis; and a tensor is what
+            # adapters to a batch take.
+            batch = torch.stack(batch)
+        outputs = network(batch)
+        if not isinstance(outputs, (list, tuple)) or not all(
+            isinstance(output, dict) and {"boxes", "scores", "labels"} <= output.keys()
+            for output in outputs
+        ):
+            raise ModelError(
+                "expected a dict with boxes, scores and labels for each image, got "
+                f"{type(outputs).__name__}. The network does not follow torchvision's convention."
+            )
+        return [self._read(output) for output in outputs]
+
+    def settings(self, network: Callable[..., Any]) -> Settings:
+        """Return what reproduces the reading, with the network's own thresholds."""
+        return {
+            "library": "torchvision",
+            "labels": None if self.labels is None else list(self.labels),
+            **{name: _threshold(network, theirs) for name, theirs in _THRESHOLDS.items()},
+        }
+
+    def _read(self, output: dict[str, Any]) -> Detections:
+        labels = output["labels"].detach().cpu().numpy()
+        kept, classes = class_of(labels, self.labels)
+        masks = None
+        if "masks" in output:
+            # Half is where torchvision's own evaluation cuts its mask probabilities.
+            chosen = (output["masks"][:, 0] >= 0.5).detach().cpu().numpy()[kept]
+            masks = [run_lengths(mask) for mask in chosen]
+        boxes = output["boxes"].detach().float().cpu().numpy()[kept]
+        scores = output["scores"].detach().float().cpu().numpy()[kept]
+        return Detections(boxes, scores, classes, masks)
+
+
+def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDetector:
+    """Load ``NAME`` or ``NAME@WEIGHTS``; without ``WEIGHTS`` torchvision's default ones.
+
+    COCO's 91 ids become its 80 classes. The thresholds are torchvision's unless others are given.
+
+    Raises:
+        UnknownNameError: no such detector or weights.
+        ModelError: the weights cannot be downloaded.
+        MissingExtraError: torchvision is not installed.
+    """
+    name, _, tag = target.partition("@")
+    weights = find_detector_weights(name, tag)
+    classes, labels = compact_classes(weights.meta["categories"])
+    if options.pretrained is False:
+        network = build_torchvision_detector(name, len(labels))
+    else:
+        import torch
+
+        # Building a network draws its first weights from the global generator: put that back.
+        with torch.random.fork_rng(devices=[]):
+            network = downloaded(target, weights)
+    set_thresholds(network, options)
+    stated = "random weights" if options.pretrained is False else f"weights {weights}"
+    return LoadedDetector(
+        network, classes, TorchvisionConvention(labels), (stated, f"{len(classes)} classes, COCO")
+    )
+
+
+def build_torchvision_detector(name: str, num_labels: int) -> torch.nn.Module:
+    """Return an untrained detector with ``num_labels`` labels, the background among them."""
+    find_detector_weights(name, "")
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        module: torch.nn.Module = torchvision_models().get_model(
+            name, weights=None, weights_backbone=None, num_classes=num_labels
+        )
+    return module
+
+
+_NO_EPS = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+"""Detectors whose first COCO weights torchvision runs without an epsilon in the norms."""
+
+
+def has_no_eps(weights: Any) -> bool:
+    """Whether torchvision sets the epsilon of the batch norms to 0 for these weights."""
+    return weights.name == "COCO_V1" and any(
+        type(weights) is type(tagged_weights(name, "COCO_V1")) for name in _NO_EPS
+    )
+
+
+def freeze_norms(network: torch.nn.Module, eps: float | None) -> int:
+    """Put frozen batch norms in the place of those of a network of our own; return how many.
+
+    ``eps`` None keeps that of each.
+    """
+    import torch
+    from torchvision.ops import FrozenBatchNorm2d
+
+    found = [
+        (name, part)
+        for name, part in network.named_modules()
+        if isinstance(part, torch.nn.BatchNorm2d)
+    ]
+    for name, part in found:
+        parent, _, child = name.rpartition(".")
+        frozen = FrozenBatchNorm2d(part.num_features, part.eps if eps is None else eps)
+        setattr(network.get_submodule(parent), child, frozen)
+    return len(found)
+
+
+def find_detector_weights(name: str, tag: str) -> Any:
+    """Return the weights ``tag`` of the detector ``name``; an empty tag is the default.
+
+    Raises:
+        UnknownNameError: no such detector or weights; says the nearest.
+    """
+    models = torchvision_models()
+    # What finds key points finds boxes of persons alone.
+    known = [
+        found
+        for found in models.list_models(module=models.detection)
+        if not found.startswith("keypoint")
+    ]
+    if name not in known:
+        raise UnknownNameError.of("torchvision detector", name, known)
+    return tagged_weights(name, tag)
+
+
+def set_thresholds(network: Any, options: DetectorOptions) -> None:
+    """Give a network of our own the thresholds that were asked for."""
+    for name, theirs in _THRESHOLDS.items():
+        value = getattr(options, name)
+        if value is not None:
+            setattr(getattr(network, "roi_heads", network), theirs, value)
+
+
+def compact_classes(categories: Sequence[str]) -> tuple[Classes, tuple[int | None, ...]]:
+    """Return the classes of a list with a background and gaps, and the class of each of its places.
+
+    COCO numbers its 80 classes up to 90; lists by these ids name the gaps "N/A".
+
+    >>> compact_classes(["__background__", "person", "N/A", "car"])[1]
+    (None, 0, None, 1)
+    """
+    names: list[str] = []
+    labels: list[int | None] = []
+    for category in categories:
+        real = category not in ("__background__", "N/A")
+        labels.append(len(names) if real else None)
+        if real:
+            names.append(category)
+    return named(names), tuple(labels)
+
+
+def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]:
+    """Return which of the network's labels mean a class, and the classes of these.
+
+    Args:
+        labels: ``(N,)`` integers, the network's.
+        table: for each label the index of its class or None; None takes 1 off each label, and
+            leaves the background, 0, out.
+
+    Returns:
+        ``(N,)`` booleans and as many integers as these have True.
+
+    Raises:
+        ModelError: a label beyond the table.
+    """
+    if table is None:
+        return labels > 0, labels[labels > 0] - 1
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(table):
+        raise ModelError(
+            f"the network gives the label {labels.max()}, but {len(table)} labels are named. Give "
+            "the classes that it was trained on."
+        )
+    classes = np.array([-1 if index is None else index for index in table], np.int64)[labels]
+    return classes >= 0, classes[classes >= 0]
+
+
+def _threshold(network: Any, name: str) -> float | None:
+    value = getattr(getattr(network, "roi_heads", network), name, None)
+    return value if isinstance(value, (int, float)) else None

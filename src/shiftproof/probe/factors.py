@@ -1,0 +1,278 @@
+"""The table of factors: what can be changed about an image, how far, and how the changes are drawn.
+
+Factors that are changed together, as the three numbers of a crop, are a family and share images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.probe import changes
+from shiftproof.rng import generator
+from shiftproof.types import Image
+
+GROUPS = ("geometry", "color", "texture", "weather")
+"""Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
+
+Values = tuple[float, ...]
+Change = Callable[[Image, Values, int, str], Image]
+"""``(image, values, seed, key) -> image``: a value for each factor of the family, and where draws
+come from."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One number that an image is changed by.
+
+    Attributes:
+        name: what ``--factors`` and the records call it.
+        title: what people read.
+        group: one of ``GROUPS``.
+        low: the smallest value, in ``unit``.
+        high: the largest.
+        unit: what the values are.
+        binary: whether there are two values alone, 0 and 1.
+    """
+
+    name: str
+    title: str
+    group: str
+    low: float
+    high: float
+    unit: str
+    binary: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """Factors that one change of the image sets together.
+
+    ``place`` turns shares of each range, 0 to 1, into values. ``on_the_original`` says that the image
+    is changed before it is resized for the model, as what crops must be.
+    """
+
+    name: str
+    factors: tuple[Factor, ...]
+    change: Change
+    place: Callable[[Sequence[float]], Values]
+    on_the_original: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two values and no more."""
+        return self.factors[0].binary
+
+
+SIZES = (0.4, 0.8)
+"""Of a crop's side, as a share of the image's."""
+
+
+_SMALL_CROP = (0.8, 0.95)
+
+
+def _crop(image: Image, values: Values, seed: int, key: str) -> Image:
+    return changes.cropped(image, *values)
+
+
+def _placed_crop(shares: Sequence[float]) -> Values:
+    size = SIZES[0] + shares[2] * (SIZES[1] - SIZES[0])
+    room = 1 - size
+    return room * (2 * shares[0] - 1), room * (2 * shares[1] - 1), size
+
+
+def _alone(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
+    """Return the family of one factor whose change draws nothing."""
+    return Family(
+        factor.name, (factor,), lambda image, values, seed, key: change(image, values[0]),
+        _range(factor),
+    )  # fmt: skip
+
+
+def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Family:
+    """Return the family of one binary factor, each version under a small crop of its own.
+
+    Beside the unchanged image, a version without the change would else be known by being the same.
+    """
+
+    def cropped_and_changed(image: Image, values: Values, seed: int, key: str) -> Image:
+        random = generator(seed, "probe crop", key)
+        size = random.uniform(*_SMALL_CROP)
+        x, y = (1 - size) * random.uniform(-1, 1, 2)
+        return change(changes.cropped(image, float(x), float(y), float(size)), values[0])
+
+    return Family(
+        factor.name, (factor,), cropped_and_changed, lambda shares: (float(round(shares[0])),),
+        on_the_original=True,
+    )  # fmt: skip
+
+
+def _noise(image: Image, values: Values, seed: int, key: str) -> Image:
+    return changes.noised(image, values[0], generator(seed, "probe noise", key))
+
+
+def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
+    return lambda shares: (factor.low + shares[0] * (factor.high - factor.low),)
+
+
+_CORRUPTED_GROUPS = {
+    "brightness": "color", "contrast": "color", "saturate": "color",
+    "elastic_transform": "geometry",
+    "snow": "weather", "frost": "weather", "fog": "weather", "spatter": "weather",
+}  # fmt: skip
+"""The others are texture."""
+
+
+def _corruption(name: str) -> Family:
+    """Return the severity of a corruption as a factor; the noise is another in every version."""
+    words = name.replace("_", " ")
+    title = words[:1].upper() + words[1:]
+    if name in ("brightness", "contrast"):
+        title += " corruption"
+    factor = Factor(
+        f"{name}_severity",
+        title.replace("Jpeg", "JPEG"),
+        _CORRUPTED_GROUPS.get(name, "texture"),
+        1.0,
+        5.0,
+        "severity",
+    )
+
+    def change(image: Image, values: Values, seed: int, key: str) -> Image:
+        return corrupt(image, name, severity=values[0], seed=seed, key=key)
+
+    return Family(factor.name, (factor,), change, _range(factor))
+
+
+_NOISE = Factor("noise", "Noise", "texture", 0.0, 0.15, "deviation, share of the range of values")
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "crop",
+            (
+                Factor("crop_x", "Crop, left to right", "geometry", -0.6, 0.6, "centre, -1 to 1"),
+                Factor("crop_y", "Crop, top to bottom", "geometry", -0.6, 0.6, "centre, -1 to 1"),
+                Factor("crop_size", "Crop, size", "geometry", *SIZES, "side, share of the image's"),
+            ),
+            _crop,
+            _placed_crop,
+            on_the_original=True,
+        ),
+        _yes_or_no(
+            Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flipped
+        ),
+        _alone(
+            Factor(
+                "rotation", "Rotation", "geometry", -changes.MOST_TURNED, changes.MOST_TURNED,
+                "degrees, anticlockwise",
+            ),
+            changes.turned,
+        ),
+        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.brightened),
+        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.contrasted),
+        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.saturated),
+        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.hue_turned),
+        _yes_or_no(
+            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.greyed
+        ),
+        _alone(
+            Factor("blur", "Blur", "texture", 0.0, 0.02, "deviation, share of the shorter side"),
+            changes.blurred,
+        ),
+        Family("noise", (_NOISE,), _noise, _range(_NOISE)),
+        *(_corruption(name) for name in (*COMMON, *HOLDOUT)),
+    )
+}  # fmt: skip
+"""Every family by its name: the augmentations, then the 19 corruptions."""
+
+FACTORS: dict[str, Factor] = {
+    factor.name: factor for family in FAMILIES.values() for factor in family.factors
+}
+"""Every factor by its name."""
+
+AUGMENTATIONS: tuple[str, ...] = tuple(
+    name for name, factor in FACTORS.items() if factor.unit != "severity"
+)
+SEVERITIES: tuple[str, ...] = tuple(name for name in FACTORS if name not in AUGMENTATIONS)
+
+SETS: dict[str, tuple[str, ...]] = {
+    "all": tuple(FACTORS),
+    "augmentations": AUGMENTATIONS,
+    "corruptions": SEVERITIES,
+    **{
+        group: tuple(name for name, factor in FACTORS.items() if factor.group == group)
+        for group in GROUPS
+    },
+}
+"""What several factors are called together."""
+
+assert {name.removesuffix("_severity") for name in SEVERITIES} <= set(CORRUPTIONS)
+
+
+def chosen_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
+    """Return the factors that are named, in the table's order.
+
+    Args:
+        names: of factors, or of ``SETS``.
+
+    Raises:
+        UnknownNameError: no such factor; says the nearest.
+        InputError: none.
+
+    >>> [factor.title for factor in chosen_factors(["hue", "fog_severity"])]
+    ['Hue', 'Fog']
+    """
+    wanted: set[str] = set()
+    for name in [names] if isinstance(names, str) else names:
+        if name in SETS:
+            wanted.update(SETS[name])
+        elif name in FACTORS:
+            wanted.add(name)
+        else:
+            raise UnknownNameError.of("factor", name, [*FACTORS, *SETS])
+    if not wanted:
+        raise InputError(f"Expected at least one factor, got none. Known: {', '.join(FACTORS)}.")
+    return tuple(factor for name, factor in FACTORS.items() if name in wanted)
+
+
+def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
+    """Return the families that hold any of the factors."""
+    names = {factor.name for factor in factors}
+    return tuple(
+        family
+        for family in FAMILIES.values()
+        if any(factor.name in names for factor in family.factors)
+    )
+
+
+def drawn(family: Family, key: str, *, versions: int, seed: int) -> NDArray[np.float64]:
+    """Return ``(V, F)`` values for the versions of one image.
+
+    Each factor's range is cut into as many equal parts as there are versions, and each part holds one
+    version, in an order drawn anew for every factor: no image has brighter versions than another.
+    Of a binary factor half of the versions have it; where their number is odd, one is left out.
+
+    Args:
+        family: what is changed.
+        key: of the image.
+        versions: how many, 2 or more.
+        seed: decides the draws, with family and key alone.
+    """
+    if family.is_binary:
+        return np.tile([[0.0], [1.0]], (versions // 2, 1))
+    random = generator(seed, "probe", family.name, key)
+    shares = np.stack(
+        [
+            (random.permutation(versions) + random.random(versions)) / versions
+            for _ in family.factors
+        ],
+        axis=1,
+    )
+    return np.array([family.place(row.tolist()) for row in shares])

@@ -1,0 +1,144 @@
+"""Numbers read out of vectors by a small network: what a linear map cannot see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.probe.readout import Array, scale_of
+
+if TYPE_CHECKING:
+    import torch
+
+WIDTH = 48
+STEPS = 100
+RATE = 0.02
+DECAY = 1e-3
+MOST_COMPONENTS = 32
+
+_LOOK = 5
+"""Steps between two looks at the images that say when to stop."""
+
+
+def read_out_by_network(
+    features: Array,
+    beside: Array,
+    values: Array,
+    folds: NDArray[np.int64],
+    *,
+    least: Array | float = 0.0,
+    seed: int = 0,
+) -> Array:
+    """Return each value as a network of one hidden layer reads it, trained on other folds' images.
+
+    It sees the leading principal components of both kinds of features. One fold is held out, the
+    next one says when to stop, and the rest train it; the networks of all folds train together.
+    Before its first step it gives the mean, so what helps nothing is stopped there.
+
+    Args:
+        features: ``(N, V, D)``, V versions of N images.
+        beside: ``(N, V, D)``, more features of the same.
+        values: ``(N, V)``.
+        folds: ``(N,)``, of three or more.
+        least: as for ``readout.read_out``, of ``features``.
+        seed: of the first weights.
+
+    Returns:
+        ``(N, V)``.
+    """
+    import torch
+
+    numbers = np.unique(folds).tolist()
+    versions = values.shape[1]
+    fold_of_row = np.repeat(folds, versions)
+    flat = values.reshape(-1)
+    inputs, targets, trains, stops, tests = [], [], [], [], []
+    for place, number in enumerate(numbers):
+        test, stop = fold_of_row == number, fold_of_row == numbers[(place + 1) % len(numbers)]
+        train = ~(test | stop)
+        inputs.append(
+            np.concatenate(
+                [
+                    _components(features.reshape(-1, features.shape[2]), train, least),
+                    _components(beside.reshape(-1, beside.shape[2]), train, 0.0),
+                ],
+                axis=1,
+            )
+        )
+        centre, deviation = flat[train].mean(), flat[train].std() or 1.0
+        targets.append(np.stack([flat, np.full_like(flat, centre), np.full_like(flat, deviation)]))
+        trains.append(train)
+        stops.append(stop)
+        tests.append(test)
+    width = max(one.shape[1] for one in inputs)
+    x = torch.tensor(
+        np.stack([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in inputs]),
+        dtype=torch.float32,
+    )
+    truth = torch.tensor(
+        np.stack([(one[0] - one[1]) / one[2] for one in targets]), dtype=torch.float32
+    )
+    read = _trained(x, truth, torch.tensor(np.stack(trains)), torch.tensor(np.stack(stops)), seed)
+    found = np.empty_like(flat)
+    for place, test in enumerate(tests):
+        _, centre, deviation = targets[place]
+        found[test] = (read[place] * deviation + centre)[test]
+    return found.reshape(values.shape)
+
+
+def _components(flat: Array, train: NDArray[np.bool_], least: Array | float) -> Array:
+    """Return ``(R, C)`` leading components of standardised features, of mean square 1 altogether."""
+    fitted = flat[train]
+    scale = scale_of(fitted, least)
+    centre = fitted.mean(axis=0)
+    standard = (flat - centre) / scale
+    gram = standard[train] @ standard[train].T
+    eigenvalues, vectors = np.linalg.eigh(gram)
+    count = max(1, min(MOST_COMPONENTS, int(train.sum()) // 3, standard.shape[1]))
+    values = np.maximum(eigenvalues[::-1][:count], 0)
+    lengths = np.sqrt(values)
+    usable = lengths > 1e-6 * max(float(lengths[0]), 1.0)
+    if not usable.any():
+        return np.zeros((len(flat), 1))
+    axes = standard[train].T @ vectors[:, ::-1][:, :count][:, usable] / lengths[usable]
+    components = standard @ axes
+    # Not below 1: what moves less than the least deviation stays as small as it is.
+    mean_square = values[usable].sum() / (train.sum() * usable.sum())
+    return np.asarray(components / np.sqrt(max(float(mean_square), 1.0)))
+
+
+def _trained(
+    x: torch.Tensor, truth: torch.Tensor, train: torch.Tensor, stop: torch.Tensor, seed: int
+) -> Array:
+    """Return ``(F, R)``: what the network of each fold reads where it was best on its stop rows."""
+    import torch
+
+    folds, _, inputs = x.shape
+    random = torch.Generator().manual_seed(seed)
+    with torch.enable_grad():
+        first = torch.randn(folds, inputs, WIDTH, generator=random) / inputs**0.5
+        weights = [
+            first.requires_grad_(),
+            torch.zeros(folds, 1, WIDTH, requires_grad=True),
+            torch.zeros(folds, WIDTH, 1, requires_grad=True),
+            torch.zeros(folds, 1, 1, requires_grad=True),
+        ]
+        optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY)
+        best = torch.full((folds,), float("inf"))
+        kept = torch.zeros_like(truth)
+        for step in range(STEPS + 1):
+            hidden = torch.relu(torch.baddbmm(weights[1], x, weights[0]))
+            read = torch.baddbmm(weights[3], hidden, weights[2]).squeeze(2)
+            squared = (read - truth) ** 2
+            if step % _LOOK == 0:
+                error = (squared.detach() * stop).sum(1) / stop.sum(1)
+                better = error < best
+                best = torch.where(better, error, best)
+                kept = torch.where(better[:, None], read.detach(), kept)
+            optimizer.zero_grad()
+            loss: Any = ((squared * train).sum(1) / train.sum(1)).sum()
+            loss.backward()
+            optimizer.step()
+    return np.asarray(kept.double().numpy())

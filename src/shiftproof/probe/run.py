@@ -1,0 +1,362 @@
+"""Probe encoders: change images by numbers that are known, and read the numbers out of the vectors."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.bench.given import check_at_least_one, default_workers
+from shiftproof.compute.progress import Advance, progress
+from shiftproof.data import ImageData, open_data
+from shiftproof.errors import InputError
+from shiftproof.io.holding import frees_folders
+from shiftproof.models import EncoderLike, load_encoder
+from shiftproof.models.assumed import assumed_of
+from shiftproof.probe import embedding, mlp
+from shiftproof.probe.controls import Pixels, random_twin
+from shiftproof.probe.factors import Factor, Family, chosen_factors, drawn, families_of
+from shiftproof.probe.pictures import save_strips
+from shiftproof.probe.readout import FOLDS, folds_of, read_out
+from shiftproof.probe.records import Readings, write_readings
+from shiftproof.probe.summary import Probed, summarize
+from shiftproof.probe.versions import UNCHANGED, Versions
+from shiftproof.provenance import provenance
+from shiftproof.rng import generator
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.types import Cell, Image, Sample
+
+EncoderOrName: TypeAlias = EncoderLike | str
+
+KIND = "probe"
+
+LEAST_IMAGES = 2 * FOLDS
+"""With fewer, a fold would be a single image."""
+
+LEAST_DEVIATION = 1e-3
+"""Of a number's deviation over the images as they are: what changes less counts as no change."""
+
+
+@frees_folders
+def probe(
+    encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName],
+    data: ImageData | str | Path,
+    *,
+    out: str | Path,
+    factors: Sequence[str] | str = "all",
+    versions: int = 4,
+    images: int = 200,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> ProbeRun:
+    """Measure which factors of the world encoders keep, and which they have collapsed.
+
+    Each image is changed by each factor, ``versions`` times by numbers drawn over its range. The
+    number is then read out of how the vector differs from that of the unchanged image, by ridge
+    regression and by a small network; and, as "alone", by ridge regression out of the vector without
+    that of the unchanged image beside it. Probes are scored on images they were not fitted on. Beside
+    each encoder stand the pixels of a small image, and the same architecture with random weights.
+
+    Args:
+        encoders: one or several, as they are, as texts that ``load_encoder`` takes (their vectors
+            are then not scaled to length 1), or by the names they shall have. The first is what the
+            others are compared with.
+        data: a data set, or what ``open_data`` takes: a folder, a CSV, "demo". Labels are not used.
+        out: the folder of the run; one that was interrupted goes on.
+        factors: names of factors, or of sets of them: "all", "augmentations", "corruptions",
+            "geometry", "color", "texture", "weather".
+        versions: of each image under each factor, 2 or more; half of them with a yes or no.
+        images: so many are drawn by ``seed`` where the data set has more.
+        batch_size: images that an encoder is given at a time.
+        seed: decides all draws.
+        device: where encoders given as text are loaded.
+        workers: processes that read and change images; 0 does it in this one.
+        show_progress: None shows it on a terminal only.
+
+    Returns:
+        The run, whose ``scores`` are those of ``scores.json``.
+
+    Raises:
+        InputError: fewer than ``LEAST_IMAGES`` images that can be read, or something else handed in
+            that cannot be used.
+        UnknownNameError: no such factor, or no such encoder.
+        ModelError: an encoder gives vectors that are not finite, or one vector for all images.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+    """
+    wanted = chosen_factors(factors)
+    if isinstance(versions, bool) or not isinstance(versions, int) or versions < 2:
+        raise InputError(f"Expected versions of 2 or more, got {versions!r}.")
+    check_at_least_one("images", images)
+    check_at_least_one("batch_size", batch_size)
+    named = _named(encoders, device)
+    dataset = data if isinstance(data, ImageData) else open_data(data, classes=None)
+    samples = _drawn_samples(dataset, images, seed)
+    if len(samples) < LEAST_IMAGES:
+        raise InputError(_too_few(len(samples), "images"))
+    first = next(iter(named.values()))
+    where = str(first.settings.get("device", "cpu"))
+    workers = default_workers(where) if workers is None else workers
+    folder = RunFolder.create(
+        Path(out),
+        KIND,
+        plain(
+            {
+                "encoders": {name: encoder.settings for name, encoder in named.items()},
+                "data": dataset.settings(),
+                "factors": [factor.name for factor in wanted],
+                "versions": versions,
+                "images_at_most": images,
+                "folds": FOLDS,
+                "network": importlib.util.find_spec("torch") is not None,
+                "seed": seed,
+            }
+        ),
+        {"assumed": assumed_of(named), "provenance": provenance(where, workers)},
+    )
+    work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
+    families = families_of(wanted)
+    steps = len(samples) * (1 + len(families) * len(work.groups)) + len(wanted)
+    with progress("Probe", steps, show=show_progress) as advance:
+        work.prepare(advance)
+        work.fill(families, wanted, advance)
+    scores = summarize(
+        folder,
+        work.probed,
+        wanted,
+        {
+            "total": len(dataset),
+            "used": len(work.samples),
+            "broken": [
+                {"id": name, "cells": None, "first_cell": UNCHANGED, "reason": reason}
+                for name, reason in work.broken.items()
+            ],
+            "versions": versions,
+        },
+    )
+    write_form(folder.scores_file, scores)
+    save_strips(folder, work.made(first), wanted, work.samples)
+    folder.drop_cache()
+    return ProbeRun(folder.path)
+
+
+class _Work:
+    """What is embedded and read in one run, and by whom."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        data: ImageData,
+        encoders: Mapping[str, EncoderLike],
+        samples: Sequence[Sample],
+        versions: int,
+        seed: int,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self.folder = folder
+        self.data = data
+        self.samples = list(samples)
+        self.broken: dict[str, str] = {}
+        self.versions = versions
+        self.seed = seed
+        self.batch_size = batch_size
+        self.workers = workers
+        self.store = embedding.Store(folder.cache / "vectors")
+        self.probed = [Probed(name, encoder.name) for name, encoder in encoders.items()]
+        self.groups = _by_geometry(encoders)
+
+    def made(self, encoder: EncoderLike) -> Versions:
+        return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)
+
+    def prepare(self, advance: Advance) -> None:
+        """Read the images as they are, add the controls, and embed once what all is held against."""
+        for number, group in enumerate(self.groups):
+            first = next(iter(group.values()))
+            usable, images, broken = embedding.read_unchanged(
+                self.made(first),
+                self.samples,
+                workers=self.workers,
+                done=lambda: advance(0 if number else 1, note=UNCHANGED),  # noqa: B023
+            )
+            self.broken.update(broken)
+            if len(usable) < LEAST_IMAGES:
+                raise InputError(_too_few(len(usable), "images that can be read"))
+            if number and broken:
+                # What one encoder's geometry refuses is left out for all: begin with those left.
+                self.samples = usable
+                return self._again(advance)
+            self.samples = usable
+            embedding.check_differ(images)
+            self._add_controls(group, images, pixels=number == 0)
+            for name, encoder in group.items():
+                self._embed_unchanged(name, encoder, images)
+        return None
+
+    def _again(self, advance: Advance) -> None:
+        self.probed = [one for one in self.probed if one.control is None]
+        names = {one.name for one in self.probed}
+        for group in self.groups:
+            for name in [name for name in group if name not in names]:
+                del group[name]
+        self.prepare(advance)
+
+    def _add_controls(
+        self, group: dict[str, EncoderLike], images: Sequence[Image], *, pixels: bool
+    ) -> None:
+        for name, encoder in list(group.items()):
+            twin = random_twin(encoder, images, seed=self.seed, name=f"{name} with random weights")
+            if twin is not None:
+                group[f"{name}-random"] = twin
+                self.probed.append(Probed(f"{name}-random", twin.name, "random", name))
+        if pixels:
+            small = Pixels(next(iter(group.values())).preprocess)
+            group[small.name] = small
+            self.probed.append(Probed(small.name, "16 × 16 pixels", "pixels"))
+
+    def _embed_unchanged(self, name: str, encoder: EncoderLike, images: Sequence[Image]) -> None:
+        embedding.embed_family(
+            self.store,
+            {name: encoder},
+            UNCHANGED,
+            self.samples,
+            iter([[image] for image in images]),
+            batch_size=self.batch_size,
+            done=lambda: None,
+        )
+        embedding.check_tells_apart(encoder.name, self.store.read(name, UNCHANGED))
+
+    def fill(self, families: Sequence[Family], wanted: Sequence[Factor], advance: Advance) -> None:
+        """Embed and read what is not there yet."""
+        for group in self.groups:
+            pending = [
+                family
+                for family in families
+                if not all(self._is_read(name, family, wanted) for name in group)
+            ]
+            unmade = [
+                family
+                for family in pending
+                if not all(self.store.has(name, family.name) for name in group)
+            ]
+            advance(len(self.samples) * (len(families) - len(unmade)))
+            loaded: Iterator[list[Image] | str] = embedding.versions_of(
+                self.made(next(iter(group.values()))),
+                [family.name for family in unmade],
+                self.samples,
+                workers=self.workers,
+            )
+            for family in pending:
+                if family in unmade:
+                    embedding.embed_family(
+                        self.store,
+                        group,
+                        family.name,
+                        self.samples,
+                        loaded,
+                        batch_size=self.batch_size,
+                        done=lambda: advance(1, note=family.name),  # noqa: B023
+                    )
+                for factor in family.factors:
+                    if factor in wanted:
+                        for name in group:
+                            self._read(name, family, factor)
+        advance(len(wanted))
+
+    def _is_read(self, name: str, family: Family, wanted: Sequence[Factor]) -> bool:
+        return all(
+            self.folder.has(name, Cell(factor.name, 0))
+            for factor in family.factors
+            if factor in wanted
+        )
+
+    def _read(self, name: str, family: Family, factor: Factor) -> None:
+        """Read one factor out of one model's vectors, and write the record."""
+        cell = Cell(factor.name, 0)
+        if self.folder.has(name, cell):
+            return
+        vectors = self.store.read(name, family.name).astype(np.float64)
+        unchanged = self.store.read(name, UNCHANGED).astype(np.float64)
+        place = family.factors.index(factor)
+        values = np.stack(
+            [
+                drawn(family, sample.id, versions=self.versions, seed=self.seed)[:, place]
+                for sample in self.samples
+            ]
+        )
+        folds = folds_of(len(self.samples), seed=self.seed)
+        # A version without a change lies nearer to the unchanged image than one with it, whatever
+        # the encoder makes of the change; on the mean of both halves it has no such mark.
+        base = vectors.mean(axis=1, keepdims=True) if factor.binary else unchanged
+        change, least = vectors - base, LEAST_DEVIATION * unchanged[:, 0].std(axis=0)
+        read: dict[str, NDArray[np.float64]] = {
+            "beside": read_out(change, values, folds, least=least),
+            "alone": read_out(vectors, values, folds),
+        }
+        if importlib.util.find_spec("torch") is not None:
+            read["network"] = mlp.read_out_by_network(
+                change, vectors, values, folds, least=least, seed=self.seed
+            )
+        ids = tuple(sample.id for sample in self.samples)
+        write_readings(self.folder.records_file(name, cell), Readings(ids, folds, values, read))
+
+
+def _named(
+    encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName], device: str
+) -> dict[str, EncoderLike]:
+    """Return encoders by names that can name folders."""
+    if isinstance(encoders, Mapping):
+        pairs: list[tuple[str | None, EncoderOrName]] = list(encoders.items())
+    elif isinstance(encoders, Sequence) and not isinstance(encoders, str):
+        pairs = [(None, one) for one in encoders]
+    else:
+        pairs = [(None, encoders)]
+    if not pairs:
+        raise InputError("Expected at least one encoder, got none.")
+    named: dict[str, EncoderLike] = {}
+    for given, one in pairs:
+        encoder = load_encoder(one, device=device, normalise=False) if isinstance(one, str) else one
+        name = re.sub(r"[^\w.+-]+", "-", given or encoder.name).strip("-.") or "encoder"
+        if name in named or name == Pixels.name or name.endswith("-random"):
+            raise InputError(
+                f"Two models of the run would be called {name!r}; give the encoders names of a "
+                "mapping."
+            )
+        named[name] = encoder
+    return named
+
+
+def _by_geometry(encoders: Mapping[str, EncoderLike]) -> list[dict[str, EncoderLike]]:
+    """Return encoders in groups that take the same images, so that each is made once for all."""
+    groups: dict[str, dict[str, EncoderLike]] = {}
+    for name, encoder in encoders.items():
+        settings: dict[str, Any] = encoder.preprocess.settings()
+        # Of a function no more than its name is known.
+        shared = {key: settings.get(key) for key in ("size", "resize", "interpolation")}
+        key = name if settings.get("size") is None else repr(shared)
+        groups.setdefault(key, {})[name] = encoder
+    return list(groups.values())
+
+
+def _drawn_samples(data: ImageData, images: int, seed: int) -> list[Sample]:
+    if len(data) <= images:
+        return list(data.samples)
+    order = generator(seed, "probe images", str(len(data))).permutation(len(data))[:images]
+    return [data.samples[row] for row in sorted(order.tolist())]
+
+
+def _too_few(count: int, what: str) -> str:
+    return (
+        f"Expected {LEAST_IMAGES} {what} or more, got {count}: probes are fitted on some images and "
+        "scored on others. A hundred or more give intervals worth reading."
+    )

@@ -1,0 +1,63 @@
+"""The versions of an image that a probe asks about: what worker processes make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shiftproof.bench.views import resize
+from shiftproof.data import ImageData
+from shiftproof.errors import BrokenFileError, ShiftproofError
+from shiftproof.probe.factors import FAMILIES, Values, drawn
+from shiftproof.types import Image, Sample
+
+UNCHANGED = "unchanged"
+"""The family of the images as they are: one version of each."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Makes the versions of images, as a model gets them: uint8, resized, not normalised.
+
+    Small to pickle: it is sent to each worker once. A change is applied to the image as resized and
+    cropped for the model, as corruptions are; a crop to the image as loaded.
+    """
+
+    data: ImageData
+    geometry: Callable[[Image], Image]
+    versions: int
+    seed: int
+
+    def of(self, sample: Sample, family: str) -> list[Image]:
+        """Return all versions of one image.
+
+        Raises:
+            BrokenFileError: the image cannot be read.
+        """
+        image = self.data.read(sample)
+        if family == UNCHANGED:
+            return [resize(self.geometry, image, sample)]
+        values = drawn(FAMILIES[family], sample.id, versions=self.versions, seed=self.seed)
+        return [self.at(image, sample, family, tuple(row), str(n)) for n, row in enumerate(values)]
+
+    def at(self, image: Image, sample: Sample, family: str, values: Values, version: str) -> Image:
+        """Return an image that was read, changed by ``values``; ``version`` keys what is drawn."""
+        found = FAMILIES[family]
+        key = f"{sample.id}/{version}"
+        try:
+            if found.on_the_original:
+                return resize(self.geometry, found.change(image, values, self.seed, key), sample)
+            return found.change(resize(self.geometry, image, sample), values, self.seed, key)
+        except BrokenFileError:
+            raise
+        except ShiftproofError as error:
+            error.args = (f"{family} of {sample.id}: {error}",)
+            raise
+
+
+def load(made: Versions, item: tuple[Sample, str]) -> list[Image] | str:
+    """Runs in a worker: all versions of one image, or the reason why there are none."""
+    try:
+        return made.of(*item)
+    except BrokenFileError as error:
+        return str(error)

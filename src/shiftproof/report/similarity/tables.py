@@ -1,0 +1,73 @@
+"""The table of an audit: a column per test set."""
+
+from __future__ import annotations
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.similarity.scores import Scores, Tested
+from shiftproof.report.table_writing import Column, Row, Table, csv_text
+
+MEASURE = "cosine similarity"
+
+_ROWS = {
+    "similarity": "Similarity to training set",
+    "reference_similarity": "To reference",
+    "gap": "Gap",
+    "share_closer": "Share closer",
+    "near_duplicates": "Near-duplicates",
+    "reference_near_duplicates": "Of reference",
+    "density": "Density",
+}
+
+
+def summary(scores: Scores) -> Table:
+    """Return the figures of every test set, as fractions; rows without any figure are left out."""
+    rows = [
+        Row("figure", name, title, "", name, tuple(getattr(each, name) for each in scores.sets))
+        for name, title in _ROWS.items()
+    ]
+    rows.append(
+        Row(
+            "summary",
+            "pruned",
+            "Left out by pruning",
+            "",
+            "pruned",
+            tuple(map(_pruned, scores.sets)),
+        )
+    )
+    level = f"{100 * scores.level:g}{wording.PERCENT}"
+    return Table(
+        columns=tuple(Column(each.name) for each in scores.sets),
+        rows=tuple(row for row in rows if any(row.figures)),
+        caption=f"Cosine similarities and shares in %, {level} intervals over test rows.",
+        notes=(
+            f"similarities and shares in %, {scores.train.rows:,} training rows, {level} intervals over "
+            "test rows",
+        ),
+    )
+
+
+def _pruned(tested: Tested) -> Interval | None:
+    share = tested.pruned_share
+    return None if share is None else Interval(share)
+
+
+def curves_csv(scores: Scores) -> str:
+    """Return the curves as CSV: a line per test set and bin."""
+    head = ["test set", "up to", "train", "reference", "train at or below", "reference at or below"]
+    lines: list[list[object]] = [list(head)]
+    for tested in scores.sets:
+        for place, edge in enumerate(scores.edges[1:]):
+            lines.append(
+                [
+                    tested.name,
+                    edge,
+                    *(
+                        "" if side is None else side[place]
+                        for pair in (tested.histogram, tested.cumulative)
+                        for side in (pair.train, pair.reference)
+                    ),
+                ]
+            )
+    return csv_text(lines)

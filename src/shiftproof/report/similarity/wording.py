@@ -1,0 +1,143 @@
+"""What an audit says, in words: what the similarity of training and test set can explain, and what not.
+
+A sentence claims that the training set comes closer only where the paired interval leaves out 0, and
+no sentence says that a score is owed to it: that, only training without those rows can say.
+"""
+
+from __future__ import annotations
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.similarity.scores import Scores, Tested
+
+MANY_DUPLICATES = 0.01
+"""The share of near-duplicates from which a score is said to need a second one without them."""
+
+
+def cosine(value: float | None) -> str:
+    """Return ``0.843``: three digits, as a difference between encoders is finer than any threshold."""
+    return wording.NONE if value is None else f"{value:.3f}".replace("-", wording.MINUS)
+
+
+def cosine_change(value: float | None) -> str:
+    """Return ``+0.031``."""
+    if value is None:
+        return wording.NONE
+    return f"{value:+.3f}".replace("-", wording.MINUS)
+
+
+def span(interval: Interval | None, *, signed: bool = False) -> str:
+    """Return the ends of an interval of similarities."""
+    if interval is None or interval.bare:
+        return ""
+    if signed:
+        return f"{cosine_change(interval.lower)} to {cosine_change(interval.upper)}"
+    return f"{cosine(interval.lower)}{wording.DASH}{cosine(interval.upper)}"
+
+
+def verdict(tested: Tested, scores: Scores) -> str:
+    """Say whether the training set comes closer than the reference, and what follows from it."""
+    if tested.gap is None or tested.share_closer is None:
+        return (
+            f"How close is close cannot be said of {tested.name}: there is no reference training set "
+            "to compare with (--reference)."
+        )
+    gap = f"{cosine_change(tested.gap.value)} on average, {span(tested.gap, signed=True)}"
+    if tested.gap.spans_zero:
+        return (
+            f"Whether the training set comes closer to {tested.name} than the reference cannot be told "
+            f"from {wording.plural(tested.rows, 'test row')} ({gap}). Nothing here says that a better "
+            "score is owed to similar images, nor that it is not."
+        )
+    if tested.gap.value < 0:
+        return (
+            f"The training set comes less close to {tested.name} than the reference does ({gap}). By "
+            "this encoder's measure, similar images do not explain a score that is better than that of "
+            "a model of the reference."
+        )
+    return (
+        f"The training set comes closer to {tested.name} than the reference does ({gap}), for "
+        f"{wording.share(tested.share_closer.value)} of the test rows. A better score may be owed to "
+        f"that, or may not.{_without(tested, scores)}"
+    )
+
+
+def _without(tested: Tested, scores: Scores) -> str:
+    if tested.pruned_rows is None or tested.pruned_share is None:
+        return ""
+    return (
+        f" Only training without the {wording.plural(tested.pruned_rows, 'row')} that come closer "
+        f"({wording.share(tested.pruned_share)} of {scores.train.rows:,}) can tell: prune writes the "
+        "list of those that stay."
+    )
+
+
+def duplicates(tested: Tested, scores: Scores) -> str:
+    """Say how many test rows may simply be remembered; empty where there are none."""
+    share = tested.near_duplicates
+    if share.value == 0:
+        return ""
+    here = (
+        f"{wording.share(share.value)} of {tested.name} "
+        f"({wording.span(share)}) have a training row at a similarity of {scores.duplicates:g} or "
+        "more: near-duplicates, for which a model need not generalise at all."
+    )
+    if share.value < MANY_DUPLICATES:
+        return here
+    return f"{here} Score it once more without them."
+
+
+def lead(scores: Scores) -> list[str]:
+    """Return the sentences under the title."""
+    if scores.reference is None:
+        found = [
+            "Without a reference training set this page says how close the training rows come, and "
+            "not whether that is closer than usual."
+        ]
+    else:
+        closer = [each.name for each in scores.sets if each.gap and each.gap.lower > 0]
+        farther = [each.name for each in scores.sets if each.gap and each.gap.upper < 0]
+        open_ = [each.name for each in scores.sets if each.name not in (*closer, *farther)]
+        found = [
+            sentence
+            for names, sentence in (
+                (closer, "The training set comes closer than the reference to {}."),
+                (farther, "It comes less close to {}."),
+                (open_, "For {} the two cannot be told apart."),
+            )
+            if names
+            for sentence in [sentence.format(wording.listing(names))]
+        ]
+        found = [" ".join(found)]
+    if scores.pruning is not None:
+        found.append(
+            f"Without the {wording.plural(scores.pruning.combined, 'row')} that come too close to any "
+            f"test set ({wording.share(scores.pruning.share)} of the training set), no test row is "
+            "closer to what is left than to the reference. Train on that, and see what stays of the "
+            "score: this page cannot say it."
+        )
+    return found
+
+
+def warnings(scores: Scores) -> list[str]:
+    """Return what a reader must know before any figure."""
+    found = []
+    small = [each.name for each in scores.sets if each.rows < wording.FEW_IMAGES]
+    if small:
+        found.append(
+            f"Fewer than {wording.FEW_IMAGES} rows in {wording.listing(small)}: read the intervals, "
+            "not the figures."
+        )
+    for name, source in (("training set", scores.train), ("reference", scores.reference)):
+        if source is not None and source.skipped:
+            found.append(
+                f"{wording.plural(source.skipped, 'row')} of the {name} could not be used and are in "
+                "no figure."
+            )
+    many = [each.name for each in scores.sets if each.near_duplicates.value >= MANY_DUPLICATES]
+    if many:
+        found.append(
+            f"{wording.listing(many)} {'has' if len(many) == 1 else 'have'} near-duplicates in the "
+            "training set: look at them below before a score is believed."
+        )
+    return found

@@ -1,0 +1,553 @@
+"""The charts, as inline SVG of our own.
+
+SVG rather than a plotting library: colours come from the page's CSS variables, so a chart follows
+dark mode and print; it needs no script; it is small; and each mark carries its figures as a title.
+Positions along a bar are percentages, so that a chart fills any width without scaling its strokes.
+Nothing here decides what is shown: figures come in as series, markup goes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.spelling import SHARES, Spelling
+from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg.markup import Html, element, join
+
+_NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+_NICE_REACHES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+_NICE_DIGITS = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is told from the others: by number, which picks colour, marker and dash."""
+
+    label: str
+    number: int
+
+    @property
+    def style(self) -> str:
+        """The class that carries the colour."""
+        return f"m{self.number % len(colours.MODEL_LIGHT)}"
+
+    @property
+    def dash(self) -> str | None:
+        """The dash of the model's line."""
+        return colours.MODEL_DASHES[self.number % len(colours.MODEL_DASHES)]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A mark of a scatter: a model's, at the true and the estimated figure, with its words."""
+
+    look: Look
+    true: float
+    estimated: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model's figures along the severities; 0 is the clean image."""
+
+    look: Look
+    points: Sequence[tuple[int, Interval]]
+
+
+def nice_top(highest: float, spelling: Spelling = SHARES) -> float:
+    """Return the end of an axis that holds ``highest`` without wasting half of it; of shares, 1."""
+    if spelling.end is None:
+        return _round_up(highest)
+    return next((top for top in _NICE_TOPS if highest <= top), spelling.end)
+
+
+def nice_ends(found: Iterable[Interval | None], spelling: Spelling) -> tuple[float, float]:
+    """Return the ends of an axis that holds all intervals and 0; of shares, within 0 and 1."""
+    intervals = [interval for interval in found if interval is not None]
+    highest = max((interval.upper for interval in intervals), default=1.0)
+    lowest = min((interval.lower for interval in intervals), default=0.0)
+    if spelling.end is not None or lowest >= 0:
+        return 0.0, nice_top(highest, spelling)
+    return -nice_top(-lowest, spelling), nice_top(highest, spelling) if highest > 0 else 0.0
+
+
+def nice_reach(furthest: float, spelling: Spelling = SHARES) -> float:
+    """Return the reach of an axis around 0 that holds ``furthest`` to either side; of shares, 1."""
+    if spelling.end is None:
+        return _round_up(furthest)
+    return next((reach for reach in _NICE_REACHES if furthest <= reach), spelling.end)
+
+
+def _round_up(figure: float) -> float:
+    """Return a number whose quarters are short, from ``figure`` on; 1 where that is not above 0."""
+    if figure <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(figure))
+    return next((digit * power for digit in _NICE_DIGITS if figure <= digit * power), 10 * power)
+
+
+# ---------------------------------------------------------------- markers
+
+
+def marker(look: Look, x: float, y: float, size: float = 3.2, title: str = "") -> Html:
+    """Draw a model's marker: a circle, a square, a triangle, a diamond, then round again."""
+    inside = (element("title", None, title),) if title else ()
+    shape = look.number % 4
+    style = f"mark {look.style}"
+    if shape == 0:
+        return element("circle", {"class": style, "cx": x, "cy": y, "r": size}, *inside)
+    if shape == 1:
+        side = 1.8 * size
+        return element(
+            "rect",
+            {"class": style, "x": x - side / 2, "y": y - side / 2, "width": side, "height": side},
+            *inside,
+        )
+    reach = 1.25 * size
+    corners = (
+        [(x, y - reach), (x + reach, y + 0.8 * reach), (x - reach, y + 0.8 * reach)]
+        if shape == 2
+        else [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
+    )
+    return element("polygon", {"class": style, "points": _path_points(corners)}, *inside)
+
+
+def key(look: Look) -> Html:
+    """Draw the sample of line and marker that stands in a legend."""
+    return element(
+        "svg",
+        {"class": "key", "viewBox": "0 0 28 12", "width": 28, "height": 12, "aria-hidden": "true"},
+        element(
+            "line",
+            {
+                "class": f"line {look.style}",
+                "x1": 1,
+                "y1": 6,
+                "x2": 27,
+                "y2": 6,
+                "stroke-dasharray": look.dash,
+            },
+        ),
+        marker(look, 14, 6),
+    )
+
+
+def dot(look: Look) -> Html:
+    """Draw a model's marker alone, to stand before its name."""
+    return element(
+        "svg",
+        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
+        marker(look, 5, 5, 3.6),
+    )
+
+
+# ---------------------------------------------------------------- severity curves
+
+_WIDTH, _HEIGHT = 196.0, 136.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
+_LETTER = 5.5
+"""Room for each letter by which a label is longer than those of shares."""
+
+
+def severity_curves(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    severities: Sequence[int],
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
+) -> Html:
+    """Draw a figure against severity: a line with its interval band for each model.
+
+    ``low`` and ``top`` are the ends of the figure's axis, the same for all panels that are compared.
+    """
+    ticks = [low + (top - low) * step / 2 for step in range(3)]
+    labels = [spelling.tick(tick, named=tick == top) for tick in ticks]
+    left = _LEFT + _LETTER * max(0, max(map(len, labels)) - len("100 %"))
+    last = max([*severities, 1])
+    start = 0 if any(severity == 0 for curve in curves for severity, _ in curve.points) else 1
+
+    def x(severity: int) -> float:
+        return left + (severity - start) / max(last - start, 1) * (_WIDTH - left - _RIGHT)
+
+    def y(value: float) -> float:
+        return _TOP + (1 - (min(value, top) - low) / (top - low)) * (_HEIGHT - _TOP - _BOTTOM)
+
+    pieces: list[Html] = []
+    for step, (value, label) in enumerate(zip(ticks, labels, strict=True)):
+        pieces.append(
+            element(
+                "line",
+                {
+                    "class": "grid" if step else "axis",
+                    "x1": left,
+                    "x2": _WIDTH - _RIGHT,
+                    "y1": y(value),
+                    "y2": y(value),
+                },
+            )
+        )
+        pieces.append(_text(left - 5, y(value) + 3.5, label, "end"))
+    for severity in sorted({0, *severities} if start == 0 else set(severities)):
+        name = str(severity) if severity else "clean"
+        pieces.append(_text(x(severity), _HEIGHT - 5, name, "middle"))
+    for curve in curves:
+        if not any(interval.bare for _, interval in curve.points):
+            pieces.append(_band(curve, x, y))
+    for curve in curves:
+        line = [(x(severity), y(interval.value)) for severity, interval in curve.points]
+        pieces.append(
+            element(
+                "polyline",
+                {
+                    "class": f"line {curve.look.style}",
+                    "points": _path_points(line),
+                    "stroke-dasharray": curve.look.dash,
+                },
+            )
+        )
+    for curve in curves:
+        for severity, interval in curve.points:
+            at = f"severity {severity}" if severity else "clean"
+            pieces.append(
+                marker(
+                    curve.look,
+                    x(severity),
+                    y(interval.value),
+                    2.6,
+                    f"{curve.look.label}, {at}: {spelling.with_span(interval)}",
+                )
+            )
+    spoken = "; ".join(
+        f"{curve.look.label}: "
+        + ", ".join(
+            f"{'clean' if severity == 0 else severity} {spelling.with_sign(interval.value)}"
+            for severity, interval in curve.points
+        )
+        for curve in curves
+    )
+    return element(
+        "svg",
+        {
+            "class": "curves",
+            "viewBox": f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+            "role": "img",
+            "aria-label": f"{title} by severity. {spoken}",
+        },
+        *pieces,
+    )
+
+
+def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) -> Html:
+    upper = [(x(severity), y(interval.upper)) for severity, interval in curve.points]
+    lower = [(x(severity), y(interval.lower)) for severity, interval in curve.points]
+    if len(upper) == 1:
+        # A band of one point has no area: draw it as a whisker.
+        (at, high), (_, low) = upper[0], lower[0]
+        return element(
+            "line",
+            {"class": f"whisker {curve.look.style}", "x1": at, "x2": at, "y1": high, "y2": low},
+        )
+    return element(
+        "polygon",
+        {"class": f"band {curve.look.style}", "points": _path_points([*upper, *lower[::-1]])},
+    )
+
+
+# ---------------------------------------------------------------- estimated against true
+
+_SIDE = 300.0
+_INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
+
+
+def scatter(spots: Sequence[Spot], *, title: str, spoken: str, top: float) -> Html:
+    """Draw estimated against true errors, both from 0 to ``top``, with the line where they agree."""
+    right, bottom = _SIDE - 10, _SIDE - _FOOT
+
+    def x(fraction: float) -> float:
+        return _INSET + min(fraction, top) / top * (right - _INSET)
+
+    def y(fraction: float) -> float:
+        return bottom - min(fraction, top) / top * (bottom - _HEAD)
+
+    pieces: list[Html] = []
+    for step in range(5):
+        value = top * step / 4
+        style = "grid" if step else "axis"
+        for x1, y1, x2, y2 in (
+            (_INSET, y(value), right, y(value)),
+            (x(value), _HEAD, x(value), bottom),
+        ):
+            pieces.append(element("line", {"class": style, "x1": x1, "y1": y1, "x2": x2, "y2": y2}))
+        if step % 2 == 0:
+            label = f"{100 * value:g}"
+            pieces.append(_text(_INSET - 6, y(value) + 4, label, "end"))
+            pieces.append(_text(x(value), bottom + 15, label, "middle"))
+    pieces.append(_text(4, 10, "estimated error, %", "start"))
+    pieces.append(_text(right, _SIDE - 6, "true error, %", "end"))
+    pieces.append(
+        element("line", {"class": "agree", "x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)})
+    )
+    pieces += [
+        marker(spot.look, x(spot.true), y(spot.estimated), 2.9, spot.words) for spot in spots
+    ]
+    return element(
+        "svg",
+        {
+            "class": "scatter",
+            "viewBox": f"0 0 {_SIDE:g} {_SIDE:g}",
+            "role": "img",
+            "aria-label": f"{title}: estimated against true error. {spoken}",
+        },
+        *pieces,
+    )
+
+
+# ---------------------------------------------------------------- bars
+
+_BAR = 9.0
+_GAP = 5.0
+
+
+def bars(
+    rows: Sequence[tuple[Look, Interval | None]],
+    *,
+    title: str,
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
+) -> Html:
+    """Draw one horizontal bar with its interval per model, on an axis from ``low`` to ``top``."""
+    height = len(rows) * (_BAR + _GAP) + _GAP
+    pieces = [
+        element(
+            "line",
+            {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height},
+        )
+        for tick in (25, 50, 75, 100)
+    ]
+    pieces.append(element("line", {"class": "axis", "x1": 0, "x2": 0, "y1": 0, "y2": height}))
+    for position, (look, interval) in enumerate(rows):
+        if interval is None:
+            continue
+        y = _GAP + position * (_BAR + _GAP)
+        spoken = f"{look.label}: {spelling.with_span(interval)}"
+        pieces.append(
+            element(
+                "rect",
+                {
+                    "class": f"bar {look.style}",
+                    "x": 0,
+                    "y": y,
+                    "width": _share(interval.value, low, top),
+                    "height": _BAR,
+                },
+                element("title", None, spoken),
+            )
+        )
+        if not interval.bare:
+            pieces.append(_whisker(interval, y + _BAR / 2, low, top, "whisker"))
+    spoken = "; ".join(
+        f"{look.label} {spelling.with_span(interval)}"
+        for look, interval in rows
+        if interval is not None
+    )
+    return element(
+        "svg",
+        {
+            "class": "bars",
+            "width": "100%",
+            "height": height,
+            "role": "img",
+            "aria-label": f"{title}: {spoken}",
+        },
+        *pieces,
+    )
+
+
+def axis(top: float, low: float = 0.0, spelling: Spelling = SHARES) -> Html:
+    """Write the numbers of the axis that all bars of a table share."""
+    pieces = []
+    for step in range(5):
+        anchor = "start" if step == 0 else "end" if step == 4 else "middle"
+        label = spelling.tick(low + (top - low) * step / 4, named=step == 4)
+        pieces.append(
+            element(
+                "text",
+                {"class": "tick", "x": f"{25 * step}%", "y": 11, "text-anchor": anchor},
+                label,
+            )
+        )
+    return element(
+        "svg",
+        {"class": "bars", "width": "100%", "height": 14, "aria-hidden": "true"},
+        *pieces,
+    )
+
+
+# ---------------------------------------------------------------- intervals on their own
+
+
+def strip(look: Look, interval: Interval, *, top: float, low: float = 0.0) -> Html:
+    """Draw a figure and its interval from ``low`` to ``top``: decoration beside the number."""
+    return element(
+        "svg",
+        {"class": "strip", "width": "100%", "height": 12, "aria-hidden": "true"},
+        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 6, "y2": 6}),
+        element(
+            "line",
+            {
+                "class": f"reach {look.style}",
+                "x1": _share(interval.lower, low, top),
+                "x2": _share(interval.upper, low, top),
+                "y1": 6,
+                "y2": 6,
+            },
+        ),
+        element(
+            "circle",
+            {
+                "class": f"mark {look.style}",
+                "cx": _share(interval.value, low, top),
+                "cy": 6,
+                "r": 4,
+            },
+        ),
+    )
+
+
+def difference_axis(
+    interval: Interval,
+    *,
+    reach: float,
+    title: str,
+    lower_is_better: bool,
+    spelling: Spelling = SHARES,
+) -> Html:
+    """Draw a paired difference with its interval around 0."""
+    low, high = -reach, reach
+    state = "flat"
+    if not interval.spans_zero:
+        state = "better" if (interval.value < 0) == lower_is_better else "worse"
+    pieces = [
+        element("line", {"class": "grid", "x1": 0, "x2": "100%", "y1": 14, "y2": 14}),
+        element("line", {"class": "zero", "x1": "50%", "x2": "50%", "y1": 2, "y2": 26}),
+        element(
+            "line",
+            {
+                "class": f"reach {state}",
+                "x1": _share(interval.lower, low, high),
+                "x2": _share(interval.upper, low, high),
+                "y1": 14,
+                "y2": 14,
+            },
+        ),
+        element(
+            "circle",
+            {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
+            element("title", None, f"{spelling.change(interval.value)}{spelling.points}"),
+        ),
+        _end(0, 40, spelling.signed_tick(low), "start"),
+        _end(50, 40, "0", "middle"),
+        _end(100, 40, spelling.signed_tick(high), "end"),
+    ]
+    return element(
+        "svg",
+        {"class": "difference", "width": "100%", "height": 44, "role": "img", "aria-label": title},
+        *pieces,
+    )
+
+
+_FALL = 14.0
+
+
+def falls(
+    rows: Sequence[tuple[Look, float | None, float | None]], *, title: str, top: float
+) -> Html:
+    """Draw for each model a line from a hollow ring, before, to its marker, after."""
+    height = len(rows) * _FALL
+    pieces = [
+        element(
+            "line", {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height}
+        )
+        for tick in (0, 25, 50, 75, 100)
+    ]
+    spoken = []
+    for position, (look, before, after) in enumerate(rows):
+        y = _FALL * (position + 0.5)
+        known = [value for value in (before, after) if value is not None]
+        if len(known) == 2:
+            ends = [_share(value, 0, top) for value in known]
+            pieces.append(
+                element(
+                    "line",
+                    {"class": f"fall {look.style}", "x1": ends[0], "x2": ends[1], "y1": y, "y2": y},
+                )
+            )
+        for value, style in ((before, "ring"), (after, "mark")):
+            if value is not None:
+                pieces.append(
+                    element(
+                        "circle",
+                        {
+                            "class": f"{style} {look.style}",
+                            "cx": _share(value, 0, top),
+                            "cy": y,
+                            "r": 4,
+                        },
+                    )
+                )
+        spoken.append(f"{look.label} {wording.share(before)} to {wording.share(after)}")
+    return element(
+        "svg",
+        {
+            "class": "falls",
+            "width": "100%",
+            "height": height,
+            "role": "img",
+            "aria-label": f"{title}: {'; '.join(spoken)}",
+        },
+        *pieces,
+    )
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
+    start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
+    return join(
+        [
+            element("line", {"class": style, "x1": start, "x2": end, "y1": y, "y2": y}),
+            *(
+                element("line", {"class": style, "x1": at, "x2": at, "y1": y - 3, "y2": y + 3})
+                for at in (start, end)
+            ),
+        ]
+    )
+
+
+def _share(value: float, low: float, high: float) -> str:
+    share = 100 * (value - low) / (high - low)
+    share = max(0.0, min(100.0, share)) if math.isfinite(share) else 0.0
+    return f"{share:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Html:
+    return element("text", {"class": "tick", "x": x, "y": y, "text-anchor": anchor}, text)
+
+
+def _end(percent: int, y: float, text: str, anchor: str) -> Html:
+    return element(
+        "text", {"class": "tick", "x": f"{percent}%", "y": y, "text-anchor": anchor}, text
+    )
+
+
+def _path_points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

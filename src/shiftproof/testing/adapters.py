@@ -1,0 +1,598 @@
+"""The contract of adapters as a public check."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.types import Images, Logits
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_adapter(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier | None = None,
+    batches: Sequence[Images] | None = None,
+    *,
+    merged_predicts: bool = True,
+) -> None:
+    """Check that an adapter keeps the contract of adapters.
+
+    It is a classifier with the classes and preprocessing of the one that it wraps; gives finite
+    ``(N, K)`` float32 logits, for a batch of one image too; leaves the wrapped model as it was to
+    the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
+    model is put into; neither reads nor moves a global random state or torch's number of threads
+    or gradient mode; gives the same logits again after ``reset()``, which empties ``events`` too,
+    and in a second adapter; and ``merged()`` is a plain model of the wrapped model's class and
+    ``state_dict`` keys, which equals it before any batch and shares no tensor with it.
+
+    In ``frozen()`` it learns nothing and repeats its logits; ``parameters()`` are not the wrapped
+    model's; ``end_epoch()`` before any batch changes nothing; and an exception in the middle of
+    ``predict`` leaves it as it was. ``state()`` gives copies on the CPU; a fresh adapter that
+    takes them up predicts, is merged and goes on as the one that gave them; and a state of another
+    adapter is refused and changes nothing.
+
+    On the small network it must give the same logits, too, whatever the batch norm is made of: a
+    ``SyncBatchNorm``, a subclass with a forward of its own, a checkpointed part, a call of the
+    function alone. What an adapter cannot follow it may refuse with a ``ModelError``.
+
+    Args:
+        make: makes the adapter of a classifier: its class, or a function.
+        model: what it adapts; None takes a small random network with batch norm and dropout.
+        batches: two or more batches ``(N, H, W, 3)`` uint8 that went through
+            ``model.preprocess.geometry``, of two images at least; None makes some.
+        merged_predicts: whether ``merged()`` gives, on the last batch, the logits that the
+            adapter gave there. False for adapters that learn after they predict, or that change
+            the logits and not the model.
+
+    Raises:
+        AssertionError: it does not; the message begins with the clause that is broken.
+
+    >>> from shiftproof.adapt import BatchNorm
+    >>> check_adapter(lambda classifier: BatchNorm(classifier, prior=4))
+    """
+    kinds = dict(_other_kinds()) if model is None and batches is None else {}
+    model = _small_classifier() if model is None else model
+    batches = _small_batches() if batches is None else batches
+    if len(batches) < 2 or min(map(len, batches)) < 2:
+        raise ValueError("check_adapter needs two batches or more of two images or more.")
+
+    before = _portrait(model.module)
+    source = [model.predict(batch) for batch in batches]
+    untouched = batches[0].copy()
+
+    with _globals_watched():
+        adapter = make(model)
+        _check_surface(adapter, model)
+        first = _predict(adapter, batches[0])
+        adapter.merged()
+        adapter.reset()
+    assert np.array_equal(batches[0], untouched), "images: predict changed its argument"
+
+    adapter = make(model)
+    _check_merged(adapter, model, before, "before any batch")
+    _check_close(
+        _run_plain(adapter.merged(), model, batches[0]),
+        source[0],
+        "merged: before any batch it must equal the wrapped model",
+    )
+    expected = [_predict(adapter, batch) for batch in batches]
+    _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
+    _check_merged(adapter, model, before, "after the last batch")
+    if merged_predicts:
+        _check_close(
+            _run_plain(adapter.merged(), model, batches[-1]),
+            expected[-1],
+            "merged: on the last batch it must give the adapter's logits",
+        )
+    _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
+    _predict(adapter, batches[0][:1])
+
+    adapter.end_epoch()
+    adapter.reset()
+    assert len(adapter.events) == 0, "reset: events are left"
+    _check_close(
+        _run_plain(adapter.merged(), model, batches[0]),
+        source[0],
+        "reset: merged() must equal the wrapped model again",
+    )
+    for batch, logits in zip(batches, expected, strict=True):
+        _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
+
+    _check_tensors(make(model), model, batches[0], expected[0])
+    _check_untouched(model, before)
+    _check_parameters(make(model), model)
+    _check_end_epoch(make(model), batches[0], expected[0])
+    _check_state(make, model, batches)
+    _check_frozen(make, model, batches)
+    _check_bad_states(make(model), batches)
+    _check_interruption(make, model, batches, expected)
+    _check_determinism(make, model, batches, expected)
+    _check_modes(make, model, batches, expected)
+    _check_kinds(make, kinds, batches, expected)
+    _check_untouched(model, before)
+    for batch, logits in zip(batches, source, strict=True):
+        _check_equal(model.predict(batch), logits, "wrapped model: it predicts other logits now")
+
+
+# ---------------------------------------------------------------- the clauses
+
+
+def _check_surface(adapter: Adapter, model: Classifier) -> None:
+    for name in (
+        *("name", "classes", "preprocess", "settings", "predict", "reset", "merged"),
+        *("events", "frozen", "end_epoch", "parameters", "state", "load_state"),
+    ):
+        assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
+    assert callable(adapter), "is a classifier: it cannot be called"
+    assert isinstance(adapter, Adapter), "is an adapter: it is no shiftproof.adapt.Adapter"
+    assert adapter.classes == model.classes, "is a classifier: it has other classes"
+    assert adapter.preprocess == model.preprocess, "is a classifier: it has another preprocessing"
+    assert isinstance(adapter.name, str), "is a classifier: its name is no text"
+    try:
+        json.dumps(adapter.settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+
+
+def _predict(adapter: Adapter, batch: Images) -> Logits:
+    what = "batch of one" if len(batch) == 1 else f"batch of {len(batch)}"
+    try:
+        logits = adapter.predict(batch)
+    except Exception as error:
+        raise AssertionError(f"{what}: predict raised {type(error).__name__}: {error}") from error
+    shape = (len(batch), len(adapter.classes))
+    assert isinstance(logits, np.ndarray), f"{what}: predict returned {type(logits).__name__}"
+    assert logits.shape == shape, f"{what}: logits of shape {logits.shape}, expected {shape}"
+    assert logits.dtype == np.float32, f"{what}: logits of {logits.dtype}, expected float32"
+    assert np.isfinite(logits).all(), f"finite: {what}: logits are not finite"
+    kept: Logits = logits.copy()  # an adapter may hand out a buffer that it uses again
+    return kept
+
+
+def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
+    import torch
+
+    merged = adapter.merged()
+    original = model.module
+    assert isinstance(original, torch.nn.Module)
+    where = f"merged, {when}"
+    assert isinstance(merged, torch.nn.Module), f"{where}: returned {type(merged).__name__}"
+    assert type(merged) is type(original), (
+        f"{where}: a {type(merged).__name__}, expected a plain {type(original).__name__}"
+    )
+    assert not any(part.training for part in merged.modules()), f"{where}: not in evaluation mode"
+    state = merged.state_dict()
+    assert list(state) == list(original.state_dict()), f"{where}: other state_dict keys"
+    for name, part in merged.named_modules():
+        hooks = _hooks(part)
+        assert hooks == before["hooks"].get(name), f"{where}: the layer {name!r} has other hooks"
+    own = {tensor.data_ptr() for tensor in _tensors(original) if tensor.numel()}
+    shared = [name for name, value in state.items() if value.numel() and value.data_ptr() in own]
+    assert not shared, f"{where}: shares {shared[0]!r} with the wrapped model"
+
+
+def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected: Logits) -> None:
+    import torch
+
+    logits = adapter(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
+    assert isinstance(logits, torch.Tensor), f"call: returned {type(logits).__name__}"
+    _check_close(
+        logits.detach().float().cpu().numpy(), expected, "call: other logits than predict gives"
+    )
+
+
+def _check_parameters(adapter: Adapter, model: Classifier) -> None:
+    import torch
+
+    assert isinstance(model.module, torch.nn.Module)
+    own = {tensor.data_ptr() for tensor in _tensors(model.module) if tensor.numel()}
+    for parameter in adapter.parameters():
+        assert isinstance(parameter, torch.nn.Parameter), (
+            f"parameters: yields {type(parameter).__name__}"
+        )
+        assert parameter.data_ptr() not in own, "parameters: one is the wrapped model's"
+
+
+def _check_end_epoch(adapter: Adapter, batch: Images, expected: Logits) -> None:
+    adapter.end_epoch()
+    _check_equal(
+        _predict(adapter, batch), expected, "end_epoch: before any batch it changes logits"
+    )
+    adapter.end_epoch()
+    _predict(adapter, batch)
+
+
+def _check_frozen(
+    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
+) -> None:
+    adapter, other = make(model), make(model)
+    for batch in batches:
+        _predict(adapter, batch)
+        _predict(other, batch)
+    state, merged = adapter.state(), adapter.merged().state_dict()
+    with adapter.frozen():
+        logits = [_predict(adapter, batch) for batch in batches]
+        for batch, expected in zip(reversed(batches), reversed(logits), strict=True):
+            _check_equal(_predict(adapter, batch), expected, "frozen: the same batch, other logits")
+    _check_same(adapter.state(), state, "frozen: the state has changed")
+    _check_same(adapter.merged().state_dict(), merged, "frozen: merged() has changed")
+    for batch in batches:
+        _check_equal(
+            _predict(adapter, batch),
+            _predict(other, batch),
+            "frozen: other logits after it than without it",
+        )
+
+
+def _check_state(
+    make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
+) -> None:
+    import torch
+
+    adapter = make(model)
+    for batch in batches:
+        _predict(adapter, batch)
+    state = adapter.state()
+    assert isinstance(model.module, torch.nn.Module)
+    own = {t.data_ptr() for t in [*_tensors(model.module), *adapter.parameters()] if t.numel()}
+    for name, tensor in state.items():
+        assert isinstance(tensor, torch.Tensor), f"state: {name!r} is a {type(tensor).__name__}"
+    own |= {tensor.data_ptr() for tensor in adapter.state().values() if tensor.numel()}
+    for name, tensor in state.items():
+        assert tensor.device.type == "cpu", f"state: {name!r} is on {tensor.device}"
+        assert not tensor.requires_grad, f"state: {name!r} records gradients"
+        assert tensor.data_ptr() not in own or not tensor.numel(), f"state: {name!r} is no copy"
+    fresh = make(model)
+    # A state outlives the adapter that gave it and the one that took it.
+    given = {name: tensor.clone() for name, tensor in state.items()}
+    fresh.load_state(given)
+    for tensor in [*state.values(), *given.values()]:
+        tensor.zero_()
+    _check_same(fresh.state(), adapter.state(), "state: another after it was taken up")
+    _check_same(
+        fresh.merged().state_dict(), adapter.merged().state_dict(), "state: merged() differs"
+    )
+    with adapter.frozen(), fresh.frozen():
+        for batch in batches:
+            _check_equal(
+                _predict(fresh, batch), _predict(adapter, batch), "state: other frozen logits"
+            )
+    for batch in batches:
+        _check_equal(
+            _predict(fresh, batch), _predict(adapter, batch), "state: it goes on with other logits"
+        )
+    fresh.end_epoch()
+    fresh.reset()
+    _check_same(fresh.state(), make(model).state(), "reset: a state is left")
+
+
+def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
+    import torch
+
+    for batch in batches:
+        _predict(adapter, batch)
+    good, merged = adapter.state(), adapter.merged().state_dict()
+    bad = {"an unknown name": {**good, "no such thing": torch.zeros(1)}}
+    for name, tensor in good.items():
+        bad[f"{name!r} of another shape"] = {**good, name: torch.zeros(tensor.numel() + 1)}
+    for what, state in bad.items():
+        try:
+            adapter.load_state(state)
+        except InputError:
+            _check_same(adapter.state(), good, f"state: refusing {what} changed it")
+            _check_same(
+                adapter.merged().state_dict(), merged, f"state: refusing {what} changed merged()"
+            )
+        except Exception as error:
+            raise AssertionError(
+                f"state: expected an InputError for {what}, got {type(error).__name__}: {error}"
+            ) from error
+        else:
+            raise AssertionError(f"state: {what} is taken")
+
+
+class _Interrupted(Exception):
+    """What the model raises in the middle of a prediction."""
+
+
+def _check_interruption(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Let each of the forward passes of one prediction fail in turn."""
+    import torch
+
+    left = [math.inf]
+
+    def interrupt(*_: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise _Interrupted
+
+    assert isinstance(model.module, torch.nn.Module)
+    module = copy.deepcopy(model.module)
+    module.register_forward_hook(interrupt)
+    twin = Classifier(
+        module, model.preprocess, model.classes, device=model.device, outputs=model.outputs
+    )
+    for position in range(1, 10):
+        adapter = make(twin)
+        _predict(adapter, batches[0])
+        state, merged = adapter.state(), adapter.merged().state_dict()
+        left[0] = position
+        try:
+            adapter.predict(batches[1])
+        except _Interrupted:
+            pass
+        else:
+            break
+        finally:
+            left[0] = math.inf
+        _check_same(adapter.state(), state, "exception: it changed the state")
+        _check_same(adapter.merged().state_dict(), merged, "exception: it changed merged()")
+        _check_equal(_predict(adapter, batches[1]), expected[1], "exception: other logits after it")
+
+
+def _check_determinism(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Make a second adapter under other global random states: it must give the same."""
+    import torch
+
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(12345)
+            np.random.seed(12345)  # noqa: NPY002
+            random.seed(12345)
+            adapter = make(model)
+            for batch, logits in zip(batches, expected, strict=True):
+                _check_equal(
+                    _predict(adapter, batch),
+                    logits,
+                    "deterministic: a second adapter gives other logits",
+                )
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+def _check_modes(
+    make: Callable[[Classifier], Adapter],
+    model: Classifier,
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Flip the wrapped model's mode under the adapter: nothing may change."""
+    module: Any = model.module
+    flags = {part: part.training for part in module.modules()}
+    try:
+        for first in (True, False):
+            module.train(first)
+            adapter = make(model)
+            for index, (batch, logits) in enumerate(zip(batches, expected, strict=True)):
+                module.train(first == (index % 2 == 0))
+                _check_equal(
+                    _predict(adapter, batch),
+                    logits,
+                    "mode: train() and eval() on the wrapped model change the logits",
+                )
+    finally:
+        for part, flag in flags.items():
+            part.training = flag
+
+
+def _check_kinds(
+    make: Callable[[Classifier], Adapter],
+    kinds: Mapping[str, Classifier],
+    batches: Sequence[Images],
+    expected: list[Logits],
+) -> None:
+    """Adapt networks that compute the same as the small one, with layers of other kinds."""
+    for kind, model in kinds.items():
+        try:
+            adapter = make(model)
+            logits = [adapter.predict(batch) for batch in batches]
+        except ModelError:
+            continue
+        for got, wanted in zip(logits, expected, strict=True):
+            _check_close(got, wanted, f"layers: other logits on a network with {kind}")
+
+
+def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
+    import torch
+
+    after = _portrait(model.module)
+    for what in ("modes", "hooks", "gradients"):
+        assert after[what] == before[what], f"wrapped model: its {what} were changed"
+    for name, value in before["tensors"].items():
+        now = after["tensors"].get(name)
+        assert now is not None, f"wrapped model: {name!r} is gone"
+        # As bytes: NaN is NaN, and -0.0 is not 0.0.
+        assert torch.equal(
+            now.reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8)
+        ), f"wrapped model: {name!r} was changed"
+    assert len(after["tensors"]) == len(before["tensors"]), "wrapped model: it has new tensors"
+
+
+@contextmanager
+def _globals_watched() -> Iterator[None]:
+    import torch
+
+    def state() -> dict[str, Any]:
+        words: Any = np.random.get_state()  # noqa: NPY002
+        return {
+            "torch's global random state": torch.random.get_rng_state().numpy().tobytes(),
+            "numpy's global random state": (words[1].tobytes(), *words[2:]),
+            "Python's global random state": random.getstate(),
+            "torch's number of threads": torch.get_num_threads(),
+            "torch's gradient mode": torch.is_grad_enabled(),
+            "torch's default dtype": torch.get_default_dtype(),
+        }
+
+    before = state()
+    yield
+    after = state()
+    for what, value in before.items():
+        assert after[what] == value, f"globals: {what} was changed"
+
+
+# ---------------------------------------------------------------- tools
+
+
+def _portrait(module: Any) -> dict[str, Any]:
+    """Return all of a module that an adapter could change."""
+    tensors = {f"parameter {name}": value for name, value in module.named_parameters()}
+    tensors |= {f"buffer {name}": value for name, value in module.named_buffers()}
+    return {
+        "tensors": {name: value.detach().cpu().clone() for name, value in tensors.items()},
+        "modes": {name: part.training for name, part in module.named_modules()},
+        "hooks": {name: _hooks(part) for name, part in module.named_modules()},
+        "gradients": {
+            name: (value.requires_grad, value.grad is None)
+            for name, value in module.named_parameters()
+        },
+    }
+
+
+def _hooks(part: torch.nn.Module) -> tuple[int, int, int]:
+    return (
+        len(part._forward_pre_hooks),
+        len(part._forward_hooks),
+        len(part._backward_hooks),
+    )
+
+
+def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Logits:
+    plain = Classifier(
+        merged, model.preprocess, model.classes, device=model.device, outputs=model.outputs
+    )
+    return plain.predict(batch)
+
+
+def _check_same(
+    got: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], clause: str
+) -> None:
+    import torch
+
+    assert list(got) == list(expected), f"{clause}: other names"
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor), f"{clause}: {name!r}"
+
+
+def _check_equal(got: Logits, expected: Logits, clause: str) -> None:
+    assert got.shape == expected.shape, f"{clause}: shape {got.shape} and not {expected.shape}"
+    if not np.array_equal(got, expected):
+        difference = float(np.abs(got - expected).max())
+        raise AssertionError(f"{clause} (largest difference {difference:.3g})")
+
+
+def _check_close(got: Logits, expected: Logits, clause: str) -> None:
+    """Compare up to the rounding that another memory layout brings."""
+    assert got.shape == expected.shape, f"{clause}: shape {got.shape} and not {expected.shape}"
+    difference = float(np.abs(got - expected).max())
+    scale = max(float(np.abs(expected).max()), 1.0)
+    assert difference <= 1e-4 * scale, f"{clause} (largest difference {difference:.3g})"
+
+
+def _small_classifier() -> Classifier:
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(16, 10),
+        )
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                # Statistics of some training set, which the batches below do not have.
+                layer.get_buffer("running_mean").normal_(0, 0.3)
+                layer.get_buffer("running_var").uniform_(0.5, 2)
+    return _classifier_of(network)
+
+
+def _classifier_of(network: torch.nn.Module) -> Classifier:
+    half = (0.5, 0.5, 0.5)
+    return Classifier(network, Preprocess((32, 32), 32, mean=half, std=half), name="small")
+
+
+def _other_kinds() -> Iterator[tuple[str, Classifier]]:
+    """Yield networks that compute what the small one does, and what their batch norm is."""
+    from torch import nn
+    from torch.utils.checkpoint import checkpoint
+
+    class OwnForward(nn.BatchNorm2d):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return nn.functional.batch_norm(
+                inputs, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+
+    class Checkpointed(nn.Sequential):
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return checkpoint(super().forward, inputs, use_reentrant=False)
+
+    class Bypassed(nn.Sequential):
+        def forward(self, inputs: torch.Tensor) -> Any:
+            return self[0].forward(inputs)
+
+    def replaced(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
+        network: Any = copy.deepcopy(_small_classifier().module)
+        for place in places:
+            network[place] = change(network[place])
+        return _classifier_of(network)
+
+    def as_class(kind: Any, **options: Any) -> Callable[[nn.BatchNorm2d], nn.Module]:
+        def change(layer: nn.BatchNorm2d) -> nn.Module:
+            made: nn.Module = kind(layer.num_features, **options)
+            made.load_state_dict(layer.state_dict())
+            return made
+
+        return change
+
+    yield "SyncBatchNorm", replaced(as_class(nn.SyncBatchNorm), 1, 5)
+    yield "momentum=None", replaced(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
+    yield "a subclass of BatchNorm2d", replaced(as_class(OwnForward), 1, 5)
+    yield "a checkpointed BatchNorm2d", replaced(Checkpointed, 5)
+    yield "a BatchNorm2d whose forward is called", replaced(Bypassed, 5)
+
+
+def _small_batches() -> list[Images]:
+    """Return three batches that differ in brightness and contrast, the last one smaller."""
+    rng = np.random.default_rng(0)
+    return [
+        np.clip(rng.normal(mean, deviation, (count, 32, 32, 3)), 0, 255).astype(np.uint8)
+        for count, mean, deviation in ((8, 128, 60), (8, 200, 30), (3, 60, 20))
+    ]

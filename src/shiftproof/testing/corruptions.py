@@ -1,0 +1,155 @@
+"""The contract of corruptions as a public check."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import numpy as np
+
+from shiftproof.corruptions import CORRUPTIONS, CorruptionFunction, corrupt
+from shiftproof.corruptions.checks import SEVERITIES
+from shiftproof.types import Image
+
+__all__ = ["check_corruption"]
+
+SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 17), (64, 48, 3))
+"""From one pixel to an ordinary small image, colour and grey."""
+
+
+def check_corruption(corruption: str | CorruptionFunction, *, variant: str | None = None) -> None:
+    """Check that a corruption, by name or as a function, keeps the contract of corruptions.
+
+    It returns uint8 of the shape it was given, at any size, colour and grey, at every severity;
+    leaves its input as it was and shares no memory with it; gives the same pixels for the same
+    key, whatever the memory layout, the order of the calls and the thread; neither reads nor
+    moves a global random state or a library's number of threads; and, where the table says that
+    it is random, gives other pixels for another key, else the same.
+
+    Raises:
+        AssertionError: it does not; the message says where.
+
+    >>> check_corruption("contrast")
+    >>> check_corruption(lambda image, severity, rng: 255 - image)
+    """
+    label = (
+        corruption if isinstance(corruption, str) else getattr(corruption, "__name__", "function")
+    )
+
+    def run(image: Image, severity: float, key: str = "key") -> Image:
+        return corrupt(image, corruption, severity=severity, key=key, variant=variant)
+
+    for shape in SHAPES:
+        image = _picture(shape)
+        before = image.copy()
+        for severity in SEVERITIES:
+            where = f"{label}, severity {severity}, shape {shape}"
+            result = run(image, severity)
+            assert isinstance(result, np.ndarray), f"{where}: returned {type(result).__name__}"
+            assert result.dtype == np.uint8, f"{where}: returned dtype {result.dtype}, not uint8"
+            assert result.shape == shape, f"{where}: returned shape {result.shape}"
+            assert np.array_equal(image, before), f"{where}: changed its input"
+            assert not np.shares_memory(result, image), f"{where}: returned its input's memory"
+
+    image = _picture((64, 48, 3))
+    expected = [run(image, severity) for severity in SEVERITIES]
+    _check_layouts(label, image, expected[2], run(_picture((64, 48)), 3), corruption, variant)
+    _check_order(label, image, expected, corruption, variant)
+    _check_globals(label, image, expected[2], corruption, variant)
+    entry = CORRUPTIONS.get(corruption) if isinstance(corruption, str) else None
+    if entry is not None:
+        same = np.array_equal(run(image, 3, key="another key"), expected[2])
+        assert same != entry.is_random, (
+            f"{label}: another key gives {'the same' if same else 'other'} pixels, "
+            f"but the table says is_random={entry.is_random}"
+        )
+
+
+def _picture(shape: tuple[int, ...]) -> Image:
+    """Return a smooth picture with an edge, a flat part and some grain."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    values = 120 + 70 * np.sin(x / 7.0) * np.cos(y / 5.0) + 60 * (x > y)
+    if len(shape) == 3:
+        values = values[..., np.newaxis] + np.array([20, 0, -30])
+    noisy = np.clip(values + rng.normal(0, 8, size=shape), 0, 255)
+    return np.asarray(noisy.astype(np.uint8))
+
+
+def _check_layouts(
+    label: str,
+    image: Image,
+    expected: Image,
+    expected_grey: Image,
+    corruption: str | CorruptionFunction,
+    variant: str | None,
+) -> None:
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    layouts = {
+        "a read-only array": read_only,
+        "Fortran order": np.asfortranarray(image),
+        "negative strides": np.ascontiguousarray(image[::-1, ::-1, ::-1])[::-1, ::-1, ::-1],
+        "a cut-out of a larger array": np.pad(image, ((1, 2), (3, 4), (0, 0)))[1:-2, 3:-4],
+    }
+    for name, array in layouts.items():
+        result = corrupt(array, corruption, severity=3, key="key", variant=variant)
+        assert np.array_equal(result, expected), f"{label}: other pixels for {name}"
+    grey = _picture(image.shape[:2])
+    strided = np.repeat(grey[..., np.newaxis], 3, axis=2)[..., 1]
+    result = corrupt(strided, corruption, severity=3, key="key", variant=variant)
+    assert np.array_equal(result, expected_grey), f"{label}: other pixels for a strided grey image"
+
+
+def _check_order(
+    label: str,
+    image: Image,
+    expected: list[Image],
+    corruption: str | CorruptionFunction,
+    variant: str | None,
+) -> None:
+    def run(severity: float) -> Image:
+        return corrupt(image, corruption, severity=severity, key="key", variant=variant)
+
+    for severity in reversed(SEVERITIES):
+        assert np.array_equal(run(severity), expected[severity - 1]), (
+            f"{label}, severity {severity}: other pixels in another order of calls"
+        )
+    with ThreadPoolExecutor(4) as pool:
+        for severity, result in zip(SEVERITIES * 2, pool.map(run, SEVERITIES * 2), strict=True):
+            assert np.array_equal(result, expected[severity - 1]), (
+                f"{label}, severity {severity}: other pixels in a thread"
+            )
+
+
+def _check_globals(
+    label: str,
+    image: Image,
+    expected: Image,
+    corruption: str | CorruptionFunction,
+    variant: str | None,
+) -> None:
+    cv2, numba = _loaded("cv2"), _loaded("numba")
+    threads = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
+    # The global states are what is looked at here, so they are used.
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        np.random.seed(12345)  # noqa: NPY002
+        random.seed(12345)
+        before = pickle.dumps((np.random.get_state(), random.getstate()))  # noqa: NPY002
+        result = corrupt(image, corruption, severity=3, key="key", variant=variant)
+        after = pickle.dumps((np.random.get_state(), random.getstate()))  # noqa: NPY002
+        assert np.array_equal(result, expected), f"{label}: reads a global random state"
+        assert after == before, f"{label}: moves a global random state"
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+    now = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
+    assert now == threads, f"{label}: changes the number of threads of cv2 or numba"
+
+
+def _loaded(name: str) -> ModuleType | None:
+    return sys.modules.get(name)

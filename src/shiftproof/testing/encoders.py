@@ -1,0 +1,141 @@
+"""The contract of encoders as a public check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from shiftproof.models.encoders.encoder import EncoderLike, Vectors
+from shiftproof.models.structure import is_torch_module, weights_fingerprint
+from shiftproof.testing.detectors import global_states
+from shiftproof.types import Image
+
+TOLERANCE = 1e-4
+"""Of a vector's length, that batches of other sizes may differ by: sums are taken in another order."""
+
+
+def check_encoder(
+    encoder: EncoderLike,
+    images: Sequence[Image] | None = None,
+    *,
+    batch_independent: bool = True,
+) -> None:
+    """Check that an encoder keeps the contract of encoders.
+
+    It has a name, a width and settings that JSON takes, with its ``fingerprint``, ``width`` and
+    ``normalise``; gives one finite float32 vector of its width per image, in the order of the
+    images, for none, one and many of them, of length 1 where it says ``normalise``; does not give
+    one vector for all images. It leaves the images as they were, takes read-only arrays and views,
+    gives the same again, and changes neither its weights and settings nor a global random state or
+    torch's number of threads.
+
+    Args:
+        encoder: what is checked.
+        images: two or more, ``(H, W, 3)`` uint8 of any sizes; None makes some.
+        batch_independent: whether an image's vector is the same in whatever batch it comes.
+
+    Raises:
+        AssertionError: it does not; the message begins with the clause that is broken.
+
+    >>> from shiftproof.models import Encoder, Preprocess
+    >>> check_encoder(Encoder(lambda inputs: inputs.mean(axis=(2, 3)), Preprocess((8, 8), 8)))
+    """
+    originals = _pictures() if images is None else list(images)
+    if len(originals) < 2:
+        raise ValueError("check_encoder needs two images or more.")
+    _check_surface(encoder)
+    fitted = [encoder.preprocess.geometry(image) for image in originals]
+    settings, weights = json.dumps(encoder.settings), _weights(encoder)
+    before = [image.copy() for image in fitted]
+    states = global_states()
+
+    expected = _encode(encoder, fitted)
+    for image, kept in zip(fitted, before, strict=True):
+        assert np.array_equal(image, kept), "images: encode changed its argument"
+    assert np.array_equal(_encode(encoder, fitted), expected), "deterministic: other vectors"
+    assert np.ptp(expected, axis=0).max() > 0, "vectors: the same for all images"
+    _encode(encoder, [])
+
+    read_only = [image.copy() for image in fitted]
+    for image in read_only:
+        image.flags.writeable = False
+    _check_same(_encode(encoder, read_only), expected, "read-only images")
+    views = [np.repeat(image, 2, axis=1)[:, ::2] for image in fitted]
+    _check_same(_encode(encoder, views), expected, "views of larger arrays")
+
+    single = np.concatenate([_encode(encoder, [image]) for image in fitted])
+    turned = _encode(encoder, fitted[::-1])[::-1]
+    if batch_independent:
+        _check_same(turned, expected, "order: in another order of the images")
+        _check_same(single, expected, "batches: one by one")
+
+    assert json.dumps(encoder.settings) == settings, "settings: changed by encoding"
+    assert _weights(encoder) == weights, "weights: changed by encoding"
+    for name, state in global_states().items():
+        # A library that is first used here brings its state with it.
+        assert states.get(name, state) == state, f"globals: {name} is changed"
+
+
+def _check_surface(encoder: EncoderLike) -> None:
+    for name in ("name", "width", "normalise", "preprocess", "settings", "encode"):
+        assert hasattr(encoder, name), f"is an encoder: it has no attribute {name!r}"
+    assert isinstance(encoder.name, str), "is an encoder: its name is no text"
+    width = encoder.width
+    assert isinstance(width, int), "is an encoder: its width is no whole number"
+    assert width > 0, f"is an encoder: its width is {width}"
+    settings = encoder.settings
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+    for name in ("fingerprint", "width", "normalise"):
+        assert name in settings, f"settings: they have no {name!r}"
+    assert isinstance(settings["fingerprint"], str), "settings: the fingerprint is no text"
+    assert settings["width"] == width, "settings: another width than the encoder's"
+    assert settings["normalise"] == encoder.normalise, "settings: another normalise"
+
+
+def _encode(encoder: EncoderLike, images: Sequence[Image]) -> Vectors:
+    what = f"{len(images)} images"
+    try:
+        vectors = encoder.encode(images)
+    except Exception as error:
+        raise AssertionError(f"{what}: encode raised {type(error).__name__}: {error}") from error
+    assert isinstance(vectors, np.ndarray), f"{what}: encode returned {type(vectors).__name__}"
+    assert vectors.dtype == np.float32, f"{what}: vectors of {vectors.dtype}, expected float32"
+    shape = (len(images), encoder.width)
+    assert vectors.shape == shape, f"{what}: vectors of shape {vectors.shape}, expected {shape}"
+    assert np.isfinite(vectors).all(), f"{what}: a vector that is not finite"
+    if encoder.normalise:
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        assert np.allclose(lengths, 1, rtol=0, atol=1e-3), f"{what}: a vector not of length 1"
+    # An encoder may hand out an array that it uses again.
+    kept: Vectors = vectors.copy()
+    return kept
+
+
+def _check_same(found: Vectors, expected: Vectors, clause: str) -> None:
+    apart = np.linalg.norm(found - expected, axis=1)
+    allowed = TOLERANCE * np.linalg.norm(expected, axis=1)
+    for index, (distance, limit) in enumerate(zip(apart, allowed, strict=True)):
+        assert distance <= limit, f"{clause}: another vector for image {index}"
+
+
+def _pictures() -> list[Image]:
+    rng = np.random.default_rng(0)
+    shapes = [(64, 64), (48, 80), (71, 33), (64, 64)]
+    # Of different colour, so that features that see little detail tell them apart too.
+    return [
+        (rng.integers(0, 128, (*shape, 3)) + rng.integers(0, 128, 3)).astype(np.uint8)
+        for shape in shapes
+    ]
+
+
+def _weights(encoder: EncoderLike) -> Any:
+    module: Any = getattr(encoder, "module", None)
+    if not is_torch_module(module):
+        return None
+    return weights_fingerprint(module), [part.training for part in module.modules()]

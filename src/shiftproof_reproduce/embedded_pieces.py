@@ -1,0 +1,111 @@
+"""The images of each piece and their embeddings on the disk; what is there is gone on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compute.processes import map_ordered
+from shiftproof.compute.progress import progress
+from shiftproof.data import ImageArrays
+from shiftproof.embed import embed
+from shiftproof.io import files
+from shiftproof.io.text import read_json
+from shiftproof.models import Encoder, load_encoder
+from shiftproof.similarity import open_embeddings
+from shiftproof_reproduce import fashion
+from shiftproof_reproduce.shifted_fashion import Grey, Piece, images_of, labels_of
+
+SHARD = 2000
+"""Images of a shard: some ten seconds of work, which is what an interruption costs."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pieces lie: images as ``images/NAME.npy``, embeddings below ``embeddings/NAME``."""
+
+    folder: Path
+
+    def images(self, name: str) -> Grey:
+        """Return the images of a piece."""
+        read: Grey = np.load(self._images_file(name), allow_pickle=False)
+        return read
+
+    def vectors(self, name: str) -> NDArray[np.float32]:
+        """Return the embeddings of a piece, ``(N, width)`` of length 1."""
+        return open_embeddings(self.folder / "embeddings" / name, normalise=True).read()
+
+    def _images_file(self, name: str) -> Path:
+        return self.folder / "images" / f"{name}.npy"
+
+
+def embed_pieces(
+    pieces: Mapping[str, Piece],
+    folder: Path,
+    *,
+    data: Path | None,
+    side: int,
+    seed: int,
+    workers: int,
+    show_progress: bool | None = None,
+) -> dict[str, float]:
+    """Make and embed all pieces, each in one worker, and return the CPU seconds that each took.
+
+    Args:
+        pieces: by name; the largest first keeps all workers busy.
+        folder: where they go.
+        data: the folder of Fashion-MNIST; None looks where Debian puts it.
+        side: pixels that the encoder is shown.
+        seed: of what images are shifted with.
+        workers: processes; 0 works here.
+        show_progress: None shows it on a terminal only.
+    """
+    for name in ("images", "embeddings", "pieces"):
+        files.make_folder(folder / name)
+    seconds: dict[str, float] = {}
+    images = sum(len(piece.rows) for piece in pieces.values())
+    results = map_ordered(
+        _embed_piece, pieces.items(), context=(folder, data, side, seed), workers=workers
+    )
+    with progress("Embedding", images, show=show_progress) as advance:
+        for (name, piece), spent in zip(pieces.items(), results, strict=True):
+            seconds[name] = spent
+            advance(len(piece.rows), note=name)
+    return seconds
+
+
+def _embed_piece(context: tuple[Path, Path | None, int, int], item: tuple[str, Piece]) -> float:
+    """Make and embed one piece, and return the CPU seconds; runs in a worker."""
+    folder, data, side, seed = context
+    name, piece = item
+    record = folder / "pieces" / f"{name}.json"
+    if record.exists():
+        return float(read_json(record)["seconds"])
+    begun = time.process_time()
+    read = _data(data)
+    images = images_of(read, piece, seed=seed)
+    with files.atomic(folder / "images" / f"{name}.npy") as file:
+        np.save(file, images)
+    source = ImageArrays(
+        list(images), labels_of(read, piece), fashion.CLASSES, ids=piece.ids(), name=name
+    )
+    embed(_encoder(side), source, folder / "embeddings" / name, shard_size=SHARD, workers=0)
+    spent = round(time.process_time() - begun, 1)
+    files.write_json(record, {"seconds": spent})
+    return spent
+
+
+@lru_cache(maxsize=1)
+def _data(folder: Path | None) -> fashion.FashionMNIST:
+    return fashion.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _encoder(side: int) -> Encoder:
+    return load_encoder("demo", size=side, resize=side)

@@ -1,0 +1,145 @@
+"""Fashion-MNIST (Xiao, Rasul & Vollgraf 2017, arXiv 1708.07747): where it lies, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.classes import Classes
+from shiftproof.data import ImageArrays
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.io import files
+from shiftproof.rng import generator
+from shiftproof_reproduce.idx import read_idx
+
+CLASSES = Classes(
+    (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+        "Ankle boot",
+    ),
+    title="fashion-mnist",
+)  # fmt: skip
+"""The ten classes, in the order of the labels."""
+
+PLACES = (Path("/usr/share/datasets/fashion-mnist"),)
+"""Where it is looked for: the folder of Debian's package ``dataset-fashion-mnist``."""
+
+SIDE = 28
+"""Height and width of the images in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class FashionMNIST:
+    """Grey images ``(N, 28, 28)`` uint8 in 0..255, white on black, and labels ``(N,)`` in 0..9."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits that change with any pixel or label."""
+        return files.fingerprint(
+            array.tobytes()
+            for array in (
+                self.train_images, self.train_labels, self.test_images, self.test_labels,
+            )
+        )  # fmt: skip
+
+    def test_subset(
+        self, count: int, *, seed: int = 0, labels: Sequence[int] | None = None
+    ) -> ImageArrays:
+        """Return ``count`` test images drawn by chance as a data set of RGB images.
+
+        A smaller subset is the beginning of a larger one, and an image keeps its id in all of them.
+
+        Args:
+            count: images, all that there are if it is more.
+            seed: decides which.
+            labels: draw from these classes alone.
+        """
+        order = generator(seed, "test subset").permutation(len(self.test_images))
+        if labels is not None:
+            order = order[np.isin(self.test_labels[order], list(labels))]
+        chosen = order[:count]
+        return ImageArrays(
+            list(self.test_images[chosen]),
+            self.test_labels[chosen],
+            CLASSES,
+            ids=[f"test-{index:05}" for index in chosen],
+            name="fashion-mnist test",
+        )
+
+
+def load(folder: str | Path | None = None) -> FashionMNIST:
+    """Read Fashion-MNIST from the four idx files in ``folder``.
+
+    Args:
+        folder: holds ``train-images-idx3-ubyte.gz`` and so on, packed or not; None looks where
+            Debian's package puts them.
+
+    Raises:
+        InputError: there is no such folder, or files are missing; says how to get them.
+        BrokenFileError: a file is damaged, or images and labels do not belong together.
+    """
+    places = PLACES if folder is None else (Path(folder),)
+    place = next((place for place in places if place.is_dir()), None)
+    if place is None:
+        raise InputError(f"No Fashion-MNIST in {', '.join(map(str, places))}. {_how_to_get_it()}")
+    train = _pair(place, "train")
+    test = _pair(place, "t10k")
+    return FashionMNIST(*train, *test)
+
+
+def download(folder: Path) -> Path:
+    """Fetch Fashion-MNIST by torchvision into ``folder``, and return where its files are.
+
+    Raises:
+        InputError: it could not be fetched.
+        MissingExtraError: torchvision is not installed.
+    """
+    try:
+        from torchvision.datasets import FashionMNIST as Published
+    except ImportError as error:
+        raise MissingExtraError.of("torchvision", "torch") from error
+    files.make_folder(folder)
+    try:
+        Published(str(folder), download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"Fashion-MNIST could not be fetched ({error}). {_how_to_get_it()}"
+        ) from error
+    return folder / "FashionMNIST" / "raw"
+
+
+def _how_to_get_it() -> str:
+    return (
+        "Install the Debian package dataset-fashion-mnist, let torchvision fetch it (--download), or "
+        "give the folder of its four idx files (--data)."
+    )
+
+
+def _pair(place: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images = read_idx(_file(place, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_file(place, f"{part}-labels-idx1-ubyte"))
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or len(images) == 0:
+        raise BrokenFileError(
+            f"{place}: expected {part} images of the shape (N, {SIDE}, {SIDE}), got {images.shape}."
+        )
+    if labels.shape != (len(images),) or labels.max() >= len(CLASSES):
+        raise BrokenFileError(
+            f"{place}: expected {len(images)} {part} labels of 0 to {len(CLASSES) - 1}, got the shape "
+            f"{labels.shape} and labels up to {labels.max(initial=0)}."
+        )
+    return images, labels
+
+
+def _file(place: Path, name: str) -> Path:
+    for path in (place / f"{name}.gz", place / name):
+        if path.is_file():
+            return path
+    raise InputError(f"{place} has no {name}.gz. {_how_to_get_it()}")

@@ -1,0 +1,208 @@
+"""The papers' own scale: ImageNet-C from disk, and the published numbers beside ours."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from shiftproof import bench
+from shiftproof.bench import SOURCE
+from shiftproof.corruptions import COMMON
+from shiftproof.data import CorruptedData, open_data
+from shiftproof.errors import InputError
+from shiftproof.io import files
+from shiftproof.metrics.intervals import Interval
+from shiftproof.models import Classifier, load_classifier
+from shiftproof.provenance import provenance
+from shiftproof.runs import Run
+from shiftproof_reproduce.claims import below
+from shiftproof_reproduce.rendering import spelt
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point, rounded
+
+MODEL = "torchvision:resnet50"
+"""The model of both papers' first row."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run: what stands in the column ``method`` of the published table."""
+
+    method: str
+    adapter: str
+    batch_size: int
+    protocol: str
+
+
+PARTS: Mapping[str, tuple[Part, ...]] = {
+    "bn-adaptation": (
+        Part("n = 8", "batchnorm:prior=16", 8, "online:mix=severities"),
+        Part("full", "batchnorm:prior=0", 512, "online:mix=severities"),
+    ),
+    "self-learning": (
+        Part("BN", "batchnorm:prior=0", 128, "online"),
+        Part("ENT", "ent", 128, "offline:epochs=1"),
+        Part("RPL", "rpl", 128, "offline:epochs=5"),
+    ),
+}
+"""How each recipe is run; the models are reset before each corruption or cell."""
+
+_TITLES = {
+    "bn-adaptation": "Batch-norm adaptation on ImageNet-C",
+    "self-learning": "Self-learning on ImageNet-C",
+}
+
+
+def reproduce(
+    recipe: str,
+    out: Path,
+    *,
+    data: str | Path | None,
+    model: str | Classifier | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Result:
+    """Measure a model on ImageNet-C as the paper did, and return it beside what was published.
+
+    Args:
+        recipe: ``"bn-adaptation"`` or ``"self-learning"``.
+        out: the folder of the runs; what is there is gone on with.
+        data: ImageNet-C: ``CORRUPTION/SEVERITY/CLASS/IMAGE``. A tree that has some of the 15
+            corruptions is measured on those, and no mCE is claimed.
+        model: what ``load_classifier`` takes, or a classifier; None takes ``MODEL``.
+        device: where the model is loaded.
+        workers: processes that read.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no ImageNet-C.
+    """
+    if data is None:
+        raise InputError(
+            "The scale paper needs ImageNet-C on disk: give its folder (--data), which holds "
+            "CORRUPTION/SEVERITY/CLASS/IMAGE. The scale small needs none."
+        )
+    model = MODEL if model is None else model
+    classifier = load_classifier(model, device=device) if isinstance(model, str) else model
+    tree = open_data(data, classes=classifier.classes)
+    if not isinstance(tree, CorruptedData):
+        raise InputError(f"{data} is no -C tree; expected CORRUPTION/SEVERITY/CLASS/IMAGE.")
+    corruptions = [name for name in COMMON if any(c.corruption == name for c in tree.cells)]
+    if not corruptions:
+        raise InputError(f"{data} has none of the 15 corruptions of ImageNet-C.")
+    severities = [
+        severity
+        for severity in range(1, 6)
+        if all(
+            any(c.corruption == name and c.severity == severity for c in tree.cells)
+            for name in corruptions
+        )
+    ]
+    files.make_folder(out)
+    runs: dict[str, Run] = {}
+    seconds = {}
+    for part in PARTS[recipe]:
+        begun = time.monotonic()
+        runs[part.method] = bench.run(
+            classifier,
+            tree,
+            corruptions=corruptions,
+            severities=severities,
+            adapters={"adapted": part.adapter},
+            out=out / "runs" / part.method.replace(" ", ""),
+            batch_size=part.batch_size,
+            protocol=part.protocol,
+            workers=workers,
+            show_progress=show_progress,
+        )
+        seconds[part.method] = round(time.monotonic() - begun, 1)
+    any_run = next(iter(runs.values()))
+    measure = "mce" if any_run.scores.grid.reason is None else "mean"
+    return Result(
+        recipe=recipe,
+        scale="paper",
+        title=_TITLES[recipe],
+        about=f"{classifier.name} on {tree.name}, "
+        + " ".join(
+            f"{part.method}: {part.adapter}, batches of {part.batch_size}, {part.protocol}."
+            for part in PARTS[recipe]
+        ),
+        settings={
+            "model": classifier.settings,
+            "runs": {method: run.folder.info()["settings"] for method, run in runs.items()},
+        },
+        provenance=provenance(classifier.device, workers or 0),
+        tables=[beside_published(recipe, classifier.name, runs, measure)],
+        findings=[_finding(recipe, part, runs[part.method], measure) for part in PARTS[recipe]],
+        seconds=seconds,
+    )
+
+
+def beside_published(recipe: str, name: str, runs: Mapping[str, Run], measure: str) -> Table:
+    """Return the published table with a row of our own before it.
+
+    Args:
+        recipe: whose.
+        name: the model's.
+        runs: by the method of their column.
+        measure: ``"mce"`` or ``"mean"`` of the scores' summaries.
+    """
+    rows = published(recipe)
+    methods = list(dict.fromkeys(method for row in rows.values() for method in row))
+    first = next(iter(runs.values()))
+    ours: dict[str, Value] = {"none": _figure(first, SOURCE, measure)}
+    ours |= {method: _figure(run, "adapted", measure) for method, run in runs.items()}
+    reason = first.scores.grid.reason
+    label = f"this run: {name}" + ("" if measure == "mce" else ", mean error")
+    return Table(
+        "published",
+        "Beside what was published",
+        "mCE in %",
+        methods,
+        [label, *rows],
+        [
+            [ours.get(method) for method in methods],
+            *(
+                [point(row[m] / 100) if m in row else None for m in methods]
+                for row in rows.values()
+            ),
+        ],
+        note="" if reason is None else f"No mCE of this run: {reason}.",
+    )
+
+
+def published(recipe: str) -> dict[str, dict[str, float]]:
+    """Return the published mCE in % by model and method."""
+    text = resources.files("shiftproof_reproduce").joinpath("published.csv").read_text("utf-8")
+    rows: dict[str, dict[str, float]] = {}
+    for line in csv.DictReader(text.splitlines()):
+        if line["recipe"] == recipe:
+            rows.setdefault(line["model"], {})[line["method"]] = float(line["value"])
+    return rows
+
+
+def _finding(recipe: str, part: Part, run: Run, measure: str) -> Finding:
+    [difference] = run.scores.differences
+    change = _round(difference.summary[measure])
+    row = published(recipe)["ResNet-50"]
+    return Finding(
+        part.method.replace(" ", "").lower(),
+        f"{part.method} lowers the error",
+        f"published for ResNet-50: mCE {row['none']:g} to {row[part.method]:g}",
+        f"{spelt(change, 'change')} points",
+        "undecided" if change is None else below(change),
+        change,
+    )
+
+
+def _figure(run: Run, name: str, measure: str) -> Value:
+    model = next(model for model in run.scores.models if model.name == name)
+    return _round(model.summary[measure])
+
+
+def _round(figure: Interval | None) -> Value:
+    return None if figure is None else rounded(figure)

@@ -1,0 +1,161 @@
+"""The same small network trained on what each pruning keeps, and what it answers on every test set."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compute.processes import map_ordered
+from shiftproof.compute.progress import progress
+from shiftproof.io import files
+from shiftproof.io.text import read_json
+from shiftproof.rng import generator
+from shiftproof.types import Settings
+from shiftproof_reproduce.embedded_pieces import Place
+from shiftproof_reproduce.network import as_classifier
+from shiftproof_reproduce.training import Training, train
+
+Flags = NDArray[np.bool_]
+
+LARGE, REFERENCE = "large", "reference"
+"""The pieces that are trained on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one training comes to.
+
+    Attributes:
+        right: for each test set ``(M,)`` bool, the images whose class was found.
+        seconds: of the CPU.
+    """
+
+    right: Mapping[str, Flags]
+    seconds: float
+
+    def accuracy(self, name: str) -> float:
+        """Return the share of a test set that is right."""
+        return float(self.right[name].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What all trainings share.
+
+    Attributes:
+        folder: where the pieces lie, and where the trainings go.
+        training: how each is trained; its epochs and seed are set here.
+        seen: images that each is shown, however many it has.
+        labels: for ``LARGE`` and ``REFERENCE`` ``(N,)``.
+        test_labels: ``(M,)``, of every test set.
+        tests: names of the test sets.
+    """
+
+    folder: Path
+    training: Training
+    seen: int
+    labels: Mapping[str, NDArray[np.int64]]
+    test_labels: NDArray[np.int64]
+    tests: Sequence[str]
+
+
+def train_all(
+    task: Task,
+    kept: Mapping[str, Flags],
+    seeds: Sequence[int],
+    *,
+    workers: int,
+    show_progress: bool | None = None,
+) -> dict[str, list[Answered]]:
+    """Train on the reference and what is kept of the large piece, with every seed.
+
+    A training that is there is not repeated, and one that was interrupted is begun again.
+
+    Args:
+        task: what they share.
+        kept: by name ``(N,)`` bool, the rows of the large piece that are trained on.
+        seeds: of first weights and order of the images.
+        workers: processes; 0 works here.
+        show_progress: None shows it on a terminal only.
+    """
+    for name in ("trainings", "answers"):
+        files.make_folder(task.folder / name)
+    jobs = [
+        (name, slug(name), np.packbits(rows), seed) for seed in seeds for name, rows in kept.items()
+    ]
+    found: dict[str, list[Answered]] = {name: [] for name in kept}
+    results = map_ordered(_train_one, jobs, context=task, workers=workers)
+    with progress("Training", len(jobs), show=show_progress) as advance:
+        for (name, _, _, seed), answered in zip(jobs, results, strict=True):
+            found[name].append(answered)
+            advance(note=f"{name}, seed {seed}")
+    return found
+
+
+def balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
+    """Return ``(seen,)`` numbers below ``count``: all of them in turn, each turn in another order."""
+    turns = -(-seen // count)
+    orders = [generator(seed, "turn", str(turn)).permutation(count) for turn in range(turns)]
+    chosen: NDArray[np.int64] = np.concatenate(orders)[:seen]
+    return chosen
+
+
+def slug(name: str) -> str:
+    """Return a name as that of a file.
+
+    >>> slug("Fog: near, as many")
+    'fog-near-as-many'
+    """
+    kept = "".join(letter if letter.isalnum() else " " for letter in name.lower())
+    return "-".join(kept.split())
+
+
+def _train_one(task: Task, job: tuple[str, str, NDArray[np.uint8], int]) -> Answered:
+    """Train and answer, or read the answers that are there; runs in a worker."""
+    _, name, packed, seed = job
+    place = Place(task.folder)
+    rows = np.unpackbits(packed, count=len(task.labels[LARGE])).astype(bool)
+    about: Settings = {
+        "training": task.training.settings,
+        "seen": task.seen,
+        "kept": files.fingerprint([packed.tobytes()]),
+        "tests": list(task.tests),
+        "seed": seed,
+    }
+    record = task.folder / "answers" / f"{name}-{seed}.json"
+    answers = task.folder / "answers" / f"{name}-{seed}.npy"
+    if record.exists():
+        read = read_json(record)
+        if {key: read.get(key) for key in about} == about:
+            right = np.load(answers, allow_pickle=False)
+            return Answered(dict(zip(task.tests, right, strict=True)), float(read["seconds"]))
+    begun = time.process_time()
+    images = np.concatenate([place.images(LARGE)[rows], place.images(REFERENCE)])
+    labels = np.concatenate([task.labels[LARGE][rows], task.labels[REFERENCE]])
+    chosen = balanced(len(images), task.seen, seed=seed)
+    network = train(
+        images[chosen],
+        labels[chosen].astype(np.uint8),
+        task.folder / "trainings" / f"{name}-{seed}.safetensors",
+        dataclasses.replace(task.training, epochs=1, seed=seed),
+        show_progress=False,
+    )
+    classifier = as_classifier(network)
+    right = np.zeros((len(task.tests), len(task.test_labels)), bool)
+    for number, test in enumerate(task.tests):
+        shown = place.images(test)
+        for start in range(0, len(shown), 500):
+            part = slice(start, start + 500)
+            logits = classifier.predict(np.repeat(shown[part, :, :, None], 3, axis=3))
+            right[number, part] = logits.argmax(1) == task.test_labels[part]
+    with files.atomic(answers) as file:
+        np.save(file, right)
+    spent = round(time.process_time() - begun, 1)
+    files.write_json(record, {**about, "seconds": spent})
+    return Answered(dict(zip(task.tests, right, strict=True)), spent)

@@ -1,0 +1,224 @@
+"""Scenes with known boxes: items of Fashion-MNIST on crops of photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compute.progress import progress
+from shiftproof.data import CocoData, DemoPhotographs, open_data
+from shiftproof.errors import BrokenFileError, MissingExtraError
+from shiftproof.io import files
+from shiftproof.io.text import read_json
+from shiftproof.rng import generator
+from shiftproof.stylize.styles import DrawnStyles
+from shiftproof.types import Image
+from shiftproof_reproduce.fashion import CLASSES
+
+ANNOTATIONS = "annotations/instances.json"
+"""Where the boxes of a folder of scenes are, in COCO's form; the images are in ``images``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneKind:
+    """What scenes look like.
+
+    Attributes:
+        side: of the square image in pixels.
+        items: from and to how many there are.
+        sizes: from and to which share of the side an item's longer side has.
+        overlap: the largest share of an item that another may hide.
+        seed: decides everything that is drawn.
+    """
+
+    side: int = 128
+    items: tuple[int, int] = (1, 4)
+    sizes: tuple[float, float] = (0.2, 0.5)
+    overlap: float = 0.15
+    seed: int = 0
+
+
+def backgrounds(folder: str | Path | None = None) -> list[Image]:
+    """Return photographs for the backgrounds.
+
+    Args:
+        folder: of images; None takes the 20 photographs of the extra ``demo``, or where that is not
+            installed, drawn textures.
+    """
+    if folder is not None:
+        data = open_data(folder, classes=None, labelled=False)
+        return [data.read(sample) for sample in data.samples]
+    try:
+        photographs = DemoPhotographs()
+    except MissingExtraError:
+        textures = DrawnStyles()
+        return [textures.read(number) for number in range(20)]
+    return [photographs.read(sample) for sample in photographs.samples]
+
+
+def draw_scene(
+    items: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    photographs: Sequence[Image],
+    kind: SceneKind,
+    *,
+    key: str,
+) -> tuple[Image, NDArray[np.int64], NDArray[np.int64]]:
+    """Return one scene, a pure function of its arguments.
+
+    Args:
+        items: ``(M, 28, 28)`` uint8, white on black.
+        labels: ``(M,)`` their classes.
+        photographs: for the background.
+        kind: what scenes look like.
+        key: names the scene.
+
+    Returns:
+        The image ``(side, side, 3)`` uint8 RGB, the boxes ``(N, 4)`` int64 x, y, width, height, and
+        the classes ``(N,)``.
+    """
+    rng = generator(kind.seed, "scene", key)
+    image = _background(photographs[int(rng.integers(len(photographs)))], kind.side, rng)
+    hidden = np.zeros((kind.side, kind.side), dtype=bool)
+    boxes: list[tuple[int, int, int, int]] = []
+    classes: list[int] = []
+    wanted = int(rng.integers(kind.items[0], kind.items[1] + 1))
+    for _ in range(6 * wanted):
+        if len(boxes) == wanted:
+            break
+        chosen = int(rng.integers(len(items)))
+        size = round(kind.side * rng.uniform(*kind.sizes))
+        opacity, grey = _item(items[chosen], size)
+        height, width = opacity.shape
+        top = int(rng.integers(0, kind.side - height + 1))
+        left = int(rng.integers(0, kind.side - width + 1))
+        place = slice(top, top + height), slice(left, left + width)
+        tint = rng.uniform(60, 255, 3)
+        solid = opacity > 0.5
+        if (hidden[place] & solid).sum() > kind.overlap * solid.sum():
+            continue
+        hidden[place] |= solid
+        painted = grey[..., None] * tint
+        image[place] = image[place] * (1 - opacity[..., None]) + painted * opacity[..., None]
+        boxes.append((left, top, width, height))
+        classes.append(int(labels[chosen]))
+    return (
+        np.clip(np.rint(image), 0, 255).astype(np.uint8),
+        np.array(boxes, dtype=np.int64).reshape(-1, 4),
+        np.array(classes, dtype=np.int64),
+    )
+
+
+def _background(photograph: Image, side: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A square crop of a photograph, of any size from the scene's to the whole, mirrored by chance."""
+    smaller = min(photograph.shape[:2])
+    crop = int(rng.integers(min(side, smaller), smaller + 1))
+    top = int(rng.integers(0, photograph.shape[0] - crop + 1))
+    left = int(rng.integers(0, photograph.shape[1] - crop + 1))
+    part = photograph[top : top + crop, left : left + crop]
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    resized = cv2.resize(np.ascontiguousarray(part), (side, side), interpolation=cv2.INTER_AREA)
+    return resized.astype(np.float64)
+
+
+def _item(item: NDArray[np.uint8], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Opacity and grey value in 0..1 of an item, cut to where it is, its longer side ``size``."""
+    rows, columns = np.flatnonzero(item.max(1) > 40), np.flatnonzero(item.max(0) > 40)
+    cut = item[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else item
+    scale = size / max(cut.shape)
+    shape = max(2, round(cut.shape[1] * scale)), max(2, round(cut.shape[0] * scale))
+    grey = cv2.resize(cut, shape, interpolation=cv2.INTER_LINEAR).astype(np.float64) / 255
+    return np.clip(grey * 5, 0, 1), 0.25 + 0.75 * grey
+
+
+def write_scenes(
+    folder: Path,
+    count: int,
+    items: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    photographs: Sequence[Image],
+    kind: SceneKind,
+    *,
+    name: str,
+    show_progress: bool | None = None,
+) -> CocoData:
+    """Write scenes as PNG with their boxes as COCO JSON, or take those that are there already.
+
+    Args:
+        folder: gets ``images/00000.png`` and so on, and ``annotations/instances.json``.
+        count: how many.
+        items: as for :func:`draw_scene`.
+        labels: as there.
+        photographs: as there.
+        kind: as there.
+        name: what the scenes' keys begin with.
+        show_progress: None shows it on a terminal only.
+    """
+    about = {
+        "kind": asdict(kind) | {"items": list(kind.items), "sizes": list(kind.sizes)},
+        "count": count,
+        "name": name,
+        "data": files.fingerprint(
+            [items.tobytes(), labels.tobytes(), *(picture.tobytes() for picture in photographs)]
+        ),
+    }
+    path = folder / ANNOTATIONS
+    if _about(path) != about:
+        files.make_folder(path.parent)
+        files.make_folder(folder / "images")
+        records: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        with progress(f"Scenes ({name})", count, show=show_progress) as advance:
+            for number in range(count):
+                image, boxes, classes = draw_scene(
+                    items, labels, photographs, kind, key=f"{name} {number}"
+                )
+                file_name = f"{number:05}.png"
+                _, encoded = cv2.imencode(".png", image[..., ::-1])
+                files.write_bytes(folder / "images" / file_name, encoded.tobytes(), durable=False)
+                records.append(
+                    {
+                        "id": number + 1,
+                        "file_name": file_name,
+                        "width": kind.side,
+                        "height": kind.side,
+                    }
+                )
+                for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
+                    annotations.append(
+                        {
+                            "id": len(annotations) + 1,
+                            "image_id": number + 1,
+                            "category_id": label + 1,
+                            "bbox": box,
+                            "area": box[2] * box[3],
+                            "iscrowd": 0,
+                        }
+                    )
+                advance()
+        categories = [{"id": at + 1, "name": word} for at, word in enumerate(CLASSES.names)]
+        # Last, and it alone says that all images are there.
+        files.write_json(
+            path,
+            {
+                "info": about,
+                "images": records,
+                "annotations": annotations,
+                "categories": categories,
+            },
+        )
+    return CocoData(folder / "images", path, root=folder)
+
+
+def _about(path: Path) -> Any:
+    try:
+        return read_json(path).get("info")
+    except (BrokenFileError, AttributeError):
+        return None

@@ -1,0 +1,553 @@
+"""Self-learning (Rusak et al. 2022, arXiv 2104.12928) at small scale."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shiftproof.bench import SOURCE
+from shiftproof.corruptions import COMMON, HOLDOUT
+from shiftproof.metrics.intervals import bootstrap_mean
+from shiftproof.report import wording
+from shiftproof.types import CLEAN
+from shiftproof_reproduce.claims import GUARDED, above, at_most, below, every_corruption, named
+from shiftproof_reproduce.fashion import CLASSES
+from shiftproof_reproduce.measured import Measured
+from shiftproof_reproduce.rendering import spelt
+from shiftproof_reproduce.result import Finding, Result, Table, Value, rounded
+from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, prepare, small_result
+from shiftproof_reproduce.tables import estimates_table, methods_table, per_corruption
+from shiftproof_reproduce.training import Training
+
+PAPER = "Rusak et al. 2022"
+
+TITLES = {
+    "ent": "ENT",
+    "hard": "hard pseudo-labels",
+    "soft": "soft pseudo-labels",
+    "rpl": "RPL",
+}
+"""The losses, and what the tables call them."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A learning rate per batch, and the momentum of SGD."""
+
+    rate: float
+    momentum: float
+
+    def __str__(self) -> str:
+        return f"learning rate {self.rate:g}, momentum {self.momentum:g}"
+
+    def spec(self, loss: str, *, times: float = 1) -> str:
+        """Return what ``make_adapter`` takes, with ``times`` the learning rate."""
+        return f"{loss}:lr={times * self.rate:g},momentum={self.momentum:g}"
+
+    def name(self, loss: str) -> str:
+        """Return the name of the model in the run that compares settings."""
+        return f"{loss}-{self.rate:g}-{self.momentum:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is measured. The defaults are the small scale; tests take less.
+
+    ``online`` is the protocol of all that learns while it predicts: one cell of so few images is
+    over after some steps, so the severities of a corruption follow each other without a reset.
+    ``rates`` and ``momenta`` are tried on the hold-out corruptions, and nowhere else; losses that
+    are not in ``swept`` are tried without momentum alone. Those in ``repeated`` learn offline, too,
+    with rates that are tried for themselves. ``rdumb_every`` is in batches. In the
+    traps ``trap_images`` are shown of each cell, of ``trap_corruptions`` at ``severity``.
+    """
+
+    training: Training = dataclasses.field(default_factory=Training)
+    good_enough: float = GOOD_ENOUGH
+    corruptions: tuple[str, ...] = COMMON
+    holdout: tuple[str, ...] = HOLDOUT
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    images: int = 512
+    batch_size: int = 64
+    online: str = "online:reset=corruption"
+    offline: str = "offline:reset=corruption"
+    epochs: int = 2
+    losses: tuple[str, ...] = ("ent", "hard", "soft", "rpl")
+    rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
+    momenta: tuple[float, ...] = (0.0, 0.9)
+    swept: tuple[str, ...] = ("ent", "rpl")
+    repeated: tuple[str, ...] = ("ent", "hard", "rpl")
+    rdumb_every: int = 20
+    severity: int = 3
+    trap_corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "fog", "contrast")
+    trap_images: int = 512
+    single_images: int = 128
+    only_class: int = 0
+    too_high: float = 100.0
+
+    def settings(self, loss: str) -> list[Setting]:
+        """Return all that is tried on the hold-out for a loss."""
+        momenta = self.momenta if loss in self.swept else self.momenta[:1]
+        return [Setting(rate, momentum) for momentum in momenta for rate in self.rates]
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """All that was measured; ``traps`` by what is wrong with the stream or the setting.
+
+    ``chosen`` are the settings that were best on the hold-out, ``plain`` those that were best
+    without momentum, and ``chosen_offline`` likewise without momentum, after several passes.
+    """
+
+    holdout: Measured
+    chosen: Mapping[str, Setting]
+    plain: Mapping[str, Setting]
+    chosen_offline: Mapping[str, Setting]
+    online: Measured
+    without_momentum: Measured
+    offline: Measured
+    traps: Mapping[str, Measured]
+
+
+TRAPS = {
+    "single": "one image at a time",
+    "one-class": "images of one class alone",
+    "rate": "a learning rate 100 times too high",
+    "continual": "corruption after corruption, without a reset",
+}
+"""What goes wrong, and what the tables call it."""
+
+TRAPPED = {
+    SOURCE: "source",
+    "bn": "BN",
+    "ent": "ENT",
+    "guard-ent": "ENT, guarded",
+    "rpl": "RPL",
+    "guard-rpl": "RPL, guarded",
+}
+
+
+def reproduce(
+    out: Path,
+    *,
+    data: str | Path | None = None,
+    plan: Plan | None = None,
+    show_progress: bool | None = None,
+) -> Result:
+    """Train a network on Fashion-MNIST, let it learn from its own answers, and return what comes of it.
+
+    Args:
+        out: the folder of weights and runs; what is there is gone on with.
+        data: the folder of Fashion-MNIST; None looks where Debian puts it.
+        plan: how much is measured.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
+        RunError: the network is not good enough.
+    """
+    plan = plan or Plan()
+    bench = prepare(
+        out, data, plan.training, good_enough=plan.good_enough, show_progress=show_progress
+    )
+    runs = measure(bench, plan)
+    return small_result(
+        bench,
+        plan,
+        recipe="self-learning",
+        title="Self-learning at small scale",
+        about=(
+            "The affine parameters of its batch norm learn from its own answers, one "
+            "step a batch, with the statistics of the batch. Learning rates and momentum were chosen "
+            f"on the hold-out corruptions ({named(plan.holdout)}): "
+            + "; ".join(f"{TITLES[loss]} {setting}" for loss, setting in runs.chosen.items())
+            + "."
+        ),
+        settings={
+            "chosen": {loss: dataclasses.asdict(chosen) for loss, chosen in runs.chosen.items()}
+        },
+        tables=tables(runs, plan),
+        findings=findings(runs, plan),
+    )
+
+
+def measure(bench: Bench, plan: Plan) -> Runs:
+    """Do all runs, or read those that are done."""
+    repeated = f"{plan.offline},epochs={plan.epochs}"
+
+    def over_grid(
+        name: str, adapters: Mapping[str, str], corruptions: Sequence[str], protocol: str
+    ) -> Measured:
+        return bench.run(
+            name,
+            adapters,
+            images=plan.images,
+            corruptions=corruptions,
+            severities=plan.severities,
+            batch_size=plan.batch_size,
+            protocol=protocol,
+        )
+
+    adapters = {"bn": "batchnorm:prior=0"}
+    for loss in plan.losses:
+        adapters |= {tried.name(loss): tried.spec(loss) for tried in plan.settings(loss)}
+    holdout = over_grid(
+        "holdout",
+        adapters,
+        plan.holdout,
+        plan.online,
+    )
+    chosen = {loss: best_setting(holdout, loss, plan.settings(loss)) for loss in plan.losses}
+    online = over_grid(
+        "online",
+        {
+            "bn": "batchnorm:prior=0",
+            **{loss: setting.spec(loss) for loss, setting in chosen.items()},
+            "rdumb": f"rdumb:every={plan.rdumb_every}+{chosen['ent'].spec('ent')}",
+            "lame": "lame:links=symmetric",
+        },
+        plan.corruptions,
+        plan.online,
+    )
+    plain = {loss: best_setting(holdout, loss, _plain_settings(plan, loss)) for loss in plan.swept}
+    without_momentum = over_grid(
+        "online-without-momentum",
+        {loss: setting.spec(loss) for loss, setting in plain.items()},
+        plan.corruptions,
+        plan.online,
+    )
+    # More passes are more steps, for which the rates of a single pass may be too high.
+    holdout_offline = over_grid(
+        "holdout-offline",
+        {
+            tried.name(loss): tried.spec(loss)
+            for loss in plan.repeated
+            for tried in _plain_settings(plan, loss)
+        },
+        plan.holdout,
+        repeated,
+    )
+    chosen_offline = {
+        loss: best_setting(holdout_offline, loss, _plain_settings(plan, loss))
+        for loss in plan.repeated
+    }
+    offline = over_grid(
+        "offline",
+        {loss: setting.spec(loss) for loss, setting in chosen_offline.items()},
+        plan.corruptions,
+        repeated,
+    )
+    traps = _spring(bench, plan, chosen)
+    return Runs(holdout, chosen, plain, chosen_offline, online, without_momentum, offline, traps)
+
+
+def _plain_settings(plan: Plan, loss: str) -> list[Setting]:
+    """Return what is tried without momentum."""
+    return [each for each in plan.settings(loss) if not each.momentum]
+
+
+def _spring(bench: Bench, plan: Plan, chosen: Mapping[str, Setting]) -> dict[str, Measured]:
+    """Walk into the traps, without the guard and with it."""
+
+    def adapters(times: float = 1) -> dict[str, str]:
+        ent, rpl = (chosen[loss].spec(loss, times=times) for loss in ("ent", "rpl"))
+        return {
+            "bn": "batchnorm:prior=0",
+            "ent": ent,
+            "guard-ent": f"guard+{ent}",
+            "rpl": rpl,
+            "guard-rpl": f"guard+{rpl}",
+        }
+
+    return {
+        "single": bench.run(
+            "trap-single",
+            adapters(),
+            images=plan.single_images,
+            corruptions=plan.trap_corruptions,
+            severities=[plan.severity],
+            batch_size=1,
+        ),
+        "one-class": bench.run(
+            "trap-one-class",
+            adapters(),
+            images=plan.trap_images,
+            labels=[plan.only_class],
+            corruptions=plan.trap_corruptions,
+            severities=[plan.severity],
+            batch_size=plan.batch_size,
+        ),
+        "rate": bench.run(
+            "trap-rate",
+            adapters(plan.too_high),
+            images=plan.trap_images,
+            corruptions=plan.trap_corruptions,
+            severities=plan.severities,
+            batch_size=plan.batch_size,
+            protocol=plan.online,
+        ),
+        "continual": bench.run(
+            "trap-continual",
+            adapters(),
+            images=plan.trap_images,
+            corruptions=plan.corruptions,
+            severities=[plan.severity],
+            batch_size=plan.batch_size,
+            protocol="online:reset=never",
+        ),
+    }
+
+
+def best_setting(holdout: Measured, loss: str, settings: Sequence[Setting]) -> Setting:
+    """Return the setting of the lowest mean error on the hold-out; the first of several."""
+    return min(settings, key=lambda setting: holdout.error(setting.name(loss)).value)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def tables(runs: Runs, plan: Plan) -> list[Table]:
+    """Return the tables of all that was measured."""
+    names = {
+        SOURCE: "source",
+        "bn": "BN, N = 0",
+        **{loss: TITLES[loss] for loss in plan.losses},
+        "rdumb": f"RDumb over ENT, every {plan.rdumb_every} batches",
+        "lame": "LAME",
+    }
+    offline = {
+        loss: f"{TITLES[loss]}, offline, rate {setting.rate:g}"
+        for loss, setting in runs.chosen_offline.items()
+    }
+    plain = {
+        loss: f"{TITLES[loss]}, no momentum, rate {setting.rate:g}"
+        for loss, setting in runs.plain.items()
+    }
+    estimates = estimates_table(runs.online, names)
+    return [
+        methods_table(
+            [(runs.online, names), (runs.without_momentum, plain), (runs.offline, offline)],
+            name="methods",
+            title="Error by method",
+            note=f"Batches of {plan.batch_size} images of one cell, {plan.images} images a cell; the "
+            "severities of a corruption follow each other, and what was learnt is forgotten before "
+            "the next corruption. Online: each image is predicted before the step that "
+            f"learns from it. Offline: {plan.epochs} passes to learn, then one to predict.",
+        ),
+        per_corruption(
+            runs.online,
+            "rpl",
+            "bn",
+            name="corruptions",
+            title="What RPL changes, by corruption",
+            note="In points, online, against batch-norm adaptation; less is better.",
+        ),
+        rates_table(runs, plan),
+        traps_table(runs, plan),
+        *([] if estimates is None else [estimates]),
+    ]
+
+
+def rates_table(runs: Runs, plan: Plan) -> Table:
+    """Return the hold-out errors of every setting, with those of batch-norm adaptation."""
+    rows: list[str] = []
+    values: list[list[Value]] = []
+    for loss in plan.losses:
+        for momentum in dict.fromkeys(each.momentum for each in plan.settings(loss)):
+            rows.append(f"{TITLES[loss]}, momentum {momentum:g}")
+            values.append(
+                [
+                    rounded(runs.holdout.error(Setting(rate, momentum).name(loss)))
+                    for rate in plan.rates
+                ]
+            )
+    rows.append("BN, N = 0")
+    values.append([rounded(runs.holdout.error("bn"))] * len(plan.rates))
+    return Table(
+        "rates",
+        "Learning rates on the hold-out corruptions",
+        "learning rate",
+        [f"{rate:g}" for rate in plan.rates],
+        rows,
+        values,
+        note=f"Mean error over {named(plan.holdout)}; the protocol of the first table, online.",
+        drawing="curves",
+    )
+
+
+def traps_table(runs: Runs, plan: Plan) -> Table:
+    """Return the errors where self-learning goes astray."""
+    rows: list[str] = []
+    values: list[list[Value]] = []
+    for trap, measured in runs.traps.items():
+        for where, cells in (("clean", [CLEAN]), ("corrupted", None)):
+            rows.append(f"{TRAPS[trap]}, {where}")
+            values.append([rounded(measured.error(model, cells)) for model in TRAPPED])
+    return Table(
+        "traps",
+        "Where self-learning goes astray",
+        "error in %",
+        list(TRAPPED.values()),
+        rows,
+        values,
+        note=f"{plan.trap_images} images of each cell, {plan.single_images} where they come one at a "
+        f"time; {named(plan.trap_corruptions)}, and all {len(plan.corruptions)} corruptions without "
+        "a reset. "
+        f"The one class is {CLASSES.names[plan.only_class]}.",
+    )
+
+
+# ---------------------------------------------------------------- findings
+
+
+def findings(runs: Runs, plan: Plan) -> list[Finding]:
+    """Hold the paper's claims, and the faults that are known, against what was measured."""
+    online, found = runs.online, []
+    for loss in ("ent", "rpl"):
+        gain = rounded(online.change(loss, "bn"))
+        published = {"ent": "62.2 to 51.6", "rpl": "62.2 to 50.5"}[loss]
+        found.append(
+            Finding(
+                f"{loss}-gain",
+                f"{TITLES[loss]} lowers the error further than batch-norm adaptation",
+                f"{PAPER}: ResNet-50 mCE {published}",
+                f"online {spelt(rounded(online.error('bn')), 'error')} % to "
+                f"{spelt(rounded(online.error(loss)), 'error')} %: {spelt(gain, 'change')} points",
+                below(gain),
+                gain,
+            )
+        )
+    for mode, run in (
+        ("online", online),
+        ("online, without momentum", runs.without_momentum),
+        ("offline", runs.offline),
+    ):
+        ahead = rounded(run.change("rpl", "ent"))
+        found.append(
+            Finding(
+                f"rpl-against-ent-{mode.replace(', ', '-').replace(' ', '-')}",
+                f"RPL is at least as good as ENT, {mode}",
+                f"{PAPER}: ResNet-50 mCE 50.5 against 51.6; with the ten classes of CIFAR-10-C ENT "
+                "is ahead, 8.5 against 9.7",
+                f"{spelt(ahead, 'change')} points",
+                at_most(ahead, 0.0),
+                ahead,
+            )
+        )
+    longer = rounded(bootstrap_mean(runs.offline.wrong("rpl") - runs.without_momentum.wrong("rpl")))
+    found.append(
+        Finding(
+            "more-passes",
+            "More passes help RPL",
+            f"{PAPER}: 5 epochs for RPL",
+            f"{plan.epochs} passes and another to predict, against online, both without momentum: "
+            f"{spelt(longer, 'change')} points",
+            below(longer),
+            longer,
+        )
+    )
+    for momentum in plan.momenta:
+        found += [_stability(runs, plan, momentum), *_collapse(runs, plan, momentum)]
+    soft = rounded(online.change("rpl", "hard"))
+    found.append(
+        Finding(
+            "rpl-against-hard",
+            "The robust loss is at least as good as plain pseudo-labels",
+            PAPER,
+            f"online {spelt(soft, 'change')} points",
+            at_most(soft, 0.0),
+            soft,
+        )
+    )
+    found.append(
+        every_corruption(
+            online,
+            "rpl",
+            SOURCE,
+            claim="Every corruption gains by RPL, against the source",
+            source=PAPER,
+        )
+    )
+    return [*found, *_traps(runs)]
+
+
+def _stability(runs: Runs, plan: Plan, momentum: float) -> Finding:
+    """How much the error rises above each loss's best, on average over all rates that were tried."""
+    rises = {}
+    for loss in ("ent", "rpl"):
+        settings = [each for each in plan.settings(loss) if each.momentum == momentum]
+        best = runs.holdout.wrong(best_setting(runs.holdout, loss, settings).name(loss))
+        rises[loss] = np.mean(
+            [runs.holdout.wrong(each.name(loss)) - best for each in settings], axis=0
+        )
+    apart = rounded(bootstrap_mean(rises["rpl"] - rises["ent"]))
+    means = {loss: wording.points(float(rise.mean())) for loss, rise in rises.items()}
+    return Finding(
+        f"stability-{momentum:g}",
+        f"RPL depends less on the learning rate than ENT, momentum {momentum:g}",
+        PAPER,
+        f"averaged over all rates RPL is {means['rpl']} points above its best one, ENT "
+        f"{means['ent']}: {spelt(apart, 'change')} points",
+        below(apart),
+        apart,
+    )
+
+
+def _collapse(runs: Runs, plan: Plan, momentum: float) -> list[Finding]:
+    """What is left of both at the highest learning rate."""
+    extreme = Setting(max(plan.rates), momentum)
+    ent = rounded(runs.holdout.change(extreme.name("ent"), "bn"))
+    apart = rounded(runs.holdout.change(extreme.name("rpl"), extreme.name("ent")))
+    errors = {
+        loss: spelt(rounded(runs.holdout.error(extreme.name(loss))), "error")
+        for loss in ("ent", "rpl")
+    }
+    source = f"{PAPER}: ResNet-50, hold-out mCE after 5 epochs at a rate of 1e-2"
+    return [
+        Finding(
+            f"ent-collapse-{momentum:g}",
+            f"ENT collapses where the learning rate is too high, momentum {momentum:g}",
+            f"{source}: 131.2, batch-norm adaptation alone 60.2",
+            f"at {extreme.rate:g}: {errors['ent']} %, {spelt(ent, 'change')} points against "
+            "batch-norm adaptation",
+            above(ent),
+            ent,
+        ),
+        Finding(
+            f"rpl-collapse-{momentum:g}",
+            f"RPL suffers less than ENT there, momentum {momentum:g}",
+            f"{source}: 76.3 against 131.2",
+            f"at {extreme.rate:g}: {errors['rpl']} %, {spelt(apart, 'change')} points against ENT",
+            below(apart),
+            apart,
+        ),
+    ]
+
+
+def _traps(runs: Runs) -> list[Finding]:
+    """How far above the source each loss ends in each trap, where it is further: clean or corrupted."""
+    found = []
+    for trap, measured in runs.traps.items():
+        for loss in ("ent", "rpl"):
+            model = f"guard-{loss}"
+            places = {"clean": [CLEAN], "corrupted": measured.cells}
+            changes = {where: measured.change(model, SOURCE, c) for where, c in places.items()}
+            where = max(changes, key=lambda place: changes[place].value)
+            held = rounded(changes[where])
+            loose = rounded(measured.change(loss, SOURCE, places[where]))
+            found.append(
+                Finding(
+                    f"guard-{trap}-{loss}",
+                    f"{TITLES[loss]} with the guard ends at most a point above the source: "
+                    f"{TRAPS[trap]}",
+                    "shiftproof",
+                    f"{spelt(held, 'change')} points on {where} images; without the guard "
+                    f"{spelt(loose, 'change')}",
+                    at_most(held, GUARDED),
+                    held,
+                )
+            )
+    return found

@@ -1,0 +1,118 @@
+"""Fashion-MNIST as mixed as what is found on the web, beside a narrow set of it, and shifted test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.corruptions import corrupt, scale
+from shiftproof.models.preprocess import luminosity
+from shiftproof.rng import generator
+from shiftproof.stylize import DrawnStyles, stylize_keyed
+from shiftproof_reproduce.fashion import FashionMNIST
+
+Grey: TypeAlias = NDArray[np.uint8]
+"""``(N, 28, 28)`` uint8 in 0..255."""
+
+CLEAN, STYLISED = "clean", "stylised"
+"""The ways of an image that are no corruptions: as it is, and in the manner of a drawn style."""
+
+SCALE = "published"
+"""The constants of the corruptions: those for photographs, as in the other recipes."""
+
+STYLES = 60
+"""Drawn styles that an image takes one of: as many as are kept once they are drawn."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some images of Fashion-MNIST, each in a way of its own.
+
+    Attributes:
+        part: training or test images.
+        rows: ``(N,)`` int64, which of them.
+        ways: for each ``CLEAN``, ``STYLISED`` or a corruption.
+        severities: for each 1 to 5; of no meaning for the first two.
+    """
+
+    part: Literal["train", "test"]
+    rows: NDArray[np.int64]
+    ways: Sequence[str]
+    severities: Sequence[int]
+
+    def ids(self) -> list[str]:
+        """Return a name for each image, which its draws depend on."""
+        return [f"{self.part}-{row:05}" for row in self.rows]
+
+
+def training_pieces(
+    images: int, *, large: int, reference: int, clean: float, ways: Sequence[str], seed: int
+) -> dict[str, Piece]:
+    """Return the pieces "large" and "reference": no image is in both.
+
+    Of the large one a share is clean, and the rest in ways and severities drawn for each image; the
+    reference is clean.
+
+    Args:
+        images: how many training images there are.
+        large: how many of them are in the large piece.
+        reference: likewise.
+        clean: the share of the large piece that is clean.
+        ways: of the rest.
+        seed: of all draws.
+    """
+    random = generator(seed, "training pieces")
+    order = random.permutation(images)[: large + reference]
+    drawn = np.array([*ways])[random.integers(0, len(ways), large)]
+    drawn = np.where(random.random(large) < clean, CLEAN, drawn)
+    severities = random.integers(1, 6, large)
+    return {
+        "large": Piece("train", order[:large], drawn.tolist(), severities.tolist()),
+        "reference": Piece(
+            "train", order[large:], [CLEAN] * (len(order) - large), [1] * (len(order) - large)
+        ),
+    }
+
+
+def one_way(images: int, count: int, way: str, *, severity: int, seed: int) -> Piece:
+    """Return test images in one way; the same ones for every way.
+
+    Args:
+        images: how many test images there are.
+        count: how many are taken.
+        way: of all of them.
+        severity: 1 to 5.
+        seed: decides which.
+    """
+    rows = generator(seed, "test piece").permutation(images)[:count]
+    return Piece("test", rows, [way] * len(rows), [severity] * len(rows))
+
+
+def labels_of(data: FashionMNIST, piece: Piece) -> NDArray[np.int64]:
+    """Return ``(N,)`` the labels of a piece."""
+    labels = data.train_labels if piece.part == "train" else data.test_labels
+    return labels[piece.rows].astype(np.int64)
+
+
+def images_of(data: FashionMNIST, piece: Piece, *, seed: int) -> Grey:
+    """Return the images of a piece, each in its way; the same in whatever piece it is."""
+    source = data.train_images if piece.part == "train" else data.test_images
+    made = np.empty((len(piece.rows), *source.shape[1:]), np.uint8)
+    each = zip(piece.rows, piece.ids(), piece.ways, piece.severities, strict=True)
+    for place, (row, key, way, severity) in enumerate(each):
+        made[place] = _in_its_way(source[row], way, severity, key, seed)
+    return made
+
+
+def _in_its_way(image: Grey, way: str, severity: int, key: str, seed: int) -> Grey:
+    if way == CLEAN:
+        return image
+    if way == STYLISED:
+        colour = np.repeat(image[:, :, None], 3, axis=2)
+        painted, _ = stylize_keyed(colour, DrawnStyles(STYLES), key=key, seed=seed)
+        return luminosity(painted)
+    return corrupt(image, scale(SCALE)[way], severity=severity, seed=seed, key=key)

@@ -1,0 +1,523 @@
+"""SimCLR with InfoNCE and AnInfoNCE: what an encoder keeps of the augmentations, and of the class.
+
+The paper finds that AnInfoNCE keeps more of the augmentations' parameters, at the price of class
+accuracy. The same code runs on Fashion-MNIST here and on CIFAR-10 or ImageNet from disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.classes import Classes
+from shiftproof.compute.progress import console
+from shiftproof.contrastive.train import Trained, Training, train
+from shiftproof.data import ImageData, open_data
+from shiftproof.errors import InputError, MissingExtraError
+from shiftproof.io import files
+from shiftproof.metrics.intervals import bootstrap_mean
+from shiftproof.provenance import provenance
+from shiftproof.rng import generator
+from shiftproof_reproduce import fashion
+from shiftproof_reproduce.claims import above, below
+from shiftproof_reproduce.rendering import spelt
+from shiftproof_reproduce.result import Finding, Result, Table, rounded
+from shiftproof_reproduce.views import Augment, apply
+
+if TYPE_CHECKING:
+    import torch
+
+PAPER = "Rusak et al. 2025"
+
+INFONCE, ANISOTROPIC = "InfoNCE", "AnInfoNCE"
+
+Pixels = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""From numbers of images to ``(N, H, W, C)`` uint8, all of one size."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images for training and for the read-outs."""
+
+    name: str
+    train: Pixels
+    train_count: int
+    test: Pixels
+    test_labels: NDArray[np.int64]
+    classes: int
+    channels: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is trained and read out.
+
+    Args:
+        scale: its name.
+        backbone: ``"small"`` for images of 28 pixels, or a torchvision ResNet.
+        side: of the views, in pixels.
+        temperature: of InfoNCE, 1 / where AnInfoNCE starts.
+        batch: images of a step.
+        embedding: dimensions behind the projection.
+        read: test images for the read-outs; half of them to fit, half to score.
+        training: of both losses alike.
+        augment: what makes the views.
+        seed: of everything.
+    """
+
+    scale: str
+    backbone: Literal["small", "resnet18", "resnet50"]
+    side: int
+    training: Training
+    temperature: float = 0.2
+    batch: int = 256
+    embedding: int = 64
+    read: int = 4000
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    seed: int = 0
+
+
+def fashion_plan() -> Plan:
+    """Return the plan for Fashion-MNIST on one core."""
+    training = Training(
+        steps=500, rate=2e-3, loss_rate=1e-2, warm_up=0.05, cool_down=0.9, check_every=100
+    )
+    return Plan(scale="small", backbone="small", side=28, training=training)
+
+
+def paper_plan(images: int, side: int) -> Plan:
+    """Return the plan for a GPU: SimCLR's own settings for CIFAR-10, or for larger images."""
+    large = side > 64
+    batch = 1024 if large else 512
+    epochs = 100 if large else 1000
+    training = Training(
+        steps=max(1, images * epochs // batch),
+        optimizer="lars",
+        rate=0.3 * batch / 256 if large else 1.0,
+        loss_rate=1e-2,
+        warm_up=0.1,
+        cool_down=0.9,
+        weight_decay=1e-6,
+        check_every=max(1, images // batch),
+    )
+    return Plan(
+        scale="paper",
+        backbone="resnet50" if large else "resnet18",
+        side=224 if large else side,
+        training=training,
+        temperature=0.1 if large else 0.5,
+        batch=batch,
+        embedding=128,
+        read=10_000,
+    )
+
+
+def reproduce(
+    out: Path,
+    *,
+    data: str | Path | None = None,
+    plan: Plan | None = None,
+    show_progress: bool | None = None,
+) -> Result:
+    """Train on Fashion-MNIST with both losses, and read augmentations and class out.
+
+    Args:
+        out: the folder of the trainings; what is there is gone on with.
+        data: the folder of Fashion-MNIST; None looks where Debian puts it.
+        plan: how much.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no Fashion-MNIST.
+    """
+    return run(
+        fashion_images(data), out, plan or fashion_plan(), device="cpu", show_progress=show_progress
+    )
+
+
+def reproduce_paper(
+    out: Path,
+    *,
+    data: str | Path | None,
+    model: str | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Result:
+    """Train on a folder of images with both losses, as the paper did, and read both out.
+
+    Args:
+        out: the folder of the trainings; what is there is gone on with.
+        data: holds ``train`` and ``test`` (or ``val``), each with a folder per class; or the idx
+            files of Fashion-MNIST, which a small network learns on one core.
+        model: not taken: images of up to 64 pixels have a ResNet-18, larger ones a ResNet-50.
+        device: where is trained.
+        workers: threads that read images; None takes 8.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there are no such folders, or ``model`` is given.
+    """
+    if model is not None:
+        raise InputError(
+            "aninfonce chooses its network by the size of the images; leave out --model."
+        )
+    if data is None:
+        raise InputError(
+            "The scale paper needs CIFAR-10 or ImageNet on disk: give a folder (--data) with train "
+            "and test (or val), each with a folder per class. The scales small and medium need none."
+        )
+    if any(Path(data).glob("train-images-idx3-ubyte*")):
+        return reproduce(out, data=data, show_progress=show_progress)
+    images, side = folder_images(Path(data), workers or 8)
+    plan = paper_plan(images.train_count, side)
+    return run(images, out, plan, device=device, show_progress=show_progress)
+
+
+def run(
+    images: Images, out: Path, plan: Plan, *, device: str, show_progress: bool | None = None
+) -> Result:
+    """Train with both losses, and return what each keeps.
+
+    Args:
+        images: for training and read-outs.
+        out: the folder.
+        plan: how much.
+        device: where is trained.
+        show_progress: None shows it on a terminal only.
+    """
+    files.make_folder(out)
+    kept: dict[str, Kept] = {}
+    seconds: dict[str, float] = {}
+    losses = {}
+    for name in (INFONCE, ANISOTROPIC):
+        if show_progress is not False:
+            console.print(f"{images.name}: {name}")
+        path = out / "runs" / f"simclr-{name.lower()}.safetensors"
+        trained = fit(images, plan, name, path, device=device, show_progress=show_progress)
+        kept[name] = read_out(images, plan, trained.encoder, device)
+        seconds[name] = trained.seconds
+        losses[name] = trained.history[-1].loss
+    kept["a network without training"] = read_out(
+        images, plan, build_encoder(plan, images.channels).to(device), device
+    )
+    return Result(
+        recipe="aninfonce",
+        scale=plan.scale,
+        title=f"What SimCLR keeps of augmentations and class: {images.name}",
+        about=(
+            f"A network ({plan.backbone}) is trained on views of {images.name} without labels, by "
+            f"InfoNCE with 1/τ = {1 / plan.temperature:g} and by AnInfoNCE started there; "
+            f"{plan.training.steps:,} steps of {plan.batch} images. Then the parameters of the "
+            "augmentation and the class are read out of its features linearly, on views of test "
+            "images held out. One training each."
+        ),
+        settings={
+            "plan": dataclasses.asdict(plan),
+            "data": {"name": images.name, "fingerprint": images.fingerprint},
+            "losses": losses,
+        },
+        provenance=provenance(device, 0),
+        tables=[table(kept)],
+        findings=trade_off(kept),
+        seconds=seconds,
+    )
+
+
+# ---------------------------------------------------------------- training and reading out
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """For each image held out: what is explained of each parameter, and whether its class was right.
+
+    ``explained`` is ``(N, P)``: 1 less the squared error over the variance, whose mean is R².
+    """
+
+    names: tuple[str, ...]
+    explained: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """``(N,)``: the mean over the parameters."""
+        mean: NDArray[np.float64] = self.explained.mean(1)
+        return mean
+
+
+def fit(
+    images: Images,
+    plan: Plan,
+    name: str,
+    checkpoint: Path,
+    *,
+    device: str,
+    show_progress: bool | None = None,
+) -> Trained:
+    """Train backbone and projection by one of the losses, or go on with it."""
+    import torch
+
+    from shiftproof.contrastive import AnInfoNCE
+
+    loss = AnInfoNCE(
+        plan.embedding, start=1 / plan.temperature, link="exp", learn=name == ANISOTROPIC
+    )
+    encoder = torch.nn.Sequential(*build_encoder(plan, images.channels), *_projection(plan))
+
+    def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        random = generator(plan.seed, "simclr", str(step))
+        pixels = _tensor(images.train(random.integers(0, images.train_count, plan.batch)), device)
+        views = [
+            apply(
+                pixels,
+                torch.tensor(plan.augment.draw(plan.batch, images.channels, random), device=device),
+                side=plan.side,
+            )
+            for _ in range(2)
+        ]
+        return views[0], views[1]
+
+    return train(
+        encoder,
+        loss,
+        batches,
+        plan.training,
+        checkpoint=checkpoint,
+        about={"plan": dataclasses.asdict(plan), "loss": name, "data": images.fingerprint},
+        device=device,
+        title=name,
+        show_progress=show_progress,
+    )
+
+
+def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) -> Kept:
+    """Return what the features in front of the projection hold, on views of test images."""
+    import torch
+
+    random = generator(plan.seed, "read out")
+    count = min(plan.read, len(images.test_labels))
+    chosen = random.permutation(len(images.test_labels))[:count]
+    parameters = plan.augment.draw(count, images.channels, random)
+    features = []
+    backbone = torch.nn.Sequential(*list(encoder.children())[:BACKBONE]).eval()
+    with torch.no_grad():
+        for start in range(0, count, 250):
+            part = slice(start, start + 250)
+            pixels = _tensor(images.test(chosen[part]), device)
+            views = apply(pixels, torch.tensor(parameters[part], device=device), side=plan.side)
+            features.append(backbone(views).double().cpu().numpy())
+    held = np.concatenate(features)
+    half = count // 2
+    left = parameters[half:] - _fitted(held, parameters[:half].astype(np.float64))
+    return Kept(
+        Augment.names(images.channels),
+        1 - left**2 / parameters[half:].var(0),
+        _classified(held, images.test_labels[chosen], images.classes),
+    )
+
+
+def _classified(
+    features: NDArray[np.float64], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float64]:
+    """Return for each of the second half whether least squares on the first finds its class."""
+    half = len(features) // 2
+    scores = _fitted(features, np.eye(classes)[labels[:half]])
+    right: NDArray[np.float64] = (scores.argmax(1) == labels[half:]).astype(np.float64)
+    return right
+
+
+def _fitted(features: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what least squares on the first half, where the target is known, says of the second."""
+    half = len(target)
+    centre, spread = features[:half].mean(0), features[:half].std(0) + 1e-6
+    scaled = np.c_[(features - centre) / spread, np.ones(len(features))]
+    # A little shrinkage, where there are about as many features as images.
+    gram = scaled[:half].T @ scaled[:half] + 1.0 * np.eye(scaled.shape[1])
+    weights = np.linalg.solve(gram, scaled[:half].T @ target)
+    said: NDArray[np.float64] = scaled[half:] @ weights
+    return said
+
+
+def table(kept: Mapping[str, Kept]) -> Table:
+    """Return class accuracy and R² of each parameter, by loss."""
+    names = next(iter(kept.values())).names
+    return Table(
+        "kept",
+        "What the features hold",
+        "loss",
+        ["class accuracy", "all parameters", *names],
+        list(kept),
+        [
+            [
+                rounded(bootstrap_mean(values))
+                for values in (each.right, each.mean, *each.explained.T)
+            ]
+            for each in kept.values()
+        ],
+        unit="score",
+        note="R² of each parameter of the augmentation, read out linearly; the mean over all of them.",
+    )
+
+
+def trade_off(kept: Mapping[str, Kept]) -> list[Finding]:
+    """Hold the paper's trade-off against what was measured."""
+    one, other = kept[ANISOTROPIC], kept[INFONCE]
+    more = rounded(bootstrap_mean(one.mean - other.mean))
+    class_change = rounded(bootstrap_mean(one.right - other.right))
+    return [
+        Finding(
+            "augmentations",
+            "AnInfoNCE keeps more of the augmentations' parameters than InfoNCE",
+            PAPER,
+            f"R² {spelt(more, 'score')} more, the mean over {len(one.names)} parameters",
+            above(more),
+            more,
+            "score",
+        ),
+        Finding(
+            "class",
+            "It pays with class accuracy",
+            PAPER,
+            f"accuracy {spelt(class_change, 'change')} points",
+            below(class_change),
+            class_change,
+        ),
+    ]
+
+
+# ---------------------------------------------------------------- images
+
+
+def fashion_images(data: str | Path | None) -> Images:
+    """Return Fashion-MNIST."""
+    read = fashion.load(data)
+    return Images(
+        "Fashion-MNIST",
+        lambda numbers: read.train_images[numbers, :, :, None],
+        len(read.train_images),
+        lambda numbers: read.test_images[numbers, :, :, None],
+        read.test_labels.astype(np.int64),
+        len(fashion.CLASSES),
+        1,
+        read.fingerprint(),
+    )
+
+
+def folder_images(folder: Path, threads: int) -> tuple[Images, int]:
+    """Return the images of a folder, and the side that they are read at.
+
+    Raises:
+        InputError: it has no ``train``, or neither ``test`` nor ``val``.
+    """
+    parts = [folder / "train", *(p for p in (folder / "test", folder / "val") if p.is_dir())][:2]
+    if len(parts) < 2 or not parts[0].is_dir():
+        raise InputError(
+            f"{folder}: expected the folders train and test (or val), each with a folder per class."
+        )
+    classes = Classes(tuple(sorted(p.name for p in parts[0].iterdir() if p.is_dir())))
+    trained, tested = (open_data(part, classes=classes, labelled=True) for part in parts)
+    side = max(trained.read(trained.samples[0]).shape[:2])
+    side = side if side <= 64 else 256
+    labels = np.array([sample.label for sample in tested.samples], np.int64)
+    return Images(
+        folder.name,
+        _reader(trained, side, threads),
+        len(trained),
+        _reader(tested, side, threads),
+        labels,
+        len(classes),
+        3,
+        files.fingerprint(sample.id.encode() for sample in (*trained.samples, *tested.samples)),
+    ), side
+
+
+def _reader(data: ImageData, side: int, threads: int) -> Pixels:
+    import cv2
+
+    def one(number: int) -> NDArray[np.uint8]:
+        image = data.read(data.samples[number])
+        if image.shape[:2] == (side, side):
+            return image
+        height, width = image.shape[:2]
+        short = min(height, width)
+        top, left = (height - short) // 2, (width - short) // 2
+        square = image[top : top + short, left : left + short]
+        resized = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA)
+        return np.asarray(resized, np.uint8)
+
+    def read(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        with ThreadPoolExecutor(threads) as pool:
+            return np.stack(list(pool.map(one, numbers.tolist())))
+
+    return read
+
+
+def _tensor(pixels: NDArray[np.uint8], device: str) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
+
+
+# ---------------------------------------------------------------- networks
+
+BACKBONE = 1
+"""How many modules of an encoder come before its projection."""
+
+
+def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
+    """Return the backbone, as the only module of a sequence: to it the projection is added."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        if plan.backbone == "small":
+            return torch.nn.Sequential(_small_backbone(channels))
+        try:
+            import torchvision
+        except ImportError as error:
+            raise MissingExtraError.of("torchvision", "torch") from error
+        network = getattr(torchvision.models, plan.backbone)(weights=None)
+        network.fc = torch.nn.Identity()
+        if plan.side <= 64:
+            # As SimCLR has it for CIFAR-10: no reduction before the first block.
+            network.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            network.maxpool = torch.nn.Identity()
+        return torch.nn.Sequential(network)
+
+
+def _small_backbone(channels: int) -> torch.nn.Module:
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for width, stride in ((24, 2), (48, 2), (96, 2)):
+        layers += [
+            nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        channels = width
+    # A coarse map and no mean over it: where things lie is among what is asked for.
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 4 * 4, 128), nn.ReLU())
+
+
+def _projection(plan: Plan) -> list[torch.nn.Module]:
+    import torch
+
+    widths = {"small": 128, "resnet18": 512, "resnet50": 2048}
+    width = widths[plan.backbone]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed + 1)
+        return [
+            torch.nn.Linear(width, width),
+            torch.nn.BatchNorm1d(width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, plan.embedding),
+        ]

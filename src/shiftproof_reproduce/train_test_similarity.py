@@ -1,0 +1,205 @@
+"""Is it only train-test similarity? (Mayilvahanan et al. 2024, arXiv 2310.09562), on Fashion-MNIST.
+
+A large training set as mixed as the web, a narrow clean one as the reference, and shifted test sets
+that only the large one holds images like. Is a network that learnt from both better on them because
+of those images? They are left out, and the network is trained anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compute.progress import console
+from shiftproof.compute.tuning import usable_cores
+from shiftproof.corruptions import COMMON
+from shiftproof.io import files
+from shiftproof.io.manifest import check_same
+from shiftproof.io.text import read_json
+from shiftproof.provenance import provenance
+from shiftproof.similarity import gap, prove, prune
+from shiftproof.similarity.neighbours import nearest_to_each
+from shiftproof.similarity.prune import keep_by_similarity
+from shiftproof.types import Settings
+from shiftproof_reproduce import fashion
+from shiftproof_reproduce.embedded_pieces import Place, embed_pieces
+from shiftproof_reproduce.pruned_trainings import LARGE, REFERENCE, Task, train_all
+from shiftproof_reproduce.result import Result
+from shiftproof_reproduce.shifted_fashion import (
+    STYLISED,
+    Piece,
+    labels_of,
+    one_way,
+    training_pieces,
+)
+from shiftproof_reproduce.train_test_plan import (
+    ALL,
+    ALONE,
+    COMBINED,
+    CONTROLS,
+    GAP_MATCHED,
+    RANDOM,
+    Found,
+    Measured,
+    Plan,
+    pruned_for,
+)
+from shiftproof_reproduce.train_test_tables import INTERVALS, findings, tables
+
+Flags = NDArray[np.bool_]
+
+
+def reproduce(
+    out: Path,
+    *,
+    data: str | Path | None = None,
+    plan: Plan | None = None,
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> Result:
+    """Embed, measure, prune, and train on what is left, and return what it says.
+
+    Args:
+        out: the folder; pieces and trainings that are there are not repeated.
+        data: the folder of Fashion-MNIST; None looks where Debian puts it.
+        plan: how much; None takes a quarter of an hour on two cores.
+        workers: processes; None takes one per core, 0 works here.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no Fashion-MNIST.
+        RunMismatchError: ``out`` is of other settings.
+        MissingExtraError: the encoder is not installed (extra ``demo``).
+    """
+    plan = plan or Plan()
+    read = fashion.load(data)
+    settings = {
+        "plan": plan.settings,
+        "data": {"name": "Fashion-MNIST", "fingerprint": read.fingerprint()},
+    }
+    _claim(files.make_folder(out) / "runs", {"plan": plan.of_the_pieces, "data": settings["data"]})
+    begun = time.monotonic()
+    used = usable_cores() if workers is None else workers
+    folder = None if data is None else Path(data)
+    measured = measure(read, out / "runs", plan, folder, used, show_progress)
+    made = provenance("cpu", used)
+    made["wall_seconds"] = round(time.monotonic() - begun, 1)
+    return Result(
+        recipe="train-test-similarity",
+        scale="small",
+        title="Is it only train-test similarity? On Fashion-MNIST",
+        about=about(plan),
+        settings=settings,
+        provenance=made,
+        tables=tables(measured, plan),
+        findings=findings(measured, plan),
+        seconds=measured.seconds,
+        intervals=INTERVALS,
+    )
+
+
+def about(plan: Plan) -> str:
+    """Say what was done."""
+    return (
+        f"A large training set of {plan.large:,} images of Fashion-MNIST, {100 * plan.clean:g} % clean "
+        f"and the rest shifted in one of {len(COMMON)} corruptions or a drawn style, and a reference of "
+        f"{plan.reference:,} others, all clean: what LAION and ImageNet are to the paper. "
+        f"EfficientNet-Lite0 at {plan.side} pixels embeds them and {plan.test:,} test images in "
+        f"{len(plan.tests)} ways. From the large set is left out what is closer to some test image "
+        "than the reference (gap-matched), or as many images: the most similar to the test set "
+        "(near), the least similar (far), or any (random). A small ResNet is trained on what is left "
+        f"and the reference, {plan.seen:,} images a training whatever there is, with "
+        f"{len(plan.seeds)} seeds."
+    )
+
+
+def measure(
+    read: fashion.FashionMNIST,
+    folder: Path,
+    plan: Plan,
+    data: Path | None,
+    workers: int,
+    show_progress: bool | None,
+) -> Measured:
+    """Do all of it, or go on with it."""
+    pieces = pieces_of(read, plan)
+    seconds = {}
+    embedding = embed_pieces(
+        pieces,
+        folder,
+        data=data,
+        side=plan.side,
+        seed=plan.seed,
+        workers=workers,
+        show_progress=show_progress,
+    )
+    seconds["images and embeddings"] = round(sum(embedding.values()), 1)
+    begun = time.process_time()
+    found = search(Place(folder), plan)
+    seconds["similarity and pruning"] = round(time.process_time() - begun, 1)
+    if show_progress is not False:
+        console.print(f"pruned  [dim]{found.pruning.counts}[/]")
+    task = Task(
+        folder,
+        plan.training,
+        plan.seen,
+        {name: labels_of(read, pieces[name]) for name in (LARGE, REFERENCE)},
+        labels_of(read, pieces[plan.tests[0]]),
+        plan.tests,
+    )
+    answers = train_all(task, found.kept, plan.seeds, workers=workers, show_progress=show_progress)
+    spent = sum(each.seconds for repeated in answers.values() for each in repeated)
+    seconds[f"{len(answers) * len(plan.seeds)} trainings"] = round(spent, 1)
+    return Measured(found, answers, seconds)
+
+
+def pieces_of(read: fashion.FashionMNIST, plan: Plan) -> dict[str, Piece]:
+    """Return the training and test sets, the largest first."""
+    ways = (*COMMON, STYLISED)
+    pieces = training_pieces(
+        len(read.train_images),
+        large=plan.large,
+        reference=plan.reference,
+        clean=plan.clean,
+        ways=ways,
+        seed=plan.seed,
+    )
+    for way in plan.tests:
+        pieces[way] = one_way(
+            len(read.test_images), plan.test, way, severity=plan.severity, seed=plan.seed
+        )
+    return pieces
+
+
+def search(place: Place, plan: Plan) -> Found:
+    """Measure the gaps, prune by every rule, and prove that the gap-matched rule did what it says."""
+    large, reference = place.vectors(LARGE), place.vectors(REFERENCE)
+    tests = {name: place.vectors(name) for name in plan.tests}
+    gaps = gap(large, tests, reference=reference, k=plan.neighbours)
+    aimed = {name: tests[name] for name in plan.pruned}
+    pruning = prune(large, aimed, reference=reference)
+    proofs = prove(large, aimed, pruning)
+    kept = {ALL: np.ones(len(large), bool), ALONE: np.zeros(len(large), bool)}
+    nearest = {name: near.similarity for name, near in nearest_to_each(large, aimed).items()}
+    nearest[COMBINED] = functools.reduce(np.maximum, nearest.values())
+    left = {**{name: pruning.keep(name) for name in plan.pruned}, COMBINED: pruning.keep()}
+    for name, rows in left.items():
+        size = max(1, int(rows.sum()))
+        kept[pruned_for(name, GAP_MATCHED)] = rows
+        for rule in CONTROLS if name != COMBINED else (RANDOM,):
+            kept[pruned_for(name, rule)] = keep_by_similarity(
+                nearest[name], size, rule, seed=plan.seed
+            )
+    return Found(gaps, pruning, proofs, kept)
+
+
+def _claim(folder: Path, settings: Settings) -> None:
+    """Make the folder of the runs, or check that it is of these settings."""
+    file = files.make_folder(folder) / "settings.json"
+    if file.exists():
+        check_same(folder, read_json(file), settings, what="a run")
+    files.write_json(file, settings)

@@ -1,0 +1,74 @@
+import pytest
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.metrics.intervals import Interval
+from shiftproof_reproduce.claims import above, at_most, below, named
+from shiftproof_reproduce.drawing import draw
+from shiftproof_reproduce.rendering import spelt, table_markdown
+from shiftproof_reproduce.result import Result, Table, read_result, write_result
+
+
+@pytest.mark.parametrize(
+    ("interval", "under", "over", "limited"),
+    [
+        ((-0.2, -0.3, -0.1), "yes", "no", "yes"),
+        ((-0.2, -0.5, 0.1), "undecided", "undecided", "yes"),
+        ((0.005, -0.1, 0.1), "undecided", "undecided", "yes"),
+        ((0.05, -0.1, 0.2), "undecided", "undecided", "undecided"),
+        ((0.2, 0.1, 0.3), "no", "yes", "no"),
+        ((0.0, 0.0, 0.0), "undecided", "undecided", "yes"),
+    ],
+)
+def test_a_verdict_claims_no_more_than_the_interval(interval, under, over, limited):
+    figure = Interval(*interval)
+    assert below(figure) == under
+    assert above(figure) == over
+    assert at_most(figure, 0.01) == limited
+
+
+def test_figures_are_spelt_with_their_unit():
+    assert spelt(Interval(0.174, 0.169, 0.18), "error") == "17.4 (16.9–18.0)"
+    assert spelt(Interval(-0.02, -0.03, 0.01), "change") == "−2.0 (−3.0 to +1.0)"
+    assert spelt(Interval(0.5, 0.5, 0.5), "error") == "50.0"
+    assert spelt(Interval(12, 12, 12), "number") == "12"
+    assert spelt(None, "error") == "–"
+
+
+def test_corruptions_in_a_sentence():
+    assert named(["gaussian_noise", "jpeg_compression", "fog"]) == (
+        "Gaussian noise, JPEG compression and fog"
+    )
+
+
+def test_a_table_as_markdown():
+    table = Table("t", "T", "n", ["1", "8"], ["a"], [[Interval(0.1, 0.1, 0.1), None]])
+    assert table_markdown(table) == "| n | 1 | 8 |\n|---|---:|---:|\n| a | 10.0 | – |"
+
+
+@pytest.mark.parametrize("unit", ["error", "change"])
+def test_a_figure_can_have_holes_and_odd_names(unit):
+    value = Interval(0.1, -0.1, 0.3)
+    for drawing in ("bars", "curves"):
+        table = Table("t", "T < U", "n", ["1", "8"], ["a & b", "c"],
+                      [[value, None], [None, value]], unit=unit, drawing=drawing)  # fmt: skip
+        text = draw(table)
+        assert "T &lt; U" in text
+        assert "a &amp; b" in text
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    for content in ('{"format": 9}', "[]", '{"format": 1, "tables": [{}], "findings": []}', "{"):
+        path.write_text(content)
+        with pytest.raises(BrokenFileError, match=r"result\.json"):
+            read_result(path)
+
+
+def test_a_result_of_another_format_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    result = Result("r", "small", "R", "", {}, {}, [], [])
+    write_result(result, path)
+    assert read_result(path) == result
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(BrokenFileError, match="another format"):
+        read_result(path)

@@ -1,0 +1,331 @@
+"""Run commands that die at their k-th change of the disk, and see whether they go on as if nothing was.
+
+A process of its own, which imports everything once: each command runs in a fork of it. Reads lines
+``VERB LIMIT`` from standard input, and answers each with a line of JSON.
+"""
+
+import contextlib
+import datetime
+import functools
+import json
+import os
+import shutil
+import sys
+import traceback
+import types
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import shiftproof.provenance
+from shiftproof import Encoder, Preprocess, bench, cli
+from shiftproof.cli.outcome import write_page
+from shiftproof.metrics import intervals
+from shiftproof.probe import mlp
+from shiftproof.probe import probe as probe_encoders
+from support import (
+    blobs,
+    tiny,
+)
+from support.learner import Learner
+from support.vector_folders import tar_of, unit_vectors, vectors
+
+KILLED = 137
+"""What a shell says of a process that was killed."""
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
+
+
+# ---------------------------------------------------------------- what is run
+
+
+def photos(root):
+    rng = np.random.default_rng(0)
+    (root / "photos").mkdir()
+    for number in range(10):
+        pixels = np.kron(rng.integers(40, 200, (4, 5, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / f"{number}.png")
+    return root / "photos"
+
+
+def rows(root):
+    test = unit_vectors(20, 1)
+    train = np.concatenate([unit_vectors(60, 3), test[[7, 9, 9]]])
+    columns = {"key": lambda n, row: f"{row:05d}", "uid": lambda n, row: f"{n:016x}{row:016x}"}
+    vectors(root / "train", train[:40], train[40:], **columns)
+    np.save(root / "sketch.npy", test)
+    np.save(root / "imagenet.npy", unit_vectors(40, 4))
+    return root / "train", root / "sketch.npy", root / "imagenet.npy"
+
+
+def command(*words):
+    words = [str(word) for word in words]
+    sys.argv[:] = ["shiftproof", *words]
+    return cli.run(words)
+
+
+def with_page(run):
+    write_page(run.path)
+    return 0
+
+
+def classification(root):
+    data = tiny.write_photos(root / "photos", per_class=2)
+
+    def work(out):
+        return with_page(
+            bench.run(
+                tiny.make_model(), data, corruptions=["contrast", "pixelate"], severities=[1, 5],
+                adapters={"learner": Learner}, protocol="online:reset=never", batch_size=3,
+                out=out, workers=0,
+            )
+        )  # fmt: skip
+
+    return work
+
+
+def detection(root):
+    data = blobs.write_blocks(root / "data", images=3)
+    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
+    return lambda out: with_page(bench.run(blobs.make_detector(), data, out=out, **grid))
+
+
+def score(root):
+    truth = json.loads(
+        (blobs.write_blocks(root / "data", images=3) / "annotations/blocks.json").read_text()
+    )
+    found = [{**one, "score": 0.5} for one in truth["annotations"]]
+    (root / "found" / "fog").mkdir(parents=True)
+    (root / "found" / "clean.json").write_text(json.dumps(found))
+    (root / "found" / "fog" / "3.json").write_text(json.dumps(found[1:]))
+    annotations = root / "data" / "annotations" / "blocks.json"
+    return lambda out: command("score", "-p", root / "found", "-d", annotations, "-o", out, "-w", 0)
+
+
+def corrupt(root):
+    data = blobs.write_blocks(root / "data", images=2)
+    return lambda out: command("corrupt", data, out, "-c", "fog,contrast", "-s", 1, "-w", 0)
+
+
+def stylize(root):
+    data = blobs.write_blocks(root / "data", images=2)
+    return lambda out: command("stylize", data, out, "--combined", "-w", 0)
+
+
+def embed(root):
+    data = photos(root)
+    return lambda out: command(
+        "embed", "-d", data, "-o", out, "--shard-size", 5, "-w", 0, "--device", "cpu"
+    )
+
+
+def audit(root):
+    train, test, reference = rows(root)
+    return lambda out: command(
+        "audit", train, "-t", f"sketch={test}", "--reference", reference, "-o", out, "--k", 2,
+        "--part-rows", 40, "-w", 0,
+    )  # fmt: skip
+
+
+def prune(root):
+    train, test, reference = rows(root)
+    return lambda out: command(
+        "prune", train, "-t", test, "--reference", reference, "-o", out, "-w", 0
+    )
+
+
+def dedup(root):
+    train, _, _ = rows(root)
+    return lambda out: command("dedup", train, "-o", out, "--threshold", 0.9, "-w", 0)
+
+
+def coreset(root):
+    train, test, _ = rows(root)
+    return lambda out: command("coreset", train, "-t", test, "-o", out, "--size", 9, "-w", 0)
+
+
+def subset(root):
+    train, _, _ = rows(root)
+    keep = np.arange(63) % 3 == 0
+    np.save(root / "keep.npy", keep)
+    (root / "tars").mkdir()
+    tar_of(root / "tars" / "0.tar", [f"{row:05d}" for row in range(40)])
+    tar_of(root / "tars" / "1.tar", [f"{row:05d}" for row in range(23)])
+    return lambda out: command(
+        "subset", train, "--keep", root / "keep.npy", "-o", out, "--tars", root / "tars"
+    )
+
+
+def mean_colour(inputs):
+    return inputs.mean(axis=(2, 3))
+
+
+def probe(root):
+    data = photos(root)
+    plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
+    encoder = Encoder(mean_colour, plain, normalise=False, name="mean")
+    return lambda out: with_page(
+        probe_encoders(encoder, data, out=out, factors="brightness", versions=2, workers=0)
+    )
+
+
+VERBS = {
+    "bench classification": classification,
+    "bench detection": detection,
+    "score": score,
+    "corrupt": corrupt,
+    "stylize": stylize,
+    "embed": embed,
+    "audit": audit,
+    "prune": prune,
+    "dedup": dedup,
+    "coreset": coreset,
+    "subset": subset,
+    "probe": probe,
+}
+
+
+# ---------------------------------------------------------------- one run
+
+
+def watch(out, kill_at):
+    """Die before the change of that number in a folder; return a function that gives their number."""
+    count = 0
+
+    def hook(event, arguments):
+        nonlocal count
+        if event == "open":
+            path, _, flags = arguments
+            changes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            path, changes = arguments[0] if arguments else None, event in CHANGES
+        if not changes or not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        if not os.fsdecode(path).startswith(str(out)):
+            return
+        count += 1
+        if count == kill_at:
+            os._exit(KILLED)
+
+    sys.addaudithook(hook)
+    return lambda: count
+
+
+def run_once(work, out, *, kill_at=0):
+    """Run it in a fork; return its exit code, the changes it made, and what it printed."""
+    told = out.with_name("told")
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            printed = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(printed, 1)
+            os.dup2(printed, 2)
+            changes = watch(out, kill_at)
+            code = work(out)
+            told.with_suffix(".count").write_text(str(changes()))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), told.read_text(errors="replace")
+
+
+def contents(folder):
+    """What is in every file, and which folders there are."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def differing(there, expected):
+    return sorted(
+        name for name in {*there, *expected} if there.get(name, 0) != expected.get(name, 0)
+    )
+
+
+def interrupted(work, out, expected, kills):
+    """Say what is wrong after a run that was killed at these changes, one after the other; or None."""
+    shutil.rmtree(out, ignore_errors=True)
+    for kill_at in kills:
+        code, told = run_once(work, out, kill_at=kill_at)
+        if code == 0:
+            break  # what was left had fewer changes
+        if code != KILLED:
+            return f"killed at {kills}: ended with {code}: {told[-2000:]}"
+    code, told = run_once(work, out)
+    if code != 0:
+        return f"killed at {kills}, then ended with {code}: {told[-2000:]}"
+    found = differing(contents(out), expected)
+    return f"killed at {kills}, then these differ: {found}" if found else None
+
+
+def spread(events, limit):
+    """So many numbers of events, from the first to the last one, and those around the beginning."""
+    if events <= limit:
+        return list(range(1, events + 1))
+    first = list(range(1, min(4, limit) + 1))
+    rest = np.linspace(len(first) + 1, events, limit - len(first)).round().astype(int).tolist()
+    return sorted({*first, *rest})
+
+
+def check(name, root, limit):
+    """Kill a verb at so many of its changes, 0 for each of them, and return what was wrong."""
+    root.mkdir()
+    work, out = VERBS[name](root), root / "out"
+    with (root / "warm").open("w") as told, contextlib.redirect_stdout(told):
+        # Here, so that no fork has to import and compile anew.
+        work(root / "first")
+    code, told = run_once(work, out)
+    if code != 0:
+        return {"events": 0, "kills": 0, "faults": [f"undisturbed it ended with {code}: {told}"]}
+    expected = contents(out)
+    events = int((root / "told.count").read_text())
+    # What it does again where all is done must change nothing either.
+    kills = [[at] for at in spread(events, limit or events)]
+    if not limit:
+        kills += [[at, 1 + at // 2] for at in range(1, events + 1)]
+    else:
+        kills.append([events // 2, 3])
+    faults = [fault for at in kills if (fault := interrupted(work, out, expected, at))]
+    faults += [f"is left: {name}" for name in expected if name.endswith((".part", ".lock"))]
+    return {"events": events, "kills": len(kills), "faults": faults}
+
+
+def prepare():
+    """Make what runs twice the same to the byte, and quick."""
+    import torch
+
+    torch.set_num_threads(1)
+    now = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)
+    frozen = types.SimpleNamespace(now=lambda zone: now)
+    shiftproof.provenance.datetime = types.SimpleNamespace(
+        datetime=frozen, timezone=datetime.timezone
+    )
+    intervals.REPLICATES = 20
+    for function in (intervals.resample_weights, intervals.weighted_sums):
+        defaults = [20 if value == 1000 else value for value in function.__defaults__]
+        function.__defaults__ = tuple(defaults)
+    mlp.STEPS = 2
+
+
+def main():
+    prepare()
+    root = Path(sys.argv[1])
+    # What is opened later than in the first run would be no part of the others.
+    answer = functools.partial(print, flush=True, file=os.fdopen(os.dup(1), "w"))
+    for line in sys.stdin:
+        name, _, limit = line.strip().rpartition(" ")
+        answer(json.dumps(check(name, root / name.replace(" ", "-"), int(limit))))
+
+
+if __name__ == "__main__":
+    main()
