@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from shiftproof.bench import grid
+from shiftproof.bench import precision as planning
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.filling import fill
@@ -27,7 +29,8 @@ from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode, OnTheFly
 from shiftproof.corruptions import COMMON
-from shiftproof.data import DetectionData, ImageData
+from shiftproof.data import DetectionData, ImageData, choose_images
+from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models.assumed import assumed_of
@@ -48,6 +51,8 @@ def run(
     corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
     adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike] = (),
+    images: int | str | None = None,
+    precision: float | None = None,
     out: str | Path,
     batch_size: int | None = None,
     protocol: Protocol | str = "online",
@@ -82,6 +87,12 @@ def run(
         severities: any of 1 to 5.
         adapters: what to run beside the first model: specs ("batchnorm:prior=0"), adapters of this
             model, or functions from a classifier to an adapter; as a mapping, with your names.
+        images: so many images alone, drawn by their ids, of each class its share: the same ones in
+            every run, and 10,000 contain the 5,000; or the name of a list, "robustbench". All by
+            default. See :func:`~shiftproof.data.choose_images`.
+        precision: as many images as bring the interval of mCE or mPC (of the mean where neither is
+            claimed) to this half-width in points, planned from a pilot of 400 images, whose run is
+            kept beside ``out`` with ``-pilot`` behind its name.
         out: the folder of the run. One that holds an unfinished run with the same settings is
             gone on with; finished cells are not done again.
         batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
@@ -109,8 +120,21 @@ def run(
     chosen = check_severities(severities)
     if batch_size is not None:
         check_at_least_one("batch_size", batch_size)
+    if precision is not None:
+        if images is not None:
+            raise InputError("The precision decides the number of images; give one of the two.")
+        planning.check_precision(precision)
+        pilot = run(
+            models, data, task=task, corruptions=corruptions, severities=chosen,
+            images=planning.PILOT_IMAGES, out=planning.pilot_folder(Path(out)),
+            batch_size=batch_size, seed=seed, encode=encode, workers=workers, device=device,
+            show_progress=show_progress,
+        )  # fmt: skip
+        images = planning.plan_images(pilot, precision)
     prepared = task.prepare(models, data, adapters, device=device)
     size = prepared.batch_size if batch_size is None else batch_size
+    if images is not None:
+        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
     on_disk = prepared.corrupted
     named = name_corruptions(
         corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()

@@ -16,13 +16,16 @@ from shiftproof.cli.grid_options import (
     Device,
     EncodeText,
     FrostFolder,
+    ImageCount,
     Out,
+    Precision,
     ProtocolText,
     Seed,
     Severities,
     Workers,
     name_specs,
     parse_adapters,
+    parse_images,
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
@@ -76,6 +79,8 @@ def bench(
             "guard+ent:lr=0.001'. none for the model alone.",
         ),
     ] = "none",
+    images: ImageCount = None,
+    precision: Precision = None,
     labels: Annotated[
         str,
         typer.Option(
@@ -154,6 +159,8 @@ def bench(
         corruptions=named_corruptions(corruptions, frost_dir, others, constants),
         severities=chosen,
         adapters=adapters,
+        images=parse_images(images),
+        precision=precision,
         out=out,
         batch_size=batch_size,
         protocol=shown,

@@ -17,12 +17,14 @@ from shiftproof.cli.grid_options import (
     EncodeText,
     FrostFolder,
     Out,
+    Precision,
     ProtocolText,
     Seed,
     Severities,
     Workers,
     name_specs,
     parse_adapters,
+    split_images,
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
@@ -96,13 +98,15 @@ def detect(
         typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
     ] = None,
     images: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--images",
-            help=IMAGES_HELP,
+            help="A number: so many images, drawn by name, the same ones in every run. Else: "
+            + IMAGES_HELP,
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
+    precision: Precision = None,
     root: Annotated[
         Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
     ] = None,
@@ -141,7 +145,8 @@ def detect(
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants)
-    dataset = open_detection_data(data, split=split, images=images, root=root)
+    count, folder = split_images(images)
+    dataset = open_detection_data(data, split=split, images=folder, root=root)
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:
@@ -158,6 +163,8 @@ def detect(
         corruptions=named,
         severities=chosen,
         adapters=adapters,
+        images=count,
+        precision=precision,
         out=out,
         batch_size=batch_size,
         protocol=shown,

@@ -26,6 +26,23 @@ Out: TypeAlias = Annotated[
 ]
 Corruptions: TypeAlias = Annotated[str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)]
 Severities: TypeAlias = Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)]
+ImageCount: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        "-n",
+        help="So many images, of each class its share, drawn by name: the same ones in every run. "
+        "Or robustbench: its 5,000 of ImageNet's.",
+    ),
+]
+Precision: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--precision",
+        help="As many images as bring the headline's interval to +- so many points, planned from a "
+        "pilot run of 400 (kept in OUT-pilot).",
+    ),
+]
 FrostFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--frost-dir", help=FROST_HELP, rich_help_panel=RUN_PANEL)
 ]
@@ -69,6 +86,26 @@ Workers: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print scores.json on standard output.")
 ]
+
+
+def parse_images(text: str | None) -> int | str | None:
+    """Read ``--images``: a number, or the name of a list."""
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def split_images(text: str | None) -> tuple[int | None, Path | None]:
+    """Read ``--images`` of data with boxes as how many images, or as the folder that they lie in.
+
+    Raises:
+        InputError: it could be either.
+    """
+    if text is None or not text.isdecimal():
+        return None, None if text is None else Path(text)
+    if Path(text).is_dir():
+        raise InputError(
+            f"--images {text} is a number and a folder; write ./{text} for the folder."
+        )
+    return int(text), None
 
 
 def parse_adapters(text: str) -> list[str]:

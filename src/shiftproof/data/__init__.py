@@ -34,6 +34,7 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupte
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import ImageFolder, read_class_map
 from shiftproof.data.images.table import ImageTable
+from shiftproof.data.subset import choose_images
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.images import is_image
 
@@ -60,6 +61,7 @@ __all__ = [
     "VocData",
     "YoloData",
     "check_labels",
+    "choose_images",
     "estimate_export",
     "export_corrupted",
     "find_dataset",

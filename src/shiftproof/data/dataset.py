@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
+
+Self = TypeVar("Self", bound="ImageData")
 
 
 class ImageData(ABC):
@@ -48,6 +52,7 @@ class ImageData(ABC):
                 f"{without[0]}); expected all or none."
             )
         self.classes = None if without else classes
+        self.subset: Settings | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -80,12 +85,30 @@ class ImageData(ABC):
             parts += [sample.id.encode(), str(sample.label).encode(), content.encode()]
         return files.fingerprint(parts)
 
+    def narrow(self: Self, samples: Sequence[Sample], rule: str) -> Self:
+        """Return the same data set with some of its images alone.
+
+        Args:
+            samples: one or more of its own.
+            rule: by which they were chosen, for the record.
+
+        Raises:
+            InputError: none.
+        """
+        if not samples:
+            raise InputError(f"{self.name}: expected at least one image, got none.")
+        narrowed = copy.copy(self)
+        narrowed.samples = tuple(samples)
+        narrowed.subset = {"images of all": len(self), "rule": rule}
+        return narrowed
+
     def settings(self) -> Settings:
         """Return what the record says of the data: what it is, not where it lies."""
         return {
             "name": self.name,
             "kind": type(self).__name__,
             "images": len(self),
+            **({} if self.subset is None else {"subset": self.subset}),
             "labelled": self.is_labelled,
             "fingerprint": self.fingerprint(),
         }

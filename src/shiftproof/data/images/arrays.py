@@ -74,7 +74,7 @@ class ImageArrays(ImageData):
         """Return the fingerprint of each array's shape and values."""
         return [
             files.fingerprint([str(image.shape).encode(), image.tobytes()])
-            for image in self._images.values()
+            for image in (self._images[sample.id] for sample in self.samples)
         ]
 
 

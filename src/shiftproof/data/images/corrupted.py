@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -94,6 +94,12 @@ class CorruptedTree(CorruptedData):
         if without:
             self.missing[CLEAN] = without
         self.clean_without_twin = len(set(clean_names) - set(found.values()))
+
+    def narrow(self, samples: Sequence[Sample], rule: str) -> CorruptedTree:
+        """Return the same tree with some of its images alone; see :class:`ImageData`."""
+        narrowed = super().narrow(samples, rule)
+        narrowed.missing = _only(self.missing, (sample.id for sample in samples))
+        return narrowed
 
     @property
     def cells(self) -> tuple[Cell, ...]:

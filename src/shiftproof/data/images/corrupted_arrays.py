@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -147,11 +147,17 @@ class CorruptedArrays(CorruptedData):
         for cell, slab in sorted(self._slabs.items()):
             for mark in marks:
                 mark.append(f"{cell} {slab.array.shape}")
-            for number in range(0, len(self), step if step > 1 else _BLOCK):
-                count = 1 if step > 1 else min(_BLOCK, len(self) - number)
-                for place, image in enumerate(slab.array.read(slab.start + number, count), number):
-                    marks[place].append(files.fingerprint([image.tobytes()]))
+            for place, image in self._rows(slab, step):
+                marks[place].append(files.fingerprint([image.tobytes()]))
         return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+
+    def _rows(self, slab: _Slab, step: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Give the place and the image of every ``step``-th sample, many in one reading if they can."""
+        numbers = [int(sample.id) for sample in self.samples]
+        whole = step == 1 and numbers == list(range(len(numbers)))
+        for place in range(0, len(numbers), _BLOCK if whole else step):
+            count = min(_BLOCK, len(numbers) - place) if whole else 1
+            yield from enumerate(slab.array.read(slab.start + numbers[place], count), place)
 
     def settings(self) -> Settings:
         """Return what the record says of the data, also how its severities are to be read."""

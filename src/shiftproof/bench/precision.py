@@ -1,0 +1,74 @@
+"""How many images a wanted precision takes, planned from a pilot run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from shiftproof.errors import InputError
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import GridScores
+
+PILOT_IMAGES = 400
+"""The images of the pilot: its own interval's width is then known to about 5 %."""
+
+MARGIN = 1.1
+"""More images than the pilot says, since its width is an estimate."""
+
+
+def pilot_folder(out: Path) -> Path:
+    """Return the folder of the pilot run that belongs to a run: beside it."""
+    return out.with_name(f"{out.name}-pilot")
+
+
+def check_precision(precision: float) -> None:
+    """Raise an InputError unless ``precision`` is a number of points above 0."""
+    if isinstance(precision, bool) or not (math.isfinite(precision) and precision > 0):
+        raise InputError(
+            f"Expected a precision above 0, the half-width of an interval in points, got "
+            f"{precision!r}."
+        )
+
+
+def plan_images(pilot: Run, precision: float) -> int:
+    """Return how many images bring the interval of the run's headline to a half-width.
+
+    The headline is the benchmark's own (mCE, mPC) where the grid has it, else the mean over the
+    grid; of several models the widest interval decides. Half-widths fall with the square root of
+    the number of images.
+
+    Args:
+        pilot: a run of some images.
+        precision: the half-width that is wanted, in points (hundredths of a share).
+
+    Raises:
+        InputError: the pilot's headline has no interval.
+    """
+    scores = pilot.scores
+    widths = _half_widths(scores)
+    if not widths or not scores.used:
+        raise InputError(
+            "The pilot's headline has no interval to plan from; give the number of images instead."
+        )
+    return max(1, math.ceil(scores.used * MARGIN * (100 * max(widths) / precision) ** 2))
+
+
+def _half_widths(scores: GridScores) -> list[float]:
+    """Return half the width of each model's interval of the headline that is planned for."""
+    headline = _headline(scores)
+    figures = [model.summary.get(headline) for model in scores.models] if headline else []
+    return [
+        (figure.upper - figure.lower) / 2
+        for figure in figures
+        if figure is not None and figure.lower is not None and figure.upper is not None
+    ]
+
+
+def _headline(scores: GridScores) -> str | None:
+    """Return the benchmark's own headline where it is claimed, else the mean over the grid."""
+    claimed = scores.grid.claim if scores.grid.reason is None else None
+    by_title = {one.title: one.name for one in scores.headlines}
+    names = [one.name for one in scores.headlines if one.name != "clean"]
+    if claimed in by_title:
+        return by_title[claimed]
+    return "mean" if "mean" in names else next(iter(names), None)

@@ -1,0 +1,86 @@
+"""A share of a data set's images: the same ones for everybody who asks for as many."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import TypeVar
+
+from shiftproof.data.dataset import ImageData
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.types import Sample
+
+SUBSETS = ("robustbench",)
+"""The lists that are known by name."""
+
+_VALIDATION_FILE = re.compile(r"ILSVRC2012_val_(\d{8})(?=\.|$)")
+
+DataT = TypeVar("DataT", bound=ImageData)
+
+
+def choose_images(data: DataT, images: int | str) -> DataT:
+    """Return the data set with some of its images alone, in their order.
+
+    A number is drawn by the images' ids, so it is the same draw in every run and for every model;
+    where there are labels each class gives its share. Draws are nested: 10,000 contain the 5,000.
+
+    Args:
+        data: the data set; it is left as it is.
+        images: how many, 1 or more, where all are taken if there are fewer; or the name of a list:
+            "robustbench" (Croce et al. 2021) is the 5,000 images of ImageNet's validation set that
+            RobustBench measures on.
+
+    Raises:
+        InputError: a number below 1, or a data set without the images of a list.
+        UnknownNameError: no such list.
+    """
+    if isinstance(images, str):
+        return data.narrow(_of_list(data, images), images)
+    if isinstance(images, bool) or images < 1:
+        raise InputError(f"Expected 1 image or more, got {images!r}.")
+    if images >= len(data):
+        return data
+    return data.narrow(draw_samples(data.samples, images), "drawn by id, stratified by label")
+
+
+def draw_samples(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Draw ``count`` samples by their ids, of each class its share, and return them in their order.
+
+    Within a class of n the images stand in the order of their ids' digests, the i-th of them at
+    (i + 1/2) / n; the draw takes the first of all classes.
+    """
+    classes: dict[int | None, list[tuple[bytes, int]]] = {}
+    for place, sample in enumerate(samples):
+        digest = hashlib.sha256(sample.id.encode("utf-8", "surrogateescape")).digest()
+        classes.setdefault(sample.label, []).append((digest, place))
+    ranked = [
+        ((rank + 0.5) / len(members), digest, place)
+        for members in classes.values()
+        for rank, (digest, place) in enumerate(sorted(members))
+    ]
+    return [samples[place] for place in sorted(place for _, _, place in sorted(ranked)[:count])]
+
+
+def _of_list(data: ImageData, name: str) -> list[Sample]:
+    if name not in SUBSETS:
+        raise UnknownNameError.of("list of images", name, SUBSETS)
+    text = (resources.files("shiftproof.data") / "subsets" / f"{name}.txt").read_text("utf-8")
+    wanted = {
+        int(word) for line in text.splitlines() if not line.startswith("#") for word in line.split()
+    }
+    there = {
+        int(match[1]): sample
+        for sample in data.samples
+        if (match := _VALIDATION_FILE.search(sample.id))
+    }
+    found = wanted & set(there)
+    if len(found) < len(wanted):
+        raise InputError(
+            f"{data.name} has {len(found):,} of the {len(wanted):,} images of the list {name!r}; "
+            "expected ImageNet's validation images under their own names "
+            "(ILSVRC2012_val_00000001.JPEG)."
+        )
+    chosen = {there[number].id for number in found}
+    return [sample for sample in data.samples if sample.id in chosen]
