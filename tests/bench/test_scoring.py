@@ -735,7 +735,7 @@ def test_several_predictions_need_names(predictions, annotations, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", ""])
 def test_a_detector_is_called_what_can_name_a_folder(predictions, annotations, tmp_path, name):
-    with pytest.raises(InputError, match="A detector cannot be called"):
+    with pytest.raises(InputError, match="A model cannot be called"):
         bench.score({name: predictions}, annotations, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -28,7 +28,7 @@ from shiftproof.metrics.calibration import BINS, calibration_columns, calibratio
 from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
-from shiftproof.runs.records.classification import CellRecords, read_tables
+from shiftproof.runs.records.classification import TOP, CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, rounded
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
 from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
@@ -147,7 +147,7 @@ class Classification(Task):
         first = tables[models[0]]
         labelled = bool((first[grid.cells[0]].target >= 0).all())
         reason = _why_no_mce(grid, labelled, classes)
-        cells = _replicate(tables, labelled, show_progress)
+        cells = _replicate(tables, labelled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labelled else {}
         details = {
             name: Detail(
@@ -294,13 +294,16 @@ def _why_no_mce(grid: Grid, labelled: bool, classes: ClassNames) -> str | None:
 
 
 def _replicate(
-    tables: Mapping[str, Mapping[Cell, CellRecords]], labelled: bool, show_progress: bool | None
+    tables: Mapping[str, Mapping[Cell, CellRecords]],
+    labelled: bool,
+    classes: int,
+    show_progress: bool | None,
 ) -> dict[str, dict[Cell, dict[str, Replicates]]]:
     """Return the figures of all cells, on the images as they are and on every resample of them."""
     keys = [(name, cell) for name, table in tables.items() for cell in table]
     count = len(tables[keys[0][0]][keys[0][1]])
     columns = [
-        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labelled)
+        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labelled, classes)
         for name, cell in keys
     ]
     with progress(
@@ -313,7 +316,7 @@ def _replicate(
     return found
 
 
-def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> F64:
+def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool, classes: int) -> F64:
     """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
 
     Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
@@ -328,10 +331,12 @@ def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool) -> 
         )
     right = record.prediction == record.target
     in_top = (record.top == record.target[:, None]).any(axis=1)
+    # Answers made elsewhere may have fewer than five classes, and then no top-5 error.
+    short = (record.top[:, min(TOP, classes) - 1] < 0) & (record.prediction >= 0)
     columns = np.zeros((len(record), 4 + BINS))
     columns[:, 0] = counts
     columns[:, 1] = counts & ~right
-    columns[:, 2] = counts & ~in_top
+    columns[:, 2] = np.where(counts & short, np.nan, counts & ~in_top)
     columns[:, 3] = np.where(counts, record.loss, 0)
     known = counts & ~np.isnan(record.confidence)
     if known.any():

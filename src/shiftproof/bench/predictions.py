@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,15 +27,17 @@ class PredictionFiles:
 
     Attributes:
         files: of each cell its file.
-        passed_over: JSON files, relative to the folder, whose names say no cell.
+        passed_over: such files, relative to the folder, whose names say no cell.
     """
 
     files: dict[Cell, Path]
     passed_over: tuple[str, ...]
 
 
-def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
-    """Find COCO-format result files by the names of folders and files.
+def find_predictions(
+    root: Path, *, masks: bool = False, suffixes: Sequence[str] = (".json",)
+) -> PredictionFiles:
+    """Find result files by the names of folders and files.
 
     For fog at severity 3 any of ``fog/3.json``, ``fog/3/results.bbox.json``,
     ``fog/severity_3/coco_instances_results.json``, ``fog-3.json``, ``fog3.json``,
@@ -47,21 +49,22 @@ def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
     Args:
         root: the folder.
         masks: which one is meant where a cell has a file of boxes and one of masks.
+        suffixes: of the files; others are not looked at.
 
     Raises:
         InputError: no folder, no result file, two files for one cell, or several clean cells that
             differ.
     """
+    suffix = suffixes[0]
     if not root.is_dir():
         raise InputError(
-            f"{root}: expected a folder of COCO result files, corruption/severity.json, or a table "
-            "of results (.pkl, .json, .csv)."
+            f"{root}: expected a folder of result files, corruption/severity{suffix}, or a table."
         )
     of_cell: dict[Cell, list[Path]] = {}
     passed_over: list[str] = []
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
-        if path.suffix.lower() != ".json" or not path.is_file():
+        if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         if any(part.startswith(".") for part in relative.parts):
             continue
@@ -71,12 +74,10 @@ def find_predictions(root: Path, *, masks: bool = False) -> PredictionFiles:
         else:
             of_cell.setdefault(cell, []).append(path)
     if not of_cell:
-        seen = f"; its JSON files say no corruption: {', '.join(passed_over[:3])}" * bool(
-            passed_over
-        )
+        seen = f"; these files say no corruption: {', '.join(passed_over[:3])}" * bool(passed_over)
         raise InputError(
-            f"{root} holds no result file of a cell; expected such as fog/3.json or "
-            f"fog/3/results.bbox.json, and clean.json{seen}."
+            f"{root} holds no result file of a cell; expected such as fog/3{suffix} or "
+            f"fog/3/results{suffix}, and clean{suffix}{seen}."
         )
     chosen = {
         cell: _clean(root, paths) if cell.is_clean else _only(root, cell, paths, masks)
@@ -110,13 +111,50 @@ def cell_of(name: str) -> Cell | None:
     return None
 
 
+def cells_of(everywhere: Iterable[Cell], anywhere: Iterable[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Return the cells that all models have, in order, and those that lack to make a whole grid.
+
+    Args:
+        everywhere: cells that all models have.
+        anywhere: cells that any model has.
+
+    Raises:
+        InputError: all models have no corrupted cell.
+    """
+    shared, known = set(everywhere), set(anywhere)
+    if not any(not cell.is_clean for cell in shared):
+        raise InputError(
+            "Expected at least one corrupted cell that all models have; there are "
+            f"{', '.join(map(str, sorted(known)[:5]))}."
+        )
+    severities = {cell.severity for cell in known if not cell.is_clean}
+    whole = {CLEAN} | {
+        Cell(name, severity) for name in list_corruptions(known) for severity in severities
+    }
+    return order_cells(shared), order_cells(whole - shared)
+
+
+def list_corruptions(cells: Iterable[Cell]) -> list[str]:
+    """Return the corruptions of some cells, the table's first, in its order."""
+    return list(dict.fromkeys(cell.corruption for cell in order_cells(cells) if not cell.is_clean))
+
+
+def order_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Return cells in order: the clean one, then the table's corruptions, in its order."""
+    place = {name: at for at, name in enumerate(CORRUPTIONS)}
+    return sorted(
+        cells,
+        key=lambda cell: (not cell.is_clean, place.get(cell.corruption, len(place)), cell),
+    )
+
+
 def _cell(name: str, severity: int) -> Cell:
     return Cell(canonical(name), severity) if severity else CLEAN
 
 
 def _without_endings(name: str) -> str:
     """``fog-3.bbox.json`` is ``fog-3``: what follows a kind is the framework's own."""
-    stem = re.sub(r"\.json$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"\.(json|npz|npy|csv|parquet|png)$", "", name, flags=re.IGNORECASE)
     for endings in _KINDS.values():
         for ending in endings:
             stem = re.sub(rf"[._-]{ending}$", "", stem, flags=re.IGNORECASE)
@@ -147,7 +185,7 @@ def _clean(root: Path, paths: list[Path]) -> Path:
         differing = list(contents.values())
         raise InputError(
             f"{root}: the clean cell is there {len(contents)} times with different content "
-            f"({_listed(root, differing)}); expected one clean.json."
+            f"({_listed(root, differing)}); expected one clean file."
         )
     return paths[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,25 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from shiftproof.bench.classification_scoring import holds_answers, score_answers
 from shiftproof.bench.detection import Detection, measured_from, write_ground_truth
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.given import default_workers
 from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
 from shiftproof.bench.naming import Names
-from shiftproof.bench.predictions import PredictionFiles, find_predictions
+from shiftproof.bench.predictions import (
+    PredictionFiles,
+    cells_of,
+    find_predictions,
+    list_corruptions,
+)
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.summary import SEED, summarize
 from shiftproof.bench.summary import score as score_measured
 from shiftproof.bench.task import Grid
+from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
-from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
+from shiftproof.data import CocoData, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
@@ -45,7 +51,7 @@ from shiftproof.runs.result_faults import keep_faults, summarize_faults
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Images, Resampling
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.types import CLEAN, Cell, Sample, Settings
+from shiftproof.types import Cell, Sample, Settings
 
 Predictions = str | Path
 
@@ -53,16 +59,22 @@ Predictions = str | Path
 @frees_folders
 def score(
     predictions: Predictions | Mapping[str, Predictions],
-    data: DetectionData | str | Path | None = None,
+    data: ImageData | str | Path | None = None,
     *,
     out: str | Path,
     measure: str = "auto",
+    classes: Classes | None = None,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Run:
-    """Score the detections of any framework under corruption, and write a run like those of ``bench``.
+    """Score what any framework has answered under corruption, and write a run like those of ``bench``.
 
-    Nothing is detected here: for each corruption and severity there is a file in COCO's format of
+    No model runs here. Answers of classifiers are ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` files, one
+    for each corruption and severity, or one table with the columns corruption, severity and image;
+    what may be in them is said by :func:`~shiftproof.bench.answers.read_answers`. Every image is
+    answered once in every cell.
+
+    Of detectors there is for each corruption and severity there is a file in COCO's format of
     results, a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. How
     the files may be called is said by :func:`~shiftproof.bench.predictions.find_predictions`. A file
     with an empty list is a cell in which nothing was found; a file that is not there is named, and
@@ -75,9 +87,13 @@ def score(
         data: the annotations: a COCO JSON file alone, without its images, or whatever
             ``open_detection_data`` takes. Result files name images by the ids of COCO data, or by
             path, file name, or file name without suffix; and categories by id (of data that has none,
-            from 1 in the order of the classes) or by name. A table needs none.
+            from 1 in the order of the classes) or by name. A table needs none. For classifiers what
+            ``open_data`` takes: class folders, a CSV of path,label, whose images need not be there;
+            none where the files have images and labels.
         out: the folder of the run.
-        measure: as for :class:`Detection`.
+        measure: of detectors, as for :class:`Detection`.
+        classes: of classifiers, what the scores stand for; by default ImageNet's classes for 1,000
+            scores, else numbers.
         workers: processes that measure.
         show_progress: None shows it on a terminal only.
 
@@ -88,6 +104,27 @@ def score(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     given = _named(predictions)
+    answered = {name: path for name, path in given.items() if holds_answers(path)}
+    if answered and len(answered) < len(given):
+        raise InputError(
+            f"{next(iter(answered.values()))} are answers of a classifier and others are "
+            "detections; score them apart."
+        )
+    if answered:
+        if measure != "auto":
+            raise InputError(f"The measure {measure!r} is of detections; these are classes.")
+        if not isinstance(predictions, Mapping):
+            answered = {"classifier": next(iter(answered.values()))}
+        return score_answers(
+            answered,
+            data,
+            Path(out),
+            classes=classes,
+            workers=workers,
+            show_progress=show_progress,
+        )
+    if classes is not None:
+        raise InputError("The classes of detections are those of the annotations; give none.")
     tables = {name: path for name, path in given.items() if path.suffix.lower() in SUFFIXES}
     if tables and len(tables) < len(given):
         raise InputError(
@@ -101,6 +138,10 @@ def score(
             "Expected the annotations beside the result files: data=, a COCO JSON file or a data "
             "set with boxes."
         )
+    if isinstance(data, ImageData) and not isinstance(data, DetectionData):
+        raise InputError(
+            f"{data.name} has no boxes; expected annotations for result files of boxes."
+        )
     return _score_files(given, data, Path(out), measure, workers, show_progress)
 
 
@@ -112,7 +153,7 @@ def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Pa
     for name in predictions:
         if not files.can_name_files(name):
             raise InputError(
-                f"A detector cannot be called {name!r}: it names a folder, so letters, digits, '_', "
+                f"A model cannot be called {name!r}: it names a folder, so letters, digits, '_', "
                 "'.', '+' and '-' only, and no '.' in front."
             )
     return {name: _there(path) for name, path in predictions.items()}
@@ -141,7 +182,10 @@ def _score_files(
     masks = truth.measure == "coco-masks"
     objects = read_objects(truth.annotations, masks=masks)
     found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
-    cells, missing = _cells(found)
+    cells, missing = cells_of(
+        set.intersection(*(set(one.files) for one in found.values())),
+        set.union(*(set(one.files) for one in found.values())),
+    )
     folder = RunFolder.create(
         out,
         "detection",
@@ -151,7 +195,7 @@ def _score_files(
                 "measure": truth.measure,
                 "data": truth.settings,
                 "images": {"source": "result files of another framework"},
-                "corruptions": dict.fromkeys(_corruptions(cells)),
+                "corruptions": dict.fromkeys(list_corruptions(cells)),
                 "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
             }
         ),
@@ -314,34 +358,6 @@ def _about(root: Path, found: PredictionFiles) -> Settings:
     }
 
 
-def _cells(found: Mapping[str, PredictionFiles]) -> tuple[list[Cell], list[Cell]]:
-    """The cells that all detectors have, in order, and those that are missing to make a whole grid."""
-    everywhere = set.intersection(*(set(one.files) for one in found.values()))
-    anywhere = set.union(*(set(one.files) for one in found.values()))
-    if not any(not cell.is_clean for cell in everywhere):
-        raise InputError(
-            "Expected at least one corrupted cell that all detectors have; there are "
-            f"{', '.join(map(str, sorted(anywhere)[:5]))}."
-        )
-    severities = {cell.severity for cell in anywhere if not cell.is_clean}
-    whole = {CLEAN} | {
-        Cell(name, severity) for name in _corruptions(anywhere) for severity in severities
-    }
-    return _ordered(everywhere), _ordered(whole - everywhere)
-
-
-def _corruptions(cells: Iterable[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.corruption for cell in _ordered(cells) if not cell.is_clean))
-
-
-def _ordered(cells: Iterable[Cell]) -> list[Cell]:
-    place = {name: at for at, name in enumerate(CORRUPTIONS)}
-    return sorted(
-        cells,
-        key=lambda cell: (not cell.is_clean, place.get(cell.corruption, len(place)), cell),
-    )
-
-
 class _Results:
     """Reads the result files of one detector; ``paths`` are all of them."""
 
@@ -445,7 +461,10 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
         name: PredictionFiles(dict.fromkeys(cells, Path()), ())
         for name, cells in performance.items()
     }
-    cells, missing = _cells(found)
+    cells, missing = cells_of(
+        set.intersection(*(set(one.files) for one in found.values())),
+        set.union(*(set(one.files) for one in found.values())),
+    )
     called = names.pop()
     title = f"{called}, as the table has it" + (" (masks)" if kind == "segm" else "")
     folder = RunFolder.create(
@@ -460,7 +479,7 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
                 "measure": measure,
                 "data": {"name": "unknown", "kind": "table of results"},
                 "images": {"source": "table of results"},
-                "corruptions": dict.fromkeys(_corruptions(cells)),
+                "corruptions": dict.fromkeys(list_corruptions(cells)),
                 "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
             }
         ),

@@ -8,7 +8,7 @@ import numpy as np
 
 from shiftproof.runs.records.classification import CellRecords
 from shiftproof.runs.scores.grid import Unanswered
-from shiftproof.types import Cell
+from shiftproof.types import Cell, Flags
 
 
 def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[Unanswered, ...]:
@@ -20,7 +20,7 @@ def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[U
         tables: model to cell to its records.
     """
     counts = {
-        (name, cell): int(np.count_nonzero(np.isnan(records.confidence) & records.readable))
+        (name, cell): int(np.count_nonzero(_lack_an_answer(records)))
         for name, table in tables.items()
         for cell, records in table.items()
     }
@@ -29,3 +29,11 @@ def list_unanswered(tables: Mapping[str, Mapping[Cell, CellRecords]]) -> tuple[U
         for (name, cell), count in counts.items()
         if count
     )
+
+
+def _lack_an_answer(records: CellRecords) -> Flags:
+    """``(N,)`` bool. Answers made elsewhere may be classes alone: there no confidence means nothing."""
+    unsure = np.isnan(records.confidence)
+    if unsure[records.readable].all():
+        unsure = records.prediction < 0
+    return unsure & records.readable

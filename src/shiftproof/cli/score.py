@@ -33,9 +33,11 @@ def score(
         typer.Option(
             "--predictions",
             "-p",
-            help="Folder of COCO result files, one per cell: fog/3.json, fog/3/results.bbox.json or "
-            "fog-3.json, and clean.json; or a table of results: the .pkl of mmdetection's "
-            "test_robustness, .json or .csv. Several as NAME=PATH, each with a --predictions.",
+            help="Folder with one file per cell: fog/3.json, fog/3/results.bbox.json or fog-3.json, "
+            "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet: logits, "
+            "probabilities, top1 to top5). Or one table: of classes with columns corruption, "
+            "severity, image; of results the .pkl of mmdetection's test_robustness, .json or .csv. "
+            "Several as NAME=PATH, each with a --predictions.",
         ),
     ],
     out: Annotated[
@@ -48,7 +50,16 @@ def score(
             "--data",
             "-d",
             help="The annotations: a COCO JSON (its images are not needed), or a folder of Pascal "
-            "VOC, Cityscapes or YOLO. A table needs none.",
+            "VOC, Cityscapes or YOLO. Of classes: class folders, or a CSV of path,label. A table "
+            "of results needs none, nor do files with images and labels.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="What the scores of classifiers stand for: imagenet, or a file with one name a "
+            "line. By default imagenet for 1,000 scores, else numbers.",
         ),
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
@@ -62,9 +73,10 @@ def score(
         bool, typer.Option("--json", help="Print scores.json on standard output.")
     ] = False,
 ) -> None:
-    """Score detections under corruption that another framework has made; no model is needed."""
+    """Score classes or detections under corruption that were made elsewhere; no model is needed."""
     from shiftproof import bench
     from shiftproof.data import open_detection_data
+    from shiftproof.models.classifiers.class_names import read_classes
     from shiftproof.runs.opened import read_head
 
     is_plain = split is None and images is None and root is None
@@ -73,7 +85,14 @@ def score(
         if data is None or is_plain
         else open_detection_data(data, split=split, images=images, root=root)
     )
-    run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
+    run = bench.score(
+        _named(predictions),
+        truth,
+        out=out,
+        measure=measure,
+        classes=None if classes is None else read_classes(classes),
+        workers=workers,
+    )
     for line in read_head(run.path).describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json)

@@ -69,3 +69,22 @@ def _check_claims(claims: Any, size: int) -> None:
                 raise ValueError(f"{max(chunk.num_values, claims.num_rows)} values are claimed")
             if chunk.total_uncompressed_size > _RATIO * size + _FREE_BYTES:
                 raise ValueError(f"{chunk.total_uncompressed_size} bytes are claimed")
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a Parquet table that somebody else wrote, by name, as Python's values.
+
+    Raises:
+        BrokenFileError: it is missing, no Parquet, damaged, or claims more than its size has room
+            for.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
+        data = raw.read()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_claims(file.metadata, len(data))
+        table = file.read()
+        table.validate(full=True)
+        return {name: table.column(name).to_pylist() for name in table.column_names}

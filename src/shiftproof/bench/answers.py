@@ -1,0 +1,302 @@
+"""What a classifier answered elsewhere, as its files have it: arrays of scores, or tables of the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.data.disk import read_csv
+from shiftproof.data.images.cells import canonical
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.arrays import read_array, read_arrays
+from shiftproof.io.parquet import read_columns
+from shiftproof.metrics.faults import read_number, read_whole
+from shiftproof.runs.records.classification import TOP
+from shiftproof.types import CLEAN, F32, F64, Cell
+
+SUFFIXES = (".npz", ".npy", ".csv", ".parquet")
+
+_IMAGE = ("image", "id", "path", "file", "filename", "file_name")
+_LABEL = ("label", "target", "class")
+_CONFIDENCE = ("confidence", "probability", "score")
+_LOGITS = "logits"
+_PROBABILITIES = ("probabilities", "probs")
+_TOLERANCE = 1e-2
+"""So far from one may the sum of a row's probabilities be: half precision adds up to no better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What was answered for N images.
+
+    Attributes:
+        where: what to call the file in a message.
+        images: what it calls the images; None where the rows are in the order of the data set.
+        logits: ``(N, K)`` float32: unnormalized log-probabilities; None where only the best
+            classes are there.
+        top: ``N`` rows of classes, best first, by index or name; empty beside ``logits``.
+        confidence: ``(N,)`` the probability of the first of ``top``, NaN where it is unknown.
+        labels: ``N`` right classes by index or name, None where the file has none.
+    """
+
+    where: str
+    images: Sequence[str] | None = None
+    logits: F32 | None = None
+    top: Sequence[Sequence[str]] = ()
+    confidence: F64 | None = None
+    labels: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.top) if self.logits is None else len(self.logits)
+
+
+def read_answers(path: Path) -> Answers:
+    """Read the answers of one cell.
+
+    ``.npy``: ``(N, K)`` in the order of the data set; rows that sum to one are probabilities, others
+    logits. ``.npz``: ``logits`` or ``probabilities`` ``(N, K)``, with ``images`` and ``labels`` ``(N,)``
+    beside it if one likes. ``.csv`` and ``.parquet``: a row per image with a column ``image``; the
+    best classes in ``top1`` to ``top5`` (or ``prediction`` alone), the probability of the first in
+    ``confidence``; or, of Parquet, lists in ``logits`` or ``probabilities``; and ``label`` if one
+    likes. Classes are indices or names.
+
+    Raises:
+        BrokenFileError: the file cannot be read, or a number in it is none.
+        InputError: it has another form.
+    """
+    suffix = path.suffix.lower()
+    where = f"{path.parent.name}/{path.name}"
+    if suffix == ".npy":
+        return Answers(where, logits=_either(read_array(path), where))
+    if suffix == ".npz":
+        return _from_arrays(read_arrays(path), where)
+    return _from_columns(read_table(path), where)
+
+
+def read_cells(path: Path) -> dict[Cell, Answers]:
+    """Read the answers of all cells from one table with the columns ``corruption`` and ``severity``.
+
+    Severity 0, or the corruption "clean", is the clean cell.
+
+    Raises:
+        BrokenFileError: the file cannot be read, or a number in it is none.
+        InputError: it has another form.
+    """
+    columns = read_table(path)
+    missing = [name for name in ("corruption", "severity") if name not in columns]
+    if missing:
+        raise InputError(
+            f"{path}: expected a table with the columns corruption, severity and image, or a folder "
+            f"with one file for each cell; it has no {missing[0]}."
+        )
+    rows: dict[Cell, list[int]] = {}
+    for row, (name, severity) in enumerate(
+        zip(columns["corruption"], columns["severity"], strict=True)
+    ):
+        rows.setdefault(_cell(name, severity, f"{path}, row {row + 1}"), []).append(row)
+    return {
+        cell: _from_columns(
+            {name: [values[row] for row in chosen] for name, values in columns.items()},
+            f"{path.name}, {cell}",
+        )
+        for cell, chosen in rows.items()
+    }
+
+
+def has_cells(path: Path) -> bool:
+    """Whether a file is a table of answers in all cells: not a table of results, which has no images.
+
+    Raises:
+        BrokenFileError: it cannot be read.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
+        return False
+    return any(name in read_table(path) for name in _IMAGE)
+
+
+def read_table(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a CSV or Parquet file by their names in lower case.
+
+    Raises:
+        BrokenFileError: it cannot be read as that, or a row has another number of cells.
+    """
+    if path.suffix.lower() == ".parquet":
+        return {name.lower(): values for name, values in read_columns(path).items()}
+    rows = list(read_csv(path))
+    if not rows:
+        raise BrokenFileError(f"{path}: expected a row of column names, got an empty file.")
+    _, names = rows[0]
+    for line, cells in rows[1:]:
+        if len(cells) != len(names):
+            raise BrokenFileError(
+                f"{path}, line {line}: expected {len(names)} cells, one for each column, got "
+                f"{len(cells)}."
+            )
+    return {
+        name.lower(): [cells[place] for _, cells in rows[1:]] for place, name in enumerate(names)
+    }
+
+
+# ---------------------------------------------------------------- forms
+
+
+def _from_arrays(arrays: Mapping[str, Any], where: str) -> Answers:
+    images, labels = _first(arrays, (*_IMAGE, "images", "ids")), _first(arrays, (*_LABEL, "labels"))
+    scores = _scores(arrays, where)
+    if scores is None:
+        raise InputError(
+            f"{where}: expected an array called logits or probabilities, (N, K), got "
+            f"{', '.join(arrays) or 'none'}."
+        )
+    answers = Answers(
+        where,
+        logits=scores,
+        images=None if images is None else [_text(one) for one in np.ravel(images)],
+        labels=None if labels is None else [_text(one) for one in np.ravel(labels)],
+    )
+    return _check_lengths(answers)
+
+
+def _from_columns(columns: Mapping[str, list[Any]], where: str) -> Answers:
+    images, labels = _first(columns, _IMAGE), _first(columns, _LABEL)
+    if images is None:
+        raise InputError(
+            f"{where}: expected a column image with the images' names, got {', '.join(columns)}."
+        )
+    answers = Answers(
+        where,
+        images=[_text(one) for one in images],
+        labels=None if labels is None else [_text(one) for one in labels],
+    )
+    scores = _scores(columns, where)
+    if scores is not None:
+        return _check_lengths(replace(answers, logits=scores))
+    names = [name for name in (f"top{place}" for place in range(1, TOP + 1)) if name in columns]
+    best = names or [name for name in ("prediction", "predicted") if name in columns][:1]
+    if not best or (names and names != [f"top{place}" for place in range(1, len(names) + 1)]):
+        raise InputError(
+            f"{where}: expected the answers in columns prediction, or top1 to top5, or lists in "
+            f"logits or probabilities; got {', '.join(columns)}."
+        )
+    confidence = _first(columns, _CONFIDENCE)
+    return replace(
+        answers,
+        top=[
+            [_text(one) for one in row]
+            for row in zip(*(columns[name] for name in best), strict=True)
+        ],
+        confidence=None if confidence is None else _confidences(confidence, where),
+    )
+
+
+def _check_lengths(answers: Answers) -> Answers:
+    for what, values in (("images", answers.images), ("labels", answers.labels)):
+        if values is not None and len(values) != len(answers):
+            raise InputError(
+                f"{answers.where}: {len(values)} {what} and {len(answers)} rows of scores; expected "
+                "as many."
+            )
+    return answers
+
+
+def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((values[name] for name in names if name in values), None)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _scores(values: Mapping[str, Any], where: str) -> F32 | None:
+    """Return logits, from whatever scores of all classes there are."""
+    if _LOGITS in values:
+        return _matrix(values[_LOGITS], where).astype(np.float32)
+    probabilities = _first(values, _PROBABILITIES)
+    if probabilities is None:
+        return None
+    matrix = _matrix(probabilities, where)
+    off = ~_sums_to_one(matrix)
+    if off.any():
+        row = int(np.flatnonzero(off)[0])
+        raise InputError(
+            f"{where}: expected probabilities in 0..1 that sum to 1 in each row; row {row} sums to "
+            f"{matrix[row].sum():g} ({int(off.sum())} such rows). Call them logits if they are."
+        )
+    return _as_logits(matrix)
+
+
+def _either(values: Any, where: str) -> F32:
+    """Read an array that does not say what its numbers are."""
+    matrix = _matrix(values, where)
+    if _sums_to_one(matrix).all():
+        return _as_logits(matrix)
+    if ((matrix >= 0) & (matrix <= 1)).all():
+        raise InputError(
+            f"{where}: the numbers are in 0..1, and the rows do not sum to 1: these may be "
+            "probabilities or logits. Write an .npz with the array called probabilities or logits."
+        )
+    return matrix.astype(np.float32)
+
+
+def _matrix(values: Any, where: str) -> F64:
+    try:
+        matrix = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: expected rows of K numbers, all of one length.") from error
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise InputError(f"{where}: expected scores of shape (N, K), got {matrix.shape}.")
+    return matrix
+
+
+def _sums_to_one(matrix: F64) -> Any:
+    inside = ((matrix >= 0) & (matrix <= 1 + _TOLERANCE)).all(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return inside & (np.abs(matrix.sum(axis=1) - 1) <= _TOLERANCE)
+
+
+def _as_logits(probabilities: F64) -> F32:
+    # The smallest normal number stands for zero, whose logarithm is none.
+    least = np.finfo(np.float32).tiny
+    return np.asarray(np.log(np.maximum(probabilities, least)), np.float32)
+
+
+def _confidences(values: Sequence[Any], where: str) -> F64:
+    found = np.array([_probability(value, where) for value in values])
+    outside = (found < 0) | (found > 1)
+    if outside.any():
+        raise InputError(
+            f"{where}: expected confidences in 0..1, got {found[outside][0]:g}; hand in "
+            "probabilities, not logits or percent."
+        )
+    return found
+
+
+def _probability(value: Any, where: str) -> float:
+    if value is None or value == "" or value != value:
+        return math.nan
+    number = read_number(value)
+    if math.isnan(number):
+        raise BrokenFileError(
+            f"{where}: expected a confidence, a number in 0..1, got {value!r:.40}."
+        )
+    return number
+
+
+def _cell(name: Any, severity: Any, where: str) -> Cell:
+    level = read_whole(severity)
+    if level is None or not 0 <= level <= 5:
+        raise InputError(f"{where}: expected a severity from 0 to 5, got {severity!r:.40}.")
+    called = canonical(str(name))
+    return CLEAN if level == 0 or called == CLEAN.corruption else Cell(called, level)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))  # a column of whole numbers with a gap comes as floats
+    return "" if value is None else str(value)

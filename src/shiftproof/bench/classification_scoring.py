@@ -1,0 +1,296 @@
+"""Score what classifiers answered elsewhere: their files in, the same run as ours out."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.bench import naming
+from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
+from shiftproof.bench.classification import CLASS_NAMES, Classification
+from shiftproof.bench.given import default_workers
+from shiftproof.bench.predictions import cells_of, find_predictions, list_corruptions
+from shiftproof.bench.recorders import CellRecorder
+from shiftproof.bench.summary import summarize
+from shiftproof.bench.task import Grid
+from shiftproof.classes import Classes, imagenet, numbered
+from shiftproof.compute.progress import progress
+from shiftproof.data import ImageData, open_data
+from shiftproof.errors import InputError, LabelError
+from shiftproof.io import files
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.types import Cell, Sample, Settings
+
+
+def holds_answers(path: Path) -> bool:
+    """Whether a path is answers of classifiers, by the kind of its files.
+
+    Raises:
+        BrokenFileError: a table that cannot be read.
+    """
+    if path.is_dir():
+        return any(
+            one.suffix.lower() in SUFFIXES and not one.name.startswith(".")
+            for one in path.rglob("*")
+        )
+    return has_cells(path)
+
+
+def score_answers(
+    given: Mapping[str, Path],
+    data: ImageData | str | Path | None,
+    out: Path,
+    *,
+    classes: Classes | None,
+    workers: int | None,
+    show_progress: bool | None,
+) -> Run:
+    """Score answers of classifiers; see :func:`shiftproof.bench.score`."""
+    sources = {name: _Source.find(path) for name, path in given.items()}
+    everywhere = set.intersection(*(set(one.cells) for one in sources.values()))
+    anywhere = set.union(*(set(one.cells) for one in sources.values()))
+    cells, missing = cells_of(everywhere, anywhere)
+    first = next(iter(sources.values())).read(cells[0])
+    known = classes or _guess_classes(first)
+    dataset = (
+        data if data is None or isinstance(data, ImageData) else open_data(data, classes=known)
+    )
+    truth = _Truth.of_data(dataset) if dataset is not None else _Truth.of_answers(first, known)
+    if known is None:
+        known = (
+            dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
+        )
+    is_new = not out.exists()
+    folder = RunFolder.create(
+        out,
+        "classification",
+        plain(
+            {
+                "models": {name: one.settings(cells) for name, one in sources.items()},
+                "adapters": {},
+                "data": truth.settings if dataset is None else dataset.settings(),
+                "images": {"source": "answers made elsewhere"},
+                "corruptions": dict.fromkeys(list_corruptions(cells)),
+                "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
+            }
+        ),
+        {
+            "classes": {"title": known.title, "count": len(known)},
+            "provenance": provenance("none", 0),
+        },
+    )
+    write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
+    try:
+        with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
+            for name, source in sources.items():
+                files.make_folder(folder.path / "records" / name)
+                for cell in cells:
+                    if not folder.has(name, cell):
+                        records = truth.record(source.read(cell), known)
+                        write_cell(folder.records_file(name, cell), records)
+                    advance(note=str(cell))
+    except InputError:
+        # Nothing of files that do not fit is kept; what was there before is another's.
+        if is_new:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    scores = summarize(
+        folder,
+        Classification(),
+        {name: name for name in sources},
+        Grid(cells, missing),
+        workers=default_workers("none") if workers is None else workers,
+        show_progress=show_progress,
+    )
+    write_form(folder.scores_file, scores)
+    return Run(folder.path)
+
+
+class _Source:
+    """The answers of one model: a file for each cell, or one table."""
+
+    def __init__(self, path: Path, where: Mapping[Cell, Path | Answers]) -> None:
+        self.path = path
+        self.cells = dict(where)
+
+    @classmethod
+    def find(cls, path: Path) -> _Source:
+        if path.is_dir():
+            return cls(path, find_predictions(path, suffixes=SUFFIXES).files)
+        return cls(path, read_cells(path))
+
+    def read(self, cell: Cell) -> Answers:
+        found = self.cells[cell]
+        return found if isinstance(found, Answers) else read_answers(found)
+
+    def settings(self, cells: Sequence[Cell]) -> Settings:
+        """Return what the answers are, for the record: one fingerprint a file."""
+        if self.path.is_file():
+            return {"name": self.path.name, "answers": files.file_fingerprint(self.path)}
+        return {
+            "name": self.path.name,
+            "answers": {
+                str(cell): files.file_fingerprint(found)
+                for cell in cells
+                if isinstance(found := self.cells[cell], Path)
+            },
+        }
+
+
+class _Truth:
+    """The images and their right classes, and where answers about them belong."""
+
+    def __init__(self, samples: Sequence[Sample], settings: Settings) -> None:
+        self.samples = list(samples)
+        self.settings = settings
+        self._ids = {sample.id: row for row, sample in enumerate(self.samples)}
+        self._aliases = naming.aliases(
+            [{"file_name": sample.id, "id": row} for row, sample in enumerate(self.samples)]
+        )
+
+    @classmethod
+    def of_data(cls, data: ImageData) -> _Truth:
+        return cls(data.samples, data.settings())
+
+    @classmethod
+    def of_answers(cls, answers: Answers, classes: Classes | None) -> _Truth:
+        """Take images and labels from a file of answers."""
+        if answers.images is None:
+            raise InputError(
+                f"{answers.where} does not say which images its rows are; expected the data set "
+                "beside the answers (data=, --data), or an array or a column called images."
+            )
+        if answers.labels is None:
+            labels: list[int | None] = [None] * len(answers)
+        else:
+            labels = [_index(one, classes, answers.where) for one in answers.labels]
+        samples = [Sample(name, label) for name, label in zip(answers.images, labels, strict=True)]
+        _check_once(answers, [sample.id for sample in samples])
+        content = files.fingerprint(f"{one.id}\n{one.label}\n".encode() for one in samples)
+        return cls(
+            samples,
+            {
+                "name": answers.where,
+                "kind": "images of a file of answers",
+                "images": len(samples),
+                "labelled": answers.labels is not None,
+                "fingerprint": content,
+            },
+        )
+
+    def count_classes(self) -> Classes:
+        """Return classes without names, as many as the labels need."""
+        return numbered(1 + max((sample.label or 0) for sample in self.samples))
+
+    def record(self, answers: Answers, classes: Classes) -> CellRecords:
+        """Return the table of a cell.
+
+        Raises:
+            InputError: an image is missing, there twice, or unknown; scores of other classes.
+        """
+        rows = self._rows(answers)
+        if answers.logits is not None:
+            if answers.logits.shape[1] != len(classes):
+                raise InputError(
+                    f"{answers.where}: {answers.logits.shape[1]} scores an image, and there are "
+                    f"{len(classes)} classes ({classes.title})."
+                )
+            recorder = CellRecorder(self.samples)
+            recorder.add(rows, answers.logits, rows)
+            return recorder.finish()
+        return self._of_best(answers, rows, classes)
+
+    def _of_best(self, answers: Answers, rows: Sequence[int], classes: Classes) -> CellRecords:
+        count = len(self.samples)
+        top = np.full((count, TOP), -1, np.int32)
+        confidence = np.full(count, np.nan, np.float32)
+        for place, (row, best) in enumerate(zip(rows, answers.top, strict=True)):
+            top[row, : len(best)] = [_index(one, classes, answers.where) for one in best]
+            if answers.confidence is not None:
+                confidence[row] = answers.confidence[place]
+        return CellRecords(
+            ids=[sample.id for sample in self.samples],
+            position=np.arange(count, dtype=np.int32),
+            target=np.array([-1 if s.label is None else s.label for s in self.samples], np.int32),
+            prediction=top[:, 0].copy(),
+            confidence=confidence,
+            loss=np.full(count, np.nan, np.float32),
+            top=top,
+            error=[None] * count,
+        )
+
+    def _rows(self, answers: Answers) -> list[int]:
+        """Return the place of the image of each row."""
+        if answers.images is None:
+            if len(answers) != len(self.samples):
+                raise InputError(
+                    f"{answers.where}: {len(answers)} rows, and {len(self.samples)} images; expected "
+                    "a row for each, in the order of the data set, or the images' names beside them."
+                )
+            return list(range(len(answers)))
+        _check_once(answers, answers.images)
+        rows = [self._place(name, answers.where) for name in answers.images]
+        twice = next((row for row, count in Counter(rows).items() if count > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"{answers.where}: {self.samples[twice].id} is there twice, under two names."
+            )
+        if len(rows) < len(self.samples):
+            lacking = sorted(set(range(len(self.samples))) - set(rows))
+            raise InputError(
+                f"{answers.where}: {len(lacking)} of {len(self.samples)} images have no answer "
+                f"(first: {self.samples[lacking[0]].id}); expected one for each."
+            )
+        return rows
+
+    def _place(self, name: str, where: str) -> int:
+        found = self._ids.get(name, self._aliases.get(name))
+        if found is None:
+            raise InputError(
+                f"{where}: {name!r:.80} is none of the {len(self.samples)} images; expected such as "
+                f"{self.samples[0].id}."
+            )
+        return int(found)
+
+
+def _check_once(answers: Answers, names: Sequence[str]) -> None:
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count != 1:
+        raise InputError(
+            f"{answers.where}: "
+            + (f"{name!r:.80} is there {count} times" if names else "no images")
+            + "; expected each image once."
+        )
+
+
+def _index(text: str, classes: Classes | None, where: str) -> int:
+    try:
+        if classes is not None:
+            return classes.index(text)
+        if text.strip().isdecimal():
+            return int(text)
+    except LabelError as error:
+        raise LabelError(f"{where}: {error}") from error
+    raise LabelError(
+        f"{where}: {text!r:.60} is a class by its name, and the classes were not given: give their "
+        "names in the order of the outputs (classes=, --classes)."
+    )
+
+
+def _guess_classes(answers: Answers) -> Classes | None:
+    """Return ImageNet's classes for 1,000 scores, numbered ones for others; None without scores."""
+    if answers.logits is None:
+        return None
+    count: Any = answers.logits.shape[1]
+    return imagenet() if count == 1000 else numbered(count)
