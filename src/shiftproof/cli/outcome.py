@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
-from shiftproof.runs import ProbeRun, Run
+
+if TYPE_CHECKING:
+    from shiftproof.runs import ProbeRun, Run
 
 
 def show_outcome(run: Run | ProbeRun, *, as_json: bool) -> None:
