@@ -16,6 +16,7 @@ from shiftproof.adapt.rdumb import RDumb
 from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
+from shiftproof.specs import read_number, read_options, split_name
 
 if TYPE_CHECKING:
     import torch
@@ -35,25 +36,17 @@ class AdapterEntry:
     wraps: bool = False
 
 
-def _number(text: str) -> float:
-    """Read a number; ``inf`` is one, and a whole one stays whole."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def _number_or_auto(text: str) -> float | str:
-    return "auto" if text == "auto" else _number(text)
+def _read_number_or_auto(text: str) -> float | str:
+    return "auto" if text == "auto" else read_number(text)
 
 
 _BATCHNORM: dict[str, Callable[[str], object]] = {
-    "prior": _number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
+    "prior": _read_number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
     "layers": str,
 }  # fmt: skip
 _SELF_LEARNING: dict[str, Callable[[str], object]] = {
-    "lr": _number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
-    "layers": str, "prior": _number_or_auto, "teacher": str, "answers": str,
+    "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
+    "layers": str, "prior": _read_number_or_auto, "teacher": str, "answers": str,
     "sees": str,
 }  # fmt: skip
 
@@ -144,21 +137,8 @@ def _wrappers() -> list[str]:
 
 def _read(part: str, spec: str) -> tuple[AdapterEntry, dict[str, object]]:
     """Read ``NAME:OPTION=VALUE,OPTION=VALUE``."""
-    name, _, rest = part.strip().partition(":")
+    name, options = split_name(part)
     if name not in ADAPTERS:
         raise UnknownNameError.of("adapter", name, ADAPTERS)
     entry = ADAPTERS[name]
-    options: dict[str, object] = {}
-    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
-        option, equals, text = (bit.strip() for bit in piece.partition("="))
-        if option not in entry.options:
-            raise UnknownNameError.of(f"option of {name}", option, entry.options)
-        if not equals or not text:
-            raise InputError(f"{spec!r}: expected {option}=VALUE, got {piece!r}.")
-        if option in options:
-            raise InputError(f"{spec!r}: the option {option} is given twice.")
-        try:
-            options[option] = entry.options[option](text)
-        except ValueError as error:
-            raise InputError(f"{spec!r}: {option} cannot be {text!r}.") from error
-    return entry, options
+    return entry, read_options(options, entry.options, spec=spec, owner=name)

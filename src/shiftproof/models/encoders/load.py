@@ -10,7 +10,7 @@ import numpy as np
 from shiftproof.errors import ModelError
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.demo import load_demo
-from shiftproof.models.classifiers.load import APPLIED, Loader, Pixels, load_parts
+from shiftproof.models.classifiers.load import APPLIED, Loader, load_parts
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
@@ -19,6 +19,7 @@ from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
 from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.preprocess import Interpolation
+from shiftproof.specs import Pixels
 
 EncoderLoader: TypeAlias = Loader
 """One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
@@ -132,7 +133,7 @@ def load_encoder(
     >>> load_encoder("demo")
     Encoder(EfficientNet-Lite0, width 1280, cpu)
     """
-    given: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
         "weights": weights,
@@ -145,7 +146,7 @@ def load_encoder(
     }
     loaded = load_parts(
         spec,
-        given,
+        keywords,
         ENCODER_LOADERS,
         common=APPLIED,
         device=device,
