@@ -171,7 +171,7 @@ def _table(name: str) -> list[dict[str, str]]:
 class LabelSet:
     """The classes of a data set that are some of a model's, and the outputs that mean each.
 
-    A model's ``restricted`` gives it these classes; the data are opened with the label set in place
+    A model's ``restrict`` gives it these classes; the data are opened with the label set in place
     of the classes. The score of a class is the highest of its outputs.
 
     ``classes`` are found by the data set's folder names. ``outputs`` holds for each of them indices

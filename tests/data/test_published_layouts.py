@@ -78,7 +78,7 @@ def test_exactly_their_folders_hint_at_the_label_set(tmp_path, photo, name):
         photo(tmp_path / folder / "a.png")
     data = ImageFolder(tmp_path, imagenet())
     assert f"exactly the 200 classes of {name}" in data.hint
-    assert f"model.restricted(label_set('{name}'))" in data.hint
+    assert f"model.restrict(label_set('{name}'))" in data.hint
     assert ImageFolder(tmp_path, label_set(name)).hint is None
     assert ImageFolder(tmp_path).hint is None
     photo(tmp_path / "n01440764" / "a.png")
@@ -191,7 +191,7 @@ def test_what_is_labelled_and_what_is_predicted_meet(tmp_path, photo):
     answers = {}
     for name in ("objectnet", "imagenet-d"):
         data = open_data(tmp_path, classes=label_set(name))
-        restricted = model.restricted(label_set(name))
+        restricted = model.restrict(label_set(name))
         check_labels(data, restricted.classes)
         image = restricted.preprocess.geometry(data.read(data.samples[0]))
         best = int(restricted.predict(image[None]).argmax())

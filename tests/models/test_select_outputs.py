@@ -179,7 +179,7 @@ class TestRestricted:
     def test_shares_the_tensors_and_has_the_label_sets_classes(self):
         whole = Classifier(network(1000), PREPROCESS, imagenet(), name="net")
         labels = label_set("imagenet-r")
-        some = whole.restricted(labels)
+        some = whole.restrict(labels)
         assert some.classes is labels.classes
         assert (some.name, some.device, some.preprocess) == ("net", "cpu", PREPROCESS)
         full = whole.predict(pictures())
@@ -194,9 +194,9 @@ class TestRestricted:
         parent = Classes(("x", "y", "z"), title="three")
         some = Classifier(network(), PREPROCESS, parent, outputs=GROUPS)
         labels = LabelSet("pair", named(["p", "q"]), ((2,), (1, 0)), parent)
-        assert some.restricted(labels).outputs == ((1,), (0, 2, 4))
+        assert some.restrict(labels).outputs == ((1,), (0, 2, 4))
 
     def test_a_label_set_of_other_classes_is_refused(self):
         for classes in (None, list("abcde")):
             with pytest.raises(ModelError, match=r"imagenet-r is a share .* imagenet-1k.*\(5\)"):
-                Classifier(network(), PREPROCESS, classes).restricted(label_set("imagenet-r"))
+                Classifier(network(), PREPROCESS, classes).restrict(label_set("imagenet-r"))

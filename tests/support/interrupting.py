@@ -166,7 +166,7 @@ def mean_colour(inputs):
 def probe(root):
     data = photos(root)
     plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
-    encoder = Encoder(mean_colour, plain, normalise=False, name="mean")
+    encoder = Encoder(mean_colour, plain, normalize=False, name="mean")
     return lambda out: with_page(
         probe_encoders(encoder, data, out=out, factors="brightness", versions=2, workers=0)
     )

@@ -102,7 +102,7 @@ class SelfLearning(NetworkAdapter):
         teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
         answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
             those of a further pass after it.
-        sees: what the loss is computed on, where the classifier is ``restricted`` to a data set's
+        sees: what the loss is computed on, where the classifier is ``restrict`` to a data set's
             classes: their logits, or ``"all"`` of the network's. The paper does not say.
 
     Raises:

@@ -93,7 +93,7 @@ def probe(
     named = [word for word in re.split(r"[,\s]+", factors) if word]
     # Before a model is loaded, which may take a download.
     chosen_factors(named)
-    encoders = [load_encoder(spec, device=device, normalise=unit) for spec in model or ["demo"]]
+    encoders = [load_encoder(spec, device=device, normalize=unit) for spec in model or ["demo"]]
     for encoder in encoders:
         show_assumed(encoder)
     run = measure(

@@ -18,7 +18,7 @@ from shiftproof.corruptions.filters import (
     as_rows,
     bilinear_places,
     blur_gaussian,
-    centre_crop,
+    center_crop,
     channels_of,
     pack_pixels,
     smear_bytes,
@@ -237,12 +237,12 @@ Lines: TypeAlias = Callable[[int, float], Places]
 """Where a line of pixels reads when its centre is enlarged: from (size, factor)."""
 
 
-def _published_lines(size: int, factor: float) -> Places:
+def _corner_lines(size: int, factor: float) -> Places:
     """Let the enlarged centre be cut at its start."""
-    return bilinear_places(*centre_crop(size, factor), size)
+    return bilinear_places(*center_crop(size, factor), size)
 
 
-def _centred_lines(size: int, factor: float) -> Places:
+def _center_lines(size: int, factor: float) -> Places:
     """Let the line's centre stay in its place."""
     middle = (size - 1) / 2
     places = middle + (np.arange(size) - middle) / factor
@@ -324,7 +324,7 @@ def zoom_blur(
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    return _zoom(image, constants(table or ZOOM_BLUR, severity), _published_lines)
+    return _zoom(image, constants(table or ZOOM_BLUR, severity), _corner_lines)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -333,4 +333,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and none
     has black edges.
     """
-    return _zoom(image, constants(ZOOM_BLUR, severity), _centred_lines)
+    return _zoom(image, constants(ZOOM_BLUR, severity), _center_lines)

@@ -184,10 +184,10 @@ def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
 
     amplitude, sigma, affine = row
     height, width = image.shape[:2]
-    centre = np.array([height, width], np.float32) // 2
+    center = np.array([height, width], np.float32) // 2
     arm = np.float32(min(height, width) // 3)
     corners = np.array(
-        [centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float32
+        [center + arm, [center[0] + arm, center[1] - arm], center - arm], dtype=np.float32
     )
     moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
     # Under three pixels the corners coincide and span no map.

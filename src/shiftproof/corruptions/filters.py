@@ -196,7 +196,7 @@ def smear_bytes(
     return out
 
 
-def centre_crop(size: int, factor: float) -> tuple[int, int, int]:
+def center_crop(size: int, factor: float) -> tuple[int, int, int]:
     """Return (start, length, enlarged length) of the centre that ``factor`` enlarges."""
     length = math.ceil(size / float(factor))
     return (size - length) // 2, length, round(length * factor)

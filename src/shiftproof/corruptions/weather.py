@@ -18,7 +18,7 @@ from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
     bilinear_places,
-    centre_crop,
+    center_crop,
     filter_gaussian,
     smear_bytes,
     streak,
@@ -107,8 +107,8 @@ def _flakes(
     height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
 ) -> tuple[F32, int, int]:
     """Draw the centre of a layer of noise, and say to what size it is to be enlarged."""
-    top, crop_height, rows = centre_crop(height, zoom)
-    left, crop_width, columns = centre_crop(width, zoom)
+    top, crop_height, rows = center_crop(height, zoom)
+    left, crop_width, columns = center_crop(width, zoom)
     if isinstance(rng, np.random.RandomState):
         whole = draws.normal(rng, (height, width))
         layer = whole[top : top + crop_height, left : left + crop_width]
@@ -156,7 +156,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
     # The enlarged layer is streaked before its top left is cut to the image.
     copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
 
-    def streaked(flakes: F32) -> Image:
+    def draw_streaks(flakes: F32) -> Image:
         enlarged = _enlarge_layer(flakes, rows, columns, threshold, copies.margin)
         out = np.empty((height, width), np.uint8)
         kernels.smear_to_bytes(
@@ -165,11 +165,11 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
         return out
 
     if fallen == 0:
-        streaks = streaked(layer)
+        streaks = draw_streaks(layer)
         return _blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
     # The second layer is turned upside down afterwards: to fall it has to rise before.
-    first, second = (streaked(np.roll(layer, shift, axis=0)) for shift in (step, -step))
+    first, second = (draw_streaks(np.roll(layer, shift, axis=0)) for shift in (step, -step))
     return _blend_snow(image, first, second, share)
 
 
@@ -287,7 +287,7 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     Its attribute ``identity`` names the textures with a fingerprint of their pixels, for records.
 
     >>> from shiftproof.corruptions import corrupt, textures
-    >>> frost = frost_with([textures.drawn(4)])
+    >>> frost = frost_with([textures.draw_texture(4)])
     >>> corrupt(np.zeros((8, 8, 3), np.uint8), frost, severity=3).shape
     (8, 8, 3)
     """
@@ -306,9 +306,9 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from the published code: the textures are drawn by ``textures.py`` to the statistics
     of the published photographs, whose origin is unknown. With the photographs: the variant
-    ``photographs``, or ``frost_with(textures.photographs(folder))``.
+    ``photographs``, or ``frost_with(textures.read_photographs(folder))``.
     """
-    return _blend_frost(image, severity, rng, 5, textures.published, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -317,7 +317,7 @@ def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``frost``: a fifth texture, which stands for the photograph that the published
     code never draws, and the same weight for each.
     """
-    return _blend_frost(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.draw_texture, FROST_ENLARGED)
 
 
 def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
@@ -326,7 +326,7 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     Raises:
         InputError: no such package is installed.
     """
-    found = textures.installed_photographs()
+    found = textures.read_installed_photographs()
     return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
@@ -337,7 +337,7 @@ def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _blend_frost(image, severity, rng, 5, textures.published, 1.0)
+    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, 1.0)
 
 
 @lru_cache(maxsize=8)
@@ -361,7 +361,7 @@ def frost_shrunk(
     """
 
     def texture_at(number: int) -> textures.Texture:
-        return _shrink(textures.published(number))
+        return _shrink(textures.draw_stand_in(number))
 
     return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
 
@@ -381,13 +381,13 @@ def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
         half = step // 2
         corners = heights[::step, ::step]
         pairs = corners + np.roll(corners, -1, axis=0)
-        centres = rough(pairs + np.roll(pairs, -1, axis=1))
-        heights[half::step, half::step] = centres
+        centers = rough(pairs + np.roll(pairs, -1, axis=1))
+        heights[half::step, half::step] = centers
         heights[::step, half::step] = rough(
-            centres + np.roll(centres, 1, axis=0) + (corners + np.roll(corners, -1, axis=1))
+            centers + np.roll(centers, 1, axis=0) + (corners + np.roll(corners, -1, axis=1))
         )
         heights[half::step, ::step] = rough(
-            centres + np.roll(centres, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
+            centers + np.roll(centers, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
         )
         step, wibble = half, wibble / decay
     return heights
@@ -435,10 +435,10 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
             grid = np.ascontiguousarray(grid[rows][:, columns])
         m, n = grid.shape
         finer = np.empty((2 * m, 2 * n) if wrap else (2 * m - 1, 2 * n - 1), np.float32)
-        centres = np.empty((m, n), np.float32)
+        centers = np.empty((m, n), np.float32)
         amplitude = np.float32(wibble * wibble)
         kernels.subdivide_heights(
-            grid, amplitude, wrap, first_key, second_key, counter, centres, finer
+            grid, amplitude, wrap, first_key, second_key, counter, centers, finer
         )
         counter += 3 * m * n + m
         step, wibble = step // 2, wibble / decay

@@ -119,10 +119,12 @@ class Preprocess:
             ImageError: another shape or dtype.
         """
         check_image(image)
-        resized = _resize(image, self._resized(image.shape[0], image.shape[1]), self.interpolation)
+        resized = _resize(
+            image, self._resized_size(image.shape[0], image.shape[1]), self.interpolation
+        )
         return _center_crop(resized, self.size)
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize."""
         if self.resize is None:
             return height, width

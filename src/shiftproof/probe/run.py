@@ -17,7 +17,7 @@ from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
-from shiftproof.models.assumed import assumed_of
+from shiftproof.models.assumed import collect_assumed
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
 from shiftproof.probe.factors import Factor, Family, chosen_factors, drawn, families_of
@@ -122,7 +122,7 @@ def probe(
                 "seed": seed,
             }
         ),
-        {"assumed": assumed_of(named), "provenance": provenance(where, workers)},
+        {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
     families = families_of(wanted)
@@ -325,7 +325,7 @@ def _named(
         raise InputError("Expected at least one encoder, got none.")
     named: dict[str, EncoderLike] = {}
     for given, one in pairs:
-        encoder = load_encoder(one, device=device, normalise=False) if isinstance(one, str) else one
+        encoder = load_encoder(one, device=device, normalize=False) if isinstance(one, str) else one
         name = re.sub(r"[^\w.+-]+", "-", given or encoder.name).strip("-.") or "encoder"
         if name in named or name == Pixels.name or name.endswith("-random"):
             raise InputError(

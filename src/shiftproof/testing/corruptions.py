@@ -83,7 +83,7 @@ def _check_layouts(
     label: str,
     image: Image,
     expected: Image,
-    expected_grey: Image,
+    expected_gray: Image,
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
@@ -98,10 +98,10 @@ def _check_layouts(
     for name, array in layouts.items():
         result = corrupt(array, corruption, severity=3, key="key", variant=variant)
         assert np.array_equal(result, expected), f"{label}: other pixels for {name}"
-    grey = _picture(image.shape[:2])
-    strided = np.repeat(grey[..., np.newaxis], 3, axis=2)[..., 1]
+    gray = _picture(image.shape[:2])
+    strided = np.repeat(gray[..., np.newaxis], 3, axis=2)[..., 1]
     result = corrupt(strided, corruption, severity=3, key="key", variant=variant)
-    assert np.array_equal(result, expected_grey), f"{label}: other pixels for a strided grey image"
+    assert np.array_equal(result, expected_gray), f"{label}: other pixels for a strided grey image"
 
 
 def _check_order(

@@ -40,7 +40,7 @@ def read_names(path: Path) -> Classes:
         BrokenFileError: the file is missing, no text, or has no name or an empty one between two.
     """
     if path.suffix.lower() == ".json":
-        names = _listed(read_json(path), path)
+        names = _check_names(read_json(path), path)
     else:
         names = [line.strip() for line in read_text(path).strip().splitlines()]
     if not names or "" in names:
@@ -49,7 +49,7 @@ def read_names(path: Path) -> Classes:
     return named(names)
 
 
-def _listed(content: Any, path: Path) -> list[str]:
+def _check_names(content: Any, path: Path) -> list[str]:
     if isinstance(content, Mapping):
         keys = [str(index) for index in range(len(content))]
         content = [content.get(key) for key in keys]

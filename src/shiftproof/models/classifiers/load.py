@@ -223,11 +223,11 @@ def load_parts(
         asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
     options = LoadOptions(device=device, features=loaders is not LOADERS, **asked)
     loaded = loaders[source].load(target, options)
-    preprocess = overridden(loaded.preprocess, options)
+    preprocess = override_preprocess(loaded.preprocess, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
-        _told(preprocess, loaded, options),
+        _describe_preprocess(preprocess, loaded, options),
         *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
         *loaded.assumed,
     )
@@ -239,7 +239,7 @@ def load_parts(
     )
 
 
-def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
+def _describe_preprocess(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
     """Say how images are prepared, and who says so."""
     asked = [name for name in APPLIED if getattr(options, name) is not None]
     told = f", {', '.join(asked)} as asked for" if asked else ""
@@ -257,17 +257,17 @@ def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
     )
 
 
-def overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
+def override_preprocess(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
     """Return the source's preprocessing with what the caller asked for in its place."""
     changes: dict[str, Any] = {
         name: value for name in APPLIED if (value := getattr(options, name)) is not None
     }
     if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
-        changes["resize"] = scaled_resize(preprocess, changes["size"])
+        changes["resize"] = scale_resize(preprocess, changes["size"])
     return dataclasses.replace(preprocess, **changes)
 
 
-def scaled_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
+def scale_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
     """Return the resize with which a crop of ``size`` covers the share that it did before."""
     old = preprocess.resize
     if old is None:

@@ -64,10 +64,10 @@ def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidate
     if channels < 6:
         raise ModelError(f"fastestdet: expected 5 + K channels, got an output {grid.shape}.")
     x, y = np.meshgrid(np.arange(columns), np.arange(rows))
-    centre_x = (np.tanh(grid[:, 1]) + x) / columns
-    centre_y = (np.tanh(grid[:, 2]) + y) / rows
+    center_x = (np.tanh(grid[:, 1]) + x) / columns
+    center_y = (np.tanh(grid[:, 2]) + y) / rows
     width, height = _sigmoid(grid[:, 3]), _sigmoid(grid[:, 4])
-    boxes = _corners(np.stack([centre_x, centre_y, width, height], axis=-1).reshape(count, -1, 4))
+    boxes = _corners(np.stack([center_x, center_y, width, height], axis=-1).reshape(count, -1, 4))
     boxes = boxes * np.array([size[1], size[0], size[1], size[0]], np.float32)
     probabilities = grid[:, 5:].reshape(count, channels - 5, -1)
     best = probabilities.argmax(1)

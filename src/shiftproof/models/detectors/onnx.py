@@ -29,7 +29,7 @@ which the YOLO projects evaluate)."""
 LIMIT = 300
 """The most boxes of an image that are kept, the strongest; COCO counts 100 of them."""
 
-GREY = 114
+GRAY = 114
 """What letterboxes are padded with, as the YOLO networks are trained."""
 
 
@@ -105,7 +105,7 @@ class OnnxConvention:
                 inputs = np.concatenate([inputs, filling])
             decoded = decoding.decode(network(inputs), self.size)
             for image, candidates in zip(chunk, decoded, strict=False):
-                found.append(self._chosen(candidates, image, decoding))
+                found.append(self._select(candidates, image, decoding))
         return found
 
     def settings(self, network: Callable[..., Any]) -> Settings:
@@ -121,7 +121,7 @@ class OnnxConvention:
             "limit": self.limit,
         }
 
-    def _chosen(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
+    def _select(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
         strong = candidates.scores >= self.score
         boxes, scores = candidates.boxes[strong], candidates.scores[strong]
         labels = candidates.labels[strong]
@@ -196,7 +196,7 @@ def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[
     resized: Any = image
     if image.shape[:2] != (height, width):
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((*size, 3), GREY, dtype=np.uint8)
+    canvas = np.full((*size, 3), GRAY, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = resized
     channels = canvas if decoding.order == "RGB" else canvas[..., ::-1]
     prepared: NDArray[np.float32] = np.array(channels.transpose(2, 0, 1), dtype=np.float32)

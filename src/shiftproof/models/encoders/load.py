@@ -85,7 +85,7 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
 def load_encoder(
     spec: str = "demo",
     *,
-    normalise: bool = True,
+    normalize: bool = True,
     device: str = "cpu",
     pretrained: bool | None = None,
     arch: str | None = None,
@@ -104,9 +104,9 @@ def load_encoder(
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``ENCODER_LOADERS``, or ``demo``, which needs no
-            network. Every keyword below but ``normalise`` and ``device`` may stand in the text
+            network. Every keyword below but ``normalize`` and ``device`` may stand in the text
             instead, as in ``"onnx:encoder.onnx?size=240&mean=0.5,0.5,0.5"``.
-        normalise: scale every vector to length 1.
+        normalize: scale every vector to length 1.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
             only), for a trial without a network.
@@ -155,7 +155,7 @@ def load_encoder(
     encoder = Encoder(
         loaded.module,
         loaded.preprocess,
-        normalise=normalise,
+        normalize=normalize,
         device=device,
         name=loaded.name,
         assumed=loaded.assumed,
