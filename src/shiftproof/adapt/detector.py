@@ -103,11 +103,11 @@ class AdaptedDetector:
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            found += self._adapt(batch)
+            found += self._run_batch(batch)
         return found
 
-    def _adapt(self, batch: list[Image]) -> list[Detections]:
-        return self._batchnorm.around(
+    def _run_batch(self, batch: list[Image]) -> list[Detections]:
+        return self._batchnorm.run_batch(
             lambda network: self._detector.through(network, batch), len(batch)
         )
 
@@ -123,9 +123,9 @@ class AdaptedDetector:
         """Forget all images that were seen."""
         self._batchnorm.reset()
 
-    def merged(self) -> Detector:
+    def merge(self) -> Detector:
         """Return a plain detector whose batch norm has the statistics of the last prediction."""
-        return self._detector.with_network(self._batchnorm.merged())
+        return self._detector.with_network(self._batchnorm.merge())
 
     def state(self) -> State:
         """Return the statistics that were learnt."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.state import check_names
@@ -162,7 +162,7 @@ class LAME(NetworkAdapter):
             if not isinstance(rows, torch.Tensor) or rows.shape[:-1] != (len(inputs),):
                 raise ModelError(
                     f"Expected {what} ({len(inputs)}, K), a row for each image, got "
-                    f"{described(rows)}."
+                    f"{describe_output(rows)}."
                 )
         # A logit of minus infinity is a class that is ruled out, and nothing broken.
         sound = torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)
@@ -182,7 +182,7 @@ class LAME(NetworkAdapter):
         """Yield nothing."""
         return iter(())
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return a copy of the model, which LAME does not change."""
         return self._network.copy()
 

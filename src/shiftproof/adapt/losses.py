@@ -27,7 +27,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     [0.6931, 0.0]
     """
     log_p = _log_probabilities(logits)
-    return -_expected(log_p.exp(), log_p)
+    return -_expectation(log_p.exp(), log_p)
 
 
 def generalized_cross_entropy(
@@ -86,7 +86,7 @@ def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
     logit of minus infinity) adds nothing, whatever the student says of it.
     """
     target = _log_probabilities(teacher.detach()).exp()
-    return -_expected(target, _log_probabilities(logits))
+    return -_expectation(target, _log_probabilities(logits))
 
 
 def robust_pseudo_label_loss(
@@ -104,7 +104,7 @@ def is_confident(teacher: torch.Tensor, threshold: float) -> torch.Tensor:
     return _log_probabilities(teacher.detach()).amax(-1).exp() >= threshold
 
 
-def _expected(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+def _expectation(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
     """Return ``sum_j p_j log_p_j``, in which nothing times minus infinity is nothing."""
     return (p * log_p.masked_fill(p == 0, 0)).sum(-1)
 

@@ -196,7 +196,7 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
         if isinstance(model, Classifier):
             raise ModelError(
                 f"{model.name} cannot be adapted: its graph is fixed, as in an ONNX file. "
-                "Adapt the torch model that it was exported from, and export merged()."
+                "Adapt the torch model that it was exported from, and export merge()."
             )
         raise ModelError(f"Expected a Classifier or a torch.nn.Module, got {type(model).__name__}.")
     import torch
@@ -204,12 +204,12 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
             "A TorchScript model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.jit.script or trace, and script merged()."
+            "Adapt the module before torch.jit.script or trace, and script merge()."
         )
     if type(module).__name__ == "OptimizedModule":
         raise ModelError(
             "A compiled model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.compile, and compile merged()."
+            "Adapt the module before torch.compile, and compile merge()."
         )
     return cast("torch.nn.Module", module)
 
@@ -239,7 +239,7 @@ def _detach_parameters(module: torch.nn.Module) -> None:
             part._parameters[name] = replaced[id(parameter)]
 
 
-def described(outputs: object) -> str:
+def describe_output(outputs: object) -> str:
     """Say what a model returned, for an error."""
     shape = getattr(outputs, "shape", None)
     return type(outputs).__name__ if shape is None else f"the shape {tuple(shape)}"

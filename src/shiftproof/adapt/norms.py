@@ -148,13 +148,13 @@ def choose_layers(names: Sequence[str], choice: LayerChoice) -> list[str]:
         return [name for name in names if name in set(choice)]
     if choice == "all":
         return list(names)
-    spelt = re.fullmatch(r"(first|last)-(\d{1,6}|\d{1,3}%)", choice)
-    if spelt is None:
+    match = re.fullmatch(r"(first|last)-(\d{1,6}|\d{1,3}%)", choice)
+    if match is None:
         raise InputError(
             "layers: expected 'all', 'first-K', 'last-K' with a number of layers or a share in % "
             f"('last-33%'), or a list of names, got {choice!r}."
         )
-    end, amount = spelt.groups()
+    end, amount = match.groups()
     share = amount.removesuffix("%")
     count = int(amount) if share == amount else -(-len(names) * int(share) // 100)
     if not 1 <= count <= len(names):

@@ -31,14 +31,14 @@ def affine_parameters(
     if not found:
         raise ModelError(
             f"{type(network).__name__} has no norm layer with a scale and shift to learn "
-            f"({_why_none(network)}): use parameters='last' or 'all'."
+            f"({_explain_no_norms(network)}): use parameters='last' or 'all'."
         )
     chosen = set(choose_layers(list(found), layers))
     of_layers = {id(p) for name in chosen for p in _own_parameters(found[name])}
     return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
 
 
-def _why_none(network: torch.nn.Module) -> str:
+def _explain_no_norms(network: torch.nn.Module) -> str:
     """Say why a network has no norm layer that could learn."""
     if any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values()):
         return "those of a frozen batch norm are constants"

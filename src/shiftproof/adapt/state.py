@@ -51,7 +51,7 @@ def load(adapter: Adapter, path: str | Path) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(adapted, f"{folder}/adapted.safetensors")
     ...     load(again, f"{folder}/adapted.safetensors")
-    >>> bool(torch.equal(again.merged()[1].running_mean, adapted.merged()[1].running_mean))
+    >>> bool(torch.equal(again.merge()[1].running_mean, adapted.merge()[1].running_mean))
     True
 
     Args:
@@ -145,8 +145,8 @@ def pack(kind: str, layers: Mapping[str, Statistics], images: float = 0.0) -> St
         return {}
     state = {f"{kind}/images": torch.tensor(float(images), dtype=torch.float64)}
     for name, statistics in layers.items():
-        state[f"{kind}/{name}/mean"] = copied(statistics.mean)
-        state[f"{kind}/{name}/variance"] = copied(statistics.variance)
+        state[f"{kind}/{name}/mean"] = copy_to_cpu(statistics.mean)
+        state[f"{kind}/{name}/variance"] = copy_to_cpu(statistics.variance)
     return state
 
 
@@ -170,21 +170,21 @@ def unpack(
         if name not in like:
             raise InputError(f"The state is of another model: it has a layer {name!r}.")
         layers[name] = Statistics(
-            taken(state, f"{prefix}{name}/mean", like[name].mean),
-            taken(state, f"{prefix}{name}/variance", like[name].variance),
+            copy_tensor(state, f"{prefix}{name}/mean", like[name].mean),
+            copy_tensor(state, f"{prefix}{name}/variance", like[name].variance),
         )
-    images = float(taken(state, f"{prefix}images", torch.zeros((), dtype=torch.float64)))
+    images = float(copy_tensor(state, f"{prefix}images", torch.zeros((), dtype=torch.float64)))
     if images < 0:
         raise InputError(f"The state is damaged: {prefix}images is {images:g}.")
     return layers, images
 
 
-def copied(tensor: torch.Tensor) -> torch.Tensor:
+def copy_to_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy on the CPU, without a graph."""
     return tensor.detach().cpu().clone()
 
 
-def taken(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
+def copy_tensor(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
     """Return a copy of ``state[name]`` on the device of ``like``.
 
     Raises:

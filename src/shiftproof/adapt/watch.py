@@ -32,7 +32,7 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
         if isinstance(part, torch.jit.ScriptModule) and _script_normalizes(part):
             raise ModelError(
                 f"The part {name!r} is TorchScript and has batch norm inside, whose graph is "
-                "fixed, so it would not be adapted. Script or trace merged() instead."
+                "fixed, so it would not be adapted. Script or trace merge() instead."
             )
         if isinstance(part, torch.nn.DataParallel) and len(part.device_ids) > 1:
             raise ModelError(
@@ -41,7 +41,7 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
             )
         if _calls_another(part, network):
             raise ModelError(
-                f"The forward of {_named(name)} was replaced by a function that calls the original "
+                f"The forward of {_name_part(name)} was replaced by a function that calls the original "
                 "network, and not the copy that adapts. Replace it by a method of a subclass."
             )
     for name, layer in norms.items():
@@ -52,7 +52,7 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
             )
 
 
-def _named(name: str) -> str:
+def _name_part(name: str) -> str:
     return f"the part {name!r}" if name else "the network"
 
 
@@ -78,11 +78,11 @@ def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
     if replaced is None or type(part).__name__ == "OptimizedModule":
         return False
     own = {id(module) for module in network.modules()}
-    held = [value for value in _held(replaced) if isinstance(value, torch.nn.Module)]
+    held = [value for value in _references(replaced) if isinstance(value, torch.nn.Module)]
     return any(id(module) not in own and all_batch_norm_layers(module) for module in held)
 
 
-def _held(function: Any, depth: int = 4) -> Iterator[object]:
+def _references(function: Any, depth: int = 4) -> Iterator[object]:
     """Yield what a function, a bound method or a partial one keeps hold of."""
     if depth == 0:
         return
@@ -97,7 +97,7 @@ def _held(function: Any, depth: int = 4) -> Iterator[object]:
         held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for value in held:
         yield value
-        yield from _held(value, depth - 1)
+        yield from _references(value, depth - 1)
 
 
 def _content(cell: Any) -> object:
@@ -126,7 +126,7 @@ def has_reentrant_checkpoint(outputs: object) -> bool:
     return False
 
 
-def watched(
+def run_checked(
     forward: Callable[[], Outputs],
     network: torch.nn.Module,
     known: Mapping[str, Any],
@@ -148,7 +148,7 @@ def watched(
     from torch.utils._python_dispatch import TorchDispatchMode
 
     path: list[str] = []
-    strangers: list[str] = []
+    unfollowed: list[str] = []
 
     def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _uses_running_statistics(func, args, kwargs or {}):
@@ -156,16 +156,16 @@ def watched(
             if not any(name in known for name in path) and not isinstance(
                 network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
             ):
-                strangers.append(where)
+                unfollowed.append(where)
         return func(*args, **(kwargs or {}))
 
     # Made here, as torch's base class is untyped: every operation goes through its method.
     watch: Any = type("Watch", (TorchDispatchMode,), {"__torch_dispatch__": dispatch})
-    with _followed_path(network, path), _probing(followed), watch():
+    with _track_path(network, path), _probe_layers(followed), watch():
         outputs = forward()
-    if strangers:
-        kind = type(network.get_submodule(strangers[0])).__name__
-        where = _named(strangers[0])
+    if unfollowed:
+        kind = type(network.get_submodule(unfollowed[0])).__name__
+        where = _name_part(unfollowed[0])
         raise ModelError(
             f"{where[0].upper()}{where[1:]} ({kind}) runs batch norm without calling any layer as a "
             "module (as a function, or by a layer's forward), so it would not be adapted. Let it "
@@ -184,7 +184,7 @@ def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 @contextmanager
-def _followed_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
+def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
     """Keep in ``path`` the names of the modules that are running, the innermost last."""
     import torch
 
@@ -210,7 +210,7 @@ def _followed_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _probing(layers: Mapping[str, Any]) -> Iterator[None]:
+def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
     """Check each layer at its first run: whether it is batch norm by its running statistics."""
     unknown = {name: layer for name, layer in layers.items() if not _is_torchs(layer)}
 

@@ -36,7 +36,7 @@ def check_adapter(
     the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
     model is put into; neither reads nor moves a global random state or torch's number of threads
     or gradient mode; gives the same logits again after ``reset()``, which empties ``events`` too,
-    and in a second adapter; and ``merged()`` is a plain model of the wrapped model's class and
+    and in a second adapter; and ``merge()`` is a plain model of the wrapped model's class and
     ``state_dict`` keys, which equals it before any batch and shares no tensor with it.
 
     In ``frozen()`` it learns nothing and repeats its logits; ``parameters()`` are not the wrapped
@@ -54,7 +54,7 @@ def check_adapter(
         model: what it adapts; None takes a small random network with batch norm and dropout.
         batches: two or more batches ``(N, H, W, 3)`` uint8 that went through
             ``model.preprocess.geometry``, of two images at least; None makes some.
-        merged_predicts: whether ``merged()`` gives, on the last batch, the logits that the
+        merged_predicts: whether ``merge()`` gives, on the last batch, the logits that the
             adapter gave there. False for adapters that learn after they predict, or that change
             the logits and not the model.
 
@@ -78,25 +78,25 @@ def check_adapter(
         adapter = make(model)
         _check_surface(adapter, model)
         first = _predict(adapter, batches[0])
-        adapter.merged()
+        adapter.merge()
         adapter.reset()
     assert np.array_equal(batches[0], untouched), "images: predict changed its argument"
 
     adapter = make(model)
     _check_merged(adapter, model, before, "before any batch")
     _check_close(
-        _run_plain(adapter.merged(), model, batches[0]),
+        _run_plain(adapter.merge(), model, batches[0]),
         source[0],
-        "merged: before any batch it must equal the wrapped model",
+        "merge: before any batch it must equal the wrapped model",
     )
     expected = [_predict(adapter, batch) for batch in batches]
     _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
     _check_merged(adapter, model, before, "after the last batch")
     if merged_predicts:
         _check_close(
-            _run_plain(adapter.merged(), model, batches[-1]),
+            _run_plain(adapter.merge(), model, batches[-1]),
             expected[-1],
-            "merged: on the last batch it must give the adapter's logits",
+            "merge: on the last batch it must give the adapter's logits",
         )
     _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
     _predict(adapter, batches[0][:1])
@@ -105,9 +105,9 @@ def check_adapter(
     adapter.reset()
     assert len(adapter.events) == 0, "reset: events are left"
     _check_close(
-        _run_plain(adapter.merged(), model, batches[0]),
+        _run_plain(adapter.merge(), model, batches[0]),
         source[0],
-        "reset: merged() must equal the wrapped model again",
+        "reset: merge() must equal the wrapped model again",
     )
     for batch, logits in zip(batches, expected, strict=True):
         _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
@@ -133,7 +133,7 @@ def check_adapter(
 
 def _check_surface(adapter: Adapter, model: Classifier) -> None:
     for name in (
-        *("name", "classes", "preprocess", "settings", "predict", "reset", "merged"),
+        *("name", "classes", "preprocess", "settings", "predict", "reset", "merge"),
         *("events", "frozen", "end_epoch", "parameters", "state", "load_state"),
     ):
         assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
@@ -166,10 +166,10 @@ def _predict(adapter: Adapter, batch: Images) -> Logits:
 def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
     import torch
 
-    merged = adapter.merged()
+    merged = adapter.merge()
     original = model.module
     assert isinstance(original, torch.nn.Module)
-    where = f"merged, {when}"
+    where = f"merge, {when}"
     assert isinstance(merged, torch.nn.Module), f"{where}: returned {type(merged).__name__}"
     assert type(merged) is type(original), (
         f"{where}: a {type(merged).__name__}, expected a plain {type(original).__name__}"
@@ -223,13 +223,13 @@ def _check_frozen(
     for batch in batches:
         _predict(adapter, batch)
         _predict(other, batch)
-    state, merged = adapter.state(), adapter.merged().state_dict()
+    state, merged = adapter.state(), adapter.merge().state_dict()
     with adapter.frozen():
         logits = [_predict(adapter, batch) for batch in batches]
         for batch, expected in zip(reversed(batches), reversed(logits), strict=True):
             _check_equal(_predict(adapter, batch), expected, "frozen: the same batch, other logits")
     _check_same(adapter.state(), state, "frozen: the state has changed")
-    _check_same(adapter.merged().state_dict(), merged, "frozen: merged() has changed")
+    _check_same(adapter.merge().state_dict(), merged, "frozen: merge() has changed")
     for batch in batches:
         _check_equal(
             _predict(adapter, batch),
@@ -263,9 +263,7 @@ def _check_state(
     for tensor in [*state.values(), *given.values()]:
         tensor.zero_()
     _check_same(fresh.state(), adapter.state(), "state: another after it was taken up")
-    _check_same(
-        fresh.merged().state_dict(), adapter.merged().state_dict(), "state: merged() differs"
-    )
+    _check_same(fresh.merge().state_dict(), adapter.merge().state_dict(), "state: merge() differs")
     with adapter.frozen(), fresh.frozen():
         for batch in batches:
             _check_equal(
@@ -285,7 +283,7 @@ def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
 
     for batch in batches:
         _predict(adapter, batch)
-    good, merged = adapter.state(), adapter.merged().state_dict()
+    good, merged = adapter.state(), adapter.merge().state_dict()
     bad = {"an unknown name": {**good, "no such thing": torch.zeros(1)}}
     for name, tensor in good.items():
         bad[f"{name!r} of another shape"] = {**good, name: torch.zeros(tensor.numel() + 1)}
@@ -295,7 +293,7 @@ def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
         except InputError:
             _check_same(adapter.state(), good, f"state: refusing {what} changed it")
             _check_same(
-                adapter.merged().state_dict(), merged, f"state: refusing {what} changed merged()"
+                adapter.merge().state_dict(), merged, f"state: refusing {what} changed merge()"
             )
         except Exception as error:
             raise AssertionError(
@@ -334,7 +332,7 @@ def _check_interruption(
     for position in range(1, 10):
         adapter = make(twin)
         _predict(adapter, batches[0])
-        state, merged = adapter.state(), adapter.merged().state_dict()
+        state, merged = adapter.state(), adapter.merge().state_dict()
         left[0] = position
         try:
             adapter.predict(batches[1])
@@ -345,7 +343,7 @@ def _check_interruption(
         finally:
             left[0] = math.inf
         _check_same(adapter.state(), state, "exception: it changed the state")
-        _check_same(adapter.merged().state_dict(), merged, "exception: it changed merged()")
+        _check_same(adapter.merge().state_dict(), merged, "exception: it changed merge()")
         _check_equal(_predict(adapter, batches[1]), expected[1], "exception: other logits after it")
 
 
