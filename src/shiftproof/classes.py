@@ -133,12 +133,12 @@ def _fold(name: str) -> str:
     return " ".join(name.strip().lower().replace("_", " ").replace("-", " ").split())
 
 
-def numbered(count: int) -> Classes:
+def number_classes(count: int) -> Classes:
     """Return ``count`` classes that are named by their index."""
     return Classes(tuple(str(index) for index in range(count)), title=f"{count} numbered classes")
 
 
-def named(names: Iterable[str]) -> Classes:
+def name_classes(names: Iterable[str]) -> Classes:
     """Return the classes of a list of names, in the order of the model's outputs."""
     return Classes(tuple(names))
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from shiftproof.classes import imagenet, label_set, named
+from shiftproof.classes import imagenet, label_set, name_classes
 from shiftproof.data import CorruptedTree, ImageFolder, check_labels, open_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.models import Classifier, Preprocess
@@ -42,7 +42,7 @@ def test_imagenet_sketch_has_wordnet_ids(tmp_path, photo):
 
 
 def test_tiny_imagenet_c_is_a_tree(tmp_path, photo):
-    classes = named(["n01443537", "n01629819"])
+    classes = name_classes(["n01443537", "n01629819"])
     for severity in ("1", "5"):
         photo(tmp_path / "Tiny-ImageNet-C" / "fog" / severity / "n01629819" / "test_3.JPEG")
     data = open_data(tmp_path / "Tiny-ImageNet-C", classes=classes)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.classes import Classes, LabelSet, imagenet, label_set, named
+from shiftproof.classes import Classes, LabelSet, imagenet, label_set, name_classes
 from shiftproof.errors import ModelError
 from shiftproof.models import Classifier, Preprocess
 from shiftproof.models.classifiers.classifier import select_outputs
@@ -193,7 +193,7 @@ class TestRestricted:
     def test_a_share_of_a_share(self):
         parent = Classes(("x", "y", "z"), title="three")
         some = Classifier(network(), PREPROCESS, parent, outputs=GROUPS)
-        labels = LabelSet("pair", named(["p", "q"]), ((2,), (1, 0)), parent)
+        labels = LabelSet("pair", name_classes(["p", "q"]), ((2,), (1, 0)), parent)
         assert some.restrict(labels).outputs == ((1,), (0, 2, 4))
 
     def test_a_label_set_of_other_classes_is_refused(self):

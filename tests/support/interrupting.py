@@ -311,7 +311,7 @@ def prepare():
         datetime=frozen, timezone=datetime.timezone
     )
     intervals.REPLICATES = 20
-    for function in (intervals.resample_weights, intervals.weighted_sums):
+    for function in (intervals.resample_weights, intervals.sum_resamples):
         defaults = [20 if value == 1000 else value for value in function.__defaults__]
         function.__defaults__ = tuple(defaults)
     mlp.STEPS = 2

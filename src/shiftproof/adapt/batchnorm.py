@@ -392,16 +392,16 @@ class BatchNorm(NetworkAdapter):
             pooled = self._collected if self._network.is_frozen else pooled
         if self.over == "batch" or name not in pooled.layers:
             return None
-        source, learnt = self._source[name], pooled.layers[name]
+        source, learned = self._source[name], pooled.layers[name]
         if self.over == "stream" and pooled.images < self.warm_up:
             return source
         if self.momentum is not None:
-            return self._select_parts(source, learnt)
+            return self._select_parts(source, learned)
         prior = 0.0 if self.prior == "auto" else self.prior
-        return mix(source, learnt, prior=prior, count=pooled.images, parts=self.parts)
+        return mix(source, learned, prior=prior, count=pooled.images, parts=self.parts)
 
-    def _select_parts(self, source: Statistics, learnt: Statistics) -> Statistics:
-        return blend(source, learnt, 1.0, self.parts)
+    def _select_parts(self, source: Statistics, learned: Statistics) -> Statistics:
+        return blend(source, learned, 1.0, self.parts)
 
     def _current_statistics(self) -> dict[str, Statistics]:
         """Return the statistics of the last prediction, by layer."""

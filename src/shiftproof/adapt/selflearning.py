@@ -319,7 +319,7 @@ class SelfLearning(NetworkAdapter):
         check_names(
             state, ("last",), {f"{kind}/{name}" for kind in kinds for name in self._parameters}
         )
-        learnt = {
+        learned = {
             n: copy_tensor(state, f"parameter/{n}", value) for n, value in self._parameters.items()
         }
         taught = {}
@@ -337,7 +337,7 @@ class SelfLearning(NetworkAdapter):
         with self._network.lock, torch.no_grad():
             self._forget()
             for name, parameter in self._parameters.items():
-                parameter.copy_(learnt[name])
+                parameter.copy_(learned[name])
                 if name in momentum:
                     self._optimizer.state[parameter]["momentum_buffer"] = momentum[name]
             for name, value in taught.items():
@@ -428,15 +428,15 @@ class SelfLearning(NetworkAdapter):
                 "turns gradients off in its forward, or does not use them. Choose other "
                 "parameters or layers."
             )
-        learnt = list(self._parameters.values())
+        learned = list(self._parameters.values())
         if self._is_checkpointed:
             # All that asks for a gradient, since a reentrant checkpoint knows no other way.
             torch.autograd.backward(loss)
-            gradients = tuple(parameter.grad for parameter in learnt)
-            for parameter in learnt:
+            gradients = tuple(parameter.grad for parameter in learned)
+            for parameter in learned:
                 parameter.grad = None
         else:
-            gradients = torch.autograd.grad(loss, learnt, allow_unused=True)
+            gradients = torch.autograd.grad(loss, learned, allow_unused=True)
         sizes = [loss.detach(), *(g.abs().sum() for g in gradients if g is not None)]
         finite = bool(torch.isfinite(torch.stack(sizes)).all())
         return list(gradients) if finite else None

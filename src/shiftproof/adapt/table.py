@@ -80,7 +80,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
     "lame": AdapterEntry(
         LAME,
         "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
-        {"neighbours": int, "links": str},
+        {"neighbors": int, "links": str},
     ),
     "rdumb": AdapterEntry(
         RDumb,

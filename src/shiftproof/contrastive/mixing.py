@@ -184,11 +184,11 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> NDArray[np.uint8]:
         raise InputError(f"side: expected at least 8, got {side!r}.")
     if not (np.abs(values) <= 1 + 1e-9).all():
         raise InputError("Expected latents of -1 to 1.")
-    x, y, size, rotation, colour, background = (values[:, k, None, None] for k in range(6))
-    centre = (side - 1) / 2
+    x, y, size, rotation, color, background = (values[:, k, None, None] for k in range(6))
+    center = (side - 1) / 2
     down, across = np.mgrid[:side, :side].astype(np.float64)
-    across = across - (centre + x * side / 4)
-    down = down - (centre + y * side / 4)
+    across = across - (center + x * side / 4)
+    down = down - (center + y * side / 4)
     angle = np.pi / 2 * rotation
     along = np.cos(angle) * across + np.sin(angle) * down
     beside = -np.sin(angle) * across + np.cos(angle) * down
@@ -198,7 +198,7 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> NDArray[np.uint8]:
     sides = (2.5 * np.abs(beside) + along - radius) / slant
     outside = np.maximum(sides, -along - radius / 2)
     cover = np.clip(0.5 - outside, 0, 1)[..., None]
-    hues = 0.75 * (colour.ravel() + 1) / 2
+    hues = 0.75 * (color.ravel() + 1) / 2
     ink = np.array([colorsys.hsv_to_rgb(hue, 0.9, 1.0) for hue in hues])[:, None, None, :]
     paper = np.broadcast_to((0.25 * (background + 1))[..., None], (len(values), 1, 1, 3))
     image: NDArray[np.uint8] = np.rint(255 * (cover * ink + (1 - cover) * paper)).astype(np.uint8)

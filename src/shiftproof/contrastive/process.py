@@ -77,7 +77,7 @@ class PairProcess:
             raise UnknownNameError.of("space", self.space, _SPACES)
         if self.conditional not in _CONDITIONALS:
             raise UnknownNameError.of("conditional", self.conditional, _CONDITIONALS)
-        _checked_precision(self.precision, len(self.precision))
+        _check_precision(self.precision, len(self.precision))
         if not 0 < self.width < 1:
             raise InputError(f"width: expected a number between 0 and 1, got {self.width!r}.")
         named = [*self.content, *self.style]
@@ -122,7 +122,7 @@ class PairProcess:
         Raises:
             InputError: another shape, or a precision too low for the sampler.
         """
-        latents = _checked_latents(z, self.dim)
+        latents = _check_latents(z, self.dim)
         if self.conditional == "von_mises_fisher":
             return von_mises_fisher(latents, self.precision[0], random)
         noise = _NOISE[self.conditional]
@@ -255,11 +255,11 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     Raises:
         InputError: a shape or number that does not fit.
     """
-    centres = np.asarray(z, np.float64)
-    if centres.ndim != 2 or centres.shape[1] < 2:
-        raise InputError(f"Expected latents of shape (N, D), D at least 2, got {centres.shape}.")
-    _checked_precision([concentration], 1)
-    count, dim = centres.shape
+    centers = np.asarray(z, np.float64)
+    if centers.ndim != 2 or centers.shape[1] < 2:
+        raise InputError(f"Expected latents of shape (N, D), D at least 2, got {centers.shape}.")
+    _check_precision([concentration], 1)
+    count, dim = centers.shape
     free = dim - 1
     # Wood's b without its cancellation at large κ.
     b = free / (2 * concentration + math.sqrt(4 * concentration**2 + free**2))
@@ -274,9 +274,9 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
 
     cosine = _rejection(count, 1, propose)
     across = random.standard_normal((count, dim))
-    across -= (across * centres).sum(1, keepdims=True) * centres
+    across -= (across * centers).sum(1, keepdims=True) * centers
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    partners = cosine * centres + np.sqrt(np.maximum(1 - cosine**2, 0)) * across
+    partners = cosine * centers + np.sqrt(np.maximum(1 - cosine**2, 0)) * across
     normed: Latents = partners / np.linalg.norm(partners, axis=1, keepdims=True)
     return normed
 
@@ -293,20 +293,20 @@ _NOISE = {"normal": _normal, "laplace": _laplace}
 
 
 def _in_the_box(
-    centres: NDArray[np.float64],
+    centers: NDArray[np.float64],
     spread: NDArray[np.float64],
     noise: Callable[[tuple[int, int], np.random.Generator], NDArray[np.float64]],
     random: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Draw each coordinate until it lies in the box: they are independent."""
-    flat = centres.ravel()
-    wide = np.broadcast_to(spread, centres.shape).ravel()
+    flat = centers.ravel()
+    wide = np.broadcast_to(spread, centers.shape).ravel()
 
     def propose(open_: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         tried = flat[open_, None] + wide[open_, None] * noise((len(open_), 1), random)
         return tried, (np.abs(tried) <= 1)[:, 0]
 
-    return _rejection(len(flat), 1, propose).reshape(centres.shape)
+    return _rejection(len(flat), 1, propose).reshape(centers.shape)
 
 
 def _rejection(
@@ -339,7 +339,7 @@ def _rejection(
 # ---------------------------------------------------------------- checks
 
 
-def _checked_precision(precision: Sequence[float], dim: int) -> None:
+def _check_precision(precision: Sequence[float], dim: int) -> None:
     values = np.asarray(precision, np.float64)
     if dim < 1 or values.shape != (dim,):
         raise InputError(f"precision: expected one number per latent, got {precision!r}.")
@@ -350,7 +350,7 @@ def _checked_precision(precision: Sequence[float], dim: int) -> None:
         )
 
 
-def _checked_latents(z: ArrayLike, dim: int) -> Latents:
+def _check_latents(z: ArrayLike, dim: int) -> Latents:
     latents = np.asarray(z, np.float64)
     if latents.ndim != 2 or latents.shape[1] != dim:
         raise InputError(f"Expected latents of shape (N, {dim}), got {latents.shape}.")

@@ -426,13 +426,13 @@ def _precision(
     curves: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return ``(thresholds, K, recalls)``, NaN where a category has no object."""
-    precision = precision_at(curves, course(curves, weight), _needed(positives))
+    precision = precision_at(curves, course(curves, weight), _hits_needed(positives))
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
 
 
-def _needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
+def _hits_needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return ``(K, recalls)`` the least number of objects whose share, as floats round it, is enough."""
     count = np.maximum(positives, 1)[:, None]
     needed = np.ceil(RECALLS * count)

@@ -59,7 +59,7 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
     return Threshold(score, (wrong - below) / (up_to - below))
 
 
-def thought_wrong(target_score: ArrayLike, threshold: Threshold) -> NDArray[np.float64]:
+def error_shares(target_score: ArrayLike, threshold: Threshold) -> NDArray[np.float64]:
     """Return ``(N,)`` in 0..1: how much each answer counts as wrong; the mean is the estimate.
 
     Args:
@@ -98,7 +98,7 @@ def average_thresholded_confidence(
     0.75
     """
     threshold = confidence_threshold(source_confidence, source_right)
-    return float(thought_wrong(target_confidence, threshold).mean())
+    return float(error_shares(target_confidence, threshold).mean())
 
 
 def difference_of_confidences(

@@ -93,7 +93,7 @@ def linear_r2(
             has numbers per latent, or a latent that never changes.
     """
     x, z = _pair(embedding, latents)
-    x, z = _unscaled(x)[0], _unscaled(z, axis=0)[0]
+    x, z = _scale_by_exponent(x)[0], _scale_by_exponent(z, axis=0)[0]
     if not 0 < held_out < 1:
         raise InputError(f"held_out: expected a number between 0 and 1, got {held_out!r}.")
     order = generator(seed, "held out", str(len(x))).permutation(len(x))
@@ -174,7 +174,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
         InputError: as for ``linear_r2``.
     """
     x, z = _pair(embedding, latents)
-    (x, of_x), (z, of_z) = _unscaled(x), _unscaled(z)
+    (x, of_x), (z, of_z) = _scale_by_exponent(x), _scale_by_exponent(z)
     if len(x) <= x.shape[1] + 1:
         raise InputError(
             f"{len(x)} samples are too few for a map from {x.shape[1]} dimensions; give more."
@@ -215,7 +215,7 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     """
     x, z = _pair(embedding, latents)
     recovered = linear_r2(x, z, held_out=held_out, seed=seed)
-    x, z = _unscaled(x, axis=0)[0], _unscaled(z, axis=0)[0]
+    x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     constant = x.std(0) == 0
     scaled = (x - x.mean(0)) / np.where(constant, 1, x.std(0))
     matrix, _ = _least_squares(scaled, (z - z.mean(0)) / z.std(0))
@@ -432,7 +432,7 @@ def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[Array, Array]:
     return x, z
 
 
-def _unscaled(values: Array, axis: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+def _scale_by_exponent(values: Array, axis: int | None = None) -> tuple[Array, NDArray[np.int64]]:
     """Return values of at most 1, all or each column, and the power of two that was taken out.
 
     A power of two changes no digit; but the squares of very large or small values are no numbers.
@@ -443,9 +443,9 @@ def _unscaled(values: Array, axis: int | None = None) -> tuple[Array, NDArray[np
 
 
 def _least_squares(x: Array, z: Array) -> tuple[Array, Array]:
-    centre, middle = x.mean(0), z.mean(0)
-    matrix: Array = np.linalg.lstsq(x - centre, z - middle, rcond=None)[0]
-    return matrix, middle - centre @ matrix
+    center, middle = x.mean(0), z.mean(0)
+    matrix: Array = np.linalg.lstsq(x - center, z - middle, rcond=None)[0]
+    return matrix, middle - center @ matrix
 
 
 def _check_spread(spread: Array) -> None:
@@ -458,7 +458,7 @@ def _check_spread(spread: Array) -> None:
 
 def _correlations(x: Array, z: Array) -> Array:
     """Return ``(D, K)``; a dimension that never changes is correlated with nothing."""
-    x, z = _unscaled(x, axis=0)[0], _unscaled(z, axis=0)[0]
+    x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)
     _check_spread((z**2).sum(0))
     lengths = np.sqrt((x**2).sum(0))

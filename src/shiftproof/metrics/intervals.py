@@ -99,7 +99,7 @@ def _weights(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.floa
         yield block
 
 
-def weighted_sums(
+def sum_resamples(
     tables: Sequence[Callable[[], ArrayLike]],
     count: int,
     replicates: int = REPLICATES,
@@ -250,7 +250,7 @@ def bootstrap_mean(
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 1 or len(table) == 0 or not np.isfinite(table).all():
         raise InputError(f"Expected one finite value per image, got shape {table.shape}.")
-    [sums] = weighted_sums([lambda: table[:, None]], len(table), replicates, seed=seed)
+    [sums] = sum_resamples([lambda: table[:, None]], len(table), replicates, seed=seed)
     interval = percentile_interval(sums[:, 0] / len(table), level=level)
     assert interval is not None
     return interval

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.metrics.faults import show_value
-from shiftproof.metrics.matching import Pairs, joined, run_starts
+from shiftproof.metrics.matching import Pairs, join_pairs, run_starts
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -228,4 +228,4 @@ def mask_pairs(
         )
         d, g = np.nonzero(overlap >= least)
         found.append(Pairs(d + first, g + left, overlap[d, g]))
-    return joined(found)
+    return join_pairs(found)

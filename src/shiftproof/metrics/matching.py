@@ -110,7 +110,7 @@ def box_pairs(
         overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
         enough = np.flatnonzero(overlap >= least)
         found.append(Pairs(d[enough], g[enough], overlap[enough]))
-    return joined(found)
+    return join_pairs(found)
 
 
 class _Corners(NamedTuple):
@@ -126,7 +126,7 @@ class _Corners(NamedTuple):
         return cls(left, top, width + left, height + top, width * height)
 
 
-def joined(found: list[Pairs]) -> Pairs:
+def join_pairs(found: list[Pairs]) -> Pairs:
     """Return all pairs of some blocks as one."""
     none = np.empty(0, dtype=np.int64)
     return Pairs(

@@ -120,11 +120,11 @@ class Preprocess:
         """
         check_image(image)
         resized = _resize(
-            image, self._resized_size(image.shape[0], image.shape[1]), self.interpolation
+            image, self._size_after_resize(image.shape[0], image.shape[1]), self.interpolation
         )
         return _center_crop(resized, self.size)
 
-    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+    def _size_after_resize(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize."""
         if self.resize is None:
             return height, width

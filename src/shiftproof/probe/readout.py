@@ -79,21 +79,23 @@ class Ridge:
         self, features: Array, values: Array, rows: NDArray[np.bool_], least: Array | float = 0.0
     ) -> None:
         flat, target = features[rows].reshape(-1, features.shape[2]), values[rows].reshape(-1)
-        self._centre, self._scale = flat.mean(axis=0), scale_of(flat, least)
+        self._center, self._scale = flat.mean(axis=0), scale_of(flat, least)
         self._offset = float(target.mean())
-        standard, rest = (flat - self._centre) / self._scale, target - self._offset
+        standard, rest = (flat - self._center) / self._scale, target - self._offset
         self._wide = standard.shape[1] > standard.shape[0]
         self._basis = standard if self._wide else None
         product = standard @ standard.T if self._wide else standard.T @ standard
         self._eigenvalues, self._vectors = np.linalg.eigh(product)
-        self._turned = self._vectors.T @ (rest if self._wide else standard.T @ rest)
+        self._projections = self._vectors.T @ (rest if self._wide else standard.T @ rest)
 
     def predict(self, features: Array, penalties: tuple[float, ...] | list[float]) -> Array:
         """Return ``(P, N, V)``, what is read from ``(N, V, D)`` features under each penalty."""
-        standard = (features.reshape(-1, features.shape[2]) - self._centre) / self._scale
+        standard = (features.reshape(-1, features.shape[2]) - self._center) / self._scale
         side = standard if self._basis is None else standard @ self._basis.T
         # Rounding may leave an eigenvalue a little below 0.
-        weights = self._turned / (np.maximum(self._eigenvalues, 0) + np.array(penalties)[:, None])
+        weights = self._projections / (
+            np.maximum(self._eigenvalues, 0) + np.array(penalties)[:, None]
+        )
         read = weights @ (side @ self._vectors).T + self._offset
         return np.asarray(read.reshape(len(penalties), *features.shape[:2]))
 

@@ -42,7 +42,7 @@ def lay_patches(
 
 
 @compiled
-def weighted_windows(means: F32, weight: F32, radius: int, out: F32) -> None:
+def average_windows(means: F32, weight: F32, radius: int, out: F32) -> None:
     """Write the weighted mean of the four windows that have a pixel in a corner.
 
     ``means`` ``(H, W, 3)`` and ``weight`` ``(H, W)`` belong to the window that begins at a pixel.

@@ -566,7 +566,7 @@ def _other_kinds() -> Iterator[tuple[str, Classifier]]:
         def forward(self, inputs: torch.Tensor) -> Any:
             return self[0].forward(inputs)
 
-    def replaced(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
+    def replace_layers(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
         network: Any = copy.deepcopy(_small_classifier().module)
         for place in places:
             network[place] = change(network[place])
@@ -580,11 +580,11 @@ def _other_kinds() -> Iterator[tuple[str, Classifier]]:
 
         return change
 
-    yield "SyncBatchNorm", replaced(as_class(nn.SyncBatchNorm), 1, 5)
-    yield "momentum=None", replaced(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
-    yield "a subclass of BatchNorm2d", replaced(as_class(OwnForward), 1, 5)
-    yield "a checkpointed BatchNorm2d", replaced(Checkpointed, 5)
-    yield "a BatchNorm2d whose forward is called", replaced(Bypassed, 5)
+    yield "SyncBatchNorm", replace_layers(as_class(nn.SyncBatchNorm), 1, 5)
+    yield "momentum=None", replace_layers(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
+    yield "a subclass of BatchNorm2d", replace_layers(as_class(OwnForward), 1, 5)
+    yield "a checkpointed BatchNorm2d", replace_layers(Checkpointed, 5)
+    yield "a BatchNorm2d whose forward is called", replace_layers(Bypassed, 5)
 
 
 def _small_batches() -> list[Images]:

@@ -132,7 +132,7 @@ def _check_globals(
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
-    cv2, numba = _loaded("cv2"), _loaded("numba")
+    cv2, numba = _load("cv2"), _load("numba")
     threads = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
     # The global states are what is looked at here, so they are used.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -151,5 +151,5 @@ def _check_globals(
     assert now == threads, f"{label}: changes the number of threads of cv2 or numba"
 
 
-def _loaded(name: str) -> ModuleType | None:
+def _load(name: str) -> ModuleType | None:
     return sys.modules.get(name)

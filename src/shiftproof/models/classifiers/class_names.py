@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftproof.classes import Classes, imagenet, named
+from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.text import read_json, read_text
 
@@ -27,7 +27,7 @@ def read_classes(given: Classes | Iterable[str] | str | Path) -> Classes:
         return given
     if given == IMAGENET:
         return imagenet()
-    return read_names(Path(given)) if isinstance(given, (str, Path)) else named(given)
+    return read_names(Path(given)) if isinstance(given, (str, Path)) else name_classes(given)
 
 
 def read_names(path: Path) -> Classes:
@@ -46,7 +46,7 @@ def read_names(path: Path) -> Classes:
     if not names or "" in names:
         found = "no name" if not names else f"an empty line {names.index('') + 1}"
         raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
-    return named(names)
+    return name_classes(names)
 
 
 def _check_names(content: Any, path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 
 import numpy as np
 
-from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
+from shiftproof.classes import Classes, LabelSet, check_outputs, name_classes, number_classes
 from shiftproof.errors import ImageError, LabelError, ModelError
 from shiftproof.io import files
 from shiftproof.models.module import (
@@ -128,9 +128,11 @@ class Classifier:
         self.module, self.device = place_module(module, device)
         self.outputs = None if outputs is None else _groups(outputs, self.name)
         if classes is None:
-            self.classes = numbered(self._probe() if self.outputs is None else len(self.outputs))
+            self.classes = number_classes(
+                self._probe() if self.outputs is None else len(self.outputs)
+            )
         else:
-            self.classes = classes if isinstance(classes, Classes) else named(classes)
+            self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         if self.outputs is not None and len(self.outputs) != len(self.classes):
             raise ModelError(
                 f"{self.name}: outputs are given for {len(self.outputs)} classes, but "

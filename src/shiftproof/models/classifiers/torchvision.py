@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.classes import Classes, imagenet, named
+from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
 from shiftproof.models.architecture import Architecture
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
@@ -213,7 +213,7 @@ def classes_of(weights: Any) -> Classes:
     # All its ImageNet weights carry one list; its spelling is not that of our table.
     if categories == list(torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
         return imagenet()
-    return named(categories)
+    return name_classes(categories)
 
 
 def torchvision_models() -> Any:

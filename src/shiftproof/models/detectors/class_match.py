@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.classes import Classes, compose, named
+from shiftproof.classes import Classes, compose, name_classes
 from shiftproof.errors import LabelError, UnknownNameError
 from shiftproof.types import Detections, Settings
 
@@ -133,7 +133,7 @@ def _map_names(
 
 
 def _classes(given: Classes | Iterable[str]) -> Classes:
-    return given if isinstance(given, Classes) else named(given)
+    return given if isinstance(given, Classes) else name_classes(given)
 
 
 def _fold(name: str) -> str:

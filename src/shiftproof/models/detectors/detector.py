@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import ImageError, InputError, ModelError
 from shiftproof.models.module import (
     check_module,
@@ -115,7 +115,7 @@ class Detector:
             "Expected a torch.nn.Module or a function from images to Detections, got {}. A file is "
             "read by load_detector('onnx:PATH?decode=...') or load_detector('file:PATH?arch=...').",
         )
-        self.classes = classes if isinstance(classes, Classes) else named(classes)
+        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         self.convention = convention
         self.assumed = tuple(assumed)
         self.name = name or name_of(module)

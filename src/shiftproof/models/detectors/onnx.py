@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
@@ -246,6 +246,6 @@ def _class_names(written: str | None) -> Classes | None:
     """Return the classes that a file's metadata name: ``{0: 'person', 1: 'bicycle'}``."""
     try:
         table = ast.literal_eval(written or "")
-        return named(str(table[index]) for index in range(len(table)))
+        return name_classes(str(table[index]) for index in range(len(table)))
     except (ValueError, SyntaxError, TypeError, KeyError, InputError, RecursionError, MemoryError):
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.detectors.boxes import run_lengths
@@ -195,7 +195,7 @@ def compact_classes(categories: Sequence[str]) -> tuple[Classes, tuple[int | Non
         labels.append(len(names) if real else None)
         if real:
             names.append(category)
-    return named(names), tuple(labels)
+    return name_classes(names), tuple(labels)
 
 
 def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ def _features(
 ) -> Callable[[str, LoadOptions], Loaded]:
     """Return what loads a classifier and takes its last layer off."""
 
-    def loaded(target: str, options: LoadOptions) -> Loaded:
+    def load_features(target: str, options: LoadOptions) -> Loaded:
         found = load(target, options)
         module: Any = found.module
         return found._replace(
@@ -39,7 +39,7 @@ def _features(
             assumed=("the features before the last layer", *found.assumed),
         )
 
-    return loaded
+    return load_features
 
 
 ENCODER_LOADERS: dict[str, EncoderLoader] = {
