@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
+from shiftproof.types import F64, I64, Flags
 
 Latents: TypeAlias = NDArray[np.float64]
 """``(N, D)`` float64."""
@@ -156,8 +157,8 @@ class PairProcess:
     def _on_the_sphere(
         self,
         z: Latents,
-        spread: NDArray[np.float64],
-        noise: Callable[[tuple[int, int], np.random.Generator], NDArray[np.float64]],
+        spread: F64,
+        noise: Callable[[tuple[int, int], np.random.Generator], F64],
         random: np.random.Generator,
     ) -> Latents:
         varying, style = list(self.varying), list(self.style)
@@ -166,7 +167,7 @@ class PairProcess:
         near, spread = z[:, varying], spread[varying]
         moved: Latents = z.copy()
 
-        def propose(open_: NDArray[np.int64]) -> tuple[Latents, NDArray[np.bool_]]:
+        def propose(open_: I64) -> tuple[Latents, Flags]:
             tried = near[open_] + spread * noise((len(open_), len(varying)), random)
             length = np.linalg.norm(tried, axis=1)
             if not style:
@@ -266,7 +267,7 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     x = (1 - b) / (1 + b)
     c = concentration * x + free * math.log(1 - x**2)
 
-    def propose(open_: NDArray[np.int64]) -> tuple[Latents, NDArray[np.bool_]]:
+    def propose(open_: I64) -> tuple[Latents, Flags]:
         beta = random.beta(free / 2, free / 2, len(open_))
         cosine = (1 - (1 + b) * beta) / (1 - (1 - b) * beta)
         level = concentration * cosine + free * np.log(1 - x * cosine) - c
@@ -281,11 +282,11 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     return normed
 
 
-def _normal(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+def _normal(shape: tuple[int, int], random: np.random.Generator) -> F64:
     return random.standard_normal(shape)
 
 
-def _laplace(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+def _laplace(shape: tuple[int, int], random: np.random.Generator) -> F64:
     return random.laplace(0, math.sqrt(0.5), shape)  # of variance 1
 
 
@@ -293,16 +294,16 @@ _NOISE = {"normal": _normal, "laplace": _laplace}
 
 
 def _in_the_box(
-    centers: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    noise: Callable[[tuple[int, int], np.random.Generator], NDArray[np.float64]],
+    centers: F64,
+    spread: F64,
+    noise: Callable[[tuple[int, int], np.random.Generator], F64],
     random: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> F64:
     """Draw each coordinate until it lies in the box: they are independent."""
     flat = centers.ravel()
     wide = np.broadcast_to(spread, centers.shape).ravel()
 
-    def propose(open_: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def propose(open_: I64) -> tuple[F64, Flags]:
         tried = flat[open_, None] + wide[open_, None] * noise((len(open_), 1), random)
         return tried, (np.abs(tried) <= 1)[:, 0]
 
@@ -312,8 +313,8 @@ def _in_the_box(
 def _rejection(
     count: int,
     dim: int,
-    propose: Callable[[NDArray[np.int64]], tuple[NDArray[np.float64], NDArray[np.bool_]]],
-) -> NDArray[np.float64]:
+    propose: Callable[[I64], tuple[F64, Flags]],
+) -> F64:
     """Propose for all that are open until each has been accepted once."""
     drawn = np.empty((count, dim))
     open_ = np.arange(count)

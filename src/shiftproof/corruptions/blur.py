@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
@@ -24,7 +23,7 @@ from shiftproof.corruptions.filters import (
     smear_bytes,
     unpack_pixels,
 )
-from shiftproof.types import Image
+from shiftproof.types import F32, F64, I64, U8, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
@@ -57,12 +56,12 @@ def gaussian_blur(
 class _Disk:
     """A smoothed disk in the form that ``kernels.blur_by_disk`` takes; see there."""
 
-    widths: NDArray[np.int64]
-    smooth: NDArray[np.float32]
-    edges: NDArray[np.int64]
-    edge_weights: NDArray[np.float32]
+    widths: I64
+    smooth: F32
+    edges: I64
+    edge_weights: F32
     scale: np.float32
-    flat: NDArray[np.uint8]
+    flat: U8
 
 
 @lru_cache(maxsize=16)
@@ -148,7 +147,7 @@ def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
 
 @lru_cache(maxsize=16)
-def _small_disk(radius: float, alias: float) -> NDArray[np.float32]:
+def _small_disk(radius: float, alias: float) -> F32:
     import cv2
 
     reach = int(radius) + 1
@@ -253,13 +252,13 @@ def _center_lines(size: int, factor: float) -> Places:
 class _Plan(NamedTuple):
     """What ``kernels.average_zooms`` takes; see there."""
 
-    rows: NDArray[np.int64]
-    up: NDArray[np.float64]
-    down: NDArray[np.float64]
-    runs: NDArray[np.int64]
-    run_counts: NDArray[np.int64]
-    shifts: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    rows: I64
+    up: F64
+    down: F64
+    runs: I64
+    run_counts: I64
+    shifts: I64
+    shares: F64
 
 
 @lru_cache(maxsize=16)

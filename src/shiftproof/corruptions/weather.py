@@ -10,7 +10,6 @@ from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws, textures
 from shiftproof.corruptions.checks import CorruptionFunction, Random, constants, to_uint8
@@ -25,7 +24,7 @@ from shiftproof.corruptions.filters import (
 )
 from shiftproof.errors import InputError
 from shiftproof.io.files import fingerprint
-from shiftproof.types import F32, F64, Image
+from shiftproof.types import F32, F64, U8, U16, Flags, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484). ``table``
@@ -207,7 +206,7 @@ def snow_imagenet_c(
 
 
 @lru_cache(maxsize=16)
-def _blend_table(keep: float, add: float) -> NDArray[np.uint8]:
+def _blend_table(keep: float, add: float) -> U8:
     levels = np.arange(256)
     sums = keep * levels[:, np.newaxis] + add * levels
     return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
@@ -528,7 +527,7 @@ def _color(rgb: tuple[int, int, int], image: Image) -> F32:
     return color.astype(np.float32)
 
 
-def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
+def _mud(image: Image, covered: Flags, sigma: float) -> Image:
     from shiftproof.corruptions.kernels import weather as kernels
 
     mask = filter_gaussian(covered.astype(np.float32), sigma)
@@ -560,7 +559,7 @@ def _water(image: Image, layer: F32, strength: float) -> Image:
 
 
 @lru_cache(maxsize=8)
-def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def _value_tables(offset: float) -> tuple[U8, U16]:
     """Return the tables that ``kernels.add_to_value`` takes; see there."""
     levels = np.arange(256) / 255.0
     high, low = levels[:, np.newaxis], levels[np.newaxis, :]

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
-
-Array = NDArray[np.float64]
+from shiftproof.types import F64, I64
 
 CORRELATIONS = ("pearson", "spearman")
 
@@ -21,15 +20,15 @@ class LinearR2(NamedTuple):
     """``mean`` over the latents; ``per_latent`` ``(K,)``: at most 1, and below 0 where it is no help."""
 
     mean: float
-    per_latent: Array
+    per_latent: F64
 
 
 class Correlation(NamedTuple):
     """``mean`` of ``per_latent`` ``(K,)``, each 0 to 1, and the dimension assigned to each latent."""
 
     mean: float
-    per_latent: Array
-    assignment: NDArray[np.int64]
+    per_latent: F64
+    assignment: I64
 
 
 class AffineFit(NamedTuple):
@@ -41,8 +40,8 @@ class AffineFit(NamedTuple):
 
     error: float
     orthogonality: float
-    matrix: Array
-    offset: Array
+    matrix: F64
+    offset: F64
 
 
 class DCI(NamedTuple):
@@ -61,7 +60,7 @@ class PrecisionMatch(NamedTuple):
     """
 
     error: float
-    learned: Array
+    learned: F64
     scale: float
 
 
@@ -250,7 +249,7 @@ def disentanglement(importance: ArrayLike) -> tuple[float, float]:
     return _concentration(table), _concentration(table.T)
 
 
-def _concentration(table: Array) -> float:
+def _concentration(table: F64) -> float:
     totals = table.sum(1)
     shares = table[totals > 0] / totals[totals > 0, None]
     if table.shape[1] == 1:
@@ -341,7 +340,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 # ---------------------------------------------------------------- assignment
 
 
-def assign(costs: ArrayLike) -> NDArray[np.int64]:
+def assign(costs: ArrayLike) -> I64:
     """Return for each row the column of the assignment of least total cost, no column twice.
 
     By shortest augmenting paths, as scipy has them (Crouse 2016, doi 10.1109/TAES.2016.140952). Of
@@ -369,7 +368,7 @@ def assign(costs: ArrayLike) -> NDArray[np.int64]:
 # ---------------------------------------------------------------- parts
 
 
-def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[Array, Array]:
+def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:
     x, z = np.asarray(embedding, np.float64), np.asarray(latents, np.float64)
     z = z[:, None] if z.ndim == 1 else z
     if x.ndim != 2 or z.ndim != 2 or len(x) != len(z) or 0 in (*x.shape, *z.shape):
@@ -383,23 +382,23 @@ def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[Array, Array]:
     return x, z
 
 
-def _scale_by_exponent(values: Array, axis: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+def _scale_by_exponent(values: F64, axis: int | None = None) -> tuple[F64, I64]:
     """Return values of at most 1, all or each column, and the power of two that was taken out.
 
     A power of two changes no digit; but the squares of very large or small values are no numbers.
     """
     exponent = np.frexp(np.abs(values).max(axis=axis))[1].astype(np.int64)
-    scaled: Array = np.ldexp(values, -exponent)
+    scaled: F64 = np.ldexp(values, -exponent)
     return scaled, exponent
 
 
-def _least_squares(x: Array, z: Array) -> tuple[Array, Array]:
+def _least_squares(x: F64, z: F64) -> tuple[F64, F64]:
     center, middle = x.mean(0), z.mean(0)
-    matrix: Array = np.linalg.lstsq(x - center, z - middle, rcond=None)[0]
+    matrix: F64 = np.linalg.lstsq(x - center, z - middle, rcond=None)[0]
     return matrix, middle - center @ matrix
 
 
-def _check_spread(spread: Array) -> None:
+def _check_spread(spread: F64) -> None:
     flat = np.nonzero(spread == 0)[0]
     if len(flat):
         raise InputError(
@@ -407,11 +406,11 @@ def _check_spread(spread: Array) -> None:
         )
 
 
-def _correlations(x: Array, z: Array) -> Array:
+def _correlations(x: F64, z: F64) -> F64:
     """Return ``(D, K)``; a dimension that never changes is correlated with nothing."""
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)
     _check_spread((z**2).sum(0))
     lengths = np.sqrt((x**2).sum(0))
-    correlations: Array = (x / np.where(lengths == 0, 1, lengths)).T @ z / np.sqrt((z**2).sum(0))
+    correlations: F64 = (x / np.where(lengths == 0, 1, lengths)).T @ z / np.sqrt((z**2).sum(0))
     return np.clip(correlations, -1, 1)

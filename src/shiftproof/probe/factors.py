@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.probe import changes
 from shiftproof.rng import generator
-from shiftproof.types import Image
+from shiftproof.types import F64, Image
 
 GROUPS = ("geometry", "color", "texture", "weather")
 """Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
@@ -252,7 +251,7 @@ def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
     )
 
 
-def draw_values(family: Family, key: str, *, versions: int, seed: int) -> NDArray[np.float64]:
+def draw_values(family: Family, key: str, *, versions: int, seed: int) -> F64:
     """Return ``(V, F)`` values for the versions of one image.
 
     Each factor's range is cut into as many equal parts as there are versions, and each part holds one

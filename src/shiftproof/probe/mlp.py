@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftproof.probe.readout import Array, scale_of
+from shiftproof.probe.readout import scale_of
+from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +23,14 @@ _CHECK_EVERY = 5
 
 
 def read_out_by_network(
-    features: Array,
-    more_features: Array,
-    values: Array,
-    folds: NDArray[np.int64],
+    features: F64,
+    more_features: F64,
+    values: F64,
+    folds: I64,
     *,
-    least: Array | float = 0.0,
+    least: F64 | float = 0.0,
     seed: int = 0,
-) -> Array:
+) -> F64:
     """Return each value as a network of one hidden layer reads it, trained on other folds' images.
 
     It sees the leading principal components of both kinds of features. One fold is held out, the
@@ -88,7 +88,7 @@ def read_out_by_network(
     return found.reshape(values.shape)
 
 
-def _components(flat: Array, train: NDArray[np.bool_], least: Array | float) -> Array:
+def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
     """Return ``(R, C)`` leading components of standardised features, of mean square 1 altogether."""
     fitted = flat[train]
     scale = scale_of(fitted, least)
@@ -111,7 +111,7 @@ def _components(flat: Array, train: NDArray[np.bool_], least: Array | float) -> 
 
 def _train(
     x: torch.Tensor, truth: torch.Tensor, train: torch.Tensor, stop: torch.Tensor, seed: int
-) -> Array:
+) -> F64:
     """Return ``(F, R)``: what the network of each fold reads where it was best on its stop rows."""
     import torch
 

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.rng import generator
-from shiftproof.types import Image
+from shiftproof.types import F32, Image
 
-F32 = NDArray[np.float32]
 Random = np.random.Generator
 
 SIZE = 384

@@ -12,10 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.stylize.contract import fit_size
-from shiftproof.types import Image
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
+from shiftproof.types import F32, F64, Image, Indices
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
@@ -259,7 +256,7 @@ def _lay_over(
     )
 
 
-def _nearest(goals: F32, pool: F32) -> NDArray[np.intp]:
+def _nearest(goals: F32, pool: F32) -> Indices:
     """Return for each row of ``goals`` the nearest row of ``pool``, the first of several."""
     half = -0.5 * np.einsum("ij,ij->i", pool, pool)
     # The squared distance without the goal's own part, as one product.

@@ -20,7 +20,7 @@ from shiftproof.models.detectors.boxes import suppress_overlaps
 from shiftproof.models.detectors.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.preprocess import ModelInput
-from shiftproof.types import Detections, Image, Settings
+from shiftproof.types import F32, Detections, Image, Settings
 
 SCORE = 0.001
 """The lowest score that is kept: average precision wants the weak ones too (the threshold with
@@ -185,7 +185,7 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
 # ---------------------------------------------------------------- images in, boxes back
 
 
-def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[np.float32]:
+def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> F32:
     """Return an image as a graph takes it: ``(3, H, W)`` float32 in 0..1.
 
     Bilinear without antialiasing (OpenCV), as these networks are trained and evaluated.
@@ -199,17 +199,17 @@ def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[
     canvas = np.full((*size, 3), GRAY, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = resized
     channels = canvas if decoding.order == "RGB" else canvas[..., ::-1]
-    prepared: NDArray[np.float32] = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
+    prepared: F32 = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
     prepared /= np.float32(255)
     return prepared
 
 
 def to_image(
-    boxes: NDArray[np.float32],
+    boxes: F32,
     decoding: Decoding,
     size: tuple[int, int],
     image_size: tuple[int, int],
-) -> NDArray[np.float32]:
+) -> F32:
     """Return boxes of the network's input in pixels of the image, cut off at its border.
 
     Args:
@@ -226,7 +226,7 @@ def to_image(
     shift = np.array([left, top, left, top], np.float32)
     scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     border = np.array([image_columns, image_rows, image_columns, image_rows], np.float32)
-    placed: NDArray[np.float32] = np.clip((boxes - shift) * scale, 0, border)
+    placed: F32 = np.clip((boxes - shift) * scale, 0, border)
     return placed
 
 
