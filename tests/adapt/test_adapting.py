@@ -1,6 +1,8 @@
 """What holds for all adapters: contexts, threads, exports, and the known ways to fail."""
 
 import copy
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -313,3 +315,28 @@ class TestInputs:
             adapter(noise(4, size=11))
         assert portrait(adapter) == before
         assert not any(part._forward_pre_hooks for part in adapter._network.module.modules())
+
+
+def test_without_torch_the_table_is_there_and_an_adapter_says_the_pip_line():
+    code = """
+import sys
+sys.modules["torch"] = None
+import shiftproof.adapt, shiftproof.testing
+from shiftproof.errors import MissingExtraError
+print(*shiftproof.adapt.ADAPTERS)
+uses = [
+    lambda: shiftproof.adapt.BatchNorm,
+    lambda: shiftproof.adapt.make_adapter("guard+rpl", print),
+    lambda: shiftproof.testing.check_adapter,
+]
+for use in uses:
+    try:
+        use()
+    except MissingExtraError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    table, *errors = done.stdout.splitlines()
+    assert table == "batchnorm rpl ent hard soft lame rdumb guard"
+    assert len(errors) == 3
+    assert all('pip install "shiftproof[torch]"' in error for error in errors)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
+import torch
+
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
-from shiftproof.adapt.state import check_names, pack, unpack
 from shiftproof.adapt.statistics import (
     Parts,
     Statistics,
@@ -24,13 +25,12 @@ from shiftproof.adapt.statistics import (
     pool,
     pool_processes,
 )
+from shiftproof.adapt.tensors import check_names, pack, unpack
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Outputs = TypeVar("Outputs")
@@ -215,8 +215,6 @@ class BatchNorm(NetworkAdapter):
         Raises:
             ModelError: a layer ran several times in one forward, each time with other statistics.
         """
-        import torch
-
         with self._network.lock, torch.no_grad():
             module = self._network.copy()
             for name, statistics in self._current_statistics().items():
@@ -264,8 +262,6 @@ class BatchNorm(NetworkAdapter):
         Raises:
             InputError: fewer than 1 image.
         """
-        import torch
-
         if isinstance(images, bool) or not isinstance(images, int) or images < 1:
             raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
         with self._network.lock, torch.inference_mode(False), torch.no_grad():

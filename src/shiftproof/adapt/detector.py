@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast, final
 
-from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import make_adapter
 from shiftproof.classes import Classes
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from shiftproof.adapt.adapter import State
+    from shiftproof.adapt.batchnorm import BatchNorm
 
 
 @final
@@ -137,6 +137,8 @@ class AdaptedDetector:
 
 
 def _batch_norm(detector: Detector, adapter: BatchNorm | str) -> BatchNorm:
+    from shiftproof.adapt.batchnorm import BatchNorm
+
     if isinstance(adapter, str):
         made = make_adapter(adapter, cast("torch.nn.Module", detector.module))
     else:

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog, new_events
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.state import check_names, save_state
+from shiftproof.adapt.state import save_state
+from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Probabilities = NDArray[np.float32]
@@ -250,8 +250,6 @@ class Guard(WrappingAdapter):
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the adapter's logits where it is trusted, else the source's."""
-        import torch
-
         if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
             return self.inner(batch)
         source = self._source
@@ -382,8 +380,6 @@ class Guard(WrappingAdapter):
 
     def state(self) -> State:
         """Return the adapter's state, the last good one, and what both answered lately."""
-        import torch
-
         with self._lock:
             numbers = [
                 self._trusted, self._good is not None, self._images_since_good, self._images_on_trial,

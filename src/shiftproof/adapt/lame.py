@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
+import torch
+
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
-from shiftproof.adapt.state import check_names
+from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Links = Literal["published", "symmetric"]
@@ -61,8 +61,6 @@ def laplacian_assignments(
     Returns:
         ``(N, K)`` float32: log-probabilities.
     """
-    import torch
-
     log_p = torch.log_softmax(logits.float(), -1)
     k = min(neighbors, len(logits) - 1)
     if k < 1:
@@ -143,8 +141,6 @@ class LAME(NetworkAdapter):
         return ()
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        import torch
-
         kept: list[torch.Tensor] = []
 
         def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from shiftproof.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -55,8 +52,6 @@ def generalized_cross_entropy(
     >>> round(float(generalized_cross_entropy(logits, torch.tensor([0]), q=1)), 4)
     0.75
     """
-    import torch
-
     if isinstance(q, bool) or not 0 <= q <= 1:
         raise InputError(f"q: expected 0 to 1, got {q!r}.")
     log_p = _log_probabilities(logits).gather(-1, target[:, None])[:, 0]
@@ -110,8 +105,6 @@ def _expectation(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    import torch
-
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     # Autocast would do this in half precision on some devices.

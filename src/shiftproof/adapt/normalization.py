@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import torch
+
+from shiftproof.adapt.gradient import through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.adapt.statistics import Statistics, all_finite, pool, process_group
 from shiftproof.adapt.watch import check_structure, run_checked
-
-if TYPE_CHECKING:
-    import torch
 
 Outputs = TypeVar("Outputs")
 
@@ -144,15 +144,11 @@ class Seen:
 
 
 def _to_float32(values: torch.Tensor) -> torch.Tensor:
-    import torch
-
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        import torch
-
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, of_batch = choose(name, values)
         handed = values
@@ -161,8 +157,6 @@ def _hook(name: str, choose: Choose) -> Callable[..., Any]:
             handed, statistics = _normalize_half(layer, values, statistics)
         layer.running_mean, layer.running_var = statistics
         if of_batch and torch.is_grad_enabled() and values.requires_grad:
-            from shiftproof.adapt.gradient import through_statistics
-
             handed = through_statistics(handed, *statistics, eps_of(layer), process_group(layer))
         if handed is values:
             return None
@@ -177,8 +171,6 @@ def _normalize_half(
     layer: Any, values: torch.Tensor, statistics: Statistics
 ) -> tuple[torch.Tensor, Statistics]:
     """Return an input that is normalised already, and statistics by which it stays as it is."""
-    import torch
-
     shape = (-1, *[1] * (values.ndim - 2))
     scale = (statistics.variance + eps_of(layer)).rsqrt().view(shape)
     inputs = ((values.float() - statistics.mean.view(shape)) * scale).to(values.dtype)

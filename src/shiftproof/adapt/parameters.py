@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def affine_parameters(
@@ -81,8 +78,6 @@ def last_layer_name(network: torch.nn.Module) -> str:
     Raises:
         ModelError: there is neither.
     """
-    import torch
-
     choices: list[tuple[type, ...]] = [(torch.nn.Linear,), (torch.nn.Conv2d, torch.nn.Conv1d)]
     for kinds in choices:
         names: list[str] = [n for n, part in network.named_modules() if isinstance(part, kinds)]

@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, TypeVar, final
 
+import torch
+
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog
-from shiftproof.adapt.state import copy_tensor
+from shiftproof.adapt.tensors import copy_tensor
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 _COUNT = "rdumb/batches"
@@ -120,15 +120,11 @@ class RDumb(WrappingAdapter):
 
     def state(self) -> State:
         """Return the wrapped adapter's state and the batches since the last reset."""
-        import torch
-
         with self._lock:
             return {**self.inner.state(), _COUNT: torch.tensor([self._since, self._batches])}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what another adapter of the same settings has learnt."""
-        import torch
-
         since, batches = copy_tensor(state, _COUNT, torch.tensor([0, 0])).tolist()
         if not 0 <= since <= min(batches, self.every):
             raise InputError(

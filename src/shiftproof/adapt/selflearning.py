@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
+import torch
+
 from shiftproof.adapt.batchnorm import check_prior
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.losses import (
@@ -26,16 +28,14 @@ from shiftproof.adapt.norms import (
     several_runs_error,
 )
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
-from shiftproof.adapt.state import check_names, copy_tensor, copy_to_cpu, pack, unpack
 from shiftproof.adapt.statistics import Statistics, batch_statistics, mix_with_prior, pool_processes
+from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu, pack, unpack
 from shiftproof.adapt.watch import has_reentrant_checkpoint
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Loss = Literal["rpl", "ent", "hard", "soft"]
@@ -202,8 +202,6 @@ class SelfLearning(NetworkAdapter):
         return list(chosen)
 
     def _forget(self) -> None:
-        import torch
-
         rate = PAPER_RATE if self.lr == "auto" else self.lr
         self._optimizer = torch.optim.SGD(
             self._parameters.values(), lr=float(rate), momentum=self.momentum
@@ -253,8 +251,6 @@ class SelfLearning(NetworkAdapter):
 
     def end_epoch(self) -> None:
         """Let the teacher of pseudo-labels take over what the model has learnt."""
-        import torch
-
         if self._teacher_network is not None:
             with self._network.lock, torch.no_grad():
                 for name, parameter in self._teacher_parameters.items():
@@ -262,8 +258,6 @@ class SelfLearning(NetworkAdapter):
 
     def reset(self) -> None:
         """Forget everything that was learnt."""
-        import torch
-
         with self._network.lock, torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._first[name])
@@ -283,8 +277,6 @@ class SelfLearning(NetworkAdapter):
             ModelError: a batch norm ran several times in one forward, each time with other
                 statistics.
         """
-        import torch
-
         with self._network.lock, torch.no_grad():
             if self._layers_run_twice:
                 raise several_runs_error(self._layers_run_twice[0])
@@ -312,8 +304,6 @@ class SelfLearning(NetworkAdapter):
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what another adapter of the same settings has learnt."""
-        import torch
-
         kinds = ["parameter", *(["teacher"] if self._teacher_network is not None else ())]
         kinds += ["momentum"] if self.momentum > 0 else []
         check_names(
@@ -355,8 +345,6 @@ class SelfLearning(NetworkAdapter):
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        import torch
-
         classes = self._network.of_classes
         if self._network.is_frozen:
             with self._run_network(self._network, self._norms, inputs) as (outputs, seen):
@@ -420,8 +408,6 @@ class SelfLearning(NetworkAdapter):
 
     def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor | None] | None:
         """Return the gradient of each parameter, or None where the step would not be finite."""
-        import torch
-
         if not loss.requires_grad:
             raise ModelError(
                 "The loss depends on none of the parameters that are to be learnt: the model "
@@ -457,8 +443,6 @@ class SelfLearning(NetworkAdapter):
         if self.answers == "before":
             yield
             return
-        import torch
-
         kept = [parameter.detach().clone() for parameter in self._parameters.values()]
         momenta = {name: buffer.clone() for name, buffer in self._momenta().items()}
         try:
@@ -489,8 +473,6 @@ class SelfLearning(NetworkAdapter):
 
         Gradients are taken within the context: checkpointed layers run again for them.
         """
-        import torch
-
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
         # when the parameters have learnt meanwhile.
         torch.clear_autocast_cache()
@@ -505,7 +487,6 @@ class SelfLearning(NetworkAdapter):
 
     def _make_chooser(self, norms: BatchNormLayers, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images."""
-        import torch
 
         def choose(name: str, values: torch.Tensor) -> Choice:
             source = norms.source[name]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import distributed
 
 Parts = Literal["both", "mean", "variance"]
 """Which of a layer's statistics are adapted; the other stays the source's."""
@@ -35,8 +35,6 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
     Returns:
         ``(C,)`` each, over all axes but the second; float32 where the input is of half precision.
     """
-    import torch
-
     if inputs.dtype in (torch.float16, torch.bfloat16):
         inputs = inputs.float()
     if _is_table(inputs):
@@ -57,8 +55,6 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
 
 def _is_table(inputs: torch.Tensor) -> bool:
     """Whether ``(N, C, ...)`` lies in memory as a table of C columns, in float32 on the CPU."""
-    import torch
-
     return (
         inputs.device.type == "cpu"
         and inputs.dtype == torch.float32
@@ -227,9 +223,6 @@ def process_group(layer: Any) -> Any:
     That is a ``SyncBatchNorm``'s where there are processes; every other layer, and one in a single
     process, takes its own batch alone.
     """
-    import torch
-    from torch import distributed
-
     if not isinstance(layer, torch.nn.SyncBatchNorm) or not (
         distributed.is_available() and distributed.is_initialized()
     ):
@@ -243,9 +236,6 @@ def pool_processes(target: Statistics, count: int, layer: Any) -> tuple[Statisti
     That is ``target`` and ``count`` themselves, except for a layer with a :func:`process_group`:
     there the batches of all processes are pooled.
     """
-    import torch
-    from torch import distributed
-
     group = process_group(layer)
     if group is None:
         return target, count
@@ -268,8 +258,6 @@ def has_single_values(inputs: torch.Tensor) -> bool:
 
 def all_finite(statistics: Mapping[str, Statistics]) -> bool:
     """Whether no layer's statistics have a NaN or an infinite value."""
-    import torch
-
     if not statistics:
         return True
     values = [part.float() for pair in statistics.values() for part in pair]

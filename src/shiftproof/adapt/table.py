@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.batchnorm import BatchNorm
-from shiftproof.adapt.guard import Guard
-from shiftproof.adapt.lame import LAME
-from shiftproof.adapt.rdumb import RDumb
-from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
+from shiftproof.models.structure import require_torch
 from shiftproof.specs import read_number, read_options, split_name
 
 if TYPE_CHECKING:
@@ -36,6 +32,17 @@ class AdapterEntry:
     wraps: bool = False
 
 
+def _maker(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
+    """Return what makes an adapter; its module, and torch with it, is imported at the first call."""
+
+    def make(model: object, **options: object) -> Adapter:
+        require_torch()
+        adapter_class = getattr(importlib.import_module(f"shiftproof.adapt.{module}"), kind)
+        return cast("Adapter", adapter_class(model, **fixed, **options))
+
+    return make
+
+
 def _read_number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else read_number(text)
 
@@ -52,44 +59,44 @@ _SELF_LEARNING: dict[str, Callable[[str], object]] = {
 
 ADAPTERS: dict[str, AdapterEntry] = {
     "batchnorm": AdapterEntry(
-        BatchNorm,
+        _maker("batchnorm", "BatchNorm"),
         "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020); "
         "prior=16 images of trust in the source.",
         _BATCHNORM,
     ),
     "rpl": AdapterEntry(
-        functools.partial(SelfLearning, loss="rpl"),
+        _maker("selflearning", "SelfLearning", loss="rpl"),
         "Learn from robust pseudo-labels, one step per batch (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "ent": AdapterEntry(
-        functools.partial(SelfLearning, loss="ent"),
+        _maker("selflearning", "SelfLearning", loss="ent"),
         "Minimise the entropy of the answers, one step per batch (TENT; Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "hard": AdapterEntry(
-        functools.partial(SelfLearning, loss="hard"),
+        _maker("selflearning", "SelfLearning", loss="hard"),
         "Learn from the classes that a teacher answers (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "soft": AdapterEntry(
-        functools.partial(SelfLearning, loss="soft"),
+        _maker("selflearning", "SelfLearning", loss="soft"),
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "lame": AdapterEntry(
-        LAME,
+        _maker("lame", "LAME"),
         "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
         {"neighbors": int, "links": str},
     ),
     "rdumb": AdapterEntry(
-        RDumb,
+        _maker("rdumb", "RDumb"),
         "Wraps an adapter: back to the source every so many batches (Press et al. 2023).",
         {"every": int},
         wraps=True,
     ),
     "guard": AdapterEntry(
-        Guard,
+        _maker("guard", "Guard"),
         "Wraps an adapter: watches it without labels and takes it back when it goes astray.",
         {"window": int, "probation": int, "margin": float},
         wraps=True,

@@ -6,13 +6,14 @@ import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.modules import batchnorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 Outputs = TypeVar("Outputs")
 
@@ -26,8 +27,6 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
         network: an adapter's copy of a network.
         norms: its batch-norm layers by name.
     """
-    import torch
-
     for name, part in network.named_modules():
         if isinstance(part, torch.jit.ScriptModule) and _script_normalizes(part):
             raise ModelError(
@@ -72,8 +71,6 @@ def _is_script(part: object) -> bool:
 
 def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
     """Whether a forward that was set on ``part`` itself holds a module that is not of its copy."""
-    import torch
-
     replaced = vars(part).get("forward")
     if replaced is None or type(part).__name__ == "OptimizedModule":
         return False
@@ -144,9 +141,6 @@ def run_checked(
         ModelError: a layer normalises by running statistics without being called as a module, or
             by others than its own.
     """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     path: list[str] = []
     unfollowed: list[str] = []
 
@@ -186,7 +180,6 @@ def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
 @contextmanager
 def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
     """Keep in ``path`` the names of the modules that are running, the innermost last."""
-    import torch
 
     def enter(name: str) -> Callable[..., None]:
         def run(*_: object) -> None:
@@ -235,8 +228,6 @@ def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
 
 def _is_torchs(layer: Any) -> bool:
     """Whether a layer's forward is that of torch's own batch norm."""
-    from torch.nn.modules import batchnorm
-
     kinds = (
         batchnorm.BatchNorm1d,
         batchnorm.BatchNorm2d,
@@ -252,8 +243,6 @@ def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
     It must give the same for ``z`` by the mean 0 and the variance 1 as for ``3 z + 2`` by 2 and 9,
     and, where that tells anything, something else for ``3 z + 2`` by 0 and 1.
     """
-    import torch
-
     values = args[0] if args else next(iter(kwargs.values()))
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         return

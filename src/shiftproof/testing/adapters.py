@@ -8,18 +8,16 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.types import Images, Logits
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_adapter(
@@ -164,8 +162,6 @@ def _predict(adapter: Adapter, batch: Images) -> Logits:
 
 
 def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
-    import torch
-
     merged = adapter.merge()
     original = model.module
     assert isinstance(original, torch.nn.Module)
@@ -186,8 +182,6 @@ def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], w
 
 
 def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected: Logits) -> None:
-    import torch
-
     logits = adapter(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
     assert isinstance(logits, torch.Tensor), f"call: returned {type(logits).__name__}"
     _check_close(
@@ -196,8 +190,6 @@ def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected:
 
 
 def _check_parameters(adapter: Adapter, model: Classifier) -> None:
-    import torch
-
     assert isinstance(model.module, torch.nn.Module)
     own = {tensor.data_ptr() for tensor in _tensors(model.module) if tensor.numel()}
     for parameter in adapter.parameters():
@@ -241,8 +233,6 @@ def _check_frozen(
 def _check_state(
     make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
 ) -> None:
-    import torch
-
     adapter = make(model)
     for batch in batches:
         _predict(adapter, batch)
@@ -279,8 +269,6 @@ def _check_state(
 
 
 def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
-    import torch
-
     for batch in batches:
         _predict(adapter, batch)
     good, merged = adapter.state(), adapter.merge().state_dict()
@@ -314,8 +302,6 @@ def _check_interruption(
     expected: list[Logits],
 ) -> None:
     """Let each of the forward passes of one prediction fail in turn."""
-    import torch
-
     left = [math.inf]
 
     def interrupt(*_: object) -> None:
@@ -354,8 +340,6 @@ def _check_determinism(
     expected: list[Logits],
 ) -> None:
     """Make a second adapter under other global random states: it must give the same."""
-    import torch
-
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
@@ -417,8 +401,6 @@ def _check_kinds(
 
 
 def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
-    import torch
-
     after = _portrait(model.module)
     for what in ("modes", "hooks", "gradients"):
         assert after[what] == before[what], f"wrapped model: its {what} were changed"
@@ -434,8 +416,6 @@ def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
 
 @contextmanager
 def _globals_watched() -> Iterator[None]:
-    import torch
-
     def state() -> dict[str, Any]:
         words: Any = np.random.get_state()  # noqa: NPY002
         return {
@@ -494,8 +474,6 @@ def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Log
 def _check_same(
     got: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], clause: str
 ) -> None:
-    import torch
-
     assert list(got) == list(expected), f"{clause}: other names"
     for name, tensor in expected.items():
         assert torch.equal(got[name], tensor), f"{clause}: {name!r}"
@@ -517,7 +495,6 @@ def _check_close(got: Logits, expected: Logits, clause: str) -> None:
 
 
 def _small_classifier() -> Classifier:
-    import torch
     from torch import nn
 
     with torch.random.fork_rng(devices=[]):
