@@ -449,10 +449,10 @@ def _read_embedded(folder: Path) -> None:
 
 def _classifier() -> Any:
     from shiftproof import Classifier, Preprocess
-    from shiftproof.classes import named
+    from shiftproof.classes import name_classes
 
     plain = Preprocess((8, 8), 8, mean=(0, 0, 0), std=(1, 1, 1))
-    return Classifier(_means, plain, named(["cat", "dog", "cow"]), device="cpu")
+    return Classifier(_means, plain, name_classes(["cat", "dog", "cow"]), device="cpu")
 
 
 def _bench(folder: Path) -> Any:
@@ -672,11 +672,11 @@ def _table(folder: Path) -> list[Path]:
 
 
 def _read_csv(folder: Path) -> None:
-    from shiftproof.classes import named
+    from shiftproof.classes import name_classes
     from shiftproof.data import ImageTable
     from shiftproof.errors import BrokenFileError
 
-    data = ImageTable(folder / "images.csv", named(["cat", "dog"]))
+    data = ImageTable(folder / "images.csv", name_classes(["cat", "dog"]))
     data.fingerprint()
     for sample in data.samples:
         try:
@@ -773,11 +773,11 @@ def _corrupted_arrays(folder: Path) -> list[Path]:
 
 
 def _read_corrupted_arrays(folder: Path) -> None:
-    from shiftproof.classes import named
+    from shiftproof.classes import name_classes
     from shiftproof.data import open_data
     from shiftproof.types import Cell
 
-    data: Any = open_data(folder, classes=named(["cat", "dog"]))
+    data: Any = open_data(folder, classes=name_classes(["cat", "dog"]))
     data.fingerprint()
     data.read_cell(data.samples[0], Cell("fog", 1))
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from shiftproof.provenance import provenance
 from shiftproof.stylize import AdaIN, DrawnStyles, stylize
-from shiftproof.stylize.drawn import WAYS, drawn, way_of
+from shiftproof.stylize.drawings import WAYS, draw_style, way_of
 
 SIZES = {"224x224": (224, 224), "640x480": (640, 480), "2048x1024": (2048, 1024)}
 
@@ -48,14 +48,14 @@ def random_weights(folder: Path) -> AdaIN:
     from shiftproof.stylize.adain import (
         DECODER_NAMES,
         ENCODER_NAMES,
-        expected_decoder,
-        expected_encoder,
+        decoder_shapes,
+        encoder_shapes,
     )
 
     torch.manual_seed(0)
     for name, expected in (
-        (ENCODER_NAMES[0], expected_encoder),
-        (DECODER_NAMES[0], expected_decoder),
+        (ENCODER_NAMES[0], encoder_shapes),
+        (DECODER_NAMES[0], decoder_shapes),
     ):
         state = {key: 0.02 * torch.randn(shape) for key, shape in expected().items()}
         torch.save(state, folder / name)
@@ -101,10 +101,10 @@ def measure(repetitions: int) -> dict[str, Any]:
                     2,
                 )
             rows.append(row)
-    drawn.cache_clear()
+    draw_style.cache_clear()
     start = time.process_time()
     for number in range(2 * len(WAYS)):
-        drawn(number)
+        draw_style(number)
     drawing = 1000 * (time.process_time() - start) / (2 * len(WAYS))
     return {"rows": rows, "drawing a style": round(drawing, 1)}
 
@@ -124,7 +124,7 @@ def summary(result: dict[str, Any]) -> str:
 
 def draw_sheet(path: Path) -> None:
     """Write one style of each way, five beside each other."""
-    tiles = [drawn(number)[:192, :192] for number in range(len(WAYS))]
+    tiles = [draw_style(number)[:192, :192] for number in range(len(WAYS))]
     rows = [np.concatenate(tiles[at : at + 5], axis=1) for at in range(0, len(tiles), 5)]
     Image.fromarray(np.concatenate(rows)).save(path, quality=85)
     print(", ".join(way_of(number) for number in range(len(WAYS))))

@@ -25,6 +25,6 @@ after = adapted.predict(blurred).argmax(axis=1)
 print(f"right through frosted glass: {np.mean(before == labels):.0%} as published, ", end="")
 print(f"{np.mean(after == labels):.0%} adapted, without a label")
 
-plain = adapted.merged()  # an ordinary torch module, ready for torch.save or torch.onnx.export
+plain = adapted.merge()  # an ordinary torch module, ready for torch.save or torch.onnx.export
 print("the repaired model is a", type(plain).__name__)
 adapted.reset()

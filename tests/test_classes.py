@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, named, numbered
+from shiftproof.classes import (
+    LABEL_SETS,
+    Classes,
+    LabelSet,
+    imagenet,
+    label_set,
+    name_classes,
+    number_classes,
+)
 from shiftproof.errors import InputError, LabelError, UnknownNameError
 
 # Index, WordNet id and name as in every list of ILSVRC 2012.
@@ -85,19 +93,19 @@ def test_a_name_that_is_another_classs_synonym_spells_both():
 
 
 def test_of_two_classes_with_one_name_neither_is_found():
-    classes = named(["bat", "owl", "Bat"])
+    classes = name_classes(["bat", "owl", "Bat"])
     assert classes.find("bat") is None
     with pytest.raises(LabelError, match=r"bat \(0\) and Bat \(2\)\. Say the index, in"):
         classes.index("bat")
 
 
 def test_a_name_goes_before_an_index():
-    classes = named(["2", "1", "0"])
+    classes = name_classes(["2", "1", "0"])
     assert [classes.find(text) for text in ("0", "1", "2")] == [2, 1, 0]
 
 
 def test_numbered_classes_are_their_index():
-    classes = numbered(12)
+    classes = number_classes(12)
     assert [classes.find(str(index)) for index in range(12)] == list(range(12))
     assert classes.find("12") is None
 
@@ -106,12 +114,12 @@ def test_numbered_classes_are_their_index():
     "label", ["", " ", "-1", "3", "1.0", "1e0", "0x1", "²", "catt", "n01440764"]
 )
 def test_what_is_no_class_is_not_found(label):
-    assert named(["cat", "dog", "bird"]).find(label) is None
+    assert name_classes(["cat", "dog", "bird"]).find(label) is None
 
 
 def test_a_misspelt_label_gets_the_nearest_class():
     with pytest.raises(LabelError, match=r"Unknown class 'brid'\. Did you mean 'bird'\?") as caught:
-        named(["cat", "dog", "bird"]).index("brid")
+        name_classes(["cat", "dog", "bird"]).index("brid")
     assert "The model has 3 classes (cat, dog, bird); give a class map" in str(caught.value)
 
 
@@ -124,35 +132,35 @@ def test_of_many_classes_a_few_are_shown():
 
 def test_an_index_outside_the_classes_says_the_range():
     with pytest.raises(LabelError, match=r"Label 3 is outside .* it has 3, so expected 0 to 2"):
-        named(["cat", "dog", "bird"]).index("3")
+        name_classes(["cat", "dog", "bird"]).index("3")
 
 
 @pytest.mark.parametrize("label", ["9" * 5000, "0" * 5000 + "3", "1" * 19])
 def test_a_number_of_any_length_is_outside_the_classes(label):
     # Python itself reads no number of more than 4,300 digits.
-    assert numbered(3).find(label) is None
+    assert number_classes(3).find(label) is None
     with pytest.raises(LabelError, match=r"Label [0-9]{19,20}…? is outside .* 0 to 2") as caught:
-        numbered(3).index(label)
+        number_classes(3).index(label)
     assert len(str(caught.value)) < 120
 
 
 def test_leading_zeros_do_not_count():
-    assert numbered(12).find("0" * 5000 + "7") == 7
-    assert numbered(12).find("000") == 0
+    assert number_classes(12).find("0" * 5000 + "7") == 7
+    assert number_classes(12).find("000") == 0
 
 
 def test_a_label_error_is_an_input_error_and_a_value_error():
     with pytest.raises(InputError):
-        named(["cat"]).index("dog")
+        name_classes(["cat"]).index("dog")
     with pytest.raises(ValueError):
-        named(["cat"]).index("dog")
+        name_classes(["cat"]).index("dog")
 
 
 def test_classes_must_be_some_and_ids_as_many():
     with pytest.raises(LabelError, match="at least one class"):
-        named([])
+        name_classes([])
     with pytest.raises(LabelError, match="at least one class"):
-        numbered(0)
+        number_classes(0)
     with pytest.raises(LabelError, match="got 1 ids for 2 classes"):
         Classes(("cat", "dog"), wordnet_ids=("n02121808",))
 
@@ -256,7 +264,7 @@ def test_objectnet_is_the_published_map():
     assert labels.leaves_out("squeegee")
 
 
-PARENT = named(["a", "b", "c", "d"])
+PARENT = name_classes(["a", "b", "c", "d"])
 
 
 def test_the_rest_is_every_output_without_a_class():
@@ -283,7 +291,7 @@ def test_the_rest_is_every_output_without_a_class():
 )
 def test_a_label_set_that_does_not_fit_is_refused(outputs, left_out, says):
     with pytest.raises(LabelError, match=says):
-        LabelSet("pets", named(["x", "y"]), outputs, PARENT, left_out)
+        LabelSet("pets", name_classes(["x", "y"]), outputs, PARENT, left_out)
 
 
 def test_an_unknown_label_set_says_the_nearest():
@@ -300,5 +308,5 @@ def test_label_sets_survive_the_way_to_a_worker():
 
 
 def test_numbered_names_are_known_as_such():
-    assert numbered(3).is_numbered
-    assert not named(["0", "2", "1"]).is_numbered
+    assert number_classes(3).is_numbered
+    assert not name_classes(["0", "2", "1"]).is_numbered

@@ -48,6 +48,7 @@ WITH_EXAMPLES = {
     "shiftproof.similarity.prune",
     "shiftproof.similarity.search",
     "shiftproof.similarity.sources",
+    "shiftproof.specs",
     "shiftproof.stylize.apply",
     "shiftproof.testing.corruptions",
 }

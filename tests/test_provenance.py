@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftproof.provenance import provenance, spelt_command
+from shiftproof.provenance import provenance, show_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
     ],
 )
 def test_a_command_is_told_without_the_folders_of_the_machine(arguments, spelt):
-    assert spelt_command(arguments) == spelt
+    assert show_command(arguments) == spelt
 
 
 def test_the_record_names_the_device_and_the_versions():

@@ -1,9 +1,11 @@
 """The public names, written down: a change here is a change that users see."""
 
+import ast
 import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,12 @@ SURFACE = {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
         "slow_start", "train",
     },
+    "shiftproof.corruptions": {
+        "COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "HOLDOUT", "Corrupt", "CorruptTargets",
+        "CorruptedDataset", "Corruption", "CorruptionFunction", "corrupt", "corrupt_batch",
+        "corrupt_video", "frost_with", "function_of", "scale",
+    },
+    "shiftproof.corruptions.torch": {"corrupt_tensor"},
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
@@ -50,7 +58,16 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
+    "shiftproof.models": {
+        "DECODINGS", "DETECTOR_LOADERS", "ENCODER_LOADERS", "LOADERS", "CallablePreprocess",
+        "ClassMatch", "Classifier", "ClassifierLike", "Convention", "Decoding", "Detector",
+        "DetectorLike", "DetectorLoader", "Encoder", "EncoderLike", "EncoderLoader", "Loaded",
+        "LoadedDetector", "Loader", "OnnxConvention", "Preprocess", "Preprocessing",
+        "TorchvisionConvention", "TransformersConvention", "load_classifier", "load_detector",
+        "load_encoder", "match_classes",
+    },
     "shiftproof.probe": {"probe"},
+    "shiftproof.report": {"print_table", "table_csv", "table_latex", "write_report", "write_sheet"},
     "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
@@ -77,7 +94,30 @@ SURFACE = {
         "choose_style", "estimate_stylized", "export_stylized", "free", "open_styles", "stylize",
         "stylize_keyed",
     },
+    "shiftproof.testing": {"check_adapter", "check_corruption", "check_detector", "check_encoder"},
 }  # fmt: skip
+
+MODULES = {
+    "shiftproof.classes": {
+        "LABEL_SETS", "Classes", "LabelSet", "check_outputs", "compose", "imagenet", "label_set",
+        "name_classes", "number_classes",
+    },
+    "shiftproof.errors": {
+        "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError",
+        "ModelError", "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError",
+        "UnknownNameError",
+    },
+    "shiftproof.rng": {"generator"},
+    "shiftproof.specs": {
+        "Pixels", "Readers", "Source", "merge_options", "parse_spec", "read_number", "read_numbers",
+        "read_options", "read_pixels", "read_switch", "split_name",
+    },
+    "shiftproof.types": {
+        "CLEAN", "F16", "F32", "F64", "I16", "I32", "I64", "I8", "U16", "U32", "U64", "U8", "Cell",
+        "Detections", "Flags", "Image", "Images", "Indices", "Logits", "Mask", "Sample", "Settings",
+    },
+}  # fmt: skip
+"""Modules that are imported by name: what they define themselves."""
 
 FREE_OF = {
     "shiftproof": {"numpy", "numba", "cv2", "torch", "pyarrow", "typer", "rich", "jinja2", "PIL"},
@@ -93,6 +133,7 @@ FREE_OF = {
     "shiftproof.runs": {"torch", "pyarrow", "jinja2"},
     "shiftproof_reproduce": {"torch", "torchvision", "pyarrow", "jinja2"},
     "shiftproof.shards": {"torch", "ray", "pyarrow", "numba"},
+    "shiftproof.testing": {"torch"},
     "shiftproof.similarity": {"torch", "faiss", "ray", "fsspec", "numba", "pyarrow", "jinja2"},
     "shiftproof.stylize": {"torch", "numba", "cv2", "pyarrow", "yaml"},
     "shiftproof.cli": {"torch", "torchvision", "pyarrow", "jinja2", "numba", "cv2"},
@@ -106,6 +147,34 @@ def test_the_public_names_are_these(module):
     for name in SURFACE[module]:
         assert getattr(imported, name) is not None
         assert name in dir(imported)
+
+
+def own_names(module: str) -> set[str]:
+    """The public names that the source of a module binds at its top level, but for imports."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    bound = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            bound |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in bound if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_names_of_a_module_are_these(module):
+    assert own_names(module) == MODULES[module]
+
+
+def test_every_package_with_public_names_is_written_down():
+    root = Path(importlib.import_module("shiftproof").__file__).parent
+    packages = {
+        ".".join(["shiftproof", *path.parent.relative_to(root).parts])
+        for path in root.rglob("__init__.py")
+        if "__all__" in path.read_text(encoding="utf-8") and path.parent.name != "kernels"
+    }
+    assert packages <= set(SURFACE)
 
 
 @pytest.mark.parametrize("module", SURFACE)

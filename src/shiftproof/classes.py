@@ -133,12 +133,12 @@ def _fold(name: str) -> str:
     return " ".join(name.strip().lower().replace("_", " ").replace("-", " ").split())
 
 
-def numbered(count: int) -> Classes:
+def number_classes(count: int) -> Classes:
     """Return ``count`` classes that are named by their index."""
     return Classes(tuple(str(index) for index in range(count)), title=f"{count} numbered classes")
 
 
-def named(names: Iterable[str]) -> Classes:
+def name_classes(names: Iterable[str]) -> Classes:
     """Return the classes of a list of names, in the order of the model's outputs."""
     return Classes(tuple(names))
 
@@ -171,7 +171,7 @@ def _table(name: str) -> list[dict[str, str]]:
 class LabelSet:
     """The classes of a data set that are some of a model's, and the outputs that mean each.
 
-    A model's ``restricted`` gives it these classes; the data are opened with the label set in place
+    A model's ``restrict`` gives it these classes; the data are opened with the label set in place
     of the classes. The score of a class is the highest of its outputs.
 
     ``classes`` are found by the data set's folder names. ``outputs`` holds for each of them indices

@@ -43,17 +43,17 @@ def provenance(device: str, workers: int) -> Settings:
         "device": device,
         "workers": workers,
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": spelt_command(sys.argv),
+        "command": show_command(sys.argv),
     }
 
 
-def spelt_command(arguments: Sequence[str]) -> str:
+def show_command(arguments: Sequence[str]) -> str:
     """Return a command line as it may be shown to others: of whole paths the last part alone,
     and nothing that is secret in a URL.
 
-    >>> spelt_command(["/opt/bin/shiftproof", "bench", "--model", "onnx:/home/ada/net.onnx?size=224"])
+    >>> show_command(["/opt/bin/shiftproof", "bench", "--model", "onnx:/home/ada/net.onnx?size=224"])
     'shiftproof bench --model onnx:net.onnx?size=224'
-    >>> spelt_command(["/lib/shiftproof/__main__.py", "audit", "train", "--test", "art=/data/art"])
+    >>> show_command(["/lib/shiftproof/__main__.py", "audit", "train", "--test", "art=/data/art"])
     'shiftproof audit train --test art=art'
     """
     program = Path(arguments[0])

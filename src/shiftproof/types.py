@@ -23,6 +23,7 @@ F16: TypeAlias = NDArray[np.float16]
 F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
+Indices: TypeAlias = NDArray[np.intp]
 """Arrays of numbers by their dtype; a docstring gives shape and meaning."""
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -93,9 +94,9 @@ class Detections:
     array([[10., 20., 30., 40.]], dtype=float32)
     """
 
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    boxes: F32
+    scores: F32
+    labels: I64
     masks: tuple[Mask, ...] | None = None
 
     def __init__(
@@ -118,7 +119,7 @@ class Detections:
         return len(self.boxes)
 
 
-def _boxes(boxes: ArrayLike) -> NDArray[np.float32]:
+def _boxes(boxes: ArrayLike) -> F32:
     values = _numbers("boxes", boxes)
     if values.size == 0 and values.shape in {(0,), (0, 4)}:
         return np.empty((0, 4), dtype=np.float32)
@@ -134,7 +135,7 @@ def _boxes(boxes: ArrayLike) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def _scores(scores: ArrayLike, count: int) -> NDArray[np.float32]:
+def _scores(scores: ArrayLike, count: int) -> F32:
     values = _numbers("scores", scores)
     if values.shape != (count,):
         raise InputError(f"Expected one score for each of {count} boxes, got shape {values.shape}.")
@@ -147,7 +148,7 @@ def _scores(scores: ArrayLike, count: int) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-def _labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
+def _labels(labels: ArrayLike, count: int) -> I64:
     values = np.asarray(labels)
     if values.shape != (count,):
         raise InputError(f"Expected one label for each of {count} boxes, got shape {values.shape}.")
@@ -159,7 +160,7 @@ def _labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _numbers(what: str, values: ArrayLike) -> NDArray[np.float64]:
+def _numbers(what: str, values: ArrayLike) -> F64:
     try:
         array = np.asarray(values)
     except ValueError as error:

@@ -77,7 +77,7 @@ def test_the_detector_is_not_changed(detector, images):
 def test_merged_is_a_plain_detector_with_the_last_statistics(detector, images):
     adapted = AdaptedDetector(detector, "batchnorm:prior=0")
     found = scores(adapted.predict(images))
-    merged = adapted.merged()
+    merged = adapted.merge()
     assert isinstance(merged, Detector)
     assert scores(merged.predict(images)) == pytest.approx(found, abs=1e-6)
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_adapted_is_refused(detector):
     with pytest.raises(InputError, match="batch_size"):
         AdaptedDetector(detector).predict([], batch_size=0)
     with pytest.raises(InputError, match="images: expected a number"):
-        BatchNorm(detector.module).around(lambda network: None, 0)
+        BatchNorm(detector.module).run_batch(lambda network: None, 0)
 
 
 def test_nothing_in_is_nothing_out(detector):

@@ -1,6 +1,8 @@
 """What holds for all adapters: contexts, threads, exports, and the known ways to fail."""
 
 import copy
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +31,8 @@ class TestAdaptingContext:
     def test_it_gives_an_adapter_and_forgets_at_the_end(self):
         with adapting(convolutional(), "ent:lr=0.1") as adapted:
             adapted(noise())
-            assert not torch.equal(adapted.merged()[1].weight, convolutional()[1].weight)
-        assert torch.equal(adapted.merged()[1].weight, convolutional()[1].weight)
+            assert not torch.equal(adapted.merge()[1].weight, convolutional()[1].weight)
+        assert torch.equal(adapted.merge()[1].weight, convolutional()[1].weight)
         assert isinstance(adapted, SelfLearning)
 
     def test_after_an_exception_too(self):
@@ -40,7 +42,7 @@ class TestAdaptingContext:
 
         with pytest.raises(KeyError), adapting(convolutional()) as adapted:
             fail(adapted)
-        assert torch.equal(adapted.merged()[1].running_mean, convolutional()[1].running_mean)
+        assert torch.equal(adapted.merge()[1].running_mean, convolutional()[1].running_mean)
 
     def test_the_adapter_by_a_function(self):
         def build(model):
@@ -83,7 +85,7 @@ class TestKnownFaults:
         free(noise())
         assert portrait(adapter) == portrait(free)
         assert not any(parameter.requires_grad for parameter in module.parameters())
-        assert not any(parameter.requires_grad for parameter in adapter.merged().parameters())
+        assert not any(parameter.requires_grad for parameter in adapter.merge().parameters())
 
     @pytest.mark.parametrize("spec", LEARNERS)
     def test_dropout_stays_off(self, spec):
@@ -102,7 +104,7 @@ class TestKnownFaults:
         ).sqrt()
         for adapter in (BatchNorm(module, prior=0), SelfLearning(module, lr=0.0)):
             torch.testing.assert_close(adapter(x), module[1:](expected))
-            assert adapter.merged()[0].eps == 0.5
+            assert adapter.merge()[0].eps == 0.5
 
     @pytest.mark.parametrize("spec", LEARNERS)
     def test_one_broken_pixel_poisons_nothing(self, spec):
@@ -120,7 +122,7 @@ class TestKnownFaults:
     def test_the_plain_model_loads_what_is_merged(self, spec):
         adapter = make_adapter(spec, convolutional())
         adapter(noise())
-        merged = adapter.merged()
+        merged = adapter.merge()
         plain = convolutional()
         plain.load_state_dict(merged.state_dict(), strict=True)
         with torch.no_grad():
@@ -134,7 +136,7 @@ class TestKnownFaults:
         adapter(noise(2, seed=1))
         layer, values = convolutional()[1], convolutional()[0](noise(2, seed=1)).detach()
         expected = 2 / 3 * layer.running_mean + 1 / 3 * values.mean((0, 2, 3))
-        torch.testing.assert_close(adapter.merged()[1].running_mean, expected)
+        torch.testing.assert_close(adapter.merge()[1].running_mean, expected)
 
     @pytest.mark.filterwarnings("ignore:BatchNorm.prior=0:RuntimeWarning")
     @pytest.mark.parametrize("spec", ["batchnorm:prior=0", "batchnorm:over=stream,prior=0", "rpl"])
@@ -146,7 +148,7 @@ class TestKnownFaults:
         with torch.no_grad():
             torch.testing.assert_close(adapter(noise(1)), module(noise(1)))
         assert torch.isfinite(adapter(noise(1, seed=1))).all()
-        assert torch.isfinite(adapter.merged()(noise(1))).all()
+        assert torch.isfinite(adapter.merge()(noise(1))).all()
 
 
 class TestFrozen:
@@ -233,7 +235,7 @@ class TestThreads:
             prediction = pool.submit(adapter, noise())
             assert inside.wait(20)
             # The layers hold hooks and the batch's statistics now.
-            merged, state = pool.submit(adapter.merged), pool.submit(adapter.state)
+            merged, state = pool.submit(adapter.merge), pool.submit(adapter.state)
             assert not merged.done()
             go.set()
             prediction.result(20)
@@ -246,7 +248,7 @@ class TestExports:
     def test_torchscript(self, spec):
         adapter = make_adapter(spec, convolutional())
         adapter(noise())
-        merged, x = adapter.merged(), noise(seed=1)
+        merged, x = adapter.merge(), noise(seed=1)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch advises against it
             scripted, traced = torch.jit.script(merged), torch.jit.trace(merged, x)
@@ -257,7 +259,7 @@ class TestExports:
     def test_onnx(self, spec, tmp_path):
         adapter = make_adapter(spec, convolutional())
         adapter(noise())
-        merged, x, path = adapter.merged(), noise(seed=1), tmp_path / "merged.onnx"
+        merged, x, path = adapter.merge(), noise(seed=1), tmp_path / "merged.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch advises the exporter that needs onnxscript
             torch.onnx.export(merged, (x,), str(path), dynamo=False, input_names=["images"])
@@ -290,7 +292,7 @@ class TestAutocast:
             assert result.dtype == np.float32
             np.testing.assert_allclose(result, expected, rtol=0.1, atol=0.2)
         assert not adapter.events
-        assert all(torch.isfinite(value).all() for value in adapter.merged().state_dict().values())
+        assert all(torch.isfinite(value).all() for value in adapter.merge().state_dict().values())
 
 
 class TestInputs:
@@ -313,3 +315,28 @@ class TestInputs:
             adapter(noise(4, size=11))
         assert portrait(adapter) == before
         assert not any(part._forward_pre_hooks for part in adapter._network.module.modules())
+
+
+def test_without_torch_the_table_is_there_and_an_adapter_says_the_pip_line():
+    code = """
+import sys
+sys.modules["torch"] = None
+import shiftproof.adapt, shiftproof.testing
+from shiftproof.errors import MissingExtraError
+print(*shiftproof.adapt.ADAPTERS)
+uses = [
+    lambda: shiftproof.adapt.BatchNorm,
+    lambda: shiftproof.adapt.make_adapter("guard+rpl", print),
+    lambda: shiftproof.testing.check_adapter,
+]
+for use in uses:
+    try:
+        use()
+    except MissingExtraError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    table, *errors = done.stdout.splitlines()
+    assert table == "batchnorm rpl ent hard soft lame rdumb guard"
+    assert len(errors) == 3
+    assert all('pip install "shiftproof[torch]"' in error for error in errors)

@@ -220,8 +220,8 @@ class TestSubclasses:
         module = nn.Sequential(layer)
         adapter = BatchNorm(module, prior=16)
         np.testing.assert_allclose(adapter(x).numpy(), expected, rtol=1e-4, atol=1e-5)
-        assert list(adapter.merged().state_dict()) == list(module.state_dict())
-        torch.testing.assert_close(adapter.merged()(x), adapter(x))
+        assert list(adapter.merge().state_dict()) == list(module.state_dict())
+        torch.testing.assert_close(adapter.merge()(x), adapter(x))
 
     def test_layers_that_are_called_by_keyword_adapt(self):
         class Keyword(nn.Module):
@@ -255,7 +255,7 @@ class TestSubclasses:
         result = adapter(x.to(torch.bfloat16))
         assert result.dtype == torch.bfloat16
         torch.testing.assert_close(result.float(), expected, rtol=0.1, atol=0.3)
-        assert adapter.merged()[1].running_var.dtype == torch.bfloat16
+        assert adapter.merge()[1].running_var.dtype == torch.bfloat16
 
 
 class TestOneValue:
@@ -280,7 +280,7 @@ class TestOneValue:
             expected = module.eval()[2:](pooled)
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         adapter(x)  # a second warning would be an error
-        torch.testing.assert_close(adapter.merged()(x), result)
+        torch.testing.assert_close(adapter.merge()(x), result)
 
     def test_two_images_or_a_prior_are_enough(self):
         BatchNorm(self.pooled(), prior=0)(noise(2, 3, 8, 8))
@@ -302,7 +302,7 @@ class TestCallersModel:
         assert torch.equal(adapter(x), expected)
         assert not any(layer._forward_pre_hooks for layer in adapter._network.module.modules())
         # What was learnt last is still the last batch that went through.
-        torch.testing.assert_close(adapter.merged()(x), expected)
+        torch.testing.assert_close(adapter.merge()(x), expected)
 
     def test_its_parameters_are_shared_and_its_buffers_not(self):
         module = network()
@@ -336,21 +336,21 @@ class TestBrokenBatches:
         assert not torch.isfinite(outputs[0]).all()
         # The others of its batch are predicted with the source's statistics.
         torch.testing.assert_close(outputs[1:], network().eval()(x)[1:])
-        torch.testing.assert_close(adapter.merged()(x), expected)
+        torch.testing.assert_close(adapter.merge()(x), expected)
         [event] = adapter.events
         assert (event.kind, event.batch) == ("skipped", 1)
         assert torch.equal(adapter(x), expected)
-        torch.testing.assert_close(adapter.merged()(x), expected)
+        torch.testing.assert_close(adapter.merge()(x), expected)
         adapter(broken)
         adapter.reset()
-        assert torch.equal(adapter.merged()[1].running_mean, network()[1].running_mean)
+        assert torch.equal(adapter.merge()[1].running_mean, network()[1].running_mean)
 
     def test_an_empty_batch_changes_nothing(self):
         adapter = BatchNorm(classifier(), prior=4)
         adapter.predict(pictures())
-        before = adapter.merged().state_dict()
+        before = adapter.merge().state_dict()
         assert adapter.predict(pictures(0)).shape == (0, 5)
-        after = adapter.merged().state_dict()
+        after = adapter.merge().state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
 
     def test_errors_are_those_of_the_classifier(self):
@@ -369,7 +369,7 @@ class TestMerged:
         adapter = BatchNorm(classifier(), prior=prior)
         adapter.predict(pictures(seed=1))
         logits = adapter.predict(pictures())
-        merged = adapter.merged()
+        merged = adapter.merge()
         assert type(merged) is nn.Sequential
         plain = network()
         plain.load_state_dict(merged.state_dict())
@@ -385,7 +385,7 @@ class TestMerged:
         adapter = BatchNorm(source, prior=16)
         x = noise(4, 3, 64, 64)
         adapter(x)
-        merged = adapter.merged()
+        merged = adapter.merge()
         inputs = {}
         for name, layer in merged.named_modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -406,11 +406,11 @@ class TestMerged:
 
     def test_before_any_batch_and_after_reset_it_is_the_source(self):
         adapter = BatchNorm(classifier(), prior=0)
-        states = [adapter.merged().state_dict()]
+        states = [adapter.merge().state_dict()]
         adapter.predict(pictures())
-        changed = adapter.merged().state_dict()
+        changed = adapter.merge().state_dict()
         adapter.reset()
-        states.append(adapter.merged().state_dict())
+        states.append(adapter.merge().state_dict())
         for state in states:
             assert all(
                 torch.equal(state[key], value) for key, value in network().state_dict().items()
@@ -420,7 +420,7 @@ class TestMerged:
     def test_it_needs_no_shiftproof_and_can_be_trained(self):
         adapter = BatchNorm(classifier())
         adapter.predict(pictures())
-        merged = adapter.merged()
+        merged = adapter.merge()
         assert b"shiftproof" not in pickle.dumps(merged)
         merged.train()
         merged(noise(4, 3, 16, 16)).sum().backward()
@@ -433,7 +433,7 @@ class TestMerged:
         expected = adapter(x)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch advises against it
-            traced = torch.jit.trace(adapter.merged(), x)
+            traced = torch.jit.trace(adapter.merge(), x)
         torch.testing.assert_close(traced(x), expected)
 
     def test_a_layer_that_runs_twice_cannot_be_merged(self):
@@ -445,9 +445,9 @@ class TestMerged:
             expected = copy.deepcopy(module).train()(x)
         torch.testing.assert_close(adapter(x), expected)
         with pytest.raises(ModelError, match="'0' ran several times"):
-            adapter.merged()
+            adapter.merge()
         adapter.reset()
-        adapter.merged()
+        adapter.merge()
 
 
 class TestRefusals:
@@ -587,5 +587,5 @@ class TestMakeAdapter:
 
 
 def test_importing_it_does_not_load_torch():
-    code = "import sys, shiftproof.adapt, shiftproof.testing.adapters; assert 'torch' not in sys.modules"
+    code = "import sys, shiftproof.adapt, shiftproof.testing; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, Guard, SelfLearning, guard, load
-from shiftproof.adapt.guard import Signals, convincing, objection, signals_of
+from shiftproof.adapt.guard import Signals, compare_answers, find_objection, is_convincing
 from shiftproof.errors import InputError
 
 
@@ -25,7 +25,7 @@ class TestSignals:
     def test_by_hand(self):
         source = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4]], np.float32)
         adapted = np.array([[0.6, 0.4, 0.0], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]], np.float32)
-        found = signals_of(source, adapted)
+        found = compare_answers(source, adapted)
         assert found.source_confidence == pytest.approx(0.7)
         assert found.confidence == pytest.approx(0.7)
         assert found.changed == pytest.approx(1 / 3)
@@ -36,78 +36,78 @@ class TestSignals:
 
     def test_few_images_cannot_spread_over_many_classes(self):
         rows = np.full((4, 1000), 0.001, np.float32)
-        assert signals_of(rows, rows).most_spread == pytest.approx(math.log(4))
+        assert compare_answers(rows, rows).most_spread == pytest.approx(math.log(4))
 
 
 class TestConvincing:
     def test_sure_and_wide(self):
         crowded_source = {"source_spread": 0.1, "changed": 0.9}
-        assert convincing(signals(confidence=0.9, source_confidence=0.9, **crowded_source))
-        assert not convincing(signals(confidence=0.75, **crowded_source))
-        assert not convincing(signals(confidence=0.9, spread=2.0, **crowded_source))
-        assert not convincing(signals(confidence=0.85, source_confidence=0.95))
+        assert is_convincing(signals(confidence=0.9, source_confidence=0.9, **crowded_source))
+        assert not is_convincing(signals(confidence=0.75, **crowded_source))
+        assert not is_convincing(signals(confidence=0.9, spread=2.0, **crowded_source))
+        assert not is_convincing(signals(confidence=0.85, source_confidence=0.95))
 
 
 class TestObjection:
     def test_what_helps_is_trusted(self):
-        assert objection(signals()) is None
+        assert find_objection(signals()) is None
 
     def test_nothing_changed_is_no_harm(self):
         same = {"confidence": 0.9, "source_confidence": 0.9, "changed": 0.0, "spread": 1.9}
-        assert objection(signals(**same)) is None
+        assert find_objection(signals(**same)) is None
 
     def test_answers_that_crowd(self):
-        assert "crowd into few classes" in objection(signals(confidence=1.0, spread=1.0))
+        assert "crowd into few classes" in find_objection(signals(confidence=1.0, spread=1.0))
 
     def test_changed_answers_without_confidence(self):
-        assert "50 % of the answers differ" in objection(signals(confidence=0.5))
+        assert "50 % of the answers differ" in find_objection(signals(confidence=0.5))
 
     def test_an_unsure_source_need_not_be_beaten_by_much(self):
-        assert objection(signals(confidence=0.6)) is None
+        assert find_objection(signals(confidence=0.6)) is None
 
     def test_a_sure_source_has_to_be_beaten(self):
-        assert objection(signals(confidence=0.9, source_confidence=0.9)) is not None
-        assert objection(signals(confidence=1.0, source_confidence=0.85, changed=0.2)) is None
+        assert find_objection(signals(confidence=0.9, source_confidence=0.9)) is not None
+        assert find_objection(signals(confidence=1.0, source_confidence=0.85, changed=0.2)) is None
 
     def test_so_has_a_source_that_sees_few_classes(self):
-        assert objection(signals(confidence=0.6, source_spread=1.0)) is not None
+        assert find_objection(signals(confidence=0.6, source_spread=1.0)) is not None
 
     def test_margin(self):
         little = signals(confidence=0.58)
-        assert objection(little) is not None
-        assert objection(little, margin=0.03) is None
+        assert find_objection(little) is not None
+        assert find_objection(little, margin=0.03) is None
 
     def test_not_a_number(self):
-        assert "not finite" in objection(signals(confidence=math.nan))
+        assert "not finite" in find_objection(signals(confidence=math.nan))
 
 
 LOG_10 = math.log(10)
 
 BOUNDARIES = [
     # 95 % of a source's spread of 2 is 1.9.
-    (objection, {"source_spread": 2.0, "spread": 1.91}, True),
-    (objection, {"source_spread": 2.0, "spread": 1.89}, False),
+    (find_objection, {"source_spread": 2.0, "spread": 1.91}, True),
+    (find_objection, {"source_spread": 2.0, "spread": 1.89}, False),
     # Half of the answers changed cost 0.3 / 2 = 0.15 of confidence, of which 0.01 is let off.
-    (objection, {"source_confidence": 0.8, "confidence": 0.945}, True),
-    (objection, {"source_confidence": 0.8, "confidence": 0.935}, False),
+    (find_objection, {"source_confidence": 0.8, "confidence": 0.945}, True),
+    (find_objection, {"source_confidence": 0.8, "confidence": 0.935}, False),
     # A source of 0.7 has to be paid for, one below has not.
-    (objection, {"source_confidence": 0.69, "confidence": 0.69}, True),
-    (objection, {"source_confidence": 0.71, "confidence": 0.71}, False),
+    (find_objection, {"source_confidence": 0.69, "confidence": 0.69}, True),
+    (find_objection, {"source_confidence": 0.71, "confidence": 0.71}, False),
     # So has one that gives fewer answers than 70 % of log 10 nats.
-    (objection, {"confidence": 0.6, "source_spread": 0.71 * LOG_10}, True),
-    (objection, {"confidence": 0.6, "source_spread": 0.69 * LOG_10}, False),
-    # 90 % of log 10 is wide, and 0.8 convincing.
-    (convincing, {"confidence": 0.9, "spread": 0.91 * LOG_10}, True),
-    (convincing, {"confidence": 0.9, "spread": 0.89 * LOG_10}, False),
-    (convincing, {"confidence": 0.81}, True),
-    (convincing, {"confidence": 0.79}, False),
+    (find_objection, {"confidence": 0.6, "source_spread": 0.71 * LOG_10}, True),
+    (find_objection, {"confidence": 0.6, "source_spread": 0.69 * LOG_10}, False),
+    # 90 % of log 10 is wide, and 0.8 is convincing.
+    (is_convincing, {"confidence": 0.9, "spread": 0.91 * LOG_10}, True),
+    (is_convincing, {"confidence": 0.9, "spread": 0.89 * LOG_10}, False),
+    (is_convincing, {"confidence": 0.81}, True),
+    (is_convincing, {"confidence": 0.79}, False),
 ]
 """A judgement, the signals that differ from the usual, and whether the adapter is to be trusted."""
 
 
 def holds(judge, changes, trusted):
     said = judge(signals(**changes))
-    return (said is None if judge is objection else said) is trusted
+    return (said is None if judge is find_objection else said) is trusted
 
 
 THRESHOLDS = [name for name, value in vars(guard).items() if isinstance(value, float)]
@@ -208,7 +208,7 @@ def test_what_helps_is_let_through(digits):
     guard = Guard(BatchNorm(net, prior=0))
     assert unguarded < source - 10
     assert error(guard, x, labels, 64) == pytest.approx(unguarded, abs=2)
-    assert guard.trusted
+    assert guard.is_trusted
 
 
 # ---------------------------------------------------------------- when it changes its mind
@@ -228,7 +228,7 @@ class TestTrust:
         assert all(0 <= event.batch < len(first) for event in guard.events)
         guard.reset()
         assert guard.events == ()
-        assert not guard.trusted
+        assert not guard.is_trusted
         again = [guard(part) for part in images.split(32)]
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
@@ -239,22 +239,22 @@ class TestTrust:
         with torch.no_grad():
             expected = net(x[:32])
         torch.testing.assert_close(guard(x[:32]), expected)
-        assert not guard.trusted
+        assert not guard.is_trusted
         guard(x[32:64])
-        assert guard.trusted
+        assert guard.is_trusted
 
     def test_merged_is_the_source_until_there_is_trust(self, digits):
         net, images, _ = digits
         x = bright(images)
         guard = Guard(BatchNorm(net, prior=0), probation=64)
         guard(x[:32])
-        merged = guard.merged()
+        merged = guard.merge()
         assert all(torch.equal(a, b) for a, b in zip(
             merged.state_dict().values(), net.state_dict().values(), strict=True
         ))  # fmt: skip
         outputs = guard(x[32:96])
-        assert guard.trusted
-        torch.testing.assert_close(guard.merged()(x[32:96]), outputs)
+        assert guard.is_trusted
+        torch.testing.assert_close(guard.merge()(x[32:96]), outputs)
 
     def test_rolls_back_to_the_last_good_state(self, digits):
         net, images, _ = digits
@@ -262,13 +262,13 @@ class TestTrust:
         guard = Guard(SelfLearning(net, loss="rpl", lr=1e-3), probation=32, window=64)
         for part in x[:256].split(32):
             guard(part)
-        assert guard.trusted
+        assert guard.is_trusted
         good = {name: value.clone() for name, value in guard._good.items()}
         with torch.no_grad():
             for parameter in guard.inner.parameters():
                 parameter.normal_()  # it goes astray
         guard(x[256:288])
-        assert not guard.trusted
+        assert not guard.is_trusted
         assert guard.events[-1].kind == "rolled back"
         state = guard.inner.state()
         assert all(torch.equal(state[name], value) for name, value in good.items())
@@ -290,12 +290,12 @@ class TestTrust:
         x = bright(images)
         guard = Guard(BatchNorm(net, prior=0), probation=32, window=128)
         guard(x[:32])
-        assert guard.trusted
+        assert guard.is_trusted
         with torch.no_grad():
-            while guard.trusted:
+            while guard.is_trusted:
                 guard(images[:1].neg())  # nothing like it
         waited = 0
-        while not guard.trusted:
+        while not guard.is_trusted:
             guard(x[waited : waited + 32])
             waited += 32
         assert waited == 64
@@ -304,12 +304,12 @@ class TestTrust:
         net, images, _ = digits
         guard = Guard(BatchNorm(net, prior=0), probation=32)
         guard(bright(images)[:64])
-        assert guard.trusted
+        assert guard.is_trusted
         broken = images[:8].clone()
         broken[0, 0, 0, 0] = math.nan
         with torch.no_grad():
             torch.testing.assert_close(guard(broken), net(broken), equal_nan=True)
-        assert not guard.trusted
+        assert not guard.is_trusted
         assert "not finite" in guard.events[-1].reason
 
     def test_frozen_changes_no_trust(self, digits):
@@ -319,7 +319,7 @@ class TestTrust:
             for part in images.split(32):
                 guard(part)
         assert guard.events == ()
-        assert not guard.trusted
+        assert not guard.is_trusted
 
     def test_good_states_are_on_disk(self, digits, tmp_path):
         net, images, _ = digits

@@ -171,7 +171,7 @@ class TestAdapter:
         with torch.no_grad():
             features, logits = module[:-1](x), module(x)
         expected = by_the_paper(logits.double().numpy(), features.double().numpy(), 3)
-        result = LAME(module, neighbours=3)(x)
+        result = LAME(module, neighbors=3)(x)
         np.testing.assert_allclose(result.exp().numpy(), expected, atol=2e-4)
 
     def test_on_a_classifier(self):
@@ -242,10 +242,10 @@ class TestRefusals:
         with pytest.raises(UnknownNameError, match="Did you mean 'published'"):
             LAME(convolutional(), links="publishd")
 
-    @pytest.mark.parametrize("neighbours", [0, -1, 2.5, True])
-    def test_numbers_of_neighbours(self, neighbours):
-        with pytest.raises(InputError, match="neighbours: expected 1 or more"):
-            LAME(convolutional(), neighbours=neighbours)
+    @pytest.mark.parametrize("neighbors", [0, -1, 2.5, True])
+    def test_numbers_of_neighbours(self, neighbors):
+        with pytest.raises(InputError, match="neighbors: expected 1 or more"):
+            LAME(convolutional(), neighbors=neighbors)
 
     def test_models_without_a_last_layer(self):
         with pytest.raises(ModelError, match="no linear or convolutional layer"):

@@ -88,7 +88,7 @@ def run(adapter, batches, epochs=1):
 def check(adapter, expected, student, batches=BATCHES, epochs=1):
     for got, wanted in zip(run(adapter, batches, epochs), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
-    learnt = dict(adapter.merged().named_parameters())
+    learnt = dict(adapter.merge().named_parameters())
     for name, parameter in student.named_parameters():
         torch.testing.assert_close(learnt[name], parameter, rtol=1e-5, atol=1e-6)
 
@@ -119,7 +119,7 @@ class TestAgainstAPlainLoop:
         adapter = SelfLearning(convolutional(), loss="soft", lr=1.0)
         run(adapter, BATCHES, epochs=2)
         for name, parameter in convolutional().named_parameters():
-            learnt = adapter.merged().get_parameter(name)
+            learnt = adapter.merge().get_parameter(name)
             torch.testing.assert_close(learnt, parameter, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("name", ["rpl", "hard"])
@@ -152,7 +152,7 @@ class TestAgainstAPlainLoop:
             result = adapter(batch)
             with torch.no_grad():
                 torch.testing.assert_close(result, student(batch), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(adapter.merged()(batch), result, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(adapter.merge()(batch), result, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize(("name", "teacher"), [("rpl", "epoch"), ("hard", "step")])
     def test_the_other_teacher(self, name, teacher):
@@ -183,7 +183,7 @@ class TestAgainstAPlainLoop:
         )
         adapter = SelfLearning(convolutional(), lr=0.1, prior=math.inf)
         check(adapter, expected, student)
-        assert torch.equal(adapter.merged()[1].running_mean, convolutional()[1].running_mean)
+        assert torch.equal(adapter.merge()[1].running_mean, convolutional()[1].running_mean)
 
     def test_with_a_prior_the_statistics_are_constants(self):
         """One batch norm, by hand: n images and N = 4; the gradient knows the mix as numbers."""
@@ -202,7 +202,7 @@ class TestAgainstAPlainLoop:
         reference_loss("ent", logits, None).backward()
         adapter = SelfLearning(module, loss="ent", lr=1.0, prior=4)
         torch.testing.assert_close(adapter(batch).double(), logits.detach(), rtol=1e-5, atol=1e-5)
-        learnt = adapter.merged()[0]
+        learnt = adapter.merge()[0]
         torch.testing.assert_close(learnt.weight.double(), (weight - weight.grad).detach())
         torch.testing.assert_close(learnt.bias.double(), (bias - bias.grad).detach())
         torch.testing.assert_close(learnt.running_mean.double(), mean)
@@ -222,14 +222,14 @@ class TestAgainstAPlainLoop:
         )
         adapter(batch)
         expected = student[1].weight - student[1].weight.grad
-        torch.testing.assert_close(adapter.merged()[1].weight, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(adapter.merge()[1].weight, expected, rtol=1e-5, atol=1e-6)
 
     def test_nothing_is_learnt_where_no_row_is_sure(self):
         adapter = SelfLearning(convolutional(), lr=1.0, threshold=1.0)
         with torch.no_grad():
             expected = training_batch_norm(convolutional())(BATCHES[0])
         torch.testing.assert_close(adapter(BATCHES[0]), expected)
-        assert torch.equal(adapter.merged()[1].weight, convolutional()[1].weight)
+        assert torch.equal(adapter.merge()[1].weight, convolutional()[1].weight)
         assert not adapter.events
 
     def test_a_loss_of_ones_own(self):
@@ -243,7 +243,7 @@ class TestAgainstAPlainLoop:
         adapter = SelfLearning(convolutional(), loss=margin, lr=0.1)
         adapter(BATCHES[0])
         expected = student[5].bias - 0.1 * student[5].bias.grad
-        torch.testing.assert_close(adapter.merged()[5].bias, expected)
+        torch.testing.assert_close(adapter.merge()[5].bias, expected)
         assert "margin" in adapter.settings["loss"]
 
     def test_images_of_a_classifier_are_its_normalised_input(self):
@@ -262,7 +262,7 @@ class TestMerged:
         for batch in BATCHES:
             adapter(batch)
         values = convolutional()[0](BATCHES[-1]).detach().double().numpy()
-        first = adapter.merged()[1]
+        first = adapter.merge()[1]
         np.testing.assert_allclose(first.running_mean.numpy(), values.mean((0, 2, 3)), rtol=1e-4)
         np.testing.assert_allclose(first.running_var.numpy(), values.var((0, 2, 3)), rtol=1e-4)
 
@@ -276,7 +276,7 @@ class TestMerged:
         finally:
             torch.use_deterministic_algorithms(before)
         assert not adapter.events
-        assert all(torch.isfinite(value).all() for value in adapter.merged().state_dict().values())
+        assert all(torch.isfinite(value).all() for value in adapter.merge().state_dict().values())
 
     def test_a_layer_that_runs_twice_cannot_be_merged(self):
         norm = nn.BatchNorm2d(3)
@@ -286,9 +286,9 @@ class TestMerged:
         adapter = SelfLearning(module)
         adapter(noise())
         with pytest.raises(ModelError, match="'0' ran several times"):
-            adapter.merged()
+            adapter.merge()
         adapter.reset()
-        adapter.merged()
+        adapter.merge()
 
 
 class TestBrokenBatches:
@@ -349,7 +349,7 @@ class TestBrokenBatches:
         assert torch.isfinite(result).all()
         if not options:
             torch.testing.assert_close(result, module(noise(1)).detach())
-        assert all(torch.isfinite(value).all() for value in adapter.merged().state_dict().values())
+        assert all(torch.isfinite(value).all() for value in adapter.merge().state_dict().values())
 
 
 class TestAutocast:
@@ -368,7 +368,7 @@ class TestAutocast:
 
     def test_one_context_around_the_stream_does_not_hide_what_was_learnt(self):
         """Autocast keeps the bfloat16 copy of a weight until its context ends."""
-        alone, around = (
+        alone, run_batch = (
             SelfLearning(convolutional(), loss="ent", lr=1.0, parameters="last") for _ in range(2)
         )
         expected = []
@@ -377,9 +377,9 @@ class TestAutocast:
                 expected.append(alone(batch))
         with torch.autocast("cpu", torch.bfloat16):
             for batch, logits in zip(BATCHES, expected, strict=True):
-                assert torch.equal(around(batch), logits)
-            around.reset()
-            assert torch.equal(around(BATCHES[0]), expected[0])
+                assert torch.equal(run_batch(batch), logits)
+            run_batch.reset()
+            assert torch.equal(run_batch(BATCHES[0]), expected[0])
 
 
 class TestModels:
@@ -414,7 +414,7 @@ class TestModels:
         module.unused.norm = nn.BatchNorm2d(3)
         adapter = SelfLearning(module, loss="ent", lr=0.1)
         adapter(noise())
-        assert torch.equal(adapter.merged().unused.norm.weight, torch.ones(3))
+        assert torch.equal(adapter.merge().unused.norm.weight, torch.ones(3))
 
     def test_a_recurrent_layer_learns(self):
         """It keeps a second list of its parameters, which must be the copy's."""
@@ -438,7 +438,7 @@ class TestModels:
         with adapter.frozen():
             second = adapter(noise())
         assert not torch.equal(first, second)
-        torch.testing.assert_close(adapter.merged()(noise()), second)
+        torch.testing.assert_close(adapter.merge()(noise()), second)
 
     @pytest.mark.parametrize("weights_too", [True, False])
     def test_made_in_inference_mode(self, weights_too):
@@ -596,6 +596,6 @@ def test_the_loss_sees_the_classes_or_all_outputs(sees):
     log_p = torch.log_softmax(outputs[:, [1, 3]] if sees == "classes" else outputs, 1)
     loss = -(log_p.exp() * log_p).sum(1).mean()
     gradient = torch.autograd.grad(loss, net[1].weight)[0]
-    learnt = dict(adapted._learnt)["1.weight"]
+    learnt = dict(adapted._parameters)["1.weight"]
     torch.testing.assert_close(learnt, net[1].weight - 0.5 * gradient)
     assert adapted.settings["sees"] == sees

@@ -53,7 +53,7 @@ class TestFiles:
         adapter = learnt("rpl")
         save(adapter, tmp_path / "a.safetensors")
         tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
-        [weight] = [p for n, p in adapter.merged().named_parameters() if n == "1.weight"]
+        [weight] = [p for n, p in adapter.merge().named_parameters() if n == "1.weight"]
         np.testing.assert_array_equal(tensors["parameter/1.weight"], weight.detach().numpy())
 
     def test_resnet_50_takes_less_than_a_megabyte(self, tmp_path):

@@ -16,10 +16,10 @@ from shiftproof.adapt.statistics import (
     all_finite,
     batch_statistics,
     blend,
-    measured_prior,
+    measure_prior,
     mix,
     pool,
-    synchronised,
+    pool_processes,
 )
 from shiftproof.errors import InputError
 from support.small_networks import convolutional, noise
@@ -120,7 +120,7 @@ class TestMeasuredPrior:
                 return float((means + (mixed.variance.sqrt() - deviation).square()).mean())
 
             errors += [error(prior) for prior in candidates]
-            measured += error(measured_prior(source, batch))
+            measured += error(measure_prior(source, batch))
         # Of two images little can be measured: there it may be a fifth worse than the source.
         near, never_worse = (1.4, 1.2) if count == 2 else (1.25, 1.02)
         assert measured <= near * errors.min() + 1e-4
@@ -130,35 +130,35 @@ class TestMeasuredPrior:
         """V = 0.36 between images and almost nothing in the deviation, D = 0.25."""
         batch = self.images(np.random.default_rng(0), 512, 0.5, 1.0, 0.6, positions=400)
         source = Statistics(torch.zeros(64), torch.ones(64))
-        assert measured_prior(source, batch) == pytest.approx(0.36 / 0.25, rel=0.25)
+        assert measure_prior(source, batch) == pytest.approx(0.36 / 0.25, rel=0.25)
 
     def test_without_a_shift_it_is_large(self):
         rng = np.random.default_rng(0)
         source = Statistics(torch.zeros(64), torch.ones(64))
-        found = [measured_prior(source, self.images(rng, 16, 0, 1, 0.6)) for _ in range(20)]
+        found = [measure_prior(source, self.images(rng, 16, 0, 1, 0.6)) for _ in range(20)]
         assert np.median(found) > 100
 
     def test_the_scale_of_the_layer_does_not_matter(self):
         batch = self.images(np.random.default_rng(0), 8, 0.5, 1.0, 0.6)
         source = Statistics(torch.zeros(64), torch.ones(64))
         scaled = Statistics(torch.full((64,), 30.0), torch.full((64,), 100.0))
-        assert measured_prior(scaled, 10 * batch + 30) == pytest.approx(
-            measured_prior(source, batch), rel=1e-3
+        assert measure_prior(scaled, 10 * batch + 30) == pytest.approx(
+            measure_prior(source, batch), rel=1e-3
         )
 
     def test_a_single_image_and_flat_inputs(self):
         source = Statistics(torch.zeros(64), torch.ones(64))
-        assert measured_prior(source, torch.full((1, 64, 4, 4), 10.0)) < 0.1
-        assert measured_prior(source, torch.zeros(1, 64, 4, 4).normal_(0, 1)) > 10
+        assert measure_prior(source, torch.full((1, 64, 4, 4), 10.0)) < 0.1
+        assert measure_prior(source, torch.zeros(1, 64, 4, 4).normal_(0, 1)) > 10
         flat = torch.from_numpy(np.random.default_rng(0).normal(2, 1, (64, 64))).float()
-        assert 0 < measured_prior(source, flat.requires_grad_()) < 1
+        assert 0 < measure_prior(source, flat.requires_grad_()) < 1
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_what_is_not_finite_takes_the_source(self, value):
         batch = torch.zeros(4, 64, 2, 2)
         batch[0, 0, 0, 0] = value
         source = Statistics(torch.zeros(64), torch.ones(64))
-        assert measured_prior(source, batch) > 0  # the caller sees the batch's statistics
+        assert measure_prior(source, batch) > 0  # the caller sees the batch's statistics
 
     @pytest.mark.parametrize("positions", [(5,), (5, 3)])
     def test_tokens_are_positions_and_not_images(self, positions):
@@ -168,18 +168,18 @@ class TestMeasuredPrior:
         batch = self.images(rng, 8, 0.5, 1.0, 0.6, positions=4 * math.prod(positions))
         maps = batch.reshape(8, 64, 4, *positions)
         rows = maps.movedim(2, 1).flatten(0, 1)  # (8 * 4, 64, ...)
-        expected = measured_prior(source, maps)
-        assert measured_prior(source, rows, images=8) == pytest.approx(expected, rel=1e-5)
-        assert measured_prior(source, rows) != pytest.approx(expected, rel=0.02)
+        expected = measure_prior(source, maps)
+        assert measure_prior(source, rows, images=8) == pytest.approx(expected, rel=1e-5)
+        assert measure_prior(source, rows) != pytest.approx(expected, rel=0.02)
 
     def test_rows_that_are_no_share_of_the_images_count_as_images(self):
         """The boxes of a detector."""
         rng = np.random.default_rng(0)
         source = Statistics(torch.zeros(64), torch.ones(64))
         boxes = self.images(rng, 13, 0.5, 1.0, 0.6)
-        expected = measured_prior(source, boxes)
-        assert measured_prior(source, boxes, images=4) == expected
-        assert measured_prior(source, boxes, images=20) == expected
+        expected = measure_prior(source, boxes)
+        assert measure_prior(source, boxes, images=4) == expected
+        assert measure_prior(source, boxes, images=20) == expected
 
     @pytest.mark.parametrize("prior", [0, 16, "auto"])
     @pytest.mark.parametrize("kind", ["batchnorm", "selflearning"])
@@ -214,12 +214,12 @@ class TestMeasuredPrior:
         adapter(BATCHES[0])
         values = convolutional()[0](BATCHES[0]).detach()
         layer = convolutional()[1]
-        prior = measured_prior(Statistics(layer.running_mean, layer.running_var), values)
+        prior = measure_prior(Statistics(layer.running_mean, layer.running_var), values)
         mean, _ = numpy_statistics(values)
         share = 6 / (prior + 6)
         expected = (1 - share) * layer.running_mean.numpy() + share * mean
         assert 0.05 < share < 0.999
-        np.testing.assert_allclose(adapter.merged()[1].running_mean, expected, rtol=1e-4)
+        np.testing.assert_allclose(adapter.merge()[1].running_mean, expected, rtol=1e-4)
 
 
 class TestStream:
@@ -229,16 +229,16 @@ class TestStream:
         for position in range(len(BATCHES)):
             result = adapter(BATCHES[position])
             seen = torch.cat(BATCHES[: position + 1])
-            check_layer(adapter.merged()[1], convolutional()[0](seen))
+            check_layer(adapter.merge()[1], convolutional()[0](seen))
             with torch.no_grad():
-                torch.testing.assert_close(adapter.merged()(BATCHES[position]), result)
+                torch.testing.assert_close(adapter.merge()(BATCHES[position]), result)
 
     def test_with_a_prior_it_weighs_the_source_by_images(self):
         adapter = BatchNorm(convolutional(), over="stream", prior=10)
         for batch in BATCHES:
             adapter(batch)
         mean, variance = numpy_statistics(convolutional()[0](torch.cat(BATCHES)))
-        layer, merged = convolutional()[1], adapter.merged()[1]
+        layer, merged = convolutional()[1], adapter.merge()[1]
         for before, now, target in (
             (layer.running_mean, merged.running_mean, mean),
             (layer.running_var, merged.running_var, variance),
@@ -261,7 +261,7 @@ class TestStream:
             count = values.numel() / 4
             biased = 0.8 * biased + 0.2 * own * (count - 1) / count
             adapter(batch)
-            merged = adapter.merged()[1]
+            merged = adapter.merge()[1]
             torch.testing.assert_close(merged.running_mean, reference.running_mean)
             torch.testing.assert_close(merged.running_var, biased, rtol=1e-5, atol=1e-6)
 
@@ -272,15 +272,15 @@ class TestStream:
         cold = BatchNorm(convolutional(), **options)
         with torch.no_grad():
             assert torch.equal(adapter(BATCHES[0]), convolutional()(BATCHES[0]))
-        assert torch.equal(adapter.merged()[1].running_mean, convolutional()[1].running_mean)
+        assert torch.equal(adapter.merge()[1].running_mean, convolutional()[1].running_mean)
         cold(BATCHES[0])
         # Nine images with this batch; the first batch counts in the first layer.
         result = adapter(BATCHES[1])
         with torch.no_grad():
-            torch.testing.assert_close(adapter.merged()(BATCHES[1]), result)
+            torch.testing.assert_close(adapter.merge()(BATCHES[1]), result)
             assert not torch.allclose(result, convolutional()(BATCHES[1]), atol=1e-3)
         cold(BATCHES[1])
-        torch.testing.assert_close(adapter.merged()[1].running_mean, cold.merged()[1].running_mean)
+        torch.testing.assert_close(adapter.merge()[1].running_mean, cold.merge()[1].running_mean)
 
     @pytest.mark.parametrize("over", ["batch", "stream"])
     def test_a_layer_that_runs_three_times_counts_each_time(self, over):
@@ -298,7 +298,7 @@ class TestStream:
         x = noise()
         adapter(x)
         if over == "stream":
-            check_layer(adapter.merged().norm, torch.cat([x, 2 * x, x - 5]))
+            check_layer(adapter.merge().norm, torch.cat([x, 2 * x, x - 5]))
         else:
             expected = sum(
                 (v - v.mean((0, 2, 3), keepdim=True))
@@ -315,7 +315,7 @@ class TestStream:
         adapter(small)
         parts = [numpy_statistics(convolutional()[0](x))[0] for x in (BATCHES[0], small)]
         np.testing.assert_allclose(
-            adapter.merged()[1].running_mean, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5
+            adapter.merge()[1].running_mean, (parts[0] + parts[1]) / 2, rtol=1e-4, atol=1e-5
         )
 
     def test_a_frozen_stream_is_what_merged_has(self):
@@ -323,7 +323,7 @@ class TestStream:
         for batch in BATCHES:
             adapter(batch)
         with adapter.frozen(), torch.no_grad():
-            torch.testing.assert_close(adapter(BATCHES[0]), adapter.merged()(BATCHES[0]))
+            torch.testing.assert_close(adapter(BATCHES[0]), adapter.merge()(BATCHES[0]))
 
 
 class TestSet:
@@ -348,8 +348,8 @@ class TestSet:
                 adapter(batch)
             adapter.end_epoch()
         for at in (1, 5):
-            torch.testing.assert_close(adapter.merged()[at].running_mean, module[at].running_mean)
-            torch.testing.assert_close(adapter.merged()[at].running_var, module[at].running_var)
+            torch.testing.assert_close(adapter.merge()[at].running_mean, module[at].running_mean)
+            torch.testing.assert_close(adapter.merge()[at].running_var, module[at].running_var)
         with adapter.frozen():
             torch.testing.assert_close(torch.cat([adapter(b) for b in BATCHES]), values)
 
@@ -365,7 +365,7 @@ class TestSet:
         expected = adapter(BATCHES[1])
         adapter.end_epoch()
         adapter.end_epoch()
-        assert adapter.merged()[1].running_mean.isfinite().all()
+        assert adapter.merge()[1].running_mean.isfinite().all()
         assert expected.isfinite().all()
 
 
@@ -375,7 +375,7 @@ class TestParts:
         adapter = BatchNorm(convolutional(), prior=0, parts=parts)
         adapter(BATCHES[0])
         mean, variance = numpy_statistics(convolutional()[0](BATCHES[0]))
-        merged, layer = adapter.merged()[1], convolutional()[1]
+        merged, layer = adapter.merge()[1], convolutional()[1]
         if parts == "mean":
             np.testing.assert_allclose(merged.running_mean, mean, rtol=1e-4, atol=1e-5)
             assert torch.equal(merged.running_var, layer.running_var)
@@ -393,7 +393,7 @@ class TestParts:
         same = [
             at
             for at in (1, 5)
-            if torch.equal(adapter.merged()[at].running_mean, convolutional()[at].running_mean)
+            if torch.equal(adapter.merge()[at].running_mean, convolutional()[at].running_mean)
         ]
         assert same == [at for at in (1, 5) if at not in adapted]
         assert adapter.settings["adapted"] == len(adapted)
@@ -436,11 +436,11 @@ def _synchronised_worker(rank, port, folder):
         for first, second in ((0, 4), (4, 5)):
             own = slice(first, second) if rank == 0 else slice(5 + first, 5 + second)
             outputs = adapter(noise(10, seed=1)[own])
-        results[name] = (outputs, adapter.merged().state_dict())
+        results[name] = (outputs, adapter.merge().state_dict())
     values = noise(10, seed=2)[:6] if rank == 0 else noise(10, seed=2)[6:]
     plain = nn.BatchNorm2d(3)
-    pooled, count = synchronised(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
-    own, alone = synchronised(batch_statistics(values), len(values), plain)
+    pooled, count = pool_processes(batch_statistics(values), len(values), nn.SyncBatchNorm(3))
+    own, alone = pool_processes(batch_statistics(values), len(values), plain)
     results["pooled"] = (tuple(pooled), count, tuple(own), alone)
     pooled = Statistics(*(part.detach() for part in pooled))
     values = values.clone().requires_grad_()
@@ -468,7 +468,7 @@ def test_two_processes_are_as_one(tmp_path):
         both = torch.cat([first[name][0], second[name][0]])
         torch.testing.assert_close(both, outputs, rtol=1e-4, atol=1e-5)
         for state in (first[name][1], second[name][1]):
-            torch.testing.assert_close(state, dict(alone.merged().state_dict()))
+            torch.testing.assert_close(state, dict(alone.merge().state_dict()))
     mean, variance = numpy_statistics(noise(10, seed=2))
     pooled, count, own, images = second["pooled"]
     np.testing.assert_allclose(pooled[0], mean, rtol=1e-5, atol=1e-6)

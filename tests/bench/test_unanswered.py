@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from shiftproof import bench
-from shiftproof.classes import named
+from shiftproof.classes import name_classes
 from shiftproof.data import ImageFolder
 from shiftproof.models import Classifier, Preprocess, match_classes
 from shiftproof.report import print_table, write_report
@@ -61,10 +61,12 @@ def test_nan_is_counted_in_each_cell_and_shown(tmp_path):
 def test_class_folders_are_found_in_either_form_of_unicode(tmp_path):
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     assert composed != apart
-    classes = named([composed, "dog"])
+    classes = name_classes([composed, "dog"])
     assert ImageFolder(photographs(tmp_path / "a", (apart, "dog")), classes).is_labelled
     mapped = ImageFolder(
-        photographs(tmp_path / "b", (apart, "dog")), named(["x", "dog"]), class_map={composed: "x"}
+        photographs(tmp_path / "b", (apart, "dog")),
+        name_classes(["x", "dog"]),
+        class_map={composed: "x"},
     )
     assert mapped.is_labelled
     assert match_classes([apart], [composed]).data_class == (0,)

@@ -152,8 +152,8 @@ class Wrapped(Adapter):
     def reset(self):
         self.inner.reset()
 
-    def merged(self):
-        return self.inner.merged()
+    def merge(self):
+        return self.inner.merge()
 
     def parameters(self):
         return self.inner.parameters()
@@ -305,39 +305,39 @@ class ChangesImages(Wrapped):
 
 
 class MergesItself(Wrapped):
-    def merged(self):
-        return nn.Sequential(self.inner.merged()).eval()
+    def merge(self):
+        return nn.Sequential(self.inner.merge()).eval()
 
 
 class MergesShared(Wrapped):
-    def merged(self):
-        merged = self.inner.merged()
+    def merge(self):
+        merged = self.inner.merge()
         merged[0].weight = self.classifier.module[0].weight
         return merged
 
 
 class MergesTraining(Wrapped):
-    def merged(self):
-        return self.inner.merged().train()
+    def merge(self):
+        return self.inner.merge().train()
 
 
 class MergesHooks(Wrapped):
-    def merged(self):
-        merged = self.inner.merged()
+    def merge(self):
+        merged = self.inner.merge()
         merged[1].register_forward_pre_hook(lambda *_: None)
         return merged
 
 
 class MergesMore(Wrapped):
-    def merged(self):
-        merged = self.inner.merged()
+    def merge(self):
+        merged = self.inner.merge()
         merged[0].register_buffer("prior", torch.tensor(4))
         return merged
 
 
 class MergesNothing(Wrapped):
-    def merged(self):
-        return BatchNorm(self.classifier).merged()
+    def merge(self):
+        return BatchNorm(self.classifier).merge()
 
 
 class KeepsEvents(Wrapped):
@@ -574,10 +574,10 @@ BROKEN = {
     RefusesInWords: "expected an InputError for an unknown name, got KeyError",
     ForgetsWhatItHadWhenItRefuses: "state: refusing an unknown name changed it",
     ForgetsOnErrors: "exception: it changed the state",
-    ForgetsNothing: "merged: on the last batch|reset: other logits",
-    ForgetsToMerge: "reset: merged",
+    ForgetsNothing: "merge: on the last batch|reset: other logits",
+    ForgetsToMerge: "reset: merge",
     NotJson: "settings: not what JSON takes",
-    ChangesParameters: "wrapped model|reset: other logits|deterministic|merged",
+    ChangesParameters: "wrapped model|reset: other logits|deterministic|merge",
     ChangesBuffers: "wrapped model: 'buffer 1.num_batches_tracked' was changed",
     ChangesMode: "wrapped model: its modes were changed",
     LeavesHooks: "hooks",
@@ -596,11 +596,11 @@ BROKEN = {
     TensorsDiffer: "call: other logits than predict",
     ChangesImages: "images: predict changed its argument",
     MergesItself: "other state_dict keys",
-    MergesShared: "merged, before any batch: shares '0.weight'",
-    MergesTraining: "merged, before any batch: not in evaluation mode",
+    MergesShared: "merge, before any batch: shares '0.weight'",
+    MergesTraining: "merge, before any batch: not in evaluation mode",
     MergesHooks: "the layer '1' has other hooks",
     MergesMore: "other state_dict keys",
-    MergesNothing: "merged: on the last batch",
+    MergesNothing: "merge: on the last batch",
 }
 
 
@@ -638,7 +638,7 @@ class LooksLike:
     def __init__(self, classifier):
         self.name, self.classes = classifier.name, classifier.classes
         self.preprocess, self.settings = classifier.preprocess, {}
-        self.predict = self.reset = self.merged = classifier.predict
+        self.predict = self.reset = self.merge = classifier.predict
         self.events = self.frozen = self.end_epoch = self.parameters = None
         self.state = self.load_state = None
 
@@ -654,6 +654,6 @@ def test_an_adapter_that_changes_logits_and_not_the_model():
         def __call__(self, batch):
             return self.inner(batch) * 2
 
-    with pytest.raises(AssertionError, match="merged: on the last batch"):
+    with pytest.raises(AssertionError, match="merge: on the last batch"):
         check_adapter(Doubles)
     check_adapter(Doubles, merged_predicts=False)

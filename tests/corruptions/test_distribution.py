@@ -80,7 +80,7 @@ def distance(first, second):
 
 def sample(name, severity, image, generators):
     # The textures of frost differ so much that one of them has to do for telling constants apart.
-    function = frost_with([textures.drawn(1)]) if name == "frost" else function_of(name)
+    function = frost_with([textures.draw_texture(1)]) if name == "frost" else function_of(name)
     return np.array([statistics(function(image, severity, rng), image) for rng in generators])
 
 

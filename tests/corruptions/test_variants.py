@@ -190,7 +190,7 @@ def test_frost_imagenet_c_keeps_the_textures_scale():
 
 def test_frost_photographs_are_found_or_asked_for(tmp_path, monkeypatch):
     image = np.zeros((40, 40, 3), np.uint8)
-    textures.installed_photographs.cache_clear()
+    textures.read_installed_photographs.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="imagecorruptions"):
         corrupt(image, "frost", severity=3, variant="photographs")
@@ -208,10 +208,10 @@ def test_frost_photographs_are_found_or_asked_for(tmp_path, monkeypatch):
     # The files are BGR to OpenCV and RGB to us: red.
     assert frosted[..., 0].min() > 20
     assert frosted[..., 1:].max() < 5
-    textures.installed_photographs.cache_clear()
+    textures.read_installed_photographs.cache_clear()
 
     with pytest.raises(InputError, match=r"frost1\.png is not in"):
-        textures.photographs(tmp_path)
+        textures.read_photographs(tmp_path)
 
 
 def test_frost_needs_a_texture():
@@ -221,7 +221,7 @@ def test_frost_needs_a_texture():
 
 @pytest.mark.parametrize("index", range(5))
 def test_drawn_textures_have_the_photographs_statistics(index):
-    style, pixels = textures.STYLES[index], textures.drawn(index).pixels.astype(float)
+    style, pixels = textures.STYLES[index], textures.draw_texture(index).pixels.astype(float)
     assert pixels.shape == (style.height, style.width, 3)
     assert np.abs(pixels.mean(axis=(0, 1)) - style.mean).max() < 1
     assert np.abs(pixels.std(axis=(0, 1)) - style.deviation).max() < 1

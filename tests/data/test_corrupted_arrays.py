@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
-from shiftproof.classes import label_set, named, numbered
+from shiftproof.classes import label_set, name_classes, number_classes
 from shiftproof.data import CorruptedArrays, CorruptedData, CorruptedTree, open_data
 from shiftproof.data.images import cells
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell, Sample
 
-CIFAR = named(["airplane", "automobile", "bird", "cat"])
+CIFAR = name_classes(["airplane", "automobile", "bird", "cat"])
 LABELS = [3, 0, 2]
 
 
@@ -103,7 +103,7 @@ def test_other_corruptions_can_be_read_and_odd_spellings_are_known(cifar):
 
 
 def test_one_folder_each_is_severity_one_and_grey_becomes_rgb(mnist):
-    data = open_data(mnist, classes=numbered(10))
+    data = open_data(mnist, classes=number_classes(10))
     assert data.cells == (Cell("fog", 1), Cell("zigzag", 1))
     assert [sample.label for sample in data.samples] == [0, 1, 2]
     assert data.settings()["severities"] == "one, without a number: 1"
@@ -115,7 +115,7 @@ def test_one_folder_each_is_severity_one_and_grey_becomes_rgb(mnist):
 
 
 def test_the_training_images(mnist):
-    data = CorruptedArrays(mnist, numbered(10), split="train")
+    data = CorruptedArrays(mnist, number_classes(10), split="train")
     assert len(data) == 4
     stored = np.load(mnist / "fog" / "train_images.npy")
     assert (data.read_cell(data.samples[3], Cell("fog", 1))[..., 1] == stored[3, ..., 0]).all()
@@ -246,10 +246,10 @@ def test_cells_that_are_not_there(cifar):
 def test_labels_that_differ_from_folder_to_folder(mnist):
     np.save(mnist / "zigzag" / "test_labels.npy", np.array([0, 2, 1]))
     with pytest.raises(LabelError, match=r"zigzag/test_labels\.npy: expected the labels of \S+fog"):
-        CorruptedArrays(mnist, numbered(10))
+        CorruptedArrays(mnist, number_classes(10))
     (mnist / "zigzag" / "test_labels.npy").unlink()
     with pytest.raises(BrokenFileError, match=r"test_labels\.npy: cannot be read"):
-        CorruptedArrays(mnist, numbered(10))
+        CorruptedArrays(mnist, number_classes(10))
 
 
 def test_a_corruption_that_is_there_twice(cifar):

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import pytest
 
-from shiftproof.classes import Classes, imagenet, numbered
+from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.data import DemoPhotographs, open_data
 from shiftproof.errors import LabelError, MissingExtraError
 
@@ -60,7 +60,7 @@ def test_labels_follow_the_order_of_the_models_classes():
 
 
 def test_a_model_of_other_classes_is_refused(classes):
-    for others in (classes, numbered(1000)):
+    for others in (classes, number_classes(1000)):
         with pytest.raises(LabelError, match="labelled with ImageNet's classes"):
             open_data("demo", classes=others)
 

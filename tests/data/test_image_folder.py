@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from shiftproof.classes import imagenet, named
+from shiftproof.classes import imagenet, name_classes
 from shiftproof.data import ImageFolder, read_class_map
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import Sample
@@ -330,7 +330,7 @@ def test_the_fingerprint_moves_with_content_id_and_label_alone(tmp_path, photo, 
     first = ImageFolder(root, classes).fingerprint()
     copy = shutil.copytree(root, tmp_path / "copy")
     assert ImageFolder(copy, classes).fingerprint() == first
-    assert ImageFolder(root, named(["dog", "cat"])).fingerprint() != first
+    assert ImageFolder(root, name_classes(["dog", "cat"])).fingerprint() != first
     assert ImageFolder(root).fingerprint() != first
     photo(copy / "dog" / "b.png", 3)
     assert ImageFolder(copy, classes).fingerprint() != first

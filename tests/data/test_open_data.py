@@ -30,9 +30,9 @@ def test_each_kind_is_recognised(tmp_path, photo, classes):
 
 
 def test_classes_that_are_called_like_corruptions_are_no_tree(tmp_path, photo):
-    from shiftproof.classes import named
+    from shiftproof.classes import name_classes
 
-    weather = named(["fog", "snow", "frost"])
+    weather = name_classes(["fog", "snow", "frost"])
     for name in weather.names:
         photo(tmp_path / name / "today" / "a.png")
     data = open_data(tmp_path, classes=weather)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from shiftproof.classes import imagenet, label_set, named
+from shiftproof.classes import imagenet, label_set, name_classes
 from shiftproof.data import CorruptedTree, ImageFolder, check_labels, open_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.models import Classifier, Preprocess
@@ -42,7 +42,7 @@ def test_imagenet_sketch_has_wordnet_ids(tmp_path, photo):
 
 
 def test_tiny_imagenet_c_is_a_tree(tmp_path, photo):
-    classes = named(["n01443537", "n01629819"])
+    classes = name_classes(["n01443537", "n01629819"])
     for severity in ("1", "5"):
         photo(tmp_path / "Tiny-ImageNet-C" / "fog" / severity / "n01629819" / "test_3.JPEG")
     data = open_data(tmp_path / "Tiny-ImageNet-C", classes=classes)
@@ -78,7 +78,7 @@ def test_exactly_their_folders_hint_at_the_label_set(tmp_path, photo, name):
         photo(tmp_path / folder / "a.png")
     data = ImageFolder(tmp_path, imagenet())
     assert f"exactly the 200 classes of {name}" in data.hint
-    assert f"model.restricted(label_set('{name}'))" in data.hint
+    assert f"model.restrict(label_set('{name}'))" in data.hint
     assert ImageFolder(tmp_path, label_set(name)).hint is None
     assert ImageFolder(tmp_path).hint is None
     photo(tmp_path / "n01440764" / "a.png")
@@ -191,7 +191,7 @@ def test_what_is_labelled_and_what_is_predicted_meet(tmp_path, photo):
     answers = {}
     for name in ("objectnet", "imagenet-d"):
         data = open_data(tmp_path, classes=label_set(name))
-        restricted = model.restricted(label_set(name))
+        restricted = model.restrict(label_set(name))
         check_labels(data, restricted.classes)
         image = restricted.preprocess.geometry(data.read(data.samples[0]))
         best = int(restricted.predict(image[None]).argmax())

@@ -60,7 +60,7 @@ class TestShards:
 
     def test_have_vectors_as_they_come_where_that_is_wanted(self, tmp_path):
         data = write_folder(tmp_path / "data", [[255, 0, 51]])
-        embed(encoder(normalise=False), data, tmp_path / "out", workers=0)
+        embed(encoder(normalize=False), data, tmp_path / "out", workers=0)
         found = np.load(tmp_path / "out" / "img_emb" / "img_emb_0.npy")
         np.testing.assert_allclose(found, [[1, 0, 0.2]], atol=5e-4)
 
@@ -141,7 +141,7 @@ class TestBroken:
             return np.where(red[:, None] < 0.1, np.nan, found)
 
         data = write_folder(tmp_path / "data", [[0, 9, 9], [127, 9, 9], [255, 9, 9], [127, 1, 1]])
-        own = Encoder(odd, PLAIN, normalise=False)
+        own = Encoder(odd, PLAIN, normalize=False)
         done = embed(own, data, tmp_path / "out", workers=0)
         assert list(done.broken) == ["000.png", "002.png"]
         assert "zero or not finite" in done.broken["002.png"]
@@ -158,7 +158,7 @@ class Stopping:
     def __init__(self, batches):
         self.inner = encoder()
         self.left = batches
-        self.name, self.width, self.normalise = "means", 3, True
+        self.name, self.width, self.normalize = "means", 3, True
         self.preprocess = self.inner.preprocess
 
     @property
@@ -220,7 +220,7 @@ class TestGoingOn:
         ("changed", "said"),
         [
             ({"encoder": encoder(name="other")}, "encoder.name was means, now other"),
-            ({"encoder": encoder(normalise=False)}, "encoder.normalise was True, now False"),
+            ({"encoder": encoder(normalize=False)}, "encoder.normalize was True, now False"),
             ({"shard_size": 3}, "data.shard_size was 2, now 3"),
         ],
     )

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shiftproof.errors import InputError
 from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
-from shiftproof.metrics.estimation import confidence_threshold, thought_wrong
+from shiftproof.metrics.estimation import confidence_threshold, error_shares
 
 
 def answers(count, rng, *, decimals=None):
@@ -39,7 +39,7 @@ def test_the_threshold_by_hand():
     # Two of five are wrong: two scores lie below the third smallest.
     threshold = confidence_threshold([0.2, 0.9, 0.5, 0.4, 0.7], [True, True, False, False, True])
     assert threshold == (0.5, 0.0)
-    assert thought_wrong([0.1, 0.45, 0.5, 0.6], threshold).tolist() == [1, 1, 0, 0]
+    assert error_shares([0.1, 0.45, 0.5, 0.6], threshold).tolist() == [1, 1, 0, 0]
 
 
 def test_equal_scores_are_split_by_hand():

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import optimize, stats
@@ -93,6 +95,12 @@ def test_ranks_see_any_rising_map_as_perfect():
     assert mean_correlation_coefficient(np.exp(3 * latents), latents).mean < 0.9
 
 
+def test_values_that_are_the_same_share_their_mean_rank():
+    # Ranks 1.5, 1.5, 3, 4 beside 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
+    found = mean_correlation_coefficient([[1], [1], [5], [6]], [1, 20, 21, 90], method="spearman")
+    assert found.mean == pytest.approx(0.9486833)
+
+
 @pytest.mark.parametrize("method", ["pearson", "spearman"])
 def test_it_is_what_scipy_finds(method):
     latents = np.round(drawn(0, 30, 3), 1)  # with ties
@@ -106,16 +114,17 @@ def test_it_is_what_scipy_finds(method):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_assignment_is_of_least_cost(seed):
+def test_no_other_assignment_costs_less(seed):
     random = np.random.default_rng(seed)
-    rows = int(random.integers(1, 9))
-    costs = random.normal(size=(rows, rows + int(random.integers(0, 4))))
+    rows = int(random.integers(1, 6))
+    costs = random.normal(size=(rows, rows + int(random.integers(0, 3))))
     if seed % 2:
         costs = np.round(costs)  # with ties
-    expected = costs[optimize.linear_sum_assignment(costs)].sum()
+    every = itertools.permutations(range(costs.shape[1]), rows)
+    least = min(sum(costs[row, column] for row, column in enumerate(one)) for one in every)
     found = ident.assign(costs)
     assert len(set(found.tolist())) == rows
-    assert costs[np.arange(rows), found].sum() == pytest.approx(expected)
+    assert costs[np.arange(rows), found].sum() == pytest.approx(least)
 
 
 # ---------------------------------------------------------------- affine, DCI, precision
@@ -253,11 +262,23 @@ def test_the_map_of_an_affine_fit_is_in_the_units_that_were_given():
     np.testing.assert_allclose(fit.offset, [-3e-150 / 8] * 2)
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 31, 32, 33, 40, 60, 100, 1000, 100_000])
-def test_intervals_over_any_number_of_repetitions(count):
-    values = drawn(count, count)
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [
+        (1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (29, 2.045), (30, 2.042), (31, 2.040),
+        (40, 2.021), (60, 2.000), (120, 1.980),
+    ],
+)  # fmt: skip
+def test_intervals_have_the_quantiles_of_the_published_table(freedom, quantile):
+    # Student's t at 0.975 as in Fisher & Yates 1963, table III.
+    values = drawn(freedom, freedom + 1)
     found = ident.interval_over_seeds(values.tolist())
-    half = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
-    # The table of a few has three digits behind the point.
-    tolerance = 2e-4 if count <= 31 else 1e-7
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=tolerance)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert (found.high - found.low) / 2 / error == pytest.approx(quantile, abs=6e-4)
+
+
+def test_over_very_many_repetitions_the_quantile_is_the_normal_one():
+    values = drawn(0, 100_000)
+    found = ident.interval_over_seeds(values.tolist())
+    half = 1.959963984540054 * values.std(ddof=1) / np.sqrt(len(values))
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=2e-5)

@@ -15,7 +15,7 @@ from shiftproof.metrics.intervals import (
     blocks_of,
     percentile_interval,
     resample_weights,
-    weighted_sums,
+    sum_resamples,
     without_bias,
 )
 
@@ -56,10 +56,10 @@ def test_the_global_random_state_stays():
 @pytest.mark.parametrize("block_bytes", [8 * 40, 8 * 40 * 7, 64_000_000])
 def test_blocks_change_nothing(monkeypatch, block_bytes):
     table = np.random.default_rng(0).normal(0, 1, (40, 3))
-    expected = weighted_sums([lambda: table], 40, 100)[0]
+    expected = sum_resamples([lambda: table], 40, 100)[0]
     monkeypatch.setattr(intervals, "BLOCK_BYTES", block_bytes)
     calls = []
-    sums = weighted_sums([lambda: table] * 2, 40, 100, done=lambda: calls.append(1))
+    sums = sum_resamples([lambda: table] * 2, 40, 100, done=lambda: calls.append(1))
     assert len(calls) == 2 * blocks_of(40, 100)
     for values in sums:
         np.testing.assert_array_equal(values, expected)
@@ -68,7 +68,7 @@ def test_blocks_change_nothing(monkeypatch, block_bytes):
 def test_sums_are_those_of_the_drawn_images():
     rng = np.random.default_rng(1)
     losses = rng.gamma(1, 2, (30, 2))
-    sums = weighted_sums([lambda: losses], 30, 50)[0]
+    sums = sum_resamples([lambda: losses], 30, 50)[0]
     weights = np.concatenate(list(resample_weights(30, 50)))
     assert sums.shape == (51, 2)
     np.testing.assert_allclose(sums[0], losses.sum(axis=0), rtol=1e-12)
@@ -79,7 +79,7 @@ def test_sums_are_those_of_the_drawn_images():
 
 def test_counts_of_errors_are_exact():
     wrong = np.random.default_rng(2).random((5000, 4)) < 0.3
-    sums = weighted_sums([lambda: wrong], 5000, 40)[0]
+    sums = sum_resamples([lambda: wrong], 5000, 40)[0]
     weights = np.concatenate(list(resample_weights(5000, 40))).astype(np.int64)
     np.testing.assert_array_equal(sums[1:], weights @ wrong.astype(np.int64))
     np.testing.assert_array_equal(sums[0], wrong.sum(axis=0))
@@ -89,7 +89,7 @@ def test_all_tables_share_the_draws_so_that_differences_are_paired():
     rng = np.random.default_rng(3)
     hard = rng.random(400) < 0.5  # both models fail on the same images ...
     better = hard & (rng.random(400) < 0.9)  # ... the second on fewer of them
-    sums = weighted_sums([lambda: hard[:, None], lambda: better[:, None]], 400)
+    sums = sum_resamples([lambda: hard[:, None], lambda: better[:, None]], 400)
     paired = percentile_interval((sums[1] - sums[0])[:, 0] / 400)
     direct = bootstrap_mean(better.astype(float) - hard.astype(float))
     np.testing.assert_allclose(astuple(paired), astuple(direct), atol=1e-12)
@@ -102,9 +102,9 @@ def test_sums_are_the_same_bits_whatever_the_threads():
     # Without the rounding, this table's sums differ between one thread and two.
     code = """
 import hashlib, numpy as np
-from shiftproof.metrics.intervals import weighted_sums
+from shiftproof.metrics.intervals import sum_resamples
 table = np.random.default_rng(0).random((777, 19)) * 5
-print(hashlib.sha256(weighted_sums([lambda: table], 777)[0].tobytes()).hexdigest())
+print(hashlib.sha256(sum_resamples([lambda: table], 777)[0].tobytes()).hexdigest())
 """
     digests = set()
     for extra in ({"OPENBLAS_NUM_THREADS": "1"}, {"OPENBLAS_NUM_THREADS": "2"},
@@ -122,7 +122,7 @@ print(hashlib.sha256(weighted_sums([lambda: table], 777)[0].tobytes()).hexdigest
 
 def test_a_column_that_is_not_finite_leaves_the_others_alone():
     table = np.array([[1.0, np.nan, np.inf, -np.inf], [2.0, 1.0, 1.0, np.inf], [3.0, 1.0, 1.0, 0]])
-    sums = weighted_sums([lambda: table], 3, 20)[0]
+    sums = sum_resamples([lambda: table], 3, 20)[0]
     assert sums[0, 0] == 6
     assert np.isfinite(sums[:, 0]).all()
     assert np.isnan(sums[:, 1:]).all()
@@ -131,7 +131,7 @@ def test_a_column_that_is_not_finite_leaves_the_others_alone():
 @pytest.mark.parametrize("scale", [1e-200, 1e-12, 1, 1e12, 1e300])
 def test_values_of_any_size_are_kept_to_ten_digits(scale):
     values = np.random.default_rng(4).normal(0, 1, (1000, 1)) * scale
-    sums = weighted_sums([lambda: values], 1000, 5)[0]
+    sums = sum_resamples([lambda: values], 1000, 5)[0]
     exact = np.sum(values.astype(np.longdouble))
     assert abs(float((sums[0, 0] - exact) / (1000 * scale))) < 1e-12
 
@@ -200,13 +200,13 @@ def test_no_images_no_resamples_and_other_shapes_are_refused():
     with pytest.raises(InputError, match="at least one image"):
         resample_weights(0)
     with pytest.raises(InputError, match="at least one image"):
-        weighted_sums([lambda: np.zeros((0, 2))], 0)
+        sum_resamples([lambda: np.zeros((0, 2))], 0)
     with pytest.raises(InputError, match="at least one resample"):
         bootstrap_mean([1.0], replicates=0)
     with pytest.raises(InputError, match=r"shape \(3, columns\)"):
-        weighted_sums([lambda: np.zeros((4, 2))], 3)
+        sum_resamples([lambda: np.zeros((4, 2))], 3)
     with pytest.raises(InputError, match=r"shape \(3, columns\)"):
-        weighted_sums([lambda: np.zeros(3)], 3)
+        sum_resamples([lambda: np.zeros(3)], 3)
     for level in (0, 1, 95, -0.5):
         with pytest.raises(InputError, match="level between 0 and 1"):
             bootstrap_mean([1.0, 2.0], level=level)
@@ -222,7 +222,7 @@ def test_the_interval_of_a_calibration_error_does_not_leave_out_the_figure():
     right = rng.uniform(size=60) < confidence
     surplus = np.zeros((60, 15))
     surplus[np.arange(60), (confidence * 15).astype(int).clip(0, 14)] = confidence - right
-    [sums] = weighted_sums([lambda: surplus], 60)
+    [sums] = sum_resamples([lambda: surplus], 60)
     replicates = np.abs(sums).sum(axis=1) / 60
     biased = percentile_interval(replicates)
     assert replicates[1:].mean() > replicates[0] + 0.02
@@ -245,9 +245,9 @@ def test_each_table_is_made_once_and_groups_of_them_change_no_bit(monkeypatch):
         return tables[number]
 
     functions = [lambda number=number: make(number) for number in range(4)]
-    together = weighted_sums(functions, 50, 30)
+    together = sum_resamples(functions, 50, 30)
     assert made == [0, 1, 2, 3]
     monkeypatch.setattr("shiftproof.metrics.intervals.GROUP_BYTES", 50 * 8 * 5)
-    for one, other, table in zip(together, weighted_sums(functions, 50, 30), tables, strict=True):
+    for one, other, table in zip(together, sum_resamples(functions, 50, 30), tables, strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.shape == (31, table.shape[1])

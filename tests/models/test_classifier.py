@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from torch import nn
 from torchvision import transforms
 
-from shiftproof.classes import imagenet, named, numbered
+from shiftproof.classes import imagenet, name_classes, number_classes
 from shiftproof.errors import ImageError, ModelError, UnknownNameError
 from shiftproof.models import CallablePreprocess, Classifier, Preprocess
 from shiftproof.models.structure import find_device
@@ -310,8 +310,8 @@ class TestOutputs:
 
 class TestConstruction:
     def test_classes(self):
-        assert Classifier(network(), PREPROCESS).classes == numbered(5)
-        assert Classifier(network(), PREPROCESS, list("abcde")).classes == named("abcde")
+        assert Classifier(network(), PREPROCESS).classes == number_classes(5)
+        assert Classifier(network(), PREPROCESS, list("abcde")).classes == name_classes("abcde")
         assert Classifier(network(1000), PREPROCESS, imagenet()).classes is imagenet()
 
     @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class TestBatchNorm:
         std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
         with torch.no_grad():
             features = detector.module.backbone.body.conv1((pixels - mean) / std)
-        merged = adapter.merged().backbone.body.bn1
+        merged = adapter.merge().backbone.body.bn1
         torch.testing.assert_close(
             merged.running_mean, features.mean((0, 2, 3)), rtol=1e-3, atol=1e-5
         )
@@ -187,7 +187,7 @@ class TestBatchNorm:
         adapter = BatchNorm(detector.module, prior=1)
         images = pictures((64, 64), (64, 64))
         found = detector.with_network(adapter).predict(images)
-        merged = detector.with_network(adapter.merged()).predict(images)
+        merged = detector.with_network(adapter.merge()).predict(images)
         for one, other in zip(found, merged, strict=True):
             np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-3)
 

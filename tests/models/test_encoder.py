@@ -48,7 +48,7 @@ class TestVectors:
     def test_of_a_function(self):
         image = np.zeros((8, 8, 3), np.uint8)
         image[..., 0], image[..., 1] = 153, 204
-        encoder = Encoder(means, PLAIN, normalise=False)
+        encoder = Encoder(means, PLAIN, normalize=False)
         np.testing.assert_allclose(encoder.encode([image]), [[0.6, 0.8, 0.0]], rtol=1e-6)
         assert (encoder.name, encoder.width, encoder.device) == ("means", 3, "cpu")
         assert repr(encoder) == "Encoder(means, width 3, cpu)"
@@ -58,7 +58,7 @@ class TestVectors:
         image[..., 2] = 0
         half = np.sqrt(0.5)
         np.testing.assert_allclose(Encoder(means, PLAIN).encode([image]), [[half, half, 0]])
-        raw = Encoder(means, PLAIN, normalise=False).encode([image])
+        raw = Encoder(means, PLAIN, normalize=False).encode([image])
         np.testing.assert_allclose(raw, [[1, 1, 0]])
 
     def test_that_are_zero_or_no_numbers_are_left_as_they_are(self):
@@ -77,7 +77,7 @@ class TestVectors:
         network.norm.running_mean.fill_(0.1)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         images = np.stack(pictures((8, 8), (8, 8)))
-        found = Encoder(network, PLAIN, normalise=False).encode(images)
+        found = Encoder(network, PLAIN, normalize=False).encode(images)
         expected = (images / 255 - 0.1).mean(axis=(1, 2)) / np.sqrt(1 + 1e-5) * 2
         np.testing.assert_allclose(found, expected, rtol=1e-5)
         assert network.training
@@ -85,7 +85,7 @@ class TestVectors:
 
     def test_follow_the_weights_and_so_does_the_fingerprint(self):
         network = Pooled()
-        encoder = Encoder(network, PLAIN, normalise=False)
+        encoder = Encoder(network, PLAIN, normalize=False)
         images = np.stack(pictures((8, 8)))
         old, fingerprint = encoder.encode(images), encoder.settings["fingerprint"]
         with torch.no_grad():
@@ -101,7 +101,7 @@ class TestVectors:
         def thumbnail(image):
             return image[:2, :2].transpose(2, 0, 1).astype(np.float32)
 
-        encoder = Encoder(means, CallablePreprocess(thumbnail), normalise=False)
+        encoder = Encoder(means, CallablePreprocess(thumbnail), normalize=False)
         images = pictures((8, 9), (30, 4))
         expected = [image[:2, :2].mean(axis=(0, 1)) for image in images]
         np.testing.assert_allclose(encoder.encode(images), expected, rtol=1e-6)
@@ -143,9 +143,9 @@ class TestRefused:
 
 
 def test_settings_say_what_reproduces_it():
-    settings = Encoder(Pooled(), PLAIN, normalise=False, name="pooled").settings
+    settings = Encoder(Pooled(), PLAIN, normalize=False, name="pooled").settings
     assert json.loads(json.dumps(settings)) == settings
-    assert (settings["name"], settings["width"], settings["normalise"]) == ("pooled", 3, False)
+    assert (settings["name"], settings["width"], settings["normalize"]) == ("pooled", 3, False)
     assert settings["preprocess"]["size"] == [8, 8]
     assert len(settings["fingerprint"]) == 32
 
@@ -153,7 +153,7 @@ def test_settings_say_what_reproduces_it():
 class TestContract:
     def test_is_kept(self):
         check_encoder(Encoder(means, PLAIN))
-        check_encoder(Encoder(Pooled(), PLAIN, normalise=False))
+        check_encoder(Encoder(Pooled(), PLAIN, normalize=False))
 
     @pytest.mark.parametrize(
         ("vectors", "clause"),
@@ -173,7 +173,7 @@ class TestContract:
         inner = Encoder(means, PLAIN)
 
         class Own:
-            name, width, normalise, preprocess = "own", 3, True, PLAIN
+            name, width, normalize, preprocess = "own", 3, True, PLAIN
             settings = inner.settings
 
             def encode(self, images):
@@ -200,7 +200,7 @@ def last_input(module, layer, inputs):
 
 class TestLoaders:
     def test_demo_gives_the_pooled_features(self):
-        encoder = load_encoder(normalise=False)
+        encoder = load_encoder(normalize=False)
         images = np.stack(pictures((224, 224)))
         assert repr(encoder) == "Encoder(EfficientNet-Lite0, width 1280, cpu)"
         module = shiftproof.load_classifier("demo").module
@@ -226,7 +226,7 @@ class TestLoaders:
                 load_encoder(spec)
             return
         state = torch.random.get_rng_state()
-        encoder = load_encoder(spec, normalise=False)
+        encoder = load_encoder(spec, normalize=False)
         assert torch.equal(torch.random.get_rng_state(), state)
         assert encoder.width == width
         module = torchvision.models.get_model(name, weights=None)
@@ -239,7 +239,7 @@ class TestLoaders:
     def test_timm_gives_the_pooled_features(self):
         import timm
 
-        encoder = load_encoder("timm:resnet10t?pretrained=false&size=64", normalise=False)
+        encoder = load_encoder("timm:resnet10t?pretrained=false&size=64", normalize=False)
         module = timm.create_model("resnet10t").eval()
         module.load_state_dict(encoder.module.state_dict(), strict=False)
         images = np.stack(pictures((64, 64)))
@@ -256,7 +256,7 @@ class TestLoaders:
         module = torchvision.models.resnet18(num_classes=7)
         torch.save(module.state_dict(), tmp_path / "seven.pt")
         encoder = load_encoder(
-            f"file:{tmp_path}/seven.pt", arch="torchvision:resnet18", size=64, normalise=False
+            f"file:{tmp_path}/seven.pt", arch="torchvision:resnet18", size=64, normalize=False
         )
         images = np.stack(pictures((64, 64)))
         inputs = torch.from_numpy(encoder.preprocess.normalize(images))
@@ -275,7 +275,7 @@ class TestLoaders:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
         save(model, tmp_path / "means.onnx")
         encoder = load_encoder(
-            f"onnx:{tmp_path}/means.onnx?mean=0,0,0&std=1,1,1&resize=8", normalise=False
+            f"onnx:{tmp_path}/means.onnx?mean=0,0,0&std=1,1,1&resize=8", normalize=False
         )
         images = np.stack(pictures((8, 8)))
         np.testing.assert_allclose(
@@ -340,7 +340,7 @@ class TestOpenClip:
         return library
 
     def test_it_gives_what_the_image_tower_gives(self, open_clip):
-        encoder = load_encoder("open_clip:ViT-B-32/openai", normalise=False)
+        encoder = load_encoder("open_clip:ViT-B-32/openai", normalize=False)
         assert open_clip.asked == [("ViT-B-32", "openai")]
         preprocess = Preprocess((8, 8), 8, "bicubic", mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5))
         assert encoder.preprocess == preprocess

@@ -265,12 +265,12 @@ class TestSpecs:
         assert keyword.preprocess == expected
 
     def test_another_size_keeps_the_share_that_is_cropped(self):
-        from shiftproof.models.classifiers.load import scaled_resize
+        from shiftproof.models.classifiers.load import scale_resize
 
-        assert scaled_resize(Preprocess((224, 224), 256), (112, 112)) == 128
-        assert scaled_resize(Preprocess((224, 224), 256), (448, 640)) == 512
-        assert scaled_resize(Preprocess((224, 224), (224, 448)), (112, 112)) == (112, 224)
-        assert scaled_resize(Preprocess((224, 224), None), (112, 112)) is None
+        assert scale_resize(Preprocess((224, 224), 256), (112, 112)) == 128
+        assert scale_resize(Preprocess((224, 224), 256), (448, 640)) == 512
+        assert scale_resize(Preprocess((224, 224), (224, 448)), (112, 112)) == (112, 224)
+        assert scale_resize(Preprocess((224, 224), None), (112, 112)) is None
 
     def test_a_size_that_the_model_cannot_take_is_said_at_once(self):
         with pytest.raises(ModelError, match="does not run on an image of 96 x 96 pixels"):

@@ -67,7 +67,7 @@ def test_features_before_the_logits_are_no_classes(tmp_path, names):
     np.testing.assert_allclose(
         load_classifier(f"onnx:{path}").predict(IMAGES), by_hand(), atol=1e-4
     )
-    encoder = load_encoder(f"onnx:{path}", normalise=False)
+    encoder = load_encoder(f"onnx:{path}", normalize=False)
     assert encoder.width == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.classes import Classes, LabelSet, imagenet, label_set, named
+from shiftproof.classes import Classes, LabelSet, imagenet, label_set, name_classes
 from shiftproof.errors import ModelError
 from shiftproof.models import Classifier, Preprocess
 from shiftproof.models.classifiers.classifier import select_outputs
@@ -179,7 +179,7 @@ class TestRestricted:
     def test_shares_the_tensors_and_has_the_label_sets_classes(self):
         whole = Classifier(network(1000), PREPROCESS, imagenet(), name="net")
         labels = label_set("imagenet-r")
-        some = whole.restricted(labels)
+        some = whole.restrict(labels)
         assert some.classes is labels.classes
         assert (some.name, some.device, some.preprocess) == ("net", "cpu", PREPROCESS)
         full = whole.predict(pictures())
@@ -193,10 +193,10 @@ class TestRestricted:
     def test_a_share_of_a_share(self):
         parent = Classes(("x", "y", "z"), title="three")
         some = Classifier(network(), PREPROCESS, parent, outputs=GROUPS)
-        labels = LabelSet("pair", named(["p", "q"]), ((2,), (1, 0)), parent)
-        assert some.restricted(labels).outputs == ((1,), (0, 2, 4))
+        labels = LabelSet("pair", name_classes(["p", "q"]), ((2,), (1, 0)), parent)
+        assert some.restrict(labels).outputs == ((1,), (0, 2, 4))
 
     def test_a_label_set_of_other_classes_is_refused(self):
         for classes in (None, list("abcde")):
             with pytest.raises(ModelError, match=r"imagenet-r is a share .* imagenet-1k.*\(5\)"):
-                Classifier(network(), PREPROCESS, classes).restricted(label_set("imagenet-r"))
+                Classifier(network(), PREPROCESS, classes).restrict(label_set("imagenet-r"))

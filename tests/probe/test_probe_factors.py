@@ -1,4 +1,4 @@
-"""What a probe does to images: against torchvision, by hand, and how its numbers are drawn."""
+"""What a probe does to images: against torchvision, by hand, and how its numbers are draw_values."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from shiftproof.probe.factors import (
     FAMILIES,
     GROUPS,
     SETS,
-    chosen_factors,
-    drawn,
+    choose_factors,
+    draw_values,
     families_of,
 )
 
@@ -127,20 +127,20 @@ def test_every_change_keeps_its_hands_off_what_it_was_given(name):
 @pytest.mark.parametrize("name", ["hue", "fog_severity", "crop"])
 def test_every_part_of_the_range_has_one_version(name):
     family = FAMILIES[name]
-    values = drawn(family, "cat.jpg", versions=6, seed=0)
+    values = draw_values(family, "cat.jpg", versions=6, seed=0)
     assert values.shape == (6, len(family.factors))
     place = len(family.factors) - 1
     factor = family.factors[place]
     shares = (values[:, place] - factor.low) / (factor.high - factor.low)
     assert sorted(np.floor(6 * shares)) == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_array_equal(values, drawn(family, "cat.jpg", versions=6, seed=0))
+    np.testing.assert_array_equal(values, draw_values(family, "cat.jpg", versions=6, seed=0))
     for key, seed in (("dog.jpg", 0), ("cat.jpg", 1)):
-        assert not np.array_equal(values, drawn(family, key, versions=6, seed=seed))
+        assert not np.array_equal(values, draw_values(family, key, versions=6, seed=seed))
 
 
 def test_a_crop_stays_inside():
     values = np.concatenate(
-        [drawn(FAMILIES["crop"], str(n), versions=6, seed=0) for n in range(50)]
+        [draw_values(FAMILIES["crop"], str(n), versions=6, seed=0) for n in range(50)]
     )
     assert (np.abs(values[:, :2]) + values[:, 2:] <= 1 + 1e-12).all()
     assert np.abs(values[:, :2]).max() > 0.5
@@ -148,7 +148,7 @@ def test_a_crop_stays_inside():
 
 @pytest.mark.parametrize(("versions", "expected"), [(2, 2), (6, 6), (5, 4)])
 def test_half_of_the_versions_have_a_yes(versions, expected):
-    values = drawn(FAMILIES["flip"], "cat.jpg", versions=versions, seed=0)
+    values = draw_values(FAMILIES["flip"], "cat.jpg", versions=versions, seed=0)
     assert values.shape == (expected, 1)
     assert values.mean() == 0.5
 
@@ -162,12 +162,12 @@ def test_without_the_change_a_version_is_not_the_image_itself():
 
 
 def test_factors_are_named_one_by_one_or_as_a_set():
-    assert [factor.name for factor in chosen_factors(["weather", "hue"])] == [
+    assert [factor.name for factor in choose_factors(["weather", "hue"])] == [
         "hue", "snow_severity", "frost_severity", "fog_severity", "spatter_severity",
     ]  # fmt: skip
-    assert len(chosen_factors("all")) == 31
-    assert [f.name for f in families_of(chosen_factors(["crop_y", "crop_size"]))] == ["crop"]
+    assert len(choose_factors("all")) == 31
+    assert [f.name for f in families_of(choose_factors(["crop_y", "crop_size"]))] == ["crop"]
     with pytest.raises(UnknownNameError, match="Did you mean 'rotation'"):
-        chosen_factors(["rotatoin"])
+        choose_factors(["rotatoin"])
     with pytest.raises(InputError, match="at least one factor"):
-        chosen_factors([])
+        choose_factors([])

@@ -49,7 +49,7 @@ def mean_colour(inputs):
 
 
 def encoder(function=mean_colour, name="mean"):
-    return Encoder(function, PLAIN, normalise=False, name=name)
+    return Encoder(function, PLAIN, normalize=False, name=name)
 
 
 def run(tmp_path, encoders=None, *, count=20, factors=("brightness",), **options):
@@ -279,7 +279,7 @@ def test_what_one_encoder_cannot_take_is_left_out_for_all(tmp_path):
         Image.fromarray(image).save(folder / f"{number:02}.png")
     Image.new("RGB", (60_000, 1)).save(folder / "strip.png")
     shorter_side = Preprocess((224, 224), 224, mean=(0, 0, 0), std=(1, 1, 1))
-    both = [encoder(), Encoder(mean_colour, shorter_side, normalise=False, name="second")]
+    both = [encoder(), Encoder(mean_colour, shorter_side, normalize=False, name="second")]
     done = probe(both, folder, out=tmp_path / "run", factors="hue", versions=2, workers=0)
     images = done.scores.images
     assert (images.total, images.used) == (12, 11)
@@ -314,7 +314,7 @@ class WithToken(torch.nn.Module):
 
 
 def test_a_random_twin_knows_nothing_and_leaves_the_encoder_alone():
-    original = Encoder(WithToken(), PLAIN, normalise=False)
+    original = Encoder(WithToken(), PLAIN, normalize=False)
     before = {name: value.clone() for name, value in original.module.state_dict().items()}
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
@@ -341,7 +341,7 @@ def test_a_random_twin_knows_nothing_and_leaves_the_encoder_alone():
 
 
 def test_controls_stand_beside_each_encoder(tmp_path):
-    both = [encoder(), Encoder(network(), PLAIN, name="a net", normalise=False)]
+    both = [encoder(), Encoder(network(), PLAIN, name="a net", normalize=False)]
     done = run(tmp_path, both, factors="hue")
     models = {model.name: model for model in done.scores.models}
     assert {name: (model.control, model.of) for name, model in models.items()} == {
@@ -367,7 +367,7 @@ def test_pixels_are_means_over_areas():
 def test_encoders_of_two_sizes_see_the_same_changes(tmp_path):
     large = Encoder(
         mean_colour, Preprocess((32, 32), (32, 32), mean=(0, 0, 0), std=(1, 1, 1)),
-        normalise=False, name="large",
+        normalize=False, name="large",
     )  # fmt: skip
     done = run(tmp_path, [encoder(), large])
     assert sorted(model.name for model in done.scores.models) == ["large", "mean", "pixels"]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from shiftproof.stylize import Styles
-from shiftproof.stylize.drawn import drawn
+from shiftproof.stylize.drawings import draw_style
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def photograph():
 @pytest.fixture
 def painting():
     """A style with strokes, small."""
-    return np.array(drawn(3)[:120, :120])
+    return np.array(draw_style(3)[:120, :120])
 
 
 @pytest.fixture

@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from shiftproof.stylize.drawn import WAYS, drawn, way_of
+from shiftproof.stylize.drawings import WAYS, draw_style, way_of
 
 
 def test_a_number_is_a_picture():
-    first = np.array(drawn(1))
-    drawn.cache_clear()
-    np.testing.assert_array_equal(drawn(1), first)
+    first = np.array(draw_style(1))
+    draw_style.cache_clear()
+    np.testing.assert_array_equal(draw_style(1), first)
     assert first.shape == (384, 384, 3)
     assert first.dtype == np.uint8
-    assert not drawn(1).flags.writeable
+    assert not draw_style(1).flags.writeable
 
 
 @pytest.mark.parametrize("number", range(len(WAYS)))
 def test_every_way_gives_colours_contrast_and_texture(number):
-    picture = drawn(number).astype(float)
-    other = drawn(number + len(WAYS)).astype(float)
+    picture = draw_style(number).astype(float)
+    other = draw_style(number + len(WAYS)).astype(float)
     assert way_of(number) == way_of(number + len(WAYS))
     assert np.abs(picture - other).mean() > 10
     grey = picture.mean(axis=2)

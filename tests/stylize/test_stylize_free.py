@@ -7,8 +7,8 @@ import skimage.data
 from skimage.registration import phase_cross_correlation
 
 from shiftproof.stylize import free, stylize
-from shiftproof.stylize.drawn import drawn
-from shiftproof.stylize.free import abstracted, recoloured
+from shiftproof.stylize.drawings import draw_style
+from shiftproof.stylize.free import smooth_texture, transfer_colors
 
 SIZES = [(1, 1), (1, 7), (3, 2), (8, 8), (9, 31), (17, 200), (64, 48)]
 
@@ -81,7 +81,7 @@ def displacement(first, second):
 @pytest.mark.parametrize("number", range(10))
 def test_edges_stay_where_they_are(number):
     image = cv2.resize(skimage.data.astronaut(), (192, 180), interpolation=cv2.INTER_AREA)
-    result = stylize(image, drawn(number), key=str(number))
+    result = stylize(image, draw_style(number), key=str(number))
     assert np.abs(displacement(image, result)).max() < 0.15
     # The measure itself sees a part of a pixel.
     moved = cv2.warpAffine(image, np.array([[1, 0, 0.2], [0, 1, 0]]), (192, 180))
@@ -93,7 +93,7 @@ def test_a_step_is_crossed_at_the_same_place(axis):
     step = np.full((96, 96, 3), 60, np.uint8)
     step[:, 41:] = 190
     step = step if axis == 1 else step.swapaxes(0, 1).copy()
-    results = [stylize(step, drawn(number), key=str(number)) for number in range(10)]
+    results = [stylize(step, draw_style(number), key=str(number)) for number in range(10)]
     profile = np.mean(results, axis=(0, 3)).mean(axis=1 - axis)
     low, high = profile[8:34].mean(), profile[48:88].mean()
     middle = (low + high) / 2
@@ -110,7 +110,7 @@ def test_colours_are_the_styles():
     example = (np.array([0.6, 0.4, 0.3]) + rng.standard_normal((96, 96, 3)) @ mix).astype(
         np.float32
     )
-    result = recoloured(content, example).reshape(-1, 3)
+    result = transfer_colors(content, example).reshape(-1, 3)
     wanted = example.reshape(-1, 3)
     np.testing.assert_allclose(result.mean(axis=0), wanted.mean(axis=0), atol=0.01)
     np.testing.assert_allclose(np.cov(result.T), np.cov(wanted.T), atol=0.002)
@@ -153,7 +153,7 @@ def test_smoothing_keeps_edges_and_takes_grain():
     clean = np.full((60, 60, 3), 0.3, np.float32)
     clean[:, 30:] = 0.7
     noisy = clean + 0.03 * rng.standard_normal(clean.shape).astype(np.float32)
-    smooth = abstracted(noisy, 4)
+    smooth = smooth_texture(noisy, 4)
     assert (smooth - clean)[5:-5, 5:25].std() < 0.4 * 0.03
     # A blur of the same width would leave a slope of several pixels.
     assert np.abs(smooth[5:-5, 29] - 0.3).max() < 0.06

@@ -121,7 +121,7 @@ class Brightness(Task):
         for (name, cell), table in tables.items():
             if table["id"] != ids:
                 raise other_images(folder.records_file(name, cell))
-        sums = intervals.weighted_sums(
+        sums = intervals.sum_resamples(
             [lambda table=table: _columns(table) for table in tables.values()], len(ids)
         )
         cells: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in models}

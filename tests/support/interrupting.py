@@ -166,7 +166,7 @@ def mean_colour(inputs):
 def probe(root):
     data = photos(root)
     plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
-    encoder = Encoder(mean_colour, plain, normalise=False, name="mean")
+    encoder = Encoder(mean_colour, plain, normalize=False, name="mean")
     return lambda out: with_page(
         probe_encoders(encoder, data, out=out, factors="brightness", versions=2, workers=0)
     )
@@ -311,7 +311,7 @@ def prepare():
         datetime=frozen, timezone=datetime.timezone
     )
     intervals.REPLICATES = 20
-    for function in (intervals.resample_weights, intervals.weighted_sums):
+    for function in (intervals.resample_weights, intervals.sum_resamples):
         defaults = [20 if value == 1000 else value for value in function.__defaults__]
         function.__defaults__ = tuple(defaults)
     mlp.STEPS = 2

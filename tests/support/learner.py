@@ -60,7 +60,7 @@ class Learner(Adapter):
         self._events = []
         self.memory, self.batches = np.zeros(3), 0
 
-    def merged(self):
+    def merge(self):
         raise NotImplementedError
 
     def parameters(self):

@@ -58,5 +58,5 @@ def pictures(count=6, seed=0):
 
 def portrait(adapter):
     """All that a state and a merged model tell of an adapter, as bytes."""
-    tensors = {**adapter.state(), **adapter.merged().state_dict()}
+    tensors = {**adapter.state(), **adapter.merge().state_dict()}
     return {name: value.numpy().tobytes() for name, value in tensors.items()}

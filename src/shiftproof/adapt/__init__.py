@@ -1,19 +1,28 @@
-"""Classifiers that learn while they predict, without labels."""
+"""Classifiers that learn while they predict, without labels.
+
+All but the table and the abstract base need torch, which is imported with the first of them.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.context import adapting
 from shiftproof.adapt.detector import AdaptedDetector
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.guard import Guard
-from shiftproof.adapt.lame import LAME
-from shiftproof.adapt.losses import entropy, generalized_cross_entropy
-from shiftproof.adapt.rdumb import RDumb
-from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.adapt.state import load, save
 from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
+from shiftproof.models.structure import require_torch
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.guard import Guard
+    from shiftproof.adapt.lame import LAME
+    from shiftproof.adapt.losses import entropy, generalized_cross_entropy
+    from shiftproof.adapt.rdumb import RDumb
+    from shiftproof.adapt.selflearning import SelfLearning
 
 __all__ = [
     "ADAPTERS",
@@ -33,3 +42,24 @@ __all__ = [
     "make_adapter",
     "save",
 ]
+
+_NAMES = {
+    "BatchNorm": "batchnorm",
+    "Guard": "guard",
+    "LAME": "lame",
+    "RDumb": "rdumb",
+    "SelfLearning": "selflearning",
+    "entropy": "losses",
+    "generalized_cross_entropy": "losses",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        require_torch()
+        return getattr(importlib.import_module(f"shiftproof.adapt.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'shiftproof.adapt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

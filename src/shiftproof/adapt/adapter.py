@@ -79,7 +79,7 @@ class Adapter(ABC):
         """Forget everything that was learnt: the first state comes back exactly."""
 
     @abstractmethod
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return what was learnt as a plain model.
 
         It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and

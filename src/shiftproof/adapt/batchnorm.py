@@ -8,29 +8,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, final
 
+import torch
+
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
-from shiftproof.adapt.state import check_names, pack, unpack
 from shiftproof.adapt.statistics import (
     Parts,
     Statistics,
     batch_statistics,
     blend,
     mix,
-    mixed,
+    mix_with_prior,
     pool,
-    synchronised,
+    pool_processes,
 )
+from shiftproof.adapt.tensors import check_names, pack, unpack
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Outputs = TypeVar("Outputs")
@@ -93,7 +93,7 @@ class BatchNorm(NetworkAdapter):
         prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
             ``"auto"`` measures for each layer and batch how far the batch is from the source, and
-            trusts it the more the further it is (:func:`measured_prior`).
+            trusts it the more the further it is (:func:`measure_prior`).
         over: which images are the target.
         momentum: above 0 and at most 1, with ``over="stream"``: the weight of a new batch.
         warm_up: with ``over="stream"``: as long as fewer images than this have been seen, the
@@ -127,7 +127,7 @@ class BatchNorm(NetworkAdapter):
         parts: Parts = "both",
         layers: LayerChoice = "all",
     ) -> None:
-        self.prior = checked_prior(prior)
+        self.prior = check_prior(prior)
         if over not in ("batch", "stream", "set"):
             raise UnknownNameError.of("over", over, ["batch", "stream", "set"])
         if parts not in ("both", "mean", "variance"):
@@ -162,7 +162,7 @@ class BatchNorm(NetworkAdapter):
         self._last: dict[str, Statistics] = {}
         self._collected = _Pooled()
         self._completed = _Pooled()
-        self._repeated: list[str] = []
+        self._layers_run_twice: list[str] = []
         self._batches = 0
         self._events = EventLog()
 
@@ -205,7 +205,7 @@ class BatchNorm(NetworkAdapter):
         """Yield nothing: no gradient changes anything here."""
         return iter(())
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return a plain model whose batch norm has the statistics of the last prediction.
 
         Over a batch those are the last batch's: on that batch it gives the logits that the
@@ -215,11 +215,9 @@ class BatchNorm(NetworkAdapter):
         Raises:
             ModelError: a layer ran several times in one forward, each time with other statistics.
         """
-        import torch
-
         with self._network.lock, torch.no_grad():
             module = self._network.copy()
-            for name, statistics in self._current().items():
+            for name, statistics in self._current_statistics().items():
                 layer = cast("Any", module.get_submodule(name))
                 layer.running_mean.copy_(statistics.mean)
                 layer.running_var.copy_(statistics.variance)
@@ -247,7 +245,7 @@ class BatchNorm(NetworkAdapter):
 
     # ------------------------------------------------------------ one batch
 
-    def around(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
+    def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
         """Adapt while ``run`` takes a batch of images through the network that it is handed.
 
         For networks that take or give something else than one tensor: detectors, segmentation.
@@ -264,24 +262,22 @@ class BatchNorm(NetworkAdapter):
         Raises:
             InputError: fewer than 1 image.
         """
-        import torch
-
         if isinstance(images, bool) or not isinstance(images, int) or images < 1:
             raise InputError(f"images: expected a number of 1 or more, got {images!r}.")
         with self._network.lock, torch.inference_mode(False), torch.no_grad():
-            return self._adapting(lambda: run(self._network.module), images)
+            return self._run_adapting(lambda: run(self._network.module), images)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._adapting(lambda: self._network.forward(inputs), len(inputs))
+        return self._run_adapting(lambda: self._network.forward(inputs), len(inputs))
 
-    def _adapting(self, forward: Callable[[], Outputs], count: int) -> Outputs:
+    def _run_adapting(self, forward: Callable[[], Outputs], count: int) -> Outputs:
         """Run ``forward`` on a batch of ``count`` images while the layers adapt, and learn from it."""
         if self.prior == math.inf and self.momentum is None:
             return forward()
         seen = Seen()
-        outputs = self._run(forward, self._chooser(count, seen))
+        outputs = self._run(forward, self._make_chooser(count, seen))
         if not seen.is_sound:
-            outputs = self._run(forward, self._before)
+            outputs = self._run(forward, self._choose_before)
             self._note(
                 "skipped",
                 "The batch has NaN or infinite activations; it was predicted with the "
@@ -297,12 +293,12 @@ class BatchNorm(NetworkAdapter):
         """Run the network while ``choose`` gives each layer its statistics."""
         ran = False
 
-        def counted(name: str, values: torch.Tensor) -> Choice:
+        def count_runs(name: str, values: torch.Tensor) -> Choice:
             nonlocal ran
             ran = True
             return choose(name, values)
 
-        with self._layers.normalizing(counted):
+        with self._layers.normalizing(count_runs):
             outputs = self._layers.run(forward)
         if not ran:
             raise ModelError(
@@ -311,42 +307,42 @@ class BatchNorm(NetworkAdapter):
             )
         return outputs
 
-    def _chooser(self, count: int, seen: Seen) -> Choose:
+    def _make_chooser(self, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images.
 
         ``seen`` gets each layer's statistics of the batch, and those that it normalised by.
         """
 
         def choose(name: str, values: torch.Tensor) -> Choice:
-            known = self._known(name)
+            known = self._look_up_pooled(name)
             if self._network.is_frozen and self.over != "batch":
                 return Choice(self._source[name] if known is None else known)
             layer = self._layers.layers[name]
-            target, images = synchronised(batch_statistics(values), count, layer)
+            target, images = pool_processes(batch_statistics(values), count, layer)
             if known is not None and self.over == "set":
                 chosen = known
             elif self.over == "stream":
-                chosen = self._with_stream(name, target, images, values, count)
+                chosen = self._join_stream(name, target, images, values, count)
             else:
-                chosen = self._mixed(name, target, images, values, count)
+                chosen = self._mix_source(name, target, images, values, count)
             seen.add(name, target, images, chosen)
             return Choice(chosen)
 
         return choose
 
-    def _mixed(
+    def _mix_source(
         self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
     ) -> Statistics:
         """Return a layer's source statistics mixed with those of ``images`` target images."""
         source = self._source[name]
-        chosen = mixed(
+        chosen = mix_with_prior(
             source, target, values, prior=self.prior, count=images, images=count, parts=self.parts
         )
         if chosen is source and self.prior == 0:
             self._warn_single_value(name)
         return chosen
 
-    def _with_stream(
+    def _join_stream(
         self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
     ) -> Statistics:
         """Return what a layer normalises by when this batch joins the stream before it."""
@@ -355,8 +351,8 @@ class BatchNorm(NetworkAdapter):
         if total < self.warm_up:
             return source
         if self.momentum is not None:
-            return self._only(source, joined)
-        return self._mixed(name, joined, total, values, count)
+            return self._select_parts(source, joined)
+        return self._mix_source(name, joined, total, values, count)
 
     def _join(self, name: str, target: Statistics, images: float) -> tuple[Statistics, float]:
         """Return a layer's statistics of the stream with a new batch, and its number of images."""
@@ -370,7 +366,7 @@ class BatchNorm(NetworkAdapter):
 
     def _learn(self, seen: Seen) -> None:
         """Remember a sound batch."""
-        self._repeated = seen.repeated
+        self._layers_run_twice = seen.layers_run_twice
         if self.over == "batch":
             self._last = seen.used
             return
@@ -385,38 +381,38 @@ class BatchNorm(NetworkAdapter):
 
     # ------------------------------------------------------------ what was learnt
 
-    def _known(self, name: str) -> Statistics | None:
+    def _look_up_pooled(self, name: str) -> Statistics | None:
         """Return what a layer has learnt of the stream or the set, mixed; None before that."""
         pooled = self._completed if self.over == "set" else self._collected
         if self.over == "set" and not pooled.layers:
             pooled = self._collected if self._network.is_frozen else pooled
         if self.over == "batch" or name not in pooled.layers:
             return None
-        source, learnt = self._source[name], pooled.layers[name]
+        source, learned = self._source[name], pooled.layers[name]
         if self.over == "stream" and pooled.images < self.warm_up:
             return source
         if self.momentum is not None:
-            return self._only(source, learnt)
+            return self._select_parts(source, learned)
         prior = 0.0 if self.prior == "auto" else self.prior
-        return mix(source, learnt, prior=prior, count=pooled.images, parts=self.parts)
+        return mix(source, learned, prior=prior, count=pooled.images, parts=self.parts)
 
-    def _only(self, source: Statistics, learnt: Statistics) -> Statistics:
-        return blend(source, learnt, 1.0, self.parts)
+    def _select_parts(self, source: Statistics, learned: Statistics) -> Statistics:
+        return blend(source, learned, 1.0, self.parts)
 
-    def _current(self) -> dict[str, Statistics]:
+    def _current_statistics(self) -> dict[str, Statistics]:
         """Return the statistics of the last prediction, by layer."""
         if self.over == "batch":
-            repeated = [name for name in self._repeated if name in self._last]
-            if repeated:
-                raise several_runs_error(repeated[0])
+            layers_run_twice = [name for name in self._layers_run_twice if name in self._last]
+            if layers_run_twice:
+                raise several_runs_error(layers_run_twice[0])
             return self._last
         with self.frozen():
-            known = {name: self._known(name) for name in self._source}
+            known = {name: self._look_up_pooled(name) for name in self._source}
         return {name: statistics for name, statistics in known.items() if statistics is not None}
 
-    def _before(self, name: str, values: torch.Tensor) -> Choice:
+    def _choose_before(self, name: str, values: torch.Tensor) -> Choice:
         """Return what a layer normalises by when the batch at hand cannot be used."""
-        known = self._known(name)
+        known = self._look_up_pooled(name)
         return Choice(self._source[name] if known is None else known)
 
     # ------------------------------------------------------------ what is said
@@ -446,7 +442,7 @@ def _is_share(value: object) -> bool:
     return is_number and 0 < cast("float", value) <= 1
 
 
-def checked_prior(prior: float | Literal["auto"]) -> float | Literal["auto"]:
+def check_prior(prior: float | Literal["auto"]) -> float | Literal["auto"]:
     """Return a prior strength that can be used, or raise an InputError."""
     if prior == "auto":
         return "auto"

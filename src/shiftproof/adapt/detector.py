@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast, final
 
-from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.table import make_adapter
 from shiftproof.classes import Classes
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from shiftproof.adapt.adapter import State
+    from shiftproof.adapt.batchnorm import BatchNorm
 
 
 @final
@@ -103,11 +103,11 @@ class AdaptedDetector:
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            found += self._adapt(batch)
+            found += self._run_batch(batch)
         return found
 
-    def _adapt(self, batch: list[Image]) -> list[Detections]:
-        return self._batchnorm.around(
+    def _run_batch(self, batch: list[Image]) -> list[Detections]:
+        return self._batchnorm.run_batch(
             lambda network: self._detector.through(network, batch), len(batch)
         )
 
@@ -123,9 +123,9 @@ class AdaptedDetector:
         """Forget all images that were seen."""
         self._batchnorm.reset()
 
-    def merged(self) -> Detector:
+    def merge(self) -> Detector:
         """Return a plain detector whose batch norm has the statistics of the last prediction."""
-        return self._detector.with_network(self._batchnorm.merged())
+        return self._detector.with_network(self._batchnorm.merge())
 
     def state(self) -> State:
         """Return the statistics that were learnt."""
@@ -137,6 +137,8 @@ class AdaptedDetector:
 
 
 def _batch_norm(detector: Detector, adapter: BatchNorm | str) -> BatchNorm:
+    from shiftproof.adapt.batchnorm import BatchNorm
+
     if isinstance(adapter, str):
         made = make_adapter(adapter, cast("torch.nn.Module", detector.module))
     else:

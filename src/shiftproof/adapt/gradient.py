@@ -67,11 +67,11 @@ class _ThroughStatistics(torch.autograd.Function):
                 [True, False, False],
             )[0]  # fmt: skip
         else:
-            result = _by_sums(gradient, values, mean, spread, ctx.group)
+            result = _gradient_from_sums(gradient, values, mean, spread, ctx.group)
         return result, None, None, None, None
 
 
-def _by_sums(
+def _gradient_from_sums(
     gradient: torch.Tensor,
     values: torch.Tensor,
     mean: torch.Tensor,

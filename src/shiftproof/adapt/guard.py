@@ -9,29 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog, new_events
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.state import check_names, save_state
+from shiftproof.adapt.state import save_state
+from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Probabilities = NDArray[np.float32]
 """``(M, K)`` float32: one row per image, summing to 1."""
 
-PRICE = 0.3
+GAIN_PER_CHANGE = 0.3
 """Mean confidence that changed answers must bring, per share of answers that changed."""
 
-SURE = 0.7
+CONFIDENT = 0.7
 """Mean confidence of the source from which on its answers are worth something."""
 
 CONVINCING = 0.8
@@ -40,10 +40,10 @@ CONVINCING = 0.8
 LEAST_SPREAD = 0.95
 """Share of the source's spread that the adapted answers must keep."""
 
-MIXED = 0.7
+MANY_CLASSES = 0.7
 """Share of the largest possible spread from which on a stream is taken to hold many classes."""
 
-WIDE = 0.9
+ALL_CLASSES = 0.9
 """Share of the largest possible spread that answers over all classes have."""
 
 
@@ -66,7 +66,7 @@ class Signals(NamedTuple):
     most_spread: float
 
 
-def signals_of(source: Probabilities, adapted: Probabilities) -> Signals:
+def compare_answers(source: Probabilities, adapted: Probabilities) -> Signals:
     """Return the signals of ``(M, K)`` probabilities of both on the same M images, M above 0."""
     return Signals(
         float(adapted.max(1).mean()),
@@ -84,20 +84,20 @@ def _spread(probabilities: Probabilities) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def objection(signals: Signals, margin: float = 0.01) -> str | None:
+def find_objection(signals: Signals, margin: float = 0.01) -> str | None:
     """Return why the adapted answers should not be trusted, as a sentence, or None.
 
     A model that learns from itself can become sure of anything, but then **its answers crowd into
     few classes**: they must keep ``LEAST_SPREAD`` of the source's spread. A model whose statistics
     no longer fit gives other answers than the source **and is not surer of them**: its mean
     confidence may be at most ``margin`` below the source's. Where the source knows what it says
-    (``SURE``), or gives so few different answers (below ``MIXED``) that the stream may hold few
+    (``CONFIDENT``), or gives so few different answers (below ``MANY_CLASSES``) that the stream may hold few
     classes, which is just where batch statistics mislead, more is asked: each share of answers
-    that changed must raise the mean confidence by ``PRICE`` times that share.
+    that changed must raise the mean confidence by ``GAIN_PER_CHANGE`` times that share.
 
     A stream of few classes and a source whose answers have crowded under a strong shift look
     alike without labels. The source is then kept, unless the adapted answers are
-    :func:`convincing`, and what adaptation would have gained is lost.
+    :func:`is_convincing`, and what adaptation would have gained is lost.
     """
     gain = signals.confidence - signals.source_confidence
     if not math.isfinite(gain):
@@ -107,9 +107,9 @@ def objection(signals: Signals, margin: float = 0.01) -> str | None:
             f"The answers crowd into few classes: their entropy is {signals.spread:.2f}, the "
             f"source's {signals.source_spread:.2f}."
         )
-    mixed = signals.source_spread >= MIXED * signals.most_spread
-    must_pay = signals.source_confidence >= SURE or not mixed
-    if gain < (PRICE * signals.changed if must_pay else 0.0) - margin:
+    holds_many = signals.source_spread >= MANY_CLASSES * signals.most_spread
+    must_gain = signals.source_confidence >= CONFIDENT or not holds_many
+    if gain < (GAIN_PER_CHANGE * signals.changed if must_gain else 0.0) - margin:
         return (
             f"{100 * signals.changed:.0f} % of the answers differ from the source's, and the mean "
             f"confidence went from {signals.source_confidence:.2f} to {signals.confidence:.2f}."
@@ -117,7 +117,7 @@ def objection(signals: Signals, margin: float = 0.01) -> str | None:
     return None
 
 
-def convincing(signals: Signals, margin: float = 0.01) -> bool:
+def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
     """Whether adapted answers that no loss has made sure are sure, and spread over all classes.
 
     They must be as sure as the source's, up to ``margin``.
@@ -126,9 +126,9 @@ def convincing(signals: Signals, margin: float = 0.01) -> bool:
     by itself, is answered with many classes and little confidence. So the two together can only
     come from statistics that fit. Not to be asked of a model that learns from its own answers.
     """
-    wide = signals.spread >= WIDE * signals.most_spread
+    covers_classes = signals.spread >= ALL_CLASSES * signals.most_spread
     least = max(CONVINCING, signals.source_confidence - margin)
-    return wide and signals.confidence >= least
+    return covers_classes and signals.confidence >= least
 
 
 # ---------------------------------------------------------------- the adapter
@@ -139,7 +139,7 @@ class Guard(WrappingAdapter):
     """An adapter under watch: where it cannot be trusted, the source answers.
 
     The source runs beside the adapter on every batch (one plain forward pass more). Over the last
-    ``window`` images their answers are compared, without labels (:func:`objection`): do changed
+    ``window`` images their answers are compared, without labels (:func:`find_objection`): do changed
     answers come with more confidence, and are they not crowding into few classes? An adapter that
     learns by gradients is compared with its own beginning, too, where that is more convincing
     than the source (one forward pass more, then alone). As long as
@@ -168,7 +168,7 @@ class Guard(WrappingAdapter):
     >>> guarded = Guard(SelfLearning(net, loss="ent", lr=1000.0), probation=8)
     >>> for _ in range(4):
     ...     outputs = guarded(torch.rand(8, 3, 2, 2))
-    >>> guarded.trusted
+    >>> guarded.is_trusted
     False
     """
 
@@ -198,15 +198,15 @@ class Guard(WrappingAdapter):
         adapter.reset()
         self._source = AdaptedNetwork(_source_of(adapter))
         self._learns = next(adapter.parameters(), None) is not None
-        self._beginning = adapter.state()
+        self._first_state = adapter.state()
 
     def _forget(self) -> None:
         self._seen = _Window(self.window)
-        self._learning = _Window(self.window)
+        self._since_objection = _Window(self.window)
         self._trusted = False
         self._good: State | None = None
-        self._since_good = 0
-        self._on_trial = 0
+        self._images_since_good = 0
+        self._images_on_trial = 0
         self._failures = 0
         self._batches = 0
         self._events = EventLog()
@@ -215,7 +215,7 @@ class Guard(WrappingAdapter):
         return f"Guard({self.inner!r}, window={self.window})"
 
     @property
-    def trusted(self) -> bool:
+    def is_trusted(self) -> bool:
         """Whether the adapter answers at present, and not the source."""
         return self._trusted
 
@@ -250,8 +250,6 @@ class Guard(WrappingAdapter):
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the adapter's logits where it is trusted, else the source's."""
-        import torch
-
         if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
             return self.inner(batch)
         source = self._source
@@ -265,24 +263,24 @@ class Guard(WrappingAdapter):
         with self._lock:
             if self._freezes:
                 return adapt() if self._trusted else source()
-            return self._watched(count, adapt, source)
+            return self._run_both(count, adapt, source)
 
-    def _watched(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
+    def _run_both(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
         plain = source()
         state = self.inner.state() if self._learns else None
-        told = self.inner.events
+        events_before = self.inner.events
         adapted = adapt()
-        happened = new_events(told, self.inner.events)
-        windows = self._seen.contents, self._learning.contents
+        events = new_events(events_before, self.inner.events)
+        windows = self._seen.contents, self._since_objection.contents
         try:
             reason = self._judge(_probabilities(plain), _probabilities(adapted), adapt)
         except BaseException:
             # The pass that compares with the beginning failed: this batch has not been.
-            self._seen.contents, self._learning.contents = windows
+            self._seen.contents, self._since_objection.contents = windows
             if state is not None:
                 self.inner.load_state(state)
             raise
-        self._events.extend(dataclasses.replace(event, batch=self._batches) for event in happened)
+        self._events.extend(dataclasses.replace(event, batch=self._batches) for event in events)
         if self._trusted:
             self._guard(count, reason)
         else:
@@ -296,24 +294,26 @@ class Guard(WrappingAdapter):
         """Return the objection to the last window with this batch, or None."""
         self._seen.add(source, adapted)
         signals = self._seen.signals()
-        reason = objection(signals, self.margin)
+        reason = find_objection(signals, self.margin)
         if reason is None:
-            self._learning.clear()
+            self._since_objection.clear()
             return None
         if not self._learns:
-            return None if convincing(signals, self.margin) else reason
+            return None if is_convincing(signals, self.margin) else reason
         # Is it what it began with that the source objects to, and is that to be believed?
-        self._learning.add(self._at_the_beginning(adapt), adapted)
-        count = len(self._learning)
-        at_first = signals_of(self._seen.contents[0][-count:], self._learning.contents[0])
-        if not convincing(at_first, self.margin):
+        self._since_objection.add(self._predict_unadapted(adapt), adapted)
+        count = len(self._since_objection)
+        at_first = compare_answers(
+            self._seen.contents[0][-count:], self._since_objection.contents[0]
+        )
+        if not is_convincing(at_first, self.margin):
             return reason
-        return objection(self._learning.signals(), self.margin)
+        return find_objection(self._since_objection.signals(), self.margin)
 
-    def _at_the_beginning(self, adapt: Callable[[], Any]) -> Probabilities:
+    def _predict_unadapted(self, adapt: Callable[[], Any]) -> Probabilities:
         """Return what the adapter answers to this batch before it has learnt anything."""
         state = self.inner.state()
-        self.inner.load_state(self._beginning)
+        self.inner.load_state(self._first_state)
         try:
             with self.inner.frozen():
                 return _probabilities(adapt())
@@ -323,22 +323,22 @@ class Guard(WrappingAdapter):
     def _guard(self, count: int, reason: str | None) -> None:
         """Go on trusting the adapter, or roll it back."""
         if reason is None:
-            self._since_good += count
-            if self._since_good >= self.window:
+            self._images_since_good += count
+            if self._images_since_good >= self.window:
                 self._keep()
             return
         self._roll_back(reason)
 
     def _try(self, count: int, reason: str | None) -> None:
         """Begin to trust the adapter, or let it start again when its time is over."""
-        self._on_trial += count
+        self._images_on_trial += count
         # The more often it went astray, the longer it has to show that it does not.
         needed = min(self.window, self.probation * 2**self._failures)
         if len(self._seen) < needed:
             return
         if reason is None:
             self._trusted = True
-            self._on_trial = 0
+            self._images_on_trial = 0
             self._keep()
             if self._events.events:
                 self._note("trusted again", f"No objection over {len(self._seen)} images.")
@@ -346,17 +346,17 @@ class Guard(WrappingAdapter):
         if not any(event.kind == "source answers" for event in self._events.events):
             self._note("source answers", reason)
         self._seen.clear()
-        self._learning.clear()
-        if self._on_trial >= 2 * needed:
+        self._since_objection.clear()
+        if self._images_on_trial >= 2 * needed:
             # It had its time since it was rolled back; it starts anew.
             self.inner.reset()
             self._good = None
-            self._on_trial = 0
+            self._images_on_trial = 0
 
     def _keep(self) -> None:
         """Remember the present state as a good one."""
         self._good = self.inner.state()
-        self._since_good = 0
+        self._images_since_good = 0
         if self.save_to is not None:
             save_state(self._good, self.inner.settings, self.save_to)
 
@@ -364,35 +364,33 @@ class Guard(WrappingAdapter):
         self._note("rolled back", reason)
         self._failures = min(self._failures + 1, 30)
         self._trusted = False
-        self._on_trial = 0
+        self._images_on_trial = 0
         self._seen.clear()
-        self._learning.clear()
+        self._since_objection.clear()
         if self._good is None:
             self.inner.reset()
         else:
             self.inner.load_state(self._good)
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return the adapter's plain model where it is trusted, else the source's."""
         if self._trusted:
-            return self.inner.merged()
+            return self.inner.merge()
         return self._source.copy()
 
     def state(self) -> State:
         """Return the adapter's state, the last good one, and what both answered lately."""
-        import torch
-
         with self._lock:
             numbers = [
-                self._trusted, self._good is not None, self._since_good, self._on_trial,
+                self._trusted, self._good is not None, self._images_since_good, self._images_on_trial,
                 self._failures, self._batches,
             ]  # fmt: skip
             state = {
                 "guard/numbers": torch.tensor([int(number) for number in numbers]),
                 "guard/source": torch.from_numpy(self._seen.contents[0].copy()),
                 "guard/adapted": torch.from_numpy(self._seen.contents[1].copy()),
-                "guard/began": torch.from_numpy(self._learning.contents[0].copy()),
-                "guard/learnt": torch.from_numpy(self._learning.contents[1].copy()),
+                "guard/began": torch.from_numpy(self._since_objection.contents[0].copy()),
+                "guard/learnt": torch.from_numpy(self._since_objection.contents[1].copy()),
             }
             for kind, inner in (("inner", self.inner.state()), ("good", self._good or {})):
                 state |= {f"{kind}/{name}": value for name, value in inner.items()}
@@ -422,9 +420,11 @@ class Guard(WrappingAdapter):
                 raise
             self._forget()
             self._trusted = bool(numbers[0])
-            self._since_good, self._on_trial, self._failures, self._batches = numbers[2:]
+            self._images_since_good, self._images_on_trial, self._failures, self._batches = numbers[
+                2:
+            ]
             self._good = parts["good"] if has_good else None
-            self._seen.contents, self._learning.contents = windows
+            self._seen.contents, self._since_objection.contents = windows
 
     def _note(self, kind: str, reason: str) -> None:
         self._events.add(kind, self._batches, reason)
@@ -478,7 +478,7 @@ class _Window:
         self.contents = first[-kept:], second[-kept:]
 
     def signals(self) -> Signals:
-        return signals_of(*self.contents)
+        return compare_answers(*self.contents)
 
 
 def _source_of(adapter: Adapter) -> Classifier | torch.nn.Module:
@@ -486,7 +486,7 @@ def _source_of(adapter: Adapter) -> Classifier | torch.nn.Module:
     try:
         return adapter.classifier
     except ModelError:
-        return adapter.merged()
+        return adapter.merge()
 
 
 def _probabilities(logits: Any) -> Probabilities:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
+import torch
+
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
-from shiftproof.adapt.state import check_names
+from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Links = Literal["published", "symmetric"]
 
 LINKS: tuple[Links, ...] = ("published", "symmetric")
-"""The ways to link an image with its neighbours."""
+"""The ways to link an image with its neighbors."""
 
 ITERATIONS = 100
 """At most; the assignments settle after some ten."""
@@ -34,13 +34,13 @@ TOLERANCE = 1e-5
 def laplacian_assignments(
     logits: torch.Tensor,
     features: torch.Tensor,
-    neighbours: int = 5,
+    neighbors: int = 5,
     links: Links = "published",
 ) -> torch.Tensor:
-    """Return class assignments that agree with the model and with each image's neighbours.
+    """Return class assignments that agree with the model and with each image's neighbors.
 
     Fixed point of ``z_i ~ p_i exp(sum_j w_ij z_j)``, the bound that Boudiaf et al. 2022 (eq. 7)
-    minimise step by step; ``w`` links each image to its nearest neighbours by the cosine of
+    minimise step by step; ``w`` links each image to its nearest neighbors by the cosine of
     their features.
 
     ``links="published"``: ``w_ij`` is 1 where j is a neighbour of i, in that direction alone, as in
@@ -55,16 +55,14 @@ def laplacian_assignments(
     Args:
         logits: ``(N, K)`` floating.
         features: ``(N, D)`` floating.
-        neighbours: k of the nearest neighbours; as many as there are in smaller batches.
+        neighbors: k of the nearest neighbors; as many as there are in smaller batches.
         links: ``"published"`` or ``"symmetric"``.
 
     Returns:
         ``(N, K)`` float32: log-probabilities.
     """
-    import torch
-
     log_p = torch.log_softmax(logits.float(), -1)
-    k = min(neighbours, len(logits) - 1)
+    k = min(neighbors, len(logits) - 1)
     if k < 1:
         return log_p
     unit = torch.nn.functional.normalize(features.float().flatten(1), dim=-1)
@@ -89,16 +87,16 @@ class LAME(NetworkAdapter):
     """Assigns classes to a batch jointly: images with similar features get similar answers.
 
     Changes no parameter and remembers nothing (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
-    collapse, and it helps most where neighbours in the stream are of one class. The features are
+    collapse, and it helps most where neighbors in the stream are of one class. The features are
     what goes into the last linear layer. The logits are log-probabilities.
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
-        neighbours: 1 or more; the paper's best numbers of neighbours are 1 to 5.
+        neighbors: 1 or more; the paper's best numbers of neighbors are 1 to 5.
         links: ``"published"`` or ``"symmetric"``, as in ``laplacian_assignments``.
 
     Raises:
-        InputError: ``neighbours`` is below 1.
+        InputError: ``neighbors`` is below 1.
         UnknownNameError: no such ``links``.
         ModelError: the model has no linear layer, or its graph is fixed.
 
@@ -112,27 +110,27 @@ class LAME(NetworkAdapter):
         self,
         model: Classifier | torch.nn.Module,
         *,
-        neighbours: int = 5,
+        neighbors: int = 5,
         links: Links = "published",
     ) -> None:
-        if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
-            raise InputError(f"neighbours: expected 1 or more, got {neighbours!r}.")
+        if isinstance(neighbors, bool) or not isinstance(neighbors, int) or neighbors < 1:
+            raise InputError(f"neighbors: expected 1 or more, got {neighbors!r}.")
         if links not in LINKS:
             raise UnknownNameError.of("links", str(links), LINKS)
-        self.neighbours = neighbours
+        self.neighbors = neighbors
         self.links: Links = links
         self._network = AdaptedNetwork(model)
         self._head = self._network.module.get_submodule(last_layer_name(self._network.module))
 
     def __repr__(self) -> str:
-        return f"LAME(neighbours={self.neighbours}, links={self.links!r})"
+        return f"LAME(neighbors={self.neighbors}, links={self.links!r})"
 
     @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
         return {
             "adapter": "lame",
-            "neighbours": self.neighbours,
+            "neighbors": self.neighbors,
             "links": self.links,
             **self._network.settings(),
         }
@@ -143,8 +141,6 @@ class LAME(NetworkAdapter):
         return ()
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        import torch
-
         kept: list[torch.Tensor] = []
 
         def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -162,13 +158,13 @@ class LAME(NetworkAdapter):
             if not isinstance(rows, torch.Tensor) or rows.shape[:-1] != (len(inputs),):
                 raise ModelError(
                     f"Expected {what} ({len(inputs)}, K), a row for each image, got "
-                    f"{described(rows)}."
+                    f"{describe_output(rows)}."
                 )
         # A logit of minus infinity is a class that is ruled out, and nothing broken.
         sound = torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)
         assigned = torch.log_softmax(logits.float(), -1)
         assigned[sound] = laplacian_assignments(
-            logits[sound], features[sound], self.neighbours, self.links
+            logits[sound], features[sound], self.neighbors, self.links
         )
         return assigned
 
@@ -182,7 +178,7 @@ class LAME(NetworkAdapter):
         """Yield nothing."""
         return iter(())
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return a copy of the model, which LAME does not change."""
         return self._network.copy()
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from shiftproof.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -27,7 +24,7 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     [0.6931, 0.0]
     """
     log_p = _log_probabilities(logits)
-    return -_expected(log_p.exp(), log_p)
+    return -_expectation(log_p.exp(), log_p)
 
 
 def generalized_cross_entropy(
@@ -55,8 +52,6 @@ def generalized_cross_entropy(
     >>> round(float(generalized_cross_entropy(logits, torch.tensor([0]), q=1)), 4)
     0.75
     """
-    import torch
-
     if isinstance(q, bool) or not 0 <= q <= 1:
         raise InputError(f"q: expected 0 to 1, got {q!r}.")
     log_p = _log_probabilities(logits).gather(-1, target[:, None])[:, 0]
@@ -86,7 +81,7 @@ def soft_pseudo_label_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch
     logit of minus infinity) adds nothing, whatever the student says of it.
     """
     target = _log_probabilities(teacher.detach()).exp()
-    return -_expected(target, _log_probabilities(logits))
+    return -_expectation(target, _log_probabilities(logits))
 
 
 def robust_pseudo_label_loss(
@@ -104,14 +99,12 @@ def is_confident(teacher: torch.Tensor, threshold: float) -> torch.Tensor:
     return _log_probabilities(teacher.detach()).amax(-1).exp() >= threshold
 
 
-def _expected(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+def _expectation(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
     """Return ``sum_j p_j log_p_j``, in which nothing times minus infinity is nothing."""
     return (p * log_p.masked_fill(p == 0, 0)).sum(-1)
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    import torch
-
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     # Autocast would do this in half precision on some devices.

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
+from shiftproof.types import F32, F64
 
 ROWS = 64
 """Rows that are summed in float32 before they go into the float64 sums."""

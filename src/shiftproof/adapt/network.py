@@ -5,17 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier, select_outputs
 from shiftproof.models.structure import is_torch_module, structural_copy, weights_fingerprint
 from shiftproof.types import Image, Images, Logits, Settings
-
-if TYPE_CHECKING:
-    import torch
 
 
 class AdaptedNetwork:
@@ -42,8 +40,6 @@ class AdaptedNetwork:
     """
 
     def __init__(self, model: Classifier | torch.nn.Module) -> None:
-        import torch
-
         self._original = torch_module(model)
         # What is made in inference mode can never have gradients.
         with torch.inference_mode(False):
@@ -81,8 +77,6 @@ class AdaptedNetwork:
 
     def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
         """Take parameters by name: they get memory of their own and record gradients."""
-        import torch
-
         taken = {}
         known = dict(self.module.named_parameters())
         for name in names:
@@ -137,8 +131,6 @@ class AdaptedNetwork:
         step: Callable[[torch.Tensor], torch.Tensor],
     ) -> Logits:
         """Return the logits that ``step`` makes of a batch of images."""
-        import torch
-
         self.classifier  # noqa: B018  raises, and says why
         runner = cast("Classifier", self._runner)
         if len(images) == 0:
@@ -152,8 +144,6 @@ class AdaptedNetwork:
         self, batch: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         """Return what ``step`` makes of a batch of tensors, without gradients."""
-        import torch
-
         if self._runner is None and (not isinstance(batch, torch.Tensor) or batch.ndim == 0):
             raise InputError(
                 f"Expected a tensor with the images along axis 0, got {type(batch).__name__}."
@@ -196,20 +186,18 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
         if isinstance(model, Classifier):
             raise ModelError(
                 f"{model.name} cannot be adapted: its graph is fixed, as in an ONNX file. "
-                "Adapt the torch model that it was exported from, and export merged()."
+                "Adapt the torch model that it was exported from, and export merge()."
             )
         raise ModelError(f"Expected a Classifier or a torch.nn.Module, got {type(model).__name__}.")
-    import torch
-
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
             "A TorchScript model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.jit.script or trace, and script merged()."
+            "Adapt the module before torch.jit.script or trace, and script merge()."
         )
     if type(module).__name__ == "OptimizedModule":
         raise ModelError(
             "A compiled model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.compile, and compile merged()."
+            "Adapt the module before torch.compile, and compile merge()."
         )
     return cast("torch.nn.Module", module)
 
@@ -224,8 +212,6 @@ def _run_uncompiled(module: torch.nn.Module) -> None:
 
 def _detach_parameters(module: torch.nn.Module) -> None:
     """Replace each parameter by another object with the same memory that needs no gradient."""
-    import torch
-
     replaced: dict[int, Any] = {}
     for part in module.modules():
         for name, parameter in list(part._parameters.items()):
@@ -239,7 +225,7 @@ def _detach_parameters(module: torch.nn.Module) -> None:
             part._parameters[name] = replaced[id(parameter)]
 
 
-def described(outputs: object) -> str:
+def describe_output(outputs: object) -> str:
     """Say what a model returned, for an error."""
     shape = getattr(outputs, "shape", None)
     return type(outputs).__name__ if shape is None else f"the shape {tuple(shape)}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+import torch
+
+from shiftproof.adapt.gradient import through_statistics
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.adapt.statistics import Statistics, all_finite, pool, process_group
-from shiftproof.adapt.watch import check_structure, watched
-
-if TYPE_CHECKING:
-    import torch
+from shiftproof.adapt.watch import check_structure, run_checked
 
 Outputs = TypeVar("Outputs")
 
@@ -65,7 +65,9 @@ class BatchNormLayers:
         self._kept = {
             name: (layer.running_mean, layer.running_var) for name, layer in layers.items()
         }
-        self.source = {name: Statistics(*map(_wide, kept)) for name, kept in self._kept.items()}
+        self.source = {
+            name: Statistics(*map(_to_float32, kept)) for name, kept in self._kept.items()
+        }
         self._is_checked = False
 
     @contextmanager
@@ -96,7 +98,7 @@ class BatchNormLayers:
         """
         if self._is_checked:
             return forward()
-        outputs = watched(forward, self._network, self._known, self.layers)
+        outputs = run_checked(forward, self._network, self._known, self.layers)
         self._is_checked = True
         return outputs
 
@@ -131,7 +133,7 @@ class Seen:
         self._is_closed = True
 
     @property
-    def repeated(self) -> list[str]:
+    def layers_run_twice(self) -> list[str]:
         """The layers that ran more than once."""
         return [name for name, times in self._runs.items() if times > 1]
 
@@ -141,26 +143,20 @@ class Seen:
         return all_finite({name: statistics for name, (statistics, _) in self.batch.items()})
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
-    import torch
-
+def _to_float32(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        import torch
-
         values = args[0] if args else next(iter(kwargs.values()))
         statistics, of_batch = choose(name, values)
         handed = values
         if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
             # Statistics of half precision would be off by more than the inputs are.
-            handed, statistics = _normalized(layer, values, statistics)
+            handed, statistics = _normalize_half(layer, values, statistics)
         layer.running_mean, layer.running_var = statistics
         if of_batch and torch.is_grad_enabled() and values.requires_grad:
-            from shiftproof.adapt.gradient import through_statistics
-
             handed = through_statistics(handed, *statistics, eps_of(layer), process_group(layer))
         if handed is values:
             return None
@@ -171,12 +167,10 @@ def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     return run
 
 
-def _normalized(
+def _normalize_half(
     layer: Any, values: torch.Tensor, statistics: Statistics
 ) -> tuple[torch.Tensor, Statistics]:
     """Return an input that is normalised already, and statistics by which it stays as it is."""
-    import torch
-
     shape = (-1, *[1] * (values.ndim - 2))
     scale = (statistics.variance + eps_of(layer)).rsqrt().view(shape)
     inputs = ((values.float() - statistics.mean.view(shape)) * scale).to(values.dtype)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+import torch
 
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-
-if TYPE_CHECKING:
-    import torch
 
 LayerChoice: TypeAlias = str | Sequence[str]
 """``"all"``, ``"first-10"``, ``"last-10"``, ``"last-33%"``, or the names of layers."""
@@ -18,8 +17,6 @@ LayerChoice: TypeAlias = str | Sequence[str]
 
 def is_batch_norm(layer: torch.nn.Module) -> bool:
     """Whether a layer normalises by running statistics per channel, frozen or not."""
-    import torch
-
     if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
         return True
     if isinstance(layer, torch.nn.modules.instancenorm._InstanceNorm):
@@ -55,8 +52,6 @@ def is_norm(layer: torch.nn.Module) -> bool:
     norm layers of their own that share no base. A layer of that name that has no parameter itself
     but holds layers with some (a transformer's "PreLayerNorm") is none.
     """
-    import torch
-
     if is_batch_norm(layer):
         return True
     nn = torch.nn
@@ -148,13 +143,13 @@ def choose_layers(names: Sequence[str], choice: LayerChoice) -> list[str]:
         return [name for name in names if name in set(choice)]
     if choice == "all":
         return list(names)
-    spelt = re.fullmatch(r"(first|last)-(\d{1,6}|\d{1,3}%)", choice)
-    if spelt is None:
+    match = re.fullmatch(r"(first|last)-(\d{1,6}|\d{1,3}%)", choice)
+    if match is None:
         raise InputError(
             "layers: expected 'all', 'first-K', 'last-K' with a number of layers or a share in % "
             f"('last-33%'), or a list of names, got {choice!r}."
         )
-    end, amount = spelt.groups()
+    end, amount = match.groups()
     share = amount.removesuffix("%")
     count = int(amount) if share == amount else -(-len(names) * int(share) // 100)
     if not 1 <= count <= len(names):

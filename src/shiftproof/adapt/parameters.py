@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def affine_parameters(
@@ -31,14 +28,14 @@ def affine_parameters(
     if not found:
         raise ModelError(
             f"{type(network).__name__} has no norm layer with a scale and shift to learn "
-            f"({_why_none(network)}): use parameters='last' or 'all'."
+            f"({_explain_no_norms(network)}): use parameters='last' or 'all'."
         )
     chosen = set(choose_layers(list(found), layers))
     of_layers = {id(p) for name in chosen for p in _own_parameters(found[name])}
     return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
 
 
-def _why_none(network: torch.nn.Module) -> str:
+def _explain_no_norms(network: torch.nn.Module) -> str:
     """Say why a network has no norm layer that could learn."""
     if any("Frozen" in type(layer).__name__ for layer in norm_layers(network).values()):
         return "those of a frozen batch norm are constants"
@@ -81,8 +78,6 @@ def last_layer_name(network: torch.nn.Module) -> str:
     Raises:
         ModelError: there is neither.
     """
-    import torch
-
     choices: list[tuple[type, ...]] = [(torch.nn.Linear,), (torch.nn.Conv2d, torch.nn.Conv1d)]
     for kinds in choices:
         names: list[str] = [n for n, part in network.named_modules() if isinstance(part, kinds)]

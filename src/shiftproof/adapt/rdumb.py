@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, TypeVar, final
 
+import torch
+
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog
-from shiftproof.adapt.state import taken
+from shiftproof.adapt.tensors import copy_tensor
 from shiftproof.adapt.wrapper import WrappingAdapter
 from shiftproof.errors import InputError
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 _COUNT = "rdumb/batches"
@@ -73,9 +73,9 @@ class RDumb(WrappingAdapter):
     @property
     def events(self) -> Sequence[Event]:
         """The resets, and what the wrapped adapter tells of the time since the last."""
-        return self._told().events
+        return self._collect_events().events
 
-    def _told(self) -> EventLog:
+    def _collect_events(self) -> EventLog:
         """Return the events so far, with those of the wrapped adapter since the last reset."""
         start = self._batches - self._since
         inner = [dataclasses.replace(e, batch=start + e.batch) for e in self.inner.events]
@@ -83,53 +83,49 @@ class RDumb(WrappingAdapter):
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Predict and learn as the wrapped adapter does."""
-        return self._counted(images, self.inner.predict)
+        return self._count_batch(images, self.inner.predict)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Predict and learn as the wrapped adapter does."""
-        return self._counted(batch, self.inner)
+        return self._count_batch(batch, self.inner)
 
-    def _counted(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
+    def _count_batch(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
         """Return what ``predict`` makes of a batch, after a reset where one is due."""
         with self._lock:
             if self._freezes or not _has_images(batch):
                 return predict(batch)
             due = self._since >= self.every
-            result = self._restarted(batch, predict) if due else predict(batch)
+            result = self._reset_and_predict(batch, predict) if due else predict(batch)
             self._since += 1
             self._batches += 1
             return result
 
-    def _restarted(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
+    def _reset_and_predict(self, batch: _Batch, predict: Callable[[_Batch], _Result]) -> _Result:
         """Reset and predict; where predicting fails, nothing was reset."""
-        told, state = self._told(), self.inner.state()
+        events, state = self._collect_events(), self.inner.state()
         self.inner.reset()
         try:
             result = predict(batch)
         except BaseException:
             self.inner.load_state(state)
             raise
-        self._events = told
+        self._events = events
         self._events.add("reset", self._batches, f"Reset after {self.every} batches.")
         self._since = 0
         return result
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return the wrapped adapter's plain model."""
-        return self.inner.merged()
+        return self.inner.merge()
 
     def state(self) -> State:
         """Return the wrapped adapter's state and the batches since the last reset."""
-        import torch
-
         with self._lock:
             return {**self.inner.state(), _COUNT: torch.tensor([self._since, self._batches])}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what another adapter of the same settings has learnt."""
-        import torch
-
-        since, batches = taken(state, _COUNT, torch.tensor([0, 0])).tolist()
+        since, batches = copy_tensor(state, _COUNT, torch.tensor([0, 0])).tolist()
         if not 0 <= since <= min(batches, self.every):
             raise InputError(
                 f"The state is damaged: {since} of {batches} batches since the last reset, which "

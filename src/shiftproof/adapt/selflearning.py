@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
-from shiftproof.adapt.batchnorm import checked_prior
+import torch
+
+from shiftproof.adapt.batchnorm import check_prior
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.losses import (
     entropy,
@@ -16,7 +18,7 @@ from shiftproof.adapt.losses import (
     robust_pseudo_label_loss,
     soft_pseudo_label_loss,
 )
-from shiftproof.adapt.network import AdaptedNetwork, described
+from shiftproof.adapt.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import (
@@ -26,16 +28,14 @@ from shiftproof.adapt.norms import (
     several_runs_error,
 )
 from shiftproof.adapt.parameters import SELECTIONS, affine_parameters
-from shiftproof.adapt.state import check_names, copied, pack, taken, unpack
-from shiftproof.adapt.statistics import Statistics, batch_statistics, mixed, synchronised
+from shiftproof.adapt.statistics import Statistics, batch_statistics, mix_with_prior, pool_processes
+from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu, pack, unpack
 from shiftproof.adapt.watch import has_reentrant_checkpoint
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
 if TYPE_CHECKING:
-    import torch
-
     from shiftproof.adapt.adapter import State
 
 Loss = Literal["rpl", "ent", "hard", "soft"]
@@ -102,7 +102,7 @@ class SelfLearning(NetworkAdapter):
         teacher: None takes ``"step"`` for ``"rpl"`` and ``"ent"``, ``"epoch"`` for the others.
         answers: ``"before"`` returns the logits of the pass that the step is made of, ``"after"``
             those of a further pass after it.
-        sees: what the loss is computed on, where the classifier is ``restricted`` to a data set's
+        sees: what the loss is computed on, where the classifier is restricted to a data set's
             classes: their logits, or ``"all"`` of the network's. The paper does not say.
 
     Raises:
@@ -149,11 +149,11 @@ class SelfLearning(NetworkAdapter):
             raise UnknownNameError.of("parameters", str(parameters), SELECTIONS)
         if layers != "all" and parameters != "affine":
             raise InputError("layers: chooses among norm layers; expected parameters='affine'.")
-        self.lr = lr if lr == "auto" else _in_range("lr", lr, 0, math.inf, below=True)
-        self.momentum = _in_range("momentum", momentum, 0, 1, below=True)
-        self.q = _in_range("q", q, 0, 1)
-        self.threshold = _in_range("threshold", threshold, 0, 1)
-        self.prior = checked_prior(prior)
+        self.lr = lr if lr == "auto" else _check_range("lr", lr, 0, math.inf, below=True)
+        self.momentum = _check_range("momentum", momentum, 0, 1, below=True)
+        self.q = _check_range("q", q, 0, 1)
+        self.threshold = _check_range("threshold", threshold, 0, 1)
+        self.prior = check_prior(prior)
         self.layers = layers
         self.loss = loss
         self.parameter_choice = parameters
@@ -161,18 +161,18 @@ class SelfLearning(NetworkAdapter):
         self.answers: Answers = answers
         self.sees: Sees = sees
         self._network = AdaptedNetwork(model)
-        self._learnt = self._network.own(self._select(self._network.module, layers))
+        self._parameters = self._network.own(self._select(self._network.module, layers))
         self._norms = self._follow(self._network)
         self._source = {} if self._norms is None else self._norms.source
-        self._first = {name: value.detach().clone() for name, value in self._learnt.items()}
-        self._teaching: AdaptedNetwork | None = None
-        self._teaching_norms: BatchNormLayers | None = None
+        self._first = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._teacher_network: AdaptedNetwork | None = None
+        self._teacher_norms: BatchNormLayers | None = None
         if self.teacher == "epoch" and loss != "ent":
-            self._teaching = AdaptedNetwork(model)
-            self._taught = self._teaching.own(list(self._learnt))
-            for parameter in self._taught.values():
+            self._teacher_network = AdaptedNetwork(model)
+            self._teacher_parameters = self._teacher_network.own(list(self._parameters))
+            for parameter in self._teacher_parameters.values():
                 parameter.requires_grad_(False)
-            self._teaching_norms = self._follow(self._teaching)
+            self._teacher_norms = self._follow(self._teacher_network)
         self._is_checkpointed: bool | None = None  # not known before the first batch
         self._forget()
 
@@ -202,19 +202,17 @@ class SelfLearning(NetworkAdapter):
         return list(chosen)
 
     def _forget(self) -> None:
-        import torch
-
         rate = PAPER_RATE if self.lr == "auto" else self.lr
         self._optimizer = torch.optim.SGD(
-            self._learnt.values(), lr=float(rate), momentum=self.momentum
+            self._parameters.values(), lr=float(rate), momentum=self.momentum
         )
         self._last: dict[str, Statistics] = {}
-        self._repeated: list[str] = []
+        self._layers_run_twice: list[str] = []
         self._batches = 0
         self._events = EventLog()
 
     def __repr__(self) -> str:
-        count = sum(parameter.numel() for parameter in self._learnt.values())
+        count = sum(parameter.numel() for parameter in self._parameters.values())
         return f"SelfLearning(loss={self._loss_name!r}, lr={self.lr}, {count} parameters)"
 
     @property
@@ -237,8 +235,8 @@ class SelfLearning(NetworkAdapter):
             if callable(choice)
             else choice,
             "layers": self.layers if isinstance(self.layers, str) else list(self.layers),
-            "learnt": len(self._learnt),
-            "values": sum(parameter.numel() for parameter in self._learnt.values()),
+            "learnt": len(self._parameters),
+            "values": sum(parameter.numel() for parameter in self._parameters.values()),
             "prior": "inf" if self.prior == math.inf else self.prior,
             "teacher": self.teacher if self.loss != "ent" else None,
             "answers": self.answers,
@@ -253,28 +251,24 @@ class SelfLearning(NetworkAdapter):
 
     def end_epoch(self) -> None:
         """Let the teacher of pseudo-labels take over what the model has learnt."""
-        import torch
-
-        if self._teaching is not None:
+        if self._teacher_network is not None:
             with self._network.lock, torch.no_grad():
-                for name, parameter in self._taught.items():
-                    parameter.copy_(self._learnt[name])
+                for name, parameter in self._teacher_parameters.items():
+                    parameter.copy_(self._parameters[name])
 
     def reset(self) -> None:
         """Forget everything that was learnt."""
-        import torch
-
         with self._network.lock, torch.no_grad():
-            for name, parameter in self._learnt.items():
+            for name, parameter in self._parameters.items():
                 parameter.copy_(self._first[name])
             self.end_epoch()
             self._forget()
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield the parameters that learn."""
-        return iter(self._learnt.values())
+        return iter(self._parameters.values())
 
-    def merged(self) -> torch.nn.Module:
+    def merge(self) -> torch.nn.Module:
         """Return a plain model with what was learnt, and the statistics of the last batch.
 
         Before any batch, and with an infinite prior, the statistics are the source's.
@@ -283,11 +277,9 @@ class SelfLearning(NetworkAdapter):
             ModelError: a batch norm ran several times in one forward, each time with other
                 statistics.
         """
-        import torch
-
         with self._network.lock, torch.no_grad():
-            if self._repeated:
-                raise several_runs_error(self._repeated[0])
+            if self._layers_run_twice:
+                raise several_runs_error(self._layers_run_twice[0])
             module = self._network.copy()
             for name, statistics in self._last.items():
                 layer = cast("Any", module.get_submodule(name))
@@ -298,66 +290,74 @@ class SelfLearning(NetworkAdapter):
     def state(self) -> State:
         """Return the learnt parameters, the teacher's, the momentum and the last statistics."""
         with self._network.lock:
-            state = {f"parameter/{name}": copied(value) for name, value in self._learnt.items()}
-            if self._teaching is not None:
-                state |= {f"teacher/{name}": copied(value) for name, value in self._taught.items()}
+            state = {
+                f"parameter/{name}": copy_to_cpu(value) for name, value in self._parameters.items()
+            }
+            if self._teacher_network is not None:
+                state |= {
+                    f"teacher/{name}": copy_to_cpu(value)
+                    for name, value in self._teacher_parameters.items()
+                }
             for name, buffer in self._momenta().items():
-                state[f"momentum/{name}"] = copied(buffer)
+                state[f"momentum/{name}"] = copy_to_cpu(buffer)
             return state | pack("last", self._last)
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take up what another adapter of the same settings has learnt."""
-        import torch
-
-        kinds = ["parameter", *(["teacher"] if self._teaching is not None else ())]
+        kinds = ["parameter", *(["teacher"] if self._teacher_network is not None else ())]
         kinds += ["momentum"] if self.momentum > 0 else []
-        check_names(state, ("last",), {f"{kind}/{name}" for kind in kinds for name in self._learnt})
-        learnt = {n: taken(state, f"parameter/{n}", value) for n, value in self._learnt.items()}
+        check_names(
+            state, ("last",), {f"{kind}/{name}" for kind in kinds for name in self._parameters}
+        )
+        learned = {
+            n: copy_tensor(state, f"parameter/{n}", value) for n, value in self._parameters.items()
+        }
         taught = {}
-        if self._teaching is not None:
-            taught = {n: taken(state, f"teacher/{n}", value) for n, value in self._taught.items()}
+        if self._teacher_network is not None:
+            taught = {
+                n: copy_tensor(state, f"teacher/{n}", value)
+                for n, value in self._teacher_parameters.items()
+            }
         momentum = {
-            name: taken(state, f"momentum/{name}", value)
-            for name, value in self._learnt.items()
+            name: copy_tensor(state, f"momentum/{name}", value)
+            for name, value in self._parameters.items()
             if f"momentum/{name}" in state
         }
         last, _ = unpack("last", state, self._source)
         with self._network.lock, torch.no_grad():
             self._forget()
-            for name, parameter in self._learnt.items():
-                parameter.copy_(learnt[name])
+            for name, parameter in self._parameters.items():
+                parameter.copy_(learned[name])
                 if name in momentum:
                     self._optimizer.state[parameter]["momentum_buffer"] = momentum[name]
             for name, value in taught.items():
-                self._taught[name].copy_(value)
+                self._teacher_parameters[name].copy_(value)
             self._last = last
 
     def _momenta(self) -> dict[str, torch.Tensor]:
         """Return the optimiser's running means of the gradient, by parameter."""
         buffers = {
             name: self._optimizer.state[parameter].get("momentum_buffer")
-            for name, parameter in self._learnt.items()
+            for name, parameter in self._parameters.items()
         }
         return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        import torch
-
         classes = self._network.of_classes
         if self._network.is_frozen:
-            with self._running(self._network, self._norms, inputs) as (outputs, seen):
+            with self._run_network(self._network, self._norms, inputs) as (outputs, seen):
                 logits = classes(outputs)
             return logits if seen.is_sound else self._network.forward(inputs)
-        teacher = self._teach(inputs)
+        teacher = self._answer_of_teacher(inputs)
         with torch.enable_grad(), self._learning(inputs) as (outputs, seen):
             if not isinstance(outputs, torch.Tensor) or outputs.shape[:-1] != (len(inputs),):
                 raise ModelError(
-                    f"Expected logits ({len(inputs)}, K) of the model, got {described(outputs)}."
+                    f"Expected logits ({len(inputs)}, K) of the model, got {describe_output(outputs)}."
                 )
             logits = classes(outputs)
-            loss = self._loss_of(outputs if self.sees == "all" else logits, teacher)
+            loss = self._compute_loss(outputs if self.sees == "all" else logits, teacher)
             gradients = [] if loss is None else self._gradients(loss)
         if gradients is None or not seen.is_sound:
             # The source's statistics keep a broken image from the others of its batch.
@@ -368,24 +368,26 @@ class SelfLearning(NetworkAdapter):
                 "infinite activations); no step was taken.",
             )
         else:
-            with self._taken_back_on_error():
+            with self._undo_on_error():
                 if gradients:
                     self._optimize(gradients, len(inputs))
                 if self.answers == "after":
-                    with self._running(self._network, self._norms, inputs) as (outputs, seen):
+                    with self._run_network(self._network, self._norms, inputs) as (outputs, seen):
                         logits = classes(outputs)
-            self._last, self._repeated = seen.used, seen.repeated
+            self._last, self._layers_run_twice = seen.used, seen.layers_run_twice
         self._batches += 1
         return logits.detach()
 
-    def _teach(self, inputs: torch.Tensor) -> torch.Tensor | None:
+    def _answer_of_teacher(self, inputs: torch.Tensor) -> torch.Tensor | None:
         """Return what the teacher of an epoch answers; None where it is the model itself."""
-        if self._teaching is None:
+        if self._teacher_network is None:
             return None
-        with self._running(self._teaching, self._teaching_norms, inputs) as (outputs, _):
+        with self._run_network(self._teacher_network, self._teacher_norms, inputs) as (outputs, _):
             return outputs if self.sees == "all" else self._network.of_classes(outputs)
 
-    def _loss_of(self, logits: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor | None:
+    def _compute_loss(
+        self, logits: torch.Tensor, teacher: torch.Tensor | None
+    ) -> torch.Tensor | None:
         """Return the batch's mean loss, or None where no row is confident enough to be learnt from."""
         answers = logits.detach() if teacher is None else teacher
         if callable(self.loss):
@@ -406,23 +408,21 @@ class SelfLearning(NetworkAdapter):
 
     def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor | None] | None:
         """Return the gradient of each parameter, or None where the step would not be finite."""
-        import torch
-
         if not loss.requires_grad:
             raise ModelError(
                 "The loss depends on none of the parameters that are to be learnt: the model "
                 "turns gradients off in its forward, or does not use them. Choose other "
                 "parameters or layers."
             )
-        learnt = list(self._learnt.values())
+        learned = list(self._parameters.values())
         if self._is_checkpointed:
             # All that asks for a gradient, since a reentrant checkpoint knows no other way.
             torch.autograd.backward(loss)
-            gradients = tuple(parameter.grad for parameter in learnt)
-            for parameter in learnt:
+            gradients = tuple(parameter.grad for parameter in learned)
+            for parameter in learned:
                 parameter.grad = None
         else:
-            gradients = torch.autograd.grad(loss, learnt, allow_unused=True)
+            gradients = torch.autograd.grad(loss, learned, allow_unused=True)
         sizes = [loss.detach(), *(g.abs().sum() for g in gradients if g is not None)]
         finite = bool(torch.isfinite(torch.stack(sizes)).all())
         return list(gradients) if finite else None
@@ -431,52 +431,48 @@ class SelfLearning(NetworkAdapter):
         """Take one step for a batch of ``count`` images."""
         if self.lr == "auto":
             self._optimizer.param_groups[0]["lr"] = PAPER_RATE * count
-        for parameter, gradient in zip(self._learnt.values(), gradients, strict=True):
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
-        for parameter in self._learnt.values():
+        for parameter in self._parameters.values():
             parameter.grad = None
 
     @contextmanager
-    def _taken_back_on_error(self) -> Iterator[None]:
+    def _undo_on_error(self) -> Iterator[None]:
         """Take back the step that is made in the context where the pass after it fails."""
         if self.answers == "before":
             yield
             return
-        import torch
-
-        kept = [parameter.detach().clone() for parameter in self._learnt.values()]
+        kept = [parameter.detach().clone() for parameter in self._parameters.values()]
         momenta = {name: buffer.clone() for name, buffer in self._momenta().items()}
         try:
             yield
         except BaseException:
             with torch.no_grad():
-                for (name, parameter), value in zip(self._learnt.items(), kept, strict=True):
+                for (name, parameter), value in zip(self._parameters.items(), kept, strict=True):
                     parameter.copy_(value)
                     self._optimizer.state[parameter]["momentum_buffer"] = momenta.get(name)
             raise
 
     def _learning(self, inputs: torch.Tensor) -> AbstractContextManager[tuple[torch.Tensor, Seen]]:
-        """Give what ``_running`` gives of the network that learns, with its graph."""
+        """Give what ``_run_network`` gives of the network that learns, with its graph."""
         if self._is_checkpointed is None:
             asking = inputs.detach().requires_grad_()
-            with self._running(self._network, self._norms, asking) as (outputs, _):
+            with self._run_network(self._network, self._norms, asking) as (outputs, _):
                 self._is_checkpointed = has_reentrant_checkpoint(outputs)
         if self._is_checkpointed:
             # Such a part learns only where its inputs ask for a gradient.
             inputs = inputs.detach().requires_grad_()
-        return self._running(self._network, self._norms, inputs)
+        return self._run_network(self._network, self._norms, inputs)
 
     @contextmanager
-    def _running(
+    def _run_network(
         self, network: AdaptedNetwork, norms: BatchNormLayers | None, inputs: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, Seen]]:
         """Give all outputs of a network with the batch's statistics, and what its norms saw.
 
         Gradients are taken within the context: checkpointed layers run again for them.
         """
-        import torch
-
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
         # when the parameters have learnt meanwhile.
         torch.clear_autocast_cache()
@@ -484,21 +480,22 @@ class SelfLearning(NetworkAdapter):
         if norms is None:
             yield network.forward_all(inputs), seen
             return
-        with norms.normalizing(self._chooser(norms, len(inputs), seen)):
+        with norms.normalizing(self._make_chooser(norms, len(inputs), seen)):
             outputs = norms.run(lambda: network.forward_all(inputs))
             seen.close()
             yield outputs, seen
 
-    def _chooser(self, norms: BatchNormLayers, count: int, seen: Seen) -> Choose:
+    def _make_chooser(self, norms: BatchNormLayers, count: int, seen: Seen) -> Choose:
         """Return what gives each layer its statistics for a batch of ``count`` images."""
-        import torch
 
         def choose(name: str, values: torch.Tensor) -> Choice:
             source = norms.source[name]
             with torch.no_grad():
                 batch = batch_statistics(values.detach())
-                target, images = synchronised(batch, count, norms.layers[name])
-                used = mixed(source, target, values, prior=self.prior, count=images, images=count)
+                target, images = pool_processes(batch, count, norms.layers[name])
+                used = mix_with_prior(
+                    source, target, values, prior=self.prior, count=images, images=count
+                )
             seen.add(name, target, images, used)
             return Choice(used, of_batch=self.prior == 0 and used is not source)
 
@@ -508,7 +505,7 @@ class SelfLearning(NetworkAdapter):
         self._events.add(kind, self._batches, reason)
 
 
-def _in_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
+def _check_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
     """Return a number that lies in its range, or raise an InputError."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or (below and value == high):

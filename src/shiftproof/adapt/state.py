@@ -1,13 +1,12 @@
-"""What an adapter has learnt, as named tensors and as a file."""
+"""What an adapter has learned, as a file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.adapt.statistics import Statistics
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io import files
 from shiftproof.io.border import open_regular, reason_of
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from shiftproof.adapt.adapter import Adapter, State
 
 FORMAT = "shiftproof adapter 1"
-
-
-# ---------------------------------------------------------------- files
 
 
 def save(adapter: Adapter, path: str | Path) -> None:
@@ -51,7 +47,7 @@ def load(adapter: Adapter, path: str | Path) -> None:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(adapted, f"{folder}/adapted.safetensors")
     ...     load(again, f"{folder}/adapted.safetensors")
-    >>> bool(torch.equal(again.merged()[1].running_mean, adapted.merged()[1].running_mean))
+    >>> bool(torch.equal(again.merge()[1].running_mean, adapted.merge()[1].running_mean))
     True
 
     Args:
@@ -132,86 +128,3 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
             for text in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
     return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]
-
-
-# ---------------------------------------------------------------- names
-
-
-def pack(kind: str, layers: Mapping[str, Statistics], images: float = 0.0) -> State:
-    """Return the statistics of layers as named tensors: ``kind/LAYER/mean`` and so on."""
-    import torch
-
-    if not layers:
-        return {}
-    state = {f"{kind}/images": torch.tensor(float(images), dtype=torch.float64)}
-    for name, statistics in layers.items():
-        state[f"{kind}/{name}/mean"] = copied(statistics.mean)
-        state[f"{kind}/{name}/variance"] = copied(statistics.variance)
-    return state
-
-
-def unpack(
-    kind: str, state: Mapping[str, torch.Tensor], like: Mapping[str, Statistics]
-) -> tuple[dict[str, Statistics], float]:
-    """Return what ``pack`` packed, on the device of ``like``.
-
-    Raises:
-        InputError: the layers or their widths are others than those of ``like``, or a number is
-            not finite.
-    """
-    import torch
-
-    prefix = f"{kind}/"
-    present = {name for name in state if name.startswith(prefix) and name != f"{prefix}images"}
-    if not present:
-        return {}, 0.0
-    layers = {}
-    for name in sorted({key[len(prefix) :].rpartition("/")[0] for key in present}):
-        if name not in like:
-            raise InputError(f"The state is of another model: it has a layer {name!r}.")
-        layers[name] = Statistics(
-            taken(state, f"{prefix}{name}/mean", like[name].mean),
-            taken(state, f"{prefix}{name}/variance", like[name].variance),
-        )
-    images = float(taken(state, f"{prefix}images", torch.zeros((), dtype=torch.float64)))
-    if images < 0:
-        raise InputError(f"The state is damaged: {prefix}images is {images:g}.")
-    return layers, images
-
-
-def copied(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a copy on the CPU, without a graph."""
-    return tensor.detach().cpu().clone()
-
-
-def taken(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
-    """Return a copy of ``state[name]`` on the device of ``like``.
-
-    Raises:
-        InputError: it is not there, has another shape or dtype, or holds what is not finite.
-    """
-    import torch
-
-    tensor = state.get(name)
-    if tensor is None:
-        raise InputError(f"The state is of another adapter or model: it has no {name!r}.")
-    if tensor.shape != like.shape:
-        raise InputError(
-            f"The state is of another model: {name!r} has the shape {tuple(tensor.shape)}, "
-            f"expected {tuple(like.shape)}."
-        )
-    if tensor.is_floating_point() != like.is_floating_point():
-        raise InputError(f"The state is of another kind: {name!r} is {tensor.dtype}.")
-    if not bool(torch.isfinite(tensor).all()):
-        raise InputError(f"The state is damaged: {name!r} has NaN or infinite values.")
-    return tensor.detach().to(like.device, copy=True)
-
-
-def check_names(
-    state: Mapping[str, torch.Tensor], kinds: Iterable[str], names: Container[str] = ()
-) -> None:
-    """Raise an InputError where a state holds what is of none of the kinds and has no known name."""
-    known = tuple(f"{kind}/" for kind in kinds)
-    for name in state:
-        if name not in names and not name.startswith(known):
-            raise InputError(f"The state is of another adapter: it holds {name!r}.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import distributed
 
 Parts = Literal["both", "mean", "variance"]
 """Which of a layer's statistics are adapted; the other stays the source's."""
@@ -35,8 +35,6 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
     Returns:
         ``(C,)`` each, over all axes but the second; float32 where the input is of half precision.
     """
-    import torch
-
     if inputs.dtype in (torch.float16, torch.bfloat16):
         inputs = inputs.float()
     if _is_table(inputs):
@@ -57,8 +55,6 @@ def batch_statistics(inputs: torch.Tensor) -> Statistics:
 
 def _is_table(inputs: torch.Tensor) -> bool:
     """Whether ``(N, C, ...)`` lies in memory as a table of C columns, in float32 on the CPU."""
-    import torch
-
     return (
         inputs.device.type == "cpu"
         and inputs.dtype == torch.float32
@@ -98,7 +94,7 @@ def mix(
     return blend(source, target, count / (prior + count), parts)
 
 
-def mixed(
+def mix_with_prior(
     source: Statistics,
     target: Statistics,
     inputs: torch.Tensor,
@@ -114,7 +110,7 @@ def mixed(
         source: the layer's running statistics.
         target: those of ``count`` target images.
         inputs: ``(N, C, ...)``, the layer's input, on which ``"auto"`` is measured.
-        prior: N; ``"auto"`` takes :func:`measured_prior`.
+        prior: N; ``"auto"`` takes :func:`measure_prior`.
         count: n, the number of target images, above 0.
         images: how many images ``inputs`` are of.
         parts: which of the two are mixed.
@@ -124,7 +120,7 @@ def mixed(
     """
     if prior == 0 and has_single_values(inputs) and count <= 1:
         return source
-    strength = measured_prior(source, inputs, images) if prior == "auto" else prior
+    strength = measure_prior(source, inputs, images) if prior == "auto" else prior
     return mix(source, target, prior=strength, count=count, parts=parts)
 
 
@@ -133,13 +129,13 @@ def blend(
 ) -> Statistics:
     """Return ``(1 - weight) source + weight target``, of the chosen parts, in the source's dtype."""
 
-    def blended(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    def blend_part(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
         # Written so that a weight of 1 gives the target's value to the last bit.
         return ((1 - weight) * old.to(new.dtype) + weight * new).to(old.dtype)
 
     return Statistics(
-        source.mean if parts == "variance" else blended(source.mean, target.mean),
-        source.variance if parts == "mean" else blended(source.variance, target.variance),
+        source.mean if parts == "variance" else blend_part(source.mean, target.mean),
+        source.variance if parts == "mean" else blend_part(source.variance, target.variance),
     )
 
 
@@ -163,7 +159,7 @@ def pool(first: Statistics, count: float, second: Statistics, more: float) -> St
     )
 
 
-def measured_prior(source: Statistics, inputs: torch.Tensor, images: int | None = None) -> float:
+def measure_prior(source: Statistics, inputs: torch.Tensor, images: int | None = None) -> float:
     """Return the prior strength N that suits a batch: weak where the shift is large.
 
     A batch's statistics err by ``V / n``, where V is how much single images differ from each
@@ -227,9 +223,6 @@ def process_group(layer: Any) -> Any:
     That is a ``SyncBatchNorm``'s where there are processes; every other layer, and one in a single
     process, takes its own batch alone.
     """
-    import torch
-    from torch import distributed
-
     if not isinstance(layer, torch.nn.SyncBatchNorm) or not (
         distributed.is_available() and distributed.is_initialized()
     ):
@@ -237,15 +230,12 @@ def process_group(layer: Any) -> Any:
     return layer.process_group or distributed.group.WORLD
 
 
-def synchronised(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
+def pool_processes(target: Statistics, count: int, layer: Any) -> tuple[Statistics, float]:
     """Return the statistics of a batch that is spread over a process group, and its images.
 
     That is ``target`` and ``count`` themselves, except for a layer with a :func:`process_group`:
     there the batches of all processes are pooled.
     """
-    import torch
-    from torch import distributed
-
     group = process_group(layer)
     if group is None:
         return target, count
@@ -268,8 +258,6 @@ def has_single_values(inputs: torch.Tensor) -> bool:
 
 def all_finite(statistics: Mapping[str, Statistics]) -> bool:
     """Whether no layer's statistics have a NaN or an infinite value."""
-    import torch
-
     if not statistics:
         return True
     values = [part.float() for pair in statistics.values() for part in pair]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
+import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.batchnorm import BatchNorm
-from shiftproof.adapt.guard import Guard
-from shiftproof.adapt.lame import LAME
-from shiftproof.adapt.rdumb import RDumb
-from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
+from shiftproof.models.structure import require_torch
+from shiftproof.specs import read_number, read_options, split_name
 
 if TYPE_CHECKING:
     import torch
@@ -35,68 +32,71 @@ class AdapterEntry:
     wraps: bool = False
 
 
-def _number(text: str) -> float:
-    """Read a number; ``inf`` is one, and a whole one stays whole."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def _maker(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
+    """Return what makes an adapter; its module, and torch with it, is imported at the first call."""
+
+    def make(model: object, **options: object) -> Adapter:
+        require_torch()
+        adapter_class = getattr(importlib.import_module(f"shiftproof.adapt.{module}"), kind)
+        return cast("Adapter", adapter_class(model, **fixed, **options))
+
+    return make
 
 
-def _number_or_auto(text: str) -> float | str:
-    return "auto" if text == "auto" else _number(text)
+def _read_number_or_auto(text: str) -> float | str:
+    return "auto" if text == "auto" else read_number(text)
 
 
 _BATCHNORM: dict[str, Callable[[str], object]] = {
-    "prior": _number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
+    "prior": _read_number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
     "layers": str,
 }  # fmt: skip
 _SELF_LEARNING: dict[str, Callable[[str], object]] = {
-    "lr": _number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
-    "layers": str, "prior": _number_or_auto, "teacher": str, "answers": str,
+    "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
+    "layers": str, "prior": _read_number_or_auto, "teacher": str, "answers": str,
     "sees": str,
 }  # fmt: skip
 
 ADAPTERS: dict[str, AdapterEntry] = {
     "batchnorm": AdapterEntry(
-        BatchNorm,
+        _maker("batchnorm", "BatchNorm"),
         "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020); "
         "prior=16 images of trust in the source.",
         _BATCHNORM,
     ),
     "rpl": AdapterEntry(
-        functools.partial(SelfLearning, loss="rpl"),
+        _maker("selflearning", "SelfLearning", loss="rpl"),
         "Learn from robust pseudo-labels, one step per batch (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "ent": AdapterEntry(
-        functools.partial(SelfLearning, loss="ent"),
+        _maker("selflearning", "SelfLearning", loss="ent"),
         "Minimise the entropy of the answers, one step per batch (TENT; Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "hard": AdapterEntry(
-        functools.partial(SelfLearning, loss="hard"),
+        _maker("selflearning", "SelfLearning", loss="hard"),
         "Learn from the classes that a teacher answers (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "soft": AdapterEntry(
-        functools.partial(SelfLearning, loss="soft"),
+        _maker("selflearning", "SelfLearning", loss="soft"),
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "lame": AdapterEntry(
-        LAME,
+        _maker("lame", "LAME"),
         "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
-        {"neighbours": int, "links": str},
+        {"neighbors": int, "links": str},
     ),
     "rdumb": AdapterEntry(
-        RDumb,
+        _maker("rdumb", "RDumb"),
         "Wraps an adapter: back to the source every so many batches (Press et al. 2023).",
         {"every": int},
         wraps=True,
     ),
     "guard": AdapterEntry(
-        Guard,
+        _maker("guard", "Guard"),
         "Wraps an adapter: watches it without labels and takes it back when it goes astray.",
         {"window": int, "probation": int, "margin": float},
         wraps=True,
@@ -144,21 +144,8 @@ def _wrappers() -> list[str]:
 
 def _read(part: str, spec: str) -> tuple[AdapterEntry, dict[str, object]]:
     """Read ``NAME:OPTION=VALUE,OPTION=VALUE``."""
-    name, _, rest = part.strip().partition(":")
+    name, options = split_name(part)
     if name not in ADAPTERS:
         raise UnknownNameError.of("adapter", name, ADAPTERS)
     entry = ADAPTERS[name]
-    options: dict[str, object] = {}
-    for piece in filter(None, (piece.strip() for piece in rest.split(","))):
-        option, equals, text = (bit.strip() for bit in piece.partition("="))
-        if option not in entry.options:
-            raise UnknownNameError.of(f"option of {name}", option, entry.options)
-        if not equals or not text:
-            raise InputError(f"{spec!r}: expected {option}=VALUE, got {piece!r}.")
-        if option in options:
-            raise InputError(f"{spec!r}: the option {option} is given twice.")
-        try:
-            options[option] = entry.options[option](text)
-        except ValueError as error:
-            raise InputError(f"{spec!r}: {option} cannot be {text!r}.") from error
-    return entry, options
+    return entry, read_options(options, entry.options, spec=spec, owner=name)

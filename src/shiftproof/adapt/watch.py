@@ -6,13 +6,14 @@ import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.modules import batchnorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from shiftproof.adapt.norms import all_batch_norm_layers
 from shiftproof.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 Outputs = TypeVar("Outputs")
 
@@ -26,13 +27,11 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
         network: an adapter's copy of a network.
         norms: its batch-norm layers by name.
     """
-    import torch
-
     for name, part in network.named_modules():
         if isinstance(part, torch.jit.ScriptModule) and _script_normalizes(part):
             raise ModelError(
                 f"The part {name!r} is TorchScript and has batch norm inside, whose graph is "
-                "fixed, so it would not be adapted. Script or trace merged() instead."
+                "fixed, so it would not be adapted. Script or trace merge() instead."
             )
         if isinstance(part, torch.nn.DataParallel) and len(part.device_ids) > 1:
             raise ModelError(
@@ -41,7 +40,7 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
             )
         if _calls_another(part, network):
             raise ModelError(
-                f"The forward of {_named(name)} was replaced by a function that calls the original "
+                f"The forward of {_name_part(name)} was replaced by a function that calls the original "
                 "network, and not the copy that adapts. Replace it by a method of a subclass."
             )
     for name, layer in norms.items():
@@ -52,7 +51,7 @@ def check_structure(network: torch.nn.Module, norms: Mapping[str, Any]) -> None:
             )
 
 
-def _named(name: str) -> str:
+def _name_part(name: str) -> str:
     return f"the part {name!r}" if name else "the network"
 
 
@@ -72,17 +71,15 @@ def _is_script(part: object) -> bool:
 
 def _calls_another(part: torch.nn.Module, network: torch.nn.Module) -> bool:
     """Whether a forward that was set on ``part`` itself holds a module that is not of its copy."""
-    import torch
-
     replaced = vars(part).get("forward")
     if replaced is None or type(part).__name__ == "OptimizedModule":
         return False
     own = {id(module) for module in network.modules()}
-    held = [value for value in _held(replaced) if isinstance(value, torch.nn.Module)]
+    held = [value for value in _references(replaced) if isinstance(value, torch.nn.Module)]
     return any(id(module) not in own and all_batch_norm_layers(module) for module in held)
 
 
-def _held(function: Any, depth: int = 4) -> Iterator[object]:
+def _references(function: Any, depth: int = 4) -> Iterator[object]:
     """Yield what a function, a bound method or a partial one keeps hold of."""
     if depth == 0:
         return
@@ -97,7 +94,7 @@ def _held(function: Any, depth: int = 4) -> Iterator[object]:
         held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     for value in held:
         yield value
-        yield from _held(value, depth - 1)
+        yield from _references(value, depth - 1)
 
 
 def _content(cell: Any) -> object:
@@ -126,7 +123,7 @@ def has_reentrant_checkpoint(outputs: object) -> bool:
     return False
 
 
-def watched(
+def run_checked(
     forward: Callable[[], Outputs],
     network: torch.nn.Module,
     known: Mapping[str, Any],
@@ -144,11 +141,8 @@ def watched(
         ModelError: a layer normalises by running statistics without being called as a module, or
             by others than its own.
     """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     path: list[str] = []
-    strangers: list[str] = []
+    unfollowed: list[str] = []
 
     def dispatch(_: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _uses_running_statistics(func, args, kwargs or {}):
@@ -156,16 +150,16 @@ def watched(
             if not any(name in known for name in path) and not isinstance(
                 network.get_submodule(where), torch.nn.modules.instancenorm._InstanceNorm
             ):
-                strangers.append(where)
+                unfollowed.append(where)
         return func(*args, **(kwargs or {}))
 
     # Made here, as torch's base class is untyped: every operation goes through its method.
     watch: Any = type("Watch", (TorchDispatchMode,), {"__torch_dispatch__": dispatch})
-    with _followed_path(network, path), _probing(followed), watch():
+    with _track_path(network, path), _probe_layers(followed), watch():
         outputs = forward()
-    if strangers:
-        kind = type(network.get_submodule(strangers[0])).__name__
-        where = _named(strangers[0])
+    if unfollowed:
+        kind = type(network.get_submodule(unfollowed[0])).__name__
+        where = _name_part(unfollowed[0])
         raise ModelError(
             f"{where[0].upper()}{where[1:]} ({kind}) runs batch norm without calling any layer as a "
             "module (as a function, or by a layer's forward), so it would not be adapted. Let it "
@@ -184,9 +178,8 @@ def _uses_running_statistics(func: Any, args: Any, kwargs: Any) -> bool:
 
 
 @contextmanager
-def _followed_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
+def _track_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
     """Keep in ``path`` the names of the modules that are running, the innermost last."""
-    import torch
 
     def enter(name: str) -> Callable[..., None]:
         def run(*_: object) -> None:
@@ -210,7 +203,7 @@ def _followed_path(network: torch.nn.Module, path: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _probing(layers: Mapping[str, Any]) -> Iterator[None]:
+def _probe_layers(layers: Mapping[str, Any]) -> Iterator[None]:
     """Check each layer at its first run: whether it is batch norm by its running statistics."""
     unknown = {name: layer for name, layer in layers.items() if not _is_torchs(layer)}
 
@@ -235,8 +228,6 @@ def _probing(layers: Mapping[str, Any]) -> Iterator[None]:
 
 def _is_torchs(layer: Any) -> bool:
     """Whether a layer's forward is that of torch's own batch norm."""
-    from torch.nn.modules import batchnorm
-
     kinds = (
         batchnorm.BatchNorm1d,
         batchnorm.BatchNorm2d,
@@ -252,8 +243,6 @@ def _check_layer(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str,
     It must give the same for ``z`` by the mean 0 and the variance 1 as for ``3 z + 2`` by 2 and 9,
     and, where that tells anything, something else for ``3 z + 2`` by 0 and 1.
     """
-    import torch
-
     values = args[0] if args else next(iter(kwargs.values()))
     if not isinstance(values, torch.Tensor) or not values.is_floating_point():
         return

@@ -309,7 +309,7 @@ def _replicate(
     with progress(
         "Intervals", len(keys) * intervals.blocks_of(count), show=show_progress
     ) as advance:
-        sums = intervals.weighted_sums(columns, count, seed=SEED, done=advance)
+        sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
     found: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in tables}
     for (name, cell), values in zip(keys, sums, strict=True):
         found[name][cell] = _figures(values, labelled)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
-from shiftproof.metrics.estimation import Threshold, confidence_threshold, thought_wrong
+from shiftproof.metrics.estimation import Threshold, confidence_threshold, error_shares
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
@@ -226,7 +226,7 @@ def _per_image(
         return {}
     confidence = _confidence(record, counts)
     return {
-        "atc": thought_wrong(confidence, source.threshold),
+        "atc": error_shares(confidence, source.threshold),
         "doc": source.error_and_confidence - confidence,
     }
 
@@ -331,7 +331,7 @@ def _believe(
     names = list(ESTIMATORS)
     found = []
     for (cell, record), sums in zip(
-        read.items(), intervals.weighted_sums(columns, count, seed=SEED), strict=True
+        read.items(), intervals.sum_resamples(columns, count, seed=SEED), strict=True
     ):
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of broken images alone
             means = np.clip(sums[:, 1:] / sums[:, :1], 0, 1)

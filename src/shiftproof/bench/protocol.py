@@ -7,11 +7,11 @@ another one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.specs import Readers, read_options, split_name
 from shiftproof.types import Settings
 
 Mode = Literal["online", "offline"]
@@ -186,7 +186,7 @@ class Protocol:
             )
 
 
-_READERS: Final[dict[str, Callable[[str], object]]] = {
+_READERS: Final[Readers] = {
     "epochs": int,
     "reset": str,
     "mix": str,
@@ -211,20 +211,8 @@ def parse_protocol(text: str) -> Protocol:
     >>> parse_protocol("online:mix=severities").reset
     'corruption'
     """
-    mode, _, rest = text.strip().partition(":")
-    options: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in rest.split(","))):
-        option, equals, value = (piece.strip() for piece in part.partition("="))
-        if option not in _READERS:
-            raise UnknownNameError.of("option of a protocol", option, _READERS)
-        if not equals or not value:
-            raise InputError(f"{text!r}: expected {option}=VALUE, got {part!r}.")
-        if option in options:
-            raise InputError(f"{text!r}: the option {option} is given twice.")
-        try:
-            options[option] = _READERS[option](value)
-        except ValueError as error:
-            raise InputError(f"{text!r}: {option} cannot be {value!r}.") from error
+    mode, rest = split_name(text)
+    options = read_options(rest, _READERS, spec=text, owner="a protocol")
     if mode not in get_args(Mode):
         raise UnknownNameError.of("protocol", mode, get_args(Mode))
     options["mode"] = mode

@@ -33,7 +33,7 @@ from shiftproof.data import DetectionData, ImageData, choose_images
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
-from shiftproof.models.assumed import assumed_of
+from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
@@ -168,7 +168,7 @@ def run(
         ),
         {
             **prepared.about,
-            "assumed": assumed_of(prepared.models),
+            "assumed": collect_assumed(prepared.models),
             "provenance": provenance(prepared.device, workers),
         },
     )

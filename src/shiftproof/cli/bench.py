@@ -139,7 +139,7 @@ def bench(
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     classifiers = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     if share is not None:
-        classifiers = {name: one.restricted(share) for name, one in classifiers.items()}
+        classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
     for classifier in classifiers.values():
         show_assumed(classifier)
     first = next(iter(classifiers.values()))

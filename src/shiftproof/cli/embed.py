@@ -76,7 +76,7 @@ def embed(
     from shiftproof.embed import embed as write
     from shiftproof.models import load_encoder
 
-    encoder = load_encoder(model, device=device, normalise=not raw)
+    encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     done = write(
         encoder,

@@ -97,7 +97,7 @@ def named_corruptions(
                 raise InputError(f"{constants} has no constants for {name}; leave it out.")
         return {name: scaled[name] for name in named}
     if frost_dir is not None and "frost" in named:
-        named["frost"] = frost_with(textures.photographs(frost_dir))
+        named["frost"] = frost_with(textures.read_photographs(frost_dir))
     return named
 
 

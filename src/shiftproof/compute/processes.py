@@ -125,7 +125,7 @@ class _Pool:
         self._pool = ProcessPoolExecutor(
             max_workers=self._workers,
             timeout=IDLE_SECONDS,
-            initializer=_initialise,
+            initializer=_initialize,
             initargs=(os.getpid(), self._job),
             env=dict.fromkeys(_ONE_THREAD, "1") | _ROOM_TO_GROW,
         )
@@ -271,7 +271,7 @@ _context: Any = None
 _fault: Exception | None = None
 
 
-def _initialise(parent: int, job: bytes) -> None:
+def _initialize(parent: int, job: bytes) -> None:
     """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
     global _function, _context, _fault
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,7 +24,7 @@ def world() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def shared_mean(values: torch.Tensor) -> torch.Tensor:
+def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Return the mean over all processes of values without a gradient, the same in each."""
     _, count = world()
     total = values.detach().clone()
@@ -32,7 +32,7 @@ def shared_mean(values: torch.Tensor) -> torch.Tensor:
     return total / count
 
 
-def shared_largest(value: torch.Tensor) -> torch.Tensor:
+def max_over_processes(value: torch.Tensor) -> torch.Tensor:
     """Return the largest of all processes' values, without a gradient."""
     world()
     largest = value.detach().clone()
@@ -40,7 +40,7 @@ def shared_largest(value: torch.Tensor) -> torch.Tensor:
     return largest
 
 
-def gathered(vectors: torch.Tensor) -> torch.Tensor:
+def gather_vectors(vectors: torch.Tensor) -> torch.Tensor:
     """Return the vectors of all processes one after the other, in the order of the ranks.
 
     The gradient of a vector is the sum of what all processes have to say of it. So where each

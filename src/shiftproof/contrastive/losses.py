@@ -16,7 +16,12 @@ from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
 try:
     import torch
 
-    from shiftproof.contrastive.gather import gathered, shared_largest, shared_mean, world
+    from shiftproof.contrastive.gather import (
+        gather_vectors,
+        max_over_processes,
+        mean_over_processes,
+        world,
+    )
     from shiftproof.contrastive.logsums import (
         TILE,
         TILE_CUDA,
@@ -100,15 +105,15 @@ def info_nce(
     _check_views(u, v)
     with torch.autocast(u.device.type, enabled=False):
         scale = _scaling(u, temperature, precision)
-        first, second = scale(_placed(u, "u", space)), scale(_placed(v, "v", space))
+        first, second = scale(_place(u, "u", space)), scale(_place(v, "v", space))
         more = None
         if more_negatives is not None:
             _check_more(more_negatives, u)
-            more = scale(_placed(more_negatives, "more_negatives", space))
+            more = scale(_place(more_negatives, "more_negatives", space))
         if space == "euclidean":
-            first, second, more = _centred(first, second, more, gather)
+            first, second, more = _center(first, second, more, gather)
         batch = _Batch(first, second, more, negatives, symmetric, gather, tile)
-        value = batch.loss(hardness) if labels is None else batch.supervised(labels, hardness)
+        value = batch.loss(hardness) if labels is None else batch.supervised_loss(labels, hardness)
         return value.to(torch.promote_types(u.dtype, torch.float32))
 
 
@@ -348,14 +353,14 @@ class _Batch:
             negatives = self._log_sums(1 + hardness) - self._log_sums(hardness) + count
         return torch.nn.functional.softplus(negatives - positives).mean()
 
-    def supervised(self, labels: torch.Tensor, hardness: float) -> torch.Tensor:
+    def supervised_loss(self, labels: torch.Tensor, hardness: float) -> torch.Tensor:
         """Return the mean over the anchors, each with all positives of its label."""
         if hardness or self.negatives == "none":
             raise InputError('labels: expected hardness 0, and negatives "both" or "other".')
-        labels = _checked_labels(labels, self.u)
+        labels = _check_labels(labels, self.u)
         u, v, all_labels = self.u, self.v, labels
         if self.gather:
-            u, v, all_labels = gathered(u), gathered(v), gathered(labels)
+            u, v, all_labels = gather_vectors(u), gather_vectors(v), gather_vectors(labels)
         total = u.new_zeros(())
         sides = [(self.u, v), (self.v, u)] if self.symmetric else [(self.u, v)]
         for anchors, others in sides:
@@ -392,7 +397,7 @@ class _Batch:
             if self.negatives == "both":
                 return own_log_sums(torch.cat([u, v]), ids.repeat(2), tile=tile)
             return torch.cat(both_log_sums(u, v, ids, ids, tile=tile))
-        all_u, all_v = (gathered(u), gathered(v)) if self.gather else (u, v)
+        all_u, all_v = (gather_vectors(u), gather_vectors(v)) if self.gather else (u, v)
         all_ids = torch.arange(self.pairs, device=u.device)
         if self.negatives == "both":
             anchors = torch.cat([u, v]) if self.symmetric else u
@@ -516,7 +521,7 @@ def _check_more(more: torch.Tensor, u: torch.Tensor) -> None:
         )
 
 
-def _checked_labels(labels: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+def _check_labels(labels: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     if not isinstance(labels, torch.Tensor) or labels.shape != (len(u),):
         got = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise InputError(f"labels: expected a tensor of shape ({len(u)},), got {got}.")
@@ -525,7 +530,7 @@ def _checked_labels(labels: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     return labels.to(u.device, torch.int64)
 
 
-def _placed(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
+def _place(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
     """Return vectors in float32 or float64, on the sphere if that is where they belong."""
     if vectors.dtype in (torch.float16, torch.bfloat16):
         vectors = vectors.float()
@@ -550,7 +555,7 @@ def _placed(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
     return placed
 
 
-def _centred(
+def _center(
     first: torch.Tensor, second: torch.Tensor, more: torch.Tensor | None, gather: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Move all vectors by one of them all, which changes no distance.
@@ -563,7 +568,7 @@ def _centred(
     """
     given = [first, second] if more is None else [first, second, more]
     largest = torch.stack([each.detach().abs().amax() for each in given]).amax()
-    peak = float(shared_largest(largest) if gather else largest)
+    peak = float(max_over_processes(largest) if gather else largest)
     if peak > _LONGEST:
         raise InputError(
             f"Expected values of at most {_LONGEST:g} over the root of the temperature, got "
@@ -571,10 +576,10 @@ def _centred(
         )
     if peak > _LONG_FLOAT32:
         given = [each.double() for each in given]
-    centre = given[0].detach().mean(0)
+    center = given[0].detach().mean(0)
     if gather:
-        centre = shared_mean(centre)
-    moved = [each - centre for each in given]
+        center = mean_over_processes(center)
+    moved = [each - center for each in given]
     return moved[0], moved[1], None if more is None else moved[2]
 
 

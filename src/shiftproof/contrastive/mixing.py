@@ -6,11 +6,11 @@ import colorsys
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
-from shiftproof.types import Settings
+from shiftproof.types import F64, U8, Settings
 
 SLOPE = 0.2
 """Of the leaky ReLU below 0, in the published experiments."""
@@ -41,7 +41,7 @@ class InvertibleMLP:
     slope: float = SLOPE
     max_condition: float = 10.0
     seed: int = 0
-    weights: tuple[NDArray[np.float64], ...] = field(init=False)
+    weights: tuple[F64, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.layers < 1:
@@ -67,7 +67,7 @@ class InvertibleMLP:
             "seed": self.seed,
         }
 
-    def __call__(self, latents: ArrayLike) -> NDArray[np.float64]:
+    def __call__(self, latents: ArrayLike) -> F64:
         """Map ``(N, D)`` latents to ``(N, D)`` observations."""
         values = _rows(latents, self.dim)
         for number, weight in enumerate(self.weights):
@@ -76,7 +76,7 @@ class InvertibleMLP:
                 values = np.where(values > 0, values, self.slope * values)
         return values
 
-    def inverse(self, observations: ArrayLike) -> NDArray[np.float64]:
+    def inverse(self, observations: ArrayLike) -> F64:
         """Map observations back."""
         values = _rows(observations, self.dim)
         for number, weight in enumerate(reversed(self.weights)):
@@ -85,7 +85,7 @@ class InvertibleMLP:
             values = np.linalg.solve(weight.T, values.T).T
         return values
 
-    def conditions(self, latents: ArrayLike) -> NDArray[np.float64]:
+    def conditions(self, latents: ArrayLike) -> F64:
         """Return ``(N,)``: the condition number of the map's derivative at each of the latents."""
         values = _rows(latents, self.dim)
         jacobian = np.broadcast_to(np.eye(self.dim), (len(values), self.dim, self.dim))
@@ -123,7 +123,7 @@ class SpiralMap:
     out_dim: int
     turns: float = 1.5
     seed: int = 0
-    frame: NDArray[np.float64] = field(init=False)
+    frame: F64 = field(init=False)
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.out_dim < 2 * self.dim:
@@ -137,7 +137,7 @@ class SpiralMap:
         frame, _ = np.linalg.qr(random.standard_normal((self.out_dim, 2 * self.dim)))
         object.__setattr__(self, "frame", frame)
 
-    def __call__(self, latents: ArrayLike) -> NDArray[np.float64]:
+    def __call__(self, latents: ArrayLike) -> F64:
         """Map ``(N, D)`` latents of -1 to 1 to ``(N, out_dim)`` observations.
 
         Raises:
@@ -148,13 +148,13 @@ class SpiralMap:
             raise InputError("Expected latents of -1 to 1.")
         angle, radius = np.pi * self.turns * values, 1.5 + values
         wound = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-        observations: NDArray[np.float64] = wound @ self.frame.T
+        observations: F64 = wound @ self.frame.T
         return observations
 
-    def inverse(self, observations: ArrayLike) -> NDArray[np.float64]:
+    def inverse(self, observations: ArrayLike) -> F64:
         """Map observations back."""
         wound = _rows(observations, self.out_dim) @ self.frame
-        radius: NDArray[np.float64] = np.hypot(wound[:, : self.dim], wound[:, self.dim :])
+        radius: F64 = np.hypot(wound[:, : self.dim], wound[:, self.dim :])
         return radius - 1.5
 
 
@@ -164,7 +164,7 @@ SPRITE_FACTORS = ("x", "y", "size", "rotation", "colour", "background")
 """The latents of ``render_sprites``, in their order."""
 
 
-def render_sprites(latents: ArrayLike, *, side: int = 32) -> NDArray[np.uint8]:
+def render_sprites(latents: ArrayLike, *, side: int = 32) -> U8:
     """Draw an arrowhead for each row of latents: its place, size, rotation, colour, and what is behind.
 
     Args:
@@ -184,11 +184,11 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> NDArray[np.uint8]:
         raise InputError(f"side: expected at least 8, got {side!r}.")
     if not (np.abs(values) <= 1 + 1e-9).all():
         raise InputError("Expected latents of -1 to 1.")
-    x, y, size, rotation, colour, background = (values[:, k, None, None] for k in range(6))
-    centre = (side - 1) / 2
+    x, y, size, rotation, color, background = (values[:, k, None, None] for k in range(6))
+    center = (side - 1) / 2
     down, across = np.mgrid[:side, :side].astype(np.float64)
-    across = across - (centre + x * side / 4)
-    down = down - (centre + y * side / 4)
+    across = across - (center + x * side / 4)
+    down = down - (center + y * side / 4)
     angle = np.pi / 2 * rotation
     along = np.cos(angle) * across + np.sin(angle) * down
     beside = -np.sin(angle) * across + np.cos(angle) * down
@@ -198,28 +198,28 @@ def render_sprites(latents: ArrayLike, *, side: int = 32) -> NDArray[np.uint8]:
     sides = (2.5 * np.abs(beside) + along - radius) / slant
     outside = np.maximum(sides, -along - radius / 2)
     cover = np.clip(0.5 - outside, 0, 1)[..., None]
-    hues = 0.75 * (colour.ravel() + 1) / 2
+    hues = 0.75 * (color.ravel() + 1) / 2
     ink = np.array([colorsys.hsv_to_rgb(hue, 0.9, 1.0) for hue in hues])[:, None, None, :]
     paper = np.broadcast_to((0.25 * (background + 1))[..., None], (len(values), 1, 1, 3))
-    image: NDArray[np.uint8] = np.rint(255 * (cover * ink + (1 - cover) * paper)).astype(np.uint8)
+    image: U8 = np.rint(255 * (cover * ink + (1 - cover) * paper)).astype(np.uint8)
     return image
 
 
 # ---------------------------------------------------------------- parts
 
 
-def _layer(dim: int, max_condition: float, random: np.random.Generator) -> NDArray[np.float64]:
+def _layer(dim: int, max_condition: float, random: np.random.Generator) -> F64:
     drawn = random.uniform(-1, 1, (dim, dim))
     drawn /= np.linalg.norm(drawn, axis=0)
     left, singular, right = np.linalg.svd(drawn)
     # A hair below the limit, which rounding would else exceed.
     least = singular[0] / max_condition * (1 + 1e-12)
-    layer: NDArray[np.float64] = left * np.maximum(singular, least) @ right
+    layer: F64 = left * np.maximum(singular, least) @ right
     assert np.linalg.cond(layer) <= max_condition * (1 + 1e-9)
     return layer
 
 
-def _rows(values: ArrayLike, dim: int) -> NDArray[np.float64]:
+def _rows(values: ArrayLike, dim: int) -> F64:
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InputError(f"Expected the shape (N, {dim}), got {rows.shape}.")

@@ -20,6 +20,9 @@ class LARS(torch.optim.Optimizer):
     length of the weights. Vectors, such as biases and the scales of norms, take plain steps without
     decay, as for SimCLR.
 
+    Differs from the paper: equation 6 divides by the length of the gradient plus that of the decay,
+    this, as SimCLR's code does, by the length of their sum. Without decay both are the same.
+
     Args:
         parameters: tensors, or groups of them.
         lr: the learning rate.

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
+from shiftproof.types import F64, I64, Flags
 
 Latents: TypeAlias = NDArray[np.float64]
 """``(N, D)`` float64."""
@@ -77,7 +78,7 @@ class PairProcess:
             raise UnknownNameError.of("space", self.space, _SPACES)
         if self.conditional not in _CONDITIONALS:
             raise UnknownNameError.of("conditional", self.conditional, _CONDITIONALS)
-        _checked_precision(self.precision, len(self.precision))
+        _check_precision(self.precision, len(self.precision))
         if not 0 < self.width < 1:
             raise InputError(f"width: expected a number between 0 and 1, got {self.width!r}.")
         named = [*self.content, *self.style]
@@ -122,7 +123,7 @@ class PairProcess:
         Raises:
             InputError: another shape, or a precision too low for the sampler.
         """
-        latents = _checked_latents(z, self.dim)
+        latents = _check_latents(z, self.dim)
         if self.conditional == "von_mises_fisher":
             return von_mises_fisher(latents, self.precision[0], random)
         noise = _NOISE[self.conditional]
@@ -156,8 +157,8 @@ class PairProcess:
     def _on_the_sphere(
         self,
         z: Latents,
-        spread: NDArray[np.float64],
-        noise: Callable[[tuple[int, int], np.random.Generator], NDArray[np.float64]],
+        spread: F64,
+        noise: Callable[[tuple[int, int], np.random.Generator], F64],
         random: np.random.Generator,
     ) -> Latents:
         varying, style = list(self.varying), list(self.style)
@@ -166,7 +167,7 @@ class PairProcess:
         near, spread = z[:, varying], spread[varying]
         moved: Latents = z.copy()
 
-        def propose(open_: NDArray[np.int64]) -> tuple[Latents, NDArray[np.bool_]]:
+        def propose(open_: I64) -> tuple[Latents, Flags]:
             tried = near[open_] + spread * noise((len(open_), len(varying)), random)
             length = np.linalg.norm(tried, axis=1)
             if not style:
@@ -255,18 +256,18 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
     Raises:
         InputError: a shape or number that does not fit.
     """
-    centres = np.asarray(z, np.float64)
-    if centres.ndim != 2 or centres.shape[1] < 2:
-        raise InputError(f"Expected latents of shape (N, D), D at least 2, got {centres.shape}.")
-    _checked_precision([concentration], 1)
-    count, dim = centres.shape
+    centers = np.asarray(z, np.float64)
+    if centers.ndim != 2 or centers.shape[1] < 2:
+        raise InputError(f"Expected latents of shape (N, D), D at least 2, got {centers.shape}.")
+    _check_precision([concentration], 1)
+    count, dim = centers.shape
     free = dim - 1
     # Wood's b without its cancellation at large κ.
     b = free / (2 * concentration + math.sqrt(4 * concentration**2 + free**2))
     x = (1 - b) / (1 + b)
     c = concentration * x + free * math.log(1 - x**2)
 
-    def propose(open_: NDArray[np.int64]) -> tuple[Latents, NDArray[np.bool_]]:
+    def propose(open_: I64) -> tuple[Latents, Flags]:
         beta = random.beta(free / 2, free / 2, len(open_))
         cosine = (1 - (1 + b) * beta) / (1 - (1 - b) * beta)
         level = concentration * cosine + free * np.log(1 - x * cosine) - c
@@ -274,18 +275,18 @@ def von_mises_fisher(z: ArrayLike, concentration: float, random: np.random.Gener
 
     cosine = _rejection(count, 1, propose)
     across = random.standard_normal((count, dim))
-    across -= (across * centres).sum(1, keepdims=True) * centres
+    across -= (across * centers).sum(1, keepdims=True) * centers
     across /= np.linalg.norm(across, axis=1, keepdims=True)
-    partners = cosine * centres + np.sqrt(np.maximum(1 - cosine**2, 0)) * across
+    partners = cosine * centers + np.sqrt(np.maximum(1 - cosine**2, 0)) * across
     normed: Latents = partners / np.linalg.norm(partners, axis=1, keepdims=True)
     return normed
 
 
-def _normal(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+def _normal(shape: tuple[int, int], random: np.random.Generator) -> F64:
     return random.standard_normal(shape)
 
 
-def _laplace(shape: tuple[int, int], random: np.random.Generator) -> NDArray[np.float64]:
+def _laplace(shape: tuple[int, int], random: np.random.Generator) -> F64:
     return random.laplace(0, math.sqrt(0.5), shape)  # of variance 1
 
 
@@ -293,27 +294,27 @@ _NOISE = {"normal": _normal, "laplace": _laplace}
 
 
 def _in_the_box(
-    centres: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    noise: Callable[[tuple[int, int], np.random.Generator], NDArray[np.float64]],
+    centers: F64,
+    spread: F64,
+    noise: Callable[[tuple[int, int], np.random.Generator], F64],
     random: np.random.Generator,
-) -> NDArray[np.float64]:
+) -> F64:
     """Draw each coordinate until it lies in the box: they are independent."""
-    flat = centres.ravel()
-    wide = np.broadcast_to(spread, centres.shape).ravel()
+    flat = centers.ravel()
+    wide = np.broadcast_to(spread, centers.shape).ravel()
 
-    def propose(open_: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def propose(open_: I64) -> tuple[F64, Flags]:
         tried = flat[open_, None] + wide[open_, None] * noise((len(open_), 1), random)
         return tried, (np.abs(tried) <= 1)[:, 0]
 
-    return _rejection(len(flat), 1, propose).reshape(centres.shape)
+    return _rejection(len(flat), 1, propose).reshape(centers.shape)
 
 
 def _rejection(
     count: int,
     dim: int,
-    propose: Callable[[NDArray[np.int64]], tuple[NDArray[np.float64], NDArray[np.bool_]]],
-) -> NDArray[np.float64]:
+    propose: Callable[[I64], tuple[F64, Flags]],
+) -> F64:
     """Propose for all that are open until each has been accepted once."""
     drawn = np.empty((count, dim))
     open_ = np.arange(count)
@@ -339,7 +340,7 @@ def _rejection(
 # ---------------------------------------------------------------- checks
 
 
-def _checked_precision(precision: Sequence[float], dim: int) -> None:
+def _check_precision(precision: Sequence[float], dim: int) -> None:
     values = np.asarray(precision, np.float64)
     if dim < 1 or values.shape != (dim,):
         raise InputError(f"precision: expected one number per latent, got {precision!r}.")
@@ -350,7 +351,7 @@ def _checked_precision(precision: Sequence[float], dim: int) -> None:
         )
 
 
-def _checked_latents(z: ArrayLike, dim: int) -> Latents:
+def _check_latents(z: ArrayLike, dim: int) -> Latents:
     latents = np.asarray(z, np.float64)
     if latents.ndim != 2 or latents.shape[1] != dim:
         raise InputError(f"Expected latents of shape (N, {dim}), got {latents.shape}.")

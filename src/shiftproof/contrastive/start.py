@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.types import F64
 
 LEAST, MOST = 0.01, 1 - 1e-12
 """Between these a pair's correlation is kept, where there is none or nothing differs."""
@@ -25,9 +26,9 @@ class SlowStart(NamedTuple):
     least within a pair first.
     """
 
-    mean: NDArray[np.float64]
-    matrix: NDArray[np.float64]
-    precision: NDArray[np.float64]
+    mean: F64
+    matrix: F64
+    precision: F64
 
 
 def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -> SlowStart:
@@ -88,9 +89,9 @@ def slow_start(first: ArrayLike, second: ArrayLike, *, dim: int | None = None) -
     return SlowStart(mean, matrix, kept * correlation / (1 - correlation**2))
 
 
-def _correlation(these: NDArray[np.float64], those: NDArray[np.float64]) -> NDArray[np.float64]:
+def _correlation(these: F64, those: F64) -> F64:
     """Return ``(K,)`` the correlation of each column with its partner."""
     these, those = these - these.mean(0), those - those.mean(0)
     spread = np.sqrt((these**2).sum(0) * (those**2).sum(0))
-    correlation: NDArray[np.float64] = (these * those).sum(0) / spread
+    correlation: F64 = (these * those).sum(0) / spread
     return correlation

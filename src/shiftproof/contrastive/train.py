@@ -182,12 +182,12 @@ def train(
         json.dumps({"training": training.settings, "about": about or {}})
     )
     path = None if checkpoint is None else Path(checkpoint)
-    done = _Done([], "", 0.0)
+    done = _Progress([], "", 0.0)
     if path is not None:
         files.make_folder(path.parent)
-        done = _take_up(path, settings, encoder, loss, optimizer)
+        done = _resume(path, settings, encoder, loss, optimizer)
     start = done.history[-1].step if done.history else 0
-    begun, losses = time.process_time(), []
+    start_time, losses = time.process_time(), []
     with progress(title, training.steps, show=show_progress) as advance:
         advance(start)
         for step in range(start, training.steps):
@@ -196,7 +196,7 @@ def train(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * training.share(step)
             views = [view.to(place) for view in batches(step)]
-            value = loss(*_embedded(encoder, views))
+            value = loss(*_embed_views(encoder, views))
             optimizer.zero_grad()
             value.backward()
             if step < training.hold:
@@ -214,11 +214,11 @@ def train(
                     f"The loss is no longer finite by step {step + 1}; take a lower rate, and look "
                     "at the views."
                 )
-            figures = _measured(measure, encoder, loss)
+            figures = _measure_figures(measure, encoder, loss)
             done.history.append(Check(step + 1, mean, figures))
-            done.stopped = _stopped(training, done.history)
+            done.stopped = _reason_to_stop(training, done.history)
             now = time.process_time()
-            done.seconds, begun = done.seconds + now - begun, now
+            done.seconds, start_time = done.seconds + now - start_time, now
             if path is not None:
                 _save(path, settings, done, encoder, loss, optimizer)
             advance(0, note=_note(training, mean, figures))
@@ -236,13 +236,13 @@ _NO_CHECKPOINT = (
 
 
 @dataclass
-class _Done:
+class _Progress:
     history: list[Check]
     stopped: str
     seconds: float
 
 
-def _embedded(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def _embed_views(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Return the embeddings of both views, from one pass where they have the same shape."""
     import torch
 
@@ -252,7 +252,9 @@ def _embedded(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[torc
     return tuple(both.chunk(2))
 
 
-def _measured(measure: Measure | None, encoder: torch.nn.Module, loss: torch.nn.Module) -> Settings:
+def _measure_figures(
+    measure: Measure | None, encoder: torch.nn.Module, loss: torch.nn.Module
+) -> Settings:
     import torch
 
     if measure is None:
@@ -266,7 +268,7 @@ def _measured(measure: Measure | None, encoder: torch.nn.Module, loss: torch.nn.
     return figures
 
 
-def _stopped(training: Training, history: list[Check]) -> str:
+def _reason_to_stop(training: Training, history: list[Check]) -> str:
     if training.target is None and training.patience is None:
         return ""
     if training.watch not in history[-1].figures:
@@ -291,7 +293,7 @@ def _note(training: Training, loss: float, figures: Settings) -> str:
 def _save(
     path: Path,
     settings: Settings,
-    done: _Done,
+    done: _Progress,
     encoder: torch.nn.Module,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -309,18 +311,18 @@ def _save(
     save_state(state, {**settings, "reached": reached}, path)
 
 
-def _take_up(
+def _resume(
     path: Path,
     settings: Settings,
     encoder: torch.nn.Module,
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-) -> _Done:
+) -> _Progress:
     """Fill encoder, loss and optimiser from the checkpoint, and return what lies behind it."""
     from shiftproof.contrastive.optimizers import load_optimizer_state
 
     if not path.exists():
-        return _Done([], "", 0.0)
+        return _Progress([], "", 0.0)
     try:
         there, state = read_state(path)
     except BrokenFileError as error:
@@ -345,4 +347,4 @@ def _take_up(
     with convert_errors(path, "damaged, although its settings are those of this training"):
         load_optimizer_state(optimizer, part("optimizer/"))
         history = [Check(**check) for check in reached["history"]]
-        return _Done(history, str(reached["stopped"]), float(reached["seconds"]))
+        return _Progress(history, str(reached["stopped"]), float(reached["seconds"]))

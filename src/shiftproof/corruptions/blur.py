@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
@@ -18,13 +17,13 @@ from shiftproof.corruptions.filters import (
     as_rows,
     bilinear_places,
     blur_gaussian,
-    centre_crop,
+    center_crop,
     channels_of,
     pack_pixels,
     smear_bytes,
     unpack_pixels,
 )
-from shiftproof.types import Image
+from shiftproof.types import F32, F64, I64, U8, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
@@ -57,12 +56,12 @@ def gaussian_blur(
 class _Disk:
     """A smoothed disk in the form that ``kernels.blur_by_disk`` takes; see there."""
 
-    widths: NDArray[np.int64]
-    smooth: NDArray[np.float32]
-    edges: NDArray[np.int64]
-    edge_weights: NDArray[np.float32]
+    widths: I64
+    smooth: F32
+    edges: I64
+    edge_weights: F32
     scale: np.float32
-    flat: NDArray[np.uint8]
+    flat: U8
 
 
 @lru_cache(maxsize=16)
@@ -148,7 +147,7 @@ def defocus_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
 
 
 @lru_cache(maxsize=16)
-def _small_disk(radius: float, alias: float) -> NDArray[np.float32]:
+def _small_disk(radius: float, alias: float) -> F32:
     import cv2
 
     reach = int(radius) + 1
@@ -237,12 +236,12 @@ Lines: TypeAlias = Callable[[int, float], Places]
 """Where a line of pixels reads when its centre is enlarged: from (size, factor)."""
 
 
-def _published_lines(size: int, factor: float) -> Places:
+def _corner_lines(size: int, factor: float) -> Places:
     """Let the enlarged centre be cut at its start."""
-    return bilinear_places(*centre_crop(size, factor), size)
+    return bilinear_places(*center_crop(size, factor), size)
 
 
-def _centred_lines(size: int, factor: float) -> Places:
+def _center_lines(size: int, factor: float) -> Places:
     """Let the line's centre stay in its place."""
     middle = (size - 1) / 2
     places = middle + (np.arange(size) - middle) / factor
@@ -253,13 +252,13 @@ def _centred_lines(size: int, factor: float) -> Places:
 class _Plan(NamedTuple):
     """What ``kernels.average_zooms`` takes; see there."""
 
-    rows: NDArray[np.int64]
-    up: NDArray[np.float64]
-    down: NDArray[np.float64]
-    runs: NDArray[np.int64]
-    run_counts: NDArray[np.int64]
-    shifts: NDArray[np.int64]
-    shares: NDArray[np.float64]
+    rows: I64
+    up: F64
+    down: F64
+    runs: I64
+    run_counts: I64
+    shifts: I64
+    shares: F64
 
 
 @lru_cache(maxsize=16)
@@ -324,7 +323,7 @@ def zoom_blur(
     and cut at the top left, as in the published code, which moves the layers by up to a pixel.
     At some sizes the last row or column of a layer is black: rounding puts it outside.
     """
-    return _zoom(image, constants(table or ZOOM_BLUR, severity), _published_lines)
+    return _zoom(image, constants(table or ZOOM_BLUR, severity), _corner_lines)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -333,4 +332,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact centre, and none
     has black edges.
     """
-    return _zoom(image, constants(ZOOM_BLUR, severity), _centred_lines)
+    return _zoom(image, constants(ZOOM_BLUR, severity), _center_lines)

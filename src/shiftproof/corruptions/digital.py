@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
@@ -19,7 +18,7 @@ from shiftproof.corruptions.filters import (
     unpack_pixels,
 )
 from shiftproof.errors import ImageError
-from shiftproof.types import F32, I64, Image
+from shiftproof.types import F32, I64, U8, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size form of elastic_transform (Michaelis et al. 2019,
@@ -88,7 +87,7 @@ SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))
 """Factor on the saturation, and what is added to it."""
 
 
-def apply_table(image: Image, table: NDArray[np.uint8]) -> Image:
+def apply_table(image: Image, table: U8) -> Image:
     """Return ``table[channel, value]``; the table is ``(3, 256)``, or ``(1, 256)`` for grey."""
     from shiftproof.corruptions.kernels import digital as kernels
 
@@ -184,10 +183,10 @@ def _skew(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
 
     amplitude, sigma, affine = row
     height, width = image.shape[:2]
-    centre = np.array([height, width], np.float32) // 2
+    center = np.array([height, width], np.float32) // 2
     arm = np.float32(min(height, width) // 3)
     corners = np.array(
-        [centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float32
+        [center + arm, [center[0] + arm, center[1] - arm], center - arm], dtype=np.float32
     )
     moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
     # Under three pixels the corners coincide and span no map.

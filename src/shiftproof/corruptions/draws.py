@@ -11,10 +11,9 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions.checks import Random
-from shiftproof.types import F32
+from shiftproof.types import F32, I32
 
 STEPS = 65_536
 """A draw of 16 bits takes one of this many quantiles, the outermost at 4.3 deviations."""
@@ -63,7 +62,7 @@ def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) ->
     return out
 
 
-def offsets(rng: Random, delta: int, width: int, count: int) -> NDArray[np.int32]:
+def offsets(rng: Random, delta: int, width: int, count: int) -> I32:
     """Draw ``(count,)`` places ``dy * width + dx``, dx and dy whole in ``[-delta, delta)``."""
     if isinstance(rng, np.random.RandomState):
         pairs = rng.randint(-delta, delta, size=(count, 2))

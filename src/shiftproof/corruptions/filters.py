@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.types import F32, F64, I64, U8, Image
+from shiftproof.types import F32, F64, I64, U8, U32, Image
 
 UNROLLED = 4
 """The kernels add this many terms at a time."""
@@ -31,7 +31,7 @@ def as_rows(image: U8) -> U8:
     return image.reshape(image.shape[0], -1)
 
 
-def pack_pixels(image: U8) -> NDArray[np.uint32]:
+def pack_pixels(image: U8) -> U32:
     """Return ``(H, W)`` words that hold the channels of a pixel each."""
     from shiftproof.corruptions.kernels import filters as kernels
 
@@ -196,7 +196,7 @@ def smear_bytes(
     return out
 
 
-def centre_crop(size: int, factor: float) -> tuple[int, int, int]:
+def center_crop(size: int, factor: float) -> tuple[int, int, int]:
     """Return (start, length, enlarged length) of the centre that ``factor`` enlarges."""
     length = math.ceil(size / float(factor))
     return (size - length) // 2, length, round(length * factor)
@@ -228,7 +228,7 @@ def bilinear_places(start: int, length: int, enlarged: int, size: int) -> Places
     return Places(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)
 
 
-def unpack_pixels(words: NDArray[np.uint32], out: Image) -> None:
+def unpack_pixels(words: U32, out: Image) -> None:
     """Write words ``(H, W)``, one a pixel, back into the channels of an image."""
     from shiftproof.corruptions.kernels import filters as kernels
 

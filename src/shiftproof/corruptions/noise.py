@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, constants, to_uint8
-from shiftproof.types import Image
+from shiftproof.types import F64, I16, U8, U64, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2, which agrees with it. ``table`` holds the constants of another scale.
@@ -42,7 +41,7 @@ read-out, of white."""
 
 
 @lru_cache(maxsize=16)
-def _noise_table(sigma: float) -> NDArray[np.uint8]:
+def _noise_table(sigma: float) -> U8:
     """Return ``floor(|noise|)`` in grey levels, up to 255: with more the sum is clipped anyway."""
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
@@ -63,7 +62,7 @@ def gaussian_noise(
 
 
 @lru_cache(maxsize=16)
-def _photon_table(photons: int) -> NDArray[np.uint64]:
+def _photon_table(photons: int) -> U64:
     """Return an alias table per grey level of the grey level that is counted, ``(256, 64)``.
 
     Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough for the
@@ -92,7 +91,7 @@ def _photon_table(photons: int) -> NDArray[np.uint64]:
     return table
 
 
-def _alias_row(share: NDArray[np.float64], outcomes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _alias_row(share: F64, outcomes: U64) -> U64:
     """Return the alias table (Walker 1977) of a distribution, as ``alias_draws`` takes it."""
     size = len(share)
     scaled = share * size
@@ -152,7 +151,7 @@ def impulse_noise(
 
 
 @lru_cache(maxsize=16)
-def _factor_table(sigma: float) -> NDArray[np.int16]:
+def _factor_table(sigma: float) -> I16:
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.asarray(np.round(upper * sigma * 8192), dtype=np.int16)
 

@@ -87,9 +87,9 @@ PUBLISHED_ORDER = (0, 1, 1, 2, 3)
 """Which style stands for each of the five photographs that are drawn."""
 
 
-def published(number: int) -> Texture:
+def draw_stand_in(number: int) -> Texture:
     """Return the drawn texture that stands for the published photograph ``number``, 0 to 4."""
-    return drawn(PUBLISHED_ORDER[number])
+    return draw_texture(PUBLISHED_ORDER[number])
 
 
 PHOTOGRAPHS = (
@@ -102,7 +102,7 @@ PHOTOGRAPHS = (
 """The published files, in the order in which they are drawn, under either suffix."""
 
 
-def photographs(folder: Path) -> tuple[Texture, ...]:
+def read_photographs(folder: Path) -> tuple[Texture, ...]:
     """Read the published photographs from a folder that has ``frost1.png`` to ``frost5.jpg``.
 
     Raises:
@@ -122,7 +122,7 @@ def photographs(folder: Path) -> tuple[Texture, ...]:
 
 
 @cache
-def installed_photographs() -> tuple[Texture, ...]:
+def read_installed_photographs() -> tuple[Texture, ...]:
     """Read the published photographs out of an installed imagecorruptions, without importing it.
 
     Raises:
@@ -133,15 +133,15 @@ def installed_photographs() -> tuple[Texture, ...]:
         if spec is not None and spec.origin is not None:
             folder = Path(spec.origin).parent / "frost"
             if (folder / PHOTOGRAPHS[0][0]).is_file():
-                return photographs(folder)
+                return read_photographs(folder)
     raise InputError(
         "The published frost photographs come with the package imagecorruptions, which is not "
-        "installed here. Install it, or use frost_with(textures.photographs(folder))."
+        "installed here. Install it, or use frost_with(textures.read_photographs(folder))."
     )
 
 
 @cache
-def drawn(index: int) -> Texture:
+def draw_texture(index: int) -> Texture:
     """Draw the texture of ``STYLES[index]``; the same pixels in every process."""
     return Texture(
         f"drawn-{index + 1}", _draw(STYLES[index], generator(0, "frost texture", str(index)))
@@ -151,13 +151,13 @@ def drawn(index: int) -> Texture:
 def _draw(style: Style, rng: np.random.Generator) -> Image:
     clouds = draws.normal(rng, (style.height, style.width)).astype(np.float64)
     crystals = _standardize(_crystals(style, rng))
-    grey = _shape_tones(crystals + 0.5 * _standardize(_shape_tones(clouds, style)), style)
+    gray = _shape_tones(crystals + 0.5 * _standardize(_shape_tones(clouds, style)), style)
     # Ranks give the photograph's grey values, which a spectrum alone leaves normal.
-    ranks = np.argsort(np.argsort(grey, axis=None)).reshape(grey.shape) / (grey.size - 1)
-    grey = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
+    ranks = np.argsort(np.argsort(gray, axis=None)).reshape(gray.shape) / (gray.size - 1)
+    gray = _standardize(np.interp(ranks, (0, *QUANTILES, 1), _ends(style.quantiles)))
     # Ice of different thickness shifts the color a little, and slowly.
-    tint = _standardize(_shape_tones(draws.normal(rng, grey.shape).astype(np.float64), STYLES[-1]))
-    layers = np.array(style.deviation) * grey[..., np.newaxis]
+    tint = _standardize(_shape_tones(draws.normal(rng, gray.shape).astype(np.float64), STYLES[-1]))
+    layers = np.array(style.deviation) * gray[..., np.newaxis]
     layers += 3 * tint[..., np.newaxis] * np.array([1.0, 0.0, -0.5])
     pixels = np.array(style.mean) + layers
     return np.asarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))

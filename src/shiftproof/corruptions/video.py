@@ -39,10 +39,10 @@ def corrupt_video(
     """
     level = check_severity(severity)
     function_of(name)
-    return _corrupted(frames, name, level, seed, key)
+    return _corrupt_frames(frames, name, level, seed, key)
 
 
-def _corrupted(
+def _corrupt_frames(
     frames: Iterable[Image], name: str, severity: float, seed: int, key: str
 ) -> Iterator[Image]:
     shape: tuple[int, ...] | None = None

@@ -10,7 +10,6 @@ from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import draws, textures
 from shiftproof.corruptions.checks import CorruptionFunction, Random, constants, to_uint8
@@ -18,14 +17,14 @@ from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
     bilinear_places,
-    centre_crop,
+    center_crop,
     filter_gaussian,
     smear_bytes,
     streak,
 )
 from shiftproof.errors import InputError
 from shiftproof.io.files import fingerprint
-from shiftproof.types import F32, F64, Image
+from shiftproof.types import F32, F64, U8, U16, Flags, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
 # imagecorruptions 1.1.2 for the any-size forms (Michaelis et al. 2019, arXiv 1907.07484). ``table``
@@ -107,8 +106,8 @@ def _flakes(
     height: int, width: int, mean: float, deviation: float, zoom: float, rng: Random
 ) -> tuple[F32, int, int]:
     """Draw the centre of a layer of noise, and say to what size it is to be enlarged."""
-    top, crop_height, rows = centre_crop(height, zoom)
-    left, crop_width, columns = centre_crop(width, zoom)
+    top, crop_height, rows = center_crop(height, zoom)
+    left, crop_width, columns = center_crop(width, zoom)
     if isinstance(rng, np.random.RandomState):
         whole = draws.normal(rng, (height, width))
         layer = whole[top : top + crop_height, left : left + crop_width]
@@ -156,7 +155,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
     # The enlarged layer is streaked before its top left is cut to the image.
     copies = streak(radius, sigma, rng.uniform(-135, -45), rows, columns)
 
-    def streaked(flakes: F32) -> Image:
+    def draw_streaks(flakes: F32) -> Image:
         enlarged = _enlarge_layer(flakes, rows, columns, threshold, copies.margin)
         out = np.empty((height, width), np.uint8)
         kernels.smear_to_bytes(
@@ -165,11 +164,11 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
         return out
 
     if fallen == 0:
-        streaks = streaked(layer)
+        streaks = draw_streaks(layer)
         return _blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
     # The second layer is turned upside down afterwards: to fall it has to rise before.
-    first, second = (streaked(np.roll(layer, shift, axis=0)) for shift in (step, -step))
+    first, second = (draw_streaks(np.roll(layer, shift, axis=0)) for shift in (step, -step))
     return _blend_snow(image, first, second, share)
 
 
@@ -207,7 +206,7 @@ def snow_imagenet_c(
 
 
 @lru_cache(maxsize=16)
-def _blend_table(keep: float, add: float) -> NDArray[np.uint8]:
+def _blend_table(keep: float, add: float) -> U8:
     levels = np.arange(256)
     sums = keep * levels[:, np.newaxis] + add * levels
     return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
@@ -287,7 +286,7 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     Its attribute ``identity`` names the textures with a fingerprint of their pixels, for records.
 
     >>> from shiftproof.corruptions import corrupt, textures
-    >>> frost = frost_with([textures.drawn(4)])
+    >>> frost = frost_with([textures.draw_texture(4)])
     >>> corrupt(np.zeros((8, 8, 3), np.uint8), frost, severity=3).shape
     (8, 8, 3)
     """
@@ -306,9 +305,9 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from the published code: the textures are drawn by ``textures.py`` to the statistics
     of the published photographs, whose origin is unknown. With the photographs: the variant
-    ``photographs``, or ``frost_with(textures.photographs(folder))``.
+    ``photographs``, or ``frost_with(textures.read_photographs(folder))``.
     """
-    return _blend_frost(image, severity, rng, 5, textures.published, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -317,7 +316,7 @@ def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``frost``: a fifth texture, which stands for the photograph that the published
     code never draws, and the same weight for each.
     """
-    return _blend_frost(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.draw_texture, FROST_ENLARGED)
 
 
 def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
@@ -326,7 +325,7 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     Raises:
         InputError: no such package is installed.
     """
-    found = textures.installed_photographs()
+    found = textures.read_installed_photographs()
     return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
@@ -337,7 +336,7 @@ def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _blend_frost(image, severity, rng, 5, textures.published, 1.0)
+    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, 1.0)
 
 
 @lru_cache(maxsize=8)
@@ -361,7 +360,7 @@ def frost_shrunk(
     """
 
     def texture_at(number: int) -> textures.Texture:
-        return _shrink(textures.published(number))
+        return _shrink(textures.draw_stand_in(number))
 
     return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
 
@@ -381,13 +380,13 @@ def _whole_plasma(size: int, decay: float, rng: np.random.RandomState) -> F64:
         half = step // 2
         corners = heights[::step, ::step]
         pairs = corners + np.roll(corners, -1, axis=0)
-        centres = rough(pairs + np.roll(pairs, -1, axis=1))
-        heights[half::step, half::step] = centres
+        centers = rough(pairs + np.roll(pairs, -1, axis=1))
+        heights[half::step, half::step] = centers
         heights[::step, half::step] = rough(
-            centres + np.roll(centres, 1, axis=0) + (corners + np.roll(corners, -1, axis=1))
+            centers + np.roll(centers, 1, axis=0) + (corners + np.roll(corners, -1, axis=1))
         )
         heights[half::step, ::step] = rough(
-            centres + np.roll(centres, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
+            centers + np.roll(centers, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
         )
         step, wibble = half, wibble / decay
     return heights
@@ -435,10 +434,10 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
             grid = np.ascontiguousarray(grid[rows][:, columns])
         m, n = grid.shape
         finer = np.empty((2 * m, 2 * n) if wrap else (2 * m - 1, 2 * n - 1), np.float32)
-        centres = np.empty((m, n), np.float32)
+        centers = np.empty((m, n), np.float32)
         amplitude = np.float32(wibble * wibble)
         kernels.subdivide_heights(
-            grid, amplitude, wrap, first_key, second_key, counter, centres, finer
+            grid, amplitude, wrap, first_key, second_key, counter, centers, finer
         )
         counter += 3 * m * n + m
         step, wibble = step // 2, wibble / decay
@@ -528,7 +527,7 @@ def _color(rgb: tuple[int, int, int], image: Image) -> F32:
     return color.astype(np.float32)
 
 
-def _mud(image: Image, covered: NDArray[np.bool_], sigma: float) -> Image:
+def _mud(image: Image, covered: Flags, sigma: float) -> Image:
     from shiftproof.corruptions.kernels import weather as kernels
 
     mask = filter_gaussian(covered.astype(np.float32), sigma)
@@ -560,7 +559,7 @@ def _water(image: Image, layer: F32, strength: float) -> Image:
 
 
 @lru_cache(maxsize=8)
-def _value_tables(offset: float) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def _value_tables(offset: float) -> tuple[U8, U16]:
     """Return the tables that ``kernels.add_to_value`` takes; see there."""
     levels = np.arange(256) / 255.0
     high, low = levels[:, np.newaxis], levels[np.newaxis, :]

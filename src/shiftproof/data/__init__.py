@@ -7,7 +7,7 @@ The published relatives of ImageNet, as they are unpacked:
 - ImageNet-V2 (folders ``0`` to ``999``), ImageNet-Sketch: ``open_data(PATH, classes=model.classes)``.
 - ImageNet-R, -A, -D (a domain's folder of DomainNet), ObjectNet (``objectnet-1.0/images``): with
   ``labels = label_set("imagenet-r")``, open ``open_data(PATH, classes=labels)`` and measure
-  ``model.restricted(labels)``.
+  ``model.restrict(labels)``.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def check_labels(data: ImageData, classes: Classes) -> None:
     raise LabelError(
         f"{data.name} was opened with the classes of {own.title} ({len(own)}), but the model has "
         f"those of {classes.title} ({len(classes)}). Open it with the model's classes, or with a "
-        "label set and measure model.restricted(label set)."
+        "label set and measure model.restrict(label set)."
     )
 
 

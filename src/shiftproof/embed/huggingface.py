@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -185,7 +185,7 @@ def _labels(tables: list[Any], feature: Any) -> tuple[list[int] | None, Classes 
     # Where the labels are kept secret they are -1.
     if any(label is None or label < 0 for label in labels):
         return None, None
-    classes = named(feature["names"])
+    classes = name_classes(feature["names"])
     if any(not isinstance(label, int) or label >= len(classes) for label in labels):
         raise ValueError(f"a label is none of {len(classes)} classes")
     return labels, classes

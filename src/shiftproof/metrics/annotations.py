@@ -14,7 +14,6 @@ from itertools import compress
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.metrics.faults import (
@@ -37,6 +36,7 @@ from shiftproof.metrics.faults import (
     read_whole,
     show_value,
 )
+from shiftproof.types import F64, Flags
 
 ImageId: TypeAlias = int | str
 
@@ -77,12 +77,12 @@ class Annotations:
     places: Sequence[str]
     image: Sequence[ImageId]
     category: Sequence[Any]
-    boxes: NDArray[np.float64]
+    boxes: F64
     instead: Mapping[int, str]
-    area: NDArray[np.float64]
-    has_area: NDArray[np.bool_]
-    crowd: NDArray[np.bool_]
-    difficult: NDArray[np.bool_]
+    area: F64
+    has_area: Flags
+    crowd: Flags
+    difficult: Flags
     outlines: Sequence[Any]
     faults: Sequence[Fault]
 
@@ -180,7 +180,7 @@ class Ids:
         return meant, meant is None
 
 
-def read_boxes(column: Sequence[Any]) -> tuple[NDArray[np.float64], list[int]]:
+def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
     """Return ``(N, 4)`` numbers, a row of NaN for what is not four, and the rows that had text."""
     boxes = _plain_boxes(column)
     as_text: list[int] = []
@@ -196,7 +196,7 @@ def read_boxes(column: Sequence[Any]) -> tuple[NDArray[np.float64], list[int]]:
     return boxes, as_text
 
 
-def _plain_boxes(column: Sequence[Any]) -> NDArray[np.float64] | None:
+def _plain_boxes(column: Sequence[Any]) -> F64 | None:
     """The boxes at once, where all are four numbers."""
     if not column:
         return np.empty((0, 4))
@@ -212,9 +212,7 @@ MANY_BOXES = 10
 """From here on, that all sizes are above the positions says something about the format."""
 
 
-def check_sizes(
-    where: str, boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]
-) -> None:
+def check_sizes(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None]) -> None:
     """Refuse boxes that are x1, y1, x2, y2: all have x2 >= x1, and read as sizes most leave the image.
 
     Args:
@@ -396,7 +394,7 @@ def _find_all(
 
 def _areas(
     where: str, places: Sequence[str], records: Sequence[Mapping[str, Any]], faults: list[Fault]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[F64, Flags]:
     area = np.zeros(len(records))
     has_area = np.zeros(len(records), dtype=np.bool_)
     for at, record in enumerate(records):
@@ -426,7 +424,7 @@ def _flags(
     records: Sequence[Mapping[str, Any]],
     key: str,
     faults: list[Fault],
-) -> NDArray[np.bool_]:
+) -> Flags:
     flags = np.zeros(len(records), dtype=np.bool_)
     for at, record in enumerate(records):
         value = record.get(key, 0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.types import F64, Indices
 
 BINS = 15
 """Bins of equal width over 0..1, as in Guo et al. 2017."""
 
 
-def bin_index(confidence: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:
+def bin_index(confidence: ArrayLike, bins: int = BINS) -> Indices:
     """Return ``(N,)`` the bin of each confidence: bin m of 0..bins-1 is ``(m/bins, (m+1)/bins]``.
 
     0 itself falls into the first bin; what is not a number into the last.
@@ -21,9 +22,7 @@ def bin_index(confidence: ArrayLike, bins: int = BINS) -> NDArray[np.intp]:
     return np.searchsorted(upper, np.asarray(confidence, dtype=np.float64), side="left")
 
 
-def calibration_columns(
-    confidence: ArrayLike, correct: ArrayLike, bins: int = BINS
-) -> NDArray[np.float64]:
+def calibration_columns(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> F64:
     """Return ``(N, bins)``: confidence minus right, in the column of the confidence's bin, else 0.
 
     Averages over any weighting of the samples, a bootstrap's for instance, give the expected
@@ -55,7 +54,7 @@ def calibration_columns(
     return columns
 
 
-def calibration_error_of(means: ArrayLike) -> NDArray[np.float64]:
+def calibration_error_of(means: ArrayLike) -> F64:
     """Return ``(...)`` the calibration errors of ``(..., bins)`` means of calibration columns."""
     return np.asarray(np.abs(np.asarray(means, dtype=np.float64)).sum(axis=-1))
 

@@ -7,12 +7,13 @@ it counts as wrong, and its confidence and loss are NaN. Nothing warns and nothi
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.types import F64, I32, Flags, Indices
 
 
-def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+def log_softmax(logits: ArrayLike) -> F64:
     """Return ``(N, K)`` log-probabilities of ``(N, K)`` logits; no overflow at any finite logit.
 
     A logit of minus infinity is a class that is ruled out. Rows with NaN or plus infinity, or
@@ -24,7 +25,7 @@ def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def confidence(logits: ArrayLike) -> NDArray[np.float64]:
+def confidence(logits: ArrayLike) -> F64:
     """Return ``(N,)`` the largest softmax probability of each row, in 1/K..1.
 
     >>> confidence([[0.0, 0.0]])
@@ -33,7 +34,7 @@ def confidence(logits: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.exp(log_softmax(logits).max(axis=1)))
 
 
-def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
+def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> F64:
     """Return ``(N,)`` ``-log p(target)`` in nats.
 
     Args:
@@ -48,7 +49,7 @@ def cross_entropy(logits: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(-log_probabilities[np.arange(len(indices)), indices])
 
 
-def top_classes(logits: ArrayLike, k: int) -> NDArray[np.int32]:
+def top_classes(logits: ArrayLike, k: int) -> I32:
     """Return ``(N, min(k, K))`` classes of each row, best first; of equals the lower index first.
 
     -1 throughout where a row holds NaN.
@@ -61,7 +62,7 @@ def top_classes(logits: ArrayLike, k: int) -> NDArray[np.int32]:
     return order
 
 
-def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> NDArray[np.bool_]:
+def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> Flags:
     """Return ``(N,)`` whether the target is missing among the ``k`` classes of highest score.
 
     Args:
@@ -82,14 +83,14 @@ def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> NDArray[np
     return np.asarray(~(top_classes(values, k) == indices[:, None]).any(axis=1))
 
 
-def _logits(logits: ArrayLike) -> NDArray[np.float64]:
+def _logits(logits: ArrayLike) -> F64:
     values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"Expected logits of shape (N, K), got {values.shape}.")
     return values
 
 
-def _targets(targets: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.intp]:
+def _targets(targets: ArrayLike, shape: tuple[int, ...]) -> Indices:
     indices = np.asarray(targets)
     if indices.shape != shape[:1] or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
@@ -46,7 +45,7 @@ from shiftproof.metrics.faults import (
     show_value,
 )
 from shiftproof.metrics.masks import Code, areas_of, readable_codes
-from shiftproof.types import Detections
+from shiftproof.types import F64, I64, Detections, Flags
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
 """A COCO annotation file or what is in it: images, annotations, categories."""
@@ -72,12 +71,12 @@ class Objects:
 
     image_ids: tuple[ImageId, ...]
     categories: Mapping[int, str]
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    area: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
-    difficult: NDArray[np.bool_]
+    image: I64
+    category: I64
+    boxes: F64
+    area: F64
+    crowd: Flags
+    difficult: Flags
     masks: tuple[Code, ...] | None
     sizes: tuple[tuple[int, int] | None, ...]
     faults: tuple[Fault, ...] = ()
@@ -87,11 +86,11 @@ class Objects:
 class Found:
     """The detections in a data set, in the order of the file; columns as in :class:`Objects`."""
 
-    image: NDArray[np.int64]
-    category: NDArray[np.int64]
-    boxes: NDArray[np.float64]
-    area: NDArray[np.float64]
-    score: NDArray[np.float64]
+    image: I64
+    category: I64
+    boxes: F64
+    area: F64
+    score: F64
     masks: tuple[Code, ...] | None
     faults: tuple[Fault, ...] = ()
 
@@ -289,7 +288,7 @@ class _Rows:
         """Return a field of all records."""
         return [record[key] for record in self.records]
 
-    def take(self, kept: NDArray[np.bool_]) -> _Rows:
+    def take(self, kept: Flags) -> _Rows:
         """Return some of the records."""
         if kept.all():
             return self
@@ -299,9 +298,7 @@ class _Rows:
         )
 
 
-def _found_boxes(
-    rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]
-) -> NDArray[np.float64]:
+def _found_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]) -> F64:
     """Return ``(N, 4)``, a row of NaN where there is no box; ``sizes`` are heights and widths."""
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
@@ -348,7 +345,7 @@ def _whole_records(
     return places, [items[at] for at in places]
 
 
-def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> NDArray[np.int64]:
+def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
     """Return ``(N,)`` the place of what each record names among ``ids``, -1 for none."""
     known = {identity: at for at, identity in enumerate(ids)}
     lookup = Ids(ids)
@@ -372,7 +369,7 @@ def _places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> N
     return found
 
 
-def _scores(rows: _Rows, faults: list[Fault], enough: int) -> NDArray[np.float64]:
+def _scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
     """Return ``(N,)`` scores, NaN where there is none."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
@@ -450,7 +447,7 @@ def _load(source: Any) -> tuple[str, Any]:
     return "detections" if isinstance(source, Sequence) else "input", source
 
 
-def _are_numbers(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _are_numbers(boxes: F64) -> Flags:
     """Return ``(N,)`` which rows hold no NaN."""
     return np.asarray(~np.isnan(boxes).any(axis=1))
 
@@ -460,13 +457,13 @@ def _some(ids: Sequence[Any]) -> str:
     return f"{len(ids)}: {some}{', ...' if len(ids) > 3 else ''}"
 
 
-def _int64(values: Sequence[int]) -> NDArray[np.int64]:
+def _int64(values: Sequence[int]) -> I64:
     return np.array(values, dtype=np.int64)
 
 
 def _codes(
     outlines: Sequence[Any],
-    image: NDArray[np.int64],
+    image: I64,
     sizes: Sequence[tuple[int, int] | None],
     ids: Sequence[ImageId],
 ) -> tuple[list[Code | None], dict[int, str]]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.corruptions import COMMON, GROUPS, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.types import F64
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -49,7 +50,7 @@ ALEXNET_CLEAN_ERROR = 0.4348
 """AlexNet's top-1 error on the clean ImageNet validation set, from the same source."""
 
 
-def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.float64]:
+def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> F64:
     """Return ``(..., C)`` CE of ``(..., C, 5)`` errors over corruptions and severities.
 
     CE_c = sum_s err(c, s) / sum_s err_AlexNet(c, s) (Hendrycks & Dietterich 2019, section 4).
@@ -68,9 +69,7 @@ def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.flo
     return np.asarray(table.sum(axis=-1) / (len(SEVERITIES) * _alexnet(names)))
 
 
-def relative_corruption_errors(
-    errors: ArrayLike, clean: ArrayLike, names: Sequence[str]
-) -> NDArray[np.float64]:
+def relative_corruption_errors(errors: ArrayLike, clean: ArrayLike, names: Sequence[str]) -> F64:
     """Return ``(..., C)`` relative CE of ``(..., C, 5)`` errors and ``(...)`` clean errors.
 
     Relative CE_c = sum_s (err(c, s) - err_clean) / sum_s (err_AlexNet(c, s) - err_AlexNet,clean)
@@ -83,7 +82,7 @@ def relative_corruption_errors(
     )
 
 
-def _grid(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.float64]:
+def _grid(errors: ArrayLike, names: Sequence[str]) -> F64:
     table = np.asarray(errors, dtype=np.float64)
     if table.shape[-2:] != (len(names), len(SEVERITIES)):
         raise InputError(
@@ -93,7 +92,7 @@ def _grid(errors: ArrayLike, names: Sequence[str]) -> NDArray[np.float64]:
     return table
 
 
-def _alexnet(names: Sequence[str]) -> NDArray[np.float64]:
+def _alexnet(names: Sequence[str]) -> F64:
     for name in names:
         if name not in ALEXNET_ERROR:
             raise UnknownNameError.of("corruption", name, ALEXNET_ERROR)
@@ -206,7 +205,7 @@ def mean_performance_by_group(table: Mapping[str, Mapping[int, float]]) -> dict[
     }
 
 
-def _performance(table: Mapping[str, Mapping[int, float]]) -> NDArray[np.float64]:
+def _performance(table: Mapping[str, Mapping[int, float]]) -> F64:
     """Return ``(15, 5)`` the performances, all there and all fractions."""
     _check_names(table)
     for name in COMMON:

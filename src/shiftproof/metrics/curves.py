@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from shiftproof.types import F64, I8, I32, I64, Flags
 
 SPACING = float(np.spacing(1.0))
 """What pycocotools adds to the number of detections, against 0 / 0."""
@@ -27,14 +28,14 @@ class Events(NamedTuple):
     has no event.
     """
 
-    category: NDArray[np.int64]
-    place: NDArray[np.int64]
-    image: NDArray[np.int64]
-    right: NDArray[np.bool_]
+    category: I64
+    place: I64
+    image: I64
+    right: Flags
     """``(E,)`` whether the detection found an object that counts."""
-    change: NDArray[np.int8]
+    change: I8
     """``(E,)`` 1 where it counts and is not listed, -1 where it is listed and does not count, else 0."""
-    rank: NDArray[np.int64]
+    rank: I64
     """``(E,)`` its place among those of its image and category, from 0."""
 
 
@@ -54,14 +55,14 @@ class Curves:
         rank: ``(E,)``
     """
 
-    listed: NDArray[np.int32]
-    listed_start: NDArray[np.int64]
-    start: NDArray[np.int64]
-    image: NDArray[np.int32]
-    listed_end: NDArray[np.int32]
-    right: NDArray[np.bool_]
-    change: NDArray[np.int8]
-    rank: NDArray[np.int32]
+    listed: I32
+    listed_start: I64
+    start: I64
+    image: I32
+    listed_end: I32
+    right: Flags
+    change: I8
+    rank: I32
 
     def __len__(self) -> int:
         return len(self.listed_start)
@@ -93,9 +94,9 @@ EVENT_COLUMNS = ("image", "listed_end", "right", "change", "rank")
 
 
 def make_curves(
-    image: NDArray[np.int64],
-    listed: NDArray[np.bool_],
-    category_start: NDArray[np.int64],
+    image: I64,
+    listed: Flags,
+    category_start: I64,
     settings: Sequence[Events],
 ) -> Curves:
     """Return the curves of a ranking: a cell for each setting and then for each of K categories.
@@ -133,11 +134,11 @@ class Course:
     difference.
     """
 
-    found: NDArray[np.int64]
-    precision: NDArray[np.float64]
+    found: I64
+    precision: F64
 
 
-def course(curves: Curves, weights: NDArray[np.int64]) -> Course:
+def course(curves: Curves, weights: I64) -> Course:
     """Return the course of all curves where each image counts ``weights`` times, ``(I,)``.
 
     An image that counts twice is as good as two copies, next to each other in the ranking. (Between
@@ -154,18 +155,18 @@ def course(curves: Curves, weights: NDArray[np.int64]) -> Course:
     return Course(found, right / (total + SPACING))
 
 
-def _running(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _running(values: I64) -> I64:
     sums = np.zeros(len(values) + 1, dtype=np.int64)
     np.cumsum(values, out=sums[1:])
     return sums
 
 
-def found_per_cell(curves: Curves, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+def found_per_cell(curves: Curves, weights: I64) -> I64:
     """Return ``(C,)`` how many objects each cell finds."""
     return np.diff(_running(weights[curves.image] * curves.right)[curves.start])
 
 
-def precision_at(curves: Curves, course: Course, needed: NDArray[np.int64]) -> NDArray[np.float64]:
+def precision_at(curves: Curves, course: Course, needed: I64) -> F64:
     """Return ``(C, R)`` the largest precision from the place on where enough objects are found.
 
     Args:
@@ -179,9 +180,7 @@ def precision_at(curves: Curves, course: Course, needed: NDArray[np.int64]) -> N
     return envelope_at(curves.start, course.found, course.precision, needed)
 
 
-def average_over_recall(
-    curves: Curves, course: Course, weights: NDArray[np.int64], positives: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def average_over_recall(curves: Curves, course: Course, weights: I64, positives: I64) -> F64:
     """Return ``(C,)`` the area under the monotone curve; NaN without ``positives``, ``(C,)``."""
     weight = weights[curves.image] * curves.right
     areas = np.full(len(positives), np.nan)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
@@ -44,6 +44,7 @@ from shiftproof.metrics.matching import (
     by_preference,
     greedy_match,
 )
+from shiftproof.types import F64, I64, Flags
 
 Kind: TypeAlias = Literal["boxes", "masks"]
 
@@ -107,8 +108,8 @@ class CocoScores:
         categories: id to name, in the order of the axis.
     """
 
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
+    precision: F64
+    recall: F64
     categories: Mapping[int, str]
 
     def metrics(self) -> dict[str, float]:
@@ -129,7 +130,7 @@ class CocoScores:
             identity: _mean(part[:, at : at + 1]) for at, identity in enumerate(self.categories)
         }
 
-    def _part(self, metric: str) -> NDArray[np.float64]:
+    def _part(self, metric: str) -> F64:
         """Return ``(thresholds, categories, ...)`` what a number is the mean of."""
         measure, threshold, area, limit = COCO_METRICS[metric]
         chosen = slice(None) if threshold is None else slice(threshold, threshold + 1)
@@ -274,11 +275,11 @@ class CocoEvaluator:
     def _curves(
         self,
         pairs: Pairs,
-        category: NDArray[np.int64],
-        image: NDArray[np.int64],
-        score: NDArray[np.float64],
-        outside: NDArray[np.bool_],
-        rank: NDArray[np.int64],
+        category: I64,
+        image: I64,
+        score: F64,
+        outside: Flags,
+        rank: I64,
     ) -> tuple[Curves, ...]:
         """Return the curves of every area, of detections that are ordered by category and image."""
         ranking = np.lexsort((-score, category))
@@ -347,7 +348,7 @@ class CocoEvaluator:
         *,
         replicates: int = REPLICATES,
         seed: int = 0,
-    ) -> dict[str, NDArray[np.float64]]:
+    ) -> dict[str, F64]:
         """Return for each metric ``(1 + replicates,)``: on the images as they are, then on resamples.
 
         The resamples depend on the number of images and the seed alone, so what is computed from the
@@ -374,7 +375,7 @@ class CocoEvaluator:
                 rows.append([read(weight) for read in readers])
         return dict(zip(metrics, np.array(rows).T, strict=True))
 
-    def _reader(self, matches: Matches, metric: str) -> Callable[[NDArray[np.int64]], float]:
+    def _reader(self, matches: Matches, metric: str) -> Callable[[I64], float]:
         """Return the function of weights that is the metric, with all set aside that it needs not."""
         measure, threshold, area, limit = COCO_METRICS[metric]
         at, count = list(AREAS).index(area), len(self.categories)
@@ -385,18 +386,18 @@ class CocoEvaluator:
             curves = curves.hits(limit)
         of_curves = _precision if measure == "precision" else _recall
 
-        def read(weight: NDArray[np.int64]) -> float:
+        def read(weight: I64) -> float:
             return _mean(of_curves(curves, weight, self._positives(at, weight)))
 
         return read
 
-    def _positives(self, area: int, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _positives(self, area: int, weight: I64) -> I64:
         """Return ``(K,)`` how many objects there are to find."""
         image, category = self._wanted[area]
         counts = np.bincount(category, weights=weight[image], minlength=len(self.categories))
         return counts.astype(np.int64)
 
-    def _weights(self, weights: ArrayLike | None) -> NDArray[np.int64]:
+    def _weights(self, weights: ArrayLike | None) -> I64:
         count = len(self.image_ids)
         if weights is None:
             return np.ones(count, dtype=np.int64)
@@ -417,22 +418,20 @@ class CocoEvaluator:
             )
 
 
-def _outside(area: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _outside(area: F64) -> Flags:
     """Return ``(areas, N)`` whether an area is outside of each range."""
     return np.array([(area < low) | (area > high) for low, high in AREAS.values()])
 
 
-def _precision(
-    curves: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _precision(curves: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K, recalls)``, NaN where a category has no object."""
-    precision = precision_at(curves, course(curves, weight), _needed(positives))
+    precision = precision_at(curves, course(curves, weight), _hits_needed(positives))
     table = precision.reshape(-1, len(positives), len(RECALLS))
     table[:, positives == 0] = np.nan
     return table
 
 
-def _needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
+def _hits_needed(positives: I64) -> I64:
     """Return ``(K, recalls)`` the least number of objects whose share, as floats round it, is enough."""
     count = np.maximum(positives, 1)[:, None]
     needed = np.ceil(RECALLS * count)
@@ -441,15 +440,13 @@ def _needed(positives: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.maximum(needed, 0).astype(np.int64)
 
 
-def _recall(
-    hits: Curves, weight: NDArray[np.int64], positives: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _recall(hits: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K)``, NaN where a category has no object."""
     found = found_per_cell(hits, weight).reshape(-1, len(positives)).astype(np.float64)
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: F64) -> float:
     """Return the mean over ``(thresholds, K, ...)`` of the categories that are not NaN."""
     missing = np.isnan(values[0].reshape(values.shape[1], -1)[:, 0])
     known = values[:, ~missing].ravel()
@@ -536,5 +533,5 @@ def coco_difference_intervals(
     return {name: _interval(these[name] - those[name], level) for name in metrics}
 
 
-def _interval(replicates: NDArray[np.float64], level: float) -> Interval | None:
+def _interval(replicates: F64, level: float) -> Interval | None:
     return percentile_interval(without_bias(replicates), level=level)

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from shiftproof.types import F64, I64
 
 
 @compiled

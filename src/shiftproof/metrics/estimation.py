@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.types import F64, Flags
 
 
 class Threshold(NamedTuple):
@@ -59,7 +60,7 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
     return Threshold(score, (wrong - below) / (up_to - below))
 
 
-def thought_wrong(target_score: ArrayLike, threshold: Threshold) -> NDArray[np.float64]:
+def error_shares(target_score: ArrayLike, threshold: Threshold) -> F64:
     """Return ``(N,)`` in 0..1: how much each answer counts as wrong; the mean is the estimate.
 
     Args:
@@ -98,7 +99,7 @@ def average_thresholded_confidence(
     0.75
     """
     threshold = confidence_threshold(source_confidence, source_right)
-    return float(thought_wrong(target_confidence, threshold).mean())
+    return float(error_shares(target_confidence, threshold).mean())
 
 
 def difference_of_confidences(
@@ -164,7 +165,7 @@ def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
     return float(((these == those) & (these >= 0)).mean())
 
 
-def _source(score: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:
     scores, answers = _finite(score, "source"), np.asarray(right)
     if scores.shape != answers.shape:
         raise InputError(
@@ -176,7 +177,7 @@ def _source(score: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.float64], ND
     return scores, answers
 
 
-def _finite(score: ArrayLike, which: str) -> NDArray[np.float64]:
+def _finite(score: ArrayLike, which: str) -> F64:
     scores = np.asarray(score, dtype=np.float64)
     if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
         raise InputError(f"Expected one finite {which} score per sample, got shape {scores.shape}.")

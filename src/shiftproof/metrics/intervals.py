@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
+from shiftproof.types import F32, F64
 
 LEVEL = 0.95
 REPLICATES = 1000
@@ -65,9 +66,7 @@ class Interval:
         return self.value == self.low == self.high == 0
 
 
-def resample_weights(
-    count: int, replicates: int = REPLICATES, *, seed: int = 0
-) -> Iterator[NDArray[np.float32]]:
+def resample_weights(count: int, replicates: int = REPLICATES, *, seed: int = 0) -> Iterator[F32]:
     """Return blocks ``(r, count)`` of how often each image is drawn in a resample of the images.
 
     Each row is one resample of ``count`` images with replacement, so it sums to ``count``. The rows
@@ -89,7 +88,7 @@ def _check_counts(count: int, replicates: int) -> None:
         raise InputError(f"Expected at least one resample, got {replicates}.")
 
 
-def _weights(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.float32]]:
+def _weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
     rows = _rows(count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
@@ -99,14 +98,14 @@ def _weights(count: int, replicates: int, seed: int) -> Iterator[NDArray[np.floa
         yield block
 
 
-def weighted_sums(
+def sum_resamples(
     tables: Sequence[Callable[[], ArrayLike]],
     count: int,
     replicates: int = REPLICATES,
     *,
     seed: int = 0,
     done: Callable[[], None] | None = None,
-) -> list[NDArray[np.float64]]:
+) -> list[F64]:
     """Return the sums of every table's columns over the images, as they are and over each resample.
 
     Args:
@@ -126,7 +125,7 @@ def weighted_sums(
     Raises:
         InputError: no images, no resamples, or a table of another shape.
     """
-    sums: list[NDArray[np.float64]] = []
+    sums: list[F64] = []
     _check_counts(count, replicates)
     for group in _groups(tables, count):
         # One product for all of them: it takes half of the time of one each, and sums are exact.
@@ -144,11 +143,9 @@ def weighted_sums(
     return sums
 
 
-def _groups(
-    tables: Sequence[Callable[[], ArrayLike]], count: int
-) -> Iterator[list[NDArray[np.float64]]]:
+def _groups(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
     """Yield the tables, so many at a time as may be held: to make one is longer than to sum it."""
-    group: list[NDArray[np.float64]] = []
+    group: list[F64] = []
     for table in tables:
         values = _table(table(), count)
         if group and sum(held.nbytes for held in group) + values.nbytes > GROUP_BYTES:
@@ -168,14 +165,14 @@ def _rows(count: int) -> int:
     return max(1, BLOCK_BYTES // (8 * count))
 
 
-def _table(values: ArrayLike, count: int) -> NDArray[np.float64]:
+def _table(values: ArrayLike, count: int) -> F64:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or len(table) != count:
         raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
     return _summable(table)
 
 
-def _summable(table: NDArray[np.float64]) -> NDArray[np.float64]:
+def _summable(table: F64) -> F64:
     """Round each column to multiples of a power of two so coarse that its weighted sums are exact.
 
     A matrix product adds in an order that depends on the number of threads and on the processor.
@@ -220,7 +217,7 @@ def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Inter
     return Interval(float(values[0]), float(low), float(high))
 
 
-def without_bias(replicates: ArrayLike) -> NDArray[np.float64]:
+def without_bias(replicates: ArrayLike) -> F64:
     """Return ``(1 + R,)`` replicates, the resamples moved by the bootstrap's estimate of their bias.
 
     A figure that is a sum of absolute values, as the calibration error is, comes out larger on every
@@ -228,7 +225,7 @@ def without_bias(replicates: ArrayLike) -> NDArray[np.float64]:
     the mean of the resamples minus the figure (Efron & Tibshirani 1993, chapter 10). The figure
     itself stays as it is.
     """
-    values: NDArray[np.float64] = np.array(replicates, dtype=np.float64)
+    values: F64 = np.array(replicates, dtype=np.float64)
     drawn = values[1:]
     finite = np.isfinite(drawn)
     if finite.any() and np.isfinite(values[0]):
@@ -250,7 +247,7 @@ def bootstrap_mean(
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 1 or len(table) == 0 or not np.isfinite(table).all():
         raise InputError(f"Expected one finite value per image, got shape {table.shape}.")
-    [sums] = weighted_sums([lambda: table[:, None]], len(table), replicates, seed=seed)
+    [sums] = sum_resamples([lambda: table[:, None]], len(table), replicates, seed=seed)
     interval = percentile_interval(sums[:, 0] / len(table), level=level)
     assert interval is not None
     return interval

@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.metrics.faults import show_value
-from shiftproof.metrics.matching import Pairs, joined, run_starts
+from shiftproof.metrics.matching import Pairs, join_pairs, run_starts
+from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -146,7 +146,7 @@ MOST_STEPS = 4_000_000
 """An outline through every pixel of 2,000 x 2,000; the memory of longer ones would have no bound."""
 
 
-def _pixels(counts: Sequence[bytes]) -> NDArray[np.int64]:
+def _pixels(counts: Sequence[bytes]) -> I64:
     """Return ``(N,)`` the sum of the runs of each compressed code, -1 where it is damaged.
 
     A byte holds 5 bits from 48 on, low ones first; the sixth says that more follow, and the highest
@@ -190,7 +190,7 @@ def _pixels(counts: Sequence[bytes]) -> NDArray[np.int64]:
     return total
 
 
-def areas_of(codes: Sequence[Code]) -> NDArray[np.float64]:
+def areas_of(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
     library = _library()
     # Some pycocotools put the number of masks into a uint8, so no more than 255 at once.
@@ -199,11 +199,11 @@ def areas_of(codes: Sequence[Code]) -> NDArray[np.float64]:
 
 
 def mask_pairs(
-    detection_group: NDArray[np.int64],
+    detection_group: I64,
     detection_masks: Sequence[Code],
-    object_group: NDArray[np.int64],
+    object_group: I64,
     object_masks: Sequence[Code],
-    crowd: NDArray[np.bool_],
+    crowd: Flags,
     least: float,
 ) -> Pairs:
     """Return the pairs of one group whose masks overlap by ``least`` or more.
@@ -228,4 +228,4 @@ def mask_pairs(
         )
         d, g = np.nonzero(overlap >= least)
         found.append(Pairs(d + first, g + left, overlap[d, g]))
-    return joined(found)
+    return join_pairs(found)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from shiftproof.types import F64, I64, Flags
 
 BLOCK_PAIRS = 1 << 18
 """Pairs whose overlap is computed at once: 2 MB an array, so that they stay in the cache."""
@@ -19,18 +20,16 @@ BLOCK_PAIRS = 1 << 18
 class Pairs(NamedTuple):
     """Detections and objects that overlap enough, by rising detection and then rising object."""
 
-    detection: NDArray[np.int64]
-    object: NDArray[np.int64]
-    overlap: NDArray[np.float64]
+    detection: I64
+    object: I64
+    overlap: F64
 
-    def take(self, rows: NDArray[np.int64]) -> Pairs:
+    def take(self, rows: I64) -> Pairs:
         """Return some of the pairs."""
         return Pairs(self.detection[rows], self.object[rows], self.overlap[rows])
 
 
-def by_group_and_score(
-    group: NDArray[np.int64], score: NDArray[np.float64], limit: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_group_and_score(group: I64, score: F64, limit: int | None = None) -> tuple[I64, I64]:
     """Return the order of detections by group and then by falling score, and each one's rank.
 
     Of equal scores the earlier row comes first. The rank counts from 0 within the group; with a
@@ -46,16 +45,14 @@ def by_group_and_score(
     return order[kept], rank[kept]
 
 
-def run_starts(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def run_starts(values: I64) -> I64:
     """Return where each run of equal values starts."""
     if len(values) == 0:
         return np.empty(0, dtype=np.int64)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
 
 
-def pair_blocks(
-    detection_group: NDArray[np.int64], object_group: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def pair_blocks(detection_group: I64, object_group: I64) -> Iterator[tuple[I64, I64]]:
     """Return blocks of all (detection, object) pairs of equal group; both are sorted by group."""
     start = np.searchsorted(object_group, detection_group, "left")
     count = np.searchsorted(object_group, detection_group, "right") - start
@@ -75,11 +72,11 @@ def pair_blocks(
 
 
 def box_pairs(
-    detection_group: NDArray[np.int64],
-    detection_boxes: NDArray[np.float64],
-    object_group: NDArray[np.int64],
-    object_boxes: NDArray[np.float64],
-    crowd: NDArray[np.bool_],
+    detection_group: I64,
+    detection_boxes: F64,
+    object_group: I64,
+    object_boxes: F64,
+    crowd: Flags,
     least: float,
 ) -> Pairs:
     """Return the pairs of one group whose boxes overlap by ``least`` or more.
@@ -110,23 +107,23 @@ def box_pairs(
         overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
         enough = np.flatnonzero(overlap >= least)
         found.append(Pairs(d[enough], g[enough], overlap[enough]))
-    return joined(found)
+    return join_pairs(found)
 
 
 class _Corners(NamedTuple):
-    left: NDArray[np.float64]
-    top: NDArray[np.float64]
-    right: NDArray[np.float64]
-    bottom: NDArray[np.float64]
-    area: NDArray[np.float64]
+    left: F64
+    top: F64
+    right: F64
+    bottom: F64
+    area: F64
 
     @classmethod
-    def of(cls, boxes: NDArray[np.float64]) -> _Corners:
+    def of(cls, boxes: F64) -> _Corners:
         left, top, width, height = np.ascontiguousarray(boxes.T)
         return cls(left, top, width + left, height + top, width * height)
 
 
-def joined(found: list[Pairs]) -> Pairs:
+def join_pairs(found: list[Pairs]) -> Pairs:
     """Return all pairs of some blocks as one."""
     none = np.empty(0, dtype=np.int64)
     return Pairs(
@@ -145,15 +142,13 @@ def by_overlap(pairs: Pairs, *, last: bool = True) -> Pairs:
     return pairs.take(np.lexsort((object_, -pairs.overlap, pairs.detection)))
 
 
-def by_preference(pairs: Pairs, ignored: NDArray[np.bool_]) -> Pairs:
+def by_preference(pairs: Pairs, ignored: Flags) -> Pairs:
     """Return the pairs of :func:`by_overlap`, in each detection those first whose object counts."""
     key = 2 * pairs.detection + ignored[pairs.object]
     return pairs.take(np.argsort(key, kind="stable"))
 
 
-def greedy_match(
-    pairs: Pairs, crowd: NDArray[np.bool_], object_group: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def greedy_match(pairs: Pairs, crowd: Flags, object_group: I64) -> tuple[I64, I64]:
     """Return the matched detections, rising, and the object that each takes.
 
     Within a group the detections choose one after the other by rising index, each the first of its
@@ -170,7 +165,7 @@ def greedy_match(
     detection, wish = pairs.detection, pairs.object
     holder = np.empty(len(crowd), dtype=np.int64)
     busy = np.zeros(int(object_group.max(initial=-1)) + 1, dtype=np.bool_)
-    matched: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    matched: list[tuple[I64, I64]] = []
     while len(detection):
         first = run_starts(detection)
         proposer, wished = detection[first], wish[first]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
@@ -37,6 +36,7 @@ from shiftproof.metrics.intervals import (
     without_bias,
 )
 from shiftproof.metrics.matching import box_pairs, by_group_and_score, by_overlap, run_starts
+from shiftproof.types import F64, I64, Flags
 
 Rule: TypeAlias = Literal["11-point", "all-point"]
 RULES = ("11-point", "all-point")
@@ -111,9 +111,7 @@ class VocEvaluator:
         per_category = dict(zip(self.categories, averages.tolist(), strict=True))
         return VocScores(_mean(averages), per_category)
 
-    def replicates(
-        self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0
-    ) -> NDArray[np.float64]:
+    def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
         """Return ``(1 + replicates,)`` the mean: on the images as they are, then on resamples."""
         averages = _averages(self.objects, matches, self.rule)
         values = [_mean(averages(self._once()))]
@@ -121,7 +119,7 @@ class VocEvaluator:
             values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
         return np.array(values)
 
-    def _once(self) -> NDArray[np.int64]:
+    def _once(self) -> I64:
         return np.ones(len(self.image_ids), dtype=np.int64)
 
 
@@ -179,7 +177,7 @@ def voc_replicates(
     overlap: float = 0.5,
     replicates: int = REPLICATES,
     seed: int = 0,
-) -> NDArray[np.float64]:
+) -> F64:
     """Return ``(1 + replicates,)`` the mean: on the images as they are, then on resamples of them.
 
     The resamples depend on the number of images and the seed alone, so differences of the replicates
@@ -255,18 +253,16 @@ def _match(objects: Objects, found: Found, overlap: float) -> Curves:
     return make_curves(found.image[ranking], listed, start, [events])
 
 
-def _difficult(objects: Objects) -> NDArray[np.bool_]:
+def _difficult(objects: Objects) -> Flags:
     return objects.difficult | objects.crowd
 
 
-def _averages(
-    objects: Objects, curves: Curves, rule: Rule
-) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+def _averages(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64], F64]:
     """Return the function from the images' weights to ``(K,)`` average precisions."""
     wanted = ~_difficult(objects)
     image, category = objects.image[wanted], objects.category[wanted]
 
-    def averages(weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    def averages(weights: I64) -> F64:
         counts = np.bincount(category, weights=weights[image], minlength=len(objects.categories))
         positives = counts.astype(np.int64)
         run = course(curves, weights)
@@ -280,6 +276,6 @@ def _averages(
     return averages
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def _mean(values: F64) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

@@ -12,9 +12,9 @@ from shiftproof.errors import ImageError, ModelError
 from shiftproof.io import files
 from shiftproof.models.preprocess import Preprocessing, as_batch
 from shiftproof.models.structure import (
+    device_of,
     find_device,
     is_torch_module,
-    place_of,
     structural_copy,
     weights_fingerprint,
 )
@@ -37,7 +37,7 @@ def check_module(module: object, classes: object, expected: str) -> None:
         raise ModelError(f"classes: expected a list of names, got the text {classes!r}.")
 
 
-def placed(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any], str]:
+def place_module(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any], str]:
     """Return what runs, and where, spelt out.
 
     A ``torch.nn.Module`` becomes a twin in evaluation mode on ``device``, which shares its tensors
@@ -49,7 +49,7 @@ def placed(module: Callable[..., Any], device: str) -> tuple[Callable[..., Any],
     if is_torch_module(module):
         network = cast("torch.nn.Module", module)
         target = find_device(device)
-        if place_of(network) in (None, target):
+        if device_of(network) in (None, target):
             return structural_copy(network, share="tensors"), str(target)
         return structural_copy(network, share="nothing").to(target), str(target)
     own = str(getattr(module, "device", "cpu"))
@@ -95,7 +95,7 @@ def module_settings(
     }
 
 
-def fitting(
+def check_size(
     images: Images | Sequence[Image], preprocess: Preprocessing
 ) -> Images | Sequence[Image]:
     """Return images that have the size that ``preprocess.geometry`` gives.
@@ -123,7 +123,7 @@ def black_image(preprocess: Preprocessing) -> Images:
     return np.zeros((1, height, width, 3), np.uint8)
 
 
-def failed_on(image: Images, name: str, error: Exception) -> ModelError:
+def black_image_error(image: Images, name: str, error: Exception) -> ModelError:
     """Return the complaint that the model ``name`` does not take an image of its own size."""
     return ModelError(
         f"{name}: failed on one black image of {image.shape[1]} x {image.shape[2]} pixels "

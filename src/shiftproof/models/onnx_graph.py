@@ -60,7 +60,7 @@ def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading
     """Return what the numbers of an output are: by its last operator, else by the words of its name."""
     node = _last(name, graph)
     operator = node.operator if node else ""
-    if node and (operator == "Softmax" or _is_spelt_softmax(node, graph)):
+    if node and (operator == "Softmax" or _is_softmax_in_parts(node, graph)):
         return "probabilities"
     if operator == "Sigmoid":
         return "sigmoids"
@@ -95,7 +95,7 @@ def _last(name: str, graph: Mapping[str, Node]) -> Node | None:
     return node
 
 
-def _is_spelt_softmax(node: Node, graph: Mapping[str, Node]) -> bool:
+def _is_softmax_in_parts(node: Node, graph: Mapping[str, Node]) -> bool:
     """Whether an operator ends a softmax that is written out: exponentials over their sum."""
     if node.operator == "Exp":
         before = _last(node.inputs[0], graph)

@@ -87,7 +87,7 @@ def choose_output(
         found = ", ".join(_output(entry).told for entry in outputs)
         wanted = "vectors (N, width)" if features else "logits (N, K)"
         raise ModelError(f"{path}: expected an output of {wanted}, got {found}.")
-    chosen = _narrowed(fitting, known, graph, classes=classes, features=features)
+    chosen = _narrow(fitting, known, graph, classes=classes, features=features)
     if len(chosen) > 1:
         found = ", ".join(_output(known[name]).told for name in chosen)
         what = "the vectors" if features else "the logits"
@@ -98,7 +98,7 @@ def choose_output(
     return _output(known[chosen[0]], others=len(fitting) - 1)
 
 
-def _narrowed(
+def _narrow(
     names: list[str],
     known: Mapping[str, Any],
     graph: Mapping[str, Node],

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.io.images import MAX_PIXELS
-from shiftproof.types import Image, Images, Settings
+from shiftproof.types import F32, U8, Image, Images, Settings
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 """How pixels are resampled, by Pillow: antialiased when an image shrinks, but for ``nearest``."""
@@ -119,10 +119,12 @@ class Preprocess:
             ImageError: another shape or dtype.
         """
         check_image(image)
-        resized = _resize(image, self._resized(image.shape[0], image.shape[1]), self.interpolation)
+        resized = _resize(
+            image, self._size_after_resize(image.shape[0], image.shape[1]), self.interpolation
+        )
         return _center_crop(resized, self.size)
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def _size_after_resize(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize."""
         if self.resize is None:
             return height, width
@@ -199,7 +201,7 @@ class CallablePreprocess:
             ImageError: an image of another shape or dtype, or a result that is not ``(C, h, w)``
                 or not of one shape.
         """
-        inputs: list[NDArray[np.float32]] = []
+        inputs: list[F32] = []
         for image in images:
             check_image(image)
             result = np.asarray(self.function(image), dtype=np.float32)
@@ -261,12 +263,12 @@ def as_batch(images: Images | Sequence[Image]) -> Images:
     return images
 
 
-def luminosity(images: Images) -> NDArray[np.uint8]:
+def luminosity(images: Images) -> U8:
     """Return ``(..., H, W)`` uint8 from ``(..., H, W, 3)``: Pillow's ``convert("L")`` exactly."""
     wide = images.astype(np.uint32)
     # ITU-R 601-2 weights .299, .587, .114 in 16-bit fixed point: Pillow's own rounding.
     weighted = 19595 * wide[..., 0] + 38470 * wide[..., 1] + 7471 * wide[..., 2] + 0x8000
-    return cast("NDArray[np.uint8]", (weighted >> 16).astype(np.uint8))
+    return cast("U8", (weighted >> 16).astype(np.uint8))
 
 
 def _advice(array: NDArray[Any], dimensions: int) -> str:

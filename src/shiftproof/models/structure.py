@@ -119,7 +119,7 @@ def _own_tensors(part: torch.nn.Module) -> list[Any]:
     return [*part._parameters.values(), *part._buffers.values()]
 
 
-def place_of(module: torch.nn.Module) -> torch.device | None:
+def device_of(module: torch.nn.Module) -> torch.device | None:
     """Return the device of all tensors of a module; None where there are none or several."""
     devices = {tensor.device for tensor in module.parameters()}
     devices |= {tensor.device for tensor in module.buffers()}

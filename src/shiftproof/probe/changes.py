@@ -47,8 +47,8 @@ def turned(image: Image, degrees: float) -> Image:
     most = np.deg2rad(MOST_TURNED)
     down, across = max(height - 1, 1), max(width - 1, 1)
     zoom = np.cos(most) + max(down / across, across / down) * np.sin(most)
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, degrees, float(zoom))
+    center = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(center, degrees, float(zoom))
     return np.asarray(
         cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101), np.uint8
     )

@@ -33,7 +33,7 @@ class Pixels:
 
     name = "pixels"
     width = SIDE * SIDE * 3
-    normalise = False
+    normalize = False
 
     def __init__(self, preprocess: Preprocessing) -> None:
         self.preprocess = preprocess
@@ -45,7 +45,7 @@ class Pixels:
             "name": self.name,
             "fingerprint": "pixels",
             "width": self.width,
-            "normalise": self.normalise,
+            "normalize": self.normalize,
             "side": SIDE,
             "preprocess": self.preprocess.settings(),
         }
@@ -82,7 +82,7 @@ def random_twin(
         torch.manual_seed(seed)
         _redraw(twin)
     made = Encoder(
-        twin, encoder.preprocess, normalise=encoder.normalise, device=encoder.device, name=name
+        twin, encoder.preprocess, normalize=encoder.normalize, device=encoder.device, name=name
     )
     _set_statistics(made, images)
     return made

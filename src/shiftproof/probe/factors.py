@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.probe import changes
 from shiftproof.rng import generator
-from shiftproof.types import Image
+from shiftproof.types import F64, Image
 
 GROUPS = ("geometry", "color", "texture", "weather")
 """Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
@@ -80,7 +79,7 @@ def _crop(image: Image, values: Values, seed: int, key: str) -> Image:
     return changes.cropped(image, *values)
 
 
-def _placed_crop(shares: Sequence[float]) -> Values:
+def _place_crop(shares: Sequence[float]) -> Values:
     size = SIZES[0] + shares[2] * (SIZES[1] - SIZES[0])
     room = 1 - size
     return room * (2 * shares[0] - 1), room * (2 * shares[1] - 1), size
@@ -100,14 +99,14 @@ def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Famil
     Beside the unchanged image, a version without the change would else be known by being the same.
     """
 
-    def cropped_and_changed(image: Image, values: Values, seed: int, key: str) -> Image:
+    def crop_and_change(image: Image, values: Values, seed: int, key: str) -> Image:
         random = generator(seed, "probe crop", key)
         size = random.uniform(*_SMALL_CROP)
         x, y = (1 - size) * random.uniform(-1, 1, 2)
         return change(changes.cropped(image, float(x), float(y), float(size)), values[0])
 
     return Family(
-        factor.name, (factor,), cropped_and_changed, lambda shares: (float(round(shares[0])),),
+        factor.name, (factor,), crop_and_change, lambda shares: (float(round(shares[0])),),
         on_the_original=True,
     )  # fmt: skip
 
@@ -162,7 +161,7 @@ FAMILIES: dict[str, Family] = {
                 Factor("crop_size", "Crop, size", "geometry", *SIZES, "side, share of the image's"),
             ),
             _crop,
-            _placed_crop,
+            _place_crop,
             on_the_original=True,
         ),
         _yes_or_no(
@@ -216,7 +215,7 @@ SETS: dict[str, tuple[str, ...]] = {
 assert {name.removesuffix("_severity") for name in SEVERITIES} <= set(CORRUPTIONS)
 
 
-def chosen_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
+def choose_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
     """Return the factors that are named, in the table's order.
 
     Args:
@@ -226,7 +225,7 @@ def chosen_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
         UnknownNameError: no such factor; says the nearest.
         InputError: none.
 
-    >>> [factor.title for factor in chosen_factors(["hue", "fog_severity"])]
+    >>> [factor.title for factor in choose_factors(["hue", "fog_severity"])]
     ['Hue', 'Fog']
     """
     wanted: set[str] = set()
@@ -252,7 +251,7 @@ def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
     )
 
 
-def drawn(family: Family, key: str, *, versions: int, seed: int) -> NDArray[np.float64]:
+def draw_values(family: Family, key: str, *, versions: int, seed: int) -> F64:
     """Return ``(V, F)`` values for the versions of one image.
 
     Each factor's range is cut into as many equal parts as there are versions, and each part holds one

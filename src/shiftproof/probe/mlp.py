@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftproof.probe.readout import Array, scale_of
+from shiftproof.probe.readout import scale_of
+from shiftproof.types import F64, I64, Flags
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +18,19 @@ RATE = 0.02
 DECAY = 1e-3
 MOST_COMPONENTS = 32
 
-_LOOK = 5
+_CHECK_EVERY = 5
 """Steps between two looks at the images that say when to stop."""
 
 
 def read_out_by_network(
-    features: Array,
-    beside: Array,
-    values: Array,
-    folds: NDArray[np.int64],
+    features: F64,
+    more_features: F64,
+    values: F64,
+    folds: I64,
     *,
-    least: Array | float = 0.0,
+    least: F64 | float = 0.0,
     seed: int = 0,
-) -> Array:
+) -> F64:
     """Return each value as a network of one hidden layer reads it, trained on other folds' images.
 
     It sees the leading principal components of both kinds of features. One fold is held out, the
@@ -39,7 +39,7 @@ def read_out_by_network(
 
     Args:
         features: ``(N, V, D)``, V versions of N images.
-        beside: ``(N, V, D)``, more features of the same.
+        more_features: ``(N, V, D)``, more features of the same.
         values: ``(N, V)``.
         folds: ``(N,)``, of three or more.
         least: as for ``readout.read_out``, of ``features``.
@@ -62,13 +62,13 @@ def read_out_by_network(
             np.concatenate(
                 [
                     _components(features.reshape(-1, features.shape[2]), train, least),
-                    _components(beside.reshape(-1, beside.shape[2]), train, 0.0),
+                    _components(more_features.reshape(-1, more_features.shape[2]), train, 0.0),
                 ],
                 axis=1,
             )
         )
-        centre, deviation = flat[train].mean(), flat[train].std() or 1.0
-        targets.append(np.stack([flat, np.full_like(flat, centre), np.full_like(flat, deviation)]))
+        center, deviation = flat[train].mean(), flat[train].std() or 1.0
+        targets.append(np.stack([flat, np.full_like(flat, center), np.full_like(flat, deviation)]))
         trains.append(train)
         stops.append(stop)
         tests.append(test)
@@ -80,20 +80,20 @@ def read_out_by_network(
     truth = torch.tensor(
         np.stack([(one[0] - one[1]) / one[2] for one in targets]), dtype=torch.float32
     )
-    read = _trained(x, truth, torch.tensor(np.stack(trains)), torch.tensor(np.stack(stops)), seed)
+    read = _train(x, truth, torch.tensor(np.stack(trains)), torch.tensor(np.stack(stops)), seed)
     found = np.empty_like(flat)
     for place, test in enumerate(tests):
-        _, centre, deviation = targets[place]
-        found[test] = (read[place] * deviation + centre)[test]
+        _, center, deviation = targets[place]
+        found[test] = (read[place] * deviation + center)[test]
     return found.reshape(values.shape)
 
 
-def _components(flat: Array, train: NDArray[np.bool_], least: Array | float) -> Array:
+def _components(flat: F64, train: Flags, least: F64 | float) -> F64:
     """Return ``(R, C)`` leading components of standardised features, of mean square 1 altogether."""
     fitted = flat[train]
     scale = scale_of(fitted, least)
-    centre = fitted.mean(axis=0)
-    standard = (flat - centre) / scale
+    center = fitted.mean(axis=0)
+    standard = (flat - center) / scale
     gram = standard[train] @ standard[train].T
     eigenvalues, vectors = np.linalg.eigh(gram)
     count = max(1, min(MOST_COMPONENTS, int(train.sum()) // 3, standard.shape[1]))
@@ -109,9 +109,9 @@ def _components(flat: Array, train: NDArray[np.bool_], least: Array | float) -> 
     return np.asarray(components / np.sqrt(max(float(mean_square), 1.0)))
 
 
-def _trained(
+def _train(
     x: torch.Tensor, truth: torch.Tensor, train: torch.Tensor, stop: torch.Tensor, seed: int
-) -> Array:
+) -> F64:
     """Return ``(F, R)``: what the network of each fold reads where it was best on its stop rows."""
     import torch
 
@@ -132,7 +132,7 @@ def _trained(
             hidden = torch.relu(torch.baddbmm(weights[1], x, weights[0]))
             read = torch.baddbmm(weights[3], hidden, weights[2]).squeeze(2)
             squared = (read - truth) ** 2
-            if step % _LOOK == 0:
+            if step % _CHECK_EVERY == 0:
                 error = (squared.detach() * stop).sum(1) / stop.sum(1)
                 better = error < best
                 best = torch.where(better, error, best)

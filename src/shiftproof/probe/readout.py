@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.rng import generator
-
-Array = NDArray[np.float64]
+from shiftproof.types import F64, I64, Flags
 
 FOLDS = 5
 
@@ -17,19 +15,19 @@ PENALTIES: tuple[float, ...] = tuple(10.0**power for power in np.arange(-3, 7.5,
 """Of the squared coefficients, for features of deviation 1: from nearly none to nothing but a mean."""
 
 
-def folds_of(images: int, *, folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+def folds_of(images: int, *, folds: int = FOLDS, seed: int = 0) -> I64:
     """Return ``(N,)``: the fold, 0 to ``folds - 1``, that each image with all its versions is in."""
     order = generator(seed, "probe folds", str(images)).permutation(images)
     return np.asarray(order % folds, np.int64)
 
 
 def read_out(
-    features: Array,
-    values: Array,
-    folds: NDArray[np.int64],
+    features: F64,
+    values: F64,
+    folds: I64,
     *,
-    least: Array | float = 0.0,
-) -> Array:
+    least: F64 | float = 0.0,
+) -> F64:
     """Return each value as a linear map reads it that was fitted on the other folds' images.
 
     The penalty for a fold is chosen among ``PENALTIES`` by what maps read that are fitted without
@@ -47,7 +45,7 @@ def read_out(
         ``(N, V)``.
     """
     numbers = np.unique(folds).tolist()
-    errors: dict[int, Array] = {number: np.zeros(len(PENALTIES)) for number in numbers}
+    errors: dict[int, F64] = {number: np.zeros(len(PENALTIES)) for number in numbers}
     for one, other in combinations(numbers, 2):
         fit = Ridge(features, values, ~np.isin(folds, (one, other)), least)
         for held_out, chosen_for in ((one, other), (other, one)):
@@ -75,30 +73,30 @@ class Ridge:
         least: as for ``read_out``.
     """
 
-    def __init__(
-        self, features: Array, values: Array, rows: NDArray[np.bool_], least: Array | float = 0.0
-    ) -> None:
+    def __init__(self, features: F64, values: F64, rows: Flags, least: F64 | float = 0.0) -> None:
         flat, target = features[rows].reshape(-1, features.shape[2]), values[rows].reshape(-1)
-        self._centre, self._scale = flat.mean(axis=0), scale_of(flat, least)
+        self._center, self._scale = flat.mean(axis=0), scale_of(flat, least)
         self._offset = float(target.mean())
-        standard, rest = (flat - self._centre) / self._scale, target - self._offset
+        standard, rest = (flat - self._center) / self._scale, target - self._offset
         self._wide = standard.shape[1] > standard.shape[0]
         self._basis = standard if self._wide else None
         product = standard @ standard.T if self._wide else standard.T @ standard
         self._eigenvalues, self._vectors = np.linalg.eigh(product)
-        self._turned = self._vectors.T @ (rest if self._wide else standard.T @ rest)
+        self._projections = self._vectors.T @ (rest if self._wide else standard.T @ rest)
 
-    def predict(self, features: Array, penalties: tuple[float, ...] | list[float]) -> Array:
+    def predict(self, features: F64, penalties: tuple[float, ...] | list[float]) -> F64:
         """Return ``(P, N, V)``, what is read from ``(N, V, D)`` features under each penalty."""
-        standard = (features.reshape(-1, features.shape[2]) - self._centre) / self._scale
+        standard = (features.reshape(-1, features.shape[2]) - self._center) / self._scale
         side = standard if self._basis is None else standard @ self._basis.T
         # Rounding may leave an eigenvalue a little below 0.
-        weights = self._turned / (np.maximum(self._eigenvalues, 0) + np.array(penalties)[:, None])
+        weights = self._projections / (
+            np.maximum(self._eigenvalues, 0) + np.array(penalties)[:, None]
+        )
         read = weights @ (side @ self._vectors).T + self._offset
         return np.asarray(read.reshape(len(penalties), *features.shape[:2]))
 
 
-def scale_of(flat: Array, least: Array | float) -> Array:
+def scale_of(flat: F64, least: F64 | float) -> F64:
     """Return ``(D,)`` deviations of ``(R, D)`` features, of at least ``least``; 1 for constants."""
     scale = np.maximum(flat.std(axis=0), least)
     return np.where(scale > 0, scale, 1.0)

@@ -17,10 +17,10 @@ from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, load_encoder
-from shiftproof.models.assumed import assumed_of
+from shiftproof.models.assumed import collect_assumed
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
-from shiftproof.probe.factors import Factor, Family, chosen_factors, drawn, families_of
+from shiftproof.probe.factors import Factor, Family, choose_factors, draw_values, families_of
 from shiftproof.probe.pictures import save_strips
 from shiftproof.probe.readout import FOLDS, folds_of, read_out
 from shiftproof.probe.records import Readings, write_readings
@@ -94,7 +94,7 @@ def probe(
         ModelError: an encoder gives vectors that are not finite, or one vector for all images.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
-    wanted = chosen_factors(factors)
+    wanted = choose_factors(factors)
     if isinstance(versions, bool) or not isinstance(versions, int) or versions < 2:
         raise InputError(f"Expected versions of 2 or more, got {versions!r}.")
     check_at_least_one("images", images)
@@ -122,7 +122,7 @@ def probe(
                 "seed": seed,
             }
         ),
-        {"assumed": assumed_of(named), "provenance": provenance(where, workers)},
+        {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
     families = families_of(wanted)
@@ -290,7 +290,7 @@ class _Work:
         place = family.factors.index(factor)
         values = np.stack(
             [
-                drawn(family, sample.id, versions=self.versions, seed=self.seed)[:, place]
+                draw_values(family, sample.id, versions=self.versions, seed=self.seed)[:, place]
                 for sample in self.samples
             ]
         )
@@ -325,7 +325,7 @@ def _named(
         raise InputError("Expected at least one encoder, got none.")
     named: dict[str, EncoderLike] = {}
     for given, one in pairs:
-        encoder = load_encoder(one, device=device, normalise=False) if isinstance(one, str) else one
+        encoder = load_encoder(one, device=device, normalize=False) if isinstance(one, str) else one
         name = re.sub(r"[^\w.+-]+", "-", given or encoder.name).strip("-.") or "encoder"
         if name in named or name == Pixels.name or name.endswith("-random"):
             raise InputError(

@@ -157,7 +157,7 @@ def _kept(
                     keys.append((one.name, factor, reading))
                     tables.append(partial(_as_it_is, parts))
     found: dict[str, dict[str, dict[str, Replicates]]] = {}
-    sums = intervals.weighted_sums(tables, len(ids or ()), seed=SEED)
+    sums = intervals.sum_resamples(tables, len(ids or ()), seed=SEED)
     for (name, factor, reading), summed in zip(keys, sums, strict=True):
         shares = kept_of(summed, binary=factor.binary)
         found.setdefault(name, {}).setdefault(factor.name, {})[reading] = shares

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.metrics.intervals import LEVEL, REPLICATES, percentile_interval, weighted_sums
+from shiftproof.metrics.intervals import LEVEL, REPLICATES, percentile_interval, sum_resamples
 from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
 from shiftproof.similarity.neighbours import TopK
 from shiftproof.similarity.search import Certificate
@@ -51,7 +51,7 @@ def figures(found: SimilarityGap, duplicates: float) -> _Figures:
         )
         columns.update(zip(others, of_reference, strict=True))
     table = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
-    [sums] = weighted_sums([lambda: table], len(table))
+    [sums] = sum_resamples([lambda: table], len(table))
     means = sums / len(table)
     intervals = {name: _interval(means[:, place]) for place, name in enumerate(columns)}
     return {**intervals, **{name: None for name in others if name not in columns}}

@@ -12,7 +12,7 @@ import numpy as np
 
 from shiftproof.errors import InputError, ModelError, RunError
 from shiftproof.io import files
-from shiftproof.stylize.contract import fitted_size
+from shiftproof.stylize.contract import fit_size
 from shiftproof.types import Image
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class AdaIN:
             with torch.inference_mode():
                 mean, deviation = self._statistics(style)
                 features = self.encode(content)
-                mixed = alpha * adapted(features, mean, deviation) + (1 - alpha) * features
+                mixed = alpha * match_statistics(features, mean, deviation) + (1 - alpha) * features
                 decoded = _run(mixed, _DECODER, self._decoder)[0, :, :height, :width]
                 pixels = (decoded.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
         except (MemoryError, RuntimeError) as error:
@@ -167,7 +167,7 @@ class AdaIN:
         if shown not in self._remembered:
             height, width = style.shape[:2]
             if min(height, width) > STYLE_SIDE:
-                size = fitted_size(width, height, STYLE_SIDE)
+                size = fit_size(width, height, STYLE_SIDE)
                 style = np.asarray(cv2.resize(style, size, interpolation=cv2.INTER_AREA))
             if len(self._remembered) >= REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
@@ -188,7 +188,9 @@ def statistics(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return features.mean(dim=(2, 3), keepdim=True), (variance + EPSILON).sqrt()
 
 
-def adapted(features: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+def match_statistics(
+    features: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor
+) -> torch.Tensor:
     """Give features the mean and deviation of a style, channel by channel (equation 8)."""
     own_mean, own_deviation = statistics(features)
     return (features - own_mean) / own_deviation * deviation + mean
@@ -216,12 +218,12 @@ def _run(
     return values
 
 
-def expected_encoder() -> dict[str, tuple[int, ...]]:
+def encoder_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shapes of the encoder's weights by name."""
     return _shapes(_ENCODER)
 
 
-def expected_decoder() -> dict[str, tuple[int, ...]]:
+def decoder_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shapes of the decoder's weights by name."""
     return _shapes(_DECODER)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.rng import generator
-from shiftproof.stylize.contract import Engine, checked_alpha, checked_picture, checked_result
+from shiftproof.stylize.contract import Engine, check_alpha, check_picture, check_result
 from shiftproof.stylize.free import free
 from shiftproof.stylize.styles import Styles
 from shiftproof.types import Image
@@ -48,9 +48,9 @@ def stylize(
     >>> stylize(photograph, DrawnStyles().read(3)).shape
     (48, 64, 3)
     """
-    content = checked_picture("image", image)
-    example = checked_picture("style", style)
-    share = checked_alpha(alpha)
+    content = check_picture("image", image)
+    example = check_picture("style", style)
+    share = check_alpha(alpha)
     if not callable(engine):
         raise InputError(
             f"An engine is a function (content, style, alpha, rng) -> image; got {engine!r:.80}. For "
@@ -59,7 +59,7 @@ def stylize(
     if share == 0:
         return np.array(content)
     result = engine(content, example, share, generator(seed, "stylize", key))
-    return checked_result(content, result)
+    return check_result(content, result)
 
 
 @dataclass(frozen=True, eq=False)

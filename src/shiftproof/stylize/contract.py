@@ -21,7 +21,7 @@ pixel up. To be used by worker processes it can be pickled.
 """
 
 
-def checked_picture(what: str, picture: object) -> Image:
+def check_picture(what: str, picture: object) -> Image:
     """Return a picture in colour as a C-contiguous array.
 
     Raises:
@@ -39,7 +39,7 @@ def checked_picture(what: str, picture: object) -> Image:
     return image
 
 
-def checked_alpha(alpha: object) -> float:
+def check_alpha(alpha: object) -> float:
     """Return ``alpha``, from 0 to 1.
 
     Raises:
@@ -52,7 +52,7 @@ def checked_alpha(alpha: object) -> float:
     return float(alpha)
 
 
-def checked_result(content: Image, result: object) -> Image:
+def check_result(content: Image, result: object) -> Image:
     """Return what an engine has made.
 
     Raises:
@@ -74,7 +74,7 @@ def checked_result(content: Image, result: object) -> Image:
     return np.asarray(result)
 
 
-def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
+def fit_size(width: int, height: int, side: int) -> tuple[int, int]:
     """Return width and height of a picture scaled so that its shorter side is ``side``."""
     scale = side / min(width, height)
     return max(math.floor(width * scale + 0.5), side), max(math.floor(height * scale + 0.5), side)

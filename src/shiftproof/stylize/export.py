@@ -12,7 +12,7 @@ from shiftproof.data.copies.export import Plan, estimate_copy, export_copy, plan
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.stylize.apply import choose_style, stylize_keyed
-from shiftproof.stylize.contract import Engine, checked_alpha
+from shiftproof.stylize.contract import Engine, check_alpha
 from shiftproof.stylize.free import free
 from shiftproof.stylize.styles import Styles, open_styles
 from shiftproof.types import Image
@@ -178,7 +178,7 @@ def _plan(
     images: str | Path | None,
     root: str | Path | None,
 ) -> tuple[Plan, _Stylizing]:
-    share = checked_alpha(alpha)
+    share = check_alpha(alpha)
     if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
         raise InputError(f"Expected one style for each image or more, got {per_image!r}.")
     opened = open_styles(styles)

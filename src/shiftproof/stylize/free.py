@@ -11,16 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.stylize.contract import fitted_size
-from shiftproof.types import Image
+from shiftproof.stylize.contract import fit_size
+from shiftproof.types import F32, F64, Image, Indices
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Luma of ITU-R BT.601."""
 
-SEEN = 96
+COMPARED_SIDE = 96
 """Colours are compared on pictures of this height and width."""
 
 LEAST_CONTRAST = 0.13
@@ -30,7 +27,7 @@ seen; and a content of one shade is taken to have it, or there would be no textu
 MOST_STRETCH = 4.0
 """Where the content has hardly any colour, more would make its noise the style's colours."""
 
-EVEN = np.float32(2e-4)
+FLAT_VARIANCE = np.float32(2e-4)
 """Variances below this count as equally even."""
 
 STYLE_SIDE = 512
@@ -53,13 +50,13 @@ def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -
         rng: decides which part of the style is seen, and which of several equal patches is taken.
     """
     pixels = _unit(content)
-    example = _unit(_fitted(style, min(content.shape[:2]), rng))
+    example = _unit(_fit_style(style, min(content.shape[:2]), rng))
     # The colours of a pixel are mixed after a look at its surroundings, so that grain is not amplified.
     side = min(content.shape[:2])
-    base = recoloured(abstracted(pixels, _radius(side)), example)
+    base = transfer_colors(smooth_texture(pixels, _radius(side)), example)
     result = base
     if side >= 2 * SMALLEST_PATCH:
-        result = _textured(base, example, _patch(side), rng)
+        result = _add_texture(base, example, _patch(side), rng)
     mixed = pixels + np.float32(alpha) * (result - pixels)
     return np.asarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8))
 
@@ -86,13 +83,13 @@ def _unit(image: Image) -> F32:
     return np.asarray(image.astype(np.float32) / np.float32(255))
 
 
-def _grey(picture: F32) -> F32:
+def _gray(picture: F32) -> F32:
     import cv2
 
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
 
 
-def _fitted(style: Image, side: int, rng: np.random.Generator) -> Image:
+def _fit_style(style: Image, side: int, rng: np.random.Generator) -> Image:
     """Scale a style so that its strokes suit an image of that side; of a long picture take a part."""
     import cv2
 
@@ -108,14 +105,14 @@ def _fitted(style: Image, side: int, rng: np.random.Generator) -> Image:
         style = style[start : start + part]
     height, width = style.shape[:2]
     mode = cv2.INTER_AREA if wanted < min(height, width) else cv2.INTER_CUBIC
-    size = fitted_size(width, height, wanted)
+    size = fit_size(width, height, wanted)
     return np.asarray(cv2.resize(style, size, interpolation=mode), np.uint8)
 
 
 # ---------------------------------------------------------------- the content without its texture
 
 
-def abstracted(pixels: F32, radius: int) -> F32:
+def smooth_texture(pixels: F32, radius: int) -> F32:
     """Return ``(H, W, 3)`` with texture smoothed out and edges kept sharp.
 
     The filter of Kuwahara with soft weights (Papari et al. 2007): of the windows that touch a pixel,
@@ -133,19 +130,19 @@ def abstracted(pixels: F32, radius: int) -> F32:
             cv2.boxFilter(values, -1, size, anchor=(0, 0), borderType=border), np.float32
         )
 
-    grey = _grey(pixels)
-    means, first, second = mean(pixels), mean(grey), mean(grey * grey)
+    gray = _gray(pixels)
+    means, first, second = mean(pixels), mean(gray), mean(gray * gray)
     variance = np.maximum(second - first * first, 0)
-    weight = np.asarray(1 / (variance + EVEN) ** 2, np.float32)
+    weight = np.asarray(1 / (variance + FLAT_VARIANCE) ** 2, np.float32)
     out = np.empty_like(pixels)
-    kernels.weighted_windows(means, weight, radius, out)
+    kernels.average_windows(means, weight, radius, out)
     return out
 
 
 # ---------------------------------------------------------------- colours
 
 
-def recoloured(pixels: F32, example: F32) -> F32:
+def transfer_colors(pixels: F32, example: F32) -> F32:
     """Give ``(H, W, 3)`` the colours of an example: mean, covariance, and the spread of lightness.
 
     The linear map of optimal transport between two normal distributions (Pitié and Kokaram 2007), and
@@ -153,13 +150,13 @@ def recoloured(pixels: F32, example: F32) -> F32:
     """
     import cv2
 
-    size = (SEEN, SEEN)
+    size = (COMPARED_SIDE, COMPARED_SIDE)
     few = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
     # Single pixels: averages over strokes of different colours would be paler than any of them.
     seen = np.asarray(cv2.resize(example, size, interpolation=cv2.INTER_NEAREST), np.float32)
     mean, spread = _moments(few)
     goal, goal_spread = _moments(seen)
-    have = float(np.einsum("i,ij,j->", GREY, goal_spread, GREY))
+    have = float(np.einsum("i,ij,j->", LUMA, goal_spread, LUMA))
     goal_spread = goal_spread + max(LEAST_CONTRAST**2 - have, 0)
     root = _root(spread)
     inverse = np.linalg.inv(root)
@@ -169,20 +166,20 @@ def recoloured(pixels: F32, example: F32) -> F32:
     both = np.column_stack([matrix, goal - matrix @ mean]).astype(np.float32)
     moved = np.asarray(cv2.transform(pixels, both), np.float32)
     levels = np.linspace(0.01, 0.99, 25)
-    grey = _grey(moved)
-    own = np.quantile(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), levels)
-    theirs = np.quantile(_grey(seen), levels)
+    gray = _gray(moved)
+    own = np.quantile(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), levels)
+    theirs = np.quantile(_gray(seen), levels)
     own = np.maximum.accumulate(own + 1e-4 * np.arange(len(levels)))
-    change = np.interp(grey, own, 0.5 * (theirs - own)).astype(np.float32)
+    change = np.interp(gray, own, 0.5 * (theirs - own)).astype(np.float32)
     return np.asarray(moved + change[..., np.newaxis], np.float32)
 
 
 def _moments(pixels: F32) -> tuple[F64, F64]:
     values = pixels.reshape(-1, 3).astype(np.float64)
     mean = values.mean(axis=0)
-    centred = values - mean
+    centered = values - mean
     # einsum without BLAS: the same on any number of threads.
-    return mean, np.einsum("ni,nj->ij", centred, centred) / len(values) + 1e-5 * np.eye(3)
+    return mean, np.einsum("ni,nj->ij", centered, centered) / len(values) + 1e-5 * np.eye(3)
 
 
 def _root(matrix: F64) -> F64:
@@ -193,15 +190,15 @@ def _root(matrix: F64) -> F64:
 # ---------------------------------------------------------------- texture
 
 
-def _textured(base: F32, example: F32, patch: int, rng: np.random.Generator) -> F32:
+def _add_texture(base: F32, example: F32, patch: int, rng: np.random.Generator) -> F32:
     """Lay the texture of ``example`` over ``base``, coarse patches first."""
-    coarse = _blurred(example, patch / 3)
-    coarsest = _blurred(example, patch)
+    coarse = _blur(example, patch / 3)
+    coarsest = _blur(example, patch)
     # Less of the coarse texture: it is as large as small shapes are, and would hide them.
     layers = [(2 * patch, coarse - coarsest, 0.9), (patch, example - coarse, 1.2)]
     # And less of a texture that is stronger than the shapes.
-    contrast = max(float(_grey(base).std()), LEAST_CONTRAST)
-    strength = sum(amount**2 * float(_grey(detail).var()) for _, detail, amount in layers) ** 0.5
+    contrast = max(float(_gray(base).std()), LEAST_CONTRAST)
+    strength = sum(amount**2 * float(_gray(detail).var()) for _, detail, amount in layers) ** 0.5
     share = min(1.0, TEXTURE_SHARE * contrast / max(strength, 1e-6))
     result = np.array(base)
     for size, detail, amount in layers:
@@ -210,7 +207,7 @@ def _textured(base: F32, example: F32, patch: int, rng: np.random.Generator) -> 
     return result
 
 
-def _blurred(picture: F32, sigma: float) -> F32:
+def _blur(picture: F32, sigma: float) -> F32:
     """Blur by a Gaussian, a wide one on a smaller picture."""
     import cv2
 
@@ -247,8 +244,8 @@ def _lay_over(
     goal = wanted[::2, ::2][:rows, :columns].copy()
     # In flat areas the flattest patches would be nearest, and the style would lose its texture. So the
     # content is laid over a part of the style: where it has no edges, the style's own strokes run on.
-    down = _mirrored(int(rng.integers(1 << 16)) + 2 * np.arange(rows), theirs.shape[0])
-    right = _mirrored(int(rng.integers(1 << 16)) + 2 * np.arange(columns), theirs.shape[1])
+    down = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(rows), theirs.shape[0])
+    right = _mirror(int(rng.integers(1 << 16)) + 2 * np.arange(columns), theirs.shape[1])
     goal[..., :16] += theirs[down[:, np.newaxis], right, :16]
     best = chosen[_nearest(goal.reshape(rows * columns, -1), pool)].reshape(rows, columns)
     ramp = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
@@ -259,7 +256,7 @@ def _lay_over(
     )
 
 
-def _nearest(goals: F32, pool: F32) -> NDArray[np.intp]:
+def _nearest(goals: F32, pool: F32) -> Indices:
     """Return for each row of ``goals`` the nearest row of ``pool``, the first of several."""
     half = -0.5 * np.einsum("ij,ij->i", pool, pool)
     # The squared distance without the goal's own part, as one product.
@@ -296,10 +293,10 @@ def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: i
         cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA), np.float32
     )
     small = np.pad(shrunk, ((0, 3), (0, 3), (0, 0)), mode="edge")
-    grey = _grey(small)
+    gray = _gray(small)
     warm = small[..., 0] - small[..., 2]
     green = small[..., 1] - 0.5 * (small[..., 0] + small[..., 2])
-    windows = np.lib.stride_tricks.sliding_window_view(grey, (4, 4)).reshape(rows, columns, 16)
+    windows = np.lib.stride_tricks.sliding_window_view(gray, (4, 4)).reshape(rows, columns, 16)
     mean = windows.mean(axis=2, keepdims=True)
     middle = [plane[1 : 1 + rows, 1 : 1 + columns, np.newaxis] for plane in (warm, green)]
     parts = [220 * (windows - mean), 120 * (mean - 0.5), 60 * middle[0], 60 * middle[1]]
@@ -307,7 +304,7 @@ def _features(picture: F32, quarter: int, shape: tuple[int, int] | None, size: i
     return np.asarray(whole, np.float32)
 
 
-def _mirrored(places: NDArray[np.int_], count: int) -> NDArray[np.int_]:
+def _mirror(places: NDArray[np.int_], count: int) -> NDArray[np.int_]:
     """Return places on an endless line as places on one of ``count``, there and back again."""
     turned = places % (2 * count)
     return np.where(turned < count, turned, 2 * count - 1 - turned)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-
-F32 = NDArray[np.float32]
+from shiftproof.types import F32, I64
 
 
 @compiled
 def lay_patches(
     detail: F32,
-    tops: NDArray[np.int64],
-    lefts: NDArray[np.int64],
+    tops: I64,
+    lefts: I64,
     window: F32,
     first: int,
     amount: float,
@@ -42,7 +40,7 @@ def lay_patches(
 
 
 @compiled
-def weighted_windows(means: F32, weight: F32, radius: int, out: F32) -> None:
+def average_windows(means: F32, weight: F32, radius: int, out: F32) -> None:
     """Write the weighted mean of the four windows that have a pixel in a corner.
 
     ``means`` ``(H, W, 3)`` and ``weight`` ``(H, W)`` belong to the window that begins at a pixel.

@@ -11,7 +11,7 @@ from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import is_image
-from shiftproof.stylize.drawn import drawn, way_of
+from shiftproof.stylize.drawings import draw_style, way_of
 from shiftproof.types import Image
 
 
@@ -109,7 +109,7 @@ class DrawnStyles(Styles):
 
     def read(self, number: int) -> Image:
         """Draw it."""
-        return drawn(number)
+        return draw_style(number)
 
     def identity(self) -> dict[str, Any]:
         """Return how many are drawn from."""

@@ -10,7 +10,7 @@ from shiftproof.corruptions.transforms import like, to_array
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.apply import stylize_keyed
-from shiftproof.stylize.contract import Engine, checked_alpha
+from shiftproof.stylize.contract import Engine, check_alpha
 from shiftproof.stylize.free import free
 from shiftproof.stylize.styles import Styles, open_styles
 
@@ -51,7 +51,7 @@ class Stylize:
         if not 0 <= probability <= 1:
             raise InputError(f"A probability is a number from 0 to 1; got {probability!r}.")
         self.styles = open_styles(styles)
-        self.alpha = checked_alpha(alpha)
+        self.alpha = check_alpha(alpha)
         self.engine = engine
         self.probability = probability
         self.seed = seed

@@ -1,11 +1,32 @@
 """The contracts as public checks: run them over your own functions, too.
 
-A check returns None, or raises AssertionError with what was expected and what came.
+A check returns None, or raises AssertionError with what was expected and what came. That of adapters
+needs torch, which is imported with it.
 """
 
-from shiftproof.testing.adapters import check_adapter
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.models.structure import require_torch
 from shiftproof.testing.corruptions import check_corruption
 from shiftproof.testing.detectors import check_detector
 from shiftproof.testing.encoders import check_encoder
 
+if TYPE_CHECKING:
+    from shiftproof.testing.adapters import check_adapter
+
 __all__ = ["check_adapter", "check_corruption", "check_detector", "check_encoder"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "check_adapter":
+        require_torch()
+        from shiftproof.testing.adapters import check_adapter
+
+        return check_adapter
+    raise AttributeError(f"module 'shiftproof.testing' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

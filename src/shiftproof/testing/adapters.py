@@ -8,18 +8,16 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.types import Images, Logits
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_adapter(
@@ -36,7 +34,7 @@ def check_adapter(
     the last bit (parameters, buffers, gradients, mode, hooks), and works on whatever mode that
     model is put into; neither reads nor moves a global random state or torch's number of threads
     or gradient mode; gives the same logits again after ``reset()``, which empties ``events`` too,
-    and in a second adapter; and ``merged()`` is a plain model of the wrapped model's class and
+    and in a second adapter; and ``merge()`` is a plain model of the wrapped model's class and
     ``state_dict`` keys, which equals it before any batch and shares no tensor with it.
 
     In ``frozen()`` it learns nothing and repeats its logits; ``parameters()`` are not the wrapped
@@ -54,7 +52,7 @@ def check_adapter(
         model: what it adapts; None takes a small random network with batch norm and dropout.
         batches: two or more batches ``(N, H, W, 3)`` uint8 that went through
             ``model.preprocess.geometry``, of two images at least; None makes some.
-        merged_predicts: whether ``merged()`` gives, on the last batch, the logits that the
+        merged_predicts: whether ``merge()`` gives, on the last batch, the logits that the
             adapter gave there. False for adapters that learn after they predict, or that change
             the logits and not the model.
 
@@ -78,25 +76,25 @@ def check_adapter(
         adapter = make(model)
         _check_surface(adapter, model)
         first = _predict(adapter, batches[0])
-        adapter.merged()
+        adapter.merge()
         adapter.reset()
     assert np.array_equal(batches[0], untouched), "images: predict changed its argument"
 
     adapter = make(model)
     _check_merged(adapter, model, before, "before any batch")
     _check_close(
-        _run_plain(adapter.merged(), model, batches[0]),
+        _run_plain(adapter.merge(), model, batches[0]),
         source[0],
-        "merged: before any batch it must equal the wrapped model",
+        "merge: before any batch it must equal the wrapped model",
     )
     expected = [_predict(adapter, batch) for batch in batches]
     _check_equal(expected[0], first, "deterministic: a second adapter gives other logits")
     _check_merged(adapter, model, before, "after the last batch")
     if merged_predicts:
         _check_close(
-            _run_plain(adapter.merged(), model, batches[-1]),
+            _run_plain(adapter.merge(), model, batches[-1]),
             expected[-1],
-            "merged: on the last batch it must give the adapter's logits",
+            "merge: on the last batch it must give the adapter's logits",
         )
     _check_equal(_predict(adapter, batches[0][:0]), expected[0][:0], "batch of none: (0, K) logits")
     _predict(adapter, batches[0][:1])
@@ -105,9 +103,9 @@ def check_adapter(
     adapter.reset()
     assert len(adapter.events) == 0, "reset: events are left"
     _check_close(
-        _run_plain(adapter.merged(), model, batches[0]),
+        _run_plain(adapter.merge(), model, batches[0]),
         source[0],
-        "reset: merged() must equal the wrapped model again",
+        "reset: merge() must equal the wrapped model again",
     )
     for batch, logits in zip(batches, expected, strict=True):
         _check_equal(_predict(adapter, batch), logits, "reset: other logits than the first time")
@@ -133,7 +131,7 @@ def check_adapter(
 
 def _check_surface(adapter: Adapter, model: Classifier) -> None:
     for name in (
-        *("name", "classes", "preprocess", "settings", "predict", "reset", "merged"),
+        *("name", "classes", "preprocess", "settings", "predict", "reset", "merge"),
         *("events", "frozen", "end_epoch", "parameters", "state", "load_state"),
     ):
         assert hasattr(adapter, name), f"is a classifier: it has no attribute {name!r}"
@@ -164,12 +162,10 @@ def _predict(adapter: Adapter, batch: Images) -> Logits:
 
 
 def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], when: str) -> None:
-    import torch
-
-    merged = adapter.merged()
+    merged = adapter.merge()
     original = model.module
     assert isinstance(original, torch.nn.Module)
-    where = f"merged, {when}"
+    where = f"merge, {when}"
     assert isinstance(merged, torch.nn.Module), f"{where}: returned {type(merged).__name__}"
     assert type(merged) is type(original), (
         f"{where}: a {type(merged).__name__}, expected a plain {type(original).__name__}"
@@ -186,8 +182,6 @@ def _check_merged(adapter: Adapter, model: Classifier, before: dict[str, Any], w
 
 
 def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected: Logits) -> None:
-    import torch
-
     logits = adapter(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
     assert isinstance(logits, torch.Tensor), f"call: returned {type(logits).__name__}"
     _check_close(
@@ -196,8 +190,6 @@ def _check_tensors(adapter: Adapter, model: Classifier, batch: Images, expected:
 
 
 def _check_parameters(adapter: Adapter, model: Classifier) -> None:
-    import torch
-
     assert isinstance(model.module, torch.nn.Module)
     own = {tensor.data_ptr() for tensor in _tensors(model.module) if tensor.numel()}
     for parameter in adapter.parameters():
@@ -223,13 +215,13 @@ def _check_frozen(
     for batch in batches:
         _predict(adapter, batch)
         _predict(other, batch)
-    state, merged = adapter.state(), adapter.merged().state_dict()
+    state, merged = adapter.state(), adapter.merge().state_dict()
     with adapter.frozen():
         logits = [_predict(adapter, batch) for batch in batches]
         for batch, expected in zip(reversed(batches), reversed(logits), strict=True):
             _check_equal(_predict(adapter, batch), expected, "frozen: the same batch, other logits")
     _check_same(adapter.state(), state, "frozen: the state has changed")
-    _check_same(adapter.merged().state_dict(), merged, "frozen: merged() has changed")
+    _check_same(adapter.merge().state_dict(), merged, "frozen: merge() has changed")
     for batch in batches:
         _check_equal(
             _predict(adapter, batch),
@@ -241,8 +233,6 @@ def _check_frozen(
 def _check_state(
     make: Callable[[Classifier], Adapter], model: Classifier, batches: Sequence[Images]
 ) -> None:
-    import torch
-
     adapter = make(model)
     for batch in batches:
         _predict(adapter, batch)
@@ -263,9 +253,7 @@ def _check_state(
     for tensor in [*state.values(), *given.values()]:
         tensor.zero_()
     _check_same(fresh.state(), adapter.state(), "state: another after it was taken up")
-    _check_same(
-        fresh.merged().state_dict(), adapter.merged().state_dict(), "state: merged() differs"
-    )
+    _check_same(fresh.merge().state_dict(), adapter.merge().state_dict(), "state: merge() differs")
     with adapter.frozen(), fresh.frozen():
         for batch in batches:
             _check_equal(
@@ -281,11 +269,9 @@ def _check_state(
 
 
 def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
-    import torch
-
     for batch in batches:
         _predict(adapter, batch)
-    good, merged = adapter.state(), adapter.merged().state_dict()
+    good, merged = adapter.state(), adapter.merge().state_dict()
     bad = {"an unknown name": {**good, "no such thing": torch.zeros(1)}}
     for name, tensor in good.items():
         bad[f"{name!r} of another shape"] = {**good, name: torch.zeros(tensor.numel() + 1)}
@@ -295,7 +281,7 @@ def _check_bad_states(adapter: Adapter, batches: Sequence[Images]) -> None:
         except InputError:
             _check_same(adapter.state(), good, f"state: refusing {what} changed it")
             _check_same(
-                adapter.merged().state_dict(), merged, f"state: refusing {what} changed merged()"
+                adapter.merge().state_dict(), merged, f"state: refusing {what} changed merge()"
             )
         except Exception as error:
             raise AssertionError(
@@ -316,8 +302,6 @@ def _check_interruption(
     expected: list[Logits],
 ) -> None:
     """Let each of the forward passes of one prediction fail in turn."""
-    import torch
-
     left = [math.inf]
 
     def interrupt(*_: object) -> None:
@@ -334,7 +318,7 @@ def _check_interruption(
     for position in range(1, 10):
         adapter = make(twin)
         _predict(adapter, batches[0])
-        state, merged = adapter.state(), adapter.merged().state_dict()
+        state, merged = adapter.state(), adapter.merge().state_dict()
         left[0] = position
         try:
             adapter.predict(batches[1])
@@ -345,7 +329,7 @@ def _check_interruption(
         finally:
             left[0] = math.inf
         _check_same(adapter.state(), state, "exception: it changed the state")
-        _check_same(adapter.merged().state_dict(), merged, "exception: it changed merged()")
+        _check_same(adapter.merge().state_dict(), merged, "exception: it changed merge()")
         _check_equal(_predict(adapter, batches[1]), expected[1], "exception: other logits after it")
 
 
@@ -356,8 +340,6 @@ def _check_determinism(
     expected: list[Logits],
 ) -> None:
     """Make a second adapter under other global random states: it must give the same."""
-    import torch
-
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):
@@ -419,8 +401,6 @@ def _check_kinds(
 
 
 def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
-    import torch
-
     after = _portrait(model.module)
     for what in ("modes", "hooks", "gradients"):
         assert after[what] == before[what], f"wrapped model: its {what} were changed"
@@ -436,8 +416,6 @@ def _check_untouched(model: Classifier, before: dict[str, Any]) -> None:
 
 @contextmanager
 def _globals_watched() -> Iterator[None]:
-    import torch
-
     def state() -> dict[str, Any]:
         words: Any = np.random.get_state()  # noqa: NPY002
         return {
@@ -496,8 +474,6 @@ def _run_plain(merged: torch.nn.Module, model: Classifier, batch: Images) -> Log
 def _check_same(
     got: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], clause: str
 ) -> None:
-    import torch
-
     assert list(got) == list(expected), f"{clause}: other names"
     for name, tensor in expected.items():
         assert torch.equal(got[name], tensor), f"{clause}: {name!r}"
@@ -519,7 +495,6 @@ def _check_close(got: Logits, expected: Logits, clause: str) -> None:
 
 
 def _small_classifier() -> Classifier:
-    import torch
     from torch import nn
 
     with torch.random.fork_rng(devices=[]):
@@ -568,7 +543,7 @@ def _other_kinds() -> Iterator[tuple[str, Classifier]]:
         def forward(self, inputs: torch.Tensor) -> Any:
             return self[0].forward(inputs)
 
-    def replaced(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
+    def replace_layers(change: Callable[[nn.BatchNorm2d], nn.Module], *places: int) -> Classifier:
         network: Any = copy.deepcopy(_small_classifier().module)
         for place in places:
             network[place] = change(network[place])
@@ -582,11 +557,11 @@ def _other_kinds() -> Iterator[tuple[str, Classifier]]:
 
         return change
 
-    yield "SyncBatchNorm", replaced(as_class(nn.SyncBatchNorm), 1, 5)
-    yield "momentum=None", replaced(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
-    yield "a subclass of BatchNorm2d", replaced(as_class(OwnForward), 1, 5)
-    yield "a checkpointed BatchNorm2d", replaced(Checkpointed, 5)
-    yield "a BatchNorm2d whose forward is called", replaced(Bypassed, 5)
+    yield "SyncBatchNorm", replace_layers(as_class(nn.SyncBatchNorm), 1, 5)
+    yield "momentum=None", replace_layers(as_class(nn.BatchNorm2d, momentum=None), 1, 5)
+    yield "a subclass of BatchNorm2d", replace_layers(as_class(OwnForward), 1, 5)
+    yield "a checkpointed BatchNorm2d", replace_layers(Checkpointed, 5)
+    yield "a BatchNorm2d whose forward is called", replace_layers(Bypassed, 5)
 
 
 def _small_batches() -> list[Images]:

@@ -83,7 +83,7 @@ def _check_layouts(
     label: str,
     image: Image,
     expected: Image,
-    expected_grey: Image,
+    expected_gray: Image,
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
@@ -98,10 +98,10 @@ def _check_layouts(
     for name, array in layouts.items():
         result = corrupt(array, corruption, severity=3, key="key", variant=variant)
         assert np.array_equal(result, expected), f"{label}: other pixels for {name}"
-    grey = _picture(image.shape[:2])
-    strided = np.repeat(grey[..., np.newaxis], 3, axis=2)[..., 1]
+    gray = _picture(image.shape[:2])
+    strided = np.repeat(gray[..., np.newaxis], 3, axis=2)[..., 1]
     result = corrupt(strided, corruption, severity=3, key="key", variant=variant)
-    assert np.array_equal(result, expected_grey), f"{label}: other pixels for a strided grey image"
+    assert np.array_equal(result, expected_gray), f"{label}: other pixels for a strided grey image"
 
 
 def _check_order(
@@ -132,7 +132,7 @@ def _check_globals(
     corruption: str | CorruptionFunction,
     variant: str | None,
 ) -> None:
-    cv2, numba = _loaded("cv2"), _loaded("numba")
+    cv2, numba = _load("cv2"), _load("numba")
     threads = (cv2 and cv2.getNumThreads(), numba and numba.get_num_threads())
     # The global states are what is looked at here, so they are used.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -151,5 +151,5 @@ def _check_globals(
     assert now == threads, f"{label}: changes the number of threads of cv2 or numba"
 
 
-def _loaded(name: str) -> ModuleType | None:
+def _load(name: str) -> ModuleType | None:
     return sys.modules.get(name)

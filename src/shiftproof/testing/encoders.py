@@ -26,8 +26,8 @@ def check_encoder(
     """Check that an encoder keeps the contract of encoders.
 
     It has a name, a width and settings that JSON takes, with its ``fingerprint``, ``width`` and
-    ``normalise``; gives one finite float32 vector of its width per image, in the order of the
-    images, for none, one and many of them, of length 1 where it says ``normalise``; does not give
+    ``normalize``; gives one finite float32 vector of its width per image, in the order of the
+    images, for none, one and many of them, of length 1 where it says ``normalize``; does not give
     one vector for all images. It leaves the images as they were, takes read-only arrays and views,
     gives the same again, and changes neither its weights and settings nor a global random state or
     torch's number of threads.
@@ -80,7 +80,7 @@ def check_encoder(
 
 
 def _check_surface(encoder: EncoderLike) -> None:
-    for name in ("name", "width", "normalise", "preprocess", "settings", "encode"):
+    for name in ("name", "width", "normalize", "preprocess", "settings", "encode"):
         assert hasattr(encoder, name), f"is an encoder: it has no attribute {name!r}"
     assert isinstance(encoder.name, str), "is an encoder: its name is no text"
     width = encoder.width
@@ -91,11 +91,11 @@ def _check_surface(encoder: EncoderLike) -> None:
         json.dumps(settings, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AssertionError(f"settings: not what JSON takes ({error})") from error
-    for name in ("fingerprint", "width", "normalise"):
+    for name in ("fingerprint", "width", "normalize"):
         assert name in settings, f"settings: they have no {name!r}"
     assert isinstance(settings["fingerprint"], str), "settings: the fingerprint is no text"
     assert settings["width"] == width, "settings: another width than the encoder's"
-    assert settings["normalise"] == encoder.normalise, "settings: another normalise"
+    assert settings["normalize"] == encoder.normalize, "settings: another normalize"
 
 
 def _encode(encoder: EncoderLike, images: Sequence[Image]) -> Vectors:
@@ -109,7 +109,7 @@ def _encode(encoder: EncoderLike, images: Sequence[Image]) -> Vectors:
     shape = (len(images), encoder.width)
     assert vectors.shape == shape, f"{what}: vectors of shape {vectors.shape}, expected {shape}"
     assert np.isfinite(vectors).all(), f"{what}: a vector that is not finite"
-    if encoder.normalise:
+    if encoder.normalize:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         assert np.allclose(lengths, 1, rtol=0, atol=1e-3), f"{what}: a vector not of length 1"
     # An encoder may hand out an array that it uses again.

@@ -118,19 +118,19 @@ def blur_by_disk(
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
-        centre = target + reach
-        if centre < radius:
+        center = target + reach
+        if center < radius:
             continue
         disk = disks[target % 5]
         w = np.uintp(widths[0]) * step
         right, left = first + w + step, first - w
         for j in range(extended):
             i = np.uintp(j)
-            disk[j] = running[centre % lines, i + right] - running[centre % lines, i + left]
+            disk[j] = running[center % lines, i + right] - running[center % lines, i + left]
         for k in range(1, radius + 1):
             w = np.uintp(widths[k]) * step
             right, left = first + w + step, first - w
-            upper, lower = (centre - k) % lines, (centre + k) % lines
+            upper, lower = (center - k) % lines, (center + k) % lines
             for j in range(extended):
                 i = np.uintp(j)
                 disk[j] += (running[upper, i + right] - running[upper, i + left]) + (
@@ -138,7 +138,7 @@ def blur_by_disk(
                 )
         if edges.shape[0]:
             _vertical_edges(
-                below, centre, reach * channels, edge_steps, edge_weights, verticals[target % 5]
+                below, center, reach * channels, edge_steps, edge_weights, verticals[target % 5]
             )
         if y < 0 or y >= height:
             continue

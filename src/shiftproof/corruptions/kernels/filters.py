@@ -77,11 +77,11 @@ def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
     """
     size = out.shape[0]
     step = np.uintp(channels)
-    centre = np.uintp(half.shape[0] - 1) * step
+    center = np.uintp(half.shape[0] - 1) * step
     for i in range(size):
-        out[i] = padded[np.uintp(i) + centre] * half[0]
+        out[i] = padded[np.uintp(i) + center] * half[0]
     for k in range(half.shape[0] - 1, 0, -4):
-        a, b = centre - np.uintp(k) * step, centre + np.uintp(k) * step
+        a, b = center - np.uintp(k) * step, center + np.uintp(k) * step
         c, d = a + step, b - step
         e, f = c + step, d - step
         g, h = e + step, f - step
@@ -168,9 +168,9 @@ def filter_floats(
     margin, radius = across.shape[0] - 1, down.shape[0] - 1
     middle = padded[margin : margin + width]
     for y in range(height):
-        centre = values[y]
+        center = values[y]
         for i in range(width):
-            middle[i] = centre[i] * down[0]
+            middle[i] = center[i] * down[0]
         for k in range(radius, 0, -4):
             a, b = y + radius - k, y + radius + k
             add_pairs(

@@ -164,7 +164,7 @@ def subdivide_heights(
     key: np.uint32,
     second_key: np.uint32,
     first: int,
-    centres: F32,
+    centers: F32,
     out: F32,
 ) -> None:
     """Double the resolution of a height map: one level of diamond-square.
@@ -176,7 +176,7 @@ def subdivide_heights(
         key: of the random words.
         second_key: see ``key``.
         first: the counter of the first word.
-        centres: at least ``(cells down, cells across)``, scratch.
+        centers: at least ``(cells down, cells across)``, scratch.
         out: ``(2 m, 2 n)`` with ``wrap``, else ``(2 m - 1, 2 n - 1)``; written.
     """
     m, n = corners.shape
@@ -184,23 +184,23 @@ def subdivide_heights(
     quarter = np.float32(0.25)
     counter = first
     for i in range(down):
-        upper, lower, centre = corners[i], corners[(i + 1) % m], centres[i]
+        upper, lower, center = corners[i], corners[(i + 1) % m], centers[i]
         shifted_upper, shifted_lower = upper[1:], lower[1:]
         inner = min(across, n - 1)
         for j in range(inner):
-            centre[j] = (
+            center[j] = (
                 upper[j] + lower[j] + shifted_upper[j] + shifted_lower[j]
             ) * quarter + _scale_word(mix_word(counter + j, key, second_key), amplitude)
         if wrap:
-            centre[n - 1] = (upper[n - 1] + lower[n - 1] + upper[0] + lower[0]) * quarter
-            centre[n - 1] += _scale_word(mix_word(counter + n - 1, key, second_key), amplitude)
+            center[n - 1] = (upper[n - 1] + lower[n - 1] + upper[0] + lower[0]) * quarter
+            center[n - 1] += _scale_word(mix_word(counter + n - 1, key, second_key), amplitude)
         counter += across
     for i in range(m):
         # Points on the rows of corners, between two of them: a corner on either side, a centre
         # above and below. At a border that does not wrap, the one inside counts twice.
         corner = corners[i]
-        above = centres[(i - 1) % down] if wrap else centres[max(i - 1, 0)]
-        below = centres[min(i, down - 1)]
+        above = centers[(i - 1) % down] if wrap else centers[max(i - 1, 0)]
+        below = centers[min(i, down - 1)]
         row = out[2 * i]
         inner = min(across, n - 1)
         shifted = corner[1:]
@@ -218,23 +218,23 @@ def subdivide_heights(
         counter += across
     for i in range(down):
         # Points on the rows of centres, between two of them.
-        upper, lower, centre = corners[i], corners[(i + 1) % m], centres[i]
+        upper, lower, center = corners[i], corners[(i + 1) % m], centers[i]
         row = out[2 * i + 1]
-        left = centre[across - 1] if wrap else centre[0]
-        row[0] = (upper[0] + lower[0] + left + centre[0]) * quarter
+        left = center[across - 1] if wrap else center[0]
+        row[0] = (upper[0] + lower[0] + left + center[0]) * quarter
         row[0] += _scale_word(mix_word(counter, key, second_key), amplitude)
-        row[1] = centre[0]
+        row[1] = center[0]
         inner = across - 1
         tail_upper, tail_lower = upper[1:], lower[1:]
-        tail_centre, tail_row = centre[1:], row[2:]
+        tail_center, tail_row = center[1:], row[2:]
         for j in range(inner):
             tail_row[2 * j] = (
-                tail_upper[j] + tail_lower[j] + centre[j] + tail_centre[j]
+                tail_upper[j] + tail_lower[j] + center[j] + tail_center[j]
             ) * quarter + _scale_word(mix_word(counter + 1 + j, key, second_key), amplitude)
-            tail_row[2 * j + 1] = tail_centre[j]
+            tail_row[2 * j + 1] = tail_center[j]
         counter += across
         if not wrap:
-            last = upper[n - 1] + lower[n - 1] + np.float32(2) * centre[across - 1]
+            last = upper[n - 1] + lower[n - 1] + np.float32(2) * center[across - 1]
             row[2 * across] = last * quarter + _scale_word(
                 mix_word(counter, key, second_key), amplitude
             )

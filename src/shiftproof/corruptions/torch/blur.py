@@ -16,7 +16,7 @@ from shiftproof.corruptions.checks import constants
 from shiftproof.corruptions.torch.filters import (
     FLOAT_SLACK,
     Draws,
-    enlarge_centre,
+    enlarge_center,
     filter_gaussian,
     pad,
     smear,
@@ -80,32 +80,32 @@ def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
         pulled = []
         for source in sources:
             draw = (source.uniform(2, rows, columns) * (2 * delta)).long() - delta
-            neighbour = own.clone()
-            neighbour[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = (
+            neighbor = own.clone()
+            neighbor[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = (
                 inner + draw[0] * width + draw[1]
             )
-            pulled.append(_follow_copies(neighbour.flatten(), inner, height * width))
+            pulled.append(_follow_copies(neighbor.flatten(), inner, height * width))
         index = torch.stack(pulled)[:, None].expand(-1, x.shape[1], -1)
         flat = flat.gather(2, index)
     return filter_gaussian(flat.reshape(x.shape), sigma, sigma)
 
 
-def _follow_copies(neighbour: Tensor, inner: Tensor, size: int) -> Tensor:
+def _follow_copies(neighbor: Tensor, inner: Tensor, size: int) -> Tensor:
     """Return which pixel each gets when pixels are copied one after the other, the last one first.
 
     A pixel that copies from one visited before it gets what that one had got: the chain is
     followed by doubling.
     """
-    place = torch.arange(size, device=neighbour.device)
-    visited = torch.zeros(size, dtype=torch.bool, device=neighbour.device)
+    place = torch.arange(size, device=neighbor.device)
+    visited = torch.zeros(size, dtype=torch.bool, device=neighbor.device)
     visited[inner.flatten()] = True
     # The walk goes from the last pixel to the first: a larger place was visited before.
-    follows = visited & visited[neighbour] & (neighbour > place)
-    following = torch.where(follows, neighbour, place)
+    follows = visited & visited[neighbor] & (neighbor > place)
+    following = torch.where(follows, neighbor, place)
     # Chains end at pixels whose neighbour had not been touched.
     for _ in range(max(1, math.ceil(math.log2(size)))):
         following = following[following]
-    return neighbour[following]
+    return neighbor[following]
 
 
 def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
@@ -114,5 +114,5 @@ def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     factors = np.arange(1, stop, step).tolist()
     total = x * 2
     for factor in factors[1:]:
-        total = total + enlarge_centre(x, factor)
+        total = total + enlarge_center(x, factor)
     return total / (len(factors) + 1)

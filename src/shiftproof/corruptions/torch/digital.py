@@ -66,9 +66,9 @@ def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     saturation = spread / value.clamp(min=1)
     wanted = (saturation * scale + offset).clamp(0, 1)
     # Hue stays: a channel's distance to the largest grows as the saturation does. Grey is red.
-    distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _red_of_grey(x))
+    distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _gray_distance(x))
     return value - value * wanted * distance
 
 
-def _red_of_grey(x: Tensor) -> Tensor:
+def _gray_distance(x: Tensor) -> Tensor:
     return torch.tensor([0.0, 1.0, 1.0], device=x.device)[None, :, None, None].expand_as(x)

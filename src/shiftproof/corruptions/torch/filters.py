@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shiftproof.corruptions.filters import bilinear_places, centre_crop, gaussian_weights, streak
+from shiftproof.corruptions.filters import bilinear_places, center_crop, gaussian_weights, streak
 
 FLOAT_SLACK = 1e-3
 """Grey levels added before fractions are cut off: float32 falls that far short of whole numbers."""
@@ -92,16 +92,16 @@ def smear(x: Tensor, radius: int, sigma: float, angle: float) -> Tensor:
     return total
 
 
-def enlarge_centre(x: Tensor, factor: float) -> Tensor:
+def enlarge_center(x: Tensor, factor: float) -> Tensor:
     """Enlarge the centre, its corner pixels on the corners, and cut it at the top left."""
     for axis in (-2, -1):
         size = x.shape[axis]
-        places = bilinear_places(*centre_crop(size, factor), size)
-        x = mix_neighbours(x, axis, places.first, places.share, places.next_share)
+        places = bilinear_places(*center_crop(size, factor), size)
+        x = mix_neighbors(x, axis, places.first, places.share, places.next_share)
     return x
 
 
-def mix_neighbours(
+def mix_neighbors(
     x: Tensor,
     axis: int,
     first: np.ndarray[tuple[int, ...], np.dtype[np.int64]],

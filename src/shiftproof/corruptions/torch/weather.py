@@ -12,13 +12,13 @@ from torch import Tensor
 
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import constants
-from shiftproof.corruptions.filters import bilinear_places, centre_crop
+from shiftproof.corruptions.filters import bilinear_places, center_crop
 from shiftproof.corruptions.torch.filters import (
     Draws,
     draw_fields,
     filter_gaussian,
     luma_of,
-    mix_neighbours,
+    mix_neighbors,
     pad,
     smear,
 )
@@ -28,13 +28,13 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``weather.snow`` does, on a batch."""
     mean, deviation, zoom, threshold, radius, sigma, share = constants(weather.SNOW, severity)
     height, width = x.shape[-2:]
-    _, crop_height, rows = centre_crop(height, zoom)
-    _, crop_width, columns = centre_crop(width, zoom)
+    _, crop_height, rows = center_crop(height, zoom)
+    _, crop_width, columns = center_crop(width, zoom)
     layers = []
     for source in sources:
         layer = mean + deviation * source.normal(1, crop_height, crop_width)
         for axis, length, size in ((-2, crop_height, rows), (-1, crop_width, columns)):
-            layer = mix_neighbours(layer, axis, *bilinear_places(0, length, size, size))
+            layer = mix_neighbors(layer, axis, *bilinear_places(0, length, size, size))
         layer = torch.where(layer < threshold, 0.0, layer).clamp(0, 1)
         streaks = smear(layer, radius, sigma, source.host.uniform(-135, -45))
         layers.append((streaks * 255).round()[:, :height, :width])
@@ -66,7 +66,7 @@ def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _texture(number: int, device: torch.device) -> Tensor:
-    pixels = torch.from_numpy(textures.published(number).pixels.copy())
+    pixels = torch.from_numpy(textures.draw_stand_in(number).pixels.copy())
     return pixels.permute(2, 0, 1).float().to(device)
 
 
@@ -83,11 +83,11 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
         rough = wibble * wibble * (2 * draw - 1)
         across = grid + grid.roll(-1, -1)
         down = grid + grid.roll(-1, -2)
-        centre = (across + across.roll(-1, -2)) / 4 + rough[:, 0]
-        above = (across + centre + centre.roll(1, -2)) / 4 + rough[:, 1]
-        left = (down + centre + centre.roll(1, -1)) / 4 + rough[:, 2]
+        center = (across + across.roll(-1, -2)) / 4 + rough[:, 0]
+        above = (across + center + center.roll(1, -2)) / 4 + rough[:, 1]
+        left = (down + center + center.roll(1, -1)) / 4 + rough[:, 2]
         finer = torch.empty(len(x), 2 * side, 2 * side, device=x.device)
-        finer[:, ::2, ::2], finer[:, 1::2, 1::2] = grid, centre
+        finer[:, ::2, ::2], finer[:, 1::2, 1::2] = grid, center
         finer[:, ::2, 1::2], finer[:, 1::2, ::2] = above, left
         grid, wibble = finer, wibble / decay
     low, high = grid.amin((1, 2), keepdim=True), grid.amax((1, 2), keepdim=True)

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.classes import Classes, numbered
+from shiftproof.classes import Classes, number_classes
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import ImageError, InputError, LabelError
 from shiftproof.io import files
@@ -60,7 +60,7 @@ class ImageArrays(ImageData):
             )
         targets = _targets(labels, len(arrays), classes)
         if labels is not None and classes is None and targets:
-            classes = numbered(1 + max(target for target in targets if target is not None))
+            classes = number_classes(1 + max(target for target in targets if target is not None))
         samples = [Sample(key, target) for key, target in zip(keys, targets, strict=True)]
         super().__init__(name, samples, classes)
         self._images = dict(zip(keys, arrays, strict=True))

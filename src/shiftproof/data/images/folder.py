@@ -81,7 +81,7 @@ class ImageFolder(ImageData):
                 return (
                     f"{self.name} has exactly the {len(outputs)} classes of {title}, whose published "
                     f"errors are over these alone. For those, open it with label_set({title!r}) as "
-                    f"its classes and measure model.restricted(label_set({title!r}))."
+                    f"its classes and measure model.restrict(label_set({title!r}))."
                 )
         return None
 

@@ -36,7 +36,7 @@ __all__ = ["load_checkpoint", "read_state", "without_prefixes"]
 
 Tensors = dict[str, "torch.Tensor"]
 
-_NORMALISATIONS = (
+_NORMALIZATIONS = (
     ("mean", "std"),
     ("new_mean", "new_std"),
     ("_mean", "_std"),
@@ -87,7 +87,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         preprocess, source = torchvision.preprocess_of(weights), f"torchvision's for {weights}"
     else:
         raise UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
-    preprocess, told = _adjusted(preprocess, fitted)
+    preprocess, told = _adjust(preprocess, fitted)
     return Loaded(
         fitted.module,
         preprocess,
@@ -150,7 +150,7 @@ class Fitted:
     module: torch.nn.Module
     classes: int | None
     channels: int
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
     notes: tuple[str, ...]
 
 
@@ -172,7 +172,7 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
     match = match or Match({}, "", dict(content.tensors))
     draft = _draft(_with_head(match, skeleton), skeleton, architecture, path, options)
     if draft.faults:
-        draft = _converted(match, skeleton, architecture, path, options) or draft
+        draft = _convert(match, skeleton, architecture, path, options) or draft
     if not options.features and draft.headless:
         raise ModelError(
             f"{path} has no head for {architecture.name}: its outputs would be features and no "
@@ -193,8 +193,8 @@ def fit(content: Content, architecture: Architecture, path: Path, options: LoadO
     own = module.state_dict()
     own.update({name: value for name, value in draft.state.items() if name in own})
     module.load_state_dict(own)
-    normalisation, notes = _normalisation(match, draft.channels)
-    return Fitted(module, draft.classes, draft.channels, normalisation, (*draft.notes, *notes))
+    normalization, notes = _find_normalization(match, draft.channels)
+    return Fitted(module, draft.classes, draft.channels, normalization, (*draft.notes, *notes))
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _draft(
     return _Draft(state, classes, channels, headless, faults, tuple(notes))
 
 
-def _converted(
+def _convert(
     match: Match, skeleton: Skeleton, architecture: Architecture, path: Path, options: LoadOptions
 ) -> _Draft | None:
     """Try the weights in the form of a model's authors; None where they do not fit in it either."""
@@ -294,16 +294,16 @@ def _channels(state: Mapping[str, torch.Tensor], shapes: Mapping[str, Shape]) ->
     """Return how many channels the first convolution in a file takes: 3, or 1 for grey."""
     for name, shape in shapes.items():
         if name in state and len(shape) == 4 and shape[1] == 3:
-            grey = (shape[0], 1, *shape[2:])
-            return 1 if tuple(state[name].shape) == grey else 3
+            gray = (shape[0], 1, *shape[2:])
+            return 1 if tuple(state[name].shape) == gray else 3
     return 3
 
 
 def _fits(found: Shape, expected: Shape, channels: int) -> bool:
     if found == expected:
         return True
-    grey = (expected[0], channels, *expected[2:]) if len(expected) == 4 else ()
-    return channels == 1 and expected[1:2] == (3,) and found == grey
+    gray = (expected[0], channels, *expected[2:]) if len(expected) == 4 else ()
+    return channels == 1 and expected[1:2] == (3,) and found == gray
 
 
 def _with_head(match: Match, skeleton: Skeleton) -> Match:
@@ -349,7 +349,7 @@ def _beside(
     match: Match, skeleton: Skeleton, architecture: Architecture, options: LoadOptions
 ) -> tuple[list[str], list[str]]:
     """Return what stands beside the weights and should not, and what may."""
-    normalises = {name for pair in _pairs(match) for name in pair}
+    normalizers = {name for pair in _pairs(match) for name in pair}
     roots = {name.partition(".")[0] for name in skeleton.shapes if name not in skeleton.head}
     extra, aside = [], []
     for place, tensor in match.rest.items():
@@ -360,7 +360,7 @@ def _beside(
             # What one version of a library writes and another does not is the same where it fits.
             if tuple(tensor.shape) != skeleton.constants[name]:
                 extra.append(name)
-        elif place in normalises or is_counter(name) or name.startswith(architecture.optional):
+        elif place in normalizers or is_counter(name) or name.startswith(architecture.optional):
             continue
         elif tensor.ndim == 0 and outside:
             continue  # a counter, such as n_averaged
@@ -379,13 +379,13 @@ def _pairs(match: Match) -> list[tuple[str, str]]:
     found = []
     for place in match.rest:
         parent, dot, leaf = place.rpartition(".")
-        for mean, std in _NORMALISATIONS:
+        for mean, std in _NORMALIZATIONS:
             if leaf == mean and f"{parent}{dot}{std}" in match.rest:
                 found.append((place, f"{parent}{dot}{std}"))
     return [pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)]
 
 
-def _normalisation(
+def _find_normalization(
     match: Match, channels: int
 ) -> tuple[tuple[tuple[float, ...], tuple[float, ...]] | None, tuple[str, ...]]:
     """Return the mean and deviation in a file, in units of 0..1, and the words for them."""
@@ -412,15 +412,15 @@ def _normalisation(
     return (mean, std), (f"mean and deviation from the file ({show_name(names[0])})",)
 
 
-def _adjusted(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[str, ...]]:
+def _adjust(preprocess: Preprocess, fitted: Fitted) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing for the channels and with the normalisation of the file."""
-    mean, std = fitted.normalisation or (preprocess.mean, preprocess.std)
+    mean, std = fitted.normalization or (preprocess.mean, preprocess.std)
     if fitted.channels == 3:
         return dataclasses.replace(preprocess, mean=mean, std=std, channels=3), ()
-    grey = dataclasses.replace(
+    gray = dataclasses.replace(
         preprocess,
         mean=(sum(mean) / len(mean),),
         std=(sum(std) / len(std),),
         channels=1,
     )
-    return grey, ("one input channel: images are turned to grey",)
+    return gray, ("one input channel: images are turned to grey",)

@@ -126,7 +126,7 @@ def find_weights(
         UnknownNameError: ``wanted`` is not there; says what is.
         ModelError: several sets of weights, and nothing says which are meant.
     """
-    counts = Counter(prefix for prefix, _ in _prefixed(content.tensors, expected))
+    counts = Counter(prefix for prefix, _ in _split_prefixes(content.tensors, expected))
     if not counts:
         return None
     most = max(counts.values())
@@ -143,9 +143,9 @@ def find_weights(
     notes: list[str] = []
     raw = [prefix for prefix in sets if not _is_averaged(prefix)]
     if averaged:
-        notes.append(f"averaged weights ({_shown(chosen)})")
+        notes.append(f"averaged weights ({_show(chosen)})")
         if raw:
-            notes[-1] += f", not the raw ones ({_shown(raw[0])})"
+            notes[-1] += f", not the raw ones ({_show(raw[0])})"
         kept = [name for name in expected if name not in state and name not in parameters]
         filled = {
             n: content.tensors[raw[0] + n] for n in kept if raw and raw[0] + n in content.tensors
@@ -154,13 +154,15 @@ def find_weights(
             state.update(filled)
             notes.append(f"{len(filled)} running statistics of the raw weights")
     elif any(_is_averaged(prefix) for prefix in sets):
-        notes.append(f"raw weights ({_shown(chosen)}), not the averaged ones")
+        notes.append(f"raw weights ({_show(chosen)}), not the averaged ones")
     elif any(_words(place) & _AVERAGED for place in content.unnamed):
         notes.append("raw weights: the averaged ones beside them have no names")
     if any(name.rpartition(".")[2] == "n_averaged" for name in content.tensors):
         notes.append("weights averaged by torch.optim.swa_utils")
     container = _container(content, chosen, named=wanted not in (None, "ema", "raw"))
-    copies = {place for prefix, place in _prefixed(content.tensors, expected) if prefix in sets}
+    copies = {
+        place for prefix, place in _split_prefixes(content.tensors, expected) if prefix in sets
+    }
     rest = {
         place: tensor
         for place, tensor in content.tensors.items()
@@ -173,7 +175,7 @@ def without_prefixes(
     state: dict[str, torch.Tensor], expected: Collection[str]
 ) -> dict[str, torch.Tensor]:
     """Return a state_dict by the names that a network has; a name of its own is left as it is."""
-    counts = Counter(prefix for prefix, _ in _prefixed(state, expected))
+    counts = Counter(prefix for prefix, _ in _split_prefixes(state, expected))
     if not counts:
         return state
     # Of equals the shorter: an "attacker.model." is a second name of "model.".
@@ -241,7 +243,7 @@ def is_beside(name: str, tensor: torch.Tensor) -> bool:
     )
 
 
-def _prefixed(places: Iterable[str], expected: Collection[str]) -> Iterator[tuple[str, str]]:
+def _split_prefixes(places: Iterable[str], expected: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield what stands before a name of ``expected`` in each place that ends with one, and the place."""
     for place in places:
         start = 0
@@ -264,15 +266,15 @@ def _choose(
         found = averaged if wanted == "ema" else raw
         if not found:
             raise ModelError(
-                f"weights={wanted}: the file has none such, only {_listed(sets)}. Leave it out, or "
+                f"weights={wanted}: the file has none such, only {_list(sets)}. Leave it out, or "
                 "name one of these."
             )
     elif wanted is not None:
-        found = [prefix for prefix in sets if _shown(prefix) == wanted]
+        found = [prefix for prefix in sets if _show(prefix) == wanted]
         found = found or [prefix for prefix in sets if f".{wanted}." in f".{prefix}"]
         if not found:
             raise UnknownNameError.of(
-                "weights", wanted, ["ema", "raw", *(_shown(prefix) for prefix in sets)]
+                "weights", wanted, ["ema", "raw", *(_show(prefix) for prefix in sets)]
             )
     else:
         found = averaged or raw
@@ -284,8 +286,8 @@ def _choose(
     others = [one for one in tied[1:] if not _are_equal(content.tensors, tied[0], one)]
     if any(_rank(other) == _rank(tied[0]) for other in others):
         raise ModelError(
-            f"The file has several sets of weights: {_listed([tied[0], *others])}. Say which: "
-            f"weights={_shown(tied[0])}."
+            f"The file has several sets of weights: {_list([tied[0], *others])}. Say which: "
+            f"weights={_show(tied[0])}."
         )
     return tied[0]
 
@@ -333,9 +335,9 @@ def _container(content: Content, prefix: str, *, named: bool) -> str:
     return first + dot if apart and first in content.parts else ""
 
 
-def _shown(prefix: str) -> str:
+def _show(prefix: str) -> str:
     return show_name(prefix.rstrip(".")) or "top"
 
 
-def _listed(prefixes: Iterable[str]) -> str:
-    return ", ".join(_shown(prefix) for prefix in list(prefixes)[:6])
+def _list(prefixes: Iterable[str]) -> str:
+    return ", ".join(_show(prefix) for prefix in list(prefixes)[:6])

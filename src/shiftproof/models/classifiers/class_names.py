@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftproof.classes import Classes, imagenet, named
+from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.text import read_json, read_text
 
@@ -27,7 +27,7 @@ def read_classes(given: Classes | Iterable[str] | str | Path) -> Classes:
         return given
     if given == IMAGENET:
         return imagenet()
-    return read_names(Path(given)) if isinstance(given, (str, Path)) else named(given)
+    return read_names(Path(given)) if isinstance(given, (str, Path)) else name_classes(given)
 
 
 def read_names(path: Path) -> Classes:
@@ -40,16 +40,16 @@ def read_names(path: Path) -> Classes:
         BrokenFileError: the file is missing, no text, or has no name or an empty one between two.
     """
     if path.suffix.lower() == ".json":
-        names = _listed(read_json(path), path)
+        names = _check_names(read_json(path), path)
     else:
         names = [line.strip() for line in read_text(path).strip().splitlines()]
     if not names or "" in names:
         found = "no name" if not names else f"an empty line {names.index('') + 1}"
         raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
-    return named(names)
+    return name_classes(names)
 
 
-def _listed(content: Any, path: Path) -> list[str]:
+def _check_names(content: Any, path: Path) -> list[str]:
     if isinstance(content, Mapping):
         keys = [str(index) for index in range(len(content))]
         content = [content.get(key) for key in keys]

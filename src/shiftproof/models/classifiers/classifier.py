@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 
 import numpy as np
 
-from shiftproof.classes import Classes, LabelSet, check_outputs, named, numbered
+from shiftproof.classes import Classes, LabelSet, check_outputs, name_classes, number_classes
 from shiftproof.errors import ImageError, LabelError, ModelError
 from shiftproof.io import files
 from shiftproof.models.module import (
     black_image,
+    black_image_error,
     check_module,
+    check_size,
     classes_settings,
-    failed_on,
-    fitting,
     module_settings,
     name_of,
-    placed,
+    place_module,
     qualified_name,
 )
 from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, as_batch
@@ -76,7 +76,7 @@ class Classifier:
         name: what the tables call it; None takes the module's class name.
         outputs: for each class the module's output that means it, or several: then its logit is the
             highest of theirs. None where there is one output per class, in the order of the
-            classes. ``restricted`` fills this in for a published data set.
+            classes. ``restrict`` fills this in for a published data set.
         assumed: what was taken for granted when it was loaded, in words.
 
     Attributes:
@@ -125,12 +125,14 @@ class Classifier:
         self.name = name or name_of(module)
         self._torch = is_torch_module(module)
         self._module_name = qualified_name(module)
-        self.module, self.device = placed(module, device)
+        self.module, self.device = place_module(module, device)
         self.outputs = None if outputs is None else _groups(outputs, self.name)
         if classes is None:
-            self.classes = numbered(self._probe() if self.outputs is None else len(self.outputs))
+            self.classes = number_classes(
+                self._probe() if self.outputs is None else len(self.outputs)
+            )
         else:
-            self.classes = classes if isinstance(classes, Classes) else named(classes)
+            self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         if self.outputs is not None and len(self.outputs) != len(self.classes):
             raise ModelError(
                 f"{self.name}: outputs are given for {len(self.outputs)} classes, but "
@@ -153,7 +155,7 @@ class Classifier:
             "preprocess": self.preprocess.settings(),
         }
 
-    def restricted(self, labels: LabelSet) -> Classifier:
+    def restrict(self, labels: LabelSet) -> Classifier:
         """Return this classifier with the classes of a data set that shares some of its own.
 
         It answers among those classes only, and shares parameters and buffers with this one.
@@ -164,7 +166,7 @@ class Classifier:
         >>> from shiftproof.classes import imagenet, label_set
         >>> network = lambda inputs: np.zeros((len(inputs), 1000), np.float32)
         >>> classifier = Classifier(network, Preprocess((8, 8), 8), imagenet(), name="zeros")
-        >>> classifier.restricted(label_set("imagenet-r"))
+        >>> classifier.restrict(label_set("imagenet-r"))
         Classifier(zeros, 200 classes, cpu)
         """
         if self.classes.title != labels.of.title or len(self.classes) != len(labels.of):
@@ -204,13 +206,13 @@ class Classifier:
         """
         if len(images) == 0:
             return np.zeros((0, len(self.classes)), np.float32)
-        fitted = fitting(images, self.preprocess)
+        fitted = check_size(images, self.preprocess)
         if not self._torch:
             return self._run_function(self.preprocess.normalize(fitted))
         import torch
 
         with torch.inference_mode():
-            logits = self.logits(_normalized_tensor(fitted, self.preprocess, self.device))
+            logits = self.logits(_normalize_images(fitted, self.preprocess, self.device))
             return cast("Logits", logits.float().cpu().numpy())
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
@@ -258,8 +260,8 @@ class Classifier:
             if isinstance(batch, torch.Tensor):
                 _check_tensor(batch)
                 return _model_input(batch, self.preprocess, self.device)
-            fitted = fitting(batch, self.preprocess)
-            return _normalized_tensor(fitted, self.preprocess, self.device)
+            fitted = check_size(batch, self.preprocess)
+            return _normalize_images(fitted, self.preprocess, self.device)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run the network on what ``prepare`` gave: the second half of a prediction.
@@ -326,12 +328,12 @@ class Classifier:
 
                 module = cast("torch.nn.Module", self.module)
                 with torch.inference_mode():
-                    inputs = _normalized_tensor(black, self.preprocess, self.device)
+                    inputs = _normalize_images(black, self.preprocess, self.device)
                     output = module(inputs.to(input_dtype(module)))
             else:
                 output = np.asarray(self.module(self.preprocess.normalize(black)))
         except Exception as error:
-            raise failed_on(black, self.name, error) from error
+            raise black_image_error(black, self.name, error) from error
         shape = tuple(getattr(output, "shape", ()))
         if len(shape) != 2:
             got = f"shape {shape}" if shape else type(output).__name__
@@ -409,7 +411,7 @@ def _outputs_settings(outputs: tuple[tuple[int, ...], ...]) -> Settings:
     }
 
 
-def _normalized_tensor(
+def _normalize_images(
     images: Images | Sequence[Image], preprocess: Preprocessing, device: str
 ) -> torch.Tensor:
     """Return what ``preprocess.normalize`` gives, as a tensor in channels_last on ``device``.
@@ -427,7 +429,7 @@ def _normalized_tensor(
         batch = batch.copy()
     # (N, H, W, 3) seen as (N, 3, H, W) is channels_last as it lies in memory.
     pixels = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2)
-    return _normalized(pixels, preprocess)
+    return _normalize_pixels(pixels, preprocess)
 
 
 def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) -> torch.Tensor:
@@ -436,14 +438,14 @@ def _model_input(batch: torch.Tensor, preprocess: Preprocessing, device: str) ->
 
     batch = batch.detach()
     if isinstance(preprocess, Preprocess) and tuple(batch.shape[2:]) == preprocess.size:
-        return _normalized(batch.to(device), preprocess)
+        return _normalize_pixels(batch.to(device), preprocess)
     pixels = batch if batch.dtype == torch.uint8 else (batch.float() * 255).round().byte()
     images = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     fitted = [preprocess.geometry(image) for image in images]
-    return _normalized_tensor(fitted, preprocess, device)
+    return _normalize_images(fitted, preprocess, device)
 
 
-def _normalized(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
     """Normalise ``(N, 3, H, W)``: uint8 0..255 or floating 0..1, to float32 in channels_last."""
     import torch
 
@@ -470,11 +472,11 @@ def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
 
     if pixels.dtype == torch.uint8:
         red, green, blue = pixels.int().unbind(1)
-        grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+        gray = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
     else:
         red, green, blue = pixels.unbind(1)
-        grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    return grey[:, None]
+        gray = 0.299 * red + 0.587 * green + 0.114 * blue
+    return gray[:, None]
 
 
 def _check_tensor(batch: torch.Tensor) -> None:

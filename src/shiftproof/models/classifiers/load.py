@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.errors import InputError, ModelError, ShiftproofError, UnknownNameError
+from shiftproof.errors import ModelError, ShiftproofError
 from shiftproof.io.naming import hide_folders
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
@@ -23,9 +23,14 @@ from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
 from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.preprocess import Interpolation, Preprocess
-
-Pixels: TypeAlias = int | tuple[int, int]
-"""A length in pixels, or ``(height, width)``."""
+from shiftproof.specs import (
+    Pixels,
+    merge_options,
+    parse_spec,
+    read_numbers,
+    read_pixels,
+    read_switch,
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def load_classifier(
     >>> load_classifier("demo")
     Classifier(EfficientNet-Lite0, 1000 classes, cpu)
     """
-    given: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "classes": classes,
         "pretrained": pretrained,
         "arch": arch,
@@ -143,7 +148,7 @@ def load_classifier(
     }
     loaded = load_parts(
         spec,
-        given,
+        keywords,
         LOADERS,
         common=("classes", *APPLIED),
         device=device,
@@ -163,128 +168,7 @@ def load_classifier(
     return classifier
 
 
-# ---------------------------------------------------------------- reading the text
-
-_LIKELY_SOURCES = {
-    ".onnx": "onnx",
-    ".pt": "file",
-    ".pth": "file",
-    ".ckpt": "file",
-    ".safetensors": "file",
-}
-
-
-class Row(Protocol):
-    """A row of a table of loaders, as far as the reading of a text goes."""
-
-    @property
-    def example(self) -> str:
-        """A text that names a model of this source."""
-
-    @property
-    def options(self) -> Container[str]:
-        """What this source takes beside what all take."""
-
-
-def parse_spec(
-    spec: str,
-    loaders: Mapping[str, Row],
-    readers: Mapping[str, Callable[[str], Any]],
-    *,
-    wrapped: str,
-) -> tuple[str, str, dict[str, Any]]:
-    """Split ``source:target?option=value&...`` into its parts, the options read.
-
-    Args:
-        spec: the text.
-        loaders: the sources; the target may be left out where the example has none.
-        readers: the options, each with what reads its value or raises a ValueError.
-        wrapped: how a model in memory is wrapped, for the error.
-
-    Raises:
-        UnknownNameError: no such source or option; says the nearest.
-        InputError: no text, no target, or an option that is given twice or cannot be read.
-    """
-    if not isinstance(spec, str):
-        raise InputError(
-            f"Expected a text such as '{loaders['torchvision'].example}', got "
-            f"{type(spec).__name__}. A model that is in memory is wrapped by {wrapped}."
-        )
-    body, mark, query = spec.strip().rpartition("?")
-    if not mark or "=" not in query:
-        body, query = spec.strip(), ""
-    source, _, target = body.partition(":")
-    if source not in loaders:
-        for suffix, likely in _LIKELY_SOURCES.items():
-            if body.lower().endswith(suffix):
-                raise UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
-        raise UnknownNameError.of("source of models", source, loaders)
-    if not target and ":" in loaders[source].example:
-        raise InputError(f"{spec!r} names no model; expected for example {loaders[source].example}")
-    options: dict[str, Any] = {}
-    for part in filter(None, query.split("&")):
-        name, _, text = part.partition("=")
-        if name not in readers:
-            raise UnknownNameError.of("option", name, readers)
-        if name in options:
-            raise InputError(f"{name} is given twice in {spec!r}.")
-        try:
-            options[name] = readers[name](text)
-        except ValueError as error:
-            raise InputError(f"{name} cannot be {text!r} in {spec!r}.") from error
-    return source, target, options
-
-
-def gathered(
-    spec: str,
-    given: Mapping[str, Any],
-    written: Mapping[str, Any],
-    source: str,
-    loaders: Mapping[str, Row],
-    *,
-    common: Container[str],
-) -> dict[str, Any]:
-    """Return the options of a call: the keywords, and what the text has in their place.
-
-    Args:
-        spec: the text.
-        given: the keywords, None where nothing was given.
-        written: what stood in the text.
-        source: what it names, of ``loaders``.
-        loaders: the sources.
-        common: the options that every source takes.
-
-    Raises:
-        InputError: an option that is given twice, or that the source does not take.
-    """
-    merged = dict(given)
-    for name, value in written.items():
-        if merged[name] is not None:
-            raise InputError(f"{name} is given twice: in {spec!r} and as a keyword.")
-        merged[name] = value
-    for name, value in merged.items():
-        if value is not None and name not in common and name not in loaders[source].options:
-            takers = ", ".join(key for key, row in loaders.items() if name in row.options)
-            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
-    return merged
-
-
-def read_switch(text: str) -> bool:
-    """Read ``true`` or ``false``."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def read_pixels(text: str) -> Pixels:
-    """Read ``224`` or, height first, ``224x320``."""
-    height, times, width = text.lower().partition("x")
-    return (int(height), int(width)) if times else int(height)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
+# ---------------------------------------------------------------- its options
 
 APPLIED = ("size", "resize", "interpolation", "mean", "std")
 """The options that change a preprocessing, whatever the source."""
@@ -298,8 +182,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "size": read_pixels,
     "resize": read_pixels,
     "interpolation": str,
-    "mean": _numbers,
-    "std": _numbers,
+    "mean": read_numbers,
+    "std": read_numbers,
 }
 
 
@@ -308,7 +192,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 def load_parts(
     spec: str,
-    given: Mapping[str, Any],
+    keywords: Mapping[str, Any],
     loaders: Mapping[str, Loader],
     *,
     common: Container[str],
@@ -319,19 +203,19 @@ def load_parts(
 
     Args:
         spec: the text.
-        given: the keywords that may stand in the text instead, None where nothing was given.
+        keywords: those of the call that may stand in the text instead, None where nothing was given.
         loaders: the sources.
-        common: those of the keywords that every source takes.
+        common: the keywords that every source takes.
         device: where the model is to run.
         wrapped: how a model in memory is wrapped, for the error.
 
     Raises:
-        UnknownNameError, InputError: as for :func:`parse_spec` and :func:`gathered`.
+        UnknownNameError, InputError: as for ``parse_spec`` and ``merge_options``.
         ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
     """
-    readers = {name: READERS[name] for name in given}
+    readers = {name: READERS[name] for name in keywords}
     source, target, written = parse_spec(spec, loaders, readers, wrapped=wrapped)
-    asked = gathered(spec, given, written, source, loaders, common=common)
+    asked = merge_options(spec, keywords, written, source, loaders, common=common)
     if isinstance(asked["size"], int):
         asked["size"] = (asked["size"], asked["size"])
     numbers_asked = asked.get("classes") == NUMBERED
@@ -339,11 +223,11 @@ def load_parts(
         asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
     options = LoadOptions(device=device, features=loaders is not LOADERS, **asked)
     loaded = loaders[source].load(target, options)
-    preprocess = overridden(loaded.preprocess, options)
+    preprocess = override_preprocess(loaded.preprocess, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)
     meant = "as asked for" if options.classes else loaded.classes_from
     assumed = (
-        _told(preprocess, loaded, options),
+        _describe_preprocess(preprocess, loaded, options),
         *([] if classes is None else [f"{len(classes):,} classes, {classes.title} ({meant})"]),
         *loaded.assumed,
     )
@@ -355,7 +239,7 @@ def load_parts(
     )
 
 
-def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
+def _describe_preprocess(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
     """Say how images are prepared, and who says so."""
     asked = [name for name in APPLIED if getattr(options, name) is not None]
     told = f", {', '.join(asked)} as asked for" if asked else ""
@@ -373,17 +257,17 @@ def _told(preprocess: Preprocess, loaded: Loaded, options: LoadOptions) -> str:
     )
 
 
-def overridden(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
+def override_preprocess(preprocess: Preprocess, options: LoadOptions) -> Preprocess:
     """Return the source's preprocessing with what the caller asked for in its place."""
     changes: dict[str, Any] = {
         name: value for name in APPLIED if (value := getattr(options, name)) is not None
     }
     if "size" in changes and "resize" not in changes and changes["size"] != preprocess.size:
-        changes["resize"] = scaled_resize(preprocess, changes["size"])
+        changes["resize"] = scale_resize(preprocess, changes["size"])
     return dataclasses.replace(preprocess, **changes)
 
 
-def scaled_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
+def scale_resize(preprocess: Preprocess, size: tuple[int, int]) -> Pixels | None:
     """Return the resize with which a crop of ``size`` covers the share that it did before."""
     old = preprocess.resize
     if old is None:

@@ -132,14 +132,14 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
             f"{target}: the graph is fixed at {module.size[0]} x {module.size[1]} pixels, but "
             f"{size[0]} x {size[1]} was asked for."
         )
-    grey = module.channels == 1
+    gray = module.channels == 1
     preprocess = Preprocess(
         size,
         math.floor(min(size) * 256 / 224),
         "bilinear",
-        mean=(sum(_MEAN) / 3,) if grey else _MEAN,
-        std=(sum(_STD) / 3,) if grey else _STD,
-        channels=1 if grey else 3,
+        mean=(sum(_MEAN) / 3,) if gray else _MEAN,
+        std=(sum(_STD) / 3,) if gray else _STD,
+        channels=1 if gray else 3,
     )
     assumed = []
     if options.output is None and module.output.others:
@@ -147,7 +147,7 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     if module.reading != "logits":
         ending = "softmax" if module.reading == "probabilities" else "sigmoid"
         assumed.append(f"the {ending} at the end taken off")
-    if grey:
+    if gray:
         assumed.append("one input channel: images are turned to grey")
     return Loaded(
         module,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.classes import Classes, imagenet, named
+from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
 from shiftproof.models.architecture import Architecture
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
@@ -38,7 +38,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
             module = build_torchvision(name, weights, len(classes))
             drop_auxiliary(module, ["AuxLogits."])
         else:
-            module = downloaded(target, weights)
+            module = download(target, weights)
     return Loaded(
         module,
         preprocess_of(weights),
@@ -49,7 +49,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
     )
 
 
-def downloaded(target: str, weights: Any) -> Any:
+def download(target: str, weights: Any) -> Any:
     """Return the model that ``NAME`` or ``NAME@WEIGHTS`` names, with these weights.
 
     Raises:
@@ -174,10 +174,10 @@ def find_weights(name: str, tag: str) -> Any:
             f"{message.partition(' Known:')[0]} torchvision.models.list_models() has all "
             f"{len(known)}."
         )
-    return tagged_weights(name, tag)
+    return look_up_weights(name, tag)
 
 
-def tagged_weights(name: str, tag: str) -> Any:
+def look_up_weights(name: str, tag: str) -> Any:
     """Return the weights ``tag`` of a model that torchvision has; an empty tag is the default.
 
     Raises:
@@ -213,7 +213,7 @@ def classes_of(weights: Any) -> Classes:
     # All its ImageNet weights carry one list; its spelling is not that of our table.
     if categories == list(torchvision_models().ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):
         return imagenet()
-    return named(categories)
+    return name_classes(categories)
 
 
 def torchvision_models() -> Any:

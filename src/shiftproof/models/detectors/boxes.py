@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftproof.types import Mask
+from shiftproof.types import F32, I64, Flags, Indices, Mask
 
 
 def suppress_overlaps(
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    boxes: F32,
+    scores: F32,
+    labels: I64,
     *,
     overlap: float,
     limit: int | None = None,
-) -> NDArray[np.intp]:
+) -> Indices:
     """Return which boxes greedy non-maximum suppression keeps, each class for itself.
 
     By falling score (of equal ones the earlier first) a box is kept unless it overlaps a kept one
@@ -36,6 +35,8 @@ def suppress_overlaps(
     >>> suppress_overlaps(boxes, scores, labels, overlap=0.5).tolist()
     [1, 2]
     """
+    # cv2.dnn.NMSBoxesBatched keeps the same boxes, but takes all boxes without area for one, and is
+    # slower from some thousand boxes on.
     order = np.argsort(-scores, kind="stable")
     x1, y1, x2, y2 = boxes[order].T
     area = (x2 - x1) * (y2 - y1)
@@ -57,7 +58,7 @@ def suppress_overlaps(
     return order[kept]
 
 
-def run_lengths(mask: NDArray[np.bool_]) -> Mask:
+def run_lengths(mask: Flags) -> Mask:
     """Return a ``(H, W)`` mask as COCO's uncompressed run-length code.
 
     The runs go down the columns, and the first counts pixels outside of the mask.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.classes import Classes, compose, named
+from shiftproof.classes import Classes, compose, name_classes
 from shiftproof.errors import LabelError, UnknownNameError
 from shiftproof.types import Detections, Settings
 
@@ -98,7 +98,7 @@ def match_classes(
             )
         places[_fold(name)] = index
     groups = [{_fold(name) for name in group} for group in synonyms]
-    chosen = _chosen(mapping or {}, detector, data, places)
+    chosen = _map_names(mapping or {}, detector, data, places)
     found: list[int | None] = []
     for name in map(_fold, detector.names):
         others = [
@@ -120,7 +120,7 @@ def match_classes(
     )
 
 
-def _chosen(
+def _map_names(
     mapping: Mapping[str, str], detector: Classes, data: Classes, places: Mapping[str, int]
 ) -> dict[str, int]:
     own = {_fold(name) for name in detector.names}
@@ -133,7 +133,7 @@ def _chosen(
 
 
 def _classes(given: Classes | Iterable[str]) -> Classes:
-    return given if isinstance(given, Classes) else named(given)
+    return given if isinstance(given, Classes) else name_classes(given)
 
 
 def _fold(name: str) -> str:

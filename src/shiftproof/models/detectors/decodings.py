@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import ModelError
+from shiftproof.types import F32, I64, Indices
 
-Outputs: TypeAlias = Sequence[NDArray[np.float32]]
+Outputs: TypeAlias = Sequence[F32]
 """What a graph gives for a batch, in its order of outputs; the images lie along the first axis."""
 
 
@@ -26,9 +26,9 @@ class Candidates(NamedTuple):
     ``(N,)`` float32 in 0..1; ``labels`` ``(N,)`` int64.
     """
 
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    boxes: F32
+    scores: F32
+    labels: I64
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def decode_fastestdet(outputs: Outputs, size: tuple[int, int]) -> list[Candidate
     if channels < 6:
         raise ModelError(f"fastestdet: expected 5 + K channels, got an output {grid.shape}.")
     x, y = np.meshgrid(np.arange(columns), np.arange(rows))
-    centre_x = (np.tanh(grid[:, 1]) + x) / columns
-    centre_y = (np.tanh(grid[:, 2]) + y) / rows
+    center_x = (np.tanh(grid[:, 1]) + x) / columns
+    center_y = (np.tanh(grid[:, 2]) + y) / rows
     width, height = _sigmoid(grid[:, 3]), _sigmoid(grid[:, 4])
-    boxes = _corners(np.stack([centre_x, centre_y, width, height], axis=-1).reshape(count, -1, 4))
+    boxes = _corners(np.stack([center_x, center_y, width, height], axis=-1).reshape(count, -1, 4))
     boxes = boxes * np.array([size[1], size[0], size[1], size[0]], np.float32)
     probabilities = grid[:, 5:].reshape(count, channels - 5, -1)
     best = probabilities.argmax(1)
@@ -153,9 +153,7 @@ DECODINGS: dict[str, Decoding] = {
 projects evaluate their own models."""
 
 
-def _expect(
-    name: str, outputs: Outputs, axes: Sequence[int | tuple[int, ...]]
-) -> list[NDArray[np.float32]]:
+def _expect(name: str, outputs: Outputs, axes: Sequence[int | tuple[int, ...]]) -> list[F32]:
     """Return the outputs, or raise a ModelError where their numbers of axes are others."""
     wanted = [(count,) if isinstance(count, int) else count for count in axes]
     # A graph may give more, such as the raw feature maps behind the answer.
@@ -170,21 +168,19 @@ def _expect(
     return given
 
 
-def _per_image(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.intp]
-) -> list[Candidates]:
+def _per_image(boxes: F32, scores: F32, labels: Indices) -> list[Candidates]:
     return [
         Candidates(box.astype(np.float32), score.astype(np.float32), label.astype(np.int64))
         for box, score, label in zip(boxes, scores, labels, strict=True)
     ]
 
 
-def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _corners(boxes: F32) -> F32:
     """Return ``(..., 4)`` centre x, y, width, height as x1, y1, x2, y2."""
     half = boxes[..., 2:] / 2
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 
 
-def _sigmoid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sigmoid(values: F32) -> F32:
     # By tanh, which does not overflow.
     return np.asarray(0.5 * (1 + np.tanh(values / 2)), dtype=np.float32)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import ImageError, InputError, ModelError
 from shiftproof.models.module import (
     check_module,
     classes_settings,
     module_settings,
     name_of,
-    placed,
+    place_module,
     qualified_name,
 )
 from shiftproof.models.structure import is_torch_module
@@ -115,13 +115,13 @@ class Detector:
             "Expected a torch.nn.Module or a function from images to Detections, got {}. A file is "
             "read by load_detector('onnx:PATH?decode=...') or load_detector('file:PATH?arch=...').",
         )
-        self.classes = classes if isinstance(classes, Classes) else named(classes)
+        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         self.convention = convention
         self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._module_name = qualified_name(module)
         self._torch = is_torch_module(module)
-        self.module, self.device = placed(module, device)
+        self.module, self.device = place_module(module, device)
 
     def __repr__(self) -> str:
         return f"Detector({self.name}, {len(self.classes)} classes, {self.device})"
@@ -206,7 +206,7 @@ class Detector:
     def _through(
         self, network: Callable[..., Any], batch: list[Image], start: int
     ) -> list[Detections]:
-        return self._checked(self._run(network, batch, start), batch, start)
+        return self._check_answers(self._run(network, batch, start), batch, start)
 
     def _run(self, network: Callable[..., Any], batch: list[Image], start: int) -> Any:
         try:
@@ -232,7 +232,7 @@ class Detector:
 
         return torch.inference_mode()
 
-    def _checked(self, found: Any, batch: Sequence[Image], start: int) -> list[Detections]:
+    def _check_answers(self, found: Any, batch: Sequence[Image], start: int) -> list[Detections]:
         if not isinstance(found, (list, tuple)) or len(found) != len(batch):
             got = f"{len(found)}" if isinstance(found, (list, tuple)) else type(found).__name__
             raise ModelError(

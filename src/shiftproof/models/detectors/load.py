@@ -13,13 +13,6 @@ from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError, ShiftproofError
 from shiftproof.io.naming import hide_folders
 from shiftproof.models.classifiers.class_names import read_classes
-from shiftproof.models.classifiers.load import (
-    Pixels,
-    gathered,
-    parse_spec,
-    read_pixels,
-    read_switch,
-)
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.detectors.file import load_detector_checkpoint
 from shiftproof.models.detectors.onnx import load_onnx_detector
@@ -27,6 +20,7 @@ from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import load_torchvision_detector
 from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
+from shiftproof.specs import Pixels, merge_options, parse_spec, read_pixels, read_switch
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,7 @@ def load_detector(
     source, target, written = parse_spec(
         spec, DETECTOR_LOADERS, _READERS, wrapped="Detector(module, classes)"
     )
-    given: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "classes": classes,
         "pretrained": pretrained,
         "arch": arch,
@@ -136,13 +130,13 @@ def load_detector(
         "overlap": overlap,
         "limit": limit,
     }
-    given = gathered(spec, given, written, source, DETECTOR_LOADERS, common=("classes",))
-    _check_ranges(given)
-    if given["classes"] is not None:
-        given["classes"] = read_classes(given["classes"])
-    if isinstance(given["size"], int):
-        given["size"] = (given["size"], given["size"])
-    options = DetectorOptions(device=device, **given)
+    asked = merge_options(spec, keywords, written, source, DETECTOR_LOADERS, common=("classes",))
+    _check_ranges(asked)
+    if asked["classes"] is not None:
+        asked["classes"] = read_classes(asked["classes"])
+    if isinstance(asked["size"], int):
+        asked["size"] = (asked["size"], asked["size"])
+    options = DetectorOptions(device=device, **asked)
     loaded = DETECTOR_LOADERS[source].load(target, options)
     meant = options.classes or loaded.classes
     if meant is None:
@@ -164,12 +158,12 @@ def load_detector(
     return detector
 
 
-def _check_ranges(given: dict[str, Any]) -> None:
+def _check_ranges(options: dict[str, Any]) -> None:
     for name in ("score", "overlap"):
-        value = given[name]
+        value = options[name]
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"{name}: expected 0..1, got {value!r}.")
-    limit = given["limit"]
+    limit = options["limit"]
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise InputError(f"limit: expected a number of boxes, 1 or more, got {limit!r}.")
 

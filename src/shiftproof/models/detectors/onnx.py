@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
@@ -20,7 +20,7 @@ from shiftproof.models.detectors.boxes import suppress_overlaps
 from shiftproof.models.detectors.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.preprocess import ModelInput
-from shiftproof.types import Detections, Image, Settings
+from shiftproof.types import F32, Detections, Image, Settings
 
 SCORE = 0.001
 """The lowest score that is kept: average precision wants the weak ones too (the threshold with
@@ -29,7 +29,7 @@ which the YOLO projects evaluate)."""
 LIMIT = 300
 """The most boxes of an image that are kept, the strongest; COCO counts 100 of them."""
 
-GREY = 114
+GRAY = 114
 """What letterboxes are padded with, as the YOLO networks are trained."""
 
 
@@ -105,7 +105,7 @@ class OnnxConvention:
                 inputs = np.concatenate([inputs, filling])
             decoded = decoding.decode(network(inputs), self.size)
             for image, candidates in zip(chunk, decoded, strict=False):
-                found.append(self._chosen(candidates, image, decoding))
+                found.append(self._select(candidates, image, decoding))
         return found
 
     def settings(self, network: Callable[..., Any]) -> Settings:
@@ -121,7 +121,7 @@ class OnnxConvention:
             "limit": self.limit,
         }
 
-    def _chosen(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
+    def _select(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
         strong = candidates.scores >= self.score
         boxes, scores = candidates.boxes[strong], candidates.scores[strong]
         labels = candidates.labels[strong]
@@ -185,7 +185,7 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
 # ---------------------------------------------------------------- images in, boxes back
 
 
-def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[np.float32]:
+def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> F32:
     """Return an image as a graph takes it: ``(3, H, W)`` float32 in 0..1.
 
     Bilinear without antialiasing (OpenCV), as these networks are trained and evaluated.
@@ -196,20 +196,20 @@ def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> NDArray[
     resized: Any = image
     if image.shape[:2] != (height, width):
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = np.full((*size, 3), GREY, dtype=np.uint8)
+    canvas = np.full((*size, 3), GRAY, dtype=np.uint8)
     canvas[top : top + height, left : left + width] = resized
     channels = canvas if decoding.order == "RGB" else canvas[..., ::-1]
-    prepared: NDArray[np.float32] = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
+    prepared: F32 = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
     prepared /= np.float32(255)
     return prepared
 
 
 def to_image(
-    boxes: NDArray[np.float32],
+    boxes: F32,
     decoding: Decoding,
     size: tuple[int, int],
     image_size: tuple[int, int],
-) -> NDArray[np.float32]:
+) -> F32:
     """Return boxes of the network's input in pixels of the image, cut off at its border.
 
     Args:
@@ -226,7 +226,7 @@ def to_image(
     shift = np.array([left, top, left, top], np.float32)
     scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
     border = np.array([image_columns, image_rows, image_columns, image_rows], np.float32)
-    placed: NDArray[np.float32] = np.clip((boxes - shift) * scale, 0, border)
+    placed: F32 = np.clip((boxes - shift) * scale, 0, border)
     return placed
 
 
@@ -246,6 +246,6 @@ def _class_names(written: str | None) -> Classes | None:
     """Return the classes that a file's metadata name: ``{0: 'person', 1: 'bicycle'}``."""
     try:
         table = ast.literal_eval(written or "")
-        return named(str(table[index]) for index in range(len(table)))
+        return name_classes(str(table[index]) for index in range(len(table)))
     except (ValueError, SyntaxError, TypeError, KeyError, InputError, RecursionError, MemoryError):
         return None

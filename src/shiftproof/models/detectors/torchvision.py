@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import ModelError, UnknownNameError
-from shiftproof.models.classifiers.torchvision import downloaded, tagged_weights, torchvision_models
+from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
 from shiftproof.models.detectors.boxes import run_lengths
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.types import Detections, Image, Settings
@@ -103,7 +103,7 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
 
         # Building a network draws its first weights from the global generator: put that back.
         with torch.random.fork_rng(devices=[]):
-            network = downloaded(target, weights)
+            network = download(target, weights)
     set_thresholds(network, options)
     stated = "random weights" if options.pretrained is False else f"weights {weights}"
     return LoadedDetector(
@@ -130,7 +130,7 @@ _NO_EPS = ("fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "retinanet_resnet
 def has_no_eps(weights: Any) -> bool:
     """Whether torchvision sets the epsilon of the batch norms to 0 for these weights."""
     return weights.name == "COCO_V1" and any(
-        type(weights) is type(tagged_weights(name, "COCO_V1")) for name in _NO_EPS
+        type(weights) is type(look_up_weights(name, "COCO_V1")) for name in _NO_EPS
     )
 
 
@@ -169,7 +169,7 @@ def find_detector_weights(name: str, tag: str) -> Any:
     ]
     if name not in known:
         raise UnknownNameError.of("torchvision detector", name, known)
-    return tagged_weights(name, tag)
+    return look_up_weights(name, tag)
 
 
 def set_thresholds(network: Any, options: DetectorOptions) -> None:
@@ -195,7 +195,7 @@ def compact_classes(categories: Sequence[str]) -> tuple[Classes, tuple[int | Non
         labels.append(len(names) if real else None)
         if real:
             names.append(category)
-    return named(names), tuple(labels)
+    return name_classes(names), tuple(labels)
 
 
 def class_of(labels: Any, table: Sequence[int | None] | None) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, named
+from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
 from shiftproof.io import files
 from shiftproof.models.detectors.boxes import run_lengths
@@ -126,7 +126,7 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
 
 
 def _classes(names: dict[int, str]) -> Classes:
-    return named(names.get(index, str(index)) for index in range(max(names) + 1))
+    return name_classes(names.get(index, str(index)) for index in range(max(names) + 1))
 
 
 def _read(result: Any) -> Detections:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from shiftproof.errors import ModelError
 from shiftproof.models.module import (
     black_image,
+    black_image_error,
     check_module,
-    failed_on,
-    fitting,
+    check_size,
     module_settings,
     name_of,
-    placed,
+    place_module,
     qualified_name,
 )
 from shiftproof.models.preprocess import ModelInput, Preprocessing
@@ -42,7 +42,7 @@ class EncoderLike(Protocol):
         """How long its vectors are."""
 
     @property
-    def normalise(self) -> bool:
+    def normalize(self) -> bool:
         """Whether its vectors have length 1."""
 
     @property
@@ -71,7 +71,7 @@ class Encoder:
             no torch. A function may carry ``fingerprint`` (a string that names its weights) and
             ``device``, which are recorded.
         preprocess: what brings an image into the form that the module takes.
-        normalise: scale every vector to length 1, so that the inner product of two is their cosine.
+        normalize: scale every vector to length 1, so that the inner product of two is their cosine.
             A vector that is all zeros stays so.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         name: what manifests call it; None takes the module's class name.
@@ -95,7 +95,7 @@ class Encoder:
 
     module: Callable[..., Any]
     preprocess: Preprocessing
-    normalise: bool
+    normalize: bool
     device: str
     name: str
     width: int
@@ -106,7 +106,7 @@ class Encoder:
         module: torch.nn.Module | Callable[[ModelInput], NDArray[Any]],
         preprocess: Preprocessing,
         *,
-        normalise: bool = True,
+        normalize: bool = True,
         device: str = "cpu",
         name: str | None = None,
         assumed: Sequence[str] = (),
@@ -118,12 +118,12 @@ class Encoder:
             "A checkpoint file is read by load_encoder('file:PATH?arch=...').",
         )
         self.preprocess = preprocess
-        self.normalise = normalise
+        self.normalize = normalize
         self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._torch = is_torch_module(module)
         self._module_name = qualified_name(module)
-        self.module, self.device = placed(module, device)
+        self.module, self.device = place_module(module, device)
         self.width = self._probe()
 
     def __repr__(self) -> str:
@@ -139,7 +139,7 @@ class Encoder:
         return {
             **module_settings(self.name, self._module_name, self.module, self.device),
             "width": self.width,
-            "normalise": self.normalise,
+            "normalize": self.normalize,
             "preprocess": self.preprocess.settings(),
         }
 
@@ -152,7 +152,7 @@ class Encoder:
                 ``(H, W, 3)`` is taken too. Not changed.
 
         Returns:
-            ``(N, width)`` float32, of length 1 where ``normalise`` is true; a vector that is zero
+            ``(N, width)`` float32, of length 1 where ``normalize`` is true; a vector that is zero
             or not finite is returned as it is.
 
         Raises:
@@ -161,13 +161,13 @@ class Encoder:
         """
         if len(images) == 0:
             return np.zeros((0, self.width), np.float32)
-        vectors = self._run(fitting(images, self.preprocess))
+        vectors = self._run(check_size(images, self.preprocess))
         if vectors.shape != (len(images), self.width):
             raise ModelError(
                 f"{self.name}: expected vectors ({len(images)}, {self.width}), got shape "
                 f"{vectors.shape}."
             )
-        return _unit(vectors) if self.normalise else vectors
+        return _unit(vectors) if self.normalize else vectors
 
     def _run(self, images: Images | Sequence[Image]) -> Vectors:
         inputs = self.preprocess.normalize(images)
@@ -194,7 +194,7 @@ class Encoder:
         except ModelError:
             raise
         except Exception as error:
-            raise failed_on(black, self.name, error) from error
+            raise black_image_error(black, self.name, error) from error
         if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
             raise ModelError(
                 f"{self.name}: expected vectors (1, width) for one image, got shape {shape}. Pool "

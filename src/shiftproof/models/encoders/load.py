@@ -10,7 +10,7 @@ import numpy as np
 from shiftproof.errors import ModelError
 from shiftproof.models.checkpoints.checkpoint import load_checkpoint
 from shiftproof.models.classifiers.demo import load_demo
-from shiftproof.models.classifiers.load import APPLIED, Loader, Pixels, load_parts
+from shiftproof.models.classifiers.load import APPLIED, Loader, load_parts
 from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
@@ -19,6 +19,7 @@ from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
 from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.preprocess import Interpolation
+from shiftproof.specs import Pixels
 
 EncoderLoader: TypeAlias = Loader
 """One row of ``ENCODER_LOADERS``: its ``load`` gives a module whose outputs are vectors."""
@@ -29,7 +30,7 @@ def _features(
 ) -> Callable[[str, LoadOptions], Loaded]:
     """Return what loads a classifier and takes its last layer off."""
 
-    def loaded(target: str, options: LoadOptions) -> Loaded:
+    def load_features(target: str, options: LoadOptions) -> Loaded:
         found = load(target, options)
         module: Any = found.module
         return found._replace(
@@ -38,7 +39,7 @@ def _features(
             assumed=("the features before the last layer", *found.assumed),
         )
 
-    return loaded
+    return load_features
 
 
 ENCODER_LOADERS: dict[str, EncoderLoader] = {
@@ -84,7 +85,7 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
 def load_encoder(
     spec: str = "demo",
     *,
-    normalise: bool = True,
+    normalize: bool = True,
     device: str = "cpu",
     pretrained: bool | None = None,
     arch: str | None = None,
@@ -103,9 +104,9 @@ def load_encoder(
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``ENCODER_LOADERS``, or ``demo``, which needs no
-            network. Every keyword below but ``normalise`` and ``device`` may stand in the text
+            network. Every keyword below but ``normalize`` and ``device`` may stand in the text
             instead, as in ``"onnx:encoder.onnx?size=240&mean=0.5,0.5,0.5"``.
-        normalise: scale every vector to length 1.
+        normalize: scale every vector to length 1.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
             only), for a trial without a network.
@@ -132,7 +133,7 @@ def load_encoder(
     >>> load_encoder("demo")
     Encoder(EfficientNet-Lite0, width 1280, cpu)
     """
-    given: dict[str, Any] = {
+    keywords: dict[str, Any] = {
         "pretrained": pretrained,
         "arch": arch,
         "weights": weights,
@@ -145,7 +146,7 @@ def load_encoder(
     }
     loaded = load_parts(
         spec,
-        given,
+        keywords,
         ENCODER_LOADERS,
         common=APPLIED,
         device=device,
@@ -154,7 +155,7 @@ def load_encoder(
     encoder = Encoder(
         loaded.module,
         loaded.preprocess,
-        normalise=normalise,
+        normalize=normalize,
         device=device,
         name=loaded.name,
         assumed=loaded.assumed,

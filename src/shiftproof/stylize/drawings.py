@@ -11,12 +11,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from shiftproof.rng import generator
-from shiftproof.types import Image
+from shiftproof.types import F32, Image
 
-F32 = NDArray[np.float32]
 Random = np.random.Generator
 
 SIZE = 384
@@ -24,7 +23,7 @@ SIZE = 384
 
 
 @lru_cache(maxsize=64)
-def drawn(number: int) -> Image:
+def draw_style(number: int) -> Image:
     """Draw the style ``number``, 0 or more: ``(384, 384, 3)`` uint8 RGB, read-only."""
     rng = generator(0, "drawn style", str(number))
     # In turn, so that any few numbers in a row hold every way of painting once.
@@ -52,13 +51,13 @@ def _palette(rng: Random) -> F32:
     count = int(rng.integers(6, 10))
     depth, height = 0.06 + 0.2 * rng.random(), 0.8 + 0.2 * rng.random()
     vivid = 0.25 + 0.65 * rng.random()
-    colours = []
+    colors = []
     for place in range(count):
         hue = (first + harmony[int(rng.integers(len(harmony)))] + 0.03 * rng.standard_normal()) % 1
         light = depth + (height - depth) * place / (count - 1)
         saturation = vivid * (0.5 + 0.5 * rng.random()) * (1 - 0.6 * light**3)
-        colours.append(colorsys.hls_to_rgb(hue, light, saturation))
-    return np.array(colours, np.float32)
+        colors.append(colorsys.hls_to_rgb(hue, light, saturation))
+    return np.array(colors, np.float32)
 
 
 def _field(rng: Random, cells: float, count: int = 1) -> F32:
@@ -97,21 +96,21 @@ def _clouds(rng: Random, cells: float, fall: float = 0.5) -> F32:
     return np.asarray(large / large.max(), np.float32)
 
 
-def _painted(values: F32, palette: F32) -> F32:
+def _look_up_colors(values: F32, palette: F32) -> F32:
     """Return the colours that stand at ``values`` in 0..1 between the palette's ends."""
     at = np.linspace(0, 1, len(palette))
     channels = [np.interp(values, at, palette[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def _soft(picture: ArrayLike, sigma: float) -> F32:
+def _blur(picture: ArrayLike, sigma: float) -> F32:
     import cv2
 
     values = np.asarray(picture, np.float32)
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
 
 
-def _lit(picture: F32, height: F32, strength: float) -> F32:
+def _light_relief(picture: F32, height: F32, strength: float) -> F32:
     """Light a relief from the left above, as thick paint shows."""
     import cv2
 
@@ -130,14 +129,14 @@ def _strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: f
 
     tone = _clouds(rng, 2 + 2 * rng.random(), 0.45)
     angle = (swirl * np.pi * _field(rng, 1.5 + 2 * rng.random())[..., 0]) + np.pi * rng.random()
-    canvas = _painted(tone, palette)
+    canvas = _look_up_colors(tone, palette)
     height = np.zeros((SIZE, SIZE), np.float32)
     count = int(2.2 * SIZE * SIZE / (width * length))
     x, y = rng.random((2, count)) * SIZE
     column, row = x.astype(int), y.astype(int)
     turn = angle[row, column] + 0.12 * rng.standard_normal(count)
     reach = length * (0.5 + rng.random(count))
-    colour = _painted(
+    color = _look_up_colors(
         np.clip(tone[row, column] + 0.1 * rng.standard_normal(count), 0, 1).astype(np.float32),
         palette,
     )
@@ -155,14 +154,14 @@ def _strokes(rng: Random, palette: F32, *, width: float, length: float, swirl: f
         for bristle in range(bristles):
             line = np.round((middle + offsets[bristle] * across) * 2**bits).astype(np.int32)
             shade = float(shades[stroke, bristle])
-            red, green, blue = (float(value) + shade for value in colour[stroke])
+            red, green, blue = (float(value) + shade for value in color[stroke])
             thick = max(int(width / bristles + 1), 1)
             cv2.polylines(canvas, [line], False, (red, green, blue), thick, cv2.LINE_8, bits)
             level = 0.5 + 4 * shade
             cv2.polylines(height, [line], False, level, thick, cv2.LINE_8, bits)
-    canvas = _soft(canvas, 0.7)
-    height = _soft(height, 0.8)
-    return _lit(canvas, height, 0.06 + 0.06 * float(rng.random()))
+    canvas = _blur(canvas, 0.7)
+    height = _blur(height, 0.8)
+    return _light_relief(canvas, height, 0.06 + 0.06 * float(rng.random()))
 
 
 def _broad_strokes(rng: Random, palette: F32) -> F32:
@@ -180,25 +179,25 @@ def _dots(rng: Random, palette: F32) -> F32:
     import cv2
 
     tone = _clouds(rng, 2.5, 0.4)
-    canvas = _painted(0.4 + 0.6 * tone, palette)
+    canvas = _look_up_colors(0.4 + 0.6 * tone, palette)
     radius = 2.2 + 2.5 * rng.random()
     count = int(1.3 * SIZE * SIZE / (np.pi * radius**2))
     x, y = rng.random((2, count)) * SIZE
     place = tone[y.astype(int), x.astype(int)] + 0.16 * rng.standard_normal(count)
-    colour = palette[np.clip(place * len(palette), 0, len(palette) - 1).astype(int)]
+    color = palette[np.clip(place * len(palette), 0, len(palette) - 1).astype(int)]
     sizes = radius * (0.6 + 0.7 * rng.random(count))
     for dot in range(count):
-        centre = (round(x[dot] * 8), round(y[dot] * 8))
-        shade = tuple(float(value) for value in colour[dot])
-        cv2.circle(canvas, centre, round(sizes[dot] * 8), shade, -1, cv2.LINE_8, 3)
-    return _soft(canvas, 0.6)
+        center = (round(x[dot] * 8), round(y[dot] * 8))
+        shade = tuple(float(value) for value in color[dot])
+        cv2.circle(canvas, center, round(sizes[dot] * 8), shade, -1, cv2.LINE_8, 3)
+    return _blur(canvas, 0.6)
 
 
 def _dead_leaves(rng: Random, palette: F32) -> F32:
     """Let leaves of all sizes fall over each other: the simplest model with a photograph's spectrum."""
     import cv2
 
-    canvas = _painted(_clouds(rng, 2), palette)
+    canvas = _look_up_colors(_clouds(rng, 2), palette)
     count = 900
     # Radii by the inverse cube, between 4 pixels and a quarter of the canvas.
     low, high = 4.0, SIZE / 4
@@ -206,23 +205,23 @@ def _dead_leaves(rng: Random, palette: F32) -> F32:
     radius = np.sort(radius)[::-1] * np.exp(0.25 * rng.standard_normal(count))
     x, y = rng.random((2, count)) * SIZE
     flat, turn = 0.35 + 0.65 * rng.random(count), 180 * rng.random(count)
-    colour = palette[rng.integers(0, len(palette), count)] + 0.05 * rng.standard_normal(
+    color = palette[rng.integers(0, len(palette), count)] + 0.05 * rng.standard_normal(
         (count, 1)
     ).astype(np.float32)
     for leaf in range(count):
         axes = (round(8 * radius[leaf]), round(8 * radius[leaf] * flat[leaf]))
-        centre = (round(8 * x[leaf]), round(8 * y[leaf]))
-        shade = tuple(float(value) for value in colour[leaf])
-        cv2.ellipse(canvas, centre, axes, turn[leaf], 0, 360, shade, -1, cv2.LINE_8, 3)
+        center = (round(8 * x[leaf]), round(8 * y[leaf]))
+        shade = tuple(float(value) for value in color[leaf])
+        cv2.ellipse(canvas, center, axes, turn[leaf], 0, 360, shade, -1, cv2.LINE_8, 3)
     grain = _clouds(rng, 24, 0.8)[..., np.newaxis]
-    return np.asarray(_soft(canvas, 0.7) + 0.2 * (grain - 0.5), np.float32)
+    return np.asarray(_blur(canvas, 0.7) + 0.2 * (grain - 0.5), np.float32)
 
 
 def _hatching(rng: Random, palette: F32) -> F32:
     """Hatch in ink: darker where more layers of lines cross."""
     tone = _clouds(rng, 2.5, 0.45)
     paper = np.broadcast_to(palette[-1], (SIZE, SIZE, 3)).astype(np.float32)
-    wash = _painted(0.55 + 0.45 * _field(rng, 3)[..., 0], palette)
+    wash = _look_up_colors(0.55 + 0.45 * _field(rng, 3)[..., 0], palette)
     canvas = np.asarray(0.5 * paper + 0.5 * wash, np.float32)
     gap = 4 + 3 * rng.random()
     first = np.pi * rng.random()
@@ -235,7 +234,7 @@ def _hatching(rng: Random, palette: F32) -> F32:
         depth = np.clip(3 * (limit - tone), 0, 1)
         ink = np.clip(6 * (wave - 1 + 0.55 * depth), 0, 1)[..., np.newaxis]
         canvas = canvas + 0.85 * ink * (palette[layer % 2] - canvas)
-    return _soft(canvas, 0.6)
+    return _blur(canvas, 0.6)
 
 
 def _marbling(rng: Random, palette: F32) -> F32:
@@ -247,10 +246,10 @@ def _marbling(rng: Random, palette: F32) -> F32:
     folded = folded + 2 * (down + strength * bend[..., 1])
     bands = 0.5 + 0.5 * np.sin(2 * np.pi * folded)
     thin = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * (folded + 0.4 * _clouds(rng, 8)))
-    return _painted(np.clip(0.75 * bands + 0.35 * thin - 0.05, 0, 1), palette)
+    return _look_up_colors(np.clip(0.75 * bands + 0.35 * thin - 0.05, 0, 1), palette)
 
 
-def _watercolour(rng: Random, palette: F32) -> F32:
+def _watercolor(rng: Random, palette: F32) -> F32:
     """Lay transparent washes over paper, each darker along its edge."""
     canvas = np.broadcast_to(0.3 * palette[-1] + 0.7, (SIZE, SIZE, 3)).astype(np.float32)
     for _ in range(9):
@@ -260,9 +259,9 @@ def _watercolour(rng: Random, palette: F32) -> F32:
         rim = np.clip(1 - np.abs(shape - border - 0.008) * 70, 0, 1)
         flow = 0.25 + 0.35 * _clouds(rng, 5, 0.6)
         amount = np.clip(inside * flow + 0.35 * rim, 0, 1)[..., np.newaxis]
-        colour = palette[int(rng.integers(len(palette)))]
-        canvas = canvas * (1 - amount * (1 - colour))
-    grain = _soft(rng.standard_normal((SIZE, SIZE), np.float32), 0.9)
+        color = palette[int(rng.integers(len(palette)))]
+        canvas = canvas * (1 - amount * (1 - color))
+    grain = _blur(rng.standard_normal((SIZE, SIZE), np.float32), 0.9)
     return np.asarray(canvas + 0.045 * grain[..., np.newaxis], np.float32)
 
 
@@ -284,11 +283,11 @@ def _mosaic(rng: Random, palette: F32) -> F32:
     tone = _clouds(rng, 2, 0.5)
     owner = np.zeros(int(labels.max()) + 1, np.float32)
     owner[labels[y, x]] = np.clip(tone[y, x] + 0.08 * rng.standard_normal(len(x)), 0, 1)
-    canvas = _painted(owner[labels], palette)
-    joint = cv2.Laplacian(_soft(away, 1.0), cv2.CV_32F)
+    canvas = _look_up_colors(owner[labels], palette)
+    joint = cv2.Laplacian(_blur(away, 1.0), cv2.CV_32F)
     dark = np.clip(-joint * 2.2 - 0.25, 0, 1)[..., np.newaxis]
     canvas = canvas * (1 - 0.75 * dark)
-    return _lit(canvas, _soft(-away / gap, 1.0), 0.12)
+    return _light_relief(canvas, _blur(-away / gap, 1.0), 0.12)
 
 
 def _weave(rng: Random, palette: F32) -> F32:
@@ -304,15 +303,15 @@ def _weave(rng: Random, palette: F32) -> F32:
     chosen = np.where(over > 0, column, row).astype(np.float32)
     round_ = np.where(over > 0, across % 1, along % 1).astype(np.float32)
     light = 0.65 + 0.35 * np.sin(np.pi * round_)
-    picture = _painted(chosen, palette) * light[..., np.newaxis]
-    return np.asarray(_soft(picture, 0.6), np.float32)
+    picture = _look_up_colors(chosen, palette) * light[..., np.newaxis]
+    return np.asarray(_blur(picture, 0.6), np.float32)
 
 
 def _impasto(rng: Random, palette: F32) -> F32:
     """Spread thick paint with a knife: flat facets with ridges between them."""
     import cv2
 
-    canvas = _painted(_clouds(rng, 2.5, 0.5), palette)
+    canvas = _look_up_colors(_clouds(rng, 2.5, 0.5), palette)
     height = np.zeros((SIZE, SIZE), np.float32)
     tone = _clouds(rng, 2, 0.5)
     angle = 2 * np.pi * _field(rng, 2.5)[..., 0]
@@ -321,7 +320,7 @@ def _impasto(rng: Random, palette: F32) -> F32:
     row, column = y.astype(int), x.astype(int)
     turn = np.degrees(angle[row, column]) + 20 * rng.standard_normal(count)
     size = 10 + 26 * rng.random(count) ** 2
-    colour = _painted(
+    color = _look_up_colors(
         np.clip(tone[row, column] + 0.12 * rng.standard_normal(count), 0, 1).astype(np.float32),
         palette,
     )
@@ -329,17 +328,17 @@ def _impasto(rng: Random, palette: F32) -> F32:
     for dab in range(count):
         box = ((float(x[dab]), float(y[dab])), (2.2 * size[dab], size[dab]), float(turn[dab]))
         corners = np.round(cv2.boxPoints(box) * 8).astype(np.int32)
-        shade = tuple(float(value) for value in colour[dab])
+        shade = tuple(float(value) for value in color[dab])
         cv2.fillConvexPoly(canvas, corners, shade, cv2.LINE_8, 3)
         cv2.fillConvexPoly(height, corners, float(level[dab]), cv2.LINE_8, 3)
-    height = _soft(height, 0.9) + 0.25 * _clouds(rng, 40, 0.9)
-    return _lit(_soft(canvas, 0.8), height, 0.1)
+    height = _blur(height, 0.9) + 0.25 * _clouds(rng, 40, 0.9)
+    return _light_relief(_blur(canvas, 0.8), height, 0.1)
 
 
 WAYS: tuple[Callable[[Random, F32], F32], ...] = (
     _broad_strokes,
     _dead_leaves,
-    _watercolour,
+    _watercolor,
     _short_strokes,
     _hatching,
     _impasto,

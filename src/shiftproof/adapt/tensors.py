@@ -1,0 +1,88 @@
+"""What an adapter has learned as named tensors on the CPU, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from shiftproof.adapt.statistics import Statistics
+from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+
+def pack(kind: str, layers: Mapping[str, Statistics], images: float = 0.0) -> State:
+    """Return the statistics of layers as named tensors: ``kind/LAYER/mean`` and so on."""
+    if not layers:
+        return {}
+    state = {f"{kind}/images": torch.tensor(float(images), dtype=torch.float64)}
+    for name, statistics in layers.items():
+        state[f"{kind}/{name}/mean"] = copy_to_cpu(statistics.mean)
+        state[f"{kind}/{name}/variance"] = copy_to_cpu(statistics.variance)
+    return state
+
+
+def unpack(
+    kind: str, state: Mapping[str, torch.Tensor], like: Mapping[str, Statistics]
+) -> tuple[dict[str, Statistics], float]:
+    """Return what ``pack`` packed, on the device of ``like``.
+
+    Raises:
+        InputError: the layers or their widths are others than those of ``like``, or a number is
+            not finite.
+    """
+    prefix = f"{kind}/"
+    present = {name for name in state if name.startswith(prefix) and name != f"{prefix}images"}
+    if not present:
+        return {}, 0.0
+    layers = {}
+    for name in sorted({key[len(prefix) :].rpartition("/")[0] for key in present}):
+        if name not in like:
+            raise InputError(f"The state is of another model: it has a layer {name!r}.")
+        layers[name] = Statistics(
+            copy_tensor(state, f"{prefix}{name}/mean", like[name].mean),
+            copy_tensor(state, f"{prefix}{name}/variance", like[name].variance),
+        )
+    images = float(copy_tensor(state, f"{prefix}images", torch.zeros((), dtype=torch.float64)))
+    if images < 0:
+        raise InputError(f"The state is damaged: {prefix}images is {images:g}.")
+    return layers, images
+
+
+def copy_to_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy on the CPU, without a graph."""
+    return tensor.detach().cpu().clone()
+
+
+def copy_tensor(state: Mapping[str, torch.Tensor], name: str, like: torch.Tensor) -> torch.Tensor:
+    """Return a copy of ``state[name]`` on the device of ``like``.
+
+    Raises:
+        InputError: it is not there, has another shape or dtype, or holds what is not finite.
+    """
+    tensor = state.get(name)
+    if tensor is None:
+        raise InputError(f"The state is of another adapter or model: it has no {name!r}.")
+    if tensor.shape != like.shape:
+        raise InputError(
+            f"The state is of another model: {name!r} has the shape {tuple(tensor.shape)}, "
+            f"expected {tuple(like.shape)}."
+        )
+    if tensor.is_floating_point() != like.is_floating_point():
+        raise InputError(f"The state is of another kind: {name!r} is {tensor.dtype}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"The state is damaged: {name!r} has NaN or infinite values.")
+    return tensor.detach().to(like.device, copy=True)
+
+
+def check_names(
+    state: Mapping[str, torch.Tensor], kinds: Iterable[str], names: Container[str] = ()
+) -> None:
+    """Raise an InputError where a state holds what is of none of the kinds and has no known name."""
+    known = tuple(f"{kind}/" for kind in kinds)
+    for name in state:
+        if name not in names and not name.startswith(known):
+            raise InputError(f"The state is of another adapter: it holds {name!r}.")

@@ -1,0 +1,200 @@
+"""Texts that name a thing with its options, as the command line takes them.
+
+Two forms, read by the same code::
+
+    SOURCE:TARGET?OPTION=VALUE&OPTION=VALUE    models: a target may hold commas, colons and paths
+    NAME:OPTION=VALUE,OPTION=VALUE             adapters and protocols, which have no target
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from shiftproof.errors import InputError, UnknownNameError
+
+Readers: TypeAlias = Mapping[str, Callable[[str], Any]]
+"""Options by name, each with what reads its value or raises a ValueError."""
+
+Pixels: TypeAlias = int | tuple[int, int]
+"""A length in pixels, or ``(height, width)``."""
+
+_SOURCES_OF_FILES = {
+    ".onnx": "onnx",
+    ".pt": "file",
+    ".pth": "file",
+    ".ckpt": "file",
+    ".safetensors": "file",
+}
+
+
+class Source(Protocol):
+    """A row of a table of sources, as far as the reading of a text goes."""
+
+    @property
+    def example(self) -> str:
+        """A text that names a model of this source."""
+
+    @property
+    def options(self) -> Container[str]:
+        """What this source takes beside what all take."""
+
+
+# ---------------------------------------------------------------- texts
+
+
+def parse_spec(
+    spec: str,
+    sources: Mapping[str, Source],
+    readers: Readers,
+    *,
+    wrapped: str,
+) -> tuple[str, str, dict[str, Any]]:
+    """Split ``SOURCE:TARGET?OPTION=VALUE&...`` into its parts, the options read.
+
+    Args:
+        spec: the text.
+        sources: the sources; the target may be left out where the example has none.
+        readers: the options.
+        wrapped: how a model in memory is wrapped, for the error.
+
+    Raises:
+        UnknownNameError: no such source or option; says the nearest.
+        InputError: no text, no target, or an option that is given twice or cannot be read.
+    """
+    if not isinstance(spec, str):
+        raise InputError(
+            f"Expected a text such as '{_example(sources)}', got "
+            f"{type(spec).__name__}. A model that is in memory is wrapped by {wrapped}."
+        )
+    body, mark, query = spec.strip().rpartition("?")
+    if not mark or "=" not in query:
+        body, query = spec.strip(), ""
+    source, _, target = body.partition(":")
+    if source not in sources:
+        raise _explain_source(spec, body, sources)
+    if not target and ":" in sources[source].example:
+        raise InputError(f"{spec!r} names no model; expected for example {sources[source].example}")
+    return source, target, read_options(query, readers, spec=spec, separator="&")
+
+
+def _explain_source(spec: str, body: str, sources: Mapping[str, Source]) -> UnknownNameError:
+    """Return the error of a text that begins with no source: it may be the path of a file."""
+    source, colon, _ = body.partition(":")
+    # A single letter is a drive: C:/nets/model.onnx.
+    if not colon or len(source) == 1:
+        for suffix, likely in _SOURCES_OF_FILES.items():
+            if body.lower().endswith(suffix) and likely in sources:
+                return UnknownNameError(f"{spec!r} is a file; write: {likely}:{spec}")
+    return UnknownNameError.of("source of models", source, sources)
+
+
+def _example(sources: Mapping[str, Source]) -> str:
+    """Return the first example that has a target."""
+    examples = [row.example for row in sources.values()]
+    return next((example for example in examples if ":" in example), examples[0])
+
+
+def split_name(spec: str) -> tuple[str, str]:
+    """Split ``NAME:OPTION=VALUE,...`` into the name and the text of the options."""
+    name, _, options = spec.strip().partition(":")
+    return name, options
+
+
+def read_options(
+    text: str, readers: Readers, *, spec: str, separator: str = ",", owner: str | None = None
+) -> dict[str, Any]:
+    """Read ``OPTION=VALUE``, several of them behind a separator.
+
+    Args:
+        text: the options.
+        readers: those that there are.
+        spec: the whole text, for the errors.
+        separator: what stands between two of them.
+        owner: whose options they are, for the errors.
+
+    Raises:
+        UnknownNameError: no such option; says the nearest.
+        InputError: an option without a value, given twice, or of the wrong kind.
+
+    >>> read_options("lr=0.001,steps=3", {"lr": float, "steps": int}, spec="rpl:lr=0.001,steps=3")
+    {'lr': 0.001, 'steps': 3}
+    """
+    options: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(separator))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name not in readers:
+            kind = "option" if owner is None else f"option of {owner}"
+            raise UnknownNameError.of(kind, name, readers)
+        if not equals or not value:
+            raise InputError(f"{spec!r}: expected {name}=VALUE, got {part!r}.")
+        if name in options:
+            raise InputError(f"{spec!r}: the option {name} is given twice.")
+        try:
+            options[name] = readers[name](value)
+        except ValueError as error:
+            raise InputError(f"{spec!r}: {name} cannot be {value!r}.") from error
+    return options
+
+
+def merge_options(
+    spec: str,
+    keywords: Mapping[str, Any],
+    options: Mapping[str, Any],
+    source: str,
+    sources: Mapping[str, Source],
+    *,
+    common: Container[str],
+) -> dict[str, Any]:
+    """Return the options of a call: its keywords, and what stands in the text in their place.
+
+    Args:
+        spec: the text.
+        keywords: of the call, None where nothing was said.
+        options: those of the text.
+        source: what the text names, of ``sources``.
+        sources: the sources.
+        common: the options that every source takes.
+
+    Raises:
+        InputError: an option that is given twice, or that the source does not take.
+    """
+    merged = dict(keywords)
+    for name, value in options.items():
+        if merged[name] is not None:
+            raise InputError(f"{spec!r}: the option {name} is given twice: here and as a keyword.")
+        merged[name] = value
+    for name, value in merged.items():
+        if value is not None and name not in common and name not in sources[source].options:
+            takers = ", ".join(key for key, row in sources.items() if name in row.options)
+            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+    return merged
+
+
+# ---------------------------------------------------------------- values
+
+
+def read_switch(text: str) -> bool:
+    """Read ``true`` or ``false``."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def read_pixels(text: str) -> Pixels:
+    """Read ``224`` or, height first, ``224x320``."""
+    height, times, width = text.lower().partition("x")
+    return (int(height), int(width)) if times else int(height)
+
+
+def read_number(text: str) -> float:
+    """Read a number; ``inf`` is one, and a whole one stays whole."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def read_numbers(text: str) -> tuple[float, ...]:
+    """Read numbers with commas between them."""
+    return tuple(float(part) for part in text.split(","))

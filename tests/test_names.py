@@ -1,0 +1,160 @@
+"""The names in the code: functions say what they do, in one spelling."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+import shiftproof
+import shiftproof_reproduce
+
+ROOTS = [Path(module.__file__).parent for module in (shiftproof, shiftproof_reproduce)]
+
+NOT_YET = {
+    "bench",
+    "cli",
+    "data",
+    "embed",
+    "io",
+    "report",
+    "runs",
+    "shards",
+    "similarity",
+    "shiftproof_reproduce",
+    "probe/changes.py",
+    "probe/embedding.py",
+    "probe/pictures.py",
+    "probe/records.py",
+    "probe/run.py",
+    "probe/summary.py",
+    "probe/versions.py",
+}
+"""What the checks leave out."""
+
+TERMS = {
+    # Terms of the field, and of Python.
+    "expected_calibration_error",
+    "generalized_cross_entropy",
+    "projected_normal",
+    "qualified_name",
+    "supervised_loss",
+    # A decorator, and a context: they stand before what they describe.
+    "compiled",
+    "frozen",
+}
+
+IRREGULAR = {
+    "begun", "born", "broken", "brought", "built", "chosen", "come", "cut", "done", "drawn", "felt",
+    "frozen", "given", "gone", "held", "hidden", "kept", "known", "laid", "learnt", "led", "left",
+    "lost", "made", "met", "paid", "said", "seen", "sent", "shown", "sorted", "spelt", "taken",
+    "thought", "told", "understood", "written",
+}  # fmt: skip
+ALSO_VERBS = {"embed", "need", "shed"}
+
+BRITISH = re.compile(
+    "artefact|behaviour|catalogue|centr(?!al|oid)(e|i)|colour|favour|grey|honour|labell|licence|"
+    "modell|neighbour|(cancel|travel)l|summaris|synchronis|"
+    "(binar|equal|factor|general|initial|local|minim|maxim|normal|optim|organ|parallel|penal|"
+    "quant|random|recogn|regular|serial|special|standard|util|vector|visual)is(e|ing|ation)",
+    re.IGNORECASE,
+)
+LEFT_OUT = {"greyed"}
+"""Of ``probe/changes.py``, which is left out."""
+
+
+def is_left_out(path: Path, root: Path) -> bool:
+    place = path.relative_to(root).as_posix()
+    if root.name in NOT_YET:
+        return True
+    return any(place == one or place.startswith(f"{one}/") for one in NOT_YET)
+
+
+FILES = [path for root in ROOTS for path in sorted(root.rglob("*.py"))]
+CHECKED = [
+    path for root in ROOTS for path in sorted(root.rglob("*.py")) if not is_left_out(path, root)
+]
+
+
+def first_word(name: str) -> str:
+    return name.strip("_").split("_")[0]
+
+
+def is_participle(word: str) -> bool:
+    is_regular = word.endswith("ed") and not word.endswith("eed") and word not in ALSO_VERBS
+    return is_regular or word in IRREGULAR
+
+
+@functools.cache
+def parse(source: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(source)))
+
+
+def participles(source: str) -> list[str]:
+    """Functions and methods; a property names a value, and an adjective may do that."""
+    found = []
+    for node in parse(source):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
+            is_property = decorators & {"property", "functools.cached_property"}
+            known = node.name.strip("_") in TERMS
+            if not is_property and not known and is_participle(first_word(node.name)):
+                found.append(node.name)
+    return found
+
+
+def british_names(source: str) -> set[str]:
+    names = {
+        getattr(node, field)
+        for node in parse(source)
+        for field in ("id", "arg", "attr", "name", "asname")
+        if isinstance(getattr(node, field, None), str)
+    }
+    return {name for name in names - LEFT_OUT if BRITISH.search(name)}
+
+
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
+def test_no_function_begins_with_a_past_participle(root):
+    found = {
+        path.relative_to(root).as_posix(): names
+        for path in CHECKED
+        if path.is_relative_to(root) and (names := participles(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.name)
+def test_names_have_american_spelling(root):
+    found = {
+        path.relative_to(root).as_posix(): names
+        for path in CHECKED
+        if path.is_relative_to(root) and (names := british_names(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_what_is_left_out_is_there():
+    places = {path.relative_to(root).as_posix() for root in ROOTS for path in FILES
+              if path.is_relative_to(root)}  # fmt: skip
+    for one in NOT_YET - {"shiftproof_reproduce"}:
+        assert any(place == one or place.startswith(f"{one}/") for place in places), one
+
+
+def test_the_checks_see_what_they_are_for():
+    source = """
+class Fog:
+    @property
+    def blended(self): ...
+    def _drawn(self): ...
+def fogged(image): ...
+def feed(image): ...
+def found_new(image): ...
+def expected_calibration_error(image): ...
+async def taken_back(image): ...
+"""
+    assert set(participles(source)) == {"_drawn", "fogged", "taken_back"}
+    spelled = (
+        "def normalise(colour, neighbours, centre, central, noise, promise, wise, center): ..."
+    )
+    assert british_names(spelled) == {"normalise", "colour", "neighbours", "centre"}
