@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
     DATA_PANEL,
     AsJson,
@@ -25,7 +26,14 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
 )
 from shiftproof.cli.models import show_assumed
-from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
+from shiftproof.cli.options import (
+    IMAGES_HELP,
+    ROOT_HELP,
+    SPLIT_HELP,
+    named_corruptions,
+    parse_encode,
+    parse_severities,
+)
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
 
@@ -59,9 +67,10 @@ def bench(
         typer.Option(
             "--data",
             "-d",
-            help="A folder with one folder per class (WordNet id, name or index), a flat folder "
-            "(no labels: agreement with the clean images is measured), a CSV of path,label, "
-            "a -C tree (corruption/severity/class/file), or demo.",
+            help="A folder with one folder per class (WordNet id, name or index), a flat folder or "
+            "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
+            "the clean images is measured), a CSV of path,label, a -C tree "
+            "(corruption/severity/class/file), or demo.",
         ),
     ],
     out: Out,
@@ -109,6 +118,17 @@ def bench(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help=IMAGES_HELP, rich_help_panel=DATA_PANEL),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
+    ] = None,
     frost_dir: FrostFolder = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
@@ -144,7 +164,11 @@ def bench(
         class_map=read_class_map(class_map) if class_map else None,
         labelled=False if unlabelled else None,
         clean=clean,
+        split=split,
+        images=images,
+        root=root,
     )
+    show_aside(dataset.aside)
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()

@@ -250,7 +250,17 @@ def layout_of(path: Path) -> str:
         if suffix in (".yaml", ".yml") and is_yolo(path):
             return "yolo"
         return "webdataset" if is_tar(path.name) else "image"
-    return next(iter(_layouts(path)), "plain")
+    return next(iter(_layouts(path)), "webdataset" if _holds_tars_alone(path) else "plain")
+
+
+def _holds_tars_alone(root: Path) -> bool:
+    """Whether a folder holds tars and no images: what lies beside images is what they came in."""
+    has_tars = False
+    for name in all_files(root):
+        if is_image(Path(name)):
+            return False
+        has_tars = has_tars or is_tar(name)
+    return has_tars
 
 
 def _layouts(root: Path) -> Iterable[str]:
@@ -472,16 +482,30 @@ def _images_in(folder: Path) -> tuple[str, ...]:
         return ()
 
 
+def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
+    """Take a folder for one of images alone, whatever lies beside them.
+
+    Args:
+        path: the folder.
+        images: the folder in it that holds them, where others lie beside it.
+
+    Raises:
+        InputError: no images, or no such folder.
+    """
+    folder = None if images is None else _images_folder(path, Path(images))
+    return _without_annotations(path, "plain", None, folder)
+
+
 def _without_annotations(
     path: Path, layout: str, split: str | None, images: Path | None
 ) -> FoundDataset:
     if split is not None:
         raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
-    if layout == "webdataset":
+    if layout == "webdataset" and path.is_file():
         return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), (path.name,)),))
     if path.is_file():
         if layout == "image" and not (is_image(path) or read_size(path) is not None):
-            raise InputError(f"{path} is a file of no known kind; expected images or a data set.")
+            raise InputError(_no_data(path))
         table = ImageTable(path) if layout == "table" else None
         samples = () if table is None else table.samples
         pictures = (path.name,) if table is None else tuple(sample.id for sample in samples)
@@ -489,8 +513,8 @@ def _without_annotations(
     if layout == "corrupted arrays":
         return FoundDataset(path, layout, path, ())
     every = list(all_files(path))
-    tars = tuple(sorted(name for name in every if is_tar(name)))
-    if tars and not any(is_image(Path(name)) for name in every):
+    if layout == "webdataset":
+        tars = tuple(sorted(name for name in every if is_tar(name)))
         check_names(path, tars)
         return FoundDataset(path, "webdataset", path, (Part("tars", "", (".",), tars),))
     found = find_images(path)
@@ -511,6 +535,12 @@ def _without_annotations(
     aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
     return FoundDataset(path, layout, path, (part,), tuple(aside))
+
+
+def _no_data(path: Path) -> str:
+    if path.suffix.lower() in (".gz", ".tgz", ".zip", ".7z"):
+        return f"{path} is an archive; unpack it and give the folder."
+    return f"{path} is a file of no known kind; expected images or a data set."
 
 
 def _said_of(names: Iterable[str]) -> list[str]:
@@ -551,8 +581,8 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
         if 2 * count >= total[folder]:
             raise InputError(
                 f"{root}: {folder}/ holds images of the same names as {photo}/: maps of labels, or "
-                f"more photographs? Give the photographs' folder as images (--images {photo}), or "
-                "all of it (--images .)."
+                f"more photographs? Give {root / photo} alone, or the folder as images (--images "
+                f"{photo}), or all of it (--images .)."
             )
 
 

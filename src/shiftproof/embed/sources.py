@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shiftproof.data import ImageData, ImageFolder, open_data, open_detection_data
-from shiftproof.data.find import DETECTION, find_dataset, layout_of
+from shiftproof.data import ImageData, ImageFolder, open_data
+from shiftproof.data.find import layout_of
 from shiftproof.embed.huggingface import SavedDataset, is_saved_dataset
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
@@ -45,7 +45,7 @@ def open_pictures(
         return source
     if not isinstance(source, ImageData):
         path = Path(source)
-        if is_tar(path.name) or (path.is_dir() and _holds_tars(path)):
+        if is_tar(path.name) or (path.exists() and layout_of(path) == "webdataset"):
             if any(given is not None for given in (shard_size, split, images, root)):
                 raise InputError(
                     f"{path} holds tars, of which each becomes one shard: leave out the shard size "
@@ -65,18 +65,7 @@ def _data(
         raise InputError(f"{path} has no folder of images of its own, so it has no effect.")
     if is_saved:
         return SavedDataset(path, split)
-    if not path.exists():  # demo, or nothing
-        if split is not None:
-            raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
-        return open_data(path, classes=None)
-    if layout_of(path) in DETECTION:
-        return open_detection_data(path, split=split, images=images, root=root)
-    found = find_dataset(path, split=split, images=images, root=root)
-    if path.is_dir() and found.layout != "corrupted arrays":
-        # A -C tree too: every image of it is one to embed.
-        return ImageFolder(path / found.folders[0])
-    return open_data(path, classes=None)
-
-
-def _holds_tars(path: Path) -> bool:
-    return any(is_tar(entry.name) for entry in path.iterdir())
+    if path.is_dir() and layout_of(path) == "corrupted tree":
+        # Every image of it is one to embed.
+        return ImageFolder(path)
+    return open_data(path, classes=None, split=split, images=images, root=root)

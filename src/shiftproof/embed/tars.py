@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
+from shiftproof.data.disk import all_files
 from shiftproof.embed.pictures import (
     LONGEST_CAPTION,
     Part,
@@ -45,7 +46,7 @@ class TarPictures(Pictures):
         path = Path(source)
         if path.is_dir():
             self.root = path
-            found = [tar for tar in path.rglob("*") if is_tar(tar.name) and tar.is_file()]
+            found = [path / name for name in all_files(path) if is_tar(name)]
         else:
             self.root = path.parent
             found = [path] if path.is_file() else []
