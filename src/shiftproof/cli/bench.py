@@ -28,6 +28,7 @@ from shiftproof.cli.grid_options import (
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
     IMAGES_HELP,
+    LABEL_KEY_HELP,
     ROOT_HELP,
     SPLIT_HELP,
     named_corruptions,
@@ -69,7 +70,8 @@ def bench(
             "-d",
             help="A folder with one folder per class (WordNet id, name or index), a flat folder or "
             "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
-            "the clean images is measured), a CSV of path,label, a -C tree "
+            "the clean images is measured), webdataset tars, a data set saved by Hugging Face's "
+            "datasets, Parquet of images, a CSV of path,label, a -C tree "
             "(corruption/severity/class/file), or demo.",
         ),
     ],
@@ -129,6 +131,10 @@ def bench(
     root: Annotated[
         Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
     ] = None,
+    label_key: Annotated[
+        str | None,
+        typer.Option("--label-key", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL),
+    ] = None,
     frost_dir: FrostFolder = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
@@ -167,6 +173,7 @@ def bench(
         split=split,
         images=images,
         root=root,
+        label_key=label_key,
     )
     show_aside(dataset.aside)
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:

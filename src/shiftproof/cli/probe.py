@@ -35,8 +35,9 @@ def probe(
         typer.Option(
             "--data",
             "-d",
-            help="A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, a "
-            "CSV of paths, or demo. Labels are not used.",
+            help="A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
+            "webdataset tars, a data set saved by Hugging Face's datasets, Parquet of images, a CSV "
+            "of paths, or demo. Labels are not used.",
         ),
     ],
     out: Annotated[

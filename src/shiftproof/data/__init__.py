@@ -30,7 +30,10 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.dataset import check_labels, open_data
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import ImageFolder, read_class_map
+from shiftproof.data.images.parquet import ParquetImages
+from shiftproof.data.images.saved import SavedDataset
 from shiftproof.data.images.table import ImageTable
+from shiftproof.data.images.tars import TarData
 
 __all__ = [
     "CITYSCAPES_CLASSES",
@@ -51,7 +54,10 @@ __all__ = [
     "ImageFolder",
     "ImageObjects",
     "ImageTable",
+    "ParquetImages",
     "Part",
+    "SavedDataset",
+    "TarData",
     "VocData",
     "YoloData",
     "check_labels",

@@ -12,18 +12,24 @@ from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
 from shiftproof.data.find import (
     DETECTION,
+    PACKED,
     TITLES,
     FoundDataset,
     find_dataset,
     find_plain,
+    is_address,
     layout_of,
 )
 from shiftproof.data.images.corrupted import CorruptedTree, is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
+from shiftproof.data.images.parquet import ParquetImages
+from shiftproof.data.images.saved import SavedDataset
 from shiftproof.data.images.table import ImageTable
+from shiftproof.data.images.tars import TarData
 from shiftproof.errors import InputError, LabelError
+from shiftproof.io.urls import redact_urls
 
 
 def open_data(
@@ -36,6 +42,7 @@ def open_data(
     split: str | None = None,
     images: str | Path | None = None,
     root: str | Path | None = None,
+    label_key: str | None = None,
 ) -> ImageData:
     """Open what a person names: "demo", a folder, a CSV file, a -C tree or -C arrays.
 
@@ -48,8 +55,10 @@ def open_data(
             folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
             ``corruption/severity/class/file``, which comes back as a :class:`CorruptedTree`; ``.npy``
             files as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of
-            a data set with boxes, which have no label each; or a data set, which comes back as it
-            is once its labels are seen to fit ``classes``.
+            a data set with boxes, which have no label each; webdataset tars, also by a brace pattern
+            or a URL, as :class:`TarData`; what ``datasets`` saved, as :class:`SavedDataset`; Parquet
+            files with a column of images, as :class:`ParquetImages`; or a data set, which comes back
+            as it is once its labels are seen to fit ``classes``.
         classes: the model's classes, into which labels are looked up; the label set of a published
             data set that shares some of them; None for no labels.
         class_map: folder name or label to class, for those that are not the model's.
@@ -57,7 +66,10 @@ def open_data(
         clean: the clean images of a -C tree or -C arrays.
         split: which part of a data set that has several.
         images: the folder of the images, where two could be it.
+            Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
+        label_key: what states the label in tars (a member's suffix, or a field of the JSON) or
+            tables (a column), where it is not what custom has it.
 
     Raises:
         InputError: there is nothing of the kind, it holds no images, or two readings are possible.
@@ -65,20 +77,23 @@ def open_data(
         MissingExtraError: "demo" without the extra that brings the photographs.
     """
     if isinstance(source, ImageData):
-        if any(given is not None for given in (class_map, labelled, clean, split, images, root)):
+        options = (class_map, labelled, clean, split, images, root, label_key)
+        if any(given is not None for given in options):
             raise InputError(
-                "A data set is open already: give class_map, labelled, clean, split, images and "
-                "root where it is made."
+                "A data set is open already: give class_map, labelled, clean, split, images, root "
+                "and label_key where it is made."
             )
         if classes is not None:
             check_labels(source, _of_model(classes))
         return source
     path = Path(source)
-    reading = _Reading(classes, class_map, labelled, clean, split, images, root)
-    if path.exists():
-        return reading.open(path)
-    if any(given is not None for given in (split, images, root)):
-        raise InputError(f"{path} has no parts to choose from: leave out split, images and root.")
+    reading = _Reading(classes, class_map, labelled, clean, split, images, root, label_key)
+    if path.exists() or is_address(source):
+        return reading.open(source if is_address(source) else path)
+    if any(given is not None for given in (split, images, root, label_key)):
+        raise InputError(
+            f"{path} has no parts to choose from: leave out split, images, root and label key."
+        )
     if str(source) != "demo":
         raise InputError(
             f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
@@ -99,10 +114,12 @@ class _Reading:
     split: str | None
     images: str | Path | None
     root: str | Path | None
+    label_key: str | None
 
-    def open(self, path: Path) -> ImageData:
-        """Open what a path was found to be."""
-        found = self._find(path)
+    def open(self, source: str | Path) -> ImageData:
+        """Open what a path or an address was found to be."""
+        found = self._find(source)
+        path = redact_urls(found.address or str(found.source))
         if self.clean is not None and found.layout not in _WITH_CELLS:
             raise InputError(
                 f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
@@ -112,11 +129,40 @@ class _Reading:
                 f"{path} has no class folders, and the label set {self.classes.title} says what "
                 "those mean; give its classes instead."
             )
-        data = self._open(found)
-        data.aside = (*found.left_aside, *found.said)
+        if self.label_key is not None and found.layout not in PACKED:
+            raise InputError(
+                f"{path} is {TITLES[found.layout]}; a label key says what states the label in tars, "
+                "saved data sets and Parquet files."
+            )
+        data = self._packed(found) if found.layout in PACKED else self._open(found)
+        data.aside = (*data.aside, *found.left_aside, *found.said)
         return data
 
-    def _find(self, path: Path) -> FoundDataset:
+    def _packed(self, found: FoundDataset) -> ImageData:
+        classes = None if self.classes is None else _of_model(self.classes)
+        if found.layout == "webdataset":
+            return TarData(
+                found.address or found.source,
+                classes,
+                class_map=self.class_map,
+                labelled=self.labelled,
+                label_key=self.label_key,
+            )
+        kind = SavedDataset if found.layout == "saved" else ParquetImages
+        return kind(
+            found.source,
+            self.split,
+            classes,
+            class_map=self.class_map,
+            labelled=self.labelled,
+            label_key=self.label_key,
+            column=None if self.images is None else str(self.images),
+        )
+
+    def _find(self, source: str | Path) -> FoundDataset:
+        if is_address(source):
+            return find_dataset(source, split=self.split, images=self.images, root=self.root)
+        path = Path(source)
         if self.labelled is False or not path.is_dir() or not self._knows_folders(path):
             # Lists of images and folders of Cityscapes are the readers' own.
             is_own = layout_of(path) in DETECTION and layout_of(path) != "coco"
@@ -157,8 +203,6 @@ class _Reading:
             raise InputError(
                 f"{path} is an image; expected a folder of images: give {path.parent}."
             )
-        if found.layout == "webdataset":
-            raise InputError(f"{path} is an archive; unpack it and give the folder.")
         if self.class_map is not None:
             raise InputError(f"{path} has its labels as numbers, so a class map has no effect.")
         return CorruptedArrays(path, flat, labelled=labelled, clean=self.clean)

@@ -85,8 +85,8 @@ class Classifier:
 
     Raises:
         ModelError: the module cannot be called or copied, the device is not there, the output is
-            not ``(N, K)`` with one column per class, a timm model has no head, or ``outputs`` are not one group for each
-            class, none of them empty, and no output twice.
+            not ``(N, K)`` with one column per class, a model of timm has no head, or ``outputs`` are
+            not one group for each class, none of them empty, and no output twice.
 
     >>> import torch
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
