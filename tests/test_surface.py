@@ -31,8 +31,8 @@ SURFACE = {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
         "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
-        "ImageTable", "ParquetImages", "Part", "SavedDataset", "TarData", "VocData", "YoloData",
-        "check_labels", "estimate_export", "export_corrupted", "find_dataset", "open_data",
+        "ImageTable", "PackedDetectionData", "ParquetImages", "Part", "SavedDataset", "TarData",
+        "VocData", "YoloData", "check_labels", "estimate_export", "export_corrupted", "find_dataset", "open_data",
         "open_detection_data", "read_class_map",
     },
     "shiftproof.embed": {

@@ -67,7 +67,8 @@ def detect(
         typer.Option(
             "--data",
             "-d",
-            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO.",
+            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
+            "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
         ),
     ],
     out: Out,
@@ -106,6 +107,14 @@ def detect(
     root: Annotated[
         Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
     ] = None,
+    box_format: Annotated[
+        str | None,
+        typer.Option(
+            "--box-format",
+            help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
     corrupted: Annotated[
         Path | None,
         typer.Option(
@@ -141,7 +150,9 @@ def detect(
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants)
-    dataset = open_detection_data(data, split=split, images=images, root=root)
+    dataset = open_detection_data(
+        data, split=split, images=images, root=root, box_format=box_format
+    )
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:

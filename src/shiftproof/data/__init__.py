@@ -20,6 +20,7 @@ from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
 from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
 from shiftproof.data.detection.coco import CocoData
 from shiftproof.data.detection.dataset import open_detection_data
+from shiftproof.data.detection.packed import PackedDetectionData
 from shiftproof.data.detection.voc import VOC_CLASSES, VocData
 from shiftproof.data.detection.yolo import YoloData
 from shiftproof.data.find import FoundDataset, Part, find_dataset
@@ -54,6 +55,7 @@ __all__ = [
     "ImageFolder",
     "ImageObjects",
     "ImageTable",
+    "PackedDetectionData",
     "ParquetImages",
     "Part",
     "SavedDataset",

@@ -113,6 +113,10 @@ class TarData(ImageData):
         class_map: label to class, for labels that are not the model's.
         labelled: None finds out; False passes over labels; True insists on them.
         label_key: the member (``cls``, ``txt``) or the field of the JSON that states the label.
+        note: is given what lies beside the images, in place of looking for labels.
+
+    Attributes:
+        sample_keys: of each image its sample's key, with the tar before it.
 
     Raises:
         InputError: no tars, or no images in them.
@@ -129,11 +133,13 @@ class TarData(ImageData):
         class_map: Mapping[str, str] | None = None,
         labelled: bool | None = None,
         label_key: str | None = None,
+        note: Note | None = None,
     ) -> None:
         tars = source if isinstance(source, TarFiles) else TarFiles.find(source)
         stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
         states = _Statements(stated)
-        index = list_tars(tars, states.add if stated.are_read else None)
+        index = list_tars(tars, states.add if stated.are_read else note)
+        self.sample_keys = tuple(index.keys)
         if not index.ids:
             raise InputError(f"{tars.title}: the tars hold no images.")
         self._places = dict(tars.places)
