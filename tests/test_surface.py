@@ -32,8 +32,8 @@ SURFACE = {
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
         "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
         "ImageTable", "PackedDetectionData", "ParquetImages", "Part", "SavedDataset", "TarData",
-        "VocData", "YoloData", "check_labels", "estimate_export", "export_corrupted", "find_dataset", "open_data",
-        "open_detection_data", "read_class_map",
+        "VocData", "YoloData", "check_labels", "estimate_export", "export_corrupted", "find_dataset",
+        "open_data", "open_detection_data", "read_class_map",
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",

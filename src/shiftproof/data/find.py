@@ -20,7 +20,7 @@ from shiftproof.data.detection.coco_files import (
 from shiftproof.data.detection.voc import voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
-from shiftproof.data.disk import all_files, find_images, folders_in, shortened
+from shiftproof.data.disk import Found, all_files, find_images, folders_in, shortened
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
@@ -112,6 +112,7 @@ class FoundDataset:
         said: what else a person has to know of how it was read.
         rooted: whether the root was given, in place of what the annotations say.
         address: the URL or the brace pattern that was named, where it was one.
+        walk: all that was met below a folder of images alone, so that it is walked once.
     """
 
     root: Path
@@ -122,6 +123,7 @@ class FoundDataset:
     said: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
+    walk: Found | None = field(default=None, repr=False, compare=False)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -621,10 +623,9 @@ def _without_annotations(
         return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), pictures),))
     if layout == "corrupted arrays":
         return FoundDataset(path, layout, path, ())
-    every = list(all_files(path))
     found = find_images(path)
     names = found.names
-    aside = _said_of(set(every) - set(names))
+    aside = _said_of(found.kinds)
     inner = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
@@ -639,7 +640,8 @@ def _without_annotations(
     aside += [f"{link}: a link to images that are there already" for link in found.links]
     aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
-    return FoundDataset(path, layout, path, (part,), tuple(aside))
+    walk = found if inner == "." else None
+    return FoundDataset(path, layout, path, (part,), tuple(aside), walk=walk)
 
 
 def _no_data(path: Path) -> str:
@@ -648,15 +650,13 @@ def _no_data(path: Path) -> str:
     return f"{path} is a file of no known kind; expected images or a data set."
 
 
-def _said_of(names: Iterable[str]) -> list[str]:
+def _said_of(kinds: Mapping[str, int]) -> list[str]:
     """Say which files of a plain folder are no images."""
-    others = list(names)
-    if not others:
+    if not kinds:
         return []
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    return [f"{len(others):,} files that are no images ({shown})"]
+    return [f"{sum(kinds.values()):,} files that are no images ({shown})"]
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:
@@ -665,6 +665,9 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
     Raises:
         InputError: there are such maps.
     """
+    folders = {name.rpartition("/")[0] for name in names}
+    if not any(is_label_map(part) for folder in folders for part in folder.split("/")):
+        return
     photographs: dict[tuple[str, str], str] = {}
     for name in names:
         parts = PurePosixPath(name).parts

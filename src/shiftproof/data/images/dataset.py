@@ -192,7 +192,11 @@ class _Reading:
             )
         if found.layout == "plain":
             return ImageFolder(
-                path / found.folders[0], classes, class_map=self.class_map, labelled=labelled
+                path / found.folders[0],
+                classes,
+                class_map=self.class_map,
+                labelled=labelled,
+                only=found.walk,
             )
         if found.layout in DETECTION:
             return self._photographs(found)

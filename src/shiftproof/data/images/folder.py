@@ -38,8 +38,8 @@ class ImageFolder(ImageData):
             leaves the images without labels.
         class_map: folder name to class, for names that are not the model's.
         labelled: None finds out; False ignores the folders' names; True insists on labels.
-        only: the images, as paths below the root, where somebody says which; by default all that
-            are there.
+        only: the images, as paths below the root, where somebody says which, or what
+            ``find_images`` found there; by default all that are there.
 
     Attributes:
         left_aside: the folders that the label set leaves out, and how many images each holds.
@@ -56,10 +56,11 @@ class ImageFolder(ImageData):
         *,
         class_map: Mapping[str, str] | None = None,
         labelled: bool | None = None,
-        only: Sequence[str] | None = None,
+        only: Sequence[str] | Found | None = None,
     ) -> None:
         self.root = Path(root)
-        found = find_images(self.root) if only is None else Found(tuple(only), 0, ())
+        found = find_images(self.root) if only is None else only
+        found = found if isinstance(found, Found) else Found(tuple(found), 0, ())
         self.others, self.links = found.others, found.links
         labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
         samples = labels.samples(found.names)
