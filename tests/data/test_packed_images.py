@@ -169,6 +169,27 @@ class TestTars:
         write_tar(tar, [("0000.png", png(COLOURS[5])), ("0000.cls", b"1")])
         assert open_data(f"file://{tar}", classes=classes).fingerprint() != before
 
+    def test_masks_of_samples_are_counted_and_left_aside(self, tmp_path):
+        members = [
+            (f"{at}.{kind}", png(COLOURS[at])) for at in range(3) for kind in ("png", "seg.png")
+        ]
+        data = open_data(write_tar(tmp_path / "a.tar", members), classes=None)
+        assert len(data) == 3
+        (sentence,) = data.aside
+        assert "a.tar/0.seg.png: by webdataset's rule it is 'seg.png' of the sample '0'" in sentence
+        assert sentence.endswith("; and 2 more")
+
+    def test_tars_that_a_pattern_names_are_corrupted(self, tmp_path):
+        for number in range(3):
+            tar_of(tmp_path / "in" / f"{number}.tar", {"cls": "1"}, start=number)
+        pattern = tmp_path / "in" / "{0..1}.tar"
+        done = export_corrupted(
+            pattern, tmp_path / "out", corruptions=["fog"], severities=[1], workers=0
+        )
+        assert done.written == 2
+        written = sorted(path.name for path in (tmp_path / "out" / "fog" / "1").iterdir())
+        assert written == ["0.tar", "1.tar"]
+
     def test_the_ids_are_the_keys_of_the_copy(self, tmp_path):
         tar = tar_of(tmp_path / "in" / "a.tar", {}, {})
         keys = []
@@ -252,6 +273,8 @@ class TestDatasets:
             assert shown_colours(saved) == shown_colours(parquet)
             assert saved.captions == parquet.captions
             assert saved.content_fingerprints() == parquet.content_fingerprints()
+            for data in (saved, parquet):  # as a worker gets it
+                assert shown_colours(pickle.loads(pickle.dumps(data))) == shown_colours(saved)
         assert [sample.id for sample in saved.samples] == ["test/00000000", "test/00000001"]
         # The data's dog is 0, the model's is 1.
         assert labels_of(saved) == [0, 1]

@@ -15,7 +15,7 @@ from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
 from shiftproof.io.images import read_image
-from shiftproof.types import Image, Sample, Settings
+from shiftproof.types import Image, Sample
 
 LABELS = ("label", "labels", "cls", "class")
 """Columns that state the label by their names; else it is the only one of classes."""
@@ -100,10 +100,6 @@ class RowImages(ImageData):
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes."""
         return [files.fingerprint([self.image_bytes(row) or b""]) for row in range(len(self))]
-
-    def settings(self) -> Settings:
-        """Return what the record says of the data, also which columns are read."""
-        return {**super().settings(), "column": self.column, "label_key": self.label_key}
 
     def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
         if stated.labelled is False:

@@ -116,7 +116,8 @@ class TarData(ImageData):
         note: is given what lies beside the images, in place of looking for labels.
 
     Attributes:
-        sample_keys: of each image its sample's key, with the tar before it.
+        sample_keys: of each image its sample's key, with the tar before it; for who takes notes.
+        label_key: what stated the labels, or None.
 
     Raises:
         InputError: no tars, or no images in them.
@@ -139,7 +140,6 @@ class TarData(ImageData):
         stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
         states = _Statements(stated)
         index = list_tars(tars, states.add if stated.are_read else note)
-        self.sample_keys = tuple(index.keys)
         if not index.ids:
             raise InputError(f"{tars.title}: the tars hold no images.")
         self._places = dict(tars.places)
@@ -147,6 +147,9 @@ class TarData(ImageData):
         self._rows = {key: row for row, key in enumerate(index.ids)}
         labels = states.labels(tars.title, index) if stated.are_read else None
         self.label_key = states.key
+        # Workers are sent the index; whoever takes notes alone needs the keys.
+        self.sample_keys = () if note is None else tuple(index.keys)
+        index.keys.clear()
         samples = [Sample(key, None if labels is None else labels[key]) for key in index.ids]
         super().__init__(tars.title, samples, classes)
         self.aside = tuple(index.aside)
@@ -224,7 +227,7 @@ class TarIndex:
         tar: ``(N,)`` each image's place in ``tars``.
         offset: ``(N,)`` bytes before it.
         size: ``(N,)`` bytes of it.
-        aside: a sentence for each member that is called like an image and is none.
+        aside: a sentence on the members that are called like images and are none.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -252,7 +255,8 @@ def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
     """
     ids: list[str] = []
     keys: list[str] = []
-    aside: list[str] = []
+    strange: list[str] = []
+    more = 0
     spots: list[tuple[int, int, int]] = []
     with progress("Index", len(tars.places)) as advance:
         for number, (name, place) in enumerate(tars.places.items()):
@@ -264,10 +268,12 @@ def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
                         keys.append(key)
                         spots.append((number, entry.info.offset_data, entry.info.size))
                     elif (reason := entry.not_the_image) is not None:
-                        aside.append(f"{name}/{entry.title}: {reason}")
+                        more += bool(strange)
+                        strange = strange or [f"{name}/{entry.title}: {reason}"]
                     elif note is not None and _is_small(entry):
                         note(Beside(key, f"{name}/{entry.title}", entry.suffix, source, entry))
             advance(note=name)
+    aside = [f"{first}{f'; and {more:,} more' if more else ''}" for first in strange]
     tar, offset, size = np.array(spots, np.int64).reshape(-1, 3).T
     return TarIndex(ids, keys, list(tars.places), tar.copy(), offset.copy(), size.copy(), aside)
 
