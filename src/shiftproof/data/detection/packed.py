@@ -167,15 +167,15 @@ def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetec
 
 def _stated(value: Mapping[str, Any]) -> StatedObjects:
     objects = next((value[name] for name in OBJECTS if name in value), None)
-    width, height, identity = (value.get(name) for name in ("width", "height", "image_id"))
-    has_size = _is_count(width) and _is_count(height)
-    return StatedObjects(
-        objects, (width, height) if has_size else None, identity if _is_count(identity) else None
-    )
+    width, height = _count(value.get("width")), _count(value.get("height"))
+    size = None if width is None or height is None else (width, height)
+    return StatedObjects(objects, size, _count(value.get("image_id")))
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+def _count(value: Any) -> int | None:
+    """Return a whole number of 0 or more, or None for what is none."""
+    is_one = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_one and 0 <= value < 2**53 else None
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,7 @@ def _objects(key: str, value: Any) -> Iterator[_Object]:
     for at, one in enumerate(_as_dicts(key, value), start=1):
         place = f"object {at}"
         box = next((one[name] for name in _BOXES if name in one), None)
-        category = next((one[name] for name in _CATEGORIES if one.get(name) is not None), None)
-        is_class = isinstance(category, str) or (_is_count(category) and category <= _LARGEST_CLASS)
-        if not is_class:
-            raise BrokenFileError(
-                f"{key}, {place}: expected a category, the name or number of a class, got "
-                f"{category!r:.60}."
-            )
+        category = _category(f"{key}, {place}", one)
         four = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
         x, y, width, height = (number(each) for each in four)
         area = number(one.get("area"))
@@ -226,6 +220,18 @@ def _objects(key: str, value: Any) -> Iterator[_Object]:
             crowd in (1, True),
             "" if four is box else f"{box!r:.60}",
         )
+
+
+def _category(place: str, one: Mapping[str, Any]) -> int | str:
+    value = next((one[name] for name in _CATEGORIES if one.get(name) is not None), None)
+    number_of_class = _count(value)
+    if isinstance(value, str):
+        return value
+    if number_of_class is None or number_of_class > _LARGEST_CLASS:
+        raise BrokenFileError(
+            f"{place}: expected a category, the name or number of a class, got {value!r:.60}."
+        )
+    return number_of_class
 
 
 def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
