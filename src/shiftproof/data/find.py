@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -540,12 +541,17 @@ def _addressed(
     return FoundDataset(tars.home, "webdataset", Path(address), (part,), address=address)
 
 
+_LOOKED_AT = 100
+"""Members of a tar by which it is said what its samples are made of."""
+
+
 def _tar_part(title: str, tars: TarFiles) -> Part:
     """Return the part of some tars; of the first it is said what its samples are made of."""
     name, place = next(iter(tars.places.items()))
     try:
         with open_tar(place, name) as source:
-            kinds = Counter(entry.suffix for entry in source.entries() if entry.info.isreg())
+            first = itertools.islice(source.entries(), _LOOKED_AT)
+            kinds = Counter(entry.suffix for entry in first if entry.info.isreg())
     except BrokenFileError as error:
         return Part(title, "", (".",), tuple(tars.places), about=f"; {error}")
     shown = shortened(show_name(f".{kind}") for kind, _ in kinds.most_common())
