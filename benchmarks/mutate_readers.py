@@ -407,13 +407,73 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _read_saved(folder: Path) -> None:
-    from shiftproof.embed import SavedDataset, huggingface
+    from shiftproof.data import SavedDataset
+    from shiftproof.data.images import saved
 
-    huggingface._table.cache_clear()
+    saved._table_as.cache_clear()
     data = SavedDataset(folder / "saved")
     data.fingerprint()
     for sample in data.samples:
         data.read(sample)
+
+
+def _labelled_tar(folder: Path) -> list[Path]:
+    path = folder / "a.tar"
+    value = {"label": 1, "objects": {"bbox": [[1, 2, 3, 4]], "category": ["cat"]}, "width": 16}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
+        for name, data in (
+            ("0.png", _image()),
+            ("0.json", json.dumps(value).encode()),
+            ("1.png", _image("JPEG")),
+            ("1.json", json.dumps(value).encode()),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            target.addfile(entry, io.BytesIO(data))
+    return [path]
+
+
+def _packed_parquet(folder: Path) -> list[Path]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    names = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    features = {"image": {"_type": "Image"}, "label": names}
+    table = pa.table(
+        {
+            "image": pa.array([{"bytes": _image(), "path": f"{n}.png"} for n in range(3)], kind),
+            "label": [0, 1, 0],
+            "objects": [{"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [1]}] * 3,
+        }
+    )
+    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(table.replace_schema_metadata(told), folder / "a.parquet", row_group_size=2)
+    return [folder / "a.parquet"]
+
+
+def _read_packed(folder: Path) -> None:
+    from shiftproof.classes import named
+    from shiftproof.data import open_data, open_detection_data
+    from shiftproof.data.images import parquet
+    from shiftproof.errors import ShiftproofError
+
+    parquet._opened_as.cache_clear()
+    parquet._images.cache_clear()
+    errors = []
+    for open_it in (
+        lambda path: open_data(path, classes=named(["cat", "dog"])),
+        open_detection_data,
+    ):
+        try:
+            data = open_it(folder)
+            data.fingerprint()
+            for sample in data.samples:
+                data.read(sample)
+        except ShiftproofError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _folder_of_images(folder: Path) -> Path:
@@ -827,6 +887,8 @@ READERS: dict[str, Reader] = {
     "tar-corrupt": Reader(_tar, _corrupt_tar, slow=True),
     "tar-subset": Reader(_tar, _subset_tar),
     "saved-datasets": Reader(_saved, _read_saved),
+    "tar-labels": Reader(_labelled_tar, _read_packed),
+    "packed-parquet": Reader(_packed_parquet, _read_packed),
     "embeddings-resumed": Reader(_embedded, _read_embedded, slow=True),
     "run-resumed": Reader(_run, _go_on, slow=True),
     "run-page": Reader(_run, _page, slow=True),

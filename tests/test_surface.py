@@ -39,8 +39,10 @@ SURFACE = {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
         "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
-        "ImageTable", "Part", "VocData", "YoloData", "check_labels", "choose_images", "estimate_export",
-        "export_corrupted", "find_dataset", "open_data", "open_detection_data", "read_class_map",
+        "ImageTable", "PackedDetectionData", "ParquetImages", "Part", "SavedDataset", "TarData",
+        "VocData", "YoloData", "check_labels", "choose_images", "estimate_export",
+        "export_corrupted", "find_dataset",
+        "open_data", "open_detection_data", "read_class_map",
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",

@@ -18,8 +18,7 @@ from shiftproof.compute.progress import console
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import COMMON
 from shiftproof.io import files
-from shiftproof.io.manifest import check_same
-from shiftproof.io.text import read_json
+from shiftproof.io.manifest import begin
 from shiftproof.provenance import provenance
 from shiftproof.similarity import gap, prove, prune
 from shiftproof.similarity.neighbours import nearest_to_each
@@ -199,7 +198,4 @@ def search(place: Place, plan: Plan) -> Found:
 
 def _claim(folder: Path, settings: Settings) -> None:
     """Make the folder of the runs, or check that it is of these settings."""
-    file = files.make_folder(folder) / "settings.json"
-    if file.exists():
-        check_same(folder, read_json(file), settings, what="a run")
-    files.write_json(file, settings)
+    begin(folder, "settings.json", settings, what="a run")

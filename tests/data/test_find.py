@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from shiftproof import cli
+from shiftproof.classes import named
 from shiftproof.data import find_dataset, open_data, open_detection_data
-from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.embed import open_pictures
+from shiftproof.errors import BrokenFileError, InputError, LabelError
 from support.detection_trees import (
     cityscapes_tree,
     coco_tree,
@@ -334,6 +336,113 @@ def test_a_plain_folder_with_maps_beside_is_asked_for(tmp_path):
         find_dataset(tmp_path)
     assert find_dataset(tmp_path, images="images").pictures == ("images/1.png", "images/2.png")
     assert len(find_dataset(tmp_path, images=tmp_path).pictures) == 4
+
+
+def masks_beside(root):
+    picture(root / "images" / "a.png", 10)
+    picture(root / "masks" / "a.png", 200)
+
+
+def split_folders(root):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            picture(root / split / name / "1.png", LEVEL[split])
+
+
+def hidden_and_others(root):
+    picture(root / "cat" / "1.png", 10)
+    picture(root / ".thumbnails" / "1.png", 10)
+    (root / "cat" / "._1.png").write_bytes(b"of a Mac")
+    (root / "notes.txt").write_text("no image")
+
+
+def tars_beside(root):
+    picture(root / "cat" / "1.png", 10)
+    (root / "cat.tar").write_bytes(b"what the images came in")
+
+
+READ_ALIKE = [
+    coco_tree,
+    voc_tree,
+    roboflow_coco,
+    yolo_tree,
+    cityscapes_tree,
+    masks_beside,
+    split_folders,
+    hidden_and_others,
+    tars_beside,
+]
+
+
+@pytest.mark.parametrize("make", READ_ALIKE)
+@pytest.mark.parametrize("split", [None, "val"])
+def test_all_verbs_read_a_folder_alike(tmp_path, make, split):
+    make(tmp_path)
+
+    def of_bench():
+        return open_data(tmp_path, classes=named(["cat", "dog"]), labelled=False, split=split)
+
+    def of_probe():
+        return open_data(tmp_path, classes=None, split=split)
+
+    def of_embed():
+        return open_pictures(tmp_path, split=split).data
+
+    ids = [_ids_or_refusal(open_it) for open_it in (of_bench, of_probe, of_embed)]
+    assert ids[0] == ids[1] == ids[2]
+    found = _ids_or_refusal(lambda: find_dataset(tmp_path, split=split))
+    if isinstance(found, str):
+        assert ids[0] == found
+    elif isinstance(ids[0], str):  # what measures takes one split, what copies takes all
+        assert "--split" in ids[0]
+        assert split is None
+    elif split is not None or make not in (yolo_tree, cityscapes_tree):
+        # These two have a split that is measured where none is asked for.
+        assert {name for name in ids[0] if (tmp_path / name).exists()} == found
+
+
+def _ids_or_refusal(open_it):
+    try:
+        data = open_it()
+    except InputError as error:
+        return str(error)
+    names = data.pictures if hasattr(data, "pictures") else [s.id for s in data.samples]
+    return set(names)
+
+
+def test_bench_asks_what_maps_beside_photographs_are(tmp_path, capsys):
+    masks_beside(tmp_path / "c")
+    bench = ["bench", "-m", "demo", "-d", str(tmp_path / "c"), "--unlabelled", "-o"]
+    assert cli.run([*bench, str(tmp_path / "out")]) == 2
+    assert "masks/ holds images of the same names" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_class_folders_are_classes_whatever_lies_beside_their_images(tmp_path):
+    for name in ("images", "masks"):
+        picture(tmp_path / name / "1.png", 10)
+        voc_xml(tmp_path / name / "1.xml", "1.png")
+    data = open_data(tmp_path, classes=named(["images", "masks"]))
+    assert [(sample.id, sample.label) for sample in data.samples] == [
+        ("images/1.png", 0),
+        ("masks/1.png", 1),
+    ]
+    assert data.aside == ("2 files that are no images (2 .xml)",)
+
+
+def test_photographs_with_boxes_have_no_labels(tmp_path):
+    coco_tree(tmp_path)
+    data = open_data(tmp_path, classes=named(["cat", "dog"]))
+    assert not data.is_labelled
+    assert data.samples == open_detection_data(tmp_path).samples
+    with pytest.raises(LabelError, match="have boxes, and no label each"):
+        open_data(tmp_path, classes=named(["cat", "dog"]), labelled=True)
+
+
+def test_splits_of_class_folders_are_named(tmp_path):
+    split_folders(tmp_path)
+    with pytest.raises(LabelError, match=r"one folder deeper: give \S+train or \S+val"):
+        open_data(tmp_path, classes=named(["cat", "dog"]))
 
 
 def test_classes_that_are_called_like_masks_are_classes(tmp_path):

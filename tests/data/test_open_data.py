@@ -78,7 +78,7 @@ def test_a_data_set_comes_back_as_it_is_if_its_labels_fit(classes):
         ("nothing", "does not exist; expected a folder of images, a .csv file"),
         ("nothing.csv", "does not exist"),
         ("a.png", r"is an image; expected a folder of images: give \S+"),
-        ("a.tar", "is an archive; unpack it"),
+        ("a.tar", "cannot be read as a tar"),
         ("a.tar.gz", "is an archive; unpack it"),
         ("a.txt", "is a file of no known kind"),
         ("empty", "holds no images"),

@@ -12,7 +12,8 @@ import pytest
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "mutate_readers.py"
 
 HELD = (
-    "image", "npy", "npz", "yaml", "job-parts", "tar-embed", "tar-corrupt", "saved-datasets",
+    "image", "npy", "npz", "yaml", "job-parts", "tar-embed", "tar-corrupt", "tar-labels",
+    "saved-datasets", "packed-parquet",
     "embeddings-resumed", "run-resumed", "run-page", "copy-resumed", "audit-page", "probe-readings",
     "detection-records", "result-tables", "csv", "class-maps", "names", "adapters", "styles", "frost",
 )  # fmt: skip

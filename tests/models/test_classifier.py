@@ -430,3 +430,21 @@ class TestStructure:
             Classifier(module, PREPROCESS)
         with pytest.raises(ModelError, match=r"LazyLinear .* one batch first"):
             Classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), PREPROCESS)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "deit_tiny_distilled_patch16_224"])
+def test_a_model_of_timm_without_a_head_has_no_classes(arch):
+    timm = pytest.importorskip("timm")
+    headless = timm.create_model(arch, num_classes=0)
+    for classes in (None, [str(number) for number in range(headless.num_features)]):
+        with pytest.raises(
+            ModelError, match=r"has no head \(num_classes=0\), its outputs are feat"
+        ):
+            Classifier(headless, PREPROCESS, classes)
+
+
+def test_a_head_that_was_put_in_afterwards_is_one():
+    timm = pytest.importorskip("timm")
+    module = timm.create_model("resnet18", num_classes=0)
+    module.fc = nn.Linear(module.num_features, 3)
+    assert len(Classifier(module, PREPROCESS).classes) == 3

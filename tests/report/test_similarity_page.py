@@ -276,6 +276,25 @@ def test_only_pictures_of_folders_that_the_reader_names_are_opened(tmp_path: Pat
     assert not page_of(run).by_id("leakage").all("img")
 
 
+def test_pictures_are_found_where_the_folder_of_their_set_lies_now(tmp_path: Path) -> None:
+    """The scores name them below that folder; two sets may have images of one name."""
+    write_picture(tmp_path / "moved" / "a" / "1.png", 10)
+    write_picture(tmp_path / "moved" / "b" / "1.png", 240)
+    leaks = [leak(17, 0.991, Path("1.png"))]
+    run = write_audit(tmp_path / "run", scores({**of_set("sketch"), "leakage": leaks}))
+
+    def sources(*images: str) -> list[str]:
+        section = page_of(run, *map(Path, images)).by_id("leakage")
+        return [image.attributes["src"] for image in section.all("img")]
+
+    a, b = tmp_path / "moved" / "a", tmp_path / "moved" / "b"
+    assert len(sources(str(a))) == 2
+    assert sources(str(a), str(b)) == []  # which of the two is not known
+    test, train = sources(f"sketch={a}", f"train={b}")
+    assert test != train
+    assert sources(f"sketch={b}", f"train={a}") == [train, test]
+
+
 def test_folders_of_images_are_an_audits(tmp_path: Path) -> None:
     plain = write_run(tmp_path / "plain", sheets=0)
     with pytest.raises(InputError, match="keeps its pictures in its own folder"):

@@ -198,6 +198,14 @@ def test_another_plan_needs_another_folder(done, data):
         reproduce(out, data, dataclasses.replace(PLAN, severity=2))
 
 
+def test_a_folder_of_other_things_is_left_alone(data, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine.txt").write_text("not a run")
+    with pytest.raises(InputError, match=r"is not empty and holds no run \(no settings\.json\)"):
+        reproduce(tmp_path, data)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine.txt"]
+
+
 # ---------------------------------------------------------------- verdicts
 
 

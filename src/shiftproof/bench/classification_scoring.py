@@ -18,7 +18,7 @@ from shiftproof.bench.predictions import cells_of, find_predictions, list_corrup
 from shiftproof.bench.recorders import CellRecorder
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import Grid
-from shiftproof.classes import Classes, imagenet, numbered
+from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.compute.progress import progress
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
@@ -191,7 +191,7 @@ class _Truth:
 
     def count_classes(self) -> Classes:
         """Return classes without names, as many as the labels need."""
-        return numbered(1 + max((sample.label or 0) for sample in self.samples))
+        return number_classes(1 + max((sample.label or 0) for sample in self.samples))
 
     def record(self, answers: Answers, classes: Classes) -> CellRecords:
         """Return the table of a cell.
@@ -293,4 +293,4 @@ def _guess_classes(answers: Answers) -> Classes | None:
     if answers.logits is None:
         return None
     count: Any = answers.logits.shape[1]
-    return imagenet() if count == 1000 else numbered(count)
+    return imagenet() if count == 1000 else number_classes(count)

@@ -143,8 +143,8 @@ def audit(
             train_images=train_images,
             place=place,
         )
-    folders = [Path(folder) for folder in pictures.values()]
-    page = write_page(out, folders if train_images is None else [*folders, train_images])
+    named = pictures if train_images is None else {**pictures, "train": train_images}
+    page = write_page(out, [Path(f"{name}={folder}") for name, folder in named.items()])
     if as_json:
         say_json((out / "scores.json").read_text(encoding="utf-8"))
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
     DATA_PANEL,
     AsJson,
@@ -16,19 +17,26 @@ from shiftproof.cli.grid_options import (
     Device,
     EncodeText,
     FrostFolder,
-    ImageCount,
     Out,
     Precision,
     ProtocolText,
     Seed,
     Severities,
+    WhichImages,
     Workers,
     name_specs,
     parse_adapters,
-    parse_images,
+    split_images,
 )
 from shiftproof.cli.models import show_assumed
-from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
+from shiftproof.cli.options import (
+    LABEL_KEY_HELP,
+    ROOT_HELP,
+    SPLIT_HELP,
+    named_corruptions,
+    parse_encode,
+    parse_severities,
+)
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
 
@@ -62,9 +70,11 @@ def bench(
         typer.Option(
             "--data",
             "-d",
-            help="A folder with one folder per class (WordNet id, name or index), a flat folder "
-            "(no labels: agreement with the clean images is measured), a CSV of path,label, "
-            "a -C tree (corruption/severity/class/file), or demo.",
+            help="A folder with one folder per class (WordNet id, name or index), a flat folder or "
+            "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
+            "the clean images is measured), webdataset tars, a data set saved by Hugging Face's "
+            "datasets, Parquet of images, a CSV of path,label, a -C tree "
+            "(corruption/severity/class/file), or demo.",
         ),
     ],
     out: Out,
@@ -79,7 +89,7 @@ def bench(
             "guard+ent:lr=0.001'. none for the model alone.",
         ),
     ] = "none",
-    images: ImageCount = None,
+    images: WhichImages = None,
     precision: Precision = None,
     labels: Annotated[
         str,
@@ -114,6 +124,17 @@ def bench(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
+    ] = None,
+    label_key: Annotated[
+        str | None,
+        typer.Option("--label-key", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL),
+    ] = None,
     frost_dir: FrostFolder = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
@@ -143,13 +164,19 @@ def bench(
     for classifier in classifiers.values():
         show_assumed(classifier)
     first = next(iter(classifiers.values()))
+    count, folder = split_images(images)
     dataset = open_data(
         data,
         classes=first.classes if share is None else share,
         class_map=read_class_map(class_map) if class_map else None,
         labelled=False if unlabelled else None,
         clean=clean,
+        split=split,
+        images=folder,
+        root=root,
+        label_key=label_key,
     )
+    show_aside(dataset.aside)
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
@@ -159,7 +186,7 @@ def bench(
         corruptions=named_corruptions(corruptions, frost_dir, others, constants),
         severities=chosen,
         adapters=adapters,
-        images=parse_images(images),
+        images=count,
         precision=precision,
         out=out,
         batch_size=batch_size,

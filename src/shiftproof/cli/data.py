@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def data(
-    source: Annotated[Path, typer.Argument(help="A data set, a folder of images, or a file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A data set, a folder of images, a file, or webdataset tars by a brace pattern or URL."
+        ),
+    ],
     split: Split = None,
     images: Images = None,
     root: Root = None,

@@ -21,6 +21,7 @@ from shiftproof.cli.grid_options import (
     ProtocolText,
     Seed,
     Severities,
+    WhichImages,
     Workers,
     name_specs,
     parse_adapters,
@@ -28,7 +29,6 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
-    IMAGES_HELP,
     MEASURE_HELP,
     ROOT_HELP,
     SPLIT_HELP,
@@ -69,7 +69,8 @@ def detect(
         typer.Option(
             "--data",
             "-d",
-            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO.",
+            help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
+            "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
         ),
     ],
     out: Out,
@@ -97,18 +98,18 @@ def detect(
         str | None,
         typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
     ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(
-            "--images",
-            help="A number: so many images, drawn by name, the same ones in every run. Else: "
-            + IMAGES_HELP,
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
+    images: WhichImages = None,
     precision: Precision = None,
     root: Annotated[
         Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
+    ] = None,
+    box_format: Annotated[
+        str | None,
+        typer.Option(
+            "--box-format",
+            help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
+            rich_help_panel=DATA_PANEL,
+        ),
     ] = None,
     corrupted: Annotated[
         Path | None,
@@ -146,7 +147,9 @@ def detect(
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants)
     count, folder = split_images(images)
-    dataset = open_detection_data(data, split=split, images=folder, root=root)
+    dataset = open_detection_data(
+        data, split=split, images=folder, root=root, box_format=box_format
+    )
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:

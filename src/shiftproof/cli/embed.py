@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli.copying import Images, Root, Split
+from shiftproof.cli.copying import Images, Root, Split, show_aside
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.printing import say, say_json, warn
 
@@ -95,6 +95,7 @@ def embed(
         there = f", {done.kept} were there" if done.kept else ""
         say(f"{done.rows} vectors of width {done.width} in {done.path}")
         say(f"{done.written} shards written{there}")
+        show_aside(done.aside)
         reasons = list(done.broken.values())
         for reason in reasons[:5]:
             warn(f"not embedded: {reason}")

@@ -13,6 +13,7 @@ from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
     FROST_HELP,
+    IMAGES_HELP,
     PROTOCOL_HELP,
     SEVERITIES_HELP,
 )
@@ -26,13 +27,13 @@ Out: TypeAlias = Annotated[
 ]
 Corruptions: TypeAlias = Annotated[str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)]
 Severities: TypeAlias = Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)]
-ImageCount: TypeAlias = Annotated[
+WhichImages: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--images",
-        "-n",
-        help="So many images, of each class its share, drawn by name: the same ones in every run. "
-        "Or robustbench: its 5,000 of ImageNet's.",
+        help="Which images. A number: so many, drawn by name, of each class its share, the same "
+        "ones in every run; robustbench: its 5,000 of ImageNet's. Else where they are: "
+        + IMAGES_HELP,
     ),
 ]
 Precision: TypeAlias = Annotated[
@@ -88,24 +89,19 @@ AsJson: TypeAlias = Annotated[
 ]
 
 
-def parse_images(text: str | None) -> int | str | None:
-    """Read ``--images``: a number, or the name of a list."""
-    return int(text) if text is not None and text.isdecimal() else text
-
-
-def split_images(text: str | None) -> tuple[int | None, Path | None]:
-    """Read ``--images`` of data with boxes as how many images, or as the folder that they lie in.
+def split_images(text: str | None) -> tuple[int | str | None, str | None]:
+    """Read ``--images`` as how many images or the name of a list, or as the place that they lie in.
 
     Raises:
         InputError: it could be either.
     """
-    if text is None or not text.isdecimal():
-        return None, None if text is None else Path(text)
-    if Path(text).is_dir():
-        raise InputError(
-            f"--images {text} is a number and a folder; write ./{text} for the folder."
-        )
-    return int(text), None
+    from shiftproof.data.subset import SUBSETS
+
+    if text is None or not (text.isdecimal() or text in SUBSETS):
+        return None, text
+    if Path(text).exists():
+        raise InputError(f"--images {text} is there as a folder, too; write ./{text} for that.")
+    return int(text) if text.isdecimal() else text, None
 
 
 def parse_adapters(text: str) -> list[str]:

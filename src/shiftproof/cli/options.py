@@ -47,7 +47,11 @@ MEASURE_HELP = (
 SPLIT_HELP = "train, val, ... of a data set with splits: the name of a folder, a JSON or a list."
 IMAGES_HELP = (
     "The folder of the images, where two could be it: of a COCO JSON, or of a folder of photographs "
-    "with maps beside them."
+    "with maps beside them. Of a saved data set or Parquet the column of the images."
+)
+LABEL_KEY_HELP = (
+    "What states the label: of tars the member (cls, txt) or the field of the JSON, of a saved data set "
+    "or Parquet the column; by default cls, label or class, and of tables the only column of classes."
 )
 ROOT_HELP = "Of YOLO: the folder of the data, in place of what data.yaml says."
 PROTOCOL_HELP = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shiftproof.cli.copying import Root, Split, show_aside
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_outcome
 
@@ -32,7 +33,11 @@ def probe(
     data: Annotated[
         str,
         typer.Option(
-            "--data", "-d", help="A folder of images, a CSV of paths, or demo. Labels are not used."
+            "--data",
+            "-d",
+            help="A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
+            "webdataset tars, a data set saved by Hugging Face's datasets, Parquet of images, a CSV "
+            "of paths, or demo. Labels are not used.",
         ),
     ],
     out: Annotated[
@@ -48,6 +53,8 @@ def probe(
             "file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
         ),
     ] = None,
+    split: Split = None,
+    root: Root = None,
     factors: Annotated[
         str,
         typer.Option(
@@ -86,6 +93,7 @@ def probe(
     Images are changed by known numbers (crop, flip, rotation, colour, blur, noise, the severity of
     19 corruptions), and the numbers are read out of the vectors of images held out.
     """
+    from shiftproof.data import open_data
     from shiftproof.models import load_encoder
     from shiftproof.probe import probe as measure
     from shiftproof.probe.factors import choose_factors
@@ -96,9 +104,11 @@ def probe(
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in model or ["demo"]]
     for encoder in encoders:
         show_assumed(encoder)
+    dataset = open_data(data, classes=None, split=split, root=root)
+    show_aside(dataset.aside)
     run = measure(
         _by_name(encoders),
-        data,
+        dataset,
         out=out,
         factors=named,
         versions=versions,

@@ -42,8 +42,8 @@ def report(
         list[Path] | None,
         typer.Option(
             "--images",
-            help="Of an audit: a folder below which its pictures lie, once for each; pictures "
-            "elsewhere are not opened.",
+            help="Of an audit: a folder below which its pictures lie, or NAME=FOLDER for those of "
+            "one test set, or of train; once for each. Pictures elsewhere are not opened.",
         ),
     ] = None,
     table: Annotated[

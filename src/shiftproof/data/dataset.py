@@ -28,6 +28,9 @@ class ImageData(ABC):
         samples: in a fixed order; ids are unique; all have labels or none has.
         classes: what the labels index; kept only where there are labels.
 
+    Attributes:
+        aside: a sentence for each thing that lies there and is not used, where it was opened by name.
+
     Raises:
         InputError: no samples, or an id that stands for two.
         LabelError: some have labels and some have none.
@@ -35,6 +38,7 @@ class ImageData(ABC):
 
     def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
         self.name = name
+        self.aside: tuple[str, ...] = ()
         self.samples = tuple(samples)
         if not self.samples:
             raise InputError(f"{name} has no images.")

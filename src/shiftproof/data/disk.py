@@ -7,8 +7,8 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from shiftproof.errors import BrokenFileError, InputError
@@ -25,13 +25,14 @@ class Found:
 
     ``others`` counts the files that are no images; ``links`` are the links to folders
     that were not followed, since their images are there already; ``outputs`` are folders of what
-    shiftproof has written, whose pictures are none of the data.
+    shiftproof has written, whose pictures are none of the data. ``kinds`` counts the others by suffix.
     """
 
     names: tuple[str, ...]
     others: int
     links: tuple[str, ...]
     outputs: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_images(root: Path) -> Found:
@@ -83,7 +84,9 @@ def find_images(root: Path) -> Found:
         beside = f"; the files that it holds are {there}" if there else ""
         raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
-    return Found(tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)))
+    return Found(
+        tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)), others
+    )
 
 
 _MARKS = (b'"kind": ', b'"settings": ', b'"shiftproof": ')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,17 +21,29 @@ from shiftproof.data.detection.coco_files import (
 from shiftproof.data.detection.voc import voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
-from shiftproof.data.disk import all_files, find_images, folders_in, shortened
+from shiftproof.data.disk import Found, all_files, find_images, folders_in, shortened
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
+from shiftproof.data.images.rows import RowImages, choose_label, class_names
+from shiftproof.data.images.saved import SavedDataset, is_saved_dataset, saved_splits
 from shiftproof.data.images.table import ImageTable
+from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.splits import is_asked
-from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
+from shiftproof.errors import (
+    BrokenFileError,
+    InputError,
+    LabelError,
+    ShiftproofError,
+    UnknownNameError,
+)
 from shiftproof.io import files
-from shiftproof.io.border import check_names
+from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image, read_size
-from shiftproof.io.tars import is_tar
+from shiftproof.io.places import has_braces, is_url
+from shiftproof.io.tars import is_tar, open_tar
 from shiftproof.io.text import read_json
+from shiftproof.io.urls import redact_urls
 
 TITLES = {
     "coco": "COCO",
@@ -38,6 +51,8 @@ TITLES = {
     "yolo": "YOLO",
     "cityscapes": "Cityscapes",
     "webdataset": "webdataset tars",
+    "saved": "a data set saved by Hugging Face's datasets",
+    "parquet": "Parquet files",
     "plain": "a plain folder of images",
     "image": "one image",
     "table": "a CSV file",
@@ -47,6 +62,9 @@ TITLES = {
 """The layouts, and what a person calls them."""
 
 DETECTION = ("coco", "voc", "yolo", "cityscapes")
+
+PACKED = ("webdataset", "saved", "parquet")
+"""Layouts whose images are no files of their own."""
 
 MARKS = (
     "leftImg8bit and gtFine (Cityscapes), JPEGImages and Annotations, or images and XML files "
@@ -68,6 +86,7 @@ class Part:
         missing: so many images are named, but not there.
         problem: why it cannot be opened.
         is_absent: whether the problem is that its images are not here.
+        about: what else a person has to know of it, to stand behind its images.
     """
 
     title: str
@@ -78,6 +97,7 @@ class Part:
     missing: int = 0
     problem: ShiftproofError | None = None
     is_absent: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,8 @@ class FoundDataset:
         left_aside: a sentence for each thing that is not used, with the reason.
         said: what else a person has to know of how it was read.
         rooted: whether the root was given, in place of what the annotations say.
+        address: the URL or the brace pattern that was named, where it was one.
+        walk: all that was met below a folder of images alone, so that it is walked once.
     """
 
     root: Path
@@ -101,6 +123,8 @@ class FoundDataset:
     left_aside: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     rooted: bool = False
+    address: str = ""
+    walk: Found | None = field(default=None, repr=False, compare=False)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -157,7 +181,7 @@ class FoundDataset:
     def as_json(self) -> dict[str, Any]:
         """Return it as values that JSON holds; of the images their number."""
         return {
-            "source": str(self.source),
+            "source": redact_urls(self.address or str(self.source)),
             "root": str(self.root),
             "layout": self.layout,
             "images": len(self.pictures),
@@ -186,7 +210,7 @@ def _sentence(title: str, part: Part) -> str:
     what = "tar" if title == TITLES["webdataset"] else "image"
     images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
     missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
-    return f"{heading}, {images}{f' in {where}' if where else ''}{missing}"
+    return f"{heading}, {images}{f' in {where}' if where else ''}{missing}{part.about}"
 
 
 def find_dataset(
@@ -202,12 +226,16 @@ def find_dataset(
     ``gtFine``); Pascal VOC as published (``JPEGImages`` and ``Annotations``, in the folder or up to
     two below); YOLO with a YAML file; COCO (a JSON with images, annotations and categories, in the
     folder or one below); Pascal VOC in any two folders, or with each XML beside its image; YOLO
-    without a YAML file (``images`` and ``labels``); -C trees and -C arrays; webdataset tars; images.
+    without a YAML file (``images`` and ``labels``); -C trees and -C arrays; webdataset tars or Parquet
+    files where no images lie beside them; images. What ``save_to_disk`` of Hugging Face's ``datasets``
+    wrote is that before all else.
 
     Args:
-        source: a folder, or the file that says what belongs to the data set.
+        source: a folder, or the file that says what belongs to the data set; of tars also a brace
+            pattern, or a URL of fsspec as text.
         split: the part to look at alone.
         images: the folder of the images, where two could be it; as it stands, or below the source.
+            Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:
@@ -215,11 +243,17 @@ def find_dataset(
         BrokenFileError: annotations that cannot be read, and none beside them that can.
     """
     path = Path(source)
+    if is_address(source):
+        return _addressed(str(source), split, images, root)
     if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a data set, a folder of images, or a file."
         )
     layout = layout_of(path)
+    if layout in ("saved", "parquet"):
+        if root is not None:
+            raise InputError(f"{path} is no YOLO data, so a root has no effect.")
+        return _rows(path, layout, split, None if images is None else str(images))
     folder = None if images is None else _images_folder(path, Path(images))
     if root is not None and layout != "yolo":
         raise InputError(f"{path} is no YOLO data, so a root has no effect.")
@@ -249,12 +283,35 @@ def layout_of(path: Path) -> str:
             return "coco" if suffix == ".json" else "table"
         if suffix in (".yaml", ".yml") and is_yolo(path):
             return "yolo"
+        if is_parquet(path.name):
+            return "parquet"
         return "webdataset" if is_tar(path.name) else "image"
-    return next(iter(_layouts(path)), "plain")
+    return next(iter(_layouts(path)), None) or _packed_layout(path) or "plain"
+
+
+def is_address(source: str | Path) -> bool:
+    """Whether tars are named by a URL or a brace pattern, and no file or folder is called so."""
+    text = str(source)
+    return is_url(text) or (has_braces(text) and not Path(text).exists())
+
+
+def _packed_layout(root: Path) -> str | None:
+    """Return what a folder is packed in that holds no images: what lies beside some is their source."""
+    found: str | None = None
+    for name in all_files(root):
+        if is_image(Path(name)):
+            return None
+        if is_tar(name):
+            found = "webdataset"
+        elif is_parquet(name):
+            found = found or "parquet"
+    return found
 
 
 def _layouts(root: Path) -> Iterable[str]:
     """Yield the layouts whose marks a folder has, the deciding one first."""
+    if is_saved_dataset(root):
+        yield "saved"
     if is_cityscapes(root):
         yield "cityscapes"
     if voc_folders(root):
@@ -472,30 +529,109 @@ def _images_in(folder: Path) -> tuple[str, ...]:
         return ()
 
 
+def _addressed(
+    address: str, split: str | None, images: str | Path | None, root: str | Path | None
+) -> FoundDataset:
+    if any(given is not None for given in (split, images, root)):
+        raise InputError(
+            f"{redact_urls(address)} names tars: leave out the split, images and root."
+        )
+    tars = TarFiles.find(address)
+    part = _tar_part(tars.title, tars)
+    return FoundDataset(tars.home, "webdataset", Path(address), (part,), address=address)
+
+
+_LOOKED_AT = 100
+"""Members of a tar by which it is said what its samples are made of."""
+
+
+def _tar_part(title: str, tars: TarFiles) -> Part:
+    """Return the part of some tars; of the first it is said what its samples are made of."""
+    name, place = next(iter(tars.places.items()))
+    try:
+        with open_tar(place, name) as source:
+            first = itertools.islice(source.entries(), _LOOKED_AT)
+            kinds = Counter(entry.suffix for entry in first if entry.info.isreg())
+    except BrokenFileError as error:
+        return Part(title, "", (".",), tuple(tars.places), about=f"; {error}")
+    shown = shortened(show_name(f".{kind}") for kind, _ in kinds.most_common())
+    return Part(
+        title, "", (".",), tuple(tars.places), about=f"; the first holds {shown or 'nothing'}"
+    )
+
+
+def _rows(path: Path, layout: str, split: str | None, column: str | None) -> FoundDataset:
+    """Find the splits of a data set whose images are rows of tables."""
+    splits: list[str | None]
+    if layout == "saved":
+        splits = list(saved_splits(path)) or [None]
+    else:
+        splits = [found.split or None for found in parquet_splits(path)]
+    if split is not None and split not in splits:
+        raise UnknownNameError.of(f"split of {path}", split, [name for name in splits if name])
+    parts = []
+    for name in splits if split is None else [split]:
+        title = name or path.name
+        try:
+            kind = SavedDataset if layout == "saved" else ParquetImages
+            data = kind(path, name, labelled=False, column=column)
+        except ShiftproofError as error:
+            parts.append(Part(title, "", (), (), problem=error))
+            continue
+        ids = tuple(sample.id for sample in data.samples)
+        parts.append(Part(title, "", (), ids, about=_columns_of(data)))
+    home = path if path.is_dir() else path.parent
+    return FoundDataset(home, layout, path, tuple(parts))
+
+
+def _columns_of(data: RowImages) -> str:
+    """Say which columns hold images and labels."""
+    try:
+        label = choose_label(data.features, None, data.name)
+    except LabelError as error:
+        return f" in the column {show_name(data.column)}; {str(error).removesuffix('.')}"
+    if label is None:
+        return f" in the column {show_name(data.column)}, without labels"
+    names = class_names(data.features[label])
+    kinds = "" if names is None else f" ({len(names)} classes)"
+    return f" in the column {show_name(data.column)}, labels in {show_name(label)}{kinds}"
+
+
+def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
+    """Take a folder for one of images alone, whatever lies beside them.
+
+    Args:
+        path: the folder.
+        images: the folder in it that holds them, where others lie beside it.
+
+    Raises:
+        InputError: no images, or no such folder.
+    """
+    folder = None if images is None else _images_folder(path, Path(images))
+    return _without_annotations(path, "plain", None, folder)
+
+
 def _without_annotations(
     path: Path, layout: str, split: str | None, images: Path | None
 ) -> FoundDataset:
     if split is not None:
         raise InputError(f"{path} has no splits that are known, so {split!r} has no effect.")
     if layout == "webdataset":
-        return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), (path.name,)),))
+        tars = TarFiles.find(path)
+        home = path.parent if path.is_file() else path
+        return FoundDataset(home, layout, path, (_tar_part("tars", tars),))
     if path.is_file():
         if layout == "image" and not (is_image(path) or read_size(path) is not None):
-            raise InputError(f"{path} is a file of no known kind; expected images or a data set.")
+            raise InputError(_no_data(path))
         table = ImageTable(path) if layout == "table" else None
         samples = () if table is None else table.samples
         pictures = (path.name,) if table is None else tuple(sample.id for sample in samples)
         return FoundDataset(path.parent, layout, path, (Part(path.name, "", (".",), pictures),))
     if layout == "corrupted arrays":
         return FoundDataset(path, layout, path, ())
-    every = list(all_files(path))
-    tars = tuple(sorted(name for name in every if is_tar(name)))
-    if tars and not any(is_image(Path(name)) for name in every):
-        check_names(path, tars)
-        return FoundDataset(path, "webdataset", path, (Part("tars", "", (".",), tars),))
     found = find_images(path)
     names = found.names
-    aside = _said_of(set(every) - set(names))
+    aside = _said_of(found.kinds)
     inner = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
@@ -510,18 +646,23 @@ def _without_annotations(
     aside += [f"{link}: a link to images that are there already" for link in found.links]
     aside += [f"{output}/: what shiftproof has written there" for output in found.outputs]
     part = Part(path.name or str(path), "", (inner,), names)
-    return FoundDataset(path, layout, path, (part,), tuple(aside))
+    walk = found if inner == "." else None
+    return FoundDataset(path, layout, path, (part,), tuple(aside), walk=walk)
 
 
-def _said_of(names: Iterable[str]) -> list[str]:
+def _no_data(path: Path) -> str:
+    if path.suffix.lower() in (".gz", ".tgz", ".zip", ".7z"):
+        return f"{path} is an archive; unpack it and give the folder."
+    return f"{path} is a file of no known kind; expected images or a data set."
+
+
+def _said_of(kinds: Mapping[str, int]) -> list[str]:
     """Say which files of a plain folder are no images."""
-    others = list(names)
-    if not others:
+    if not kinds:
         return []
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    return [f"{len(others):,} files that are no images ({shown})"]
+    return [f"{sum(kinds.values()):,} files that are no images ({shown})"]
 
 
 def _check_maps(root: Path, names: Sequence[str]) -> None:
@@ -530,6 +671,9 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
     Raises:
         InputError: there are such maps.
     """
+    folders = {name.rpartition("/")[0] for name in names}
+    if not any(is_label_map(part) for folder in folders for part in folder.split("/")):
+        return
     photographs: dict[tuple[str, str], str] = {}
     for name in names:
         parts = PurePosixPath(name).parts
@@ -551,8 +695,8 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
         if 2 * count >= total[folder]:
             raise InputError(
                 f"{root}: {folder}/ holds images of the same names as {photo}/: maps of labels, or "
-                f"more photographs? Give the photographs' folder as images (--images {photo}), or "
-                "all of it (--images .)."
+                f"more photographs? Give {root / photo} alone, or the folder as images (--images "
+                f"{photo}), or all of it (--images .)."
             )
 
 

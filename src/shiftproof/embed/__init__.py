@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shiftproof.data import SavedDataset
 from shiftproof.embed.extract import Embedded, embed
-from shiftproof.embed.huggingface import SavedDataset
 from shiftproof.embed.pictures import Part, Picture, Pictures, SplitPictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.tars import TarPictures

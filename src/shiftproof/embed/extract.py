@@ -47,6 +47,7 @@ class Embedded:
         written: shards that this run made.
         kept: shards that were there.
         broken: name of each image without a vector, with the reason.
+        aside: a sentence for each thing that lies there and is not used.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Embedded:
     written: int = 0
     kept: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
 
 
 @frees_folders
@@ -113,7 +115,7 @@ def embed(
         },
         probe,
     )
-    done = Embedded(folder.path, encoder.width)
+    done = Embedded(folder.path, encoder.width, aside=pictures.aside)
     pending = []
     for number in range(pictures.parts):
         record = folder.record(number)

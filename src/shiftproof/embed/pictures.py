@@ -56,11 +56,13 @@ class Pictures(ABC):
         name: what messages call it.
         parts: how many there are.
         count: how many images, or None where that is known only when a part is opened.
+        aside: a sentence for each thing that lies there and is not used.
     """
 
     name: str
     parts: int
     count: int | None
+    aside: tuple[str, ...] = ()
 
     @abstractmethod
     def part(self, number: int) -> Part:
@@ -96,6 +98,7 @@ class SplitPictures(Pictures):
         self.name = data.name
         self.parts = -(-len(data) // size)
         self.count = len(data)
+        self.aside = data.aside
         self._captions = captions
 
     def part(self, number: int) -> Part:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
+from shiftproof.data.images.tars import TarFiles
 from shiftproof.embed.pictures import (
     LONGEST_CAPTION,
     Part,
@@ -14,10 +15,9 @@ from shiftproof.embed.pictures import (
     as_caption,
     size_fingerprint,
 )
-from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.io.border import check_names, reason_of
+from shiftproof.errors import BrokenFileError
 from shiftproof.io.images import read_image
-from shiftproof.io.tars import Entry, is_tar, open_tar, sort_key
+from shiftproof.io.tars import Entry, open_tar
 from shiftproof.types import Image, Settings
 
 _FROM_JSON = ("uid", "url", "caption")
@@ -34,27 +34,18 @@ class TarPictures(Pictures):
     ``caption``, ``uid`` and ``url``.
 
     Args:
-        source: a tar that is not compressed, or a folder of them at any depth; they come in the
-            order of the numbers in their names.
+        source: a tar that is not compressed, or a folder of them at any depth, which come in the
+            order of the numbers in their names; a brace pattern, or a URL of fsspec.
 
     Raises:
         InputError: no such file or folder, or no tar in it.
     """
 
     def __init__(self, source: str | Path) -> None:
-        path = Path(source)
-        if path.is_dir():
-            self.root = path
-            found = [tar for tar in path.rglob("*") if is_tar(tar.name) and tar.is_file()]
-        else:
-            self.root = path.parent
-            found = [path] if path.is_file() else []
-        if not found:
-            raise InputError(f"{path} is no tar and holds none.")
-        names = [tar.relative_to(self.root).as_posix() for tar in found]
-        check_names(self.root, names)
-        self.tars = tuple(sorted(names, key=sort_key))
-        self.name = path.name
+        files = TarFiles.find(source)
+        self.tars = tuple(files.places)
+        self._places = dict(files.places)
+        self.name = files.title
         self.parts = len(self.tars)
         self.count = None
 
@@ -65,7 +56,7 @@ class TarPictures(Pictures):
         about: dict[str, dict[str, str | int | None]] = {}
         broken: dict[str, str] = {}
         try:
-            with open_tar(self.root / name, name) as source:
+            with open_tar(self._places[name], name) as source:
                 for entry in source.entries():
                     key, size = entry.key, entry.info.size
                     reason = entry.not_the_image
@@ -104,13 +95,10 @@ class TarPictures(Pictures):
         """Return an image as ``(H, W, 3)`` uint8 RGB."""
         name, offset, size = picture.where
         try:
-            with (self.root / name).open("rb") as file:
-                file.seek(offset)
-                data = file.read(size)
-        except OSError as error:
-            raise BrokenFileError(
-                f"{picture.name}: cannot be read ({reason_of(error)})."
-            ) from error
+            data = self._places[name].read(offset, size)
+        except BrokenFileError as error:
+            reason = str(error).removeprefix(f"{self._places[name]}: ")
+            raise BrokenFileError(f"{picture.name}: {reason}") from error
         try:
             return read_image(data)
         except BrokenFileError as error:
@@ -119,7 +107,7 @@ class TarPictures(Pictures):
 
     def settings(self) -> Settings:
         """Return what tells these tars from others: their names and sizes."""
-        sizes = [(name, (self.root / name).stat().st_size) for name in self.tars]
+        sizes = [(name, place.size()) for name, place in self._places.items()]
         return {
             "name": self.name,
             "kind": "webdataset",

@@ -101,6 +101,8 @@ def show_name(name: str) -> str:
     >>> print(show_name("a\tb"))
     a\tb
     """
+    if name.isprintable():
+        return name
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in name

@@ -100,7 +100,7 @@ def decode_own(data: bytes) -> Image:
         return np.asarray(image, dtype=np.uint8)
 
 
-def read_size(path: Path) -> tuple[int, int] | None:
+def read_size(source: Path | bytes) -> tuple[int, int] | None:
     """Return width and height of an image as it is read, None where it cannot be.
 
     Only the header is read.
@@ -108,8 +108,8 @@ def read_size(path: Path) -> tuple[int, int] | None:
     # What reads a damaged header raises anything; the image is named when it is read.
     with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if path.is_file():
-            with _open(path) as image:
+        if isinstance(source, bytes) or source.is_file():
+            with _open(source) as image:
                 width, height = _stored_size(image)
                 is_turned = _orientation(image) in _QUARTER_TURNS
                 return (height, width) if is_turned else (width, height)

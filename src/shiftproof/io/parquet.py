@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shiftproof.io.border import convert_errors, open_regular
+from shiftproof.io.thrift import read_struct
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,8 +41,8 @@ def read_parquet(path: Path, *, unique: str, shared: Sequence[str] = ()) -> pyar
     with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
         data = raw.read()
         dictionaries = [unique, *shared]
+        check_footer(io.BytesIO(data), len(data))
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=dictionaries)
-        _check_claims(file.metadata, len(data))
         names = file.read([unique]).column(unique).combine_chunks()
         if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
             raise ValueError(f"expected a name of its own for each row in the column {unique}")
@@ -59,16 +61,47 @@ def texts_of(column: Any) -> list[str | None]:
     return found
 
 
-def _check_claims(claims: Any, size: int) -> None:
-    for group in range(claims.num_row_groups):
-        row_group = claims.row_group(group)
-        for number in range(row_group.num_columns):
-            chunk = row_group.column(number)
-            most = _VALUES_PER_BYTE * size + _FREE_VALUES
-            if chunk.num_values > most or claims.num_rows > most:
-                raise ValueError(f"{max(chunk.num_values, claims.num_rows)} values are claimed")
-            if chunk.total_uncompressed_size > _RATIO * size + _FREE_BYTES:
-                raise ValueError(f"{chunk.total_uncompressed_size} bytes are claimed")
+_NUM_ROWS, _ROW_GROUPS, _COLUMNS, _META_DATA, _NUM_VALUES, _UNCOMPRESSED = 3, 4, 1, 3, 5, 6
+"""Fields of FileMetaData, RowGroup, ColumnChunk and ColumnMetaData in ``parquet.thrift``."""
+
+
+def check_footer(file: IO[bytes], size: int) -> None:
+    """Check what the footer of a Parquet file claims against the file's size.
+
+    It is read here and not by pyarrow, which ends the process where it is asked for a column whose
+    size statistics do not fit.
+
+    Args:
+        file: open for reading.
+        size: of the file in bytes.
+
+    Raises:
+        ValueError: no footer, or claims that the file has no room for.
+    """
+    footer = read_struct(_footer(file, size))
+    most = _VALUES_PER_BYTE * size + _FREE_VALUES
+    _check_at_most(footer[_NUM_ROWS], most, "values")
+    for group in footer[_ROW_GROUPS]:
+        for chunk in group[_COLUMNS]:
+            _check_at_most(chunk[_META_DATA][_NUM_VALUES], most, "values")
+            _check_at_most(chunk[_META_DATA][_UNCOMPRESSED], _RATIO * size + _FREE_BYTES, "bytes")
+
+
+def _footer(file: IO[bytes], size: int) -> bytes:
+    """Return the struct before the last eight bytes, which are its length and a mark."""
+    if size < 12:
+        raise ValueError(f"{size} bytes are too few")
+    file.seek(size - 8)
+    length = int.from_bytes(file.read(4), "little")
+    if file.read(4) != b"PAR1" or length > size - 12:
+        raise ValueError("it has no footer")
+    file.seek(size - 8 - length)
+    return file.read(length)
+
+
+def _check_at_most(claim: Any, most: int, what: str) -> None:
+    if not isinstance(claim, int) or not 0 <= claim <= most:
+        raise ValueError(f"{claim!r:.40} {what} are claimed")
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
@@ -83,8 +116,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
 
     with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
         data = raw.read()
-        file = pq.ParquetFile(pa.BufferReader(data))
-        _check_claims(file.metadata, len(data))
-        table = file.read()
+        check_footer(io.BytesIO(data), len(data))
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
         table.validate(full=True)
         return {name: table.column(name).to_pylist() for name in table.column_names}

@@ -15,6 +15,7 @@ from pathlib import Path, PureWindowsPath
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, is_utf8, show_name
 from shiftproof.io.images import is_image
+from shiftproof.io.places import Place
 
 _WRITTEN_ANEW = frozenset(
     {"gid", "gname", "hdrcharset", "linkpath", "mtime", "path", "size", "uid", "uname"}
@@ -148,23 +149,26 @@ class TarReader:
 
 
 @contextlib.contextmanager
-def open_tar(path: Path, name: str | None = None) -> Iterator[TarReader]:
+def open_tar(path: Path | Place, name: str | None = None) -> Iterator[TarReader]:
     """Open a tar that is not compressed.
 
     Args:
-        path: the file.
+        path: the file, here or behind a URL.
         name: as messages are to call it; the path by default.
 
     Raises:
         BrokenFileError: it cannot be read as a tar.
     """
     called = str(path) if name is None else name
+    place = path if isinstance(path, Place) else Place(str(path))
     with contextlib.ExitStack() as stack:
         with convert_errors(called, "cannot be read as a tar"):
-            if path.exists() and not path.is_file():
+            local = Path(place.address)
+            if not place.is_remote and local.exists() and not local.is_file():
                 raise BrokenFileError(f"{called}: not a regular file.")
-            file = stack.enter_context(path.open("rb"))
-            size = os.fstat(file.fileno()).st_size
+            opened = place.open() if place.is_remote else local.open("rb")
+            file = stack.enter_context(opened)
+            size = place.size() if place.is_remote else os.fstat(file.fileno()).st_size
             source = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
         yield TarReader(source, called, size)
 

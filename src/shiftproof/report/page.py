@@ -73,8 +73,9 @@ def write_report(
         calibration: for one run without labels, the folder of a labelled run of the same model and
             adapters: the page then says how right the model is believed to be, and how far such
             beliefs were off where the truth is known (:func:`~shiftproof.bench.estimate_stream`).
-        images: of an audit, folders below which its pictures lie. Pictures elsewhere are not opened,
-            whatever the run says of them, but for those in its own folder.
+        images: of an audit, folders below which its pictures lie; ``NAME=FOLDER`` those of one test
+            set, or of ``train``. Pictures elsewhere are not opened, whatever the run says of them,
+            but for those in its own folder.
 
     Raises:
         InputError: a folder is not a finished run, ``out`` cannot be written to, or

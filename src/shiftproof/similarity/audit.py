@@ -320,11 +320,16 @@ class _Names:
         return self._keys.get(row)
 
     def path(self, key: str | None) -> str | None:
-        """Return the image that a key names, if it lies in the folder of images."""
+        """Return the image that a key names below the folder of images, if it lies there.
+
+        Where that folder lies is this machine's business, and no scores'.
+        """
         if key is None or self._images is None:
             return None
         path = (self._images / key).resolve()
-        return str(path) if path.is_relative_to(self._images) and files.is_file(path) else None
+        if not path.is_relative_to(self._images) or not files.is_file(path):
+            return None
+        return path.relative_to(self._images).as_posix()
 
 
 def _of_test(names: _Names, labels: Sequence[str | None] | None, row: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, written_name
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shortened
-from shiftproof.data.find import TITLES, FoundDataset, find_dataset
+from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import is_image
 
@@ -83,13 +83,19 @@ def open_tree(
         InputError: nothing that could be corrupted, or two readings.
         BrokenFileError: annotations that cannot be read.
     """
-    if not source.exists():
+    if not source.exists() and not is_address(source):
         raise InputError(f"{source} does not exist; expected an image or a folder of images.")
     found = find_dataset(source, split=split, images=images, root=root)
     if found.layout == "image":
         return Tree(found.root, "plain", (source.name,))
-    if found.layout == "webdataset" and source.is_file():
-        return Tree(found.root, "webdataset", (source.name,))
+    if found.layout == "webdataset" and not source.is_dir():
+        return Tree(found.root, "webdataset", found.pictures)
+    if found.layout in ("saved", "parquet"):
+        raise InputError(
+            f"{source} is {TITLES[found.layout]}, of which no changed copy is written: its tables "
+            "would hold every version of every image. `shiftproof bench`, `detect` and `probe` "
+            "corrupt its images as they read them; for files, write the images to a folder first."
+        )
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(
             f"{source} is {TITLES[found.layout]}; expected an image or a folder of images."

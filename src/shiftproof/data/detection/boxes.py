@@ -130,6 +130,7 @@ class DetectionData(ImageData):
         image_ids: number or name of each image in COCO's terms; 1, 2, ... where none are given.
         category_ids: rising, one for each class; 1, 2, ... where none are given.
         faults: what was found to be wrong.
+        images: what reads the images, where they are no files below ``root``.
 
     Attributes:
         objects: id to :class:`ImageObjects`.
@@ -151,8 +152,10 @@ class DetectionData(ImageData):
         image_ids: Mapping[str, int | str] | None = None,
         category_ids: Sequence[int] | None = None,
         faults: Iterable[Fault] = (),
+        images: ImageData | None = None,
     ) -> None:
         super().__init__(name, [Sample(key) for key in objects], None)
+        self._images = images
         self.root = root
         self.objects = dict(objects)
         self.classes = classes
@@ -185,11 +188,17 @@ class DetectionData(ImageData):
         Raises:
             BrokenFileError: it cannot be read.
         """
-        return read_below(self.root, sample.id)
+        return (
+            read_below(self.root, sample.id) if self._images is None else self._images.read(sample)
+        )
 
     def content_fingerprints(self) -> list[str]:
         """Return what changes with an image's file, or with a number of its boxes."""
-        contents = fingerprints_below(self.root, (sample.id for sample in self.samples))
+        contents = (
+            fingerprints_below(self.root, (sample.id for sample in self.samples))
+            if self._images is None
+            else self._images.content_fingerprints()
+        )
         return [
             files.fingerprint([content.encode(), self.objects[sample.id].content()])
             for sample, content in zip(self.samples, contents, strict=True)

@@ -8,10 +8,22 @@ from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.cityscapes import CityscapesData
 from shiftproof.data.detection.coco import CocoData
 from shiftproof.data.detection.coco_files import tell_nearly_coco
+from shiftproof.data.detection.packed import boxes_of_rows, boxes_of_tars
 from shiftproof.data.detection.voc import VocData, voc_folders
 from shiftproof.data.detection.yolo import YoloData
 from shiftproof.data.disk import shortened
-from shiftproof.data.find import DETECTION, MARKS, FoundDataset, find_dataset, layout_of
+from shiftproof.data.find import (
+    DETECTION,
+    MARKS,
+    PACKED,
+    FoundDataset,
+    find_dataset,
+    is_address,
+    layout_of,
+)
+from shiftproof.data.images.parquet import ParquetImages
+from shiftproof.data.images.saved import SavedDataset
+from shiftproof.data.images.tars import TarFiles
 from shiftproof.errors import InputError
 from shiftproof.io import files
 
@@ -22,6 +34,7 @@ def open_detection_data(
     split: str | None = None,
     images: str | Path | None = None,
     root: str | Path | None = None,
+    box_format: str | None = None,
 ) -> DetectionData:
     """Open a data set for detection by the marks of its layout; nothing is told by values.
 
@@ -32,28 +45,37 @@ def open_detection_data(
     :func:`~shiftproof.data.export_corrupted` corrupts that folder.
 
     Args:
-        source: the folder, the YAML or JSON file; what ``find_dataset`` found; or a data set, which
-            comes back as it is.
+        source: the folder, the YAML or JSON file; webdataset tars, a data set that ``datasets``
+            saved, or Parquet files, with boxes beside each image (:class:`PackedDetectionData`); what
+            ``find_dataset`` found; or a data set, which comes back as it is.
         split: VOC: a list in ``ImageSets/Main`` or a folder, all images by default. Cityscapes and
             YOLO: val by default. COCO: picks the JSON, by its name or that of its folder.
         images: COCO only: the folder of the images, where it is not the one that the names of JSON
             and folders tell.
+            Tables: the column of the images.
         root: YOLO only: the folder of the data, in place of what the YAML file says.
+        box_format: tars and tables only: "xywh", as COCO has boxes, by default, or "xyxy".
 
     Raises:
         InputError: no marks, several data sets or readings, or what the layout's reader refuses.
         BrokenFileError: annotations that cannot be read.
     """
     if isinstance(source, (DetectionData, FoundDataset)):
-        if split is not None or images is not None or root is not None:
+        if any(given is not None for given in (split, images, root, box_format)):
             raise InputError(
-                "A data set is open already: give split, images and root where it is made."
+                "A data set is open already: give split, images, root and box_format where it is "
+                "made."
             )
         return source if isinstance(source, DetectionData) else _open(source, None)
     path = Path(source)
-    if not path.exists():
+    if not path.exists() and not is_address(source):
         raise InputError(f"{path} does not exist; expected a data set with boxes.")
-    layout = layout_of(path)
+    layout = "webdataset" if is_address(source) else layout_of(path)
+    if layout in PACKED:
+        found = find_dataset(source, split=split, images=images, root=root)
+        return _packed(found, split, images, "xywh" if box_format is None else box_format)
+    if box_format is not None:
+        raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")
     if layout not in DETECTION:
         if images is not None:
             raise InputError(f"{path} is no COCO data, so a folder of images has no effect.")
@@ -65,6 +87,8 @@ def open_detection_data(
 
 
 def _open(found: FoundDataset, split: str | None) -> DetectionData:
+    if found.layout in PACKED:
+        return _packed(found, split, None, "xywh")
     if found.layout == "cityscapes":
         only = found.parts[0].title if len(found.parts) == 1 else "val"
         return CityscapesData(found.root, split or only)
@@ -77,6 +101,17 @@ def _open(found: FoundDataset, split: str | None) -> DetectionData:
     part = found.the_part()
     json = found.source if found.source.is_file() else found.root / part.annotations
     return CocoData(found.root / part.folders[0], json, root=found.root, paths=part.names)
+
+
+def _packed(
+    found: FoundDataset, split: str | None, images: str | Path | None, box_format: str
+) -> DetectionData:
+    if found.layout == "webdataset":
+        return boxes_of_tars(TarFiles.find(found.address or found.source), box_format=box_format)
+    kind = SavedDataset if found.layout == "saved" else ParquetImages
+    column = None if images is None else str(images)
+    opened = kind(found.source, split, labelled=False, column=column)
+    return boxes_of_rows(opened, box_format=box_format)
 
 
 def _voc(found: FoundDataset, split: str | None) -> DetectionData:

@@ -9,7 +9,14 @@ from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import find_images, fingerprints_below, read_below, read_csv, shortened
+from shiftproof.data.disk import (
+    Found,
+    find_images,
+    fingerprints_below,
+    read_below,
+    read_csv,
+    shortened,
+)
 from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.io.text import read_json
 from shiftproof.types import Image, Sample, Settings
@@ -31,6 +38,8 @@ class ImageFolder(ImageData):
             leaves the images without labels.
         class_map: folder name to class, for names that are not the model's.
         labelled: None finds out; False ignores the folders' names; True insists on labels.
+        only: the images, as paths below the root, where somebody says which, or what
+            ``find_images`` found there; by default all that are there.
 
     Attributes:
         left_aside: the folders that the label set leaves out, and how many images each holds.
@@ -47,9 +56,11 @@ class ImageFolder(ImageData):
         *,
         class_map: Mapping[str, str] | None = None,
         labelled: bool | None = None,
+        only: Sequence[str] | Found | None = None,
     ) -> None:
         self.root = Path(root)
-        found = find_images(self.root)
+        found = find_images(self.root) if only is None else only
+        found = found if isinstance(found, Found) else Found(tuple(found), 0, ())
         self.others, self.links = found.others, found.links
         labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
         samples = labels.samples(found.names)
@@ -166,6 +177,16 @@ class FolderLabels:
             raise LabelError(_unknown_folders(self._where, names, kept, unknown, self.classes))
         found = ((name, name.split("/")[0]) for name in names)
         return [Sample(name, index[folder]) for name, folder in found if folder in index]
+
+    def knows(self, folders: Sequence[str]) -> bool:
+        """Whether there are folders, and each is called by a class, or is to be left aside."""
+        return bool(folders) and all(map(self._is_known, folders))
+
+    def _is_known(self, folder: str) -> bool:
+        if self.classes is None:
+            return False
+        named = compose(folder) in self._class_map or self.classes.find(folder) is not None
+        return named or (self._label_set is not None and self._label_set.leaves_out(folder))
 
     def left_aside(self, names: Iterable[str]) -> dict[str, int]:
         """Return the folders that the label set leaves out, and how many images each holds."""

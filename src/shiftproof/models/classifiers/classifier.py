@@ -85,8 +85,8 @@ class Classifier:
 
     Raises:
         ModelError: the module cannot be called or copied, the device is not there, the output is
-            not ``(N, K)`` with one column per class, or ``outputs`` are not one group for each
-            class, none of them empty, and no output twice.
+            not ``(N, K)`` with one column per class, a model of timm has no head, or ``outputs`` are
+            not one group for each class, none of them empty, and no output twice.
 
     >>> import torch
     >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
@@ -120,6 +120,8 @@ class Classifier:
             "Expected a torch.nn.Module or a function from float32 (N, C, H, W) to logits, got {}. "
             "A checkpoint file is read by load_classifier('file:PATH?arch=...').",
         )
+        if is_torch_module(module):
+            _check_head(module, name or name_of(module))
         self.preprocess = preprocess
         self.assumed = tuple(assumed)
         self.name = name or name_of(module)
@@ -339,6 +341,25 @@ class Classifier:
             got = f"shape {shape}" if shape else type(output).__name__
             raise ModelError(f"{self.name}: expected logits (N, K), got {got}.")
         return int(shape[1])
+
+
+def _check_head(module: object, name: str) -> None:
+    """Raise a ModelError where an architecture of timm's was built without a head.
+
+    ``num_classes`` alone does not tell: a head that was put in afterwards leaves it at 0.
+    """
+    if getattr(module, "num_classes", None) != 0 or not hasattr(module, "get_classifier"):
+        return
+    import torch
+
+    head = module.get_classifier()
+    parts = head if isinstance(head, tuple) else (head,)
+    layers = [layer for part in parts for layer in part.modules()]
+    if not any(isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) for layer in layers):
+        raise ModelError(
+            f"{name} is no classifier: it has no head (num_classes=0), its outputs are features. "
+            "Build it with the number of its classes, or wrap it as an Encoder."
+        )
 
 
 @overload

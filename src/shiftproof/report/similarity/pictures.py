@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftproof.io import files
 from shiftproof.report import gallery
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section
@@ -35,30 +36,72 @@ class _Gallery:
     worst: tuple[()] = ()
 
 
+TRAIN = "train"
+"""What the training images are called where folders are named."""
+
+
 def within(run: SimilarityRun, folders: Sequence[Path]) -> SimilarityRun:
-    """Return the run without the pictures that lie in none of the folders, nor in the run's own."""
-    allowed = [folder.resolve() for folder in (run.path, *folders)]
+    """Return the run without the pictures that lie in none of the folders, nor in the run's own.
 
-    def checked(named: Named) -> Named:
-        if named.path is None:
-            return named
-        try:
-            path = (run.path / named.path).resolve()
-        except (OSError, RuntimeError, ValueError):  # what no file may be called, or a loop
-            return dataclasses.replace(named, path=None, outside=True)
-        if any(path.is_relative_to(folder) for folder in allowed):
-            return dataclasses.replace(named, path=str(path))
-        return dataclasses.replace(named, path=None, outside=True)
+    Args:
+        run: as it was read; it names pictures below the folder of their set's images.
+        folders: where pictures lie; ``NAME=FOLDER`` those of one test set, or of ``train``. A
+            picture that two folders have, neither of which is its set's, is not shown.
+    """
+    places = _Places(run, folders)
 
-    def of_leak(leak: Leak) -> Leak:
-        train = tuple(checked(each) for each in leak.train)
-        return dataclasses.replace(leak, test=checked(leak.test), train=train)
+    def of_leak(leak: Leak, name: str) -> Leak:
+        train = tuple(places.find(each, TRAIN) for each in leak.train)
+        return dataclasses.replace(leak, test=places.find(leak.test, name), train=train)
 
     sets = tuple(
-        dataclasses.replace(each, leakage=tuple(of_leak(leak) for leak in each.leakage))
+        dataclasses.replace(each, leakage=tuple(of_leak(leak, each.name) for leak in each.leakage))
         for each in run.scores.sets
     )
     return dataclasses.replace(run, scores=dataclasses.replace(run.scores, sets=sets))
+
+
+class _Places:
+    """Where the pictures of each set may lie."""
+
+    def __init__(self, run: SimilarityRun, folders: Sequence[Path]) -> None:
+        names = {each.name for each in run.scores.sets} | {TRAIN}
+        self._of_any = [run.path.resolve()]
+        self._of_set: dict[str, list[Path]] = {}
+        for folder in folders:
+            name, equals, place = str(folder).partition("=")
+            if equals and name in names and not folder.exists():
+                self._of_set.setdefault(name, []).append(Path(place).resolve())
+            else:
+                self._of_any.append(folder.resolve())
+
+    def find(self, named: Named, name: str) -> Named:
+        """Return a row with the whole path of its picture, or without one that is not to be opened."""
+        if named.path is None:
+            return named
+        own = self._of_set.get(name, [])
+        for folders in (own, self._of_any):
+            meant = _inside(folders, named.path)
+            found = {path for path in meant if files.is_file(path)}
+            # One that is gone is shown as such where its place is known.
+            if not found and (folders is own or Path(named.path).is_absolute()):
+                found = meant
+            if len(found) == 1:
+                return dataclasses.replace(named, path=str(found.pop()))
+        return dataclasses.replace(named, path=None, outside=True)
+
+
+def _inside(folders: Sequence[Path], path: str) -> set[Path]:
+    """Return what a path can mean in some folders, nothing outside of all of them."""
+    found = set()
+    for folder in folders:
+        try:
+            whole = (folder / path).resolve()
+        except (OSError, RuntimeError, ValueError):  # what no file may be called, or a loop
+            continue
+        if any(whole.is_relative_to(each) for each in folders):
+            found.add(whole)
+    return found
 
 
 def load(run: SimilarityRun, *, budget: int) -> Pictures:

@@ -9,16 +9,12 @@ from typing import Any, final
 
 import numpy as np
 
-from shiftproof.classes import Classes, name_classes
-from shiftproof.data import ImageData
+from shiftproof.classes import Classes
+from shiftproof.data.images.labels import StatedLabels
+from shiftproof.data.images.rows import RowImages, choose_image_column, state_of
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
-from shiftproof.io import files
 from shiftproof.io.border import convert_errors, is_utf8, open_regular, show_name
-from shiftproof.io.images import read_image
 from shiftproof.io.text import read_json
-from shiftproof.types import Image, Sample
-
-_CAPTIONS = ("caption", "text")
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -27,74 +23,76 @@ def is_saved_dataset(path: Path) -> bool:
 
 
 @final
-class SavedDataset(ImageData):
+class SavedDataset(RowImages):
     """A folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote.
 
-    Ids are the rows' numbers, behind the split's name where there are splits. A column ``label``
-    of the type ClassLabel gives labels and classes.
+    Ids are the rows' numbers, behind the split's name where there are splits. Labels are in the
+    column ``label`` (``labels``, ``cls``, ``class``), or in the only one of the type ClassLabel,
+    whose names are then looked up in the model's classes.
 
     Args:
         root: the folder.
         split: which of several splits; needed where there are several.
-
-    Attributes:
-        captions: id to text, of a column "caption" or "text".
+        classes: the model's classes. None takes those of a ClassLabel ``label`` as they are.
+        class_map: label to class, for labels that are not the model's.
+        labelled: None finds out; False passes over labels; True insists on them.
+        label_key: the column of the labels, where several could be it.
+        column: that of the images, where several hold some and none is called ``image``.
 
     Raises:
         InputError: no such split, or no column of images.
         BrokenFileError: a file is missing, damaged, or names one outside of its folder.
+        LabelError: labels that are none of the classes, or several columns that could be it.
     """
 
-    def __init__(self, root: str | Path, split: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        classes: Classes | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+        label_key: str | None = None,
+        column: str | None = None,
+    ) -> None:
         home, prefix = _split_folder(Path(root), split)
         self._files, features = _described(home)
-        self.column = _image_column(home, features)
+        chosen = choose_image_column(home, features, column)
         tables = [_table(path) for path in self._files]
-        counts = [
-            _check_table(*each, self.column) for each in zip(self._files, tables, strict=True)
-        ]
+        counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
         self._starts = np.cumsum([0, *counts])
-        ids = [f"{prefix}{row:08}" for row in range(int(self._starts[-1]))]
+        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
         with convert_errors(home, "its columns are not what dataset_info.json says"):
-            labels, classes = _labels(tables, features.get("label"))
-            texts = _captions(tables, features)
-        self.captions: dict[str, str] | None = None
-        if texts is not None:
-            self.captions = {
-                key: value for key, value in zip(ids, texts, strict=True) if value is not None
-            }
-        self._rows = {key: row for row, key in enumerate(ids)}
-        samples = [
-            Sample(key, None if labels is None else labels[row]) for row, key in enumerate(ids)
-        ]
-        super().__init__(home.name, samples, classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read, or lies outside of the data set.
-        """
-        data = self._bytes(self._rows[sample.id])
-        if data is None:
-            raise BrokenFileError(
-                f"{sample.id}: the image is not in the data set, which has only its path."
+            super().__init__(
+                home, home.name, prefix, int(self._starts[-1]), features, chosen, stated
             )
-        try:
-            return read_image(data)
-        except BrokenFileError as error:
-            reason = str(error).removeprefix("image: ")
-            raise BrokenFileError(f"{sample.id}: {reason}") from error
 
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each image's bytes."""
-        return [files.fingerprint([self._bytes(row) or b""]) for row in range(len(self))]
-
-    def _bytes(self, row: int) -> bytes | None:
+    def image_bytes(self, row: int) -> bytes | None:
+        """Return the image file of a row, or None where the row has none."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        cell = _table(self._files[place])[self.column][row - int(self._starts[place])].as_py()
+        path = self._files[place]
+        with convert_errors(path, "it has changed while it was read"):
+            cell = _table(path)[self.column][row - int(self._starts[place])].as_py()
         found: bytes | None = None if cell is None else cell.get("bytes")
         return found
+
+    def values(self, column: str) -> list[Any]:
+        """Return a column of all rows."""
+        return [value for path in self._files for value in _table(path)[column].to_pylist()]
+
+
+def saved_splits(root: Path) -> list[str]:
+    """Return the names of the splits; none where the folder is one split alone.
+
+    Raises:
+        BrokenFileError: ``dataset_dict.json`` is not as datasets writes it.
+    """
+    listed = root / "dataset_dict.json"
+    if not listed.is_file():
+        return []
+    with convert_errors(listed, "expected the names of splits"):
+        return [_file_name(listed, name) for name in read_json(listed)["splits"]]
 
 
 def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
@@ -103,9 +101,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
         if split is not None:
             raise InputError(f"{root} holds one split, so the split {split!r} has no effect.")
         return root, ""
-    listed = root / "dataset_dict.json"
-    with convert_errors(listed, "expected the names of splits"):
-        splits = [_file_name(listed, name) for name in read_json(listed)["splits"]]
+    splits = saved_splits(root)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None:
@@ -143,16 +139,12 @@ def _file_name(where: Path, name: Any) -> str:
     return name
 
 
-def _image_column(home: Path, features: Mapping[str, Any]) -> str:
-    for name, feature in features.items():
-        if isinstance(feature, Mapping) and feature.get("_type") == "Image":
-            return name
-    found = show_name(", ".join(features)) or "none"
-    raise InputError(f"{home} has no column of images (found {found}).")
+def _table(path: Path) -> Any:
+    return _table_as(path, state_of(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _table(path: Path) -> Any:
+def _table_as(path: Path, state: str) -> Any:
     """Map one file of a data set into memory; nothing of it is copied."""
     import pyarrow
     import pyarrow.ipc
@@ -176,31 +168,3 @@ def _check_table(path: Path, table: Any, column: str) -> int:
         if len(table) > path.stat().st_size:
             raise ValueError(f"{len(table)} rows are claimed")
     return len(table)
-
-
-def _labels(tables: list[Any], feature: Any) -> tuple[list[int] | None, Classes | None]:
-    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
-        return None, None
-    labels = [value for table in tables for value in table["label"].to_pylist()]
-    # Where the labels are kept secret they are -1.
-    if any(label is None or label < 0 for label in labels):
-        return None, None
-    classes = name_classes(feature["names"])
-    if any(not isinstance(label, int) or label >= len(classes) for label in labels):
-        raise ValueError(f"a label is none of {len(classes)} classes")
-    return labels, classes
-
-
-def _captions(tables: list[Any], features: Mapping[str, Any]) -> list[str | None] | None:
-    """Return the text of each row, or None where no column holds texts."""
-    name = next((name for name in _CAPTIONS if _is_text(features.get(name))), None)
-    if name is None:
-        return None
-    texts = [value for table in tables for value in table[name].to_pylist()]
-    if any(not isinstance(text, str | None) for text in texts):
-        raise TypeError(f"the column {name} holds no texts")
-    return texts
-
-
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Mapping) and feature.get("dtype") == "string"

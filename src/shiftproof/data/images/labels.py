@@ -1,0 +1,132 @@
+"""Labels as files state them, by number or by name, looked up in a model's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from shiftproof.classes import Classes, compose
+from shiftproof.data.disk import shortened
+from shiftproof.errors import LabelError
+
+
+class StatedLabels:
+    """How labels that are stated beside images are read.
+
+    Args:
+        classes: the model's classes; None where it has none to look labels up in.
+        class_map: label to class, for labels that are not the model's.
+        labelled: None finds out; False passes over labels; True insists on them.
+        key: what states the label, where several could.
+
+    Raises:
+        LabelError: labels are insisted on, but no classes given.
+    """
+
+    def __init__(
+        self,
+        classes: Classes | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+        key: str | None = None,
+    ) -> None:
+        if labelled and classes is None:
+            raise LabelError("Labels need the classes that they are of; none were given.")
+        self.classes = classes
+        self.labelled = labelled
+        self.key = key
+        self._class_map = {compose(name): meant for name, meant in (class_map or {}).items()}
+
+    @property
+    def are_read(self) -> bool:
+        """Whether labels are looked for."""
+        return self.labelled is not False and self.classes is not None
+
+    def index(self, value: object, place: str) -> int:
+        """Return the class that a number or a name means; see ``Classes.find``.
+
+        Raises:
+            LabelError: it is neither, or none of the classes; begins with ``place``.
+        """
+        assert self.classes is not None
+        text = check_label(value, place)
+        try:
+            return self.classes.index(self._class_map.get(compose(text), text))
+        except LabelError as error:
+            raise LabelError(f"{place}: {error}") from error
+
+    def translate(self, names: Sequence[str], used: Iterable[int], where: str) -> dict[int, int]:
+        """Return the model's class for each number that is used, by the names the data give them.
+
+        A name with commas, such as ImageNet's "tench, Tinca tinca", is what any part of it means. A
+        name of several classes is the one of its own number, where there are as many names as
+        classes.
+
+        Raises:
+            LabelError: names that the model does not know.
+        """
+        assert self.classes is not None
+        numbers = sorted(set(used))
+        found = {number: self._meaning(names, number, where) for number in numbers}
+        known = {number: label for number, label in found.items() if label is not None}
+        unknown = [names[number] for number in numbers if number not in known]
+        if unknown:
+            shown = (
+                self.classes.names if len(self.classes) <= 20 else (*self.classes.names[:5], "…")
+            )
+            raise LabelError(
+                f"{where}: the model knows {len(known) or 'none'} of the {len(numbers)} classes that "
+                f"the images are of. Unknown: {shortened(unknown)}. Expected names of its "
+                f"{len(self.classes)} classes ({', '.join(shown)}). Give a class map (--class-map "
+                "FILE, rows of folder,class), or measure without labels (--unlabelled, "
+                "labelled=False)."
+            )
+        return known
+
+    def _meaning(self, names: Sequence[str], number: int, where: str) -> int | None:
+        assert self.classes is not None
+        name = names[number]
+        mapped = self._class_map.get(compose(name), self._class_map.get(str(number)))
+        if mapped is not None:
+            return self.index(mapped, f"{where}, class {name!r}")
+        as_many = len(names) == len(self.classes)
+        if as_many and self.classes.is_numbered:
+            return number
+        meant = set(self.classes.meanings(name))
+        if not meant:
+            parts = [set(self.classes.meanings(part)) for part in name.split(",")]
+            told = [part for part in parts if part]
+            meant = set.intersection(*told) if told else set()
+        if as_many and number in meant:
+            return number
+        return meant.pop() if len(meant) == 1 else None
+
+
+def check_label(value: object, place: str) -> str:
+    """Return a label as a text.
+
+    Raises:
+        LabelError: it is no number and no name.
+    """
+    is_one = isinstance(value, int | str) and not isinstance(value, bool)
+    text = str(value).strip() if is_one else ""
+    if not text or len(text) > 1000:
+        raise LabelError(
+            f"{place}: expected a label, the name or the index of a class, got {value!r:.60}."
+        )
+    return text
+
+
+def choose_key(there: Iterable[str], candidates: Sequence[str], where: str) -> str | None:
+    """Return the one of the candidates that is there, or None.
+
+    Raises:
+        LabelError: there are several.
+    """
+    found = [name for name in candidates if name in set(there)]
+    if len(found) > 1:
+        raise LabelError(
+            f"{where}: {' and '.join(found)} could each be the label; say which (--label-key "
+            f"{found[0]})."
+        )
+    return found[0] if found else None

@@ -1,0 +1,234 @@
+"""Images in Parquet files, as the Hugging Face hub and ``Dataset.to_parquet`` write them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, final
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.data.disk import all_files
+from shiftproof.data.images.labels import StatedLabels
+from shiftproof.data.images.rows import RowImages, choose_image_column, state_of
+from shiftproof.data.splits import split_of
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io.border import check_names, convert_errors, open_regular
+from shiftproof.io.parquet import check_footer
+from shiftproof.io.tars import sort_key
+
+_SHARD = re.compile(r"(.+?)-\d+-of-\d+(?:-[0-9a-f]+)?")
+"""How the hub calls one of several files: the split, its number, how many, and perhaps a hash."""
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file is called like a Parquet table."""
+    return name.lower().endswith(".parquet")
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """The Parquet files of one split, in order.
+
+    Attributes:
+        home: the file or folder that was named.
+        split: what it is called, or "" for a file that was named itself.
+        paths: the files.
+    """
+
+    home: Path
+    split: str
+    paths: tuple[Path, ...]
+
+
+def parquet_splits(root: Path) -> list[ParquetFiles]:
+    """Return the splits that Parquet files make, by their names.
+
+    ``train-00000-of-00002.parquet`` is of the split ``train``; ``0000.parquet`` of that which its
+    folder is called by; any other of the split in its name, or else of one of its own.
+    """
+    if root.is_file():
+        return [ParquetFiles(root, "", (root,))]
+    names = sorted(filter(is_parquet, all_files(root)), key=sort_key)
+    check_names(root, names)
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        grouped.setdefault(_split_name(PurePosixPath(name)), []).append(name)
+    return [
+        ParquetFiles(root, split, tuple(root / name for name in found))
+        for split, found in grouped.items()
+    ]
+
+
+def _split_name(path: PurePosixPath) -> str:
+    shard = _SHARD.fullmatch(path.stem)
+    if shard is not None:
+        return shard[1]
+    if path.stem.isdecimal() and len(path.parts) > 1:
+        return path.parts[-2]
+    told = split_of(path.name)
+    return path.stem if path.stem.isalpha() or len(told) != 1 else next(iter(told))
+
+
+@final
+class ParquetImages(RowImages):
+    """The images of Parquet files, one a row, with the labels of a column.
+
+    A column of images holds ``struct<bytes, path>`` or bytes alone. What ``datasets`` wrote into the
+    file names its columns and classes; without it, columns are known by their types. Ids are the
+    rows' numbers, behind the split's name where a folder was named: those of the same data saved by
+    ``save_to_disk``. An image is read with the row group that it is in.
+
+    Args:
+        root: a file, or a folder of files.
+        split: which of several; needed where there are several.
+        classes, class_map, labelled, label_key, column: as for
+            :class:`~shiftproof.data.SavedDataset`.
+
+    Raises:
+        InputError: no Parquet files, no such split, or no column of images.
+        BrokenFileError: a file is damaged, or another than the first has other columns.
+        LabelError: labels that are none of the classes, or several columns that could be it.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        classes: Classes | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+        label_key: str | None = None,
+        column: str | None = None,
+    ) -> None:
+        found = _choose(Path(root), split)
+        self._paths = found.paths
+        features = _features(found.paths[0])
+        chosen = choose_image_column(found.home, features, column)
+        groups = [
+            (number, group, rows)
+            for number, path in enumerate(found.paths)
+            for group, rows in enumerate(_group_sizes(path, chosen))
+        ]
+        self._groups = [(number, group) for number, group, _ in groups]
+        self._starts = np.cumsum([0, *(rows for _, _, rows in groups)])
+        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        prefix = f"{found.split}/" if found.split else ""
+        name = found.home.resolve().stem
+        count = int(self._starts[-1])
+        with convert_errors(found.home, "its columns are not what its metadata say"):
+            super().__init__(found.home, name, prefix, count, features, chosen, stated)
+
+    def image_bytes(self, row: int) -> bytes | None:
+        """Return the image file of a row, or None where the row has none."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        number, group = self._groups[place]
+        path = self._paths[number]
+        with convert_errors(path, "it has changed while it was read"):
+            images = _images(path, state_of(path), group, self.column)
+            value = images[row - int(self._starts[place])].as_py()
+        found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
+        return found
+
+    def values(self, column: str) -> list[Any]:
+        """Return a column of all rows."""
+        found = []
+        for path in self._paths:
+            with convert_errors(path, f"no column {column} that can be read"):
+                found += _opened(path).read([column])[column].to_pylist()
+        return found
+
+
+def _choose(root: Path, split: str | None) -> ParquetFiles:
+    splits = {found.split: found for found in parquet_splits(root)}
+    if not splits:
+        raise InputError(f"{root} holds no Parquet files.")
+    if split is not None and root.is_file():
+        raise InputError(f"{root} holds one split, so the split {split!r} has no effect.")
+    if split is None:
+        if len(splits) > 1:
+            raise InputError(
+                f"{root} holds the splits {', '.join(splits)}; give one of them (--split)."
+            )
+        return next(iter(splits.values()))
+    if split not in splits:
+        raise UnknownNameError.of(f"split of {root}", split, splits)
+    return splits[split]
+
+
+def holds_images(paths: Iterable[Path]) -> bool:
+    """Whether the first of some Parquet files has a column that could be of images."""
+    from shiftproof.data.images.rows import image_columns
+
+    return any(image_columns(_features(path)) for path in list(paths)[:1])
+
+
+def _opened(path: Path) -> Any:
+    return _opened_as(path, state_of(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _opened_as(path: Path, state: str) -> Any:
+    """Open a Parquet file whose footer was checked; its content stays on the disk."""
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as file, convert_errors(path, "no Parquet table that can be read"):
+        check_footer(file, path.stat().st_size)
+        return pq.ParquetFile(path, memory_map=True)
+
+
+def _features(path: Path) -> dict[str, Any]:
+    """Return what each column is, as ``datasets`` says it, or by its type."""
+    schema = _opened(path).schema_arrow
+    with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
+        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = dict(((told.get("info") or {}).get("features")) or {})
+    return {field.name: features.get(field.name) or _by_type(field.type) for field in schema}
+
+
+def _by_type(kind: Any) -> dict[str, str]:
+    import pyarrow as pa
+
+    held = kind.field("bytes").type if _has_bytes(kind) else kind
+    if pa.types.is_binary(held) or pa.types.is_large_binary(held):
+        return {"_type": "Image"}
+    return {"_type": "Value", "dtype": str(kind)}
+
+
+def _has_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_struct(kind)) and kind.get_field_index("bytes") >= 0
+
+
+def _group_sizes(path: Path, column: str) -> list[int]:
+    """Return how many rows each group of a file has, once its images are such."""
+    with convert_errors(path, f"expected images in the column {column}"):
+        file = _opened(path)
+        kind = file.schema_arrow.field(column).type
+        if _by_type(kind) != {"_type": "Image"}:
+            raise TypeError(f"it holds {kind}")
+        sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+        if min(sizes, default=0) < 0 or sum(sizes) > path.stat().st_size:
+            raise ValueError(f"{sum(sizes)} rows are claimed")
+    return sizes
+
+
+@functools.lru_cache(maxsize=2)
+def _images(path: Path, state: str, group: int, column: str) -> Any:
+    """Return the images of a row group: neighbors are read one after the other."""
+    with convert_errors(path, f"its images of row group {group} cannot be read"):
+        file = _opened(path)
+        kind = file.schema_arrow.field(column).type
+        wanted = f"{column}.bytes" if _has_bytes(kind) else column
+        table = file.read_row_group(group, columns=[wanted])
+        table.validate(full=True)
+        if len(table) != file.metadata.row_group(group).num_rows:
+            raise BrokenFileError(f"{path}: row group {group} has other rows than it claims.")
+        return table[column]

@@ -1,0 +1,238 @@
+"""Images in the rows of tables, with the labels that a column states."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shiftproof.classes import Classes, name_classes
+from shiftproof.data.dataset import ImageData
+from shiftproof.data.disk import shortened
+from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
+from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.io import files
+from shiftproof.io.border import show_name
+from shiftproof.io.images import read_image
+from shiftproof.types import Image, Sample
+
+LABELS = ("label", "labels", "cls", "class")
+"""Columns that state the label by their names; else it is the only one of classes."""
+
+_CAPTIONS = ("caption", "text")
+
+
+class RowImages(ImageData):
+    """Images of which each is a row of a table; ids are the rows' numbers.
+
+    Each kind of file gives the bytes of a row, and the values of a column.
+
+    Attributes:
+        column: of the images.
+        label_key: the column of the labels, or None.
+        captions: id to text, of a column "caption" or "text", or None.
+    """
+
+    def __init__(
+        self,
+        where: Path,
+        name: str,
+        prefix: str,
+        count: int,
+        features: Mapping[str, Any],
+        column: str,
+        stated: StatedLabels,
+    ) -> None:
+        self.column = column
+        self.features = dict(features)
+        ids = [f"{prefix}{row:08}" for row in range(count)]
+        self._rows = {key: row for row, key in enumerate(ids)}
+        self.label_key: str | None = None
+        labels, classes = self._labels(where, stated)
+        texts = self._texts()
+        self.captions = None
+        if texts is not None:
+            pairs = zip(ids, texts, strict=True)
+            self.captions = {key: text for key, text in pairs if text is not None}
+        samples = [
+            Sample(key, None if labels is None else labels[row]) for row, key in enumerate(ids)
+        ]
+        super().__init__(name, samples, classes)
+
+    @abstractmethod
+    def image_bytes(self, row: int) -> bytes | None:
+        """Return the image file of a row, or None where the row has none."""
+
+    @abstractmethod
+    def values(self, column: str) -> list[Any]:
+        """Return a column of all rows.
+
+        Raises:
+            BrokenFileError: it is not there, or damaged.
+        """
+
+    def read(self, sample: Sample) -> Image:
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read, or lies outside of the data set.
+        """
+        try:
+            return read_image(self.content(sample))
+        except BrokenFileError as error:
+            reason = str(error).removeprefix(f"{sample.id}: ").removeprefix("image: ")
+            raise BrokenFileError(f"{sample.id}: {reason}") from error
+
+    def content(self, sample: Sample) -> bytes:
+        """Return the bytes of an image's file.
+
+        Raises:
+            BrokenFileError: the row has none.
+        """
+        data = self.image_bytes(self._rows[sample.id])
+        if data is None:
+            raise BrokenFileError(
+                f"{sample.id}: the image is not in the data set, which has only its path."
+            )
+        return data
+
+    def content_fingerprints(self) -> list[str]:
+        """Return the fingerprint of each image's bytes."""
+        return [files.fingerprint([self.image_bytes(row) or b""]) for row in range(len(self))]
+
+    def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
+        if stated.labelled is False:
+            return None, None
+        if stated.classes is None:
+            return self._own_labels(where)
+        self.label_key = choose_label(self.features, stated.key, f"{where}")
+        if self.label_key is None:
+            if stated.labelled:
+                raise LabelError(
+                    f"{where}: no column states the label; it has "
+                    f"{show_name(shortened(self.features))}. Say which does (--label-key)."
+                )
+            return None, None
+        values = self.values(self.label_key)
+        names = class_names(self.features[self.label_key])
+        place = f"{where}, column {show_name(self.label_key)}"
+        if names is None:
+            meant = {value: stated.index(value, place) for value in _distinct(values, place)}
+            return [meant[value] for value in values], stated.classes
+        numbers = _numbers(values, names, place)
+        if numbers is None:
+            if stated.labelled:
+                raise LabelError(f"{place}: the labels are kept secret (-1).")
+            return None, None
+        known = stated.translate(names, numbers, place)
+        return [known[number] for number in numbers], stated.classes
+
+    def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
+        """Return the labels of a column ``label`` that brings its classes."""
+        names = class_names(self.features.get("label"))
+        if names is None:
+            return None, None
+        numbers = _numbers(self.values("label"), names, f"{where}, column label")
+        self.label_key = None if numbers is None else "label"
+        return numbers, None if numbers is None else name_classes(names)
+
+    def _texts(self) -> list[str | None] | None:
+        name = next((name for name in _CAPTIONS if _is_text(self.features.get(name))), None)
+        if name is None:
+            return None
+        texts = self.values(name)
+        if any(not isinstance(text, str | None) for text in texts):
+            raise BrokenFileError(f"{self.column}: the column {name} holds no texts.")
+        return texts
+
+
+def state_of(path: Path) -> str:
+    """Return what changes with a file, by which what was read of it is kept; "" where it is gone."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # whoever opens it says so
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def image_columns(features: Mapping[str, Any]) -> list[str]:
+    """Return the columns that hold images."""
+    return [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, Mapping) and feature.get("_type") == "Image"
+    ]
+
+
+def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | None) -> str:
+    """Return the column of the images.
+
+    Raises:
+        InputError: there is none, or there are several and none is called ``image``.
+    """
+    there = image_columns(features)
+    if asked is not None:
+        if asked not in there:
+            shown = show_name(shortened(there)) or "none"
+            raise InputError(f"{where} has no images in a column {asked}; they are in {shown}.")
+        return asked
+    if not there:
+        found = show_name(", ".join(features)) or "none"
+        raise InputError(f"{where} has no column of images (found {found}).")
+    if len(there) > 1 and "image" not in there:
+        raise InputError(
+            f"{where} has images in the columns {show_name(shortened(there))}; say which are meant "
+            f"(--images {show_name(there[0])})."
+        )
+    return "image" if "image" in there else there[0]
+
+
+def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> str | None:
+    """Return the column that states the label, or None.
+
+    Raises:
+        LabelError: several could, or there is no column of the name that is asked for.
+    """
+    if asked is not None:
+        if asked not in features:
+            raise LabelError(
+                f"{where} has no column {asked!r}; it has {show_name(shortened(features))}."
+            )
+        return asked
+    found = choose_key(features, LABELS, where)
+    if found is not None:
+        return found
+    return choose_key(features, [n for n in features if class_names(features[n])], where)
+
+
+def class_names(feature: Any) -> list[str] | None:
+    """Return the names that a column of the type ClassLabel gives its numbers, or None."""
+    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    is_list = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if is_list else None
+
+
+def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
+    """Return the numbers of a column of classes; None where they are kept secret, and so -1."""
+    if any(value is None or (isinstance(value, int) and value < 0) for value in values):
+        return None
+    for value in values:
+        if not isinstance(value, int) or value >= len(names):
+            raise BrokenFileError(f"{place}: {value!r:.40} is none of {len(names)} classes.")
+    return list(values)
+
+
+def _distinct(values: Sequence[Any], place: str) -> Iterator[Any]:
+    seen = set()
+    for row, value in enumerate(values):
+        check_label(value, f"{place}, row {row}")
+        if value not in seen:
+            seen.add(value)
+            yield value
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Mapping) and feature.get("dtype") == "string"

@@ -1,0 +1,370 @@
+"""Images in webdataset tars, read at their places in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias, final
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.compute.progress import progress
+from shiftproof.data.dataset import ImageData
+from shiftproof.data.disk import all_files, shortened
+from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
+from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.io import files
+from shiftproof.io.border import check_names, convert_errors
+from shiftproof.io.images import read_image
+from shiftproof.io.places import Place, expand_braces, has_braces, is_url
+from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
+from shiftproof.types import Image, Sample, Settings
+
+MEMBER = "cls"
+"""The member of a sample that states its label, by webdataset's custom."""
+
+FIELDS = ("label", "cls", "class")
+"""What states the label in a sample's JSON, where no member does."""
+
+_LARGEST = 1 << 24
+"""Bytes of a member that says something of its sample; longer ones are passed over."""
+
+
+@dataclass(frozen=True)
+class TarFiles:
+    """Tars that belong together: where each lies by its name, in the order of their numbers."""
+
+    title: str
+    places: Mapping[str, Place]
+
+    @property
+    def home(self) -> Path:
+        """The folder that the names are below; of no use behind a URL."""
+        name, place = next(iter(self.places.items()))
+        return Path(place.address.removesuffix(name) or ".")
+
+    @classmethod
+    def find(cls, source: str | Path) -> TarFiles:
+        """Return the tars that a file, a folder, a brace pattern or a URL stands for.
+
+        Names are paths below the folder, and those of a pattern or a URL below what all have in
+        common: a tar has the same name wherever it lies.
+
+        Raises:
+            InputError: there are none, or two of one name.
+        """
+        text = str(source)
+        if is_url(text) or (has_braces(text) and not Path(text).exists()):
+            return cls._of_addresses(text)
+        path = Path(source)
+        if path.is_file():
+            return cls(path.name, {path.name: Place(str(path))})
+        names = sorted(filter(is_tar, all_files(path) if path.is_dir() else ()), key=sort_key)
+        check_names(path, names)
+        if not names:
+            raise InputError(f"{path} is no tar and holds none.")
+        return cls(path.resolve().name, {name: Place(str(path / name)) for name in names})
+
+    @classmethod
+    def _of_addresses(cls, pattern: str) -> TarFiles:
+        every = [Place(address) for address in expand_braces(pattern)]
+        paths = [
+            place.address.split("?")[0] if is_url(pattern) else place.address for place in every
+        ]
+        split = [path.split("/") for path in paths]
+        shared = 0
+        while all(len(parts) > shared + 1 and parts[shared] == split[0][shared] for parts in split):
+            shared += 1
+        places = {"/".join(parts[shared:]): each for parts, each in zip(split, every, strict=True)}
+        strange = next((name for name in places if not is_tar(name)), None)
+        if strange is not None:
+            raise InputError(
+                f"{Place(pattern)}: expected tars that are not compressed, got {strange}."
+            )
+        if len(places) < len(every):
+            raise InputError(f"{Place(pattern)} names a tar twice.")
+        missing = [name for name, place in places.items() if not place.exists()]
+        if missing:
+            raise InputError(
+                f"{Place(pattern)}: {len(missing)} of {len(every)} tars are not there: "
+                f"{shortened(missing)}."
+            )
+        return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
+
+
+@final
+class TarData(ImageData):
+    """The images of webdataset tars, with the labels that their samples state.
+
+    Ids are the tar's name and the member's, ``train-0000.tar/0001.jpg``: the keys by which
+    :func:`~shiftproof.data.export_corrupted` corrupts the tars. A sample's label is its member
+    ``.cls``, or the field ``label``, ``cls`` or ``class`` of its ``.json``: the index or the name of
+    a class. Members are listed once, and images then read at their places, behind a URL by one
+    request each.
+
+    Args:
+        source: a tar that is not compressed, a folder of them at any depth, a brace pattern
+            (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
+        classes: the model's classes; None leaves the images without labels.
+        class_map: label to class, for labels that are not the model's.
+        labelled: None finds out; False passes over labels; True insists on them.
+        label_key: the member (``cls``, ``txt``) or the field of the JSON that states the label.
+        note: is given what lies beside the images, in place of looking for labels.
+
+    Attributes:
+        sample_keys: of each image its sample's key, with the tar before it; for who takes notes.
+        label_key: what stated the labels, or None.
+
+    Raises:
+        InputError: no tars, or no images in them.
+        BrokenFileError: a tar that is damaged or cut, or a JSON that is none.
+        LabelError: several fields that could be the label, none where JSON is there, labels of some
+            images only, or labels that are none of the classes.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | TarFiles,
+        classes: Classes | None = None,
+        *,
+        class_map: Mapping[str, str] | None = None,
+        labelled: bool | None = None,
+        label_key: str | None = None,
+        note: Note | None = None,
+    ) -> None:
+        tars = source if isinstance(source, TarFiles) else TarFiles.find(source)
+        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        states = _Statements(stated)
+        index = list_tars(tars, states.add if stated.are_read else note)
+        if not index.ids:
+            raise InputError(f"{tars.title}: the tars hold no images.")
+        self._places = dict(tars.places)
+        self._index = index
+        self._rows = {key: row for row, key in enumerate(index.ids)}
+        labels = states.labels(tars.title, index) if stated.are_read else None
+        self.label_key = states.key
+        # Workers are sent the index; whoever takes notes alone needs the keys.
+        self.sample_keys = () if note is None else tuple(index.keys)
+        index.keys.clear()
+        samples = [Sample(key, None if labels is None else labels[key]) for key in index.ids]
+        super().__init__(tars.title, samples, classes)
+        self.aside = tuple(index.aside)
+
+    def read(self, sample: Sample) -> Image:
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read; the message has the sample's id.
+        """
+        try:
+            return read_image(self.content(sample))
+        except BrokenFileError as error:
+            reason = str(error).removeprefix("image: ")
+            raise BrokenFileError(f"{sample.id}: {reason}") from error
+
+    def content(self, sample: Sample) -> bytes:
+        """Return the bytes of an image's file."""
+        tar, offset, size = self._index.spot(self._rows[sample.id])
+        return self._places[tar].read(offset, size)
+
+    def content_fingerprints(self) -> list[str]:
+        """Return the fingerprint of each image's bytes; behind a URL, of its tar's state and place."""
+        states = {name: place.state() for name, place in self._places.items() if place.is_remote}
+
+        def of_row(row: int) -> str:
+            tar, offset, size = self._index.spot(row)
+            if tar in states:
+                return files.fingerprint([f"{states[tar]} {offset} {size}".encode()])
+            try:
+                return files.fingerprint([self._places[tar].read(offset, size)])
+            except BrokenFileError as error:
+                return files.fingerprint([f"unreadable: {error}".encode()])
+
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(of_row, range(len(self)), chunksize=64))
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data, also where the labels are from."""
+        return {**super().settings(), "tars": len(self._places), "label_key": self.label_key}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A member that says something of its sample.
+
+    Attributes:
+        sample: the key of its sample, with the tar before it.
+        name: as messages call it.
+        suffix: what it is of its sample: ``cls``, ``json``, ``txt``, ...
+    """
+
+    sample: str
+    name: str
+    suffix: str
+    _source: TarReader
+    _entry: Entry
+
+    def read(self) -> bytes:
+        """Return its content; only while its tar is listed."""
+        return self._source.read(self._entry.info)
+
+
+Note: TypeAlias = Callable[[Beside], None]
+
+
+@dataclass
+class TarIndex:
+    """Where each image lies.
+
+    Attributes:
+        ids: of the images, in order.
+        keys: of their samples, with the tar before each.
+        tars: the names of the tars.
+        tar: ``(N,)`` each image's place in ``tars``.
+        offset: ``(N,)`` bytes before it.
+        size: ``(N,)`` bytes of it.
+        aside: a sentence on the members that are called like images and are none.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
+    tar: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
+    offset: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
+    size: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+    def spot(self, row: int) -> tuple[str, int, int]:
+        """Return the tar of an image, the bytes before it, and the bytes of it."""
+        return self.tars[int(self.tar[row])], int(self.offset[row]), int(self.size[row])
+
+
+def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
+    """List the images of tars.
+
+    Args:
+        tars: the files.
+        note: is given what lies beside the images.
+
+    Raises:
+        BrokenFileError: a tar that is damaged or cut.
+    """
+    ids: list[str] = []
+    keys: list[str] = []
+    strange: list[str] = []
+    more = 0
+    spots: list[tuple[int, int, int]] = []
+    with progress("Index", len(tars.places)) as advance:
+        for number, (name, place) in enumerate(tars.places.items()):
+            with open_tar(place, name) as source:
+                for entry in source.entries():
+                    key = f"{name}/{entry.key}"
+                    if entry.is_image:
+                        ids.append(f"{name}/{entry.info.name}")
+                        keys.append(key)
+                        spots.append((number, entry.info.offset_data, entry.info.size))
+                    elif (reason := entry.not_the_image) is not None:
+                        more += bool(strange)
+                        strange = strange or [f"{name}/{entry.title}: {reason}"]
+                    elif note is not None and _is_small(entry):
+                        note(Beside(key, f"{name}/{entry.title}", entry.suffix, source, entry))
+            advance(note=name)
+    aside = [f"{first}{f'; and {more:,} more' if more else ''}" for first in strange]
+    tar, offset, size = np.array(spots, np.int64).reshape(-1, 3).T
+    return TarIndex(ids, keys, list(tars.places), tar.copy(), offset.copy(), size.copy(), aside)
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.fault is None and entry.info.isreg() and entry.info.size <= _LARGEST
+
+
+def read_object(data: bytes, name: str) -> Mapping[str, Any]:
+    """Return the object that a sample's JSON holds.
+
+    Raises:
+        BrokenFileError: it is none.
+    """
+    with convert_errors(name, "not valid JSON"):
+        value = json.loads(data)
+    if not isinstance(value, dict):
+        raise BrokenFileError(f"{name}: expected a JSON object, got a {type(value).__name__}.")
+    return value
+
+
+class _Statements:
+    """What the samples of tars state that could be their label."""
+
+    def __init__(self, stated: StatedLabels) -> None:
+        self._stated = stated
+        self._of_member: dict[str, str] = {}
+        self._of_json: dict[str, dict[str, Any]] = {}
+        self._fields: dict[str, None] = {}
+        self.key: str | None = None
+
+    def add(self, member: Beside) -> None:
+        """Note what one member of a sample states."""
+        if member.suffix == (self._stated.key or MEMBER):
+            with convert_errors(member.name, "expected a label as UTF-8 text"):
+                self._of_member[member.sample] = member.read().decode()
+        elif member.suffix == "json":
+            value = read_object(member.read(), member.name)
+            self._fields.update(dict.fromkeys(value))
+            wanted = FIELDS if self._stated.key is None else (self._stated.key,)
+            self._of_json[member.sample] = {key: value[key] for key in wanted if key in value}
+
+    def labels(self, title: str, index: TarIndex) -> dict[str, int] | None:
+        """Return the class of each image by its id; None where nothing states any."""
+        found = self._chosen(title)
+        if not found:
+            if self._stated.labelled or self._stated.key is not None or self._of_json:
+                raise LabelError(self._none(title))
+            return None
+        without = [
+            key for key, sample in zip(index.ids, index.keys, strict=True) if sample not in found
+        ]
+        if without:
+            raise LabelError(
+                f"{title}: {len(without)} of {len(index.ids)} images have no {self.key} (first: "
+                f"{without[0]}); expected a label of all, or measure without labels (--unlabelled, "
+                "labelled=False)."
+            )
+        meant: dict[str, int] = {}
+        labels = {}
+        for key, sample in zip(index.ids, index.keys, strict=True):
+            text = check_label(found[sample], f"{key}, {self.key}")
+            if text not in meant:
+                meant[text] = self._stated.index(text, f"{key}, {self.key}")
+            labels[key] = meant[text]
+        return labels
+
+    def _chosen(self, title: str) -> Mapping[str, Any]:
+        """Return what states the label of each sample."""
+        if self._of_member:
+            self.key = self._stated.key or MEMBER
+            return self._of_member
+        there: Iterable[str] = {key for values in self._of_json.values() for key in values}
+        self.key = choose_key(there, (self._stated.key,) if self._stated.key else FIELDS, title)
+        if self.key is None:
+            return {}
+        return {
+            sample: values[self.key]
+            for sample, values in self._of_json.items()
+            if self.key in values
+        }
+
+    def _none(self, title: str) -> str:
+        wanted = self._stated.key
+        looked = (
+            f"a member .{wanted} or a field {wanted}"
+            if wanted
+            else (f"a member .{MEMBER}, or a field {', '.join(FIELDS)} in its JSON")
+        )
+        there = f"; the JSON has {shortened(self._fields)}" if self._fields else ""
+        return (
+            f"{title}: no sample has {looked}{there}. Say what states the label (--label-key), or "
+            "measure without labels (--unlabelled, labelled=False)."
+        )
