@@ -367,6 +367,11 @@ class TestParquet:
                 "4 is none of 2 classes",
             ),
             (
+                {"image": cells(), "label": [0, 1, 0, 1]},
+                {"label": {"_type": "ClassLabel"}},
+                "column label: the names of its classes are missing",
+            ),
+            (
                 {"image": [1, 2, 3, 4]},
                 {"image": {"_type": "Image"}},
                 "expected images in the column image",

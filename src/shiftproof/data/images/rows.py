@@ -117,6 +117,12 @@ class RowImages(ImageData):
         values = self.values(self.label_key)
         names = class_names(self.features[self.label_key])
         place = f"{where}, column {show_name(self.label_key)}"
+        if names is None and _is_of_classes(self.features[self.label_key]):
+            raise LabelError(
+                f"{place}: the names of its classes are missing, so that its numbers mean nothing; "
+                "write them into the features, or measure without labels (--unlabelled, "
+                "labelled=False)."
+            )
         if names is None:
             meant = {value: stated.index(value, place) for value in _distinct(values, place)}
             return [meant[value] for value in values], stated.classes
@@ -208,11 +214,15 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
 
 def class_names(feature: Any) -> list[str] | None:
     """Return the names that a column of the type ClassLabel gives its numbers, or None."""
-    if not isinstance(feature, Mapping) or feature.get("_type") != "ClassLabel":
+    if not _is_of_classes(feature):
         return None
     names = feature.get("names")
     is_list = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     return names if is_list else None
+
+
+def _is_of_classes(feature: Any) -> bool:
+    return isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel"
 
 
 def _numbers(values: Sequence[Any], names: Sequence[str], place: str) -> list[int] | None:
