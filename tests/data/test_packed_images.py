@@ -495,3 +495,20 @@ def test_a_png_in_a_bytes_buffer_is_read_where_it_lies():
         Place(__file__).read(0, 10**7)
     with Place(__file__).open() as file:
         assert isinstance(file, io.BufferedReader)
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_a_part_of_packed_images_is_told_apart_by_its_own_bytes(tmp_path, form):
+    def write(name, count):
+        if form == "tar":
+            return tar_of(tmp_path / f"{name}.tar", *[{}] * count)
+        return parquet_of(tmp_path / f"{name}.parquet", {"image": cells(count)})
+
+    whole = open_data(write("a", 4), classes=None)
+    rest = open_data(write("b", 3), classes=None)
+    part = whole.narrow(whole.samples[1:3], "two of them")
+    assert part.content_fingerprints() == whole.content_fingerprints()[1:3]
+    assert (
+        rest.narrow(rest.samples[1:3], "two").content_fingerprints() == part.content_fingerprints()
+    )
+    assert len(set(whole.content_fingerprints())) == 4

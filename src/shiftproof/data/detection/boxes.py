@@ -192,6 +192,13 @@ class DetectionData(ImageData):
             read_below(self.root, sample.id) if self._images is None else self._images.read(sample)
         )
 
+    def narrow(self, samples: Sequence[Sample], rule: str) -> DetectionData:
+        """Return the same data set with some of its images alone; see :class:`ImageData`."""
+        narrowed = super().narrow(samples, rule)
+        if self._images is not None:
+            narrowed._images = self._images.narrow(samples, rule)
+        return narrowed
+
     def content_fingerprints(self) -> list[str]:
         """Return what changes with an image's file, or with a number of its boxes."""
         contents = (

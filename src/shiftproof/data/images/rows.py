@@ -99,7 +99,8 @@ class RowImages(ImageData):
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes."""
-        return [files.fingerprint([self.image_bytes(row) or b""]) for row in range(len(self))]
+        rows = [self._rows[sample.id] for sample in self.samples]
+        return [files.fingerprint([self.image_bytes(row) or b""]) for row in rows]
 
     def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
         if stated.labelled is False:

@@ -184,8 +184,9 @@ class TarData(ImageData):
             except BrokenFileError as error:
                 return files.fingerprint([f"unreadable: {error}".encode()])
 
+        rows = [self._rows[sample.id] for sample in self.samples]
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(of_row, range(len(self)), chunksize=64))
+            return list(pool.map(of_row, rows, chunksize=64))
 
     def settings(self) -> Settings:
         """Return what the record says of the data, also where the labels are from."""
