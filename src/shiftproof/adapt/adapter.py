@@ -64,7 +64,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learnt, and learn nothing, while the context lasts.
+        """Predict with what has been learned, and learn nothing, while the context lasts.
 
         What belongs to a single batch and is forgotten after it (its own statistics) is used as
         ever; offline protocols evaluate in here.
@@ -76,11 +76,11 @@ class Adapter(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget everything that was learnt: the first state comes back exactly."""
+        """Restore the first state exactly: everything that was learned is forgotten."""
 
     @abstractmethod
     def merge(self) -> torch.nn.Module:
-        """Return what was learnt as a plain model.
+        """Return what was learned as a plain model.
 
         It is a copy of the wrapped ``torch.nn.Module`` in evaluation mode, of the same class and
         with the same ``state_dict`` keys, takes the same normalised input, shares no tensor with
@@ -93,7 +93,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """Return all that was learnt, as copies on the CPU: small, and what ``save`` writes."""
+        """Return all that was learned, as copies on the CPU: small, and what ``save`` writes."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:

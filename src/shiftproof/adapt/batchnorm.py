@@ -76,9 +76,9 @@ class BatchNorm(NetworkAdapter):
     keeps no source statistics (``track_running_stats=False``) has nothing to mix; it normalises
     by the batch as it always did, and ``settings`` counts it under ``untracked``.
 
-    A batch with NaN or infinite activations cannot spoil anything, neither what was learnt nor the
+    A batch with NaN or infinite activations cannot spoil anything, neither what was learned nor the
     other images of the batch: it is predicted once more with the statistics from before it, and
-    an event says so. Threads may share an adapter; they are let in one after another.
+    an event says so. Threads may share an adapter; their batches run one after another.
 
     Differs from the paper's code: the variance of the batch is the biased one (divided by the
     number of values) for every prior; the reference takes the unbiased one when it mixes.
@@ -224,7 +224,7 @@ class BatchNorm(NetworkAdapter):
         return module
 
     def state(self) -> State:
-        """Return the statistics that were learnt."""
+        """Return the statistics that were learned."""
         with self._network.lock:
             packed = pack("last", self._last)
             for name, pooled in (("collected", self._collected), ("completed", self._completed)):
@@ -232,7 +232,7 @@ class BatchNorm(NetworkAdapter):
         return packed
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up the statistics that another adapter of the same settings has learnt."""
+        """Take up the statistics that another adapter of the same settings has learned."""
         check_names(state, _KINDS[self.over])
         last, _ = unpack("last", state, self._source)
         collected = _Pooled(*unpack("collected", state, self._source))
@@ -281,7 +281,7 @@ class BatchNorm(NetworkAdapter):
             self._note(
                 "skipped",
                 "The batch has NaN or infinite activations; it was predicted with the "
-                "statistics from before it, and not learnt from.",
+                "statistics from before it, and not learned from.",
             )
         if not self._network.is_frozen:
             if seen.is_sound:
@@ -379,10 +379,10 @@ class BatchNorm(NetworkAdapter):
             {**self._collected.layers, **joined}, self._collected.images + images
         )
 
-    # ------------------------------------------------------------ what was learnt
+    # ------------------------------------------------------------ what was learned
 
     def _look_up_pooled(self, name: str) -> Statistics | None:
-        """Return what a layer has learnt of the stream or the set, mixed; None before that."""
+        """Return what a layer has learned of the stream or the set, mixed; None before that."""
         pooled = self._completed if self.over == "set" else self._collected
         if self.over == "set" and not pooled.layers:
             pooled = self._collected if self._network.is_frozen else pooled
@@ -415,7 +415,7 @@ class BatchNorm(NetworkAdapter):
         known = self._look_up_pooled(name)
         return Choice(self._source[name] if known is None else known)
 
-    # ------------------------------------------------------------ what is said
+    # ------------------------------------------------------------ events and warnings
 
     def _note(self, kind: str, reason: str) -> None:
         self._events.add(kind, self._batches, reason)

@@ -19,7 +19,7 @@ def adapting(
     model: Classifier | torch.nn.Module,
     adapter: str | Callable[[Classifier | torch.nn.Module], Adapter] = "batchnorm",
 ) -> Iterator[Adapter]:
-    """Give an adapter of ``model`` for the length of a ``with`` block; what it learnt ends there.
+    """Give an adapter of ``model`` for the length of a ``with`` block; what it learned ends there.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))

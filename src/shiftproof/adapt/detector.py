@@ -112,7 +112,7 @@ class AdaptedDetector:
         )
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learnt, and a batch's own statistics as ever."""
+        """Predict with what has been learned, and a batch's own statistics as ever."""
         return self._batchnorm.frozen()
 
     def end_epoch(self) -> None:
@@ -128,11 +128,11 @@ class AdaptedDetector:
         return self._detector.with_network(self._batchnorm.merge())
 
     def state(self) -> State:
-        """Return the statistics that were learnt."""
+        """Return the statistics that were learned."""
         return self._batchnorm.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up the statistics that another one of the same settings has learnt."""
+        """Take up the statistics that another one of the same settings has learned."""
         self._batchnorm.load_state(state)
 
 

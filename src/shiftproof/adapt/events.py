@@ -1,4 +1,4 @@
-"""What an adapter tells of itself: events, of which a stream without end makes no list without end."""
+"""Events of an adapter, counted beyond the first of a kind so that endless streams need no endless list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guard that notices, without labels, when an adapter goes astray, and takes it back."""
+"""A guard that detects, without labels, when an adapter fails, and rolls it back."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ALL_CLASSES = 0.9
 """Share of the largest possible spread that answers over all classes have."""
 
 
-# ---------------------------------------------------------------- the judgement
+# ---------------------------------------------------------------- signals and decisions
 
 
 class Signals(NamedTuple):
@@ -136,7 +136,7 @@ def is_convincing(signals: Signals, margin: float = 0.01) -> bool:
 
 @final
 class Guard(WrappingAdapter):
-    """An adapter under watch: where it cannot be trusted, the source answers.
+    """An adapter that answers only while label-free signals show no harm; else the source does.
 
     The source runs beside the adapter on every batch (one plain forward pass more). Over the last
     ``window`` images their answers are compared, without labels (:func:`find_objection`): do changed
@@ -311,7 +311,7 @@ class Guard(WrappingAdapter):
         return find_objection(self._since_objection.signals(), self.margin)
 
     def _predict_unadapted(self, adapt: Callable[[], Any]) -> Probabilities:
-        """Return what the adapter answers to this batch before it has learnt anything."""
+        """Return what the adapter answers to this batch before it has learned anything."""
         state = self.inner.state()
         self.inner.load_state(self._first_state)
         try:
@@ -332,7 +332,7 @@ class Guard(WrappingAdapter):
     def _try(self, count: int, reason: str | None) -> None:
         """Begin to trust the adapter, or let it start again when its time is over."""
         self._images_on_trial += count
-        # The more often it went astray, the longer it has to show that it does not.
+        # Each roll-back doubles the images without objection that are asked for.
         needed = min(self.window, self.probation * 2**self._failures)
         if len(self._seen) < needed:
             return
@@ -397,7 +397,7 @@ class Guard(WrappingAdapter):
             return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learnt and seen."""
+        """Take up what another adapter of the same settings has learned and seen."""
         parts: dict[str, State] = {"guard": {}, "inner": {}, "good": {}}
         check_names(state, parts)
         for name, value in state.items():
@@ -452,7 +452,7 @@ def _read_guard(
 
 
 _WINDOWS = ("source", "adapted", "began", "learnt")
-"""The two windows in a guard's state: source and adapted, beginning and learnt."""
+"""The two windows in a guard's state: source and adapted, beginning and learned."""
 
 
 class _Window:

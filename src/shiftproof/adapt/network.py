@@ -1,4 +1,4 @@
-"""The private copy of a network that an adapter works on, with the way in and the way out."""
+"""The private copy of a network that an adapter changes, for images and for tensors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from shiftproof.types import Image, Images, Logits, Settings
 
 
 class AdaptedNetwork:
-    """A copy of the caller's network that can be changed, behind the classifier's two doors.
+    """A copy of the caller's network that can be changed.
 
     It is in evaluation mode. Its buffers are its own; its parameters are other objects that need
     no gradients but share their memory with the caller's, until one is taken with ``own``: a
     large model is not held twice.
 
     ``predict`` and ``call`` do what those of ``Classifier`` do, with the adapter's ``step`` in
-    place of the plain forward pass; one thread at a time is let through. ``forward`` is the plain
-    forward pass, to be used in a step. Whatever else reads or changes what was learnt holds
+    place of the plain forward pass, one thread at a time. ``forward`` is the plain
+    forward pass, to be used in a step. Whatever else reads or changes what was learned holds
     ``lock`` meanwhile.
 
     Args:
@@ -111,12 +111,12 @@ class AdaptedNetwork:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing is to be learnt."""
+        """Whether nothing is to be learned."""
         return self._freezes > 0
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let nothing be learnt while the context lasts; contexts of several threads may overlap."""
+        """Let nothing be learned while the context lasts; contexts of several threads may overlap."""
         with self.lock:
             self._freezes += 1
         try:

@@ -47,5 +47,5 @@ class NetworkAdapter(Adapter):
         return self._network.call(batch, self._step)
 
     def frozen(self) -> AbstractContextManager[None]:
-        """Predict with what has been learnt, and a batch's own statistics as ever."""
+        """Predict with what has been learned, and a batch's own statistics as ever."""
         return self._network.frozen()

@@ -124,7 +124,7 @@ class RDumb(WrappingAdapter):
             return {**self.inner.state(), _COUNT: torch.tensor([self._since, self._batches])}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learnt."""
+        """Take up what another adapter of the same settings has learned."""
         since, batches = copy_tensor(state, _COUNT, torch.tensor([0, 0])).tolist()
         if not 0 <= since <= min(batches, self.every):
             raise InputError(

@@ -70,11 +70,11 @@ class SelfLearning(NetworkAdapter):
     are mixed with the source's and are constants to the gradient; with an infinite one they are
     the source's, as the paper does for EfficientNet-L2.
 
-    Nothing can spoil what was learnt at once: a step whose loss or gradient is not finite is left
-    out, and an event says so. Whether learning went astray is another question: see ``Guard``.
+    Nothing can spoil what was learned at once: a step whose loss or gradient is not finite is left
+    out, and an event says so. Whether learning does harm in the long run, ``Guard`` checks.
 
     A layer that sees a single value per channel keeps its source statistics, as in ``BatchNorm``.
-    Threads may share an adapter; they are let in one after another. Under ``torch.autocast`` the
+    Threads may share an adapter; their batches run one after another. Under ``torch.autocast`` the
     loss is computed in float32; choose bfloat16, as no gradient is scaled.
 
     Differs from the published code: the affine parameters alone are given to the optimiser, as
@@ -250,14 +250,14 @@ class SelfLearning(NetworkAdapter):
         return self._events.events
 
     def end_epoch(self) -> None:
-        """Let the teacher of pseudo-labels take over what the model has learnt."""
+        """Let the teacher of pseudo-labels take over what the model has learned."""
         if self._teacher_network is not None:
             with self._network.lock, torch.no_grad():
                 for name, parameter in self._teacher_parameters.items():
                     parameter.copy_(self._parameters[name])
 
     def reset(self) -> None:
-        """Forget everything that was learnt."""
+        """Forget everything that was learned."""
         with self._network.lock, torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(self._first[name])
@@ -269,7 +269,7 @@ class SelfLearning(NetworkAdapter):
         return iter(self._parameters.values())
 
     def merge(self) -> torch.nn.Module:
-        """Return a plain model with what was learnt, and the statistics of the last batch.
+        """Return a plain model with what was learned, and the statistics of the last batch.
 
         Before any batch, and with an infinite prior, the statistics are the source's.
 
@@ -288,7 +288,7 @@ class SelfLearning(NetworkAdapter):
         return module
 
     def state(self) -> State:
-        """Return the learnt parameters, the teacher's, the momentum and the last statistics."""
+        """Return the learned parameters, the teacher's, the momentum and the last statistics."""
         with self._network.lock:
             state = {
                 f"parameter/{name}": copy_to_cpu(value) for name, value in self._parameters.items()
@@ -303,7 +303,7 @@ class SelfLearning(NetworkAdapter):
             return state | pack("last", self._last)
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up what another adapter of the same settings has learnt."""
+        """Take up what another adapter of the same settings has learned."""
         kinds = ["parameter", *(["teacher"] if self._teacher_network is not None else ())]
         kinds += ["momentum"] if self.momentum > 0 else []
         check_names(
@@ -388,7 +388,7 @@ class SelfLearning(NetworkAdapter):
     def _compute_loss(
         self, logits: torch.Tensor, teacher: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """Return the batch's mean loss, or None where no row is confident enough to be learnt from."""
+        """Return the batch's mean loss, or None where no row is confident enough to be learned from."""
         answers = logits.detach() if teacher is None else teacher
         if callable(self.loss):
             losses = self.loss(logits, answers)
@@ -410,7 +410,7 @@ class SelfLearning(NetworkAdapter):
         """Return the gradient of each parameter, or None where the step would not be finite."""
         if not loss.requires_grad:
             raise ModelError(
-                "The loss depends on none of the parameters that are to be learnt: the model "
+                "The loss depends on none of the parameters that are to be learned: the model "
                 "turns gradients off in its forward, or does not use them. Choose other "
                 "parameters or layers."
             )
@@ -474,7 +474,7 @@ class SelfLearning(NetworkAdapter):
         Gradients are taken within the context: checkpointed layers run again for them.
         """
         # Autocast keeps the half-precision copies of parameters for as long as it lasts, also
-        # when the parameters have learnt meanwhile.
+        # when the parameters have learned meanwhile.
         torch.clear_autocast_cache()
         seen = Seen()
         if norms is None:

@@ -20,7 +20,7 @@ FORMAT = "shiftproof adapter 1"
 
 
 def save(adapter: Adapter, path: str | Path) -> None:
-    """Write what an adapter has learnt to a safetensors file: some kilobytes, atomically.
+    """Write what an adapter has learned to a safetensors file: some kilobytes, atomically.
 
     The file holds the adapter's settings too, so that ``load`` can tell whether it belongs to
     another model. A crash leaves the file that was there before.
@@ -51,7 +51,7 @@ def load(adapter: Adapter, path: str | Path) -> None:
     True
 
     Args:
-        adapter: made as the one that was saved; what it has learnt is replaced.
+        adapter: made as the one that was saved; what it has learned is replaced.
         path: the file.
 
     Raises:
@@ -124,7 +124,7 @@ def _differences(there: Any, here: Any, name: str = "") -> list[str]:
         return [
             text
             for key in dict.fromkeys([*there, *here])
-            if key != "device"  # what was learnt on one device is used on another
+            if key != "device"  # what was learned on one device is used on another
             for text in _differences(there.get(key), here.get(key), f"{name}.{key}".strip("."))
         ]
     return [] if there == here else [f"{name} was {there!r:.80}, now {here!r:.80}"]

@@ -97,7 +97,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
     ),
     "guard": AdapterEntry(
         _maker("guard", "Guard"),
-        "Wraps an adapter: watches it without labels and takes it back when it goes astray.",
+        "Wraps an adapter: checks it without labels and rolls it back when it fails.",
         {"window": int, "probation": int, "margin": float},
         wraps=True,
     ),

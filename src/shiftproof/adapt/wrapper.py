@@ -60,7 +60,7 @@ class WrappingAdapter(Adapter):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Predict with what has been learnt; nothing is learnt, and no batch counts."""
+        """Predict with what has been learned; nothing is learned, and no batch counts."""
         with self._lock:
             self._freezes += 1
         try:
@@ -75,7 +75,7 @@ class WrappingAdapter(Adapter):
         self.inner.end_epoch()
 
     def reset(self) -> None:
-        """Forget everything that was learnt and seen."""
+        """Forget everything that was learned and seen."""
         with self._lock:
             self.inner.reset()
             self._forget()

@@ -165,12 +165,7 @@ def train(
     encoder.to(place).train()
     loss.to(place).train()
     own = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": training.rate}
-    ]
-    if own:
-        rate = training.rate if training.loss_rate is None else training.loss_rate
-        groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
+    groups = _parameter_groups(encoder, own, training)
     optimizer = make_optimizer(
         training.optimizer,
         groups,
@@ -196,24 +191,12 @@ def train(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * training.share(step)
             views = [view.to(place) for view in batches(step)]
-            value = loss(*_embed_views(encoder, views))
-            optimizer.zero_grad()
-            value.backward()
-            if step < training.hold:
-                for parameter in own:
-                    parameter.grad = None
-            optimizer.step()
-            losses.append(value.detach())
+            held = own if step < training.hold else []
+            losses.append(_take_step(encoder, loss, optimizer, views, held))
             advance()
             if (step + 1) % training.check_every and step + 1 < training.steps:
                 continue
-            mean = float(torch.stack(losses).double().mean())
-            losses = []
-            if not math.isfinite(mean):
-                raise RunError(
-                    f"The loss is no longer finite by step {step + 1}; take a lower rate, and look "
-                    "at the views."
-                )
+            mean, losses = _mean_loss(losses, step), []
             figures = _measure_figures(measure, encoder, loss)
             done.history.append(Check(step + 1, mean, figures))
             done.stopped = _reason_to_stop(training, done.history)
@@ -240,6 +223,49 @@ class _Progress:
     history: list[Check]
     stopped: str
     seconds: float
+
+
+def _parameter_groups(
+    encoder: torch.nn.Module, own: list[torch.nn.Parameter], training: Training
+) -> list[dict[str, Any]]:
+    """Return the encoder's parameters and the loss's ``own``, each with their rate."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": training.rate}
+    ]
+    if own:
+        rate = training.rate if training.loss_rate is None else training.loss_rate
+        groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
+    return groups
+
+
+def _take_step(
+    encoder: torch.nn.Module,
+    loss: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    views: list[torch.Tensor],
+    held: list[torch.nn.Parameter],
+) -> torch.Tensor:
+    """Take one step, in which the parameters ``held`` stay as they are, and return its loss."""
+    value: Any = loss(*_embed_views(encoder, views))
+    optimizer.zero_grad()
+    value.backward()
+    for parameter in held:
+        parameter.grad = None
+    optimizer.step()
+    detached: torch.Tensor = value.detach()
+    return detached
+
+
+def _mean_loss(losses: list[torch.Tensor], step: int) -> float:
+    import torch
+
+    mean = float(torch.stack(losses).double().mean())
+    if not math.isfinite(mean):
+        raise RunError(
+            f"The loss is no longer finite by step {step + 1}; take a lower rate, and look at the "
+            "views."
+        )
+    return mean
 
 
 def _embed_views(encoder: torch.nn.Module, views: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""What was taken for granted when models were loaded, as a run records it."""
+"""The assumptions made when models were loaded, as a run records them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Mapping
 
 
 def collect_assumed(models: Mapping[str, object]) -> dict[str, list[str]]:
-    """Return what was taken for granted when each model was loaded, of those that say it."""
+    """Return the assumptions made when each model was loaded, of those that state some."""
     told = {name: list(getattr(model, "assumed", ())) for name, model in models.items()}
     return {name: phrases for name, phrases in told.items() if phrases}

@@ -1,4 +1,4 @@
-"""What classifiers, encoders and detectors do alike with the module that they wrap."""
+"""What classifiers, encoders and detectors share: checks, device and settings of the module."""
 
 from __future__ import annotations
 

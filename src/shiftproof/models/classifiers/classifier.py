@@ -77,7 +77,7 @@ class Classifier:
         outputs: for each class the module's output that means it, or several: then its logit is the
             highest of theirs. None where there is one output per class, in the order of the
             classes. ``restrict`` fills this in for a published data set.
-        assumed: what was taken for granted when it was loaded, in words.
+        assumed: the assumptions made when it was loaded, in words.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.

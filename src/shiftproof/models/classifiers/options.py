@@ -1,4 +1,4 @@
-"""What a loader is told, and what it hands back."""
+"""The options of a loader of classifiers, and its result."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Detector:
             images and gives ``Detections``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         name: what the tables call it; None takes the module's class name.
-        assumed: what was taken for granted when it was loaded, in words.
+        assumed: the assumptions made when it was loaded, in words.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.

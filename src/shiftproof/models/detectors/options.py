@@ -1,4 +1,4 @@
-"""What a loader of detectors is told, and what it hands back."""
+"""The options of a loader of detectors, and its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shiftproof.models.detectors.detector import Convention
 class LoadedDetector(NamedTuple):
     """The parts of a ``Detector``; ``classes`` is None where the source names none.
 
-    ``assumed`` says in words what was taken for granted.
+    ``assumed`` lists in words what was assumed.
     """
 
     module: Callable[..., Any]
