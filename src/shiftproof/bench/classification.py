@@ -31,35 +31,48 @@ from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, rounded
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
-from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
+from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import CLEAN, F64, Cell
 
 CLASS_NAMES = "classes.json"
 
-CLEAN_ERROR = Headline("clean", "Clean error", "images as they are", lower_is_better=True)
-MEAN_ERROR = Headline("mean", "Error under corruption", "mean over the grid", lower_is_better=True)
-MEAN_DISAGREEMENT = Headline(
-    "mean", "Disagreement under corruption", "mean over the grid", lower_is_better=True
+CLEAN_ERROR = Headline(
+    "clean", "Clean error", "images as they are", lower_is_better=True, unit="share"
 )
-MCE = Headline("mce", "mCE", "against AlexNet", lower_is_better=True)
+MEAN_ERROR = Headline(
+    "mean", "Error under corruption", "mean over the grid", lower_is_better=True, unit="share"
+)
+MEAN_DISAGREEMENT = Headline(
+    "mean",
+    "Disagreement under corruption",
+    "mean over the grid",
+    lower_is_better=True,
+    unit="share",
+)
+MCE = Headline("mce", "mCE", "against AlexNet", lower_is_better=True, unit="share")
 RELATIVE_MCE = Headline(
     "relative_mce", "Relative mCE", "rise over the clean error, against AlexNet's",
-    lower_is_better=True, card=False,
+    lower_is_better=True, unit="share", card=False,
 )  # fmt: skip
-RPC = Headline("rpc", "rPC", "accuracy that is kept", lower_is_better=False)
+RPC = Headline("rpc", "rPC", "accuracy that is kept", lower_is_better=False, unit="share")
 CALIBRATION = Headline(
-    "calibration_error", "Calibration error", "confidence against truth", lower_is_better=True
+    "calibration_error",
+    "Calibration error",
+    "confidence against truth",
+    lower_is_better=True,
+    unit="share",
 )
 
-ERROR = Measure("error", "error", lower_is_better=True)
+ERROR = Measure("error", "error", lower_is_better=True, unit="share")
 DISAGREEMENT = Measure(
-    "disagreement", "disagreement with the clean prediction", lower_is_better=True
+    "disagreement", "disagreement with the clean prediction", lower_is_better=True, unit="share"
 )
 WITH_LABELS = (
     ERROR,
-    Measure("top5_error", "top-5 error", lower_is_better=True),
-    Measure("calibration_error", "calibration error", lower_is_better=True),
+    Measure("top5_error", "top-5 error", lower_is_better=True, unit="share"),
+    Measure("calibration_error", "calibration error", lower_is_better=True, unit="share"),
     Measure("loss", "loss", lower_is_better=True, unit="nats", high=None),
 )
 

@@ -18,7 +18,6 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Key, Replicates, difference, group_of, rounded
 from shiftproof.runs.scores.grid import (
-    BrokenImage,
     CellFigures,
     CorruptionFigures,
     GridCell,
@@ -28,6 +27,7 @@ from shiftproof.runs.scores.grid import (
 )
 from shiftproof.runs.scores.grid import Grid as GridForm
 from shiftproof.runs.scores.reading import FORMAT
+from shiftproof.runs.scores.shared import BrokenImage
 from shiftproof.types import CLEAN, Cell
 
 SEED = 0

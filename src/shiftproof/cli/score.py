@@ -65,7 +65,6 @@ def score(
     """Score detections under corruption that another framework has made; no model is needed."""
     from shiftproof import bench
     from shiftproof.data import open_detection_data
-    from shiftproof.runs.opened import read_head
 
     is_plain = split is None and images is None and root is None
     truth = (
@@ -74,7 +73,7 @@ def score(
         else open_detection_data(data, split=split, images=images, root=root)
     )
     run = bench.score(_named(predictions), truth, out=out, measure=measure, workers=workers)
-    for line in read_head(run.path).describe_faults():
+    for line in run.head.describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json)
 

@@ -12,7 +12,10 @@ from shiftproof.errors import InputError
 from shiftproof.rng import generator
 
 LEVEL = 0.95
+"""The share of the resamples that an interval holds."""
+
 REPLICATES = 1000
+"""Resamples of the images, from which intervals are made."""
 
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights: a thousand resamples of a million images come in pieces."""

@@ -15,38 +15,13 @@ from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.probe import changes
 from shiftproof.rng import generator
+from shiftproof.runs.scores.probe import GROUPS, Factor, Group
 from shiftproof.types import Image
-
-GROUPS = ("geometry", "color", "texture", "weather")
-"""Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
 
 Values = tuple[float, ...]
 Change = Callable[[Image, Values, int, str], Image]
 """``(image, values, seed, key) -> image``: a value for each factor of the family, and where draws
 come from."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One number that an image is changed by.
-
-    Attributes:
-        name: what ``--factors`` and the records call it.
-        title: what people read.
-        group: one of ``GROUPS``.
-        low: the smallest value, in ``unit``.
-        high: the largest.
-        unit: what the values are.
-        binary: whether there are two values alone, 0 and 1.
-    """
-
-    name: str
-    title: str
-    group: str
-    low: float
-    high: float
-    unit: str
-    binary: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +95,7 @@ def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
     return lambda shares: (factor.low + shares[0] * (factor.high - factor.low),)
 
 
-_CORRUPTED_GROUPS = {
+_CORRUPTED_GROUPS: dict[str, Group] = {
     "brightness": "color", "contrast": "color", "saturate": "color",
     "elastic_transform": "geometry",
     "snow": "weather", "frost": "weather", "fog": "weather", "spatter": "weather",

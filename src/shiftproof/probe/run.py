@@ -20,18 +20,20 @@ from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import assumed_of
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
-from shiftproof.probe.factors import Factor, Family, chosen_factors, drawn, families_of
+from shiftproof.probe.factors import Family, chosen_factors, drawn, families_of
 from shiftproof.probe.pictures import save_strips
 from shiftproof.probe.readout import FOLDS, folds_of, read_out
 from shiftproof.probe.records import Readings, write_readings
-from shiftproof.probe.summary import Probed, summarize
+from shiftproof.probe.summary import Column, summarize
 from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
 from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.scores.shared import BrokenImage
 from shiftproof.types import Cell, Image, Sample
 
 EncoderOrName: TypeAlias = EncoderLike | str
@@ -134,15 +136,15 @@ def probe(
         folder,
         work.probed,
         wanted,
-        {
-            "total": len(dataset),
-            "used": len(work.samples),
-            "broken": [
-                {"id": name, "cells": None, "first_cell": UNCHANGED, "reason": reason}
+        ProbeImages(
+            total=len(dataset),
+            used=len(work.samples),
+            versions=versions,
+            broken=tuple(
+                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
                 for name, reason in work.broken.items()
-            ],
-            "versions": versions,
-        },
+            ),
+        ),
     )
     write_form(folder.scores_file, scores)
     save_strips(folder, work.made(first), wanted, work.samples)
@@ -173,7 +175,7 @@ class _Work:
         self.batch_size = batch_size
         self.workers = workers
         self.store = embedding.Store(folder.cache / "vectors")
-        self.probed = [Probed(name, encoder.name) for name, encoder in encoders.items()]
+        self.probed = [Column(name, encoder.name) for name, encoder in encoders.items()]
         self.groups = _by_geometry(encoders)
 
     def made(self, encoder: EncoderLike) -> Versions:
@@ -218,11 +220,11 @@ class _Work:
             twin = random_twin(encoder, images, seed=self.seed, name=f"{name} with random weights")
             if twin is not None:
                 group[f"{name}-random"] = twin
-                self.probed.append(Probed(f"{name}-random", twin.name, "random", name))
+                self.probed.append(Column(f"{name}-random", twin.name, "random", name))
         if pixels:
             small = Pixels(next(iter(group.values())).preprocess)
             group[small.name] = small
-            self.probed.append(Probed(small.name, "16 × 16 pixels", "pixels"))
+            self.probed.append(Column(small.name, "16 × 16 pixels", "pixels"))
 
     def _embed_unchanged(self, name: str, encoder: EncoderLike, images: Sequence[Image]) -> None:
         embedding.embed_family(

@@ -80,6 +80,8 @@ class Pictures:
     """How many sheets of the run, from the first, are here."""
     left_out: int = 0
     """How many did not fit into the budget."""
+    outside: frozenset[str] = frozenset()
+    """Files in folders that the reader has not named; they were not opened."""
 
     def uri(self, file: str) -> str | None:
         """Return the picture's data URI, or None where the file could not be used."""

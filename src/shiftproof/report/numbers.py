@@ -5,56 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from shiftproof.report import table_writing, wording
-from shiftproof.report.sections import Named, Section, run_names
-from shiftproof.report.table_writing import Table
+import msgspec
 
-Run = TypeVar("Run", bound=Named)
+from shiftproof.report import table_writing, wording
+from shiftproof.report.sections import Section, run_names
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import AnyRun
+
+Scores = TypeVar("Scores", bound=msgspec.Struct)
 
 
 def numbers_section(
-    runs: Sequence[Run],
-    summary: Callable[[Run], Table],
-    cells: Callable[[Run], str],
+    runs: Sequence[AnyRun[Scores]],
+    summarize: Callable[[Scores], Table],
+    write_cells: Callable[[Scores], str],
     *,
     unit: str,
 ) -> Section:
-    """Build the section: the summary as CSV and as LaTeX, and every cell as CSV.
+    """Build the section: of each run the summary as CSV and as LaTeX, and every cell as CSV.
 
     ``unit`` says in what the figures of all cells are: fractions, ...
     """
-    return tables_section(
-        [
-            (name if len(runs) > 1 else None, summary(run), cells(run))
-            for run, name in zip(runs, run_names(runs), strict=True)
-        ],
-        unit=unit,
-    )
-
-
-def tables_section(tables: Sequence[tuple[str | None, Table, str]], *, unit: str) -> Section:
-    """Build the section of summaries and cells, with a name where there are several."""
+    listed = []
+    for run, name in zip(runs, run_names(runs), strict=True):
+        table = summarize(run.scores)
+        listed.append(
+            {
+                "name": name if len(runs) > 1 else None,
+                "csv": table_writing.as_csv(table),
+                "latex": table_writing.as_latex(table),
+                "stored": _list_units(one.stored for one in table.spellings),
+                "printed": _list_units(one.printed for one in table.spellings),
+                "cells": write_cells(run.scores),
+                "unit": unit,
+            }
+        )
     return Section(
-        "numbers",
-        "The table, to copy",
-        "CSV and LaTeX",
-        "numbers.html.j2",
-        {
-            "runs": [
-                {
-                    "name": name,
-                    "csv": table_writing.as_csv(table),
-                    "latex": table_writing.as_latex(table),
-                    "stored": _listing(one.stored for one in table.spellings),
-                    "printed": _listing(one.printed for one in table.spellings),
-                    "cells": cells,
-                    "unit": unit,
-                }
-                for name, table, cells in tables
-            ]
-        },
+        "numbers", "The table, to copy", "CSV and LaTeX", "numbers.html.j2", {"runs": listed}
     )
 
 
-def _listing(units: Iterable[str]) -> str:
+def _list_units(units: Iterable[str]) -> str:
     return wording.listing(list(dict.fromkeys(units)))

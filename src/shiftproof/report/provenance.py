@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
 import msgspec
 
 from shiftproof.report import wording
 from shiftproof.report.sections import Section, run_names
-from shiftproof.runs.opened import OpenRun
+from shiftproof.runs.run import AnyRun
+from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores, Images
-from shiftproof.runs.scores.probe import ProbeImages
+from shiftproof.runs.scores.probe import ProbeImages, ProbeScores
 from shiftproof.runs.scores.reading import clean_text
 
-AnyRun: TypeAlias = OpenRun[Any, Any]
-"""A run over the grid, or of a probe: both have images, corruptions and severities."""
+Shown = TypeVar("Shown", bound=AnyRun[Any])
 
 PROVENANCE = (
     "Provenance: of the command that began the run; the number of workers changes no figure"
@@ -25,12 +25,12 @@ MOST_BROKEN = 300
 """A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
-def kicker(runs: Sequence[AnyRun]) -> str:
+def kicker(runs: Sequence[AnyRun[Any]]) -> str:
     """Say above the title what kind of page this is."""
     return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
 
 
-def under_corruption(runs: Sequence[AnyRun]) -> str:
+def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
     """Return ``under 15 corruptions``, without their number where the runs had others each."""
     first = runs[0].scores.corruptions
     if any(run.scores.corruptions != first for run in runs):
@@ -38,29 +38,30 @@ def under_corruption(runs: Sequence[AnyRun]) -> str:
     return f"under {wording.plural(len(first), 'corruption')}"
 
 
-def byline(run: AnyRun, name: str, counts: Sequence[str]) -> list[str]:
+def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
     """Say in one line what was measured on what, and when; ``counts`` are images, objects, ..."""
     data = run.settings.get("data")
     stated = data.get("name") if isinstance(data, Mapping) else data
+    told = [stated] if isinstance(stated, str) else []
+    return [f"run {name}", *counts, *told, *describe_start(run)]
+
+
+def describe_start(run: AnyRun[Any]) -> list[str]:
+    """Return the day on which the run was begun; empty where it is not known."""
     started = run.provenance.get("started")
-    return [
-        f"run {name}",
-        *counts,
-        *([clean_text(stated)] if isinstance(stated, str) else []),
-        *([clean_text(started)[:10]] if isinstance(started, str) else []),
-    ]
+    return [started[:10]] if isinstance(started, str) else []
 
 
 # ---------------------------------------------------------------- comparing runs
 
 
-def differing(runs: Sequence[AnyRun], own: Mapping[str, Callable[[AnyRun], object]]) -> list[str]:
+def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]]) -> list[str]:
     """Say in what the runs differ that makes their figures no fair comparison.
 
     ``own`` are the aspects that runs of this kind have beside those of all kinds.
     """
     names = run_names(runs)
-    aspects: dict[str, Callable[[AnyRun], object]] = {
+    aspects: dict[str, Callable[[Shown], object]] = {
         "data": lambda run: (
             look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
         ),
@@ -72,7 +73,7 @@ def differing(runs: Sequence[AnyRun], own: Mapping[str, Callable[[AnyRun], objec
             look_up(run.settings, "images") or run.settings.get("encode")
         ),
         "seed": lambda run: run.settings.get("seed"),
-        "classes": lambda run: run.classes.get("title"),
+        "classes": lambda run: run.head.classes.get("title"),
         "interval level": lambda run: run.scores.interval.level,
     }
     found = []
@@ -91,14 +92,14 @@ def differing(runs: Sequence[AnyRun], own: Mapping[str, Callable[[AnyRun], objec
     ]
 
 
-def _protocol(run: AnyRun) -> str | None:
+def _protocol(run: AnyRun[Any]) -> str | None:
     """The protocol in words, as the run states it."""
     stated = run.settings.get("protocol")
     words = stated.get("description") if isinstance(stated, Mapping) else stated
     return clean_text(words) if isinstance(words, str) else None
 
 
-def protocols(runs: Sequence[AnyRun]) -> list[dict[str, str]]:
+def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
     """Each protocol in words, with the names of the runs that had it, where there are several."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
@@ -150,7 +151,7 @@ def look_up(settings: Mapping[str, Any], *keys: str) -> object:
 # ---------------------------------------------------------------- sections
 
 
-def broken_section(runs: Sequence[AnyRun], rule: str) -> Section | None:
+def broken_section(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
     """Build the list of images that could not be read; ``rule`` says what became of them."""
     rows = [
         {
@@ -181,7 +182,7 @@ def broken_section(runs: Sequence[AnyRun], rule: str) -> Section | None:
     )
 
 
-def settings_section(runs: Sequence[AnyRun]) -> Section:
+def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
     """Build the list of everything that a run's files say of how it was made."""
     return Section(
         "settings",
@@ -194,8 +195,8 @@ def settings_section(runs: Sequence[AnyRun]) -> Section:
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
                         *_setting_blocks(run.settings),
-                        ("Taken for granted on loading", flat(run.assumed)),
-                        ("Classes", flat(run.classes)),
+                        ("Taken for granted on loading", flat(run.head.assumed)),
+                        ("Classes", flat(run.head.classes)),
                         ("Images used", _images(run.scores)),
                         ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
                         (PROVENANCE, flat(run.provenance)),
@@ -217,7 +218,9 @@ def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
     ]
 
 
-def _images(scores: Any) -> list[tuple[str, str]]:
+def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
+    if isinstance(scores, AuditScores):
+        return []  # rows of embeddings, which may be of anything
     found = [
         ("in the data set", _count(scores.images.total)),
         ("used", _count(scores.images.used)),

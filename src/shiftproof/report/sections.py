@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from shiftproof.report.svg.charts import Look
+from shiftproof.report.wording import FEW_IMAGES
+from shiftproof.runs.run import AnyRun
 from shiftproof.runs.scores.reading import clean_text
-
-
-class Named(Protocol):
-    """A run on a page."""
-
-    @property
-    def path(self) -> Path:
-        """Its folder."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Document:
     warnings: Sequence[str] = ()
 
 
-def run_names(runs: Sequence[Named]) -> list[str]:
+def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
     """Return a name for each run: its folder's, with a number where two folders share one."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
@@ -53,3 +47,23 @@ def run_names(runs: Sequence[Named]) -> list[str]:
         else f"{folder} ({1 + folders[:position].count(folder)})"
         for position, folder in enumerate(folders)
     ]
+
+
+def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]:
+    """Yield each model of each run with a look that no other has.
+
+    Its label is the model's name, with the run's name before it where several runs are shown.
+    """
+    number = 0
+    for run, name in zip(runs, run_names(runs), strict=True):
+        for model in run.scores.models:
+            label = model.name if len(runs) == 1 else f"{name}: {model.name}"
+            yield run, model, Look(label, number)
+            number += 1
+
+
+def reading_section(template: str, context: Mapping[str, Any]) -> Section:
+    """Build the words on how to read the page, which stand at its end."""
+    return Section(
+        "reading", "How to read this", "How to read", template, {"few": FEW_IMAGES, **context}
+    )

@@ -82,6 +82,17 @@ class Spelling:
             return ""
         return f"{self.change(interval.lower)} to {self.change(interval.upper)}"
 
+    def cell(self, interval: Interval | None) -> dict[str, str]:
+        """Return a figure and its ends, as the cells of a table on the page have them."""
+        value = None if interval is None else interval.value
+        return {"value": self.figure(value), "span": self.span(interval)}
+
+    def change_cell(self, interval: Interval | None) -> dict[str, object]:
+        """Return the cell of a difference; it is sure where the interval leaves out 0."""
+        value = None if interval is None else interval.value
+        sure = interval is not None and not interval.spans_zero
+        return {"value": self.change(value), "span": self.change_span(interval), "sure": sure}
+
     def with_span(self, interval: Interval) -> str:
         """Return ``57.9 % (46.0–68.0)``, without the brackets where there is no interval."""
         ends = "" if interval.bare else f" ({self.span(interval)})"

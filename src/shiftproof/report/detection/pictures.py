@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, GridRun, Shown
+from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section, run_names
 from shiftproof.report.svg import boxes
 from shiftproof.report.svg import charts as figures
-from shiftproof.runs.scores.detection import Found, Sheet, Thing
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.detection import Found, Gallery, Sheet, Thing
 from shiftproof.runs.scores.detection import Shown as ShownPicture
 from shiftproof.types import CLEAN, Cell
 
@@ -33,13 +34,14 @@ _KINDS = (
 
 def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with boxes; None where the runs have none."""
-    runs = shown.runs
-    run = next((run for run in runs if run.gallery.sheets), None)
-    if run is None:
+    found = shown.find_pictured(Gallery, "sheets")
+    if found is None:
         return None
+    run, kept = found
+    runs = shown.runs
     severities = run.scores.severities
     own = shown.of_run(run)[:MOST_DRAWN]
-    sheets = [sheet for sheet in run.gallery.sheets[: pictures.sheets] if sheet.files]
+    sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
     most = max(FEWEST_BOXES, min(boxes.MOST_BOXES, ALL_BOXES // max(count, 1)))
     return Section(
@@ -54,9 +56,9 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
             "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
             "more": max(0, len(run.scores.models) - MOST_DRAWN),
             "kinds": _legend(),
-            "rule": _rule(run, own, most),
+            "rule": _rule(kept, own, most),
             "left_out": pictures.left_out,
-            "total": len(run.gallery.sheets),
+            "total": len(kept.sheets),
             "unreadable": len(pictures.unreadable),
             "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
         },
@@ -70,15 +72,15 @@ def _legend() -> list[dict[str, object]]:
     ]
 
 
-def _rule(run: GridRun, shown: Sequence[Entry], most: int) -> str:
+def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     """Say which boxes are drawn, and when a box is on an object."""
     thresholds = [
-        f"{100 * run.gallery.thresholds[entry.scored.name]:.0f}"
+        f"{100 * kept.thresholds[entry.scored.name]:.0f}"
         + (f" ({entry.label})" if len(shown) > 1 else "")
         for entry in shown
-        if entry.scored.name in run.gallery.thresholds
+        if entry.scored.name in kept.thresholds
     ]
-    overlap = run.gallery.overlap
+    overlap = kept.overlap
     return (
         (
             f"Drawn are boxes with a score of at least {wording.listing(thresholds)}, where right and "
@@ -95,7 +97,7 @@ def _rule(run: GridRun, shown: Sequence[Entry], most: int) -> str:
 
 
 def _sheet(
-    run: GridRun,
+    run: Run,
     shown: Sequence[Entry],
     sheet: Sheet,
     pictures: Pictures,
@@ -186,10 +188,10 @@ def _list_things(things: Sequence[Thing]) -> str:
 
 def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the photographs that lose most, clean beside corrupted; None where there are none."""
-    runs = shown.runs
-    run = next((run for run in runs if run.gallery.worst), None)
-    if run is None or not pictures.uris:
+    found = shown.find_pictured(Gallery, "worst")
+    if found is None or not pictures.uris:
         return None
+    run, kept = found
     model = shown.of_run(run)[0].label
     return Section(
         "worst",
@@ -216,7 +218,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
                         ),
                     ],
                 }
-                for case in run.gallery.worst
+                for case in kept.worst
             ],
         },
     )

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from shiftproof.report.gallery import SIZES, Pictures, Trial
-from shiftproof.report.grid.entries import GridRun, Shown
+from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.words import Words, headline
 from shiftproof.report.sections import Section
+from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores, Scored
 
 
@@ -57,6 +58,8 @@ class Kind:
         spell: how the title of a model is spelt.
         broken: what becomes of images that cannot be read.
         differing: further aspects in which runs must be alike to be compared.
+        first: a section that stands before all others.
+        lead: sentences that stand before all others.
     """
 
     gallery: type[Any] = NoGallery
@@ -72,4 +75,6 @@ class Kind:
         "A file that cannot be read is left out of the cells in which it could not, and of every "
         "model alike."
     )
-    differing: dict[str, Callable[[GridRun], object]] = field(default_factory=dict)
+    differing: dict[str, Callable[[Run], object]] = field(default_factory=dict)
+    first: Callable[[Shown], Section | None] = lambda shown: None
+    lead: Callable[[Shown], list[str]] = _no_words

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
+from shiftproof.report.grid.entries import Change, Entry, Shown
 from shiftproof.report.sections import run_names
 from shiftproof.report.spelling import Spelling, spelling_of
 from shiftproof.report.svg import charts as figures
+from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Headline
 
 MOST_IN_LEAD = 4
@@ -120,18 +121,13 @@ def change_card(
         "clean": clean,
         "tally": tally,
         "hurt": [
-            {
-                "name": wording.corruption_title(name),
-                "value": spelling.change(found.value),
-                "span": spelling.change_span(found),
-                "sure": not found.spans_zero,
-            }
+            {"name": wording.corruption_title(name), **spelling.change_cell(found)}
             for name, found in hurt
         ],
     }
 
 
-def reasons(runs: Sequence[GridRun]) -> list[str]:
+def reasons(runs: Sequence[Run]) -> list[str]:
     """Say why there is no headline of the benchmark, once for each reason."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):

@@ -2,72 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import numbers, provenance, wording
+from shiftproof.report import gallery, provenance, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import figures, overview, sections, tables, words
-from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
+from shiftproof.report.grid.entries import Change, Entry, Shown
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.figures import Column
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.sections import Grid
-from shiftproof.report.sections import Document, Section, run_names
+from shiftproof.report.kind import PageKind
+from shiftproof.report.numbers import numbers_section
+from shiftproof.report.sections import Document, Section, reading_section, run_names
 from shiftproof.report.spelling import Spelling, spelling_of
-from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg import colors
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores, Measure, Scored
 
 
-def build(
-    runs: Sequence[GridRun],
-    kind: Kind,
-    pictures: Pictures,
-    *,
-    first: Callable[[Shown], Section | None] = lambda shown: None,
-    lead: Callable[[Shown], list[str]] = lambda shown: [],
-) -> Document:
-    """Build the page of one run, or of several side by side.
+@final
+class GridPage(PageKind[Run, GridScores]):
+    """The page of runs over the grid; ``kind`` is what is particular about theirs."""
 
-    Args:
-        runs: all of one kind.
-        kind: what is particular about it.
-        pictures: those of the first run that has any.
-        first: a section that stands before all others.
-        lead: sentences that stand before all others.
-    """
-    shown = Shown.of(runs)
-    grid = _grid(shown, kind)
-    found = [
-        first(shown),
-        _overview(shown, kind),
-        sections.bars_section(grid),
-        _heat(grid, shown),
-        _curves(grid, shown),
-        *kind.sections(shown, pictures),
-        events_section(shown),
-        provenance.broken_section(runs, kind.broken),
-        numbers.numbers_section(
-            runs,
-            lambda run: tables.summarize(run.scores),
-            lambda run: tables.write_cells(run.scores),
-            unit=_units(shown.first.scores),
-        ),
-        provenance.settings_section(runs),
-        kind.reading(shown, pictures) or _reading(shown),
-    ]
-    return Document(
-        title=_title(shown, kind),
-        kicker=provenance.kicker(runs),
-        byline=[
-            provenance.byline(run, name, _counts(run.scores))
-            for run, name in zip(runs, run_names(runs), strict=True)
-        ],
-        lead=[*lead(shown), *_lead(shown, kind)],
-        sections=[section for section in found if section is not None],
-        alarms=_differing(shown, kind),
-        warnings=_warnings(shown, kind),
-    )
+    form = GridScores
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
+        """Return the page of one run, or of several side by side."""
+        shown, kind = Shown.of(runs), self.kind
+        grid = _grid(shown, kind)
+        found = [
+            kind.first(shown),
+            _overview(shown, kind),
+            sections.bars_section(grid),
+            _heat(grid, shown),
+            _curves(grid, shown),
+            *kind.sections(shown, pictures),
+            events_section(shown),
+            provenance.broken_section(runs, kind.broken),
+            numbers_section(
+                runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
+            ),
+            provenance.settings_section(runs),
+            kind.reading(shown, pictures) or _reading(shown),
+        ]
+        return Document(
+            title=_title(shown, kind),
+            kicker=provenance.kicker(runs),
+            byline=[
+                provenance.byline(run, name, _counts(run.scores))
+                for run, name in zip(runs, run_names(runs), strict=True)
+            ],
+            lead=[*kind.lead(shown), *_lead(shown, kind)],
+            sections=[section for section in found if section is not None],
+            alarms=_differing(shown, kind),
+            warnings=_warnings(shown, kind),
+        )
+
+    def load_pictures(self, runs: Sequence[Run], budget: int, images: Sequence[Path]) -> Pictures:
+        """Read the pictures of the first run that has any."""
+        form = self.kind.gallery
+        kept = [(run.path, run.gallery(form)) for run in runs]
+        path, found = next((one for one in kept if one[1].sheets or one[1].worst), kept[0])
+        return gallery.load(path, found, budget=budget, sizes=self.kind.picture_sizes)
+
+    def summarize(self, scores: GridScores) -> Table:
+        """Return the clean images, each corruption over its severities, groups, and the headlines."""
+        return tables.summarize(scores)
 
 
 def _title(shown: Shown, kind: Kind) -> str:
@@ -91,7 +99,7 @@ def _units(scores: GridScores) -> str:
 
 
 def _differing(shown: Shown, kind: Kind) -> list[str]:
-    def batch_size(run: GridRun) -> object:
+    def batch_size(run: Run) -> object:
         # A run without adapters is like any other there.
         adapted = [one for one in shown.runs if one.adapts]
         return (run if run.adapts else adapted[0]).settings.get("batch_size")
@@ -213,7 +221,7 @@ def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
 # ---------------------------------------------------------------- over the grid
 
 
-def _column(run: GridRun, label: str, scored: Scored) -> Column:
+def _column(run: Run, label: str, scored: Scored) -> Column:
     name = run.scores.measure.name
     return Column(
         run,
@@ -262,7 +270,7 @@ def _heat(grid: Grid, shown: Shown) -> Section:
             return f"{10 * step}"
         return spelling.tick(low + (top - low) * (step if lower else 10 - step) / 10)
 
-    steps = [(f"s{colours.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
+    steps = [(f"s{colors.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
     scale = f"% of the clean {grid.measure} lost" if by_loss else f"{spelling.before}{grid.measure}"
     scales = [(steps, f"{scale}, better to worse")]
     said = [
@@ -330,7 +338,7 @@ def _painter(
             )
         return {
             "text": spelling.figure(figure.value),
-            "style": f"s{colours.sequential_level(lost)}",
+            "style": f"s{colors.sequential_level(lost)}",
             "title": said,
         }
 
@@ -385,16 +393,12 @@ def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -
 
 def _reading(shown: Shown) -> Section:
     scores = shown.first.scores
-    return Section(
-        "reading",
-        "How to read this",
-        "How to read",
+    return reading_section(
         "grid_reading.html.j2",
         {
             "measures": scores.measures,
             "headlines": scores.headlines,
             "level": words.level(scores),
             "interval": scores.interval,
-            "few": wording.FEW_IMAGES,
         },
     )

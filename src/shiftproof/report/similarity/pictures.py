@@ -7,7 +7,7 @@ Only pictures in folders that the reader names, and in the run's own, are opened
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from shiftproof.report import gallery
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section
-from shiftproof.report.similarity.scores import Leak, Named, SimilarityRun
 from shiftproof.report.similarity.wording import cosine
+from shiftproof.runs.run import AuditRun
+from shiftproof.runs.scores.audit import AuditScores, Leak, Neighbor
 
 MOST = 12
 """Test images of each test set."""
@@ -24,7 +25,7 @@ MOST = 12
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The pictures of one leak, named below the root of the file system."""
+    """The pictures of one pair: path in the run's file to its place below the file system's root."""
 
     files: dict[str, str]
 
@@ -35,64 +36,61 @@ class _Gallery:
     worst: tuple[()] = ()
 
 
-def within(run: SimilarityRun, folders: Sequence[Path]) -> SimilarityRun:
-    """Return the run without the pictures that lie in none of the folders, nor in the run's own."""
-    allowed = [folder.resolve() for folder in (run.path, *folders)]
-
-    def checked(named: Named) -> Named:
-        if named.path is None:
-            return named
-        try:
-            path = (run.path / named.path).resolve()
-        except (OSError, RuntimeError, ValueError):  # what no file may be called, or a loop
-            return dataclasses.replace(named, path=None, outside=True)
-        if any(path.is_relative_to(folder) for folder in allowed):
-            return dataclasses.replace(named, path=str(path))
-        return dataclasses.replace(named, path=None, outside=True)
-
-    def of_leak(leak: Leak) -> Leak:
-        train = tuple(checked(each) for each in leak.train)
-        return dataclasses.replace(leak, test=checked(leak.test), train=train)
-
-    sets = tuple(
-        dataclasses.replace(each, leakage=tuple(of_leak(leak) for leak in each.leakage))
-        for each in run.scores.sets
-    )
-    return dataclasses.replace(run, scores=dataclasses.replace(run.scores, sets=sets))
-
-
-def load(run: SimilarityRun, *, budget: int) -> Pictures:
-    """Read the pictures of all leaks of a run that :func:`within` gave, as large as the budget allows.
+def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictures:
+    """Read the pictures of the closest pairs that lie in the folders, or in the run's own.
 
     They are decoded and made anew, as those of every page; a file that is no image shows nothing.
+
+    Returns:
+        The pictures by their path in the run's file; ``outside`` are those in other folders.
     """
+    allowed = [folder.resolve() for folder in (run.path, *folders)]
+    pairs = [list(_list_paths(leak)) for leak in _picture_leaks(run.scores)]
+    places = {path: _find(run.path, path, allowed) for paths in pairs for path in paths}
     sheets = tuple(
-        _Sheet({path: _below_root(path) for path in _paths(leak)})
-        for tested in run.scores.sets
-        for leak in tested.leakage[:MOST]
+        _Sheet({path: place for path in paths if (place := places[path]) is not None})
+        for paths in pairs
     )
-    return gallery.load(Path(run.path.resolve().anchor), _Gallery(sheets), budget=budget)
+    found = gallery.load(Path(run.path.resolve().anchor), _Gallery(sheets), budget=budget)
+    by_path = {path: found.uris[place] for path, place in places.items() if place in found.uris}
+    outside = frozenset(path for path, place in places.items() if place is None)
+    return dataclasses.replace(found, uris=by_path, outside=outside)
 
 
-def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
+def _find(run: Path, path: str, allowed: Sequence[Path]) -> str | None:
+    """Return where a picture lies below the file system's root; None outside of the folders."""
+    try:
+        place = (run / path).resolve()
+    except (OSError, RuntimeError, ValueError):  # what no file may be called, or a loop
+        return None
+    if not any(place.is_relative_to(folder) for folder in allowed):
+        return None
+    return place.as_posix().removeprefix(place.anchor)
+
+
+def _picture_leaks(scores: AuditScores) -> list[Leak]:
+    return [leak for tested in scores.sets for leak in tested.leakage[:MOST]]
+
+
+def _list_paths(leak: Leak) -> Iterator[str]:
+    paths = [leak.path, *(row.path for row in leak.train)]
+    yield from (path for path in paths if path is not None)
+
+
+def leakage_section(scores: AuditScores, pictures: Pictures) -> Section | None:
     """Build the gallery of the test images that have the nearest training images."""
     sets = [
         {
             "name": tested.name,
             "pairs": [_pair(leak, pictures) for leak in tested.leakage[:MOST]],
-            "rows": [_row(leak) for leak in tested.leakage[MOST:]],
+            "rows": [_list_row(leak) for leak in tested.leakage[MOST:]],
         }
-        for tested in run.scores.sets
+        for tested in scores.sets
         if tested.leakage
     ]
     if not sets:
         return None
-    shown = [
-        row
-        for tested in run.scores.sets
-        for leak in tested.leakage[:MOST]
-        for row in (leak.test, *leak.train)
-    ]
+    paths = [path for leak in _picture_leaks(scores) for path in _list_paths(leak)]
     return Section(
         "leakage",
         "The closest pairs",
@@ -100,43 +98,38 @@ def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
         "similarity_leakage.html.j2",
         {
             "sets": sets,
-            "threshold": f"{run.scores.duplicates:g}",
-            "pictures": any(each.path is not None or each.outside for each in shown),
+            "threshold": f"{scores.duplicates:g}",
+            "pictures": bool(paths),
             "unreadable": len(pictures.unreadable),
-            "outside": sum(each.outside for each in shown),
+            "outside": sum(path in pictures.outside for path in paths),
         },
     )
 
 
 def _pair(leak: Leak, pictures: Pictures) -> dict[str, Any]:
-    def shown(row: Named, similarity: str) -> dict[str, Any]:
+    def show(row: Leak | Neighbor, text: str, similarity: str) -> dict[str, Any]:
         return {
-            "text": row.text,
+            "text": text,
             "similarity": similarity,
-            "pictured": row.path is not None or row.outside,
-            "uri": None if row.path is None else pictures.uri(_below_root(row.path)),
+            "pictured": row.path is not None,
+            "uri": None if row.path is None else pictures.uri(row.path),
         }
 
     return {
-        "test": shown(leak.test, ""),
+        "test": show(leak, _name(leak), ""),
         "label": leak.label,
-        "train": [shown(each, cosine(each.similarity)) for each in leak.train],
+        "train": [show(each, _name_neighbor(each), cosine(each.similarity)) for each in leak.train],
     }
 
 
-def _row(leak: Leak) -> list[str]:
-    nearest = leak.train[0] if leak.train else None
-    return [
-        leak.test.text,
-        leak.label or "",
-        nearest.text if nearest else "",
-        cosine(leak.test.similarity),
-    ]
+def _list_row(leak: Leak) -> list[str]:
+    nearest = _name_neighbor(leak.train[0]) if leak.train else ""
+    return [_name(leak), leak.label or "", nearest, cosine(leak.similarity)]
 
 
-def _paths(leak: Leak) -> list[str]:
-    return [each.path for each in (leak.test, *leak.train) if each.path is not None]
+def _name(leak: Leak) -> str:
+    return leak.key or f"row {leak.row:,}"
 
 
-def _below_root(path: str) -> str:
-    return Path(path).as_posix().removeprefix(Path(path).anchor)
+def _name_neighbor(row: Neighbor) -> str:
+    return row.key or f"{row.shard}, row {row.place:,}"

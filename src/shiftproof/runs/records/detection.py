@@ -18,7 +18,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.coco import Found
 from shiftproof.metrics.masks import Code, areas_of
-from shiftproof.runs.parquet import reading, write_table
+from shiftproof.runs.parquet import open_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -156,7 +156,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with reading(path, _schema()) as table:
+    with open_table(path, _schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         offsets = np.asarray(column["label"].offsets)
         labels = np.asarray(column["label"].flatten(), dtype=np.int32)
