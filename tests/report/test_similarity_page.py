@@ -13,7 +13,7 @@ import pytest
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import table_csv, table_latex, write_report
-from shiftproof.report.similarity.figures import Range, coarser, occupied
+from shiftproof.report.similarity.figures import Range, coarsen, find_occupied
 from support.page_reading import Node, parse
 from support.report_runs import write_run
 from support.similarity_report_runs import (
@@ -125,9 +125,9 @@ def test_curves_rise_to_one_and_are_where_the_rows_are(tmp_path: Path) -> None:
 def test_bins_are_put_together_and_the_empty_ones_left_out() -> None:
     edges = [place / 20 for place in range(-20, 21)]
     counts = [0] * 30 + [3, 0, 5] + [0] * 7
-    assert occupied([counts], edges) == Range(29, 34)
-    assert coarser(counts, Range(29, 34), 3) == ([3, 5, 0], 2)
-    assert coarser(counts, Range(29, 34), 50) == ([0, 3, 0, 5, 0], 1)
+    assert find_occupied([counts], edges) == Range(29, 34)
+    assert coarsen(counts, Range(29, 34), 3) == ([3, 5, 0], 2)
+    assert coarsen(counts, Range(29, 34), 50) == ([0, 3, 0, 5, 0], 1)
 
 
 def test_tables_are_those_of_the_scores() -> None:

@@ -29,7 +29,7 @@ from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
-from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
@@ -167,7 +167,9 @@ class Classification(Task):
                 classes=_score_classes(tables[name], classes.names),
                 estimators=_judge(estimated.get(name, {}), cells[name]),
                 estimates={
-                    str(cell): {estimator: rounded(value) for estimator, value in found.items()}
+                    str(cell): {
+                        estimator: round_figure(value) for estimator, value in found.items()
+                    }
                     for cell, found in estimated.get(name, {}).items()
                 },
             )
@@ -430,15 +432,15 @@ def _judge(
             name=name,
             title=estimates.ESTIMATORS[name],
             cells=quality.cells,
-            mean_absolute_error=rounded(quality.mean_absolute_error),
-            root_mean_square=rounded(quality.root_mean_square),
-            bias=rounded(quality.bias),
+            mean_absolute_error=round_figure(quality.mean_absolute_error),
+            root_mean_square=round_figure(quality.root_mean_square),
+            bias=round_figure(quality.bias),
             within=quality.within,
             worst=Miss(
                 quality.worst.cell.corruption,
                 quality.worst.cell.severity,
-                rounded(quality.worst.estimate),
-                rounded(quality.worst.error),
+                round_figure(quality.worst.estimate),
+                round_figure(quality.worst.error),
             ),
         )
         for name, quality in estimates.judge(estimated, errors).items()
@@ -463,10 +465,10 @@ def _score_classes(
             name=names[index],
             index=index,
             images=int(images[index]),
-            clean_error=rounded(wrong[True][index] / seen[True][index])
+            clean_error=round_figure(wrong[True][index] / seen[True][index])
             if seen[True][index]
             else None,
-            error=rounded(wrong[False][index] / seen[False][index]),
+            error=round_figure(wrong[False][index] / seen[False][index]),
         )
         for index in np.flatnonzero(seen[False]).tolist()
     ]

@@ -33,7 +33,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
 from shiftproof.runs.records.detection import read_detections
-from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.shared import BrokenImage, Resampling
@@ -526,4 +526,4 @@ def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 def _number(value: float) -> float | None:
     """Return a number as JSON takes it: what is NaN has no meaning there."""
-    return rounded(value) if np.isfinite(value) else None
+    return round_figure(value) if np.isfinite(value) else None

@@ -88,11 +88,11 @@ def probe(
     """
     from shiftproof.models import load_encoder
     from shiftproof.probe import probe as measure
-    from shiftproof.probe.factors import chosen_factors
+    from shiftproof.probe.factors import choose_factors
 
     named = [word for word in re.split(r"[,\s]+", factors) if word]
     # Before a model is loaded, which may take a download.
-    chosen_factors(named)
+    choose_factors(named)
     encoders = [load_encoder(spec, device=device, normalise=unit) for spec in model or ["demo"]]
     for encoder in encoders:
         show_assumed(encoder)

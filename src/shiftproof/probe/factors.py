@@ -52,10 +52,10 @@ _SMALL_CROP = (0.8, 0.95)
 
 
 def _crop(image: Image, values: Values, seed: int, key: str) -> Image:
-    return changes.cropped(image, *values)
+    return changes.crop(image, *values)
 
 
-def _placed_crop(shares: Sequence[float]) -> Values:
+def _place_crop(shares: Sequence[float]) -> Values:
     size = SIZES[0] + shares[2] * (SIZES[1] - SIZES[0])
     room = 1 - size
     return room * (2 * shares[0] - 1), room * (2 * shares[1] - 1), size
@@ -75,20 +75,20 @@ def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Famil
     Beside the unchanged image, a version without the change would else be known by being the same.
     """
 
-    def cropped_and_changed(image: Image, values: Values, seed: int, key: str) -> Image:
+    def crop_and_change(image: Image, values: Values, seed: int, key: str) -> Image:
         random = generator(seed, "probe crop", key)
         size = random.uniform(*_SMALL_CROP)
         x, y = (1 - size) * random.uniform(-1, 1, 2)
-        return change(changes.cropped(image, float(x), float(y), float(size)), values[0])
+        return change(changes.crop(image, float(x), float(y), float(size)), values[0])
 
     return Family(
-        factor.name, (factor,), cropped_and_changed, lambda shares: (float(round(shares[0])),),
+        factor.name, (factor,), crop_and_change, lambda shares: (float(round(shares[0])),),
         on_the_original=True,
     )  # fmt: skip
 
 
 def _noise(image: Image, values: Values, seed: int, key: str) -> Image:
-    return changes.noised(image, values[0], generator(seed, "probe noise", key))
+    return changes.add_noise(image, values[0], generator(seed, "probe noise", key))
 
 
 def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
@@ -137,29 +137,29 @@ FAMILIES: dict[str, Family] = {
                 Factor("crop_size", "Crop, size", "geometry", *SIZES, "side, share of the image's"),
             ),
             _crop,
-            _placed_crop,
+            _place_crop,
             on_the_original=True,
         ),
         _yes_or_no(
-            Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flipped
+            Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flip
         ),
         _alone(
             Factor(
                 "rotation", "Rotation", "geometry", -changes.MOST_TURNED, changes.MOST_TURNED,
                 "degrees, anticlockwise",
             ),
-            changes.turned,
+            changes.rotate,
         ),
-        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.brightened),
-        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.contrasted),
-        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.saturated),
-        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.hue_turned),
+        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.scale_brightness),
+        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.scale_contrast),
+        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.scale_saturation),
+        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.shift_hue),
         _yes_or_no(
-            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.greyed
+            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.drop_color
         ),
         _alone(
             Factor("blur", "Blur", "texture", 0.0, 0.02, "deviation, share of the shorter side"),
-            changes.blurred,
+            changes.blur,
         ),
         Family("noise", (_NOISE,), _noise, _range(_NOISE)),
         *(_corruption(name) for name in (*COMMON, *HOLDOUT)),
@@ -191,7 +191,7 @@ SETS: dict[str, tuple[str, ...]] = {
 assert {name.removesuffix("_severity") for name in SEVERITIES} <= set(CORRUPTIONS)
 
 
-def chosen_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
+def choose_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
     """Return the factors that are named, in the table's order.
 
     Args:
@@ -201,7 +201,7 @@ def chosen_factors(names: Sequence[str] | str) -> tuple[Factor, ...]:
         UnknownNameError: no such factor; says the nearest.
         InputError: none.
 
-    >>> [factor.title for factor in chosen_factors(["hue", "fog_severity"])]
+    >>> [factor.title for factor in choose_factors(["hue", "fog_severity"])]
     ['Hue', 'Fog']
     """
     wanted: set[str] = set()
@@ -227,7 +227,7 @@ def families_of(factors: Sequence[Factor]) -> tuple[Family, ...]:
     )
 
 
-def drawn(family: Family, key: str, *, versions: int, seed: int) -> NDArray[np.float64]:
+def draw_values(family: Family, key: str, *, versions: int, seed: int) -> NDArray[np.float64]:
     """Return ``(V, F)`` values for the versions of one image.
 
     Each factor's range is cut into as many equal parts as there are versions, and each part holds one

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shiftproof.bench.views import resize
 from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, ShiftproofError
-from shiftproof.probe.factors import FAMILIES, Values, drawn
+from shiftproof.probe.factors import FAMILIES, Values, draw_values
 from shiftproof.types import Image, Sample
 
 UNCHANGED = "unchanged"
@@ -37,7 +37,7 @@ class Versions:
         image = self.data.read(sample)
         if family == UNCHANGED:
             return [resize(self.geometry, image, sample)]
-        values = drawn(FAMILIES[family], sample.id, versions=self.versions, seed=self.seed)
+        values = draw_values(FAMILIES[family], sample.id, versions=self.versions, seed=self.seed)
         return [self.at(image, sample, family, tuple(row), str(n)) for n, row in enumerate(values)]
 
     def at(self, image: Image, sample: Sample, family: str, values: Values, version: str) -> Image:

@@ -81,7 +81,8 @@ def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]
         values = [get(run) for run in runs]
         if any(value != values[0] for value in values):
             spelt = "; ".join(
-                f"{name}: {_spelt(value)}" for name, value in zip(names, values, strict=True)
+                f"{name}: {_spell_setting(value)}"
+                for name, value in zip(names, values, strict=True)
             )
             found.append(f"{aspect} ({spelt})")
     if not found:
@@ -129,7 +130,7 @@ def doubts(images: Images | ProbeImages, where: str) -> list[str]:
     return found
 
 
-def _spelt(value: object) -> str:
+def _spell_setting(value: object) -> str:
     if value is None:
         return "not stated"
     if isinstance(value, Mapping) and isinstance(value.get("description"), str):

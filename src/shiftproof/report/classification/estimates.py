@@ -33,7 +33,7 @@ _NOTES = {
 # ---------------------------------------------------------------- a run with labels
 
 
-def known_section(shown: Shown) -> Section | None:
+def estimators_section(shown: Shown) -> Section | None:
     """Build the section that holds the guesses against the truth; None where nothing was guessed."""
     guessed = [entry for entry in shown.entries if entry.detail(Detail).estimators]
     if not guessed:

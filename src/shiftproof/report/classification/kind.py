@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
-        estimates.known_section(shown),
+        estimates.estimators_section(shown),
         sections.gallery_section(shown, pictures),
         sections.worst_section(shown, pictures),
     ]

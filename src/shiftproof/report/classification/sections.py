@@ -9,13 +9,14 @@ from shiftproof.report import wording
 from shiftproof.report.classification.wording import has_labels
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Change, Entry, Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
+from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.classification import ClassErrors, Detail, Gallery, Prediction, Sheet
 from shiftproof.runs.scores.classification import Shown as ShownPicture
-from shiftproof.types import CLEAN, Cell
+from shiftproof.types import CLEAN
 
 MOST = 10
 """How many classes a list of the worst holds."""
@@ -32,9 +33,6 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     if found is None:
         return None
     run, kept = found
-    runs = shown.runs
-    severities = run.scores.severities
-    chosen = severities[len(severities) // 2] if severities else 0
     own = shown.of_run(run)
     return Section(
         "gallery",
@@ -45,27 +43,16 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
             "sheets": [
                 _sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
             ],
-            "severities": severities,
-            "chosen": chosen,
             "labelled": has_labels(run.scores),
-            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
-            "left_out": pictures.left_out,
-            "total": len(kept.sheets),
-            "unreadable": len(pictures.unreadable),
-            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+            "entries": list_dots(own),
+            **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
 
 def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -> dict[str, object]:
     thumbs = []
-    order = [
-        Cell(name, severity)
-        for names in run.scores.groups().values()
-        for name in names
-        for severity in run.scores.severities
-    ]
-    for cell in [cell for cell in order if str(cell) in sheet.files]:
+    for cell in [cell for cell in order_cells(run.scores) if str(cell) in sheet.files]:
         name = str(cell)
         thumbs.append(
             {
@@ -259,7 +246,7 @@ def _compare_classes(change: Change) -> dict[str, Any]:
         if (score.index, score.name) in before
     ]
 
-    def listed(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:
+    def list_moves(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:
         return [
             {
                 "name": after.name,
@@ -276,8 +263,8 @@ def _compare_classes(change: Change) -> dict[str, Any]:
     return {
         "label": change.entry.label,
         "against": change.against.label,
-        "helped": listed(helped),
-        "hurt": listed(hurt),
+        "helped": list_moves(helped),
+        "hurt": list_moves(hurt),
         "helped_count": len(helped),
         "hurt_count": len(hurt),
         "same_count": len(moves) - len(helped) - len(hurt),

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
+from shiftproof.report.sections import Section
 from shiftproof.report.svg import boxes
-from shiftproof.report.svg import charts as figures
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.detection import Found, Gallery, Sheet, Thing
 from shiftproof.runs.scores.detection import Shown as ShownPicture
@@ -38,8 +38,6 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     if found is None:
         return None
     run, kept = found
-    runs = shown.runs
-    severities = run.scores.severities
     own = shown.of_run(run)[:MOST_DRAWN]
     sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
@@ -51,16 +49,11 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         "detection_gallery.html.j2",
         {
             "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
-            "severities": severities,
-            "chosen": severities[len(severities) // 2] if severities else 0,
-            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
+            "entries": list_dots(own),
             "more": max(0, len(run.scores.models) - MOST_DRAWN),
             "kinds": _legend(),
             "rule": _rule(kept, own, most),
-            "left_out": pictures.left_out,
-            "total": len(kept.sheets),
-            "unreadable": len(pictures.unreadable),
-            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+            **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
@@ -103,18 +96,12 @@ def _sheet(
     pictures: Pictures,
     most: int,
 ) -> dict[str, object]:
-    order = [
-        Cell(name, severity)
-        for names in run.scores.groups().values()
-        for name in names
-        for severity in run.scores.severities
-    ]
     return {
         "id": sheet.id,
         "clean": _picture(sheet, CLEAN, shown, pictures, most),
         "thumbs": [
             _picture(sheet, cell, shown, pictures, most)
-            for cell in order
+            for cell in order_cells(run.scores)
             if str(cell) in sheet.files
         ],
         "things": _list_things(sheet.things),

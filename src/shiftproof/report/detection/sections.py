@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.sections import list_dots
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
@@ -121,7 +122,7 @@ FallRow: TypeAlias = tuple[str, str | None, Sequence[Fall]]
 
 def _list_falls(shown: Sequence[Entry], rows: Sequence[FallRow]) -> dict[str, object]:
     return {
-        "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in shown],
+        "entries": list_dots(shown),
         "axis": figures.axis(1.0),
         "rows": [
             {

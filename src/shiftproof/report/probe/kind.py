@@ -9,7 +9,6 @@ from typing import final
 from shiftproof.report import gallery, provenance, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.numbers import numbers_section
 from shiftproof.report.probe import tables
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.probe.sections import (
@@ -23,6 +22,7 @@ from shiftproof.report.sections import (
     Document,
     Section,
     label_models,
+    numbers_section,
     reading_section,
     run_names,
 )
@@ -67,7 +67,7 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
                 runs, {"versions": lambda run: run.settings.get("versions")}
             ),
             warnings=[
-                words for run in runs if (words := probe_wording.few(run.scores)) is not None
+                words for run in runs if (words := probe_wording.warn_few(run.scores)) is not None
             ][:1],
         )
 
@@ -75,9 +75,11 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
         self, runs: Sequence[ProbeRun], budget: int, images: Sequence[Path]
     ) -> Pictures:
         """Read the pictures of the first run that has any."""
-        kept = [(run.path, run.gallery(ProbeGallery)) for run in runs]
-        path, found = next((one for one in kept if one[1].strips), kept[0])
-        return gallery.load(path, found, budget=budget)
+        for run in runs:
+            if strips := run.gallery(ProbeGallery).strips:
+                files = [[picture.file for picture in strip.pictures] for strip in strips]
+                return gallery.load(run.path, files, budget=budget)
+        return Pictures()
 
     def summarize(self, scores: ProbeScores) -> Table:
         """Return what is kept of each factor, group by group, most first."""

@@ -33,7 +33,7 @@ class ProbeEntry:
 def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
     """Build the verdicts on each encoder, and what one keeps more of than another."""
     comparisons = [
-        probe_wording.compared(run.scores, change, change.name, str(change.against))
+        probe_wording.compare(run.scores, change, change.name, str(change.against))
         for run in runs
         for change in run.scores.differences
     ]
@@ -57,7 +57,7 @@ def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> S
                     "cells": [
                         [
                             factor.title
-                            for factor in probe_wording.with_verdict(
+                            for factor in probe_wording.find_by_verdict(
                                 entry.run.scores, entry.scored, verdict
                             )
                         ]

@@ -26,7 +26,7 @@ def summarize(scores: ProbeScores) -> Table:
             tuple(one.factors[factor.name].beside for one in scored),
         )
         for group in scores.groups()
-        for factor in probe_wording.ranked(scores, first, group)
+        for factor in probe_wording.rank(scores, first, group)
     ]
     level = wording.level(scores.interval.level)
     notes = [

@@ -10,8 +10,7 @@ from shiftproof.errors import InputError
 from shiftproof.report import provenance, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.numbers import numbers_section
-from shiftproof.report.sections import Document, Section, reading_section
+from shiftproof.report.sections import Document, Section, numbers_section, reading_section
 from shiftproof.report.similarity import tables
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.pictures import leakage_section, load_pictures

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,6 @@ MOST = 12
 """Test images of each test set."""
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The pictures of one pair: path in the run's file to its place below the file system's root."""
-
-    files: dict[str, str]
-
-
-@dataclass(frozen=True)
-class _Gallery:
-    sheets: tuple[_Sheet, ...]
-    worst: tuple[()] = ()
-
-
 def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictures:
     """Read the pictures of the closest pairs that lie in the folders, or in the run's own.
 
@@ -47,11 +33,10 @@ def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictur
     allowed = [folder.resolve() for folder in (run.path, *folders)]
     pairs = [list(_list_paths(leak)) for leak in _picture_leaks(run.scores)]
     places = {path: _find(run.path, path, allowed) for paths in pairs for path in paths}
-    sheets = tuple(
-        _Sheet({path: place for path in paths if (place := places[path]) is not None})
-        for paths in pairs
-    )
-    found = gallery.load(Path(run.path.resolve().anchor), _Gallery(sheets), budget=budget)
+    sheets = [
+        [place for path in dict.fromkeys(paths) if (place := places[path])] for paths in pairs
+    ]
+    found = gallery.load(Path(run.path.resolve().anchor), sheets, budget=budget)
     by_path = {path: found.uris[place] for path, place in places.items() if place in found.uris}
     outside = frozenset(path for path, place in places.items() if place is None)
     return dataclasses.replace(found, uris=by_path, outside=outside)

@@ -109,7 +109,7 @@ def _card(scores: AuditScores, name: str, title: str, note: str) -> dict[str, An
 
 def curves_section(scores: AuditScores) -> Section:
     """Build the histograms and cumulative curves of each test set."""
-    shown = similarity_figures.occupied(
+    shown = similarity_figures.find_occupied(
         [
             side
             for each in scores.sets

@@ -31,7 +31,7 @@ def summarize(scores: AuditScores) -> Table:
             "Left out by pruning",
             "",
             "pruned",
-            tuple(map(_pruned, scores.sets)),
+            tuple(map(_share_left_out, scores.sets)),
         )
     )
     level = wording.level(scores.interval.level)
@@ -46,7 +46,7 @@ def summarize(scores: AuditScores) -> Table:
     )
 
 
-def _pruned(tested: TestSet) -> Interval | None:
+def _share_left_out(tested: TestSet) -> Interval | None:
     return None if tested.pruned is None else Interval(tested.pruned.share)
 
 

@@ -130,18 +130,18 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
     def lists(values: Any) -> Any:
         return pa.ListArray.from_arrays(pa.array(offsets), values)
 
-    def joined(parts: list[Any], empty: Any) -> Any:
+    def join(parts: list[Any], empty: Any) -> Any:
         return np.concatenate(parts) if parts else empty
 
     found = records.found
-    boxes = joined([one.positions for one in found], np.empty((0, 4)))
+    boxes = join([one.positions for one in found], np.empty((0, 4)))
     box_lists = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)
     masks = pa.array([one.masks for one in found], pa.list_(pa.binary()))
     columns = [
         pa.array(records.ids, pa.string()),
         pa.array(records.position, pa.int32()),
-        lists(pa.array(joined([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
-        lists(pa.array(joined([one.scores for one in found], np.empty(0)), pa.float64())),
+        lists(pa.array(join([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
+        lists(pa.array(join([one.scores for one in found], np.empty(0)), pa.float64())),
         lists(box_lists),
         masks,
         pa.array(records.error, pa.string()),

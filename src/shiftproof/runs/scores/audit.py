@@ -204,7 +204,7 @@ class TestSet(msgspec.Struct, frozen=True):
                 if value is not None and is_outside(value, low, high, slack=1e-3):
                     raise ValueError(f"{describe_range(low, high)}{AT}{name}.{end}")
 
-    def binned(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+    def list_bins(self) -> Iterator[tuple[str, tuple[float, ...]]]:
         """Yield what has a number for every bin, with its place among the fields."""
         yield "train_histogram", self.train_histogram
         for name, sides in (("histogram", self.histogram), ("cumulative", self.cumulative)):
@@ -269,6 +269,6 @@ class AuditScores(msgspec.Struct, frozen=True):
             raise ValueError(f"two or more rising numbers{AT}edges")
         bins = len(self.edges) - 1
         for at, tested in enumerate(self.sets):
-            for place, values in tested.binned():
+            for place, values in tested.list_bins():
                 if len(values) != bins:
                     raise ValueError(f"{bins} numbers, one per bin{AT}sets[{at}].{place}")

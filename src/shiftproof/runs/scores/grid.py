@@ -218,8 +218,8 @@ class GridScores(msgspec.Struct, frozen=True):
     differences: tuple[Scored, ...]
 
     def __post_init__(self) -> None:
-        for name, given in (("measures", self.measures), ("models", self.models)):
-            if not given:
+        for name, entries in (("measures", self.measures), ("models", self.models)):
+            if not entries:
                 raise ValueError(f"at least one of them{AT}{name}")
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):

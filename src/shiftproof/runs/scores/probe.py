@@ -173,23 +173,8 @@ class Strip(msgspec.Struct, frozen=True):
     id: str
     pictures: tuple[StripPicture, ...]
 
-    @property
-    def files(self) -> dict[str, str]:
-        """The pictures, as a page loads them."""
-        return {str(place): picture.file for place, picture in enumerate(self.pictures)}
-
 
 class ProbeGallery(msgspec.Struct, frozen=True):
     """The content of ``gallery.json``; empty where the run kept no pictures."""
 
     strips: tuple[Strip, ...] = ()
-
-    @property
-    def sheets(self) -> tuple[Strip, ...]:
-        """The strips, under the name that galleries of all kinds have."""
-        return self.strips
-
-    @property
-    def worst(self) -> tuple[()]:
-        """None: nothing suffers."""
-        return ()
