@@ -44,7 +44,7 @@ def run_probe(out: Path) -> None:
     encoder = Encoder(lambda inputs: inputs.mean(axis=(2, 3)), plain, normalise=False, name="mean")
     shades = np.random.default_rng(0).integers(60, 140, (12, 1, 1, 3), dtype=np.uint8)
     images = np.tile(shades, (1, 16, 16, 1))
-    steps, mlp.STEPS = mlp.STEPS, 20
+    steps, mlp.STEPS = mlp.STEPS, 3
     try:
         probe(encoder, ImageArrays(images), out=out, factors=["brightness", "flip"], workers=0)
     finally:

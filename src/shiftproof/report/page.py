@@ -32,11 +32,11 @@ LIMIT = 10_000_000
 
 
 def write_report(
-    run: Path | Sequence[Path],
-    out: Path | None = None,
+    run: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
     *,
-    calibration: Path | None = None,
-    images: Sequence[Path] = (),
+    calibration: str | Path | None = None,
+    images: Sequence[str | Path] = (),
 ) -> Path:
     """Write the page of a run, or of several runs side by side, and return its path.
 
