@@ -17,7 +17,7 @@ from rich.text import Text
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.spelling import SHARES, Spelling
+from shiftproof.report.wording import SHARES, Spelling
 
 
 @dataclass(frozen=True)

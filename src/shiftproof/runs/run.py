@@ -14,9 +14,9 @@ from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.arrays import read_array
 from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.head import Head
 from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection
+from shiftproof.runs.result_faults import FaultCounts, describe_faults
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
@@ -30,6 +30,34 @@ CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
 
 Scores = TypeVar("Scores", bound=msgspec.Struct)
 Form = TypeVar("Form", bound=msgspec.Struct)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The content of ``run.json``.
+
+    Attributes:
+        kind: what was measured.
+        settings: what decides the numbers.
+        classes: title and count.
+        assumed: what was taken for granted when the models were loaded, by model.
+        provenance: how the numbers came about.
+        data_faults: what was wrong with the annotations.
+        result_faults: what was wrong with result files, by model and cell.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    classes: dict[str, Any] = {}
+    assumed: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    data_faults: FaultCounts | None = None
+    result_faults: dict[str, dict[str, FaultCounts]] = {}
+
+    def describe_faults(self) -> list[str]:
+        """Return what was wrong with annotations and result files, a sentence each."""
+        models = self.settings.get("models")
+        named = models if isinstance(models, dict) else {}
+        return describe_faults(named, self.data_faults, self.result_faults)
 
 
 class AnyRun(ABC, Generic[Scores]):

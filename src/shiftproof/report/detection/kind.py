@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.report import provenance, wording
+from shiftproof.report import wording
 from shiftproof.report.detection import pictures as drawn
 from shiftproof.report.detection.sections import classes_section, sizes_section
 from shiftproof.report.detection.wording import headline, short_title, tell_missing
@@ -10,7 +10,7 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.sections import Section, look_up, reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
 from shiftproof.runs.scores.reading import clean_text
 
@@ -43,7 +43,7 @@ def warn(shown: Shown) -> list[str]:
     """Say which classes detectors have not, once for all that lack the same."""
     by_gap: dict[tuple[str, ...], list[Entry]] = {}
     for entry in shown.entries:
-        missing = provenance.look_up(entry.run.settings, "classes", entry.scored.name, "missing")
+        missing = look_up(entry.run.settings, "classes", entry.scored.name, "missing")
         if isinstance(missing, list) and missing:
             by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
     return [

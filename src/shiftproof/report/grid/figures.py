@@ -9,10 +9,10 @@ from typing import TypeAlias
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry
-from shiftproof.report.spelling import Spelling
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import Look
+from shiftproof.report.wording import Spelling
 from shiftproof.runs.run import Run
 from shiftproof.types import Cell
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import provenance, wording
+from shiftproof.report import wording
 from shiftproof.report.grid import words
 from shiftproof.report.grid.entries import Change, Entry, Shown
 from shiftproof.report.grid.kind import Kind
-from shiftproof.report.sections import Section, run_names
-from shiftproof.report.spelling import Spelling, spelling_of
+from shiftproof.report.sections import Section, protocols, run_names
 from shiftproof.report.svg import charts as figures
+from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Headline
 
@@ -64,7 +64,7 @@ def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
             "claim": scores.grid.claim,
             "lower": scores.measure.lower_is_better,
             "alike": alike,
-            "protocols": provenance.protocols(shown.runs) if adapts else [],
+            "protocols": protocols(shown.runs) if adapts else [],
             "level": words.level(scores),
             "several": len(shown.runs) > 1,
             "measure": shown.measure,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.report import gallery, provenance, wording
+from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
 from shiftproof.report.grid.entries import Shown
@@ -18,12 +18,19 @@ from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
     Section,
+    broken_section,
+    byline,
+    differing,
+    doubts,
+    kicker,
     numbers_section,
     reading_section,
     run_names,
+    settings_section,
+    under_corruption,
 )
-from shiftproof.report.spelling import spelling_of
 from shiftproof.report.table_writing import Table
+from shiftproof.report.wording import spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
 
@@ -49,18 +56,18 @@ class GridPage(PageKind[Run, GridScores]):
             curves_section(grid),
             *kind.sections(shown, pictures),
             events_section(shown),
-            provenance.broken_section(runs, kind.broken),
+            broken_section(runs, kind.broken),
             numbers_section(
                 runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
             ),
-            provenance.settings_section(runs),
+            settings_section(runs),
             kind.reading(shown, pictures) or _reading(shown),
         ]
         return Document(
             title=_title(shown, kind),
-            kicker=provenance.kicker(runs),
+            kicker=kicker(runs),
             byline=[
-                provenance.byline(run, name, _counts(run.scores))
+                byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)
             ],
             lead=[*kind.lead(shown), *write_lead(shown, kind)],
@@ -93,7 +100,7 @@ def _title(shown: Shown, kind: Kind) -> str:
     plain = [entry for entry in shown.entries if entry.adapter is None] or shown.entries[:1]
     titles = list(dict.fromkeys(kind.spell(one.scored.title or one.label) for one in plain))
     named = wording.listing(titles) if len(titles) <= 3 else f"{len(titles)} {kind.models}"
-    return f"{named} {provenance.under_corruption(shown.runs)}"
+    return f"{named} {under_corruption(shown.runs)}"
 
 
 def _counts(scores: GridScores) -> list[str]:
@@ -116,7 +123,7 @@ def _differing(shown: Shown, kind: Kind) -> list[str]:
         return (run if run.adapts else adapted[0]).settings.get("batch_size")
 
     adapts = any(run.adapts for run in shown.runs)
-    return provenance.differing(
+    return differing(
         shown.runs,
         {
             "measure": lambda run: run.scores.measure.title,
@@ -154,7 +161,7 @@ def _warnings(shown: Shown, kind: Kind) -> list[str]:
             )
         found += [f"{where}{note}." for note in tables.describe_unanswered(scores)]
         found += [f"{where}{line}" for line in run.faults]
-        found += provenance.doubts(scores.images, where)
+        found += doubts(scores.images, where)
     return found
 
 

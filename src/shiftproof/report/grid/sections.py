@@ -12,8 +12,8 @@ from shiftproof.report.grid import figures, tables, words
 from shiftproof.report.grid.entries import Change, Entry, Shown
 from shiftproof.report.grid.figures import Column
 from shiftproof.report.sections import Section, run_names
-from shiftproof.report.spelling import Spelling, spelling_of
 from shiftproof.report.svg import charts, colors
+from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores, Measure, Scored
 from shiftproof.types import Cell

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.report import gallery, provenance, wording
+from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.probe import tables
@@ -21,10 +21,14 @@ from shiftproof.report.probe.sections import (
 from shiftproof.report.sections import (
     Document,
     Section,
+    broken_section,
+    byline,
+    differing,
     label_models,
     numbers_section,
     reading_section,
     run_names,
+    settings_section,
 )
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import ProbeRun
@@ -48,9 +52,9 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
             *factor_sections(runs, shown),
             strips_section(runs, pictures),
             readings_section(shown),
-            provenance.broken_section(runs, BROKEN),
+            broken_section(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_readings, unit="fractions"),
-            provenance.settings_section(runs),
+            settings_section(runs),
             _reading(runs[0].scores),
         ]
         names = list(dict.fromkeys(entry.scored.title or entry.label for entry in encoders))
@@ -58,14 +62,12 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
             title=f"What {wording.listing(names)} {'keeps' if len(names) == 1 else 'keep'}",
             kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
             byline=[
-                provenance.byline(run, name, _counts(run.scores))
+                byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)
             ],
             lead=[_tell(entry, len(runs)) for entry in encoders[:4]],
             sections=[section for section in sections if section is not None],
-            alarms=provenance.differing(
-                runs, {"versions": lambda run: run.settings.get("versions")}
-            ),
+            alarms=differing(runs, {"versions": lambda run: run.settings.get("versions")}),
             warnings=[
                 words for run in runs if (words := probe_wording.warn_few(run.scores)) is not None
             ][:1],

@@ -9,9 +9,9 @@ from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.sections import Section
-from shiftproof.report.spelling import SHARES
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg.charts import Look
+from shiftproof.report.wording import SHARES
 from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import READINGS, Factor, Probed, ProbeGallery
 

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.errors import InputError
-from shiftproof.report import provenance, wording
+from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
-from shiftproof.report.sections import Document, Section, numbers_section, reading_section
+from shiftproof.report.sections import (
+    Document,
+    Section,
+    describe_start,
+    numbers_section,
+    reading_section,
+    settings_section,
+)
 from shiftproof.report.similarity import tables
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.pictures import leakage_section, load_pictures
@@ -54,7 +61,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
             classes_section(scores),
             certificates_section(scores),
             numbers_section(runs, tables.summarize, tables.write_curves, unit="counts and shares"),
-            provenance.settings_section(runs),
+            settings_section(runs),
             _reading(scores),
         ]
         names = [each.name for each in scores.sets]
@@ -89,7 +96,7 @@ def _byline(run: AuditRun) -> list[str]:
     return [
         *(wording.plural(count, what) for count, what in counts),
         f"{scores.train.width} wide",
-        *provenance.describe_start(run),
+        *describe_start(run),
     ]
 
 

@@ -12,10 +12,10 @@ from shiftproof.report.similarity import figures as similarity_figures
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.figures import Line
 from shiftproof.report.similarity.wording import cosine, cosine_change, span
-from shiftproof.report.spelling import SHARES
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import Look
+from shiftproof.report.wording import SHARES
 from shiftproof.runs.scores.audit import AuditScores, Certificate, TestSet
 
 SEARCHES = {

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.spelling import SHARES, Spelling
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.markup import Html, element, join
+from shiftproof.report.wording import SHARES, Spelling
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _NICE_REACHES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.reading import AT
-from shiftproof.runs.scores.shared import Count, Resampling, Share, describe_range, is_outside
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import Count, Resampling, Share
 
 MEASURE: Final = "cosine similarity"
 

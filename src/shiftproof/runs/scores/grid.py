@@ -14,14 +14,8 @@ from msgspec import Meta
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.reading import AT
-from shiftproof.runs.scores.shared import (
-    BrokenImage,
-    Count,
-    Resampling,
-    describe_range,
-    is_outside,
-)
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
 from shiftproof.types import Cell
 
 Unit = Literal["share", "nats", "number"]

@@ -7,15 +7,8 @@ from typing import Final, Literal
 import msgspec
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.reading import AT
-from shiftproof.runs.scores.shared import (
-    BrokenImage,
-    Count,
-    Resampling,
-    Share,
-    describe_range,
-    is_outside,
-)
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
 
 MEASURE: Final = "kept"
 

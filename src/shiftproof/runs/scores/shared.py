@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-SLACK = 1e-9
-"""A mean of shares may leave the range by rounding; a percentage given for a share leaves it by far."""
+from shiftproof.runs.scores.reading import SLACK
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -45,14 +44,3 @@ class BrokenImage(msgspec.Struct, frozen=True):
     cells: Count | None = None
     first_cell: str = ""
     reason: str = "no reason given"
-
-
-def describe_range(low: float | None, high: float | None) -> str:
-    """Return ``a number from 0 to 1``; a limit that is None is left out."""
-    limits = (("from", low), ("to", high))
-    return " ".join(["a number", *(f"{word} {end:g}" for word, end in limits if end is not None)])
-
-
-def is_outside(value: float, low: float | None, high: float | None, slack: float = SLACK) -> bool:
-    """Whether a value lies beyond its limits by more than rounding explains."""
-    return (low is not None and value < low - slack) or (high is not None and value > high + slack)
