@@ -1,6 +1,7 @@
 """A run of any kind is opened: typed scores, and records that the scores follow from."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -101,15 +102,22 @@ def test_the_training_rows_of_an_audit_are_a_table(folders, tmp_path):
     assert alone.scores.sets[0].gap is None
 
 
-def test_names_in_the_scores_lead_to_no_other_place(folders, tmp_path):
-    run_audit(tmp_path / "run", reference=False)
+@pytest.mark.parametrize("name", ["classifier", "probe", "audit"])
+def test_names_in_the_scores_lead_to_no_other_place(folders, tmp_path, name):
+    shutil.copytree(folders / name, tmp_path / "run")
+    records = tmp_path / "run" / "records"
+    whole = "sets" if name == "audit" else "models"
+    # A table of another run lies exactly where the name leads.
+    here = records / "tests" if name == "audit" else records
+    shutil.copytree(here, tmp_path / "other")
     file = tmp_path / "run" / "scores.json"
     content = json.loads(file.read_text())
-    content["sets"][0]["name"] = "../../../audit/records/tests/sketch"
+    old = content[whole][0]["name"]
+    content[whole][0]["name"] = new = f"../../{'../' * (name == 'audit')}other/{old}"
+    content["differences"] = []
     file.write_text(json.dumps(content))
-    run = load_run(tmp_path / "run")
-    with pytest.raises(BrokenFileError, match="which is not there"):
-        run.records(["../../../audit/records/tests/sketch"])
+    with pytest.raises(BrokenFileError, match="expected the name of a file of records"):
+        load_run(tmp_path / "run").records([new])
 
 
 def test_a_run_of_one_kind_is_no_run_of_another(folders):

@@ -20,7 +20,7 @@ from shiftproof.runs.result_faults import FaultCounts, describe_faults
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
-from shiftproof.runs.scores.reading import clean_text, read_form
+from shiftproof.runs.scores.reading import clean_text, read_form, show
 from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
@@ -125,6 +125,17 @@ class AnyRun(ABC, Generic[Scores]):
         """What was wrong with annotations and result files, a sentence each."""
         return tuple(map(clean_text, self.head.describe_faults()))
 
+    def _record(self, folder: str, name: str) -> Path:
+        """Return a file below ``records``: names in ``scores.json`` lead to no other place."""
+        for part in (folder, name):
+            if part == ".." or Path(part).name != part:
+                raise BrokenFileError(
+                    f"{self.folder.scores_file}: expected the name of a file of records, got "
+                    f"{show(part)}. The file is damaged or was changed by hand; start the run again "
+                    "to have it written anew."
+                )
+        return self.path / "records" / folder / name
+
     def gallery(self, form: type[Form]) -> Form:
         """Return what pictures there are, as the form that runs of this kind have.
 
@@ -181,7 +192,7 @@ class Run(AnyRun[GridScores]):
             raise InputError(f"{self.path} has no such cells.")
         return _join(
             _read_with(
-                self.folder.records_file(model, cell),
+                self._record(model, f"{cell}.parquet"),
                 {"model": model, "corruption": cell.corruption, "severity": cell.severity},
             )
             for model in chosen
@@ -249,7 +260,7 @@ class ProbeRun(AnyRun[ProbeScores]):
         wanted = _choose(factors, [one.name for one in scores.factors], "factor of the run")
         return _join(
             _read_with(
-                self.folder.records_file(model, Cell(factor, 0)),
+                self._record(model, f"{Cell(factor, 0)}.parquet"),
                 {"model": model, "factor": factor},
                 unique=None,
             )
@@ -309,16 +320,6 @@ class AuditRun(AnyRun[AuditScores]):
 
     def _choose(self, sets: Sequence[str] | None) -> list[str]:
         return _choose(sets, [one.name for one in self.scores.sets], "test set of the audit")
-
-    def _record(self, side: str, name: str) -> Path:
-        folder = self.path / "records" / side
-        # Looked up among the files that there are: names in scores.json lead to no other place.
-        if name not in {path.name for path in folder.glob("*")}:
-            raise BrokenFileError(
-                f"{folder}: expected {name}, which is not there. Run the audit again with the same "
-                "settings; only what is missing is done anew."
-            )
-        return folder / name
 
 
 _CLASSES: dict[str, type[ProbeRun] | type[AuditRun]] = {"probe": ProbeRun, "similarity": AuditRun}
