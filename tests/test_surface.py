@@ -22,8 +22,9 @@ SURFACE = {
         "make_adapter", "save",
     },
     "shiftproof.bench": {
-        "SOURCE", "Classification", "Detection", "Grid", "Measured", "Prepared", "Protocol",
-        "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
+        "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
+        "Recorder", "Recording", "StreamEstimate", "Task", "View", "as_loaded", "estimate_stream",
+        "parse_protocol", "run", "score",
     },
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
@@ -50,10 +51,11 @@ SURFACE = {
     },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
-        "Interval", "Matches", "VocEvaluator", "VocScores", "agreement", "average_thresholded_confidence",
+        "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
+        "average_thresholded_confidence",
         "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
-        "difference_of_confidences", "linear_r2", "match_precision",
+        "difference_of_confidences", "linear_r2", "match_precision", "percentile_interval", "sum_resamples",
         "mean_correlation_coefficient", "expected_calibration_error", "mean_corruption_error",
         "mean_performance_by_group",
         "mean_performance_under_corruption", "relative_corruption_error",
@@ -70,7 +72,11 @@ SURFACE = {
     },
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {"print_table", "table_csv", "table_latex", "write_report", "write_sheet"},
-    "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
+    "shiftproof.runs": {
+        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "GridScores", "Headline", "Images", "Measure",
+        "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "load_run",
+        "open_table", "other_images", "write_table",
+    },
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.metrics.intervals import Interval
 from shiftproof.provenance import provenance
+from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.shards import Local
 from shiftproof.similarity.audit import audit
 from shiftproof.similarity.parts import Place
@@ -56,13 +55,14 @@ def reproduce(
     begun = time.monotonic()
     folder = files.make_folder(out) / "runs" / "audit"
     place = Place(folder, backend=Local(workers))
-    scores = audit(train, tests, folder, reference=reference, place=place)
+    scores = audit(train, tests, folder, reference=reference, place=place).scores
+    assert scores.reference is not None
     return Result(
         recipe="train-test-similarity",
         scale="paper",
         title="Is it only train-test similarity? On embeddings from disk",
         about=(
-            f"{scores['train']['rows']:,} training rows beside {scores['reference']['rows']:,} of the "
+            f"{scores.train.rows:,} training rows beside {scores.reference.rows:,} of the "
             f"reference, against {len(tests)} test sets. Gap-matched pruning leaves out every training "
             "row that is closer to some test row than the reference is."
         ),
@@ -118,12 +118,13 @@ def published_of(name: str) -> Published | None:
     return published().get(plain.removeprefix("imagenet"))
 
 
-def removed(scores: Mapping[str, Any]) -> Table:
+def removed(scores: AuditScores) -> Table:
     """Return the share of the training rows that pruning leaves out, beside the published one."""
     rows: list[str] = []
     values: list[list[Value]] = []
-    known = [(each["name"], each["pruned"]["share"]) for each in scores["sets"]]
-    for name, share in [*known, ("combined", scores["pruning"]["share"])]:
+    known = [(each.name, each.pruned.share) for each in scores.sets if each.pruned is not None]
+    together = [] if scores.pruning is None else [("combined", scores.pruning.share)]
+    for name, share in [*known, *together]:
         paper = published_of(name)
         rows.append(name)
         values.append([point(share), None if paper is None else point(paper.removed / ROWS)])
@@ -138,7 +139,7 @@ def removed(scores: Mapping[str, Any]) -> Table:
     )
 
 
-def gaps(scores: Mapping[str, Any]) -> Table:
+def gaps(scores: AuditScores) -> Table:
     """Return the similarity of each test set to the training set and the reference."""
     columns = {
         "similarity": "similarity",
@@ -152,25 +153,25 @@ def gaps(scores: Mapping[str, Any]) -> Table:
         "Similarity",
         "test set",
         list(columns),
-        [each["name"] for each in scores["sets"]],
-        [[_figure(each[name]) for name in columns.values()] for each in scores["sets"]],
+        [each.name for each in scores.sets],
+        [[_round(getattr(each, name)) for name in columns.values()] for each in scores.sets],
         unit="score",
         note="Of each test row to its nearest training row and its nearest row of the reference; the "
         "share of test rows that the training set comes closer to, and of those with a training row "
-        f"at a similarity of {scores['duplicates']:g} or more.",
+        f"at a similarity of {scores.duplicates:g} or more.",
     )
 
 
-def findings(scores: Mapping[str, Any]) -> list[Finding]:
+def findings(scores: AuditScores) -> list[Finding]:
     """Hold the paper's observations against the scores."""
     found = []
-    for each in scores["sets"]:
-        gap = _figure(each["gap"])
+    for each in scores.sets:
+        gap = _round(each.gap)
         if gap is not None:
             found.append(
                 Finding(
-                    f"gap-{each['name']}",
-                    f"The training set comes closer than the reference: {each['name']}",
+                    f"gap-{each.name}",
+                    f"The training set comes closer than the reference: {each.name}",
                     PAPER,
                     f"by {spelt(gap, 'score')} on average",
                     above(gap),
@@ -178,7 +179,9 @@ def findings(scores: Mapping[str, Any]) -> list[Finding]:
                     "score",
                 )
             )
-    share = point(scores["pruning"]["share"])
+    if scores.pruning is None:
+        return found
+    share = point(scores.pruning.share)
     found.append(
         Finding(
             "few",
@@ -193,5 +196,5 @@ def findings(scores: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _figure(figure: Mapping[str, float] | None) -> Value:
-    return None if figure is None else rounded(Interval(**figure))
+def _round(figure: Interval | None) -> Value:
+    return None if figure is None else rounded(figure)

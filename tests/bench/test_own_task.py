@@ -1,8 +1,12 @@
 """A task that the library does not know goes the whole way: from models to the page."""
 
+import ast
+import importlib
+import inspect
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from shiftproof.cli import run as command_line
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
+from shiftproof.runs import Headline, Measure
 from support.brightness_task import Brightness
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -63,6 +68,27 @@ def finished(data, few_resamples, tmp_path_factory):
 def everything(folder):
     kept = [p for p in folder.rglob("*") if p.is_file() and p.name != "run.json"]
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in kept}
+
+
+def test_it_takes_public_names_alone():
+    source = Path(inspect.getfile(Brightness)).read_text(encoding="utf-8")
+    imported = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("shiftproof")
+    ]
+    assert imported
+    for node in imported:
+        module = importlib.import_module(node.module)
+        names = {alias.name for alias in node.names}
+        assert names <= set(getattr(module, "__all__", ())) or node.module == "shiftproof.types"
+
+
+def test_a_headline_states_its_unit():
+    with pytest.raises(TypeError, match="unit"):
+        Headline("mean", "Error", "grey levels", lower_is_better=True)
+    with pytest.raises(TypeError, match="unit"):
+        Measure("error", "error", lower_is_better=True)
 
 
 def test_the_figures_are_those_of_a_calculation_by_hand(finished, pixels):
@@ -198,7 +224,13 @@ def test_the_tables_show_it_in_its_own_unit(finished):
 def test_a_share_beside_it_keeps_its_sign(finished):
     content = json.loads((finished.path / "scores.json").read_text())
     content["headlines"].append(
-        {"name": "kept", "title": "Kept", "note": "of all", "lower_is_better": False}
+        {
+            "name": "kept",
+            "title": "Kept",
+            "note": "of all",
+            "lower_is_better": False,
+            "unit": "share",
+        }
     )
     for model in content["models"]:
         model["summary"]["kept"] = {"value": 0.25, "low": 0.125, "high": 0.5}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from shiftproof import bench
+from shiftproof import bench, load_run
 from shiftproof.bench import scoring
 from shiftproof.bench.naming import Names, aliases
 from shiftproof.bench.predictions import cell_of, find_predictions
@@ -18,7 +18,6 @@ from shiftproof.cli import app
 from shiftproof.corruptions import COMMON
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.opened import read_head
 from shiftproof.types import CLEAN, Cell
 from support import blobs
 from support.random_detections import pycocotools
@@ -281,7 +280,7 @@ def test_one_odd_record_is_listed_and_the_others_are_scored(
         truth = json.loads(annotations.read_text())
         readable = [{**one, "bbox": [float(v) for v in one["bbox"]]} for one in results]
         assert cells[3].figures["AP"].value == pytest.approx(pycocotools(truth, readable).stats[0])
-    [line, count] = read_head(tmp_path / "run").describe_faults()
+    [line, count] = load_run(tmp_path / "run").head.describe_faults()
     assert line == first
     assert count.startswith(f"1 fault in the result files of detector, {1 - kept} left out")
 

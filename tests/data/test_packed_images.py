@@ -12,7 +12,7 @@ import pytest
 
 from shiftproof import Classifier, Preprocess, bench, cli
 from shiftproof.bench.views import OnTheFly
-from shiftproof.classes import imagenet, named, numbered
+from shiftproof.classes import imagenet, name_classes, number_classes
 from shiftproof.data import (
     ParquetImages,
     SavedDataset,
@@ -435,7 +435,7 @@ def test_names_with_synonyms_find_the_classes_of_imagenet(tmp_path):
     columns = {"image": cells(2), "label": [134, 517]}
     path = parquet_of(tmp_path / "b.parquet", columns, features=features)
     assert labels_of(open_data(path, classes=imagenet())) == [134, 517]
-    assert labels_of(open_data(path, classes=numbered(1000))) == [134, 517]
+    assert labels_of(open_data(path, classes=number_classes(1000))) == [134, 517]
 
 
 def brightness(inputs):
@@ -463,7 +463,10 @@ def test_a_run_over_packed_images_and_what_it_says_of_changed_data(tmp_path, pac
 
     def measure():
         classifier = Classifier(
-            brightness, Preprocess((8, 8), 8), named(["cat", "dog", "guinea pig"]), name="grey"
+            brightness,
+            Preprocess((8, 8), 8),
+            name_classes(["cat", "dog", "guinea pig"]),
+            name="grey",
         )
         return bench.run(
             classifier, path, corruptions=["fog"], severities=[1], out=tmp_path / "run", workers=0

@@ -27,9 +27,9 @@ def picture(height=40, width=50):
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (changes.brightened, "adjust_brightness"),
-        (changes.contrasted, "adjust_contrast"),
-        (changes.saturated, "adjust_saturation"),
+        (changes.scale_brightness, "adjust_brightness"),
+        (changes.scale_contrast, "adjust_contrast"),
+        (changes.scale_saturation, "adjust_saturation"),
     ],
 )
 def test_colours_change_as_in_torchvision(change, name, factor):
@@ -44,15 +44,15 @@ def test_the_hue_turns_as_in_torchvision():
     image = picture()
     tensor = torch.from_numpy(np.moveaxis(image, -1, 0).copy()).double() / 255
     expected = 255 * np.moveaxis(reference.adjust_hue(tensor, 0.15).numpy(), 0, -1)
-    assert np.abs(changes.hue_turned(image, 0.15) - expected).max() <= 1
+    assert np.abs(changes.shift_hue(image, 0.15) - expected).max() <= 1
 
 
 def test_grey_and_flip_are_done_or_left():
     image = picture()
-    np.testing.assert_array_equal(changes.flipped(image, 0), image)
-    np.testing.assert_array_equal(changes.flipped(image, 1)[:, 0], image[:, -1])
-    np.testing.assert_array_equal(changes.greyed(image, 0), image)
-    grey = changes.greyed(image, 1)
+    np.testing.assert_array_equal(changes.flip(image, 0), image)
+    np.testing.assert_array_equal(changes.flip(image, 1)[:, 0], image[:, -1])
+    np.testing.assert_array_equal(changes.drop_color(image, 0), image)
+    grey = changes.drop_color(image, 1)
     weighted = image @ np.array([0.299, 0.587, 0.114])
     assert np.abs(grey[..., 2] - weighted).max() <= 1
 
@@ -60,7 +60,7 @@ def test_grey_and_flip_are_done_or_left():
 def test_a_turn_is_anticlockwise_and_shows_no_corner(monkeypatch):
     image = np.full((101, 101, 3), 200, np.uint8)
     image[45:56, 75:86] = 0
-    rows, columns = np.nonzero(changes.turned(image, 20.0)[..., 0] < 100)
+    rows, columns = np.nonzero(changes.rotate(image, 20.0)[..., 0] < 100)
     # The zoom of a square is cos 30° + sin 30°.
     distance = 30 * (np.cos(np.pi / 6) + np.sin(np.pi / 6))
     assert 50 - rows.mean() == pytest.approx(distance * np.sin(np.deg2rad(20)), abs=1)
@@ -68,29 +68,29 @@ def test_a_turn_is_anticlockwise_and_shows_no_corner(monkeypatch):
     # What lies beyond would be black.
     monkeypatch.setattr(changes.cv2, "BORDER_REFLECT_101", changes.cv2.BORDER_CONSTANT)
     for degrees in (-30, 0, 30):
-        assert changes.turned(np.full((60, 101, 3), 200, np.uint8), degrees).min() > 190
+        assert changes.rotate(np.full((60, 101, 3), 200, np.uint8), degrees).min() > 190
 
 
 def test_a_crop_is_where_it_is_said_to_be():
     image = picture(40, 60)
-    np.testing.assert_array_equal(changes.cropped(image, 0, 0, 1), image[:, 10:50])
-    np.testing.assert_array_equal(changes.cropped(image, -0.5, 0.5, 0.5), image[20:40, 10:30])
-    np.testing.assert_array_equal(changes.cropped(image, 0.5, -0.5, 0.5), image[:20, 30:50])
-    assert changes.cropped(picture(1, 1), 0, 0, 0.4).shape == (1, 1, 3)
+    np.testing.assert_array_equal(changes.crop(image, 0, 0, 1), image[:, 10:50])
+    np.testing.assert_array_equal(changes.crop(image, -0.5, 0.5, 0.5), image[20:40, 10:30])
+    np.testing.assert_array_equal(changes.crop(image, 0.5, -0.5, 0.5), image[:20, 30:50])
+    assert changes.crop(picture(1, 1), 0, 0, 0.4).shape == (1, 1, 3)
 
 
 def test_blur_and_noise_have_the_deviation_they_say():
     dot = np.zeros((101, 101, 3), np.uint8)
     dot[40:61, 40:61] = 255
-    blurred = changes.blurred(dot, 0.05)[..., 0].astype(float)
+    blurred = changes.blur(dot, 0.05)[..., 0].astype(float)
     places = np.arange(101) - 50
     share = blurred.sum(axis=0) / blurred.sum()
     # A box of 21 pixels has the variance (21² - 1) / 12.
     variance = (share * places**2).sum() - (21**2 - 1) / 12
     assert np.sqrt(variance) == pytest.approx(5.05, abs=0.1)
-    np.testing.assert_array_equal(changes.blurred(dot, 0.0), dot)
+    np.testing.assert_array_equal(changes.blur(dot, 0.0), dot)
     plain = np.full((100, 100, 3), 128, np.uint8)
-    noised = changes.noised(plain, 0.1, np.random.default_rng(0)).astype(float)
+    noised = changes.add_noise(plain, 0.1, np.random.default_rng(0)).astype(float)
     assert noised.std() == pytest.approx(25.5, rel=0.02)
     assert noised.mean() == pytest.approx(128, abs=0.5)
 

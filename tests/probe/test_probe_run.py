@@ -432,7 +432,7 @@ def test_an_unknown_factor(tmp_path):
 def test_a_damaged_record(tmp_path):
     done = run(tmp_path, factors="hue")
     (done.path / "records" / "mean" / "hue.parquet").write_bytes(b"no table")
-    with pytest.raises(BrokenFileError, match=r"hue.parquet: no table of a probe"):
+    with pytest.raises(BrokenFileError, match=r"hue.parquet: not a readable record table"):
         run(tmp_path, factors="hue")
 
 

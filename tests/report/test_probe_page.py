@@ -86,6 +86,7 @@ def probe_scores(*, used: int = 20) -> dict[str, Any]:
 
     return {
         "format": 2,
+        "kind": "probe",
         "measure": "kept",
         "interval": {"level": 0.95, "method": "bootstrap", "replicates": 1000, "seed": 0},
         "images": {"total": used, "used": used, "broken": [], "versions": 6},
@@ -256,7 +257,7 @@ def changed(where: list[Any], value: Any) -> dict[str, Any]:
         (["models", 0, "factors", "hue", "beside"], {"value": 92, "low": 90, "high": 95}, "0 to 1"),
         (["models", 0, "factors"], {}, "a figure for each of the factors"),
         (["models"], [], "at least one encoder"),
-        (["differences", 0, "against"], "nobody", "differences between two of the models"),
+        (["differences", 0, "against"], "nobody", "a difference between two of the models"),
         (["images", "versions"], "six", "a whole number"),
     ],
 )

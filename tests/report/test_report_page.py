@@ -730,9 +730,9 @@ def test_a_damaged_gallery_is_named(tmp_path: Path) -> None:
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     (run / "scores.json").unlink()
-    with pytest.raises(InputError, match="finished run"):
+    with pytest.raises(InputError, match="a run that is not finished"):
         write_report(run)
-    with pytest.raises(InputError, match="found none"):
+    with pytest.raises(InputError, match="holds no run"):
         write_report(tmp_path / "nothing")
 
 

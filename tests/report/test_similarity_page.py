@@ -13,7 +13,7 @@ import pytest
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.report import table_csv, table_latex, write_report
-from shiftproof.report.similarity.figures import Range, coarser, occupied
+from shiftproof.report.similarity.figures import Range, coarsen, find_occupied
 from support.page_reading import Node, parse
 from support.report_runs import write_run
 from support.similarity_report_runs import (
@@ -125,9 +125,9 @@ def test_curves_rise_to_one_and_are_where_the_rows_are(tmp_path: Path) -> None:
 def test_bins_are_put_together_and_the_empty_ones_left_out() -> None:
     edges = [place / 20 for place in range(-20, 21)]
     counts = [0] * 30 + [3, 0, 5] + [0] * 7
-    assert occupied([counts], edges) == Range(29, 34)
-    assert coarser(counts, Range(29, 34), 3) == ([3, 5, 0], 2)
-    assert coarser(counts, Range(29, 34), 50) == ([0, 3, 0, 5, 0], 1)
+    assert find_occupied([counts], edges) == Range(29, 34)
+    assert coarsen(counts, Range(29, 34), 3) == ([3, 5, 0], 2)
+    assert coarsen(counts, Range(29, 34), 50) == ([0, 3, 0, 5, 0], 1)
 
 
 def test_tables_are_those_of_the_scores() -> None:
@@ -328,13 +328,43 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("sets", 0, "near_duplicates", "value"), 2, "a number from"),
-        (("sets", 0, "histogram", "train"), [1, 2], "200 numbers, one per bin"),
-        (("sets", 0, "gap"), "large", "an object"),
-        (("sets", 0, "similarity"), None, "a figure with its interval"),
-        (("pruning", "shared"), [[1.0]], "a row and a column for each of 2 test sets"),
-        (("edges",), [1.0, 0.0], "two or more rising numbers"),
-        (("format",), 2, "expected format 1"),
+        (
+            ("sets", 0, "near_duplicates", "value"),
+            2,
+            "a number from 0 to 1 at sets[0].near_duplicates.value",
+        ),
+        (("sets", 1, "gap", "value"), "large", "a number at sets[1].gap.value, got 'large'"),
+        (("sets", 0, "gap", "low"), 0.9, "its low end below its high end at sets[0].gap"),
+        (
+            ("sets", 0, "histogram", "train"),
+            [1, 2],
+            "200 numbers, one per bin at sets[0].histogram.train",
+        ),
+        (
+            ("sets", 0, "train_histogram", 7),
+            -1,
+            "a whole number >= 0 at sets[0].train_histogram[7]",
+        ),
+        (
+            ("sets", 0, "cumulative", "train", 0),
+            1.5,
+            "a number <= 1 at sets[0].cumulative.train[0]",
+        ),
+        (("sets", 0, "gap"), "large", "an object or nothing at sets[0].gap"),
+        (("sets", 0, "similarity"), None, "an object at sets[0].similarity, got nothing"),
+        (
+            ("sets", 0, "certificates", "train", "bound"),
+            None,
+            "a number at sets[0].certificates.train.bound",
+        ),
+        (
+            ("pruning", "shared"),
+            [[1.0]],
+            "a row and a column for each of 2 test sets at pruning.shared",
+        ),
+        (("edges",), [1.0, 0.0], "two or more rising numbers at edges"),
+        (("kind",), "other", "kind"),
+        (("format",), 1, "expected format 2, got 1"),
     ],
 )
 def test_damaged_scores_are_named(
@@ -366,4 +396,4 @@ def test_the_same_scores_give_the_same_page(tmp_path: Path) -> None:
     first = write_report(run).read_bytes()
     assert write_report(run, tmp_path / "again.html").read_bytes() == first
     head = json.loads((run / "run.json").read_text())
-    assert head["started"][:10] in first.decode("utf-8")
+    assert head["provenance"]["started"][:10] in first.decode("utf-8")

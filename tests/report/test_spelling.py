@@ -8,8 +8,8 @@ import pytest
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import table_latex, write_report
-from shiftproof.report.spelling import NATS, NUMBERS, SHARES
 from shiftproof.report.svg import charts as figures
+from shiftproof.report.wording import NATS, NUMBERS, SHARES
 from support.report_runs import measure_of, scores, write_run
 
 

@@ -9,13 +9,20 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import pyarrow as pa
 
-from shiftproof.bench import SOURCE, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import OnTheFly, as_loaded
-from shiftproof.metrics import intervals
-from shiftproof.runs import RunFolder
-from shiftproof.runs.parquet import other_images, reading, write_table
-from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.scores.grid import BrokenImage, Headline, Images, Measure, Resampling
+from shiftproof.bench import SOURCE, Grid, Measured, OnTheFly, Prepared, Task, as_loaded
+from shiftproof.metrics import LEVEL, REPLICATES, sum_resamples
+from shiftproof.runs import (
+    BrokenImage,
+    Headline,
+    Images,
+    Measure,
+    Replicates,
+    Resampling,
+    RunFolder,
+    open_table,
+    other_images,
+    write_table,
+)
 from shiftproof.types import Cell, Image, Sample
 
 Gauge: TypeAlias = Callable[[Sequence[Image]], Sequence[float]]
@@ -75,7 +82,7 @@ class _Recording:
     def resume(self, path: Path, samples: Sequence[Sample]) -> _Recorder:
         recorder = _Recorder(samples)
         places = {sample.id: row for row, sample in enumerate(samples)}
-        with reading(path, SCHEMA) as table:
+        with open_table(path, SCHEMA) as table:
             recorder.rows = {places[row["id"]]: row for row in table.to_pylist()}
         return recorder
 
@@ -121,7 +128,7 @@ class Brightness(Task):
         for (name, cell), table in tables.items():
             if table["id"] != ids:
                 raise other_images(folder.records_file(name, cell))
-        sums = intervals.sum_resamples(
+        sums = sum_resamples(
             [lambda table=table: _columns(table) for table in tables.values()], len(ids)
         )
         cells: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in models}
@@ -140,8 +147,7 @@ class Brightness(Task):
             cells=cells,
             images=Images(len(ids), len(ids) - len(broken), tuple(broken)),
             interval=Resampling(
-                intervals.LEVEL, "paired percentile bootstrap over images",
-                intervals.REPLICATES, 0,
+                LEVEL, "paired percentile bootstrap over images", REPLICATES, 0,
             ),
         )  # fmt: skip
 
@@ -150,7 +156,7 @@ class Brightness(Task):
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
-    with reading(path, SCHEMA) as table:
+    with open_table(path, SCHEMA) as table:
         return table.to_pydict()
 
 

@@ -95,7 +95,8 @@ def scores(*sets: dict[str, Any]) -> dict[str, Any]:
     chosen = list(sets) or [of_set("sketch"), of_set("art", gap=-0.05, duplicates=0.0)]
     names = [each["name"] for each in chosen]
     return {
-        "format": 1,
+        "format": 2,
+        "kind": "similarity",
         "measure": "cosine similarity",
         "interval": {
             "level": 0.95, "method": "percentile bootstrap over test rows", "replicates": 1000,
@@ -134,8 +135,7 @@ def write_audit(folder: Path, content: dict[str, Any] | None = None) -> Path:
         "format": 1,
         "kind": "similarity",
         "settings": {"train": {"source": "laion", "rows": 2000}, "k": 10},
-        "shiftproof": "0.0",
-        "started": "2026-01-02T03:04:05+00:00",
+        "provenance": {"shiftproof": "0.0", "started": "2026-01-02T03:04:05+00:00"},
     }
     (folder / "run.json").write_text(json.dumps(head))
     (folder / "scores.json").write_text(json.dumps(content or scores()))

@@ -4,9 +4,11 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
 from shiftproof.bench.protocol import Protocol, parse_protocol
+from shiftproof.bench.recording import Recorder, Recording
 from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
+from shiftproof.bench.views import OnTheFly, View, as_loaded
 
 __all__ = [
     "SOURCE",
@@ -14,10 +16,15 @@ __all__ = [
     "Detection",
     "Grid",
     "Measured",
+    "OnTheFly",
     "Prepared",
     "Protocol",
+    "Recorder",
+    "Recording",
     "StreamEstimate",
     "Task",
+    "View",
+    "as_loaded",
     "estimate_stream",
     "parse_protocol",
     "run",

@@ -29,37 +29,50 @@ from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.records.classification import TOP, CellRecords, read_tables
-from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
-from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
+from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import CLEAN, F64, Cell
 
 CLASS_NAMES = "classes.json"
 
-CLEAN_ERROR = Headline("clean", "Clean error", "images as they are", lower_is_better=True)
-MEAN_ERROR = Headline("mean", "Error under corruption", "mean over the grid", lower_is_better=True)
-MEAN_DISAGREEMENT = Headline(
-    "mean", "Disagreement under corruption", "mean over the grid", lower_is_better=True
+CLEAN_ERROR = Headline(
+    "clean", "Clean error", "images as they are", lower_is_better=True, unit="share"
 )
-MCE = Headline("mce", "mCE", "against AlexNet", lower_is_better=True)
+MEAN_ERROR = Headline(
+    "mean", "Error under corruption", "mean over the grid", lower_is_better=True, unit="share"
+)
+MEAN_DISAGREEMENT = Headline(
+    "mean",
+    "Disagreement under corruption",
+    "mean over the grid",
+    lower_is_better=True,
+    unit="share",
+)
+MCE = Headline("mce", "mCE", "against AlexNet", lower_is_better=True, unit="share")
 RELATIVE_MCE = Headline(
     "relative_mce", "Relative mCE", "rise over the clean error, against AlexNet's",
-    lower_is_better=True, card=False,
+    lower_is_better=True, unit="share", card=False,
 )  # fmt: skip
-RPC = Headline("rpc", "rPC", "accuracy that is kept", lower_is_better=False)
+RPC = Headline("rpc", "rPC", "accuracy that is kept", lower_is_better=False, unit="share")
 CALIBRATION = Headline(
-    "calibration_error", "Calibration error", "confidence against truth", lower_is_better=True
+    "calibration_error",
+    "Calibration error",
+    "confidence against truth",
+    lower_is_better=True,
+    unit="share",
 )
 
-ERROR = Measure("error", "error", lower_is_better=True)
+ERROR = Measure("error", "error", lower_is_better=True, unit="share")
 DISAGREEMENT = Measure(
-    "disagreement", "disagreement with the clean prediction", lower_is_better=True
+    "disagreement", "disagreement with the clean prediction", lower_is_better=True, unit="share"
 )
 WITH_LABELS = (
     ERROR,
-    Measure("top5_error", "top-5 error", lower_is_better=True),
-    Measure("calibration_error", "calibration error", lower_is_better=True),
+    Measure("top5_error", "top-5 error", lower_is_better=True, unit="share"),
+    Measure("calibration_error", "calibration error", lower_is_better=True, unit="share"),
     Measure("loss", "loss", lower_is_better=True, unit="nats", high=None),
 )
 
@@ -154,7 +167,9 @@ class Classification(Task):
                 classes=_score_classes(tables[name], classes.names),
                 estimators=_judge(estimated.get(name, {}), cells[name]),
                 estimates={
-                    str(cell): {estimator: rounded(value) for estimator, value in found.items()}
+                    str(cell): {
+                        estimator: round_figure(value) for estimator, value in found.items()
+                    }
                     for cell, found in estimated.get(name, {}).items()
                 },
             )
@@ -422,15 +437,15 @@ def _judge(
             name=name,
             title=estimates.ESTIMATORS[name],
             cells=quality.cells,
-            mean_absolute_error=rounded(quality.mean_absolute_error),
-            root_mean_square=rounded(quality.root_mean_square),
-            bias=rounded(quality.bias),
+            mean_absolute_error=round_figure(quality.mean_absolute_error),
+            root_mean_square=round_figure(quality.root_mean_square),
+            bias=round_figure(quality.bias),
             within=quality.within,
             worst=Miss(
                 quality.worst.cell.corruption,
                 quality.worst.cell.severity,
-                rounded(quality.worst.estimate),
-                rounded(quality.worst.error),
+                round_figure(quality.worst.estimate),
+                round_figure(quality.worst.error),
             ),
         )
         for name, quality in estimates.judge(estimated, errors).items()
@@ -455,10 +470,10 @@ def _score_classes(
             name=names[index],
             index=index,
             images=int(images[index]),
-            clean_error=rounded(wrong[True][index] / seen[True][index])
+            clean_error=round_figure(wrong[True][index] / seen[True][index])
             if seen[True][index]
             else None,
-            error=rounded(wrong[False][index] / seen[False][index]),
+            error=round_figure(wrong[False][index] / seen[False][index]),
         )
         for index in np.flatnonzero(seen[False]).tolist()
     ]

@@ -33,9 +33,10 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
 from shiftproof.runs.records.detection import read_detections
-from shiftproof.runs.resamples import Replicates, rounded
+from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
-from shiftproof.runs.scores.grid import BrokenImage, Headline, Images, Measure, Resampling
+from shiftproof.runs.scores.grid import Headline, Images, Measure
+from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 DetectorGiven: TypeAlias = DetectorLike | str
@@ -257,7 +258,7 @@ def measured_from(
     """
     reason = _why_no_mpc(grid)
     return Measured(
-        measures=(Measure(name, title, lower_is_better=False),),
+        measures=(Measure(name, title, lower_is_better=False, unit="share"),),
         headlines=_headlines(name, complete=reason is None),
         cells={
             model: {cell: {name: one.replicates} for cell, one in cells.items()}
@@ -450,9 +451,15 @@ def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
         else ("Share that is kept", "of the clean P, over what was run")
     )
     return (
-        Headline("clean", f"Clean {name}", "P on the images as they are", lower_is_better=False),
-        Headline("mean", *mean, lower_is_better=False),
-        Headline("rpc", *share, lower_is_better=False),
+        Headline(
+            "clean",
+            f"Clean {name}",
+            "P on the images as they are",
+            lower_is_better=False,
+            unit="share",
+        ),
+        Headline("mean", *mean, lower_is_better=False, unit="share"),
+        Headline("rpc", *share, lower_is_better=False, unit="share"),
     )
 
 
@@ -519,4 +526,4 @@ def _numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 def _number(value: float) -> float | None:
     """Return a number as JSON takes it: what is NaN has no meaning there."""
-    return rounded(value) if np.isfinite(value) else None
+    return round_figure(value) if np.isfinite(value) else None

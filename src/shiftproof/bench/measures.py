@@ -6,9 +6,10 @@ arXiv 1907.07484, section 3.2).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,36 +45,45 @@ class Performance:
     per_class: Sequence[float] = ()
 
 
-class Measure(Protocol):
-    """A data set's own measure, with its ground truth read and indexed."""
+class Measure(ABC):
+    """A data set's own measure, with its ground truth read and indexed; a concrete one is final."""
 
-    @property
-    def name(self) -> str:
-        """What P is called: AP or AP50."""
+    name: str
+    """What P is called: AP or AP50."""
 
-    @property
-    def title(self) -> str:
-        """P in full."""
+    def __init__(self, ground_truth: CocoEvaluator | VocEvaluator) -> None:
+        self._ground_truth = ground_truth
 
     @property
     def image_ids(self) -> tuple[ImageId, ...]:
         """The images of the ground truth, in the order of ``Found.image``."""
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int] | None] | None:
-        """Height and width of the images, where masks are measured."""
+        return self._ground_truth.image_ids
 
     @property
     def wanted(self) -> int:
-        """How many objects there are to be found."""
+        """How many objects there are to be found: neither crowds nor difficult ones."""
+        return self._ground_truth.wanted
 
     @property
     def faults(self) -> Sequence[Fault]:
         """What is wrong with the ground truth."""
+        return self._ground_truth.faults
 
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """P in full."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Sequence[tuple[int, int] | None] | None:
+        """Height and width of the images, where masks are measured."""
+
+    @abstractmethod
     def settings(self) -> Settings:
         """Return what decides the numbers."""
 
+    @abstractmethod
     def performance(self, found: Found, *, replicates: int, seed: int) -> Performance:
         """Return what was reached; ``replicates`` resamples of the images, none for 0."""
 
@@ -118,13 +128,14 @@ def check_wanted(name: str, measure: Measure, faults: Sequence[Fault]) -> None:
 
 
 @final
-class Coco:
+class Coco(Measure):
     """COCO's average precision, mean over ten thresholds and all classes."""
 
     name = "AP"
 
     def __init__(self, ground_truth: Mapping[str, Any], kind: Kind) -> None:
         self._evaluator = CocoEvaluator(ground_truth, kind=kind)
+        super().__init__(self._evaluator)
         self._kind = kind
 
     @property
@@ -133,24 +144,9 @@ class Coco:
         return f"AP of {self._kind} (COCO, mean over IoU 0.50 to 0.95)"
 
     @property
-    def image_ids(self) -> tuple[ImageId, ...]:
-        """The images of the ground truth."""
-        return self._evaluator.image_ids
-
-    @property
     def sizes(self) -> Sequence[tuple[int, int] | None] | None:
         """Height and width of the images, where masks are measured."""
         return self._evaluator.image_sizes if self._kind == "masks" else None
-
-    @property
-    def wanted(self) -> int:
-        """How many objects there are to be found: crowds are none."""
-        return self._evaluator.wanted
-
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """What is wrong with the ground truth."""
-        return self._evaluator.faults
 
     def settings(self) -> Settings:
         """Return what decides the numbers."""
@@ -166,17 +162,18 @@ class Coco:
             if replicates
             else np.array([numbers["AP"]])
         )
-        return Performance(_moved(drawn), numbers, list(scores.per_category().values()))
+        return Performance(_remove_bias(drawn), numbers, list(scores.per_category().values()))
 
 
 @final
-class Voc:
+class Voc(Measure):
     """Pascal VOC's average precision at an overlap of one half, mean over the classes."""
 
     name = "AP50"
 
     def __init__(self, ground_truth: Mapping[str, Any], rule: Rule) -> None:
         self._evaluator = VocEvaluator(ground_truth, rule=rule)
+        super().__init__(self._evaluator)
 
     @property
     def title(self) -> str:
@@ -184,24 +181,9 @@ class Voc:
         return f"AP50 (Pascal VOC, {self._evaluator.rule})"
 
     @property
-    def image_ids(self) -> tuple[ImageId, ...]:
-        """The images of the ground truth."""
-        return self._evaluator.image_ids
-
-    @property
     def sizes(self) -> None:
         """Return None: there are no masks."""
         return None
-
-    @property
-    def wanted(self) -> int:
-        """How many objects there are to be found: difficult ones are none."""
-        return self._evaluator.wanted
-
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """What is wrong with the ground truth."""
-        return self._evaluator.faults
 
     def settings(self) -> Settings:
         """Return what decides the numbers."""
@@ -216,9 +198,11 @@ class Voc:
             if replicates
             else np.array([scores.mean])
         )
-        return Performance(_moved(drawn), {"AP50": scores.mean}, list(scores.per_category.values()))
+        return Performance(
+            _remove_bias(drawn), {"AP50": scores.mean}, list(scores.per_category.values())
+        )
 
 
-def _moved(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def _remove_bias(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """The resamples without their bias; moved, they may leave the range in which P lies."""
     return np.clip(without_bias(drawn), 0, 1)

@@ -49,8 +49,9 @@ from shiftproof.runs.records.detection import (
 )
 from shiftproof.runs.result_faults import keep_faults, summarize_faults
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.grid import Images, Resampling
+from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import Cell, Sample, Settings
 
 Predictions = str | Path

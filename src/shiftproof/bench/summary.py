@@ -16,9 +16,8 @@ from shiftproof.corruptions import GROUPS
 from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.resamples import Key, Replicates, difference, group_of, rounded
+from shiftproof.runs.resamples import Key, Replicates, difference, group_of, round_figure
 from shiftproof.runs.scores.grid import (
-    BrokenImage,
     CellFigures,
     CorruptionFigures,
     GridCell,
@@ -28,6 +27,7 @@ from shiftproof.runs.scores.grid import (
 )
 from shiftproof.runs.scores.grid import Grid as GridForm
 from shiftproof.runs.scores.reading import FORMAT
+from shiftproof.runs.scores.shared import BrokenImage
 from shiftproof.types import CLEAN, Cell
 
 SEED = 0
@@ -173,11 +173,13 @@ def _score_model(
         if values is None or not np.isfinite(values[0]):
             return None
         if len(values) == 1:
-            return Interval(rounded(values[0]))
+            return Interval(round_figure(values[0]))
         found = intervals.percentile_interval(values)
         if found is None:
             return None
-        return Interval(rounded(found.value), rounded(found.lower), rounded(found.upper))
+        return Interval(
+            round_figure(found.value), round_figure(found.lower), round_figure(found.upper)
+        )
 
     def figures(*place: Any) -> dict[str, Interval | None]:
         return {one.name: figure("cell", *place, one.name) for one in measured.measures}

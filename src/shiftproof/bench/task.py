@@ -20,7 +20,8 @@ from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, ImageData
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.scores.grid import Headline, Images, Measure, Resampling
+from shiftproof.runs.scores.grid import Headline, Images, Measure
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import Cell, Settings
 
 SOURCE = "source"

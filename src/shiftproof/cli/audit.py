@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ from shiftproof.errors import InputError
 from shiftproof.io.border import show_text
 
 if TYPE_CHECKING:
+    from shiftproof.metrics.intervals import Interval
+    from shiftproof.runs.scores.audit import AuditScores
     from shiftproof.similarity.plan import Plan
 
 CAVEAT = (
@@ -129,7 +131,7 @@ def audit(
     place = words.place_of(out, backend, memory, precision, device, part_rows)
     pictures = words.parse_named(images or [], "--images")
     with words.share_of(worker):
-        scores = run(
+        audited = run(
             words.open_source(train, array, normalise, unusable),
             words.open_tests(test, array, normalise),
             out,
@@ -148,7 +150,7 @@ def audit(
     if as_json:
         say_json((out / "scores.json").read_text(encoding="utf-8"))
         return
-    _show(scores, Console(file=sys.stdout))
+    _show(audited.scores, Console(file=sys.stdout))
     if page is not None:
         say(f"report   {page}")
     say(f"scores   {out / 'scores.json'}")
@@ -165,40 +167,41 @@ _MEASURES = (
 )
 
 
-def _show(scores: dict[str, Any], console: Console) -> None:
+def _show(scores: AuditScores, console: Console) -> None:
     """Print the figures of each test set, with 95 % intervals, and what they do not say."""
     table = Table(
         "test set", "", "", "95 % interval", box=None, header_style="bold", pad_edge=False
     )
-    for one in scores["sets"]:
-        table.add_row(Text(show_text(one["name"]), style="bold"), f"{one['rows']:,} rows", "", "")
+    for one in scores.sets:
+        table.add_row(Text(show_text(one.name), style="bold"), f"{one.rows:,} rows", "", "")
         for name, title, share in _MEASURES:
-            if one[name] is not None:
-                table.add_row("", title, *_spelt(one[name], share=share))
-        if one["pruned"] is not None:
-            count, part = one["pruned"]["rows"], one["pruned"]["share"]
+            if (figure := getattr(one, name)) is not None:
+                table.add_row("", title, *_spell(figure, share=share))
+        if one.pruned is not None:
             table.add_row(
-                "", "training rows that gap-matched pruning removes", f"{count:,}", f"{part:.2%}"
+                "",
+                "training rows that gap-matched pruning removes",
+                f"{one.pruned.rows:,}",
+                f"{one.pruned.share:.2%}",
             )
     console.print(table)
-    for one in scores["sets"]:
-        for leak in [entry for entry in one["leakage"] if entry["train"]][:1]:
-            nearest = leak["train"][0]
+    for one in scores.sets:
+        for leak in [entry for entry in one.leakage if entry.train][:1]:
+            nearest = leak.train[0]
             say(
-                f"nearest of {one['name']}: {leak['key'] or 'row ' + str(leak['row'])} and "
-                f"{nearest['key'] or 'row ' + str(nearest['row'])} ({leak['similarity']:.3f})"
+                f"nearest of {one.name}: {leak.key or f'row {leak.row}'} and "
+                f"{nearest.key or f'row {nearest.row}'} ({leak.similarity:.3f})"
             )
-    if scores["train"]["skipped"]:
-        console.print(
-            f"{scores['train']['skipped']:,} training rows could not be used", style="yellow"
-        )
+    if scores.train.skipped:
+        console.print(f"{scores.train.skipped:,} training rows could not be used", style="yellow")
     console.print(CAVEAT, style="dim", highlight=False)
 
 
-def _spelt(figure: dict[str, float], *, share: bool) -> tuple[str, str]:
+def _spell(figure: Interval, *, share: bool) -> tuple[str, str]:
     """Return a figure and its interval."""
     value, low, high = (
-        f"{figure[end]:.1%}" if share else f"{figure[end]:.3f}" for end in ("value", "low", "high")
+        f"{end:.1%}" if share else f"{end:.3f}"
+        for end in (figure.value, figure.lower, figure.upper)
     )
     return value, f"{low} to {high}"
 

@@ -55,11 +55,10 @@ def report(
 ) -> None:
     """Write the HTML page of one run, or of several side by side."""
     from shiftproof.io import files
-    from shiftproof.io.text import read_json
     from shiftproof.report import print_table, table_csv, table_latex, write_report
-    from shiftproof.runs import Run
+    from shiftproof.runs import load_run
 
-    opened = [Run(path) for path in runs]
+    opened = [load_run(path) for path in runs]
     if as_json or table:
         if calibration is not None or images:
             raise InputError(
@@ -67,7 +66,7 @@ def report(
             )
         if len(opened) > 1:
             raise InputError("A table is of one run; give one folder.")
-        scores = read_json(opened[0].folder.scores_file)
+        scores = opened[0].scores
         if as_json:
             say_json(opened[0].folder.scores_file.read_text(encoding="utf-8"))
         elif table == "csv":

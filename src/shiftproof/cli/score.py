@@ -77,7 +77,6 @@ def score(
     from shiftproof import bench
     from shiftproof.data import open_detection_data
     from shiftproof.models.classifiers.class_names import read_classes
-    from shiftproof.runs.opened import read_head
 
     is_plain = split is None and images is None and root is None
     truth = (
@@ -93,7 +92,7 @@ def score(
         classes=None if classes is None else read_classes(classes),
         workers=workers,
     )
-    for line in read_head(run.path).describe_faults():
+    for line in run.head.describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json)
 

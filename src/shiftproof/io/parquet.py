@@ -20,13 +20,13 @@ _FREE_BYTES = 1 << 24
 """Tables of equal values pack well: so much is let pass, whatever the file's size."""
 
 
-def read_parquet(path: Path, *, unique: str, shared: Sequence[str] = ()) -> pyarrow.Table:
+def read_parquet(path: Path, *, unique: str | None, shared: Sequence[str] = ()) -> pyarrow.Table:
     """Return the table of a Parquet file.
 
     Args:
         path: the file.
         unique: a column of texts that names the rows: each is there once. What packs to nothing,
-            millions of equal rows, is met there before the rest is read.
+            millions of equal rows, is met there before the rest is read. None where no column does.
         shared: columns of texts that come back as dictionaries, since few of them may stand for
             more text than memory holds; see :func:`texts_of`.
 
@@ -40,9 +40,14 @@ def read_parquet(path: Path, *, unique: str, shared: Sequence[str] = ()) -> pyar
 
     with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
         data = raw.read()
-        dictionaries = [unique, *shared]
         check_footer(io.BytesIO(data), len(data))
+        there = pq.read_schema(pa.BufferReader(data)).names
+        dictionaries = [name for name in (unique, *shared) if name in there]
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=dictionaries)
+        if unique is None:
+            table = file.read()
+            table.validate(full=True)
+            return table
         names = file.read([unique]).column(unique).combine_chunks()
         if names.null_count or pc.count_distinct(names.indices).as_py() != len(names):
             raise ValueError(f"expected a name of its own for each row in the column {unique}")

@@ -34,7 +34,14 @@ from shiftproof.metrics.identifiability import (
     match_precision,
     mean_correlation_coefficient,
 )
-from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics.intervals import (
+    LEVEL,
+    REPLICATES,
+    Interval,
+    bootstrap_mean,
+    percentile_interval,
+    sum_resamples,
+)
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,
@@ -47,6 +54,8 @@ __all__ = [
     "ALEXNET_CLEAN_ERROR",
     "ALEXNET_ERROR",
     "COCO_METRICS",
+    "LEVEL",
+    "REPLICATES",
     "CocoEvaluator",
     "CocoScores",
     "Interval",
@@ -72,9 +81,11 @@ __all__ = [
     "mean_corruption_error",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
+    "percentile_interval",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
+    "sum_resamples",
     "top_classes",
     "top_k_error",
     "voc_average_precision",

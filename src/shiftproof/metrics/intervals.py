@@ -13,7 +13,10 @@ from shiftproof.rng import generator
 from shiftproof.types import F32, F64
 
 LEVEL = 0.95
+"""The share of the resamples that an interval holds."""
+
 REPLICATES = 1000
+"""Resamples of the images, from which intervals are made."""
 
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights: a thousand resamples of a million images come in pieces."""

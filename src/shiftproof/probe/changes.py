@@ -17,10 +17,10 @@ MOST_TURNED = 30.0
 """Degrees: so far an image is turned to either side at most."""
 
 
-def cropped(image: Image, x: float, y: float, size: float) -> Image:
+def crop(image: Image, x: float, y: float, size: float) -> Image:
     """Return a square part of the largest square in the middle of the image.
 
-    ``size`` is its side as a share of the square's; ``x`` and ``y`` are its centre, -1 to 1 from
+    ``size`` is its side as a share of the square's; ``x`` and ``y`` are its center, -1 to 1 from
     edge to edge of the square.
     """
     height, width = image.shape[:2]
@@ -33,12 +33,12 @@ def cropped(image: Image, x: float, y: float, size: float) -> Image:
     return _copy(image[corner[0] : corner[0] + side, corner[1] : corner[1] + side])
 
 
-def flipped(image: Image, flip: float) -> Image:
+def flip(image: Image, share: float) -> Image:
     """Return the image as it is (0), or left and right exchanged (1)."""
-    return _copy(image[:, ::-1]) if flip else _copy(image)
+    return _copy(image[:, ::-1]) if share else _copy(image)
 
 
-def turned(image: Image, degrees: float) -> Image:
+def rotate(image: Image, degrees: float) -> Image:
     """Return the image turned anticlockwise about its middle.
 
     It is enlarged, by the same for every angle, so that no corner of it shows what lies beyond.
@@ -54,37 +54,37 @@ def turned(image: Image, degrees: float) -> Image:
     )
 
 
-def brightened(image: Image, factor: float) -> Image:
+def scale_brightness(image: Image, factor: float) -> Image:
     """Return the image with every value multiplied."""
-    return _rounded(image * np.float32(factor))
+    return _round(image * np.float32(factor))
 
 
-def contrasted(image: Image, factor: float) -> Image:
+def scale_contrast(image: Image, factor: float) -> Image:
     """Return the image with every value's distance from the mean luminosity multiplied."""
     mean = np.float32(luminosity(image).mean())
-    return _rounded(mean + (image.astype(np.float32) - mean) * np.float32(factor))
+    return _round(mean + (image.astype(np.float32) - mean) * np.float32(factor))
 
 
-def saturated(image: Image, factor: float) -> Image:
+def scale_saturation(image: Image, factor: float) -> Image:
     """Return the image with every value's distance from its pixel's luminosity multiplied."""
     grey = luminosity(image)[..., None].astype(np.float32)
-    return _rounded(grey + (image - grey) * np.float32(factor))
+    return _round(grey + (image - grey) * np.float32(factor))
 
 
-def hue_turned(image: Image, turns: float) -> Image:
+def shift_hue(image: Image, turns: float) -> Image:
     """Return the image with its hue, in HSV, turned: 1 is the whole circle."""
     hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360 * turns) % 360
     rgb = np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
-    return _rounded(rgb * np.float32(255))
+    return _round(rgb * np.float32(255))
 
 
-def greyed(image: Image, grey: float) -> Image:
+def drop_color(image: Image, grey: float) -> Image:
     """Return the image as it is (0), or its luminosity in all three channels (1)."""
     return _three(luminosity(image)) if grey else _copy(image)
 
 
-def blurred(image: Image, deviation: float) -> Image:
+def blur(image: Image, deviation: float) -> Image:
     """Return the image under a Gaussian whose deviation is a share of the shorter side."""
     pixels = deviation * min(image.shape[:2])
     if pixels < 0.05:
@@ -93,10 +93,10 @@ def blurred(image: Image, deviation: float) -> Image:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), pixels), np.uint8)
 
 
-def noised(image: Image, deviation: float, rng: np.random.Generator) -> Image:
+def add_noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
     """Return the image under normal noise whose deviation is a share of the range of values."""
     noise = rng.standard_normal(image.shape, np.float32)
-    return _rounded(image + np.float32(255 * deviation) * noise)
+    return _round(image + np.float32(255 * deviation) * noise)
 
 
 def _copy(image: Image) -> Image:
@@ -107,5 +107,5 @@ def _three(grey: NDArray[np.uint8]) -> Image:
     return np.stack([grey, grey, grey], axis=2)
 
 
-def _rounded(values: NDArray[np.floating]) -> Image:
+def _round(values: NDArray[np.floating]) -> Image:
     return np.asarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))

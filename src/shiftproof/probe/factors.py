@@ -14,38 +14,13 @@ from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.probe import changes
 from shiftproof.rng import generator
+from shiftproof.runs.scores.probe import GROUPS, Factor, Group
 from shiftproof.types import F64, Image
-
-GROUPS = ("geometry", "color", "texture", "weather")
-"""Texture is sharpness, noise and compression: all that leaves shapes and colours in place."""
 
 Values = tuple[float, ...]
 Change = Callable[[Image, Values, int, str], Image]
 """``(image, values, seed, key) -> image``: a value for each factor of the family, and where draws
 come from."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One number that an image is changed by.
-
-    Attributes:
-        name: what ``--factors`` and the records call it.
-        title: what people read.
-        group: one of ``GROUPS``.
-        low: the smallest value, in ``unit``.
-        high: the largest.
-        unit: what the values are.
-        binary: whether there are two values alone, 0 and 1.
-    """
-
-    name: str
-    title: str
-    group: str
-    low: float
-    high: float
-    unit: str
-    binary: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +51,7 @@ _SMALL_CROP = (0.8, 0.95)
 
 
 def _crop(image: Image, values: Values, seed: int, key: str) -> Image:
-    return changes.cropped(image, *values)
+    return changes.crop(image, *values)
 
 
 def _place_crop(shares: Sequence[float]) -> Values:
@@ -103,7 +78,7 @@ def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Famil
         random = generator(seed, "probe crop", key)
         size = random.uniform(*_SMALL_CROP)
         x, y = (1 - size) * random.uniform(-1, 1, 2)
-        return change(changes.cropped(image, float(x), float(y), float(size)), values[0])
+        return change(changes.crop(image, float(x), float(y), float(size)), values[0])
 
     return Family(
         factor.name, (factor,), crop_and_change, lambda shares: (float(round(shares[0])),),
@@ -112,14 +87,14 @@ def _yes_or_no(factor: Factor, change: Callable[[Image, float], Image]) -> Famil
 
 
 def _noise(image: Image, values: Values, seed: int, key: str) -> Image:
-    return changes.noised(image, values[0], generator(seed, "probe noise", key))
+    return changes.add_noise(image, values[0], generator(seed, "probe noise", key))
 
 
 def _range(factor: Factor) -> Callable[[Sequence[float]], Values]:
     return lambda shares: (factor.low + shares[0] * (factor.high - factor.low),)
 
 
-_CORRUPTED_GROUPS = {
+_CORRUPTED_GROUPS: dict[str, Group] = {
     "brightness": "color", "contrast": "color", "saturate": "color",
     "elastic_transform": "geometry",
     "snow": "weather", "frost": "weather", "fog": "weather", "spatter": "weather",
@@ -165,25 +140,25 @@ FAMILIES: dict[str, Family] = {
             on_the_original=True,
         ),
         _yes_or_no(
-            Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flipped
+            Factor("flip", "Flip", "geometry", 0, 1, "no or yes", binary=True), changes.flip
         ),
         _alone(
             Factor(
                 "rotation", "Rotation", "geometry", -changes.MOST_TURNED, changes.MOST_TURNED,
                 "degrees, anticlockwise",
             ),
-            changes.turned,
+            changes.rotate,
         ),
-        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.brightened),
-        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.contrasted),
-        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.saturated),
-        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.hue_turned),
+        _alone(Factor("brightness", "Brightness", "color", 0.4, 1.6, "factor"), changes.scale_brightness),
+        _alone(Factor("contrast", "Contrast", "color", 0.4, 1.6, "factor"), changes.scale_contrast),
+        _alone(Factor("saturation", "Saturation", "color", 0.0, 2.0, "factor"), changes.scale_saturation),
+        _alone(Factor("hue", "Hue", "color", -0.2, 0.2, "turns"), changes.shift_hue),
         _yes_or_no(
-            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.greyed
+            Factor("grey", "Grey", "color", 0, 1, "no or yes", binary=True), changes.drop_color
         ),
         _alone(
             Factor("blur", "Blur", "texture", 0.0, 0.02, "deviation, share of the shorter side"),
-            changes.blurred,
+            changes.blur,
         ),
         Family("noise", (_NOISE,), _noise, _range(_NOISE)),
         *(_corruption(name) for name in (*COMMON, *HOLDOUT)),

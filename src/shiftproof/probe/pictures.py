@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftproof.io import files
-from shiftproof.probe.factors import Factor, Family, Values, families_of
+from shiftproof.probe.factors import Family, Values, families_of
 from shiftproof.probe.versions import Versions
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.scores.probe import ProbeGallery, Strip, StripPicture
+from shiftproof.runs.scores.probe import Factor, ProbeGallery, Strip, StripPicture
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import Image, Sample

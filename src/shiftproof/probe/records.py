@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.io.border import open_regular, reason_of
-
-READINGS = ("beside", "alone", "network")
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.scores.probe import READINGS
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class Readings:
 def write_readings(path: Path, readings: Readings) -> None:
     """Write the table atomically."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     images, versions = readings.values.shape
     columns = {
@@ -49,8 +46,7 @@ def write_readings(path: Path, readings: Readings) -> None:
         },
     }
     files.make_folder(path.parent)
-    with files.atomic(path) as file:
-        pq.write_table(pa.table(columns), file)
+    write_table(path, pa.table(columns))
 
 
 def read_readings(path: Path) -> Readings:
@@ -59,11 +55,7 @@ def read_readings(path: Path) -> Readings:
     Raises:
         BrokenFileError: it is missing, or not what ``write_readings`` writes.
     """
-    import pyarrow.parquet as pq
-
-    try:
-        with open_regular(path) as file:
-            table = pq.read_table(file)
+    with open_table(path, unique=None) as table:
         versions = int(np.max(table["version"].to_numpy())) + 1
 
         def column(name: str) -> NDArray[np.float64]:
@@ -75,9 +67,3 @@ def read_readings(path: Path) -> Readings:
             values=column("value"),
             read={name: column(name) for name in READINGS if name in table.column_names},
         )
-    except Exception as error:  # what is of another kind, or damaged, raises anything
-        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
-        raise BrokenFileError(
-            f"{path}: no table of a probe that can be read ({reason}). Delete it and start the probe "
-            "again; it is made anew."
-        ) from error

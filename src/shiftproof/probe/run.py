@@ -20,18 +20,20 @@ from shiftproof.models import EncoderLike, load_encoder
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, random_twin
-from shiftproof.probe.factors import Factor, Family, choose_factors, draw_values, families_of
+from shiftproof.probe.factors import Family, choose_factors, draw_values, families_of
 from shiftproof.probe.pictures import save_strips
 from shiftproof.probe.readout import FOLDS, folds_of, read_out
 from shiftproof.probe.records import Readings, write_readings
-from shiftproof.probe.summary import Probed, summarize
+from shiftproof.probe.summary import Column, summarize
 from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
 from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.scores.shared import BrokenImage
 from shiftproof.types import Cell, Image, Sample
 
 EncoderOrName: TypeAlias = EncoderLike | str
@@ -99,9 +101,9 @@ def probe(
         raise InputError(f"Expected versions of 2 or more, got {versions!r}.")
     check_at_least_one("images", images)
     check_at_least_one("batch_size", batch_size)
-    named = _named(encoders, device)
+    named = _name_encoders(encoders, device)
     dataset = data if isinstance(data, ImageData) else open_data(data, classes=None)
-    samples = _drawn_samples(dataset, images, seed)
+    samples = _draw_samples(dataset, images, seed)
     if len(samples) < LEAST_IMAGES:
         raise InputError(_too_few(len(samples), "images"))
     first = next(iter(named.values()))
@@ -134,18 +136,18 @@ def probe(
         folder,
         work.probed,
         wanted,
-        {
-            "total": len(dataset),
-            "used": len(work.samples),
-            "broken": [
-                {"id": name, "cells": None, "first_cell": UNCHANGED, "reason": reason}
+        ProbeImages(
+            total=len(dataset),
+            used=len(work.samples),
+            versions=versions,
+            broken=tuple(
+                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
                 for name, reason in work.broken.items()
-            ],
-            "versions": versions,
-        },
+            ),
+        ),
     )
     write_form(folder.scores_file, scores)
-    save_strips(folder, work.made(first), wanted, work.samples)
+    save_strips(folder, work.versions_for(first), wanted, work.samples)
     folder.drop_cache()
     return ProbeRun(folder.path)
 
@@ -173,10 +175,10 @@ class _Work:
         self.batch_size = batch_size
         self.workers = workers
         self.store = embedding.Store(folder.cache / "vectors")
-        self.probed = [Probed(name, encoder.name) for name, encoder in encoders.items()]
+        self.probed = [Column(name, encoder.name) for name, encoder in encoders.items()]
         self.groups = _by_geometry(encoders)
 
-    def made(self, encoder: EncoderLike) -> Versions:
+    def versions_for(self, encoder: EncoderLike) -> Versions:
         return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)
 
     def prepare(self, advance: Advance) -> None:
@@ -184,7 +186,7 @@ class _Work:
         for number, group in enumerate(self.groups):
             first = next(iter(group.values()))
             usable, images, broken = embedding.read_unchanged(
-                self.made(first),
+                self.versions_for(first),
                 self.samples,
                 workers=self.workers,
                 done=lambda: advance(0 if number else 1, note=UNCHANGED),  # noqa: B023
@@ -218,11 +220,11 @@ class _Work:
             twin = random_twin(encoder, images, seed=self.seed, name=f"{name} with random weights")
             if twin is not None:
                 group[f"{name}-random"] = twin
-                self.probed.append(Probed(f"{name}-random", twin.name, "random", name))
+                self.probed.append(Column(f"{name}-random", twin.name, "random", name))
         if pixels:
             small = Pixels(next(iter(group.values())).preprocess)
             group[small.name] = small
-            self.probed.append(Probed(small.name, "16 × 16 pixels", "pixels"))
+            self.probed.append(Column(small.name, "16 × 16 pixels", "pixels"))
 
     def _embed_unchanged(self, name: str, encoder: EncoderLike, images: Sequence[Image]) -> None:
         embedding.embed_family(
@@ -251,7 +253,7 @@ class _Work:
             ]
             advance(len(self.samples) * (len(families) - len(unmade)))
             loaded: Iterator[list[Image] | str] = embedding.versions_of(
-                self.made(next(iter(group.values()))),
+                self.versions_for(next(iter(group.values()))),
                 [family.name for family in unmade],
                 self.samples,
                 workers=self.workers,
@@ -311,7 +313,7 @@ class _Work:
         write_readings(self.folder.records_file(name, cell), Readings(ids, folds, values, read))
 
 
-def _named(
+def _name_encoders(
     encoders: EncoderOrName | Sequence[EncoderOrName] | Mapping[str, EncoderOrName], device: str
 ) -> dict[str, EncoderLike]:
     """Return encoders by names that can name folders."""
@@ -324,9 +326,9 @@ def _named(
     if not pairs:
         raise InputError("Expected at least one encoder, got none.")
     named: dict[str, EncoderLike] = {}
-    for given, one in pairs:
+    for name_or_none, one in pairs:
         encoder = load_encoder(one, device=device, normalize=False) if isinstance(one, str) else one
-        name = re.sub(r"[^\w.+-]+", "-", given or encoder.name).strip("-.") or "encoder"
+        name = re.sub(r"[^\w.+-]+", "-", name_or_none or encoder.name).strip("-.") or "encoder"
         if name in named or name == Pixels.name or name.endswith("-random"):
             raise InputError(
                 f"Two models of the run would be called {name!r}; give the encoders names of a "
@@ -348,7 +350,7 @@ def _by_geometry(encoders: Mapping[str, EncoderLike]) -> list[dict[str, EncoderL
     return list(groups.values())
 
 
-def _drawn_samples(data: ImageData, images: int, seed: int) -> list[Sample]:
+def _draw_samples(data: ImageData, images: int, seed: int) -> list[Sample]:
     if len(data) <= images:
         return list(data.samples)
     order = generator(seed, "probe images", str(len(data))).permutation(len(data))[:images]

@@ -8,22 +8,32 @@ for tossing a coin, 1 for every answer right. What is worse than a guess keeps n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.metrics import intervals
-from shiftproof.probe.factors import Factor
-from shiftproof.probe.records import READINGS, Readings, read_readings
+from shiftproof.metrics.intervals import Interval
+from shiftproof.probe.records import Readings, read_readings
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.scores.probe import MEASURE, ProbeScores
+from shiftproof.runs.scores.probe import (
+    MEASURE,
+    READINGS,
+    Factor,
+    Kept,
+    Probed,
+    ProbeImages,
+    ProbeScores,
+    Reading,
+    Verdict,
+)
 from shiftproof.runs.scores.reading import FORMAT
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.types import Cell
 
 SEED = 0
@@ -33,7 +43,7 @@ COLLAPSED = 0.1
 
 
 @dataclass(frozen=True)
-class Probed:
+class Column:
     """One column of a probe: an encoder (``control`` is None) or what it is held against.
 
     ``of`` names the encoder whose architecture a random network has.
@@ -44,12 +54,20 @@ class Probed:
     control: str | None = None
     of: str | None = None
 
+    def is_control_of(self, encoder: Column) -> bool:
+        """Whether an encoder is held against this one."""
+        return self.control is not None and self.of in (None, encoder.name)
+
+
+_Shares: TypeAlias = Mapping[str, Mapping[str, Mapping[Reading, Replicates]]]
+"""By model, factor and reading."""
+
 
 def summarize(
     folder: RunFolder,
-    probed: Sequence[Probed],
+    probed: Sequence[Column],
     factors: Sequence[Factor],
-    images: Mapping[str, Any],
+    images: ProbeImages,
 ) -> ProbeScores:
     """Return the content of ``scores.json``; depends on the records alone.
 
@@ -57,88 +75,71 @@ def summarize(
         folder: where the records are.
         probed: the models; encoders first, in the order in which they are compared.
         factors: in the order of the table.
-        images: what it says of the images: how many, and those that could not be read.
+        images: how many there are, and those that could not be read.
 
     Raises:
         BrokenFileError: a table is missing, damaged, or about other images than the others.
     """
-    kept = _kept(folder, probed, factors)
+    shares = _read_shares(folder, probed, factors)
     encoders = [one for one in probed if one.control is None]
     pairs = [(one, encoders[0]) for one in encoders[1:]]
-    pairs += [
-        (one, other)
-        for one in encoders
-        for other in probed
-        if other.control is not None and other.of in (None, one.name)
-    ]
-    content = {
-        "format": FORMAT,
-        "measure": MEASURE,
-        "interval": {
-            "level": intervals.LEVEL,
-            "method": "paired percentile bootstrap over images, of probes fitted once",
-            "replicates": intervals.REPLICATES,
-            "seed": SEED,
-        },
-        "images": dict(images),
-        "collapsed_below": COLLAPSED,
-        "factors": [
-            {
-                "name": factor.name,
-                "title": factor.title,
-                "group": factor.group,
-                "low": factor.low,
-                "high": factor.high,
-                "unit": factor.unit,
-                "binary": factor.binary,
-            }
+    pairs += [(one, other) for one in encoders for other in probed if other.is_control_of(one)]
+    return ProbeScores(
+        format=FORMAT,
+        kind="probe",
+        measure=MEASURE,
+        interval=Resampling(
+            intervals.LEVEL,
+            "paired percentile bootstrap over images, of probes fitted once",
+            intervals.REPLICATES,
+            SEED,
+        ),
+        images=images,
+        collapsed_below=COLLAPSED,
+        factors=tuple(factors),
+        models=tuple(_score(shares, one, factors, probed) for one in probed),
+        differences=tuple(_compare(shares, one, other, factors) for one, other in pairs),
+    )
+
+
+def _score(
+    shares: _Shares, one: Column, factors: Sequence[Factor], probed: Sequence[Column]
+) -> Probed:
+    return Probed(
+        one.name,
+        {
+            factor.name: _keep(
+                shares[one.name][factor.name],
+                _judge(shares, one, factor.name, probed) if one.control is None else None,
+            )
             for factor in factors
-        ],
-        "models": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "control": one.control,
-                "of": one.of,
-                "factors": {
-                    factor.name: {
-                        **{
-                            reading: _figure(found)
-                            for reading, found in kept[one.name][factor.name].items()
-                        },
-                        **({"verdict": _verdict(kept, one, factor.name, probed)}
-                           if one.control is None else {}),
-                    }
-                    for factor in factors
-                },
-            }
-            for one in probed
-        ],
-        "differences": [
-            {
-                "name": one.name,
-                "against": other.name,
-                "factors": {
-                    factor.name: {
-                        **{
-                            reading: _figure(found - kept[other.name][factor.name][reading])
-                            for reading, found in kept[one.name][factor.name].items()
-                        },
-                    }
-                    for factor in factors
-                },
-            }
-            for one, other in pairs
-        ],
-    }  # fmt: skip
-    return msgspec.convert(content, ProbeScores)
+        },
+        title=one.title,
+        control=one.control,
+        of=one.of,
+    )
 
 
-def _kept(
-    folder: RunFolder, probed: Sequence[Probed], factors: Sequence[Factor]
-) -> dict[str, dict[str, dict[str, Replicates]]]:
-    """Return ``(1 + R,)`` shares by model, factor and reading, all over the same resamples."""
-    keys: list[tuple[str, Factor, str]] = []
+def _compare(shares: _Shares, one: Column, other: Column, factors: Sequence[Factor]) -> Probed:
+    def subtract(factor: str) -> dict[Reading, Replicates]:
+        theirs = shares[other.name][factor]
+        return {name: mine - theirs[name] for name, mine in shares[one.name][factor].items()}
+
+    return Probed(
+        one.name,
+        {factor.name: _keep(subtract(factor.name)) for factor in factors},
+        against=other.name,
+    )
+
+
+def _keep(readings: Mapping[Reading, Replicates], verdict: Verdict | None = None) -> Kept:
+    ends = _ends(readings)
+    return Kept(ends.get("beside"), ends.get("alone"), ends.get("network"), verdict)
+
+
+def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[Factor]) -> _Shares:
+    """Return ``(1 + R,)`` shares that are kept, all over the same resamples."""
+    keys: list[tuple[str, Factor, Reading]] = []
     tables: list[Callable[[], NDArray[np.float64]]] = []
     ids: tuple[str, ...] | None = None
     for one in probed:
@@ -155,17 +156,13 @@ def _kept(
                 if reading in readings.read:
                     parts = parts_of(readings, reading, binary=factor.binary)
                     keys.append((one.name, factor, reading))
-                    tables.append(partial(_as_it_is, parts))
-    found: dict[str, dict[str, dict[str, Replicates]]] = {}
+                    tables.append(partial(np.asarray, parts))
+    found: dict[str, dict[str, dict[Reading, Replicates]]] = {}
     sums = intervals.sum_resamples(tables, len(ids or ()), seed=SEED)
     for (name, factor, reading), summed in zip(keys, sums, strict=True):
         shares = kept_of(summed, binary=factor.binary)
         found.setdefault(name, {}).setdefault(factor.name, {})[reading] = shares
     return found
-
-
-def _as_it_is(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    return table
 
 
 def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.float64]:
@@ -190,33 +187,19 @@ def kept_of(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
     return np.asarray(np.clip(balanced if binary else explained, 0, 1))
 
 
-def _figure(replicates: Replicates) -> dict[str, float] | None:
-    found = intervals.percentile_interval(replicates)
-    return None if found is None else asdict(found)
-
-
-def _verdict(
-    kept: Mapping[str, Mapping[str, Mapping[str, Replicates]]],
-    one: Probed,
-    factor: str,
-    probed: Sequence[Probed],
-) -> str:
+def _judge(shares: _Shares, one: Column, factor: str, probed: Sequence[Column]) -> Verdict:
     """Say what became of a factor, and no more than the intervals say.
 
     "kept": the linear probe reads it beyond chance. "hidden": only the network does. "collapsed":
     neither does, less than ``COLLAPSED`` is believable, and a control does read it. "unread": nothing
     reads it, the controls neither: these images do not tell. "undecided": anything else.
     """
-    mine = _ends(kept[one.name][factor])
+    mine = _ends(shares[one.name][factor])
     if mine["beside"].lower > 0:
         return "kept"
     if "network" in mine and mine["network"].lower > 0:
         return "hidden"
-    controls = [
-        _ends(kept[other.name][factor])
-        for other in probed
-        if other.control is not None and other.of in (None, one.name)
-    ]
+    controls = [_ends(shares[other.name][factor]) for other in probed if other.is_control_of(one)]
     read = any(
         found[reading].lower > 0
         for found in controls
@@ -229,9 +212,6 @@ def _verdict(
     return "collapsed" if highest < COLLAPSED else "undecided"
 
 
-def _ends(readings: Mapping[str, Replicates]) -> dict[str, intervals.Interval]:
-    return {
-        name: found
-        for name, replicates in readings.items()
-        if (found := intervals.percentile_interval(replicates)) is not None
-    }
+def _ends(readings: Mapping[Reading, Replicates]) -> dict[str, Interval]:
+    found = ((name, intervals.percentile_interval(shares)) for name, shares in readings.items())
+    return {name: interval for name, interval in found if interval is not None}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from PIL import Image as PillowImage
 
@@ -30,46 +29,6 @@ SIZES: tuple[Trial, ...] = (
 """Best first. Below 80 pixels a corruption can no longer be seen."""
 
 
-class Sheet(Protocol):
-    """One photograph in all its cells."""
-
-    @property
-    def files(self) -> Mapping[str, str]:
-        """Its pictures below the run folder, by cell."""
-
-
-class Shown(Protocol):
-    """One picture."""
-
-    @property
-    def file(self) -> str:
-        """The picture below the run folder."""
-
-
-class Case(Protocol):
-    """One photograph, clean beside corrupted."""
-
-    @property
-    def clean(self) -> Shown | None:
-        """The clean picture."""
-
-    @property
-    def corrupted(self) -> Shown | None:
-        """The corrupted one."""
-
-
-class Gallery(Protocol):
-    """All pictures of a run."""
-
-    @property
-    def sheets(self) -> Sequence[Sheet]:
-        """Photographs in all their cells."""
-
-    @property
-    def worst(self) -> Sequence[Case]:
-        """Photographs clean beside corrupted."""
-
-
 @dataclass(frozen=True)
 class Pictures:
     """The pictures of a page as data URIs, keyed by their file below the run folder."""
@@ -80,6 +39,8 @@ class Pictures:
     """How many sheets of the run, from the first, are here."""
     left_out: int = 0
     """How many did not fit into the budget."""
+    outside: frozenset[str] = frozenset()
+    """Files in folders that the reader has not named; they were not opened."""
 
     def uri(self, file: str) -> str | None:
         """Return the picture's data URI, or None where the file could not be used."""
@@ -87,18 +48,29 @@ class Pictures:
 
 
 def load(
-    run: Path, gallery: Gallery, *, budget: int = BUDGET, sizes: Sequence[Trial] = SIZES
+    root: Path,
+    sheets: Sequence[Sequence[str]],
+    first: Sequence[str] = (),
+    *,
+    budget: int = BUDGET,
+    sizes: Sequence[Trial] = SIZES,
 ) -> Pictures:
-    """Read the gallery's pictures, as large as the budget allows; sheets at the end go first.
+    """Read the pictures of a page, as large as the budget allows; sheets at the end go first.
 
-    A picture that is missing, damaged, or outside the run folder is listed and left out: a page
-    without it is better than no page.
+    A picture that is missing, damaged, or outside of ``root`` is listed and left out: a page without
+    it is better than no page.
+
+    Args:
+        root: the run's folder.
+        sheets: files below it that are shown together, or not at all.
+        first: files that come before all sheets.
+        budget: characters of the page that they may take.
+        sizes: how large they may be, best first.
     """
-    worst_files = _worst_files(gallery.worst)
-    wanted = [*worst_files, *(file for sheet in gallery.sheets for file in sheet.files.values())]
+    wanted = [*first, *(file for sheet in sheets for file in sheet)]
     if not wanted or budget <= 0:
-        return Pictures(left_out=len(gallery.sheets))
-    trial = _choose(run, wanted, budget, sizes)
+        return Pictures(left_out=len(sheets))
+    trial = _choose(root, wanted, budget, sizes)
     uris: dict[str, str] = {}
     unreadable: list[str] = []
     spent = 0
@@ -110,7 +82,7 @@ def load(
         for name in dict.fromkeys(names):
             if name in uris or name in unreadable:
                 continue
-            uri = _uri(run, name, trial)
+            uri = _uri(root, name, trial)
             if uri is None:
                 unreadable.append(name)
             else:
@@ -123,24 +95,18 @@ def load(
         uris.update(found)
         return True
 
-    take(worst_files)
+    take(first)
     kept = 0
-    for sheet in gallery.sheets:
-        if not take(list(sheet.files.values())):
+    for sheet in sheets:
+        if not take(sheet):
             break
         kept += 1
     return Pictures(
         uris=uris,
         unreadable=tuple(unreadable),
         sheets=kept,
-        left_out=len(gallery.sheets) - kept,
+        left_out=len(sheets) - kept,
     )
-
-
-def _worst_files(worst: Sequence[Case]) -> list[str]:
-    return [
-        shown.file for case in worst for shown in (case.clean, case.corrupted) if shown is not None
-    ]
 
 
 def _choose(run: Path, wanted: Sequence[str], budget: int, sizes: Sequence[Trial]) -> Trial:

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from shiftproof._version import __version__
 from shiftproof.errors import InputError, MissingExtraError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.report import gallery
-from shiftproof.report.classification import estimates
-from shiftproof.report.classification.kind import CLASSIFICATION, warn
-from shiftproof.report.detection.kind import DETECTION
+from shiftproof.report.classification.kind import believe
 from shiftproof.report.detection.pictures import MOST_DRAWN
-from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid import page as grid_page
-from shiftproof.report.grid.entries import GridRun
-from shiftproof.report.grid.kind import Kind
-from shiftproof.report.probe import page as probe
-from shiftproof.report.probe.page import ProbeRun
+from shiftproof.report.grid.page import GridPage
+from shiftproof.report.kinds import find_kind
 from shiftproof.report.sections import Document
-from shiftproof.report.similarity import page as similarity
-from shiftproof.report.similarity import pictures as similarity_pictures
-from shiftproof.report.similarity import scores as similarity_scores
-from shiftproof.report.similarity.scores import SimilarityRun
-from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg import colors
 from shiftproof.report.svg.markup import Html
-from shiftproof.runs.opened import OpenRun, read_head
-from shiftproof.runs.scores.grid import GridScores
-from shiftproof.runs.scores.probe import ProbeGallery, ProbeScores
+from shiftproof.runs.run import AnyRun, load_run
 
 if TYPE_CHECKING:
     import jinja2
@@ -43,19 +30,13 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-AnyRun: TypeAlias = "GridRun | ProbeRun | SimilarityRun"
-"""The folder of a run of some kind, read."""
-
-KINDS = {"classification": CLASSIFICATION, "detection": DETECTION}
-"""What the page of a kind has of its own; that of another kind over the grid has what all have."""
-
 
 def write_report(
-    run: Path | Sequence[Path],
-    out: Path | None = None,
+    run: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
     *,
-    calibration: Path | None = None,
-    images: Sequence[Path] = (),
+    calibration: str | Path | None = None,
+    images: Sequence[str | Path] = (),
 ) -> Path:
     """Write the page of a run, or of several runs side by side, and return its path.
 
@@ -89,19 +70,21 @@ def write_report(
     paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
-    runs = [_within(_read(path), [Path(folder) for folder in images]) for path in paths]
-    kinds = {read.kind for read in runs}
-    for aspect, values in (("kind", kinds), ("measure", {_measure(read) for read in runs})):
-        if len(values) > 1:
-            raise RunMismatchError(
-                f"The runs differ in their {aspect} ({', '.join(sorted(values))}); expected runs "
-                "of one kind to show on one page. Write a report for each."
-            )
-    stream = None if calibration is None else _estimate(runs, Path(calibration))
+    runs = [load_run(path) for path in paths]
+    _check_alike(runs)
+    kind = find_kind(runs[0].kind)
+    if calibration is not None:
+        kind = GridPage(believe(_estimate(runs, Path(calibration))))
+    folders = [Path(folder) for folder in images]
+    if folders and not kind.takes_images:
+        raise InputError(
+            f"{runs[0].path} keeps its pictures in its own folder; folders of images are named for an "
+            "audit of embeddings only."
+        )
     page = b""
     # Nearly always the first budget holds; a page with very much text gets fewer pictures.
     for budget in (gallery.BUDGET, gallery.BUDGET // 3, 0):
-        page = _render(environment, runs, stream, budget)
+        page = _render(environment, kind.build(runs, kind.load_pictures(runs, budget, folders)))
         if len(page) <= LIMIT:
             break
     target = paths[0] / "report.html" if out is None else Path(out)
@@ -109,36 +92,22 @@ def write_report(
     return target
 
 
-def _read(path: Path) -> AnyRun:
-    head = read_head(path)
-    if head.kind == "similarity":
-        return similarity_scores.read_run(path)
-    if head.kind == "probe":
-        return OpenRun(path, ProbeScores, ProbeGallery)
-    return OpenRun(path, GridScores, _kind(head.kind).gallery)
+def _check_alike(runs: Sequence[AnyRun[Any]]) -> None:
+    kinds, measures = {run.kind for run in runs}, {_measure(run) for run in runs}
+    for aspect, values in (("kind", kinds), ("measure", measures)):
+        if len(values) > 1:
+            raise RunMismatchError(
+                f"The runs differ in their {aspect} ({', '.join(sorted(values))}); expected runs "
+                "of one kind to show on one page. Write a report for each."
+            )
 
 
-def _kind(name: str) -> Kind:
-    return KINDS.get(name, Kind())
-
-
-def _measure(run: AnyRun) -> str:
+def _measure(run: AnyRun[Any]) -> str:
     measure = run.scores.measure
     return measure if isinstance(measure, str) else measure.name
 
 
-def _within(run: AnyRun, images: Sequence[Path]) -> AnyRun:
-    if isinstance(run, SimilarityRun):
-        return similarity_pictures.within(run, images)
-    if images:
-        raise InputError(
-            f"{run.path} keeps its pictures in its own folder; folders of images are named for an "
-            "audit of embeddings only."
-        )
-    return run
-
-
-def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:
+def _estimate(runs: Sequence[AnyRun[Any]], calibration: Path) -> StreamEstimate:
     from shiftproof.bench import estimate_stream
 
     if len(runs) > 1:
@@ -158,31 +127,7 @@ def _estimate(runs: Sequence[AnyRun], calibration: Path) -> StreamEstimate:
     return estimate_stream(runs[0].path, calibration)
 
 
-def _build(runs: Sequence[Any], pictures: Pictures, stream: StreamEstimate | None) -> Document:
-    """Build the page of runs of one kind, from the runs as they were read."""
-    kind = runs[0].kind
-    if kind == "similarity":
-        return similarity.document(runs, pictures)
-    if kind == "probe":
-        return probe.document(runs, pictures)
-    if stream is None:
-        return grid_page.build(runs, _kind(kind), pictures)
-    return grid_page.build(
-        runs,
-        dataclasses.replace(CLASSIFICATION, warnings=functools.partial(warn, believed=True)),
-        pictures,
-        first=functools.partial(estimates.belief_section, stream),
-        lead=functools.partial(estimates.belief_lead, stream),
-    )
-
-
-def _render(
-    environment: jinja2.Environment,
-    runs: Sequence[AnyRun],
-    stream: StreamEstimate | None,
-    budget: int,
-) -> bytes:
-    pictures = _pictures(runs, budget)
+def _render(environment: jinja2.Environment, page: Document) -> bytes:
     style = (
         environment.get_template("style.css.j2")
         .render({**_palettes(), "most_drawn": MOST_DRAWN})
@@ -190,28 +135,13 @@ def _render(
     )
     script = environment.get_template("script.js.j2").render().strip()
     text = environment.get_template("page.html.j2").render(
-        page=_build(runs, pictures, stream),
+        page=page,
         policy=_policy(style, script),
         style=Html(style),
         script=Html(script),
         version=__version__,
     )
     return text.encode("utf-8")
-
-
-def _pictures(runs: Sequence[AnyRun], budget: int) -> Pictures:
-    """Return the pictures of the first run that has any."""
-    first = runs[0]
-    if isinstance(first, SimilarityRun):
-        return similarity_pictures.load(first, budget=budget)
-    kept = [run for run in runs if not isinstance(run, SimilarityRun)]
-    pictured = next((run for run in kept if run.gallery.sheets or run.gallery.worst), kept[0])
-    return gallery.load(
-        pictured.path,
-        pictured.gallery,
-        budget=budget,
-        sizes=_kind(pictured.kind).picture_sizes,
-    )
 
 
 def _policy(style: str, script: str) -> str:
@@ -234,14 +164,14 @@ def _hash(text: str) -> str:
 def _palettes() -> Mapping[str, object]:
     return {
         "light": {
-            "sequential": colours.sequential(dark=False),
-            "diverging": colours.diverging(dark=False),
-            "models": colours.MODEL_LIGHT,
+            "sequential": colors.sequential(dark=False),
+            "diverging": colors.diverging(dark=False),
+            "models": colors.MODEL_LIGHT,
         },
         "dark": {
-            "sequential": colours.sequential(dark=True),
-            "diverging": colours.diverging(dark=True),
-            "models": colours.MODEL_DARK,
+            "sequential": colors.sequential(dark=True),
+            "diverging": colors.diverging(dark=True),
+            "models": colors.MODEL_DARK,
         },
     }
 

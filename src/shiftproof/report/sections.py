@@ -1,21 +1,31 @@
-"""What every page is made of: a title block, and sections with a template each."""
+"""What every page is made of, and says of its runs: what they are, whether they are alike, all settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
+import msgspec
+
+from shiftproof.report import table_writing, wording
+from shiftproof.report.svg.charts import Look
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import AnyRun
+from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.grid import GridScores, Images
+from shiftproof.runs.scores.probe import ProbeImages, ProbeScores
 from shiftproof.runs.scores.reading import clean_text
 
+Scores = TypeVar("Scores", bound=msgspec.Struct)
+Shown = TypeVar("Shown", bound=AnyRun[Any])
 
-class Named(Protocol):
-    """A run on a page."""
+PROVENANCE = (
+    "Provenance: of the command that began the run; the number of workers changes no figure"
+)
 
-    @property
-    def path(self) -> Path:
-        """Its folder."""
+MOST_BROKEN = 300
+"""A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class Document:
     warnings: Sequence[str] = ()
 
 
-def run_names(runs: Sequence[Named]) -> list[str]:
+def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
     """Return a name for each run: its folder's, with a number where two folders share one."""
     folders = [clean_text(run.path.resolve().name or str(run.path)) for run in runs]
     return [
@@ -53,3 +63,304 @@ def run_names(runs: Sequence[Named]) -> list[str]:
         else f"{folder} ({1 + folders[:position].count(folder)})"
         for position, folder in enumerate(folders)
     ]
+
+
+# ---------------------------------------------------------------- what the runs are
+
+
+def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]:
+    """Yield each model of each run with a look that no other has.
+
+    Its label is the model's name, with the run's name before it where several runs are shown.
+    """
+    number = 0
+    for run, name in zip(runs, run_names(runs), strict=True):
+        for model in run.scores.models:
+            label = model.name if len(runs) == 1 else f"{name}: {model.name}"
+            yield run, model, Look(label, number)
+            number += 1
+
+
+def kicker(runs: Sequence[AnyRun[Any]]) -> str:
+    """Say above the title what kind of page this is."""
+    return "Robustness report" if len(runs) == 1 else f"Comparison of {len(runs)} runs"
+
+
+def under_corruption(runs: Sequence[AnyRun[Any]]) -> str:
+    """Return ``under 15 corruptions``, without their number where the runs had others each."""
+    first = runs[0].scores.corruptions
+    if any(run.scores.corruptions != first for run in runs):
+        return "under corruption"
+    return f"under {wording.plural(len(first), 'corruption')}"
+
+
+def byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
+    """Say in one line what was measured on what, and when; ``counts`` are images, objects, ..."""
+    data = run.settings.get("data")
+    stated = data.get("name") if isinstance(data, Mapping) else data
+    told = [stated] if isinstance(stated, str) else []
+    return [f"run {name}", *counts, *told, *describe_start(run)]
+
+
+def describe_start(run: AnyRun[Any]) -> list[str]:
+    """Return the day on which the run was begun; empty where it is not known."""
+    started = run.provenance.get("started")
+    return [started[:10]] if isinstance(started, str) else []
+
+
+# ---------------------------------------------------------------- comparing runs
+
+
+def differing(runs: Sequence[Shown], own: Mapping[str, Callable[[Shown], object]]) -> list[str]:
+    """Say in what the runs differ that makes their figures no fair comparison.
+
+    ``own`` are the aspects that runs of this kind have beside those of all kinds.
+    """
+    names = run_names(runs)
+    aspects: dict[str, Callable[[Shown], object]] = {
+        "data": lambda run: (
+            look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
+        ),
+        "images used": lambda run: run.scores.used,
+        "corruptions": lambda run: wording.listing(list(run.scores.corruptions)),
+        "severities": lambda run: wording.listing([str(s) for s in run.scores.severities]),
+        **own,
+        "corrupted images": lambda run: (
+            look_up(run.settings, "images") or run.settings.get("encode")
+        ),
+        "seed": lambda run: run.settings.get("seed"),
+        "classes": lambda run: run.head.classes.get("title"),
+        "interval level": lambda run: run.scores.interval.level,
+    }
+    found = []
+    for aspect, get in aspects.items():
+        values = [get(run) for run in runs]
+        if any(value != values[0] for value in values):
+            spelt = "; ".join(
+                f"{name}: {_spell_setting(value)}"
+                for name, value in zip(names, values, strict=True)
+            )
+            found.append(f"{aspect} ({spelt})")
+    if not found:
+        return []
+    return [
+        "These runs are not like for like, so their figures must not be held against each other. "
+        f"They differ in {wording.listing(found)}."
+    ]
+
+
+def _protocol(run: AnyRun[Any]) -> str | None:
+    """The protocol in words, as the run states it."""
+    stated = run.settings.get("protocol")
+    words = stated.get("description") if isinstance(stated, Mapping) else stated
+    return clean_text(words) if isinstance(words, str) else None
+
+
+def protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
+    """Each protocol in words, with the names of the runs that had it, where there are several."""
+    found: dict[str, list[str]] = {}
+    for run, name in zip(runs, run_names(runs), strict=True):
+        if (words := _protocol(run)) is not None:
+            found.setdefault(words, []).append(name)
+    return [
+        {"words": words, "runs": wording.listing(names) if len(runs) > 1 else ""}
+        for words, names in found.items()
+    ]
+
+
+def doubts(images: Images | ProbeImages, where: str) -> list[str]:
+    """Say what makes the figures of a run unsure; ``where`` names the run, and may be empty."""
+    found = []
+    if images.used is not None and images.used < wording.FEW_IMAGES:
+        found.append(
+            f"{where}Only {wording.plural(images.used, 'image')}: the intervals are wide, "
+            "and what looks like a large difference may be chance. Read the intervals, not "
+            "the figures."
+        )
+    if images.broken:
+        found.append(
+            f"{where}{wording.plural(len(images.broken), 'image')} "
+            + (f"of {images.total:,} " if images.total is not None else "")
+            + "could not be read everywhere. What was not read counts nowhere, and is listed below."
+        )
+    return found
+
+
+def _spell_setting(value: object) -> str:
+    if value is None:
+        return "not stated"
+    if isinstance(value, Mapping) and isinstance(value.get("description"), str):
+        return clean_text(value["description"])
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {spelt}" for key, spelt in flat(value))
+    return clean_text(str(value))
+
+
+def look_up(settings: Mapping[str, Any], *keys: str) -> object:
+    """Return what stands at nested keys, or None where one is not there."""
+    value: Any = settings
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    found: object = value
+    return found
+
+
+# ---------------------------------------------------------------- sections
+
+
+def broken_section(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
+    """Build the list of images that could not be read; ``rule`` says what became of them."""
+    rows = [
+        {
+            "run": name,
+            "id": image.id,
+            "reason": image.reason,
+            "cells": wording.NONE if image.cells is None else f"{image.cells:,}",
+            "first": wording.cell_title(image.first_cell) if image.first_cell else "",
+        }
+        for run, name in zip(runs, run_names(runs), strict=True)
+        for image in run.scores.images.broken
+    ]
+    if not rows:
+        return None
+    return Section(
+        "broken",
+        "Files that could not be used",
+        "Broken files",
+        "broken.html.j2",
+        {
+            "rows": rows[:MOST_BROKEN],
+            "more": max(0, len(rows) - MOST_BROKEN),
+            "several": len(runs) > 1,
+            "rule": rule,
+            "used": sum(run.scores.used or 0 for run in runs),
+            "total": sum(run.scores.images.total or 0 for run in runs),
+        },
+    )
+
+
+def settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
+    """Build the list of everything that a run's files say of how it was made."""
+    return Section(
+        "settings",
+        "Settings and provenance",
+        "Settings",
+        "settings.html.j2",
+        {
+            "runs": [
+                {
+                    "name": name if len(runs) > 1 else None,
+                    "blocks": [
+                        *_setting_blocks(run.settings),
+                        ("Taken for granted on loading", flat(run.head.assumed)),
+                        ("Classes", flat(run.head.classes)),
+                        ("Images used", _images(run.scores)),
+                        ("Intervals", flat(msgspec.to_builtins(run.scores.interval))),
+                        (PROVENANCE, flat(run.provenance)),
+                    ],
+                }
+                for run, name in zip(runs, run_names(runs), strict=True)
+            ]
+        },
+    )
+
+
+def _setting_blocks(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return nested settings as a block each, before them what stands on its own."""
+    nested = {key: value for key, value in settings.items() if isinstance(value, Mapping) and value}
+    plain = {key: value for key, value in settings.items() if key not in nested}
+    return [
+        ("Settings", flat(plain)),
+        *((wording.corruption_title(clean_text(key)), flat(nested[key])) for key in nested),
+    ]
+
+
+def _images(scores: GridScores | ProbeScores | AuditScores) -> list[tuple[str, str]]:
+    if isinstance(scores, AuditScores):
+        return []  # rows of embeddings, which may be of anything
+    found = [
+        ("in the data set", _count(scores.images.total)),
+        ("used", _count(scores.images.used)),
+        ("broken", f"{len(scores.images.broken):,}"),
+    ]
+    if isinstance(scores, GridScores):
+        found.append(("grid complete", "yes" if scores.grid.complete else "no"))
+    return found
+
+
+def _count(images: int | None) -> str:
+    return "not known" if images is None else f"{images:,}"
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as lines, ``data.name`` and its value; a plain list is one line."""
+    lines: list[tuple[str, str]] = []
+    if settings and all(key == value for key, value in settings.items()):
+        # A table of names that stand for themselves: the list of them says as much.
+        return [
+            (prefix.rstrip(".") or "names", ", ".join(clean_text(str(key)) for key in settings))
+        ]
+    for key, value in settings.items():
+        name = f"{prefix}{clean_text(str(key))}"
+        if isinstance(value, Mapping) and value:
+            lines.extend(flat(value, f"{name}."))
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            lines.extend(flat({str(place): item for place, item in enumerate(value)}, f"{name}."))
+        elif isinstance(value, list):
+            lines.append((name, ", ".join(_plain(item) for item in value) or "none"))
+        else:
+            lines.append((name, _plain(value)))
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean_text(str(value))
+
+
+def reading_section(template: str, context: Mapping[str, Any]) -> Section:
+    """Build the words on how to read the page, which stand at its end."""
+    return Section(
+        "reading",
+        "How to read this",
+        "How to read",
+        template,
+        {"few": wording.FEW_IMAGES, **context},
+    )
+
+
+def numbers_section(
+    runs: Sequence[AnyRun[Scores]],
+    summarize: Callable[[Scores], Table],
+    write_cells: Callable[[Scores], str],
+    *,
+    unit: str,
+) -> Section:
+    """Build the section: of each run the summary as CSV and as LaTeX, and every cell as CSV.
+
+    ``unit`` says in what the figures of all cells are: fractions, ...
+    """
+    listed = []
+    for run, name in zip(runs, run_names(runs), strict=True):
+        table = summarize(run.scores)
+        listed.append(
+            {
+                "name": name if len(runs) > 1 else None,
+                "csv": table_writing.as_csv(table),
+                "latex": table_writing.as_latex(table),
+                "stored": _list_units(one.stored for one in table.spellings),
+                "printed": _list_units(one.printed for one in table.spellings),
+                "cells": write_cells(run.scores),
+                "unit": unit,
+            }
+        )
+    return Section(
+        "numbers", "The table, to copy", "CSV and LaTeX", "numbers.html.j2", {"runs": listed}
+    )
+
+
+def _list_units(units: Iterable[str]) -> str:
+    return wording.listing(list(dict.fromkeys(units)))

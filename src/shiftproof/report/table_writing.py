@@ -17,7 +17,7 @@ from rich.text import Text
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.spelling import SHARES, Spelling
+from shiftproof.report.wording import SHARES, Spelling
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ def as_latex(table: Table) -> str:
 def _latex_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
     if interval is None:
         return "--"
-    value, span = _spelt(table, row, column, interval)
+    value, span = _spell(table, row, column, interval)
     if interval.bare:
         return latex_escape(value)
     return f"{latex_escape(value)} {{\\footnotesize ({latex_escape(span)})}}"
 
 
-def _spelt(table: Table, row: Row, column: Column, interval: Interval) -> tuple[str, str]:
+def _spell(table: Table, row: Row, column: Column, interval: Interval) -> tuple[str, str]:
     """Return a figure and its ends; with its unit where that is not the one of the caption."""
     spelling = row.spelling
     named = spelling != table.spelling
@@ -243,7 +243,7 @@ def _terminal_figure(table: Table, row: Row, at: int) -> Text:
     column, interval = table.columns[at], row.figures[at]
     if interval is None:
         return Text("-", style="dim")
-    value, span = _spelt(table, row, column, interval)
+    value, span = _spell(table, row, column, interval)
     sure = column.against is not None and not interval.spans_zero
     text = Text(_terminal(value), style="bold" if sure else "")
     if interval.bare:

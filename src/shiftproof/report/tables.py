@@ -1,8 +1,6 @@
 """The scores as a table: for a spreadsheet, for a paper, for a terminal.
 
-All three show the same rows: the clean images, each corruption over its severities, the mean over
-the corruptions, and what the benchmark makes of them where it may be claimed. They are generated from
-``scores.json``, never typed.
+All three show the same rows. They are generated from ``scores.json``, never typed.
 """
 
 from __future__ import annotations
@@ -11,19 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 from rich.console import Console
 
-from shiftproof.report.grid.tables import summarize
-from shiftproof.report.probe import tables as probe_tables
-from shiftproof.report.similarity import scores as similarity_scores
-from shiftproof.report.similarity import tables as similarity_tables
+from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
+from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores
-from shiftproof.runs.scores.probe import MEASURE, ProbeScores
+from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import convert
 
-Scores: TypeAlias = "GridScores | ProbeScores | Mapping[str, Any]"
+Scores: TypeAlias = "GridScores | ProbeScores | AuditScores | Mapping[str, Any]"
 """What ``scores.json`` holds, typed or as it was parsed."""
 
 
@@ -37,7 +32,7 @@ def table_csv(scores: Scores) -> str:
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
     """
-    return as_csv(_table(scores))
+    return as_csv(_summarize(scores))
 
 
 def table_latex(scores: Scores) -> str:
@@ -48,7 +43,7 @@ def table_latex(scores: Scores) -> str:
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
     """
-    return as_latex(_table(scores))
+    return as_latex(_summarize(scores))
 
 
 def print_table(scores: Scores, console: Console) -> None:
@@ -57,15 +52,11 @@ def print_table(scores: Scores, console: Console) -> None:
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
     """
-    console.print(as_terminal(_table(scores)))
+    console.print(as_terminal(_summarize(scores)))
 
 
-def _table(scores: Scores) -> Table:
-    content = msgspec.to_builtins(scores) if isinstance(scores, msgspec.Struct) else scores
-    file = Path("scores.json")
-    measure = content.get("measure") if isinstance(content, Mapping) else None
-    if measure == similarity_tables.MEASURE:
-        return similarity_tables.summary(similarity_scores.parse_scores(content))
-    if measure == MEASURE:
-        return probe_tables.summary(convert(content, ProbeScores, file))
-    return summarize(convert(content, GridScores, file))
+def _summarize(scores: Scores) -> Table:
+    if isinstance(scores, GridScores | ProbeScores | AuditScores):
+        return find_kind(scores.kind).summarize(scores)
+    kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")
+    return kind.summarize(convert(scores, kind.form, Path("scores.json")))

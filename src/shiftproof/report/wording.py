@@ -1,23 +1,193 @@
-"""Numbers and names in words: shares in percent, counts, lists, titles.
+"""Figures, numbers and names in words: each unit's digits and signs, counts, lists, titles.
 
-What is a share by its nature is spelt here; a figure of a measure has its unit, and is spelt by its
-:class:`~shiftproof.report.spelling.Spelling`.
+How a figure is spelt in its unit (a share in percent, a loss in nats, a number of one's own) its
+:class:`Spelling` says. A difference carries its sign. Shares have one decimal and nats two; a number of
+which nothing is known has two significant digits or more: 17.4, 1.74, 0.17, 0.017. What is a share by
+its nature is spelt by the functions below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import spelling
-from shiftproof.report.spelling import SHARES
+from shiftproof.runs.scores.grid import Unit
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Settings
 
-MINUS = spelling.MINUS
-DASH = spelling.DASH
-NONE = spelling.NONE
-PERCENT = f"{spelling.NO_BREAK}%"
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+NONE = "\N{EN DASH}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the figures of one unit are spelt; the words are empty where the unit has no name.
+
+    Attributes:
+        unit: of the figures.
+        write: returns the digits of a figure.
+        scale: what a figure is multiplied by on an axis.
+        end: of a scale that holds all figures that there can be; None without a limit.
+        sign: behind a figure: " %".
+        points: behind a difference: " points".
+        full_points: the same in full: " percentage points".
+        phrase: behind what is measured: " in percent".
+        short_phrase: the same for a heading: " in %".
+        before: before what is measured: "% ".
+        stored: what the figures are in a file: "fractions".
+        printed: what they are in a table for people: "percent".
+    """
+
+    unit: Unit
+    write: Callable[[float], str]
+    scale: float
+    end: float | None
+    sign: str
+    points: str
+    full_points: str
+    phrase: str
+    short_phrase: str
+    before: str
+    stored: str
+    printed: str
+
+    def figure(self, value: float | None) -> str:
+        """Return ``57.9`` for the share 0.579: the digits alone, the unit stands in the heading."""
+        return NONE if value is None else _tidy(self.write(value))
+
+    def change(self, value: float | None) -> str:
+        """Return ``+3.1`` or ``−12.0``: the digits of a difference."""
+        text = self.figure(value)
+        if value is None or text.startswith(MINUS) or _is_zero(text):
+            return text
+        return f"+{text}"
+
+    def with_sign(self, value: float | None) -> str:
+        """Return ``57.9 %``, with a space at which no line breaks."""
+        if value is None:
+            return NONE
+        return f"{self.figure(value)}{self.sign.replace(' ', NO_BREAK)}"
+
+    def span(self, interval: Interval | None) -> str:
+        """Return the ends of an interval, ``46.0–68.0``; empty where there are none."""
+        if interval is None or interval.bare:
+            return ""
+        # A minus sign beside a dash is hard to read; no share has one.
+        dash = " to " if self.end is None and interval.lower < 0 else DASH
+        return f"{self.figure(interval.lower)}{dash}{self.figure(interval.upper)}"
+
+    def change_span(self, interval: Interval | None) -> str:
+        """Return the ends of a difference's interval, ``−14.0 to −6.1``; empty without any."""
+        if interval is None or interval.bare:
+            return ""
+        return f"{self.change(interval.lower)} to {self.change(interval.upper)}"
+
+    def cell(self, interval: Interval | None) -> dict[str, str]:
+        """Return a figure and its ends, as the cells of a table on the page have them."""
+        value = None if interval is None else interval.value
+        return {"value": self.figure(value), "span": self.span(interval)}
+
+    def change_cell(self, interval: Interval | None) -> dict[str, object]:
+        """Return the cell of a difference; it is sure where the interval leaves out 0."""
+        value = None if interval is None else interval.value
+        sure = interval is not None and not interval.spans_zero
+        return {"value": self.change(value), "span": self.change_span(interval), "sure": sure}
+
+    def with_span(self, interval: Interval) -> str:
+        """Return ``57.9 % (46.0–68.0)``, without the brackets where there is no interval."""
+        ends = "" if interval.bare else f" ({self.span(interval)})"
+        return f"{self.with_sign(interval.value)}{ends}"
+
+    def change_with_span(self, interval: Interval) -> str:
+        """Return ``−10.2 points (−14.0 to −6.1)``, without the brackets where there is no interval."""
+        ends = "" if interval.bare else f" ({self.change_span(interval)})"
+        return f"{self.change(interval.value)}{self.points}{ends}"
+
+    def tick(self, value: float, *, named: bool = False) -> str:
+        """Return ``2.5``, the label of an axis, no longer than it must be; ``named`` adds the unit."""
+        return f"{self.scale * value:g}".replace("-", MINUS) + (self.sign if named else "")
+
+    def signed_tick(self, value: float) -> str:
+        """Return ``−20`` or ``+2.5``, a label on an axis of differences."""
+        return f"{self.scale * value:+g}".replace("-", MINUS) if value else "0"
+
+
+def _tidy(text: str) -> str:
+    """Return the digits with a minus sign, and without one where −0.04 was rounded to 0."""
+    return text.removeprefix("-") if _is_zero(text) else text.replace("-", MINUS)
+
+
+def _is_zero(text: str) -> bool:
+    return not text.strip("-0.")
+
+
+def _write_number(value: float) -> str:
+    if value == 0:
+        return "0.0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    decimals = 1 if abs(value) >= 10 else 2
+    return f"{value:.{max(decimals, 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+SHARES = Spelling(
+    unit="share",
+    write=lambda value: f"{100 * value:.1f}",
+    scale=100.0,
+    end=1.0,
+    sign=" %",
+    points=" points",
+    full_points=" percentage points",
+    phrase=" in percent",
+    short_phrase=" in %",
+    before="% ",
+    stored="fractions",
+    printed="percent",
+)
+NATS = Spelling(
+    unit="nats",
+    write=lambda value: f"{value:.2f}",
+    scale=1.0,
+    end=None,
+    sign=" nats",
+    points=" nats",
+    full_points=" nats",
+    phrase=" in nats",
+    short_phrase=" in nats",
+    before="nats of ",
+    stored="nats",
+    printed="nats",
+)
+NUMBERS = Spelling(
+    unit="number",
+    write=_write_number,
+    scale=1.0,
+    end=None,
+    sign="",
+    points="",
+    full_points="",
+    phrase="",
+    short_phrase="",
+    before="",
+    stored="the measure's own unit",
+    printed="the measure's own unit",
+)
+
+_BY_UNIT: dict[Unit, Spelling] = {one.unit: one for one in (SHARES, NATS, NUMBERS)}
+
+
+def spelling_of(unit: Unit) -> Spelling:
+    """Return how figures of a unit are spelt."""
+    return _BY_UNIT[unit]
+
+
+# ---------------------------------------------------------------- words
+
+PERCENT = f"{NO_BREAK}%"
 
 FEW_IMAGES = 100
 """Below this many images one photograph moves an error by more than a percentage point."""

@@ -1,6 +1,35 @@
-"""The folder of a run: what it holds, in which forms, written once and read by all."""
+"""The folder of a run: what it holds, in which forms, written once and read by all.
+
+:func:`load_run` opens a finished run of any kind. The other names are what a task of one's own
+(:class:`shiftproof.bench.Task`) writes: its record tables, and what it says of its figures.
+"""
 
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.run import ProbeRun, Run, load_run
+from shiftproof.runs.parquet import open_table, other_images, write_table
+from shiftproof.runs.resamples import Replicates
+from shiftproof.runs.run import AnyRun, AuditRun, ProbeRun, Run, load_run
+from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure
+from shiftproof.runs.scores.probe import ProbeScores
+from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
-__all__ = ["ProbeRun", "Run", "RunFolder", "load_run"]
+__all__ = [
+    "AnyRun",
+    "AuditRun",
+    "AuditScores",
+    "BrokenImage",
+    "GridScores",
+    "Headline",
+    "Images",
+    "Measure",
+    "ProbeRun",
+    "ProbeScores",
+    "Replicates",
+    "Resampling",
+    "Run",
+    "RunFolder",
+    "load_run",
+    "open_table",
+    "other_images",
+    "write_table",
+]

@@ -53,7 +53,7 @@ class RunFolder:
         if not folder.run_file.is_file():
             raise InputError(
                 f"{path} holds no run (no run.json). "
-                "Give the folder that `shiftproof bench --out` wrote."
+                "Give the folder that `shiftproof bench --out`, or another command, wrote."
             )
         return folder
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Write a table atomically: the same table gives the same bytes."""
+    """Write a record table as Parquet, atomically: the same table gives the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -27,18 +27,23 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path, schema: pyarrow.Schema | None = None) -> Iterator[pyarrow.Table]:
-    """Hand out a table for as long as it is read and checked; its texts of errors are shared.
+def open_table(
+    path: Path, schema: pyarrow.Schema | None = None, *, unique: str | None = "id"
+) -> Iterator[pyarrow.Table]:
+    """Open a record table for a ``with`` block that reads it; what fails there is the file's fault.
+
+    Texts in the column ``error`` come as a dictionary, since many rows share few of them.
 
     Args:
         path: the file.
         schema: what its columns are; None takes any.
+        unique: the column of texts that names the rows; None where no column does.
 
     Raises:
         BrokenFileError: the file is missing or damaged, or something in it was not as expected.
     """
     try:
-        table = read_parquet(path, unique="id", shared=["error"])
+        table = read_parquet(path, unique=unique, shared=["error"])
         if schema is not None and table.schema.names != schema.names:
             raise ValueError(f"expected the columns {', '.join(schema.names)}")
         for field in schema or ():
@@ -55,7 +60,7 @@ def reading(path: Path, schema: pyarrow.Schema | None = None) -> Iterator[pyarro
 
 
 def other_images(path: Path) -> BrokenFileError:
-    """Return the complaint that a table is of other images than those before it."""
+    """Return the error to raise where a table is of other images than those before it."""
     return BrokenFileError(
         f"{path}: its images are not those of the other cells. Delete it and start the "
         "run again: only what is missing is done anew."

@@ -25,7 +25,7 @@ def difference(
     return {key: those[key] - these[key] for key in those if key in these}
 
 
-def rounded(value: float) -> float:
+def round_figure(value: float) -> float:
     """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
     return float(f"{value:.10g}")
 

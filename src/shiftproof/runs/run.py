@@ -1,60 +1,166 @@
-"""A finished run: where it is, its figures and its records."""
+"""A finished run: where it is, its figures and its records. One class for each form of scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
-from shiftproof.errors import InputError, UnknownNameError
+import msgspec
+
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io.arrays import read_array
+from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection
+from shiftproof.runs.result_faults import FaultCounts, describe_faults
+from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
-from shiftproof.runs.scores.reading import read_form
-from shiftproof.types import CLEAN, Cell
+from shiftproof.runs.scores.reading import clean_text, read_form, show
+from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
     import pyarrow
 
 CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
 
-
-class _Folder:
-    """A folder of a run, and what it holds."""
-
-    def __init__(self, path: Path) -> None:
-        self.folder = RunFolder.open(path)
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r})"
-
-    @property
-    def kind(self) -> str:
-        """What was measured: "classification", "detection", "probe", or a task of one's own."""
-        return str(self.folder.info().get("kind"))
+Scores = TypeVar("Scores", bound=msgspec.Struct)
+Form = TypeVar("Form", bound=msgspec.Struct)
 
 
-@final
-class Run(_Folder):
-    """A finished run over the corruption grid.
+class Head(msgspec.Struct, frozen=True):
+    """The content of ``run.json``.
 
-    >>> run = load_run("run")  # doctest: +SKIP
-    >>> run.scores.models[0].summary["mean"].value  # doctest: +SKIP
-    0.415
+    Attributes:
+        kind: what was measured.
+        settings: what decides the numbers.
+        classes: title and count.
+        assumed: what was taken for granted when the models were loaded, by model.
+        provenance: how the numbers came about.
+        data_faults: what was wrong with the annotations.
+        result_faults: what was wrong with result files, by model and cell.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    classes: dict[str, Any] = {}
+    assumed: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    data_faults: FaultCounts | None = None
+    result_faults: dict[str, dict[str, FaultCounts]] = {}
+
+    def describe_faults(self) -> list[str]:
+        """Return what was wrong with annotations and result files, a sentence each."""
+        models = self.settings.get("models")
+        named = models if isinstance(models, dict) else {}
+        return describe_faults(named, self.data_faults, self.result_faults)
+
+
+class AnyRun(ABC, Generic[Scores]):
+    """What finished runs of all kinds have: a folder, settings, figures and records.
+
+    Attributes:
+        path: the folder.
+        folder: the places in it.
 
     Raises:
         InputError: there is no run.
     """
 
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder.open(Path(path))
+        self.path = self.folder.path
+        self._galleries: dict[type[Any], Any] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
     @property
-    def scores(self) -> GridScores:
+    @abstractmethod
+    def scores(self) -> Scores:
         """All figures with their intervals, from ``scores.json``.
 
         Raises:
-            BrokenFileError: the file is not what a run over the grid writes; it names the place.
+            BrokenFileError: the file is not what such a run writes; the message names the place.
         """
+
+    @abstractmethod
+    def records(self) -> pyarrow.Table:
+        """Return what the figures are made from as an Arrow table.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+        """
+
+    @cached_property
+    def head(self) -> Head:
+        """The content of ``run.json``.
+
+        Raises:
+            BrokenFileError: it cannot be read as what it should be.
+        """
+        return read_form(self.folder.run_file, Head)
+
+    @property
+    def kind(self) -> str:
+        """What was measured: "classification", "detection", "probe", "similarity", or a task's own."""
+        return self.head.kind
+
+    @property
+    def settings(self) -> Settings:
+        """What decides the numbers."""
+        return self.head.settings
+
+    @property
+    def provenance(self) -> Settings:
+        """How the numbers came about: versions, device, command."""
+        return self.head.provenance
+
+    @cached_property
+    def faults(self) -> tuple[str, ...]:
+        """What was wrong with annotations and result files, a sentence each."""
+        return tuple(map(clean_text, self.head.describe_faults()))
+
+    def _record(self, folder: str, name: str) -> Path:
+        """Return a file below ``records``: names in ``scores.json`` lead to no other place."""
+        for part in (folder, name):
+            if part == ".." or Path(part).name != part:
+                raise BrokenFileError(
+                    f"{self.folder.scores_file}: expected the name of a file of records, got "
+                    f"{show(part)}. The file is damaged or was changed by hand; start the run again "
+                    "to have it written anew."
+                )
+        return self.path / "records" / folder / name
+
+    def gallery(self, form: type[Form]) -> Form:
+        """Return what pictures there are, as the form that runs of this kind have.
+
+        Raises:
+            BrokenFileError: the file cannot be read as that.
+        """
+        if form not in self._galleries:
+            there = self.folder.gallery_file.is_file()
+            self._galleries[form] = read_form(self.folder.gallery_file, form) if there else form()
+        found: Form = self._galleries[form]
+        return found
+
+
+@final
+class Run(AnyRun[GridScores]):
+    """A finished run over the corruption grid, of classifiers, detectors, or a task of one's own.
+
+    >>> run = load_run("run")  # doctest: +SKIP
+    >>> run.scores.models[0].summary["mean"].value  # doctest: +SKIP
+    0.415
+    """
+
+    @cached_property
+    def scores(self) -> GridScores:
+        """All figures with their intervals."""
         return read_form(self.folder.scores_file, GridScores)
 
     def records(
@@ -63,7 +169,7 @@ class Run(_Folder):
         corruptions: Sequence[str] | None = None,
         severities: Sequence[int] | None = None,
     ) -> pyarrow.Table:
-        """Return one row per image and cell as an Arrow table, with its model and cell in front.
+        """Return one row per image and cell, with its model and cell in front.
 
         Args:
             models: names in the run; all by default.
@@ -75,40 +181,23 @@ class Run(_Folder):
             UnknownNameError: there is no such model.
             InputError: there is no such cell.
         """
-        import pyarrow as pa
-
-        from shiftproof.runs.parquet import reading
-
-        scores = self.scores
-        named = [one.name for one in scores.models]
-        for model in models or ():
-            if model not in named:
-                raise UnknownNameError.of("model of the run", model, named)
-        tables = []
-        for model in models or named:
-            for cell in _cells_of(scores):
-                if corruptions is not None and cell.corruption not in corruptions:
-                    continue
-                if severities is not None and cell.severity not in severities:
-                    continue
-                path = self.folder.records_file(model, cell)
-                with reading(path) as table:
-                    count = len(table)
-                    front = [
-                        ("model", pa.array([model] * count, pa.string())),
-                        ("corruption", pa.array([cell.corruption] * count, pa.string())),
-                        ("severity", pa.array([cell.severity] * count, pa.int8())),
-                    ]
-                # Equal texts of errors are held once while a table is read; here they are plain texts.
-                place = table.schema.get_field_index("error")
-                if place >= 0:
-                    table = table.set_column(place, "error", table["error"].cast(pa.string()))
-                for place, (name, column) in enumerate(front):
-                    table = table.add_column(place, name, column)
-                tables.append(table)
-        if not tables:
+        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        cells = [
+            cell
+            for cell in _cells_of(self.scores)
+            if corruptions is None or cell.corruption in corruptions
+            if severities is None or cell.severity in severities
+        ]
+        if not cells:
             raise InputError(f"{self.path} has no such cells.")
-        return pa.concat_tables(tables)
+        return _join(
+            _read_with(
+                self._record(model, f"{cell}.parquet"),
+                {"model": model, "corruption": cell.corruption, "severity": cell.severity},
+            )
+            for model in chosen
+            for cell in cells
+        )
 
     def cell(self, model: str, corruption: str, severity: int) -> CellRecords:
         """Return the records of one cell as arrays; the clean cell is ``("clean", 0)``.
@@ -123,42 +212,173 @@ class Run(_Folder):
             return detection.read_detections(path)
         raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
 
-
-@final
-class ProbeRun(_Folder):
-    """A finished probe of encoders, which has factors in the place of a grid.
-
-    Raises:
-        InputError: there is no run.
-    """
+    @cached_property
+    def events(self) -> tuple[ModelEvent, ...]:
+        """What adapters told, in the order of the models and of the grid."""
+        return tuple(read_events(self.path / "events", self.scores))
 
     @property
-    def scores(self) -> ProbeScores:
-        """All figures with their intervals, from ``scores.json``.
+    def adapts(self) -> bool:
+        """Whether any model of the run adapts."""
+        return bool(self.settings.get("adapters"))
 
-        Raises:
-            BrokenFileError: the file is not what a probe writes; it names the place.
-        """
+    def adapter(self, model: str) -> Settings | None:
+        """Return the settings of an adapter; None for a model as it is."""
+        adapters = self.settings.get("adapters")
+        found = adapters.get(model) if isinstance(adapters, Mapping) else None
+        return dict(found) if isinstance(found, Mapping) else None
+
+
+@final
+class ProbeRun(AnyRun[ProbeScores]):
+    """A finished probe of encoders, which has factors in the place of a grid."""
+
+    @cached_property
+    def scores(self) -> ProbeScores:
+        """How much of each factor each model keeps."""
         return read_form(self.folder.scores_file, ProbeScores)
 
+    def records(
+        self, models: Sequence[str] | None = None, factors: Sequence[str] | None = None
+    ) -> pyarrow.Table:
+        """Return one row per version of an image: the true value, and what was read.
 
-def load_run(path: str | Path) -> Run:
-    """Open the folder of a finished run over the corruption grid.
+        Columns: ``model``, ``factor``, ``id``, ``version``, ``fold`` in which the image was held out,
+        ``value`` in the factor's unit, and what was read in its place: ``beside`` and ``alone`` by
+        ridge regression, ``network`` where torch was installed.
+
+        Args:
+            models: names in the run, controls among them; all by default.
+            factors: all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model or factor.
+        """
+        scores = self.scores
+        chosen = _choose(models, [one.name for one in scores.models], "model of the run")
+        wanted = _choose(factors, [one.name for one in scores.factors], "factor of the run")
+        return _join(
+            _read_with(
+                self._record(model, f"{Cell(factor, 0)}.parquet"),
+                {"model": model, "factor": factor},
+                unique=None,
+            )
+            for model in chosen
+            for factor in wanted
+        )
+
+
+@final
+class AuditRun(AnyRun[AuditScores]):
+    """A finished audit: how close a training set comes to test sets."""
+
+    @cached_property
+    def scores(self) -> AuditScores:
+        """The figures of every test set."""
+        return read_form(self.folder.scores_file, AuditScores)
+
+    def records(self, sets: Sequence[str] | None = None) -> pyarrow.Table:
+        """Return one row per test row.
+
+        Columns: ``set``, ``row``, ``similarity`` to the nearest training row and its ``index``, the
+        mean ``density`` of the k nearest; ``key`` and ``label`` where the metadata have them, and
+        ``reference``, the similarity to the nearest reference row, where there is a reference.
+
+        Args:
+            sets: names of test sets; all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such test set.
+        """
+        return _join(
+            _read_with(self._record("tests", f"{name}.parquet"), {"set": name}, unique=None)
+            for name in self._choose(sets)
+        )
+
+    def training_records(self, name: str) -> pyarrow.Table:
+        """Return one row per training row, in the order of the training set.
+
+        Columns: ``row``, ``similarity`` to the nearest row of the test set ``name`` and its ``index``,
+        and with a reference ``removed``: whether gap-matched pruning for that set removes it.
+
+        Raises:
+            BrokenFileError: a file cannot be read.
+            UnknownNameError: there is no such test set.
+        """
+        import pyarrow as pa
+
+        [name] = self._choose([name])
+        columns = {
+            "similarity": read_array(self._record("train", f"{name}.npy")),
+            "index": read_array(self._record("train", f"{name}.index.npy")),
+        }
+        if self.scores.pruning is not None:
+            columns["removed"] = read_array(self._record("removed", f"{name}.npy"))
+        return pa.table({"row": range(len(columns["similarity"])), **columns})
+
+    def _choose(self, sets: Sequence[str] | None) -> list[str]:
+        return _choose(sets, [one.name for one in self.scores.sets], "test set of the audit")
+
+
+_CLASSES: dict[str, type[ProbeRun] | type[AuditRun]] = {"probe": ProbeRun, "similarity": AuditRun}
+"""By kind; all other kinds are over the grid."""
+
+
+def load_run(path: str | Path) -> Run | ProbeRun | AuditRun:
+    """Open the folder of a finished run of any kind.
+
+    Returns:
+        By the run's kind: of classifiers, detectors and tasks of one's own a :class:`Run`, of encoders
+        a :class:`ProbeRun`, of embeddings an :class:`AuditRun`. Their ``scores`` are typed, and
+        ``records()`` gives what these are made from as an Arrow table.
 
     Raises:
-        InputError: there is none, it is not finished, or it is of a probe, which :class:`ProbeRun` opens.
+        InputError: there is none, or it is not finished.
+        BrokenFileError: ``run.json`` is damaged.
     """
-    run = Run(Path(path))
-    if run.kind == "probe":
-        raise InputError(f"{path} is a probe of encoders; open it by shiftproof.runs.ProbeRun.")
+    run = Run(path)
     if not run.folder.scores_file.is_file():
         raise InputError(
-            f"{path} holds a run that is not finished (no scores.json). Start it again with the "
+            f"{run.path} holds a run that is not finished (no scores.json). Start it again with the "
             "same settings; it goes on where it stopped."
         )
-    return run
+    found = _CLASSES.get(run.kind)
+    return run if found is None else found(path)
 
 
 def _cells_of(scores: GridScores) -> list[Cell]:
     clean = [CLEAN] if scores.models[0].clean is not None else []
     return clean + [one.cell for one in scores.models[0].cells]
+
+
+def _choose(names: Sequence[str] | None, known: Collection[str], what: str) -> list[str]:
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError.of(what, name, known)
+    return list(names or known)
+
+
+def _read_with(
+    path: Path, front: Mapping[str, str | int], *, unique: str | None = "id"
+) -> pyarrow.Table:
+    """Return a record table with columns in front that say where its rows are from."""
+    import pyarrow as pa
+
+    with open_table(path, unique=unique) as table:
+        # Equal texts of errors are held once while a table is read; here they are plain texts.
+        place = table.schema.get_field_index("error")
+        if place >= 0:
+            table = table.set_column(place, "error", table["error"].cast(pa.string()))
+        for at, (name, value) in enumerate(front.items()):
+            kind = pa.string() if isinstance(value, str) else pa.int8()
+            table = table.add_column(at, name, pa.array([value] * len(table), kind))
+        return table
+
+
+def _join(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
+    """Return tables as one; what only some of them have is null in the others."""
+    import pyarrow as pa
+
+    return pa.concat_tables(list(tables), promote_options="default")

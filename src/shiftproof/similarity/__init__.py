@@ -6,6 +6,7 @@ All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
 
 from __future__ import annotations
 
+from shiftproof.runs.scores.audit import Certificate
 from shiftproof.similarity.approximate import ApproximateTopK, approximate_top_k
 from shiftproof.similarity.audit import audit
 from shiftproof.similarity.coreset import Coreset, coreset
@@ -39,7 +40,6 @@ from shiftproof.similarity.parts import (
     top_k_in_parts,
 )
 from shiftproof.similarity.prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
-from shiftproof.similarity.search import Certificate
 from shiftproof.similarity.sources import Embeddings, open_embeddings
 
 __all__ = [

@@ -8,14 +8,28 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from shiftproof.errors import InputError, UnfinishedError
-from shiftproof.io import files, manifest
+from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
+from shiftproof.runs.run import AuditRun
+from shiftproof.runs.scores.audit import (
+    MEASURE,
+    AuditScores,
+    Certificate,
+    Certificates,
+    Leak,
+    Neighbor,
+    PrunedRows,
+    PruningCosts,
+    RowCounts,
+    TestSet,
+)
+from shiftproof.runs.scores.reading import FORMAT, write_form
 from shiftproof.shards import PartFolder
 from shiftproof.similarity import findings
 from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, histogram
@@ -30,11 +44,10 @@ from shiftproof.similarity.parts import (
     top_k_in_parts,
 )
 from shiftproof.similarity.run import begin, described
-from shiftproof.similarity.search import Certificate
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
 from shiftproof.types import Settings
 
-KIND = "similarity"
+KIND: Literal["similarity"] = "similarity"
 
 NEAR_DUPLICATE = 0.95
 """At or above it a training row is called a near-duplicate of a test row."""
@@ -55,7 +68,7 @@ def audit(
     images: Mapping[str, str | Path] | None = None,
     train_images: str | Path | None = None,
     place: Place | None = None,
-) -> dict[str, Any]:
+) -> AuditRun:
     """Measure how close a training set comes to each of several test sets, and keep all of it.
 
     In the folder: ``run.json`` (settings and provenance), ``scores.json`` (all figures),
@@ -78,7 +91,7 @@ def audit(
             per core.
 
     Returns:
-        The content of ``scores.json``.
+        The finished run: ``run.scores`` are all figures, ``run.records()`` the rows' own.
 
     Raises:
         InputError: what the searches refuse, or a test set's name that is no file's.
@@ -101,32 +114,30 @@ def audit(
     )
     _check(of)
     begin(folder, KIND, _settings(of), of.how)
-    found = _search(of)
+    run = AuditRun(folder)
+    write_form(run.folder.scores_file, _score(of, _search(of)))
+    return run
+
+
+def _score(of: _Audit, found: _Found) -> AuditScores:
     gaps = _gaps(found)
     train_side = _write_nearest(of, found.nearest)
     pruned = None if of.reference is None else _prune(of, gaps)
-    certificates: dict[str, dict[str, Certificate]] = {
-        "train": _certificates(found.near),
-        "nearest": train_side.certificates,
-        "reference": _certificates(found.of_reference or {}),
-        "pruned": {} if pruned is None else pruned.certificates,
-    }
-    scored = _score_sets(of, found.near, gaps, train_side, pruned, certificates)
-    skipped = max((one.skipped for one in certificates["reference"].values()), default=0)
-    scores = {
-        "format": manifest.FORMAT,
-        "measure": "cosine similarity",
-        "interval": findings.INTERVAL,
-        "k": k,
-        "duplicates": duplicates,
-        "train": _size(rows, train_side.skipped),
-        "reference": None if of.reference is None else _size(of.reference, skipped),
-        "edges": histogram([0.0], findings.BINS)[0].tolist(),
-        "sets": scored,
-        "pruning": None if pruned is None else pruned.together(),
-    }
-    files.write_json(folder / "scores.json", scores)
-    return scores
+    in_reference = found.of_reference or {}
+    skipped = max((one.certificate.skipped for one in in_reference.values()), default=0)
+    return AuditScores(
+        format=FORMAT,
+        kind=KIND,
+        measure=MEASURE,
+        interval=findings.INTERVAL,
+        k=of.k,
+        duplicates=of.duplicates,
+        train=_count_rows(of.rows, train_side.skipped),
+        reference=None if of.reference is None else _count_rows(of.reference, skipped),
+        edges=tuple(histogram([0.0], findings.BINS)[0].tolist()),
+        sets=_score_sets(of, found, gaps, train_side, pruned),
+        pruning=None if pruned is None else pruned.sum_up(),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,8 +187,8 @@ def _settings(of: _Audit) -> Settings:
     }
 
 
-def _size(rows: Embeddings, skipped: int) -> Settings:
-    return {"rows": len(rows), "skipped": skipped, "width": rows.width, "shards": len(rows.shards)}
+def _count_rows(rows: Embeddings, skipped: int) -> RowCounts:
+    return RowCounts(len(rows), skipped, rows.width, len(rows.shards))
 
 
 # ---------------------------------------------------------------- what is searched
@@ -239,43 +250,55 @@ def _gaps(found: _Found) -> dict[str, SimilarityGap]:
 
 def _score_sets(
     of: _Audit,
-    near: Mapping[str, TopK],
+    found: _Found,
     gaps: Mapping[str, SimilarityGap],
     train_side: _TrainSide,
     pruned: _Pruned | None,
-    certificates: Mapping[str, Mapping[str, Certificate]],
-) -> list[dict[str, Any]]:
+) -> tuple[TestSet, ...]:
     """Return what ``scores.json`` says of each test set, and write its rows' records."""
+    in_reference = found.of_reference or {}
     shown = [
-        one.index[findings.most_similar(one, of.leakage), : findings.SHOWN] for one in near.values()
+        one.index[findings.find_most_similar(one, of.leakage), : findings.SHOWN]
+        for one in found.near.values()
     ]
     train_names = _Names(of.rows, of.train_images)
     train_names.look_up(np.concatenate([index.ravel() for index in shown]))
-    of_train = functools.partial(_of_train, train_names)
+    of_train = functools.partial(_describe_neighbor, train_names)
     scored = []
     for place, (name, of_set) in enumerate(of.sets.items()):
         names = _Names(of_set, of.images.get(name))
         names.look_up(np.arange(len(of_set)))
         labels = names.column("label")
         _write_tests(of.records / "tests" / f"{name}.parquet", gaps[name], names, labels)
-        of_test = functools.partial(_of_test, names, labels)
+        of_test = functools.partial(_describe, names, labels)
+        near, gap = found.near[name], gaps[name]
+        figures = findings.measure(gap, of.duplicates)
         scored.append(
-            {
-                "name": name,
-                "rows": len(of_set),
-                **findings.figures(gaps[name], of.duplicates),
-                **findings.curves(gaps[name]),
-                "train_histogram": train_side.histograms[name],
-                "classes": findings.classes(gaps[name], labels, of.duplicates),
-                "leakage": findings.leakage(near[name], of.leakage, of_test, of_train),
-                "pruned": None if pruned is None else pruned.of_set(place),
-                "certificates": {
-                    search: findings.spelt(found.get(name))
-                    for search, found in certificates.items()
-                },
-            }
+            TestSet(
+                name=name,
+                rows=len(of_set),
+                similarity=figures["similarity"],
+                density=figures["density"],
+                near_duplicates=figures["near_duplicates"],
+                reference_similarity=figures.get("reference_similarity"),
+                reference_near_duplicates=figures.get("reference_near_duplicates"),
+                gap=figures.get("gap"),
+                share_closer=figures.get("share_closer"),
+                histogram=findings.count(gap),
+                cumulative=findings.accumulate(gap),
+                train_histogram=train_side.histograms[name],
+                classes=findings.measure_classes(gap, labels, of.duplicates),
+                leakage=findings.list_leakage(near, of.leakage, of_test, of_train),
+                pruned=None if pruned is None else pruned.count_of(place),
+                certificates=Certificates(
+                    train=near.certificate,
+                    nearest=train_side.certificates[name],
+                    reference=in_reference[name].certificate if name in in_reference else None,
+                    pruned=None if pruned is None else pruned.certificates[name],
+                ),
+            )
         )
-    return scored
+    return tuple(scored)
 
 
 # ---------------------------------------------------------------- what is known of rows
@@ -332,17 +355,22 @@ class _Names:
         return path.relative_to(self._images).as_posix()
 
 
-def _of_test(names: _Names, labels: Sequence[str | None] | None, row: int) -> dict[str, Any]:
+def _describe(
+    names: _Names,
+    labels: Sequence[str | None] | None,
+    row: int,
+    similarity: float,
+    train: tuple[Neighbor, ...],
+) -> Leak:
     key = names.key(row)
     label = None if labels is None else labels[row]
-    return {"row": row, "key": key, "path": names.path(key), "label": label}
+    return Leak(row, key, names.path(key), label, similarity, train)
 
 
-def _of_train(names: _Names, row: int) -> dict[str, Any]:
+def _describe_neighbor(names: _Names, row: int, similarity: float) -> Neighbor:
     shard, place = names.rows.place(row)
     key = names.key(row)
-    name = names.rows.shards[shard].name
-    return {"row": row, "shard": name, "place": place, "key": key, "path": names.path(key)}
+    return Neighbor(row, names.rows.shards[shard].name, place, key, names.path(key), similarity)
 
 
 # ---------------------------------------------------------------- records
@@ -375,7 +403,7 @@ def _write_tests(
 class _TrainSide:
     """How the training rows lie by their similarity to each test set."""
 
-    histograms: dict[str, list[int]]
+    histograms: dict[str, tuple[int, ...]]
     certificates: dict[str, Certificate]
     skipped: int
 
@@ -401,9 +429,8 @@ def _write_nearest(of: _Audit, parts: PartFolder) -> _TrainSide:
                 counts[name] += histogram(near.similarity, findings.BINS)[1]
                 certificates[name] = _joined(certificates.get(name), near.certificate)
     skipped = next(iter(certificates.values())).skipped
-    return _TrainSide(
-        {name: count.tolist() for name, count in counts.items()}, certificates, skipped
-    )
+    histograms = {name: tuple(count.tolist()) for name, count in counts.items()}
+    return _TrainSide(histograms, certificates, skipped)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -416,24 +443,19 @@ class _Pruned:
     rows: int
     certificates: dict[str, Certificate]
 
-    def of_set(self, number: int) -> Settings:
+    def count_of(self, number: int) -> PrunedRows:
         """Return what one test set costs."""
         count = int(self.both[number, number])
-        return {"rows": count, "share": count / self.rows}
+        return PrunedRows(count, count / self.rows)
 
-    def together(self) -> Settings:
+    def sum_up(self) -> PruningCosts:
         """Return what all of them cost, and what each costs of the others'."""
         own = np.diag(self.both)
-        shared = [
-            [int(both) / int(of) if of else None for both, of in zip(row, own, strict=True)]
+        shared = tuple(
+            tuple(int(both) / int(of) if of else None for both, of in zip(row, own, strict=True))
             for row in self.both
-        ]
-        return {
-            "names": self.names,
-            "combined": self.combined,
-            "share": self.combined / self.rows,
-            "shared": shared,
-        }
+        )
+        return PruningCosts(tuple(self.names), self.combined, self.combined / self.rows, shared)
 
 
 def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
@@ -466,10 +488,6 @@ def _growing(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLi
     head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, head)
     return file
-
-
-def _certificates(found: Mapping[str, TopK]) -> dict[str, Certificate]:
-    return {name: near.certificate for name, near in found.items()}
 
 
 def _joined(first: Certificate | None, second: Certificate) -> Certificate:

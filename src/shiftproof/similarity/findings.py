@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.metrics.intervals import LEVEL, REPLICATES, percentile_interval, sum_resamples
+from shiftproof.metrics.intervals import (
+    LEVEL,
+    REPLICATES,
+    Interval,
+    percentile_interval,
+    sum_resamples,
+)
+from shiftproof.runs.scores.audit import ClassFigures, Curves, Histograms, Leak, Neighbor
+from shiftproof.runs.scores.shared import Resampling
 from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
 from shiftproof.similarity.neighbours import TopK
-from shiftproof.similarity.search import Certificate
-
-F64 = NDArray[np.float64]
 
 BINS = 200
 
 SHOWN = 3
 """Training rows beside each test row of the leakage gallery."""
 
-INTERVAL = {
-    "level": LEVEL,
-    "method": "percentile bootstrap over test rows",
-    "replicates": REPLICATES,
-    "seed": 0,
-}
-
-_Figures = dict[str, "dict[str, float] | None"]
+INTERVAL = Resampling(LEVEL, "percentile bootstrap over test rows", REPLICATES, 0)
 
 
-def figures(found: SimilarityGap, duplicates: float) -> _Figures:
+def measure(found: SimilarityGap, duplicates: float) -> dict[str, Interval]:
     """Return the figures of a test set with their intervals.
 
     All of them are means over its rows, and all are resampled alike: the gap is a paired difference.
@@ -41,114 +37,102 @@ def figures(found: SimilarityGap, duplicates: float) -> _Figures:
         "density": found.density,
         "near_duplicates": found.similarity >= duplicates,
     }
-    others = ("reference_similarity", "reference_near_duplicates", "gap", "share_closer")
     if found.reference is not None:
-        of_reference = (
-            found.reference,
-            found.reference >= duplicates,
-            found.similarity - found.reference,
-            found.similarity > found.reference,
-        )
-        columns.update(zip(others, of_reference, strict=True))
+        columns |= {
+            "reference_similarity": found.reference,
+            "reference_near_duplicates": found.reference >= duplicates,
+            "gap": found.similarity - found.reference,
+            "share_closer": found.similarity > found.reference,
+        }
     table = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
     [sums] = sum_resamples([lambda: table], len(table))
     means = sums / len(table)
-    intervals = {name: _interval(means[:, place]) for place, name in enumerate(columns)}
-    return {**intervals, **{name: None for name in others if name not in columns}}
+    intervals = ((name, percentile_interval(means[:, place])) for place, name in enumerate(columns))
+    return {name: interval for name, interval in intervals if interval is not None}
 
 
-def _interval(replicates: F64) -> dict[str, float] | None:
-    found = percentile_interval(replicates)
-    return None if found is None else dataclasses.asdict(found)
+def count(found: SimilarityGap) -> Histograms:
+    """Count the test rows by their similarity to the training set and to the reference."""
+
+    def bins(values: NDArray[np.float64]) -> tuple[int, ...]:
+        return tuple(histogram(values, BINS)[1].tolist())
+
+    return Histograms(
+        bins(found.similarity), None if found.reference is None else bins(found.reference)
+    )
 
 
-def curves(found: SimilarityGap) -> dict[str, Any]:
-    """Return how the test rows lie by their similarity to the training set and to the reference."""
-    sides = {"train": found.similarity, "reference": found.reference}
-    edges = histogram([0.0], BINS)[0]
-    return {
-        "histogram": {
-            side: None if values is None else histogram(values, BINS)[1].tolist()
-            for side, values in sides.items()
-        },
-        "cumulative": {
-            # What rounding puts above 1 lies in the last bin, too.
-            side: None if values is None else cumulative(np.minimum(values, 1), edges[1:]).tolist()
-            for side, values in sides.items()
-        },
-    }
+def accumulate(found: SimilarityGap) -> Curves:
+    """Return the shares of the test rows up to each similarity, to training set and reference."""
+    edges = histogram([0.0], BINS)[0][1:]
+
+    def shares(values: NDArray[np.float64]) -> tuple[float, ...]:
+        # What rounding puts above 1 lies in the last bin, too.
+        return tuple(cumulative(np.minimum(values, 1), edges).tolist())
+
+    return Curves(
+        shares(found.similarity), None if found.reference is None else shares(found.reference)
+    )
 
 
-def classes(
+def measure_classes(
     found: SimilarityGap, labels: Sequence[str | None] | None, duplicates: float
-) -> list[dict[str, Any]]:
+) -> tuple[ClassFigures, ...]:
     """Return the figures of every class, in the order of the labels; none where there are no labels."""
     if labels is None or any(label is None for label in labels):
-        return []
+        return ()
     names = sorted({str(label) for label in labels}, key=_natural)
     number = {name: place for place, name in enumerate(names)}
     of_row = np.array([number[str(label)] for label in labels])
-    values: dict[str, Any] = {
-        "similarity": found.similarity,
-        "near_duplicates": found.similarity >= duplicates,
-        "reference_similarity": found.reference,
-        "gap": None if found.reference is None else found.similarity - found.reference,
-        "share_closer": None if found.reference is None else found.similarity > found.reference,
-    }
     means = {
-        name: None if column is None else by_class(column, of_row)
-        for name, column in values.items()
+        "similarity": by_class(found.similarity, of_row),
+        "near_duplicates": by_class(found.similarity >= duplicates, of_row),
     }
+    if found.reference is not None:
+        means["reference_similarity"] = by_class(found.reference, of_row)
+        means["gap"] = by_class(found.similarity - found.reference, of_row)
+        means["share_closer"] = by_class(found.similarity > found.reference, of_row)
     counts = np.bincount(of_row, minlength=len(names)).tolist()
-    return [
-        {
-            "label": name,
-            "rows": counts[place],
-            **{key: None if mean is None else mean[place] for key, mean in means.items()},
-        }
+    return tuple(
+        ClassFigures(name, counts[place], **{key: mean[place] for key, mean in means.items()})
         for place, name in enumerate(names)
-    ]
+    )
 
 
 def _natural(label: str) -> tuple[int, int, str]:
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
 
 
-def leakage(
+def list_leakage(
     near: TopK,
     most: int,
-    of_test: Callable[[int], dict[str, Any]],
-    of_train: Callable[[int], dict[str, Any]],
-) -> list[dict[str, Any]]:
+    describe: Callable[[int, float, tuple[Neighbor, ...]], Leak],
+    describe_neighbor: Callable[[int, float], Neighbor],
+) -> tuple[Leak, ...]:
     """Return the test rows that have the nearest training rows, each with these, the most similar first.
 
     Args:
         near: the nearest training rows of each test row.
         most: test rows at most.
-        of_test: what is known of a test row.
-        of_train: what is known of a training row.
+        describe: makes the entry of a test row from its similarity and its neighbors.
+        describe_neighbor: makes that of a training row from its similarity.
     """
-    return [
-        {
-            **of_test(row),
-            "similarity": float(near.similarity[row, 0]),
-            "train": [
-                {**of_train(int(index)), "similarity": float(similarity)}
+    return tuple(
+        describe(
+            row,
+            float(near.similarity[row, 0]),
+            tuple(
+                describe_neighbor(int(index), float(similarity))
                 for index, similarity in zip(
                     near.index[row, :SHOWN], near.similarity[row, :SHOWN], strict=True
                 )
                 if index >= 0
-            ],
-        }
-        for row in most_similar(near, most).tolist()
-    ]
+            ),
+        )
+        for row in find_most_similar(near, most).tolist()
+    )
 
 
-def most_similar(near: TopK, most: int) -> NDArray[np.int64]:
+def find_most_similar(near: TopK, most: int) -> NDArray[np.int64]:
     """Return the test rows that have the nearest training rows, of equal ones the first."""
     return np.argsort(-near.similarity[:, 0], kind="stable")[:most]
-
-
-def spelt(certificate: Certificate | None) -> dict[str, Any] | None:
-    """Return a certificate as JSON has it."""
-    return None if certificate is None else dataclasses.asdict(certificate)

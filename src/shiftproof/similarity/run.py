@@ -39,7 +39,7 @@ def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
         RUN_FILE,
         {"kind": kind, "settings": settings},
         what="a run",
-        about=provenance("cpu", place.backend.processes()),
+        about={"provenance": provenance("cpu", place.backend.processes())},
         unnamed=("source",),
         shared=isinstance(place.backend, Scheduled),
     )

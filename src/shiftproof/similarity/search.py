@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
+from shiftproof.runs.scores.audit import Certificate as Certificate
 from shiftproof.similarity.lowprecision import (
     WIDEST,
     Basis,
@@ -69,51 +70,6 @@ for 40,000, and 0.6 for what comes after; with 5,120, 0.85 for 40,000, then 0.4;
 1.1 however many follow; with 2,000 of width 128, 0.9 for 20,000. The nearest ten of 4,000 test rows of
 width 512 take 1.3 for 25,000 training rows, 1 for 100,000, and 0.6 for what comes after.
 """
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Why the result is exact, and what it took.
-
-    Attributes:
-        precision: "int8", "fp32", "fp16" or "bf16", of the products that decide what cannot matter.
-        bound: the largest error that such a product may have had, in units of similarity.
-        dimensions: along how many directions rows were multiplied first.
-        products: pairs of rows.
-        groups: groups of 16 test rows that a bound could not rule out (int8).
-        candidates: pairs whose product was looked at again: of these groups (int8), or because the
-            bound could not rule it out (fp16 and bf16).
-        rechecked: pairs whose product was computed in float64.
-        set_aside: training rows that were compared in float32 because 8 bits do not suit them.
-        skipped: training rows that could not be used.
-        device: "cpu" or "cuda", where these products were made.
-    """
-
-    precision: str
-    bound: float
-    dimensions: int
-    products: int
-    groups: int
-    candidates: int
-    rechecked: int
-    set_aside: int
-    skipped: int
-    device: str = "cpu"
-
-    def merged(self, other: Certificate) -> Certificate:
-        """Return the certificate of both parts of the work."""
-        return Certificate(
-            precision=self.precision if self.precision == other.precision else "mixed",
-            bound=max(self.bound, other.bound),
-            dimensions=max(self.dimensions, other.dimensions),
-            products=self.products + other.products,
-            groups=self.groups + other.groups,
-            candidates=self.candidates + other.candidates,
-            rechecked=self.rechecked + other.rechecked,
-            set_aside=self.set_aside + other.set_aside,
-            skipped=self.skipped + other.skipped,
-            device=self.device if self.device == other.device else "mixed",
-        )
 
 
 @dataclass(frozen=True)

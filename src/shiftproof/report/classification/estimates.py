@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
-from shiftproof.report.classification.detail import detail_of
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
+from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, Cell
 
@@ -33,15 +33,15 @@ _NOTES = {
 # ---------------------------------------------------------------- a run with labels
 
 
-def known_section(shown: Shown) -> Section | None:
+def estimators_section(shown: Shown) -> Section | None:
     """Build the section that holds the guesses against the truth; None where nothing was guessed."""
-    guessed = [entry for entry in shown.entries if detail_of(entry).estimators]
+    guessed = [entry for entry in shown.entries if entry.detail(Detail).estimators]
     if not guessed:
         return None
     titles = {
         estimator.name: estimator.title
         for entry in guessed
-        for estimator in detail_of(entry).estimators
+        for estimator in entry.detail(Detail).estimators
     }
     spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
     furthest = max(
@@ -81,7 +81,7 @@ def known_section(shown: Shown) -> Section | None:
                     "error": wording.percent(estimator.worst.error),
                 }
                 for entry in guessed
-                for estimator in detail_of(entry).estimators
+                for estimator in entry.detail(Detail).estimators
             ],
             "titles": [_capital(title) for title in titles.values()],
             "cells": [
@@ -100,7 +100,7 @@ def known_section(shown: Shown) -> Section | None:
 
 def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
     """Return the corrupted cells with estimates: the true error, and the estimates by estimator."""
-    estimates = detail_of(entry).estimates
+    estimates = entry.detail(Detail).estimates
     return [
         (cell, figure.value, estimates[str(cell)])
         for cell, figure in entry.scored.of_cells("error").items()
@@ -127,13 +127,13 @@ def _spoken(guessed: Sequence[Entry], name: str) -> str:
     return "; ".join(
         f"{entry.label}: {said.off_by(estimator)}"
         for entry in guessed
-        for estimator in detail_of(entry).estimators
+        for estimator in entry.detail(Detail).estimators
         if estimator.name == name
     )
 
 
 def _sentence(entry: Entry) -> str:
-    best = min(detail_of(entry).estimators, key=lambda estimator: estimator.root_mean_square)
+    best = min(entry.detail(Detail).estimators, key=lambda estimator: estimator.root_mean_square)
     return (
         f"For {entry.label} the {best.title} comes nearest: it is {said.off_by(best)}; "
         f"{said.leaning(best.bias)}."

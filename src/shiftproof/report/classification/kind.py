@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from shiftproof.report import wording
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
 from shiftproof.report.classification import estimates, sections
 from shiftproof.report.classification.wording import has_labels, headline, words_of
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.sections import Section, reading_section, run_names
 from shiftproof.runs.scores.classification import Gallery
+
+if TYPE_CHECKING:
+    from shiftproof.bench.estimates import StreamEstimate
 
 
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
-        estimates.known_section(shown),
+        estimates.estimators_section(shown),
         sections.gallery_section(shown, pictures),
         sections.worst_section(shown, pictures),
     ]
@@ -23,16 +29,12 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
 
 def _reading(shown: Shown, pictures: Pictures) -> Section:
     scores = shown.first.scores
-    return Section(
-        "reading",
-        "How to read this",
-        "How to read",
+    return reading_section(
         "reading.html.j2",
         {
             "labelled": has_labels(scores),
             "level": level(scores),
             "interval": scores.interval,
-            "few": wording.FEW_IMAGES,
         },
     )
 
@@ -66,3 +68,13 @@ CLASSIFICATION = Kind(
         "model alike: each cell says over how many images its figures are."
     ),
 )
+
+
+def believe(stream: StreamEstimate) -> Kind:
+    """Return the parts of the page of a run without labels whose errors are estimated."""
+    return dataclasses.replace(
+        CLASSIFICATION,
+        warnings=functools.partial(warn, believed=True),
+        first=functools.partial(estimates.belief_section, stream),
+        lead=functools.partial(estimates.belief_lead, stream),
+    )

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from shiftproof.report import wording
-from shiftproof.report.classification.detail import detail_of
 from shiftproof.report.classification.wording import has_labels
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
+from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors as colours
-from shiftproof.runs.scores.classification import ClassErrors, Prediction, Sheet
+from shiftproof.report.svg import colors
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.classification import ClassErrors, Detail, Gallery, Prediction, Sheet
 from shiftproof.runs.scores.classification import Shown as ShownPicture
-from shiftproof.types import CLEAN, Cell
+from shiftproof.types import CLEAN
 
 MOST = 10
 """How many classes a list of the worst holds."""
@@ -28,12 +29,10 @@ MOST_CLASSES = 1000
 
 def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with what models said; None where the runs have none."""
-    runs = shown.runs
-    run = next((run for run in runs if run.gallery.sheets), None)
-    if run is None:
+    found = shown.find_pictured(Gallery, "sheets")
+    if found is None:
         return None
-    severities = run.scores.severities
-    chosen = severities[len(severities) // 2] if severities else 0
+    run, kept = found
     own = shown.of_run(run)
     return Section(
         "gallery",
@@ -42,31 +41,18 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         "gallery.html.j2",
         {
             "sheets": [
-                _sheet(run, own, sheet, pictures) for sheet in run.gallery.sheets[: pictures.sheets]
+                _sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
             ],
-            "severities": severities,
-            "chosen": chosen,
             "labelled": has_labels(run.scores),
-            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
-            "left_out": pictures.left_out,
-            "total": len(run.gallery.sheets),
-            "unreadable": len(pictures.unreadable),
-            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+            "entries": list_dots(own),
+            **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
 
-def _sheet(
-    run: GridRun, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures
-) -> dict[str, object]:
+def _sheet(run: Run, shown: Sequence[Entry], sheet: Sheet, pictures: Pictures) -> dict[str, object]:
     thumbs = []
-    order = [
-        Cell(name, severity)
-        for names in run.scores.groups().values()
-        for name in names
-        for severity in run.scores.severities
-    ]
-    for cell in [cell for cell in order if str(cell) in sheet.files]:
+    for cell in [cell for cell in order_cells(run.scores) if str(cell) in sheet.files]:
         name = str(cell)
         thumbs.append(
             {
@@ -165,7 +151,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
     for run in runs:
         own = shown.of_run(run)
         base = own[0]
-        classes = detail_of(base).classes
+        classes = base.detail(Detail).classes
         if not classes:
             continue
         lists.append(
@@ -188,7 +174,8 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
         )
     moved = [_compare_classes(change) for change in changes]
     moved = [pair for pair in moved if pair["helped"] or pair["hurt"]]
-    pictured = next((run for run in runs if run.gallery.worst), None)
+    found = shown.find_pictured(Gallery, "worst")
+    pictured = None if found is None else found[0]
     worst = [
         {
             "id": case.id,
@@ -198,7 +185,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
             "clean": _picture(case.clean, pictures),
             "corrupted": _picture(case.corrupted, pictures),
         }
-        for case in (pictured.gallery.worst if pictured else ())
+        for case in (() if found is None else found[1].worst)
     ]
     losers = [] if pictured is None else _losing_sheets(pictured, changes)
     if not (lists or moved or worst):
@@ -232,7 +219,7 @@ def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
         "errors": [
             {
                 "text": wording.percent(found.error),
-                "style": f"s{colours.sequential_level(found.error)}",
+                "style": f"s{colors.sequential_level(found.error)}",
             }
             if (found := _class_of(entry, score)) is not None
             else {"text": wording.NONE, "style": "none"}
@@ -242,24 +229,24 @@ def _class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, object]:
 
 
 def _class_of(entry: Entry, like: ClassErrors) -> ClassErrors | None:
-    by_key = {(score.index, score.name): score for score in detail_of(entry).classes}
+    by_key = {(score.index, score.name): score for score in entry.detail(Detail).classes}
     return by_key.get((like.index, like.name))
 
 
 def _compare_classes(change: Change) -> dict[str, Any]:
     """Return the classes that a change helps most and hurts most, side by side."""
-    before = {(score.index, score.name): score for score in detail_of(change.against).classes}
+    before = {(score.index, score.name): score for score in change.against.detail(Detail).classes}
     moves = [
         (
             score.error - before[score.index, score.name].error,
             score,
             before[score.index, score.name],
         )
-        for score in detail_of(change.entry).classes
+        for score in change.entry.detail(Detail).classes
         if (score.index, score.name) in before
     ]
 
-    def listed(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:
+    def list_moves(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:
         return [
             {
                 "name": after.name,
@@ -276,8 +263,8 @@ def _compare_classes(change: Change) -> dict[str, Any]:
     return {
         "label": change.entry.label,
         "against": change.against.label,
-        "helped": listed(helped),
-        "hurt": listed(hurt),
+        "helped": list_moves(helped),
+        "hurt": list_moves(hurt),
         "helped_count": len(helped),
         "hurt_count": len(hurt),
         "same_count": len(moves) - len(helped) - len(hurt),
@@ -298,13 +285,13 @@ def _picture(shown: ShownPicture | None, pictures: Pictures) -> dict[str, object
     }
 
 
-def _losing_sheets(run: GridRun, changes: Sequence[Change]) -> list[dict[str, object]]:
+def _losing_sheets(run: Run, changes: Sequence[Change]) -> list[dict[str, object]]:
     """Return the photographs of the gallery that a change makes worse."""
     found: list[dict[str, object]] = []
     for change in changes:
         if change.run is not run:
             continue
-        for sheet in run.gallery.sheets:
+        for sheet in run.gallery(Gallery).sheets:
             before, after = (_tally(entry, sheet) for entry in (change.against, change.entry))
             if before["cells"] == after["cells"] and str(after["right"]) != str(before["right"]):
                 lost = int(str(before["right"])) - int(str(after["right"]))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from shiftproof.report import provenance, wording
+from shiftproof.report import wording
 from shiftproof.report.detection import pictures as drawn
-from shiftproof.report.detection.detail import detail_of
 from shiftproof.report.detection.sections import classes_section, sizes_section
 from shiftproof.report.detection.wording import headline, short_title, tell_missing
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.words import level
-from shiftproof.report.sections import Section
-from shiftproof.runs.scores.detection import Gallery
+from shiftproof.report.sections import Section, look_up, reading_section
+from shiftproof.runs.scores.detection import Detail, Gallery
 from shiftproof.runs.scores.reading import clean_text
 
 
@@ -27,19 +26,15 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
 
 def _reading(shown: Shown, pictures: Pictures) -> Section:
     scores = shown.first.scores
-    return Section(
-        "reading",
-        "How to read this",
-        "How to read",
+    return reading_section(
         "detection_reading.html.j2",
         {
             "measure": scores.measure.name,
             "measure_title": scores.measure.title,
             "level": level(scores),
             "interval": scores.interval,
-            "sizes": any(detail_of(entry).sizes for entry in shown.entries),
+            "sizes": any(entry.detail(Detail).sizes for entry in shown.entries),
             "pictures": bool(pictures.uris),
-            "few": wording.FEW_IMAGES,
         },
     )
 
@@ -48,14 +43,14 @@ def warn(shown: Shown) -> list[str]:
     """Say which classes detectors have not, once for all that lack the same."""
     by_gap: dict[tuple[str, ...], list[Entry]] = {}
     for entry in shown.entries:
-        missing = provenance.look_up(entry.run.settings, "classes", entry.scored.name, "missing")
+        missing = look_up(entry.run.settings, "classes", entry.scored.name, "missing")
         if isinstance(missing, list) and missing:
             by_gap.setdefault(tuple(clean_text(str(name)) for name in missing), []).append(entry)
     return [
         tell_missing(
             wording.listing([entry.label for entry in lacking]),
             gap,
-            detail_of(lacking[0]),
+            lacking[0].detail(Detail),
             lacking[0].run.scores,
         )
         for gap, lacking in by_gap.items()

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.grid.entries import Entry, GridRun, Shown
-from shiftproof.report.sections import Section, run_names
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
+from shiftproof.report.sections import Section
 from shiftproof.report.svg import boxes
-from shiftproof.report.svg import charts as figures
-from shiftproof.runs.scores.detection import Found, Sheet, Thing
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.detection import Found, Gallery, Sheet, Thing
 from shiftproof.runs.scores.detection import Shown as ShownPicture
 from shiftproof.types import CLEAN, Cell
 
@@ -33,13 +34,12 @@ _KINDS = (
 
 def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the photographs in every cell, with boxes; None where the runs have none."""
-    runs = shown.runs
-    run = next((run for run in runs if run.gallery.sheets), None)
-    if run is None:
+    found = shown.find_pictured(Gallery, "sheets")
+    if found is None:
         return None
-    severities = run.scores.severities
+    run, kept = found
     own = shown.of_run(run)[:MOST_DRAWN]
-    sheets = [sheet for sheet in run.gallery.sheets[: pictures.sheets] if sheet.files]
+    sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
     most = max(FEWEST_BOXES, min(boxes.MOST_BOXES, ALL_BOXES // max(count, 1)))
     return Section(
@@ -49,16 +49,11 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
         "detection_gallery.html.j2",
         {
             "sheets": [_sheet(run, own, sheet, pictures, most) for sheet in sheets],
-            "severities": severities,
-            "chosen": severities[len(severities) // 2] if severities else 0,
-            "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in own],
+            "entries": list_dots(own),
             "more": max(0, len(run.scores.models) - MOST_DRAWN),
             "kinds": _legend(),
-            "rule": _rule(run, own, most),
-            "left_out": pictures.left_out,
-            "total": len(run.gallery.sheets),
-            "unreadable": len(pictures.unreadable),
-            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+            "rule": _rule(kept, own, most),
+            **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
 
@@ -70,15 +65,15 @@ def _legend() -> list[dict[str, object]]:
     ]
 
 
-def _rule(run: GridRun, shown: Sequence[Entry], most: int) -> str:
+def _rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
     """Say which boxes are drawn, and when a box is on an object."""
     thresholds = [
-        f"{100 * run.gallery.thresholds[entry.scored.name]:.0f}"
+        f"{100 * kept.thresholds[entry.scored.name]:.0f}"
         + (f" ({entry.label})" if len(shown) > 1 else "")
         for entry in shown
-        if entry.scored.name in run.gallery.thresholds
+        if entry.scored.name in kept.thresholds
     ]
-    overlap = run.gallery.overlap
+    overlap = kept.overlap
     return (
         (
             f"Drawn are boxes with a score of at least {wording.listing(thresholds)}, where right and "
@@ -95,24 +90,18 @@ def _rule(run: GridRun, shown: Sequence[Entry], most: int) -> str:
 
 
 def _sheet(
-    run: GridRun,
+    run: Run,
     shown: Sequence[Entry],
     sheet: Sheet,
     pictures: Pictures,
     most: int,
 ) -> dict[str, object]:
-    order = [
-        Cell(name, severity)
-        for names in run.scores.groups().values()
-        for name in names
-        for severity in run.scores.severities
-    ]
     return {
         "id": sheet.id,
         "clean": _picture(sheet, CLEAN, shown, pictures, most),
         "thumbs": [
             _picture(sheet, cell, shown, pictures, most)
-            for cell in order
+            for cell in order_cells(run.scores)
             if str(cell) in sheet.files
         ],
         "things": _list_things(sheet.things),
@@ -186,10 +175,10 @@ def _list_things(things: Sequence[Thing]) -> str:
 
 def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
     """Build the photographs that lose most, clean beside corrupted; None where there are none."""
-    runs = shown.runs
-    run = next((run for run in runs if run.gallery.worst), None)
-    if run is None or not pictures.uris:
+    found = shown.find_pictured(Gallery, "worst")
+    if found is None or not pictures.uris:
         return None
+    run, kept = found
     model = shown.of_run(run)[0].label
     return Section(
         "worst",
@@ -216,7 +205,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
                         ),
                     ],
                 }
-                for case in run.gallery.worst
+                for case in kept.worst
             ],
         },
     )

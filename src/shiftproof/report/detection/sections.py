@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from shiftproof.report import wording
-from shiftproof.report.detection.detail import detail_of
 from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.sections import list_dots
 from shiftproof.report.grid.words import over
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
-from shiftproof.runs.scores.detection import SIZES, ClassFall, Fall
+from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
 from shiftproof.runs.scores.grid import GridScores
 
 MOST_CLASSES = 25
@@ -26,7 +26,7 @@ MOST_LISTED = 1500
 def sizes_section(shown: Shown) -> Section | None:
     """Build P by the size of objects; None where it is not measured."""
     entries, scores = shown.entries, shown.first.scores
-    details = [detail_of(entry) for entry in entries]
+    details = [entry.detail(Detail) for entry in entries]
     names = [name for name in SIZES if any(name in detail.sizes for detail in details)]
     if not names:
         return None
@@ -60,7 +60,7 @@ def sizes_section(shown: Shown) -> Section | None:
 def classes_section(shown: Shown) -> Section | None:
     """Build P of each class, the largest loss first; None where it is not measured."""
     entries, scores = shown.entries, shown.first.scores
-    details = [detail_of(entry) for entry in entries]
+    details = [entry.detail(Detail) for entry in entries]
     place = next((at for at, detail in enumerate(details) if detail.classes), None)
     if place is None:
         return None
@@ -122,7 +122,7 @@ FallRow: TypeAlias = tuple[str, str | None, Sequence[Fall]]
 
 def _list_falls(shown: Sequence[Entry], rows: Sequence[FallRow]) -> dict[str, object]:
     return {
-        "entries": [{"label": entry.label, "dot": figures.dot(entry.look)} for entry in shown],
+        "entries": list_dots(shown),
         "axis": figures.axis(1.0),
         "rows": [
             {

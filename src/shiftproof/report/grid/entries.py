@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeVar
+
+import msgspec
 
 from shiftproof.report import wording
-from shiftproof.report.sections import run_names
+from shiftproof.report.sections import label_models
 from shiftproof.report.svg.charts import Look
-from shiftproof.runs.opened import OpenRun
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import Scored
+from shiftproof.runs.scores.reading import convert
 from shiftproof.types import Settings
 
-GridRun: TypeAlias = OpenRun[GridScores, Any]
+Form = TypeVar("Form", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Entry:
     ``adapter`` are the settings of the adapter; None for a model as it is.
     """
 
-    run: GridRun
+    run: Run
     scored: Scored
     look: Look
     adapter: Settings | None = None
@@ -33,12 +36,22 @@ class Entry:
         """The model's name, with the run's name before it where several runs are shown."""
         return self.look.label
 
+    def detail(self, form: type[Form]) -> Form:
+        """Return what the model's scores have beside those of every task.
+
+        Raises:
+            BrokenFileError: it is not what a run of that kind writes.
+        """
+        place = self.run.scores.models.index(self.scored)
+        where = f"models[{place}].detail"
+        return convert(self.scored.detail, form, self.run.folder.scores_file, where)
+
 
 @dataclass(frozen=True)
 class Change:
     """A paired difference on the page: a model, what it is held against, and the figures."""
 
-    run: GridRun
+    run: Run
     entry: Entry
     against: Entry
     scored: Scored
@@ -53,19 +66,17 @@ class Change:
 class Shown:
     """All that a page shows: runs, their models, and the differences between these."""
 
-    runs: Sequence[GridRun]
+    runs: Sequence[Run]
     entries: Sequence[Entry]
     changes: Sequence[Change]
 
     @classmethod
-    def of(cls, runs: Sequence[GridRun]) -> Shown:
+    def of(cls, runs: Sequence[Run]) -> Shown:
         """Give each model of the runs a label that no other has."""
-        entries: list[Entry] = []
-        for run, name in zip(runs, run_names(runs), strict=True):
-            for model in run.scores.models:
-                label = model.name if len(runs) == 1 else f"{name}: {model.name}"
-                look = Look(label, len(entries))
-                entries.append(Entry(run, model, look, run.adapter(model.name)))
+        entries = [
+            Entry(run, model, look, run.adapter(model.name))
+            for run, model, look in label_models(runs)
+        ]
         by_name = {(id(entry.run), entry.scored.name): entry for entry in entries}
         changes = [
             Change(
@@ -80,7 +91,7 @@ class Shown:
         return cls(runs, entries, changes)
 
     @property
-    def first(self) -> GridRun:
+    def first(self) -> Run:
         """The run whose measure all share."""
         return self.runs[0]
 
@@ -95,6 +106,14 @@ class Shown:
         compared = {id(change.entry) for change in self.changes}
         return [entry for entry in self.entries if id(entry) not in compared]
 
-    def of_run(self, run: GridRun) -> list[Entry]:
+    def of_run(self, run: Run) -> list[Entry]:
         """Return the models of one run."""
         return [entry for entry in self.entries if entry.run is run]
+
+    def find_pictured(self, form: type[Form], part: str) -> tuple[Run, Form] | None:
+        """Return the first run whose gallery has something in ``part``, with the gallery."""
+        for run in self.runs:
+            gallery = run.gallery(form)
+            if getattr(gallery, part):
+                return run, gallery
+        return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section
-from shiftproof.runs.opened import ModelEvent
+from shiftproof.runs.events import ModelEvent
 
 FIRST = 3
 """How many of a kind are told in full; the run's folder has more."""

@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Entry, GridRun
-from shiftproof.report.spelling import Spelling
+from shiftproof.report.grid.entries import Entry
 from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import Look
+from shiftproof.report.wording import Spelling
+from shiftproof.runs.run import Run
 from shiftproof.types import Cell
 
 
@@ -24,7 +25,7 @@ class Column:
     of corruptions, where they are shown.
     """
 
-    run: GridRun
+    run: Run
     label: str
     clean: Interval | None
     cells: Mapping[Cell, Interval]
@@ -43,7 +44,7 @@ def groups_of(columns: Sequence[Column]) -> dict[str, list[str]]:
     return merged
 
 
-def severities_phrase(runs: Sequence[GridRun]) -> str:
+def severities_phrase(runs: Sequence[Run]) -> str:
     """Return ``severities 1 to 5``, or that each run has its own."""
     first = runs[0].scores.severities
     if all(run.scores.severities == first for run in runs):
@@ -53,15 +54,13 @@ def severities_phrase(runs: Sequence[GridRun]) -> str:
 
 def legend(shown: Sequence[Entry], *, spell: Callable[[str], str] = str) -> list[dict[str, object]]:
     """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
-    return [
-        {
-            "label": entry.label,
-            "key": figures.key(entry.look),
-            "title": spell(entry.scored.title) if entry.scored.title != entry.scored.name else "",
-            "settings": wording.adapter_words(entry.adapter),
-        }
-        for entry in shown
-    ]
+    return figures.legend(
+        (one.look, _title(one, spell), wording.adapter_words(one.adapter)) for one in shown
+    )
+
+
+def _title(entry: Entry, spell: Callable[[str], str]) -> str:
+    return spell(entry.scored.title) if entry.scored.title != entry.scored.name else ""
 
 
 # ---------------------------------------------------------------- bars
@@ -103,18 +102,8 @@ def bars(
                 low=low,
                 spelling=spelling,
             ),
-            "figures": [
-                {"value": spelling.figure(wording.value_of(i)), "span": spelling.span(i)}
-                for i in intervals
-            ],
-            "deltas": [
-                {
-                    "value": spelling.change(wording.value_of(i)),
-                    "span": spelling.change_span(i),
-                    "sure": i is not None and not i.spans_zero,
-                }
-                for i in deltas
-            ],
+            "figures": [spelling.cell(interval) for interval in intervals],
+            "deltas": [spelling.change_cell(interval) for interval in deltas],
         }
 
     def of_corruption(name: str) -> dict[str, object]:
@@ -187,7 +176,7 @@ def paint_difference(
     worse = interval.value if lower_is_better else -interval.value
     return {
         "text": spelling.change(interval.value),
-        "style": f"d{colours.diverging_level(worse, reach)}"
+        "style": f"d{colors.diverging_level(worse, reach)}"
         + ("" if interval.spans_zero else " sure"),
         "title": f"{title}: {spelling.change_with_span(interval)}",
     }
@@ -200,7 +189,7 @@ def difference_scale(
     sign = 1 if lower_is_better else -1
     steps = [
         (
-            f"d{colours.diverging_level(share * reach, reach)}",
+            f"d{colors.diverging_level(share * reach, reach)}",
             spelling.signed_tick(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -262,7 +251,7 @@ def heat_map(
 
 
 def curve_groups(
-    runs: Sequence[GridRun],
+    runs: Sequence[Run],
     looks: Sequence[Look],
     columns: Sequence[Column],
     *,

@@ -6,27 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from shiftproof.report.gallery import SIZES, Pictures, Trial
-from shiftproof.report.grid.entries import GridRun, Shown
+from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.words import Words, headline
 from shiftproof.report.sections import Section
+from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores, Scored
-
-
-class NoGallery(msgspec.Struct, frozen=True):
-    """Pictures of a task that this version does not know are not shown, whatever the file holds."""
-
-    @property
-    def sheets(self) -> tuple[()]:
-        """None."""
-        return ()
-
-    @property
-    def worst(self) -> tuple[()]:
-        """None."""
-        return ()
 
 
 def _no_sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
@@ -37,7 +22,7 @@ def _no_words(shown: Shown) -> list[str]:
     return []
 
 
-def _read_plainly(shown: Shown, pictures: Pictures) -> Section | None:
+def _no_reading(shown: Shown, pictures: Pictures) -> Section | None:
     return None
 
 
@@ -46,7 +31,7 @@ class Kind:
     """The parts of a page that belong to one kind of run.
 
     Attributes:
-        gallery: the form of its ``gallery.json``.
+        gallery: the form of its ``gallery.json``; None shows no pictures, whatever the file holds.
         picture_sizes: how large its pictures may be.
         models: what many models are called.
         words: how it speaks of changes.
@@ -57,19 +42,23 @@ class Kind:
         spell: how the title of a model is spelt.
         broken: what becomes of images that cannot be read.
         differing: further aspects in which runs must be alike to be compared.
+        first: a section that stands before all others.
+        lead: sentences that stand before all others.
     """
 
-    gallery: type[Any] = NoGallery
+    gallery: type[Any] | None = None
     picture_sizes: Sequence[Trial] = SIZES
     models: str = "models"
     words: Callable[[GridScores], Words] = lambda scores: Words()
     headline: Callable[[GridScores, Scored, str], str] = headline
     sections: Callable[[Shown, Pictures], list[Section | None]] = _no_sections
-    reading: Callable[[Shown, Pictures], Section | None] = _read_plainly
+    reading: Callable[[Shown, Pictures], Section | None] = _no_reading
     warnings: Callable[[Shown], list[str]] = _no_words
     spell: Callable[[str], str] = str
     broken: str = (
         "A file that cannot be read is left out of the cells in which it could not, and of every "
         "model alike."
     )
-    differing: dict[str, Callable[[GridRun], object]] = field(default_factory=dict)
+    differing: dict[str, Callable[[Run], object]] = field(default_factory=dict)
+    first: Callable[[Shown], Section | None] = lambda shown: None
+    lead: Callable[[Shown], list[str]] = _no_words

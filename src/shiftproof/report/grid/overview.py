@@ -1,40 +1,78 @@
-"""What the head of a page is made of: sentences, cards of the models and of the changes, reasons."""
+"""The head of a page: sentences, cards of the models and of the changes, reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid.entries import Change, Entry, GridRun, Shown
-from shiftproof.report.sections import run_names
-from shiftproof.report.spelling import Spelling, spelling_of
+from shiftproof.report.grid import words
+from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.grid.kind import Kind
+from shiftproof.report.sections import Section, protocols, run_names
 from shiftproof.report.svg import charts as figures
+from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Headline
 
 MOST_IN_LEAD = 4
 """How many models have a sentence under the title; the cards show them all."""
 
 
-def lead(
-    shown: Shown, headline: Callable[[Entry], str], finding: Callable[[Change], str]
-) -> list[str]:
-    """Return the sentences under the title: of each of the first models, and of what changes it.
-
-    ``headline`` says how a model fares that is held against no other, ``finding`` what a change does.
-    """
+def write_lead(shown: Shown, kind: Kind) -> list[str]:
+    """Return the sentences under the title: of each of the first models, and of what changes it."""
     return [
         " ".join(
             [
-                headline(entry),
-                *(finding(change) for change in shown.changes if change.against is entry),
+                _headline(entry, shown, kind),
+                *(_finding(change, kind) for change in shown.changes if change.against is entry),
             ]
         ).strip()
         for entry in shown.alone[:MOST_IN_LEAD]
     ]
 
 
-def card(shown: Shown, headline: Headline) -> dict[str, object] | None:
+def _headline(entry: Entry, shown: Shown, kind: Kind) -> str:
+    plain = [one for one in shown.entries if one.adapter is None]
+    single = len(shown.runs) == 1 and len(plain) <= 1
+    label = kind.spell(entry.scored.title or entry.label) if single else entry.label
+    return kind.headline(entry.run.scores, entry.scored, label)
+
+
+def _finding(change: Change, kind: Kind) -> str:
+    scores = change.run.scores
+    return words.finding(scores, change.scored, change.entry.label, kind.words(scores))
+
+
+def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
+    """Build the cards of the models and of the changes; ``alike``: the runs may be compared."""
+    scores = shown.first.scores
+    reach = _reach_of(
+        (change.scored.summary.get("mean") for change in shown.changes), words.spelling(scores)
+    )
+    adapts = any(run.adapts for run in shown.runs)
+    cards = [_card(shown, one) for one in scores.headlines if one.card]
+    return Section(
+        "overview",
+        "At a glance",
+        "Overview",
+        "overview.html.j2",
+        {
+            "cards": [card for card in cards if card is not None],
+            "changes": [_change_card(change, reach, kind) for change in shown.changes],
+            "reasons": _reasons(shown.runs) if scores.measure.name != "disagreement" else [],
+            "claim": scores.grid.claim,
+            "lower": scores.measure.lower_is_better,
+            "alike": alike,
+            "protocols": protocols(shown.runs) if adapts else [],
+            "level": words.level(scores),
+            "several": len(shown.runs) > 1,
+            "measure": shown.measure,
+        },
+    )
+
+
+def _card(shown: Shown, headline: Headline) -> dict[str, object] | None:
     """Return one figure of all models on strips; None where no model has it."""
     found = [
         (entry, figure)
@@ -67,7 +105,7 @@ def card(shown: Shown, headline: Headline) -> dict[str, object] | None:
     }
 
 
-def reach_of(differences: Iterable[Interval | None], spelling: Spelling) -> float:
+def _reach_of(differences: Iterable[Interval | None], spelling: Spelling) -> float:
     """Return the reach of the axis that the cards of all changes share."""
     ends = [
         abs(end)
@@ -78,26 +116,15 @@ def reach_of(differences: Iterable[Interval | None], spelling: Spelling) -> floa
     return figures.nice_reach(max(ends, default=0.0), spelling)
 
 
-def change_card(
-    change: Change,
-    interval: Interval | None,
-    hurt: Sequence[tuple[str, Interval]],
-    *,
-    reach: float,
-    lower_is_better: bool,
-    spelling: Spelling,
-    verdict: str,
-    clean: str,
-    tally: str,
-) -> dict[str, object]:
-    """Return what a change does: ``interval`` under corruption, and in three sentences.
-
-    ``hurt`` are the corruptions that get worse, the worst first.
-    """
-    state = "flat"
-    if interval is not None and not interval.spans_zero:
-        gain = -interval.value if lower_is_better else interval.value
-        state = "better" if gain > 0 else "worse"
+def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
+    """Return what a change does under corruption, in figures and in three sentences."""
+    scores, scored = change.run.scores, change.scored
+    lower, spelling = scores.measure.lower_is_better, words.spelling(scores)
+    interval = scored.summary.get("mean")
+    moved = scored.of_corruptions(scores.measure.name)
+    verdict = words.verdict(
+        scores, scored, change.entry.label, change.against.label, kind.words(scores)
+    )
     return {
         "label": change.entry.label,
         "against": change.against.label,
@@ -105,33 +132,38 @@ def change_card(
         "value": spelling.change(wording.value_of(interval)),
         "unit": spelling.points,
         "span": spelling.change_span(interval),
-        "state": state,
+        "state": _state(interval, lower_is_better=lower),
         "settings": wording.adapter_words(change.entry.adapter),
         "axis": None
         if interval is None
         else figures.difference_axis(
-            interval,
-            reach=reach,
-            title=verdict,
-            lower_is_better=lower_is_better,
-            spelling=spelling,
+            interval, reach=reach, title=verdict, lower_is_better=lower, spelling=spelling
         ),
         "verdict": verdict,
-        "clean": clean,
-        "tally": tally,
+        "clean": words.clean_verdict(scores, scored),
+        "tally": words.tally(list(moved.values()), lower_is_better=lower),
         "hurt": [
-            {
-                "name": wording.corruption_title(name),
-                "value": spelling.change(found.value),
-                "span": spelling.change_span(found),
-                "sure": not found.spans_zero,
-            }
-            for name, found in hurt
+            {"name": wording.corruption_title(name), **spelling.change_cell(found)}
+            for name, found in _worst_first(moved, lower_is_better=lower)
         ],
     }
 
 
-def reasons(runs: Sequence[GridRun]) -> list[str]:
+def _state(interval: Interval | None, *, lower_is_better: bool) -> str:
+    if interval is None or interval.spans_zero:
+        return "flat"
+    return "better" if (interval.value < 0) == lower_is_better else "worse"
+
+
+def _worst_first(
+    moved: Mapping[str, Interval], *, lower_is_better: bool
+) -> list[tuple[str, Interval]]:
+    """Return the corruptions that get worse."""
+    worse = [one for one in moved.items() if one[1].value and (one[1].value > 0) == lower_is_better]
+    return sorted(worse, key=lambda one: -abs(one[1].value))
+
+
+def _reasons(runs: Sequence[Run]) -> list[str]:
     """Say why there is no headline of the benchmark, once for each reason."""
     found: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.grid import figures
-from shiftproof.report.grid.entries import Shown
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid import figures, tables, words
+from shiftproof.report.grid.entries import Change, Entry, Shown
 from shiftproof.report.grid.figures import Column
-from shiftproof.report.sections import Section
-from shiftproof.report.spelling import Spelling
+from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg import charts, colors
+from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import GridScores, Measure, Scored
+from shiftproof.types import Cell
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,67 @@ class Grid:
     lower_is_better: bool
     spelling: Spelling
     spell: Callable[[str], str] = str
+
+    @classmethod
+    def of(cls, shown: Shown, spell: Callable[[str], str]) -> Grid:
+        """Return what the runs have over the grid, in the measure that all share."""
+        columns = [_column(one.run, one.label, one.scored) for one in shown.entries]
+        scores = shown.first.scores
+        return cls(
+            shown,
+            columns,
+            [_column(one.run, one.label, one.scored) for one in shown.changes],
+            measure=shown.measure,
+            level=words.level(scores),
+            clean=any(column.clean for column in columns),
+            lower_is_better=scores.measure.lower_is_better,
+            spelling=words.spelling(scores),
+            spell=spell,
+        )
+
+
+def _column(run: Run, label: str, scored: Scored) -> Column:
+    name = run.scores.measure.name
+    return Column(
+        run,
+        label,
+        clean=scored.of_clean(name) if "clean" in scored.summary else None,
+        cells=scored.of_cells(name),
+        corruptions=scored.of_corruptions(name),
+        mean=scored.summary.get("mean"),
+        groups=scored.of_groups(name),
+    )
+
+
+def describe_gallery(shown: Shown, run: Run, total: int, pictures: Pictures) -> dict[str, object]:
+    """Return what every gallery of photographs in all cells says: severities, what is left out.
+
+    ``total`` is how many photographs the run has.
+    """
+    severities, runs = run.scores.severities, list(shown.runs)
+    return {
+        "severities": severities,
+        "chosen": severities[len(severities) // 2] if severities else 0,
+        "left_out": pictures.left_out,
+        "total": total,
+        "unreadable": len(pictures.unreadable),
+        "run_name": None if len(runs) == 1 else run_names(runs)[runs.index(run)],
+    }
+
+
+def list_dots(entries: Sequence[Entry]) -> list[dict[str, object]]:
+    """Return the marker and the label of each model."""
+    return [{"label": entry.label, "dot": charts.dot(entry.look)} for entry in entries]
+
+
+def order_cells(scores: GridScores) -> list[Cell]:
+    """Return the corrupted cells of a run, group by group."""
+    return [
+        Cell(name, severity)
+        for names in scores.groups().values()
+        for name in names
+        for severity in scores.severities
+    ]
 
 
 def bars_section(grid: Grid) -> Section:
@@ -61,8 +128,110 @@ def bars_section(grid: Grid) -> Section:
     )
 
 
-def curves_section(grid: Grid, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Section:
-    """Build the curves over the severities, and below them ``rows`` of every cell, folded away."""
+def heat_section(grid: Grid) -> Section:
+    """Build the heat maps: an error is painted as it is, a performance by what is lost of the clean one."""
+    measure, lower = grid.shown.first.scores.measure, grid.lower_is_better
+    spelling = grid.spelling
+    reach = figures.reach_of(grid.differences, spelling)
+    low, top = figures.scale_of(grid.columns, spelling)
+    by_loss = not lower and all(
+        one.clean is not None and one.clean.value > 0 for one in grid.columns
+    )
+
+    def paint_change(figure: Interval, title: str) -> dict[str, str]:
+        return figures.paint_difference(
+            figure, title, reach, lower_is_better=lower, spelling=spelling
+        )
+
+    def label(step: int) -> str:
+        if by_loss:
+            return f"{10 * step}"
+        return spelling.tick(low + (top - low) * (step if lower else 10 - step) / 10)
+
+    steps = [(f"s{colors.sequential_level(step / 10)}", label(step)) for step in range(0, 11, 2)]
+    scale = f"% of the clean {grid.measure} lost" if by_loss else f"{spelling.before}{grid.measure}"
+    scales = [(steps, f"{scale}, better to worse")]
+    said = [
+        f"{wording.capital(grid.measure)}{spelling.phrase} for each corruption and severity; the last column "
+        "is the mean over the severities, and beside the name of a group stands the mean over the "
+        "group."
+    ]
+    if not lower:
+        said.append(
+            f"The colour says which share of the model's own clean {grid.measure} is lost."
+            if by_loss
+            else "The darker, the less."
+        )
+    if grid.shown.changes:
+        scales.append(figures.difference_scale(reach, lower_is_better=lower, spelling=spelling))
+        better, worse = (
+            ("a minus sign", "a plus sign") if lower else ("a plus sign", "a minus sign")
+        )
+        beyond = (
+            f", and bold means that the {grid.level} interval leaves out 0" if grid.level else ""
+        )
+        said.append(
+            f"In a difference, blue and {better} mean better, orange and {worse} worse{beyond}."
+        )
+    maps = [
+        *(
+            figures.heat_map(
+                column,
+                _painter(measure, column.clean if by_loss else None, spelling, (low, top)),
+                difference=False,
+                clean=column.clean is not None,
+                spelling=spelling,
+            )
+            for column in grid.columns
+        ),
+        *(
+            figures.heat_map(
+                column,
+                paint_change,
+                difference=True,
+                clean=column.clean is not None,
+                spelling=spelling,
+            )
+            for column in grid.differences
+        ),
+    ]
+    return Section(
+        "heat",
+        "Corruption × severity",
+        "Heat map",
+        "heat.html.j2",
+        {"maps": maps, "words": said, "scales": scales},
+    )
+
+
+def _painter(
+    measure: Measure, clean: Interval | None, spelling: Spelling, ends: tuple[float, float]
+) -> figures.Paint:
+    """Color a cell by the figure on a scale with ``ends``, or by what is lost of the clean figure."""
+    low, top = ends
+
+    def paint(figure: Interval, title: str) -> dict[str, str]:
+        lost = (figure.value - low) / (top - low)
+        said = f"{title}: {spelling.with_span(figure)}"
+        if not measure.lower_is_better:
+            lost = 1 - (lost if clean is None else figure.value / clean.value)
+            said = f"{title}: {measure.name} {spelling.with_span(figure)}"
+        if clean is not None and title != "Clean":
+            said += (
+                f", {wording.share(abs(lost))} of the clean one {'lost' if lost >= 0 else 'more'}"
+            )
+        return {
+            "text": spelling.figure(figure.value),
+            "style": f"s{colors.sequential_level(lost)}",
+            "title": said,
+        }
+
+    return paint
+
+
+def curves_section(grid: Grid) -> Section:
+    """Build the curves over the severities, and below them the rows of every cell, folded away."""
+    titles, rows = _list_cells(grid)
     return Section(
         "curves",
         "How fast it breaks",
@@ -91,16 +260,49 @@ def curves_section(grid: Grid, titles: Sequence[str], rows: Sequence[Sequence[st
     )
 
 
-def heat_section(
-    maps: Sequence[dict[str, object]],
-    words: Sequence[str],
-    scales: Sequence[tuple[Sequence[tuple[str, str]], str]],
-) -> Section:
-    """Build the heat maps; ``words`` say how to read them, each of ``scales`` is steps and words."""
-    return Section(
-        "heat",
-        "Corruption × severity",
-        "Heat map",
-        "heat.html.j2",
-        {"maps": maps, "words": words, "scales": scales},
-    )
+def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the rows of every cell of every model and difference."""
+    shown = grid.shown
+    scores = shown.first.scores
+    counted = any(cell.images is not None for one in shown.entries for cell in one.scored.cells)
+    further = scores.measures[1:]
+    extra = tables.number_names([run.scores for run in shown.runs])
+    titles = [
+        "Model", "Corruption", "Severity", *(["Images"] if counted else []),
+        wording.capital(grid.measure), "Interval",
+        *(wording.capital(measure.title) for measure in further), *extra,
+    ]  # fmt: skip
+    rows = []
+    marked: list[Entry | Change] = [*shown.entries, *shown.changes]
+    for one in marked:
+        signed = one.scored.against is not None
+        spelling = words.spelling(one.run.scores)
+        spell = spelling.change if signed else spelling.figure
+        for corruption, severity, found in one.run.scores.every_cell(one.scored):
+            figure = found.figures.get(grid.measure)
+            if figure is None and corruption == "clean":
+                continue
+            rows.append(
+                [
+                    one.label,
+                    wording.corruption_title(corruption),
+                    str(severity or wording.NONE),
+                    *([wording.count(found.images)] if counted else []),
+                    spell(wording.value_of(figure)),
+                    (spelling.change_span if signed else spelling.span)(figure),
+                    *(
+                        _spell_further(each, found.figures.get(each.name), signed=signed)
+                        for each in further
+                    ),
+                    # Numbers beside the measures name no unit: they have that of the first.
+                    *(spell(found.numbers.get(name)) for name in extra),
+                ]
+            )
+    return titles, rows
+
+
+def _spell_further(measure: Measure, figure: Interval | None, *, signed: bool) -> str:
+    """Spell a cell of a column of its own; a difference of losses is without a plus sign."""
+    spelling = spelling_of(measure.unit)
+    plain = not signed or measure.unit == "nats"
+    return (spelling.figure if plain else spelling.change)(wording.value_of(figure))

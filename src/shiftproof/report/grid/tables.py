@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.words import level, spelling
-from shiftproof.report.spelling import spelling_of
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.wording import spelling_of
 from shiftproof.runs.scores.grid import GridScores, Scored
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.spelling import Spelling, spelling_of
+from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Scored
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from shiftproof.report import wording
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
-from shiftproof.runs.scores.probe import Probed, ProbeScores
-
-READINGS = ("beside", "alone", "network")
+from shiftproof.runs.scores.probe import READINGS, Probed, ProbeScores
 
 
-def summary(scores: ProbeScores) -> Table:
+def summarize(scores: ProbeScores) -> Table:
     """Return what is kept of each factor, group by group, most first."""
     names = {model.name for model in scores.encoders}
     scored = [
@@ -28,7 +26,7 @@ def summary(scores: ProbeScores) -> Table:
             tuple(one.factors[factor.name].beside for one in scored),
         )
         for group in scores.groups()
-        for factor in probe_wording.ranked(scores, first, group)
+        for factor in probe_wording.rank(scores, first, group)
     ]
     level = wording.level(scores.interval.level)
     notes = [
@@ -59,7 +57,7 @@ def summary(scores: ProbeScores) -> Table:
     )
 
 
-def readings_csv(scores: ProbeScores) -> str:
+def write_readings(scores: ProbeScores) -> str:
     """Return every figure as CSV: one line per model, factor and reading, as fractions."""
     lines: list[list[object]] = [
         ["model", "against", "factor", "reading", "kept", "kept_low", "kept_high", "verdict"]

@@ -19,23 +19,23 @@ def factor_name(factor: Factor) -> str:
     return factor.title if keep else factor.title[:1].lower() + factor.title[1:]
 
 
-def ranked(scores: ProbeScores, model: Probed, group: str | None = None) -> list[Factor]:
+def rank(scores: ProbeScores, model: Probed, group: str | None = None) -> list[Factor]:
     """Return the factors, of one group or all, with what is kept most first."""
     factors = [factor for factor in scores.factors if group in (None, factor.group)]
     return sorted(factors, key=lambda factor: -_value(model.factors[factor.name].beside))
 
 
-def with_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Factor]:
+def find_by_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Factor]:
     """Return the factors of which this is said, with what is kept most first."""
     return [
-        factor for factor in ranked(scores, model) if model.factors[factor.name].verdict == verdict
+        factor for factor in rank(scores, model) if model.factors[factor.name].verdict == verdict
     ]
 
 
 def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     """Say what an encoder keeps, hides and has collapsed, and what cannot be told."""
     kept, hidden, collapsed, unread, undecided = (
-        with_verdict(scores, model, verdict)
+        find_by_verdict(scores, model, verdict)
         for verdict in ("kept", "hidden", "collapsed", "unread", "undecided")
     )
     found = []
@@ -67,7 +67,7 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     return found
 
 
-def compared(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
+def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
     """Say which factors one encoder keeps more of than another, beyond chance."""
     more: list[tuple[Factor, Interval]] = []
     less: list[tuple[Factor, Interval]] = []
@@ -81,7 +81,9 @@ def compared(scores: ProbeScores, difference: Probed, label: str, against: str) 
             f"keeps more or less of it than {against}."
         )
     parts = [
-        f"{word} of {_moved(moved)}" for word, moved in (("more", more), ("less", less)) if moved
+        f"{word} of {_list_moves(moved)}"
+        for word, moved in (("more", more), ("less", less))
+        if moved
     ]
     return f"{label} keeps {wording.listing(parts)} than {against}, in percentage points."
 
@@ -105,7 +107,7 @@ def value_words(factor: Factor, value: float) -> str:
     return f"{value:.3g}".replace("-", wording.MINUS)
 
 
-def few(scores: ProbeScores) -> str | None:
+def warn_few(scores: ProbeScores) -> str | None:
     """Say that the images are few, where they are."""
     if scores.used >= wording.FEW_IMAGES:
         return None
@@ -116,7 +118,7 @@ def few(scores: ProbeScores) -> str | None:
     )
 
 
-def _moved(moved: Sequence[tuple[Factor, Interval]]) -> str:
+def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
     strongest = sorted(moved, key=lambda item: -abs(item[1].value))
     names = [
         f"{factor_name(factor)} ({wording.points(interval.value)})"

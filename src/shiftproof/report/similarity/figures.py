@@ -29,10 +29,10 @@ class Range:
     last: int
 
 
-def occupied(histograms: Sequence[Sequence[float]], edges: Sequence[float]) -> Range:
+def find_occupied(histograms: Sequence[Sequence[float]], edges: Sequence[float]) -> Range:
     """Return the bins that hold anything, with the tenths around them.
 
-    >>> occupied([[0, 1, 0, 0]], [0.0, 0.25, 0.5, 0.75, 1.0])
+    >>> find_occupied([[0, 1, 0, 0]], [0.0, 0.25, 0.5, 0.75, 1.0])
     Range(first=0, last=3)
     """
     used = [place for counts in histograms for place, count in enumerate(counts) if count] or range(
@@ -48,10 +48,10 @@ def shares(counts: Sequence[float]) -> list[float]:
     return [count / total if total else 0.0 for count in counts]
 
 
-def coarser(counts: Sequence[float], shown: Range, most: int) -> tuple[list[float], int]:
+def coarsen(counts: Sequence[float], shown: Range, most: int) -> tuple[list[float], int]:
     """Return the counts of the bins shown, so many to a bar that there are at most ``most`` bars.
 
-    >>> coarser([1, 2, 3, 4, 5], Range(0, 5), 3)
+    >>> coarsen([1, 2, 3, 4, 5], Range(0, 5), 3)
     ([3, 7, 5], 2)
     """
     width = -(-(shown.last - shown.first) // most)
@@ -71,7 +71,7 @@ def histogram(
     lines = []
     width = 1
     for look, counts in sides:
-        grouped, width = coarser(counts, shown, bars)
+        grouped, width = coarsen(counts, shown, bars)
         total = sum(counts) or 1.0
         lines.append(Line(look, [count / total for count in grouped]))
     top = max((max(line.shares, default=0.0) for line in lines), default=0.0) or 1.0

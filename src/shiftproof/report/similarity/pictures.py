@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +15,53 @@ from shiftproof.io import files
 from shiftproof.report import gallery
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Section
-from shiftproof.report.similarity.scores import Leak, Named, SimilarityRun
 from shiftproof.report.similarity.wording import cosine
+from shiftproof.runs.run import AuditRun
+from shiftproof.runs.scores.audit import AuditScores, Leak, Neighbor
 
 MOST = 12
 """Test images of each test set."""
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The pictures of one leak, named below the root of the file system."""
-
-    files: dict[str, str]
-
-
-@dataclass(frozen=True)
-class _Gallery:
-    sheets: tuple[_Sheet, ...]
-    worst: tuple[()] = ()
-
-
 TRAIN = "train"
 """What the training images are called where folders are named."""
 
+Picture = tuple[str, str]
+"""Whose it is, a test set's name or ``train``, and its path below the folder of those images."""
 
-def within(run: SimilarityRun, folders: Sequence[Path]) -> SimilarityRun:
-    """Return the run without the pictures that lie in none of the folders, nor in the run's own.
+
+def load_pictures(run: AuditRun, budget: int, folders: Sequence[Path]) -> Pictures:
+    """Read the pictures of the closest pairs that lie in the folders, or in the run's own.
+
+    They are decoded and made anew, as those of every page; a file that is no image shows nothing.
 
     Args:
-        run: as it was read; it names pictures below the folder of their set's images.
+        run: it names pictures below the folder of their set's images.
+        budget: how many bytes they may have together.
         folders: where pictures lie; ``NAME=FOLDER`` those of one test set, or of ``train``. A
             picture that two folders have, neither of which is its set's, is not shown.
+
+    Returns:
+        The pictures by their key; ``outside`` are those that lie in none of the folders.
     """
-    places = _Places(run, folders)
-
-    def of_leak(leak: Leak, name: str) -> Leak:
-        train = tuple(places.find(each, TRAIN) for each in leak.train)
-        return dataclasses.replace(leak, test=places.find(leak.test, name), train=train)
-
-    sets = tuple(
-        dataclasses.replace(each, leakage=tuple(of_leak(leak, each.name) for leak in each.leakage))
-        for each in run.scores.sets
-    )
-    return dataclasses.replace(run, scores=dataclasses.replace(run.scores, sets=sets))
+    sought = _Places(run, folders)
+    pairs = [_list_pictures(name, leak) for name, leak in _picture_leaks(run.scores)]
+    places = {picture: sought.find(*picture) for pictures in pairs for picture in pictures}
+    sheets = [
+        [place for picture in dict.fromkeys(pictures) if (place := places[picture])]
+        for pictures in pairs
+    ]
+    found = gallery.load(Path(run.path.resolve().anchor), sheets, budget=budget)
+    by_key = {_key(*one): found.uris[place] for one, place in places.items() if place in found.uris}
+    outside = frozenset(_key(*picture) for picture, place in places.items() if place is None)
+    return dataclasses.replace(found, uris=by_key, outside=outside)
 
 
 class _Places:
     """Where the pictures of each set may lie."""
 
-    def __init__(self, run: SimilarityRun, folders: Sequence[Path]) -> None:
-        names = {each.name for each in run.scores.sets} | {TRAIN}
+    def __init__(self, run: AuditRun, folders: Sequence[Path]) -> None:
+        names = {tested.name for tested in run.scores.sets} | {TRAIN}
         self._of_any = [run.path.resolve()]
         self._of_set: dict[str, list[Path]] = {}
         for folder in folders:
@@ -75,20 +71,19 @@ class _Places:
             else:
                 self._of_any.append(folder.resolve())
 
-    def find(self, named: Named, name: str) -> Named:
-        """Return a row with the whole path of its picture, or without one that is not to be opened."""
-        if named.path is None:
-            return named
+    def find(self, name: str, path: str) -> str | None:
+        """Return where a picture lies below the file system's root; None if it is not to be opened."""
         own = self._of_set.get(name, [])
         for folders in (own, self._of_any):
-            meant = _inside(folders, named.path)
-            found = {path for path in meant if files.is_file(path)}
+            meant = _inside(folders, path)
+            found = {place for place in meant if files.is_file(place)}
             # One that is gone is shown as such where its place is known.
-            if not found and (folders is own or Path(named.path).is_absolute()):
+            if not found and (folders is own or Path(path).is_absolute()):
                 found = meant
             if len(found) == 1:
-                return dataclasses.replace(named, path=str(found.pop()))
-        return dataclasses.replace(named, path=None, outside=True)
+                place = found.pop()
+                return place.as_posix().removeprefix(place.anchor)
+        return None
 
 
 def _inside(folders: Sequence[Path], path: str) -> set[Path]:
@@ -104,37 +99,36 @@ def _inside(folders: Sequence[Path], path: str) -> set[Path]:
     return found
 
 
-def load(run: SimilarityRun, *, budget: int) -> Pictures:
-    """Read the pictures of all leaks of a run that :func:`within` gave, as large as the budget allows.
-
-    They are decoded and made anew, as those of every page; a file that is no image shows nothing.
-    """
-    sheets = tuple(
-        _Sheet({path: _below_root(path) for path in _paths(leak)})
-        for tested in run.scores.sets
-        for leak in tested.leakage[:MOST]
-    )
-    return gallery.load(Path(run.path.resolve().anchor), _Gallery(sheets), budget=budget)
+def _picture_leaks(scores: AuditScores) -> list[tuple[str, Leak]]:
+    return [(tested.name, leak) for tested in scores.sets for leak in tested.leakage[:MOST]]
 
 
-def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
+def _list_pictures(name: str, leak: Leak) -> list[Picture]:
+    rows = [(name, leak.path), *((TRAIN, row.path) for row in leak.train)]
+    return [(whose, path) for whose, path in rows if path is not None]
+
+
+def _key(name: str, path: str) -> str:
+    return f"{name}\0{path}"
+
+
+def leakage_section(scores: AuditScores, pictures: Pictures) -> Section | None:
     """Build the gallery of the test images that have the nearest training images."""
     sets = [
         {
             "name": tested.name,
-            "pairs": [_pair(leak, pictures) for leak in tested.leakage[:MOST]],
-            "rows": [_row(leak) for leak in tested.leakage[MOST:]],
+            "pairs": [_pair(tested.name, leak, pictures) for leak in tested.leakage[:MOST]],
+            "rows": [_list_row(leak) for leak in tested.leakage[MOST:]],
         }
-        for tested in run.scores.sets
+        for tested in scores.sets
         if tested.leakage
     ]
     if not sets:
         return None
     shown = [
-        row
-        for tested in run.scores.sets
-        for leak in tested.leakage[:MOST]
-        for row in (leak.test, *leak.train)
+        _key(*picture)
+        for name, leak in _picture_leaks(scores)
+        for picture in _list_pictures(name, leak)
     ]
     return Section(
         "leakage",
@@ -143,43 +137,40 @@ def leakage_section(run: SimilarityRun, pictures: Pictures) -> Section | None:
         "similarity_leakage.html.j2",
         {
             "sets": sets,
-            "threshold": f"{run.scores.duplicates:g}",
-            "pictures": any(each.path is not None or each.outside for each in shown),
+            "threshold": f"{scores.duplicates:g}",
+            "pictures": bool(shown),
             "unreadable": len(pictures.unreadable),
-            "outside": sum(each.outside for each in shown),
+            "outside": sum(key in pictures.outside for key in shown),
         },
     )
 
 
-def _pair(leak: Leak, pictures: Pictures) -> dict[str, Any]:
-    def shown(row: Named, similarity: str) -> dict[str, Any]:
+def _pair(name: str, leak: Leak, pictures: Pictures) -> dict[str, Any]:
+    def show(whose: str, row: Leak | Neighbor, text: str, similarity: str) -> dict[str, Any]:
         return {
-            "text": row.text,
+            "text": text,
             "similarity": similarity,
-            "pictured": row.path is not None or row.outside,
-            "uri": None if row.path is None else pictures.uri(_below_root(row.path)),
+            "pictured": row.path is not None,
+            "uri": None if row.path is None else pictures.uri(_key(whose, row.path)),
         }
 
     return {
-        "test": shown(leak.test, ""),
+        "test": show(name, leak, _name(leak), ""),
         "label": leak.label,
-        "train": [shown(each, cosine(each.similarity)) for each in leak.train],
+        "train": [
+            show(TRAIN, each, _name_neighbor(each), cosine(each.similarity)) for each in leak.train
+        ],
     }
 
 
-def _row(leak: Leak) -> list[str]:
-    nearest = leak.train[0] if leak.train else None
-    return [
-        leak.test.text,
-        leak.label or "",
-        nearest.text if nearest else "",
-        cosine(leak.test.similarity),
-    ]
+def _list_row(leak: Leak) -> list[str]:
+    nearest = _name_neighbor(leak.train[0]) if leak.train else ""
+    return [_name(leak), leak.label or "", nearest, cosine(leak.similarity)]
 
 
-def _paths(leak: Leak) -> list[str]:
-    return [each.path for each in (leak.test, *leak.train) if each.path is not None]
+def _name(leak: Leak) -> str:
+    return leak.key or f"row {leak.row:,}"
 
 
-def _below_root(path: str) -> str:
-    return Path(path).as_posix().removeprefix(Path(path).anchor)
+def _name_neighbor(row: Neighbor) -> str:
+    return row.key or f"{row.shard}, row {row.place:,}"

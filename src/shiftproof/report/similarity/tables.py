@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.similarity.scores import Scores, Tested
 from shiftproof.report.table_writing import Column, Row, Table, csv_text
-
-MEASURE = "cosine similarity"
+from shiftproof.runs.scores.audit import AuditScores, TestSet
 
 _ROWS = {
     "similarity": "Similarity to training set",
@@ -20,7 +18,7 @@ _ROWS = {
 }
 
 
-def summary(scores: Scores) -> Table:
+def summarize(scores: AuditScores) -> Table:
     """Return the figures of every test set, as fractions; rows without any figure are left out."""
     rows = [
         Row("figure", name, title, "", name, tuple(getattr(each, name) for each in scores.sets))
@@ -33,10 +31,10 @@ def summary(scores: Scores) -> Table:
             "Left out by pruning",
             "",
             "pruned",
-            tuple(map(_pruned, scores.sets)),
+            tuple(map(_share_left_out, scores.sets)),
         )
     )
-    level = f"{100 * scores.level:g}{wording.PERCENT}"
+    level = wording.level(scores.interval.level)
     return Table(
         columns=tuple(Column(each.name) for each in scores.sets),
         rows=tuple(row for row in rows if any(row.figures)),
@@ -48,12 +46,11 @@ def summary(scores: Scores) -> Table:
     )
 
 
-def _pruned(tested: Tested) -> Interval | None:
-    share = tested.pruned_share
-    return None if share is None else Interval(share)
+def _share_left_out(tested: TestSet) -> Interval | None:
+    return None if tested.pruned is None else Interval(tested.pruned.share)
 
 
-def curves_csv(scores: Scores) -> str:
+def write_curves(scores: AuditScores) -> str:
     """Return the curves as CSV: a line per test set and bin."""
     head = ["test set", "up to", "train", "reference", "train at or below", "reference at or below"]
     lines: list[list[object]] = [list(head)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.similarity.scores import Scores, Tested
+from shiftproof.runs.scores.audit import AuditScores, TestSet
 
 MANY_DUPLICATES = 0.01
 """The share of near-duplicates from which a score is said to need a second one without them."""
@@ -35,7 +35,7 @@ def span(interval: Interval | None, *, signed: bool = False) -> str:
     return f"{cosine(interval.lower)}{wording.DASH}{cosine(interval.upper)}"
 
 
-def verdict(tested: Tested, scores: Scores) -> str:
+def verdict(tested: TestSet, scores: AuditScores) -> str:
     """Say whether the training set comes closer than the reference, and what follows from it."""
     if tested.gap is None or tested.share_closer is None:
         return (
@@ -62,17 +62,17 @@ def verdict(tested: Tested, scores: Scores) -> str:
     )
 
 
-def _without(tested: Tested, scores: Scores) -> str:
-    if tested.pruned_rows is None or tested.pruned_share is None:
+def _without(tested: TestSet, scores: AuditScores) -> str:
+    if tested.pruned is None:
         return ""
     return (
-        f" Only training without the {wording.plural(tested.pruned_rows, 'row')} that come closer "
-        f"({wording.share(tested.pruned_share)} of {scores.train.rows:,}) can tell: prune writes the "
+        f" Only training without the {wording.plural(tested.pruned.rows, 'row')} that come closer "
+        f"({wording.share(tested.pruned.share)} of {scores.train.rows:,}) can tell: prune writes the "
         "list of those that stay."
     )
 
 
-def duplicates(tested: Tested, scores: Scores) -> str:
+def duplicates(tested: TestSet, scores: AuditScores) -> str:
     """Say how many test rows may simply be remembered; empty where there are none."""
     share = tested.near_duplicates
     if share.value == 0:
@@ -87,7 +87,7 @@ def duplicates(tested: Tested, scores: Scores) -> str:
     return f"{here} Score it once more without them."
 
 
-def lead(scores: Scores) -> list[str]:
+def lead(scores: AuditScores) -> list[str]:
     """Return the sentences under the title."""
     if scores.reference is None:
         found = [
@@ -119,7 +119,7 @@ def lead(scores: Scores) -> list[str]:
     return found
 
 
-def warnings(scores: Scores) -> list[str]:
+def warnings(scores: AuditScores) -> list[str]:
     """Return what a reader must know before any figure."""
     found = []
     small = [each.name for each in scores.sets if each.rows < wording.FEW_IMAGES]

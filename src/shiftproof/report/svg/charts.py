@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.report.spelling import SHARES, Spelling
-from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg import colors
 from shiftproof.report.svg.markup import Html, element, join
+from shiftproof.report.wording import SHARES, Spelling
 
 _NICE_TOPS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _NICE_REACHES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
@@ -33,12 +33,12 @@ class Look:
     @property
     def style(self) -> str:
         """The class that carries the colour."""
-        return f"m{self.number % len(colours.MODEL_LIGHT)}"
+        return f"m{self.number % len(colors.MODEL_LIGHT)}"
 
     @property
     def dash(self) -> str | None:
         """The dash of the model's line."""
-        return colours.MODEL_DASHES[self.number % len(colours.MODEL_DASHES)]
+        return colors.MODEL_DASHES[self.number % len(colors.MODEL_DASHES)]
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,14 @@ def dot(look: Look) -> Html:
         {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
         marker(look, 5, 5, 3.6),
     )
+
+
+def legend(rows: Iterable[tuple[Look, str, str]]) -> list[dict[str, object]]:
+    """Return a legend: of each look the sample, the label, its title and its settings in words."""
+    return [
+        {"key": key(look), "label": look.label, "title": title, "settings": settings}
+        for look, title, settings in rows
+    ]
 
 
 # ---------------------------------------------------------------- severity curves

@@ -91,8 +91,8 @@ def _mix(first: str, second: str, share: float) -> str:
     )
 
 
-def _rgb(colour: str) -> Rgb:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def _rgb(color: str) -> Rgb:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 def _linear(channel: int) -> float:
@@ -100,14 +100,14 @@ def _linear(channel: int) -> float:
     return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
 
-def _luminance(colour: str) -> float:
-    red, green, blue = (_linear(channel) for channel in _rgb(colour))
+def _luminance(color: str) -> float:
+    red, green, blue = (_linear(channel) for channel in _rgb(color))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def _to_oklab(colour: str) -> tuple[float, float, float]:
+def _to_oklab(color: str) -> tuple[float, float, float]:
     """Return the colour in Oklab (Ottosson 2020)."""
-    red, green, blue = (_linear(channel) for channel in _rgb(colour))
+    red, green, blue = (_linear(channel) for channel in _rgb(color))
     long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
     medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
     short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)
@@ -124,7 +124,7 @@ def _from_oklab(lab: tuple[float, float, float]) -> str:
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
     short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
     return "#" + "".join(
-        f"{_companded(channel):02x}"
+        f"{_compand(channel):02x}"
         for channel in (
             4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
             -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
@@ -133,7 +133,7 @@ def _from_oklab(lab: tuple[float, float, float]) -> str:
     )
 
 
-def _companded(linear: float) -> int:
+def _compand(linear: float) -> int:
     linear = max(0.0, min(1.0, linear))
     value = 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
     return round(255 * value)

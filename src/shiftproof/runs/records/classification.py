@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shiftproof.io.parquet import texts_of
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import other_images, reading, write_table
+from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.types import Cell
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def read_cell(path: Path) -> CellRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with reading(path, _schema()) as table:
+    with open_table(path, _schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")

@@ -18,7 +18,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.parquet import texts_of
 from shiftproof.metrics.coco import Found
 from shiftproof.metrics.masks import Code, areas_of
-from shiftproof.runs.parquet import reading, write_table
+from shiftproof.runs.parquet import open_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -130,18 +130,18 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
     def lists(values: Any) -> Any:
         return pa.ListArray.from_arrays(pa.array(offsets), values)
 
-    def joined(parts: list[Any], empty: Any) -> Any:
+    def join(parts: list[Any], empty: Any) -> Any:
         return np.concatenate(parts) if parts else empty
 
     found = records.found
-    boxes = joined([one.positions for one in found], np.empty((0, 4)))
+    boxes = join([one.positions for one in found], np.empty((0, 4)))
     box_lists = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)
     masks = pa.array([one.masks for one in found], pa.list_(pa.binary()))
     columns = [
         pa.array(records.ids, pa.string()),
         pa.array(records.position, pa.int32()),
-        lists(pa.array(joined([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
-        lists(pa.array(joined([one.scores for one in found], np.empty(0)), pa.float64())),
+        lists(pa.array(join([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
+        lists(pa.array(join([one.scores for one in found], np.empty(0)), pa.float64())),
         lists(box_lists),
         masks,
         pa.array(records.error, pa.string()),
@@ -156,7 +156,7 @@ def read_detections(path: Path) -> DetectionRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with reading(path, _schema()) as table:
+    with open_table(path, _schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         offsets = np.asarray(column["label"].offsets)
         labels = np.asarray(column["label"].flatten(), dtype=np.int32)

@@ -7,10 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from shiftproof.runs.scores.grid import Count
+from shiftproof.runs.scores.shared import Count, Share
 from shiftproof.types import Cell
-
-Share = Annotated[float, Meta(ge=-1e-9, le=1 + 1e-9)]
 
 
 class ClassNames(msgspec.Struct, frozen=True):

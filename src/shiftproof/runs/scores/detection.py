@@ -7,8 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from shiftproof.runs.scores.classification import Share
-from shiftproof.runs.scores.grid import Count
+from shiftproof.runs.scores.shared import Count, Share
 
 SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 """The numbers by size of object, and COCO's words for the sizes."""

@@ -14,10 +14,9 @@ from msgspec import Meta
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.reading import AT
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
 from shiftproof.types import Cell
-
-Count = Annotated[int, Meta(ge=0)]
 
 Unit = Literal["share", "nats", "number"]
 """A share is shown in percent and a difference of shares in points."""
@@ -41,7 +40,7 @@ class Measure(msgspec.Struct, frozen=True):
     name: str
     title: str
     lower_is_better: bool
-    unit: Unit = "share"
+    unit: Unit
     low: float | None = 0.0
     high: float | None = 1.0
 
@@ -62,26 +61,8 @@ class Headline(msgspec.Struct, frozen=True):
     title: str
     note: str
     lower_is_better: bool
-    unit: Unit = "share"
+    unit: Unit
     card: bool = True
-
-
-class Resampling(msgspec.Struct, frozen=True):
-    """How the intervals were made."""
-
-    level: Annotated[float, Meta(gt=0, lt=1)]
-    method: str
-    replicates: Count
-    seed: int
-
-
-class BrokenImage(msgspec.Struct, frozen=True):
-    """An image that could not be read, in how many of the cells, and in which one first."""
-
-    id: str
-    cells: Count | None = None
-    first_cell: str = ""
-    reason: str = "no reason given"
 
 
 class Images(msgspec.Struct, frozen=True):
@@ -231,8 +212,8 @@ class GridScores(msgspec.Struct, frozen=True):
     differences: tuple[Scored, ...]
 
     def __post_init__(self) -> None:
-        for name, given in (("measures", self.measures), ("models", self.models)):
-            if not given:
+        for name, entries in (("measures", self.measures), ("models", self.models)):
+            if not entries:
                 raise ValueError(f"at least one of them{AT}{name}")
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
@@ -300,21 +281,13 @@ def _check_ranges(
 
     The ends of an interval are moved by the bias of the resamples, and may lie a little beyond.
     """
-    slack = 1e-9
     whole = "differences" if differences else "models"
     for measure in measures:
         high = measure.high
         low = (None if high is None else -high) if differences else measure.low
         for place, figure in _figures_of(measure.name, whole, models):
-            if (low is not None and figure.value < low - slack) or (
-                high is not None and figure.value > high + slack
-            ):
-                limits = " and ".join(
-                    f"{word} {limit:g}"
-                    for word, limit in (("from", low), ("to", high))
-                    if limit is not None
-                ).replace(" and to", " to")
-                raise ValueError(f"a number {limits}{AT}{place}.value")
+            if is_outside(figure.value, low, high):
+                raise ValueError(f"{describe_range(low, high)}{AT}{place}.value")
 
 
 def _figures_of(

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.classification import Share
-from shiftproof.runs.scores.grid import BrokenImage, Count, Resampling
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
 
-MEASURE = "kept"
+MEASURE: Final = "kept"
 
-GROUPS = ("geometry", "color", "texture", "weather")
+Group = Literal["geometry", "color", "texture", "weather"]
+GROUPS: tuple[Group, ...] = ("geometry", "color", "texture", "weather")
+"""Texture is sharpness, noise and compression: all that leaves shapes and colors in place."""
+
+Reading = Literal["beside", "alone", "network"]
+READINGS: tuple[Reading, ...] = ("beside", "alone", "network")
+"""How a factor is read: see :class:`Kept`."""
 
 Verdict = Literal["kept", "hidden", "collapsed", "unread", "undecided"]
 """What may be said of a factor: the probe's summary decides which."""
 
 
 class Factor(msgspec.Struct, frozen=True):
-    """One number that images were changed by, from ``low`` to ``high``."""
+    """One number that images are changed by.
+
+    Attributes:
+        name: what ``--factors`` and the records call it.
+        title: what people read.
+        group: one of ``GROUPS``.
+        low: the smallest value, in ``unit``.
+        high: the largest.
+        unit: what the values are.
+        binary: whether there are two values alone, 0 and 1.
+    """
 
     name: str
     title: str
-    group: Literal["geometry", "color", "texture", "weather"]
+    group: Group
     low: float
     high: float
     unit: str
-    binary: bool
+    binary: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -70,6 +86,7 @@ class ProbeScores(msgspec.Struct, frozen=True):
     """The content of ``scores.json``."""
 
     format: int
+    kind: Literal["probe"]
     measure: Literal["kept"]
     interval: Resampling
     images: ProbeImages
@@ -80,21 +97,28 @@ class ProbeScores(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if all(model.control is not None for model in self.models):
-            raise ValueError("at least one encoder")
+            raise ValueError(f"at least one encoder{AT}models")
         names = [model.name for model in self.models]
         if len(set(names)) != len(names):
-            raise ValueError("models with names of their own")
-        factors = {factor.name for factor in self.factors}
-        for model in (*self.models, *self.differences):
-            for name, kept in model.factors.items():
-                for figure in (kept.beside, kept.alone, kept.network):
-                    if figure is not None and not -1.0 <= figure.value <= 1.0:
-                        raise ValueError(f"a share from 0 to 1 of {name!r} in {model.name!r}")
-            if set(model.factors) != factors:
-                raise ValueError(f"a figure for each of the factors of {model.name!r}")
-        for difference in self.differences:
+            raise ValueError(f"models with names of their own{AT}models")
+        for at, difference in enumerate(self.differences):
             if difference.name not in names or difference.against not in names:
-                raise ValueError("differences between two of the models")
+                raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+        for whole, low, probed in (
+            ("models", 0, self.models),
+            ("differences", -1, self.differences),
+        ):
+            for at, model in enumerate(probed):
+                self._check(model, f"{whole}[{at}].factors", low)
+
+    def _check(self, model: Probed, place: str, low: float) -> None:
+        if set(model.factors) != {factor.name for factor in self.factors}:
+            raise ValueError(f"a figure for each of the factors{AT}{place}")
+        for name, kept in model.factors.items():
+            for reading in READINGS:
+                figure: Interval | None = getattr(kept, reading)
+                if figure is not None and is_outside(figure.value, low, 1):
+                    raise ValueError(f"{describe_range(low, 1)}{AT}{place}.{name}.{reading}.value")
 
     @property
     def used(self) -> int:
@@ -118,7 +142,7 @@ class ProbeScores(msgspec.Struct, frozen=True):
 
     def groups(self) -> dict[str, list[str]]:
         """Return the factors that were probed, by group."""
-        found = {
+        found: dict[str, list[str]] = {
             group: [factor.name for factor in self.factors if factor.group == group]
             for group in GROUPS
         }
@@ -142,23 +166,8 @@ class Strip(msgspec.Struct, frozen=True):
     id: str
     pictures: tuple[StripPicture, ...]
 
-    @property
-    def files(self) -> dict[str, str]:
-        """The pictures, as a page loads them."""
-        return {str(place): picture.file for place, picture in enumerate(self.pictures)}
-
 
 class ProbeGallery(msgspec.Struct, frozen=True):
     """The content of ``gallery.json``; empty where the run kept no pictures."""
 
     strips: tuple[Strip, ...] = ()
-
-    @property
-    def sheets(self) -> tuple[Strip, ...]:
-        """The strips, under the name that galleries of all kinds have."""
-        return self.strips
-
-    @property
-    def worst(self) -> tuple[()]:
-        """None: nothing suffers."""
-        return ()

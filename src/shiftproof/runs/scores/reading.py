@@ -21,6 +21,9 @@ FORMAT = 2
 AT = " @ "
 """Stands in a form's complaint between what was expected and the place inside of the form."""
 
+SLACK = 1e-9
+"""A mean of shares may leave the range by rounding; a percentage given for a share leaves it by far."""
+
 Form = TypeVar("Form")
 
 
@@ -112,6 +115,17 @@ def _refuse(path: Path, expected: str, place: str, got: Any) -> BrokenFileError:
         f"{path}: expected {expected} {where}, got {show(got)}. The file is damaged or was changed "
         "by hand; start the run again to have it written anew."
     )
+
+
+def describe_range(low: float | None, high: float | None) -> str:
+    """Return ``a number from 0 to 1``; a limit that is None is left out."""
+    limits = (("from", low), ("to", high))
+    return " ".join(["a number", *(f"{word} {end:g}" for word, end in limits if end is not None)])
+
+
+def is_outside(value: float, low: float | None, high: float | None, slack: float = SLACK) -> bool:
+    """Whether a value lies beyond its limits by more than rounding explains."""
+    return (low is not None and value < low - slack) or (high is not None and value > high + slack)
 
 
 # ---------------------------------------------------------------- msgspec's complaints

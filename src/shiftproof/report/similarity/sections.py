@@ -1,33 +1,30 @@
-"""The page of an audit: what it says and shows, before any markup."""
+"""The sections of the page of an audit: figures, curves, pruning, classes, certificates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
-from shiftproof.report import provenance, wording
-from shiftproof.report.gallery import Pictures
-from shiftproof.report.numbers import tables_section
-from shiftproof.report.sections import Document, Section
+from shiftproof.report import wording
+from shiftproof.report.sections import Section
 from shiftproof.report.similarity import figures as similarity_figures
-from shiftproof.report.similarity import pictures as similarity_pictures
-from shiftproof.report.similarity import tables as similarity_tables
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.figures import Line
-from shiftproof.report.similarity.scores import (
-    CERTIFICATES,
-    Certificate,
-    Scores,
-    SimilarityRun,
-    Tested,
-)
 from shiftproof.report.similarity.wording import cosine, cosine_change, span
 from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors as colours
+from shiftproof.report.svg import colors
 from shiftproof.report.svg.charts import Look
-from shiftproof.runs.scores.reading import clean_text
+from shiftproof.report.wording import SHARES
+from shiftproof.runs.scores.audit import AuditScores, Certificate, TestSet
+
+SEARCHES = {
+    "train": "the nearest training rows of each test row",
+    "nearest": "the nearest test row of each training row",
+    "reference": "the nearest reference row of each test row",
+    "pruned": "the training rows that come closer than the reference",
+}
+"""What was searched for, by the name of its certificate."""
 
 TRAIN, REFERENCE = Look("training set", 0), Look("reference", 1)
 
@@ -38,79 +35,11 @@ MOST_LISTED = 1500
 """A longer list would make a page that no browser likes; the run's files have the rest."""
 
 
-def document(runs: Sequence[SimilarityRun], pictures: Pictures) -> Document:
-    """Build the page of one audit.
-
-    Raises:
-        InputError: several audits; each has a page of its own.
-    """
-    if len(runs) > 1:
-        raise InputError(
-            f"Expected one audit, got {len(runs)}: their figures hang on their encoders and training "
-            "sets. Write a report for each."
-        )
-    [run] = runs
-    scores = run.scores
-    sections = [
-        _overview(scores),
-        _curves(scores),
-        similarity_pictures.leakage_section(run, pictures),
-        _pruning(scores),
-        _classes(scores),
-        _certificates(scores),
-        tables_section(
-            [(None, similarity_tables.summary(scores), similarity_tables.curves_csv(scores))],
-            unit="counts and shares",
-        ),
-        _settings(run),
-        Section(
-            "reading",
-            "How to read this",
-            "How to read",
-            "similarity_reading.html.j2",
-            {
-                "level": _level(scores),
-                "k": scores.k,
-                "threshold": f"{scores.duplicates:g}",
-                "reference": scores.reference is not None,
-            },
-        ),
-    ]
-    return Document(
-        title=f"Is it only similarity? {wording.listing([each.name for each in scores.sets[:4]])}"
-        + (f" and {len(scores.sets) - 4} more" if len(scores.sets) > 4 else ""),
-        kicker="Train-test similarity",
-        byline=[_byline(run)],
-        lead=similarity_wording.lead(scores),
-        sections=[section for section in sections if section is not None],
-        warnings=similarity_wording.warnings(scores),
-    )
-
-
-def _byline(run: SimilarityRun) -> list[str]:
-    scores = run.scores
-    started = run.provenance.get("started")
-    return [
-        wording.plural(scores.train.rows, "training row"),
-        *(
-            []
-            if scores.reference is None
-            else [wording.plural(scores.reference.rows, "reference row")]
-        ),
-        wording.plural(sum(each.rows for each in scores.sets), "test row"),
-        f"{scores.train.width} wide",
-        *([clean_text(started)[:10]] if isinstance(started, str) else []),
-    ]
-
-
-def _level(scores: Scores) -> str:
-    return f"{100 * scores.level:g}{wording.PERCENT}"
-
-
 # ---------------------------------------------------------------- at a glance
 
 
-def _overview(scores: Scores) -> Section:
+def overview_section(scores: AuditScores) -> Section:
+    """Build the figures of each test set, with what they say in words."""
     cards = [
         _card(scores, "near_duplicates", "Near-duplicates", _AT_LEAST.format(scores.duplicates)),
         _card(
@@ -141,7 +70,7 @@ def _overview(scores: Scores) -> Section:
             ],
             "compared": scores.reference is not None,
             "k": scores.k,
-            "level": _level(scores),
+            "level": wording.level(scores.interval.level),
         },
     )
 
@@ -156,7 +85,7 @@ def _state(gap: Interval | None) -> str:
     return "worse" if gap.value > 0 else "better"
 
 
-def _card(scores: Scores, name: str, title: str, note: str) -> dict[str, Any] | None:
+def _card(scores: AuditScores, name: str, title: str, note: str) -> dict[str, Any] | None:
     found = [(each, getattr(each, name)) for each in scores.sets if getattr(each, name) is not None]
     if not found:
         return None
@@ -167,8 +96,7 @@ def _card(scores: Scores, name: str, title: str, note: str) -> dict[str, Any] | 
         "rows": [
             {
                 "name": each.name,
-                "value": wording.percent(interval.value),
-                "span": wording.span(interval),
+                **SHARES.cell(interval),
                 "strip": figures.strip(TRAIN, interval, top=top),
             }
             for each, interval in found
@@ -179,8 +107,9 @@ def _card(scores: Scores, name: str, title: str, note: str) -> dict[str, Any] | 
 # ---------------------------------------------------------------- gap curves
 
 
-def _curves(scores: Scores) -> Section:
-    shown = similarity_figures.occupied(
+def curves_section(scores: AuditScores) -> Section:
+    """Build the histograms and cumulative curves of each test set."""
+    shown = similarity_figures.find_occupied(
         [
             side
             for each in scores.sets
@@ -195,10 +124,9 @@ def _curves(scores: Scores) -> Section:
         "Gap curves",
         "similarity_curves.html.j2",
         {
-            "legend": [
-                {"key": figures.key(look), "label": look.label, "title": "", "settings": ""}
-                for look in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
-            ],
+            "legend": figures.legend(
+                (look, "", "") for look in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
+            ),
             "sets": [
                 {
                     "name": each.name,
@@ -236,11 +164,12 @@ def _sides(
 # ---------------------------------------------------------------- pruning
 
 
-def _pruning(scores: Scores) -> Section | None:
+def pruning_section(scores: AuditScores) -> Section | None:
+    """Build the matrix of what pruning costs; None without a reference."""
     pruning = scores.pruning
     if pruning is None:
         return None
-    removed = {each.name: each for each in scores.sets}
+    removed = {each.name: each.pruned for each in scores.sets if each.pruned is not None}
     return Section(
         "pruning",
         "What pruning for one leaves out of another",
@@ -251,14 +180,14 @@ def _pruning(scores: Scores) -> Section | None:
             "rows": [
                 {
                     "name": name,
-                    "removed": f"{removed[name].pruned_rows or 0:,}" if name in removed else "",
-                    "share": wording.share(removed[name].pruned_share) if name in removed else "",
+                    "removed": f"{removed[name].rows:,}" if name in removed else "",
+                    "share": wording.share(removed[name].share) if name in removed else "",
                     "cells": [
                         {
                             "text": wording.percent(share),
                             "style": "none"
                             if share is None
-                            else f"s{colours.sequential_level(share)}",
+                            else f"s{colors.sequential_level(share)}",
                         }
                         for share in shared
                     ],
@@ -275,7 +204,8 @@ def _pruning(scores: Scores) -> Section | None:
 # ---------------------------------------------------------------- classes
 
 
-def _classes(scores: Scores) -> Section | None:
+def classes_section(scores: AuditScores) -> Section | None:
+    """Build the figures of each class; None without labels."""
     sets = [each for each in scores.sets if each.classes]
     if not sets:
         return None
@@ -285,13 +215,13 @@ def _classes(scores: Scores) -> Section | None:
         "Classes",
         "similarity_classes.html.j2",
         {
-            "sets": [_class_rows(each) for each in sets],
+            "sets": [_list_classes(each) for each in sets],
             "compared": scores.reference is not None,
         },
     )
 
 
-def _class_rows(tested: Tested) -> dict[str, Any]:
+def _list_classes(tested: TestSet) -> dict[str, Any]:
     by_gap = all(each.gap is not None for each in tested.classes)
     order = sorted(
         tested.classes,
@@ -315,7 +245,8 @@ def _class_rows(tested: Tested) -> dict[str, Any]:
 # ---------------------------------------------------------------- certificates
 
 
-def _certificates(scores: Scores) -> Section:
+def certificates_section(scores: AuditScores) -> Section:
+    """Build the table of the searches, and why they were exact."""
     return Section(
         "certificate",
         "Why these are exact",
@@ -326,8 +257,9 @@ def _certificates(scores: Scores) -> Section:
                 {
                     "name": each.name,
                     "rows": [
-                        _certificate(CERTIFICATES[name], found)
-                        for name, found in each.certificates.items()
+                        _list_certificate(title, found)
+                        for name, title in SEARCHES.items()
+                        if (found := getattr(each.certificates, name)) is not None
                     ],
                 }
                 for each in scores.sets
@@ -336,7 +268,7 @@ def _certificates(scores: Scores) -> Section:
     )
 
 
-def _certificate(title: str, found: Certificate) -> list[str]:
+def _list_certificate(title: str, found: Certificate) -> list[str]:
     return [
         title,
         found.precision if found.device == "cpu" else f"{found.precision} on {found.device}",
@@ -348,27 +280,3 @@ def _certificate(title: str, found: Certificate) -> list[str]:
         f"{found.set_aside:,}",
         f"{found.skipped:,}",
     ]
-
-
-# ---------------------------------------------------------------- the rest
-
-
-def _settings(run: SimilarityRun) -> Section:
-    return Section(
-        "settings",
-        "Settings and provenance",
-        "Settings",
-        "settings.html.j2",
-        {
-            "runs": [
-                {
-                    "name": None,
-                    "blocks": [
-                        ("Settings", provenance.flat(run.settings)),
-                        ("Intervals", provenance.flat(run.scores.interval)),
-                        (provenance.PROVENANCE, provenance.flat(run.provenance)),
-                    ],
-                }
-            ]
-        },
-    )

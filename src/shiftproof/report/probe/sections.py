@@ -1,23 +1,19 @@
-"""The page of probes: what it says and shows, before any markup."""
+"""The sections of the page of probes: verdicts, bars, pictures, and every reading."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from shiftproof.report import provenance, wording
+from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
-from shiftproof.report.numbers import numbers_section
-from shiftproof.report.probe import tables as probe_tables
 from shiftproof.report.probe import wording as probe_wording
-from shiftproof.report.sections import Document, Section, run_names
+from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg.charts import Look
-from shiftproof.runs.opened import OpenRun
-from shiftproof.runs.scores.probe import Factor, Probed, ProbeGallery, ProbeScores
-
-ProbeRun: TypeAlias = OpenRun[ProbeScores, ProbeGallery]
+from shiftproof.report.wording import SHARES
+from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.probe import READINGS, Factor, Probed, ProbeGallery
 
 
 @dataclass(frozen=True)
@@ -34,91 +30,10 @@ class ProbeEntry:
         return self.look.label
 
 
-BROKEN = "An image that cannot be read is left out for every factor and every model alike."
-
-
-def document(runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
-    """Build the page of one run, or of several side by side.
-
-    ``pictures`` are those of the first run that has any.
-    """
-    shown = _entries(runs)
-    encoders = [entry for entry in shown if entry.scored.control is None]
-    sections = [
-        _overview(runs, shown),
-        *_groups(runs, shown),
-        _strips(runs, pictures),
-        _readings(shown),
-        provenance.broken_section(runs, BROKEN),
-        numbers_section(
-            runs,
-            lambda run: probe_tables.summary(run.scores),
-            lambda run: probe_tables.readings_csv(run.scores),
-            unit="fractions",
-        ),
-        provenance.settings_section(runs),
-        Section(
-            "reading",
-            "How to read this",
-            "How to read",
-            "probe_reading.html.j2",
-            {
-                "level": wording.level(runs[0].scores.interval.level),
-                "interval": runs[0].scores.interval,
-                "collapsed": wording.share(runs[0].scores.collapsed_below),
-                "few": wording.FEW_IMAGES,
-            },
-        ),
-    ]
-    names = list(dict.fromkeys(entry.scored.title or entry.label for entry in encoders))
-    return Document(
-        title=f"What {wording.listing(names)} {'keeps' if len(names) == 1 else 'keep'}",
-        kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
-        byline=[
-            provenance.byline(run, name, _counts(run.scores))
-            for run, name in zip(runs, run_names(runs), strict=True)
-        ],
-        lead=[
-            " ".join(
-                probe_wording.findings(entry.run.scores, entry.scored, _subject(entry, len(runs)))
-            )
-            for entry in encoders[:4]
-        ],
-        sections=[section for section in sections if section is not None],
-        alarms=provenance.differing(runs, {"versions": lambda run: run.settings.get("versions")}),
-        warnings=[
-            words for run in runs for words in [probe_wording.few(run.scores)] if words is not None
-        ][:1],
-    )
-
-
-def _entries(runs: Sequence[ProbeRun]) -> list[ProbeEntry]:
-    found: list[ProbeEntry] = []
-    for run, name in zip(runs, run_names(runs), strict=True):
-        for model in run.scores.models:
-            label = model.name if len(runs) == 1 else f"{name}: {model.name}"
-            found.append(ProbeEntry(run, model, Look(label, len(found))))
-    return found
-
-
-def _subject(entry: ProbeEntry, runs: int) -> str:
-    return entry.scored.title or entry.label if runs == 1 else entry.label
-
-
-def _counts(scores: ProbeScores) -> list[str]:
-    return [
-        wording.plural(scores.used, "image"),
-        wording.plural(len(scores.factors), "factor"),
-        wording.plural(scores.images.versions, "version"),
-    ]
-
-
-# ---------------------------------------------------------------- sections
-
-
-def _overview(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
+def overview_section(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
+    """Build the verdicts on each encoder, and what one keeps more of than another."""
     comparisons = [
-        probe_wording.compared(run.scores, change, change.name, str(change.against))
+        probe_wording.compare(run.scores, change, change.name, str(change.against))
         for run in runs
         for change in run.scores.differences
     ]
@@ -142,7 +57,7 @@ def _overview(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
                     "cells": [
                         [
                             factor.title
-                            for factor in probe_wording.with_verdict(
+                            for factor in probe_wording.find_by_verdict(
                                 entry.run.scores, entry.scored, verdict
                             )
                         ]
@@ -158,7 +73,7 @@ def _overview(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> Section:
     )
 
 
-def _groups(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Section]:
+def factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Section]:
     """Build a section of bars for each group of factors."""
     found: dict[str, list[str]] = {}
     for run in runs:
@@ -174,7 +89,9 @@ def _groups(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry]) -> list[Secti
             "probe_factors.html.j2",
             {
                 "title": _GROUP_TITLES[group],
-                "legend": _legend(shown) if place == 0 else [],
+                "legend": figures.legend(_legend_row(entry) for entry in shown)
+                if place == 0
+                else [],
                 "axis": figures.axis(1.0),
                 "labels": [entry.label for entry in shown],
                 "level": wording.level(runs[0].scores.interval.level) if place == 0 else "",
@@ -196,16 +113,9 @@ _GROUP_TITLES = {
 }
 
 
-def _legend(shown: Sequence[ProbeEntry]) -> list[dict[str, object]]:
-    return [
-        {
-            "label": entry.label,
-            "key": figures.key(entry.look),
-            "title": entry.scored.title if entry.scored.title != entry.scored.name else "",
-            "settings": "",
-        }
-        for entry in shown
-    ]
+def _legend_row(entry: ProbeEntry) -> tuple[Look, str, str]:
+    scored = entry.scored
+    return entry.look, scored.title if scored.title != scored.name else "", ""
 
 
 def _most(entry: ProbeEntry, name: str) -> float:
@@ -237,14 +147,13 @@ def _bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, object]:
             title=factor.title,
             top=1.0,
         ),
-        "figures": [
-            {"value": wording.percent(wording.value_of(i)), "span": wording.span(i)} for i in bars
-        ],
+        "figures": [SHARES.cell(interval) for interval in bars],
     }
 
 
-def _strips(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
-    run = next((run for run in runs if run.gallery.sheets), None)
+def strips_section(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
+    """Build one photograph under each factor; None where the runs kept none."""
+    run = next((run for run in runs if run.gallery(ProbeGallery).strips), None)
     if run is None or not pictures.uris:
         return None
     table = {factor.name: factor for factor in run.scores.factors}
@@ -262,7 +171,7 @@ def _strips(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
                 for value, file in ((one.value, one.file) for one in strip.pictures)
             ],
         }
-        for strip in run.gallery.sheets[: pictures.sheets]
+        for strip in run.gallery(ProbeGallery).strips[: pictures.sheets]
         if strip.factor in table
     ]
     return Section(
@@ -274,7 +183,7 @@ def _strips(runs: Sequence[ProbeRun], pictures: Pictures) -> Section | None:
     )
 
 
-def _readings(shown: Sequence[ProbeEntry]) -> Section:
+def readings_section(shown: Sequence[ProbeEntry]) -> Section:
     """Build the table of all three readings, folded away."""
     return Section(
         "readings",
@@ -286,13 +195,7 @@ def _readings(shown: Sequence[ProbeEntry]) -> Section:
                 {
                     "model": entry.label,
                     "factor": factor.title,
-                    "figures": [
-                        {
-                            "value": wording.percent(wording.value_of(interval)),
-                            "span": wording.span(interval),
-                        }
-                        for interval in (kept.beside, kept.alone, kept.network)
-                    ],
+                    "figures": [SHARES.cell(getattr(kept, name)) for name in READINGS],
                     "verdict": probe_wording.verdict_words(kept),
                 }
                 for entry in shown

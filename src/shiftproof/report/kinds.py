@@ -1,0 +1,25 @@
+"""The kinds of runs that have a page of their own: to add one is a folder and a row here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shiftproof.report.classification.kind import CLASSIFICATION
+from shiftproof.report.detection.kind import DETECTION
+from shiftproof.report.grid.kind import Kind
+from shiftproof.report.grid.page import GridPage
+from shiftproof.report.kind import PageKind
+from shiftproof.report.probe.kind import ProbePage
+from shiftproof.report.similarity.kind import AuditPage
+
+KINDS: dict[str, PageKind[Any, Any]] = {
+    "classification": GridPage(CLASSIFICATION),
+    "detection": GridPage(DETECTION),
+    "probe": ProbePage(),
+    "similarity": AuditPage(),
+}
+
+
+def find_kind(name: str) -> PageKind[Any, Any]:
+    """Return how runs of a kind are shown; one that is not known is over the grid, and has what all have."""
+    return KINDS.get(name) or GridPage(Kind())

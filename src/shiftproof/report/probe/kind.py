@@ -1,0 +1,112 @@
+"""The page of probes of encoders, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from shiftproof.report import gallery, wording
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.kind import PageKind
+from shiftproof.report.probe import tables
+from shiftproof.report.probe import wording as probe_wording
+from shiftproof.report.probe.sections import (
+    ProbeEntry,
+    factor_sections,
+    overview_section,
+    readings_section,
+    strips_section,
+)
+from shiftproof.report.sections import (
+    Document,
+    Section,
+    broken_section,
+    byline,
+    differing,
+    label_models,
+    numbers_section,
+    reading_section,
+    run_names,
+    settings_section,
+)
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import ProbeRun
+from shiftproof.runs.scores.probe import ProbeGallery, ProbeScores
+
+BROKEN = "An image that cannot be read is left out for every factor and every model alike."
+
+
+@final
+class ProbePage(PageKind[ProbeRun, ProbeScores]):
+    """What encoders keep, hide and have collapsed."""
+
+    form = ProbeScores
+
+    def build(self, runs: Sequence[ProbeRun], pictures: Pictures) -> Document:
+        """Return the page of one run, or of several side by side."""
+        shown = [ProbeEntry(*one) for one in label_models(runs)]
+        encoders = [entry for entry in shown if entry.scored.control is None]
+        sections = [
+            overview_section(runs, shown),
+            *factor_sections(runs, shown),
+            strips_section(runs, pictures),
+            readings_section(shown),
+            broken_section(runs, BROKEN),
+            numbers_section(runs, tables.summarize, tables.write_readings, unit="fractions"),
+            settings_section(runs),
+            _reading(runs[0].scores),
+        ]
+        names = list(dict.fromkeys(entry.scored.title or entry.label for entry in encoders))
+        return Document(
+            title=f"What {wording.listing(names)} {'keeps' if len(names) == 1 else 'keep'}",
+            kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
+            byline=[
+                byline(run, name, _counts(run.scores))
+                for run, name in zip(runs, run_names(runs), strict=True)
+            ],
+            lead=[_tell(entry, len(runs)) for entry in encoders[:4]],
+            sections=[section for section in sections if section is not None],
+            alarms=differing(runs, {"versions": lambda run: run.settings.get("versions")}),
+            warnings=[
+                words for run in runs if (words := probe_wording.warn_few(run.scores)) is not None
+            ][:1],
+        )
+
+    def load_pictures(
+        self, runs: Sequence[ProbeRun], budget: int, images: Sequence[Path]
+    ) -> Pictures:
+        """Read the pictures of the first run that has any."""
+        for run in runs:
+            if strips := run.gallery(ProbeGallery).strips:
+                files = [[picture.file for picture in strip.pictures] for strip in strips]
+                return gallery.load(run.path, files, budget=budget)
+        return Pictures()
+
+    def summarize(self, scores: ProbeScores) -> Table:
+        """Return what is kept of each factor, group by group, most first."""
+        return tables.summarize(scores)
+
+
+def _tell(entry: ProbeEntry, runs: int) -> str:
+    label = entry.scored.title or entry.label if runs == 1 else entry.label
+    return " ".join(probe_wording.findings(entry.run.scores, entry.scored, label))
+
+
+def _counts(scores: ProbeScores) -> list[str]:
+    return [
+        wording.plural(scores.used, "image"),
+        wording.plural(len(scores.factors), "factor"),
+        wording.plural(scores.images.versions, "version"),
+    ]
+
+
+def _reading(scores: ProbeScores) -> Section:
+    return reading_section(
+        "probe_reading.html.j2",
+        {
+            "level": wording.level(scores.interval.level),
+            "interval": scores.interval,
+            "collapsed": wording.share(scores.collapsed_below),
+        },
+    )

@@ -1,0 +1,112 @@
+"""The page of an audit of train-test similarity, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from shiftproof.errors import InputError
+from shiftproof.report import wording
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.kind import PageKind
+from shiftproof.report.sections import (
+    Document,
+    Section,
+    describe_start,
+    numbers_section,
+    reading_section,
+    settings_section,
+)
+from shiftproof.report.similarity import tables
+from shiftproof.report.similarity import wording as similarity_wording
+from shiftproof.report.similarity.pictures import leakage_section, load_pictures
+from shiftproof.report.similarity.sections import (
+    certificates_section,
+    classes_section,
+    curves_section,
+    overview_section,
+    pruning_section,
+)
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import AuditRun
+from shiftproof.runs.scores.audit import AuditScores
+
+
+@final
+class AuditPage(PageKind[AuditRun, AuditScores]):
+    """How close a training set comes to test sets; each audit has a page of its own."""
+
+    form = AuditScores
+    takes_images = True
+
+    def build(self, runs: Sequence[AuditRun], pictures: Pictures) -> Document:
+        """Return the page of one audit.
+
+        Raises:
+            InputError: several audits.
+        """
+        if len(runs) > 1:
+            raise InputError(
+                f"Expected one audit, got {len(runs)}: their figures hang on their encoders and "
+                "training sets. Write a report for each."
+            )
+        [run] = runs
+        scores = run.scores
+        sections = [
+            overview_section(scores),
+            curves_section(scores),
+            leakage_section(scores, pictures),
+            pruning_section(scores),
+            classes_section(scores),
+            certificates_section(scores),
+            numbers_section(runs, tables.summarize, tables.write_curves, unit="counts and shares"),
+            settings_section(runs),
+            _reading(scores),
+        ]
+        names = [each.name for each in scores.sets]
+        return Document(
+            title=f"Is it only similarity? {wording.listing(names[:4])}"
+            + (f" and {len(names) - 4} more" if len(names) > 4 else ""),
+            kicker="Train-test similarity",
+            byline=[_byline(run)],
+            lead=similarity_wording.lead(scores),
+            sections=[section for section in sections if section is not None],
+            warnings=similarity_wording.warnings(scores),
+        )
+
+    def load_pictures(
+        self, runs: Sequence[AuditRun], budget: int, images: Sequence[Path]
+    ) -> Pictures:
+        """Read the pictures of the closest pairs, from the run's own folder and from ``images``."""
+        return load_pictures(runs[0], budget, images)
+
+    def summarize(self, scores: AuditScores) -> Table:
+        """Return the figures of every test set."""
+        return tables.summarize(scores)
+
+
+def _byline(run: AuditRun) -> list[str]:
+    scores = run.scores
+    counts = [
+        (scores.train.rows, "training row"),
+        *([] if scores.reference is None else [(scores.reference.rows, "reference row")]),
+        (sum(each.rows for each in scores.sets), "test row"),
+    ]
+    return [
+        *(wording.plural(count, what) for count, what in counts),
+        f"{scores.train.width} wide",
+        *describe_start(run),
+    ]
+
+
+def _reading(scores: AuditScores) -> Section:
+    return reading_section(
+        "similarity_reading.html.j2",
+        {
+            "level": wording.level(scores.interval.level),
+            "k": scores.k,
+            "threshold": f"{scores.duplicates:g}",
+            "reference": scores.reference is not None,
+        },
+    )

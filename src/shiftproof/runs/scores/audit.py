@@ -1,0 +1,274 @@
+"""``scores.json`` of an audit: how close a training set comes to test sets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.reading import AT, describe_range, is_outside
+from shiftproof.runs.scores.shared import Count, Resampling, Share
+
+MEASURE: Final = "cosine similarity"
+
+Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
+"""Rows of half precision may be a little longer than 1."""
+
+_RANGES = {
+    "similarity": (-1.0, 1.0),
+    "density": (-1.0, 1.0),
+    "near_duplicates": (0.0, 1.0),
+    "reference_similarity": (-1.0, 1.0),
+    "reference_near_duplicates": (0.0, 1.0),
+    "gap": (-2.0, 2.0),
+    "share_closer": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why the result of a search is exact, and what it took.
+
+    Attributes:
+        precision: "int8", "fp32", "fp16" or "bf16", of the products that decide what cannot matter.
+        bound: the largest error that such a product may have had, in units of similarity.
+        dimensions: along how many directions rows were multiplied first.
+        products: pairs of rows.
+        groups: groups of 16 test rows that a bound could not rule out (int8).
+        candidates: pairs whose product was looked at again: of these groups (int8), or because the
+            bound could not rule it out (fp16 and bf16).
+        rechecked: pairs whose product was computed in float64.
+        set_aside: training rows that were compared in float32 because 8 bits do not suit them.
+        skipped: training rows that could not be used.
+        device: "cpu" or "cuda", where these products were made.
+    """
+
+    precision: str
+    bound: float
+    dimensions: Count
+    products: Count
+    groups: Count
+    candidates: Count
+    rechecked: Count
+    set_aside: Count
+    skipped: Count
+    device: str = "cpu"
+
+    def merged(self, other: Certificate) -> Certificate:
+        """Return the certificate of both parts of the work."""
+        return Certificate(
+            precision=self.precision if self.precision == other.precision else "mixed",
+            bound=max(self.bound, other.bound),
+            dimensions=max(self.dimensions, other.dimensions),
+            products=self.products + other.products,
+            groups=self.groups + other.groups,
+            candidates=self.candidates + other.candidates,
+            rechecked=self.rechecked + other.rechecked,
+            set_aside=self.set_aside + other.set_aside,
+            skipped=self.skipped + other.skipped,
+            device=self.device if self.device == other.device else "mixed",
+        )
+
+
+class Certificates(msgspec.Struct, frozen=True):
+    """The certificates of the searches about one test set.
+
+    Attributes:
+        train: the nearest training rows of each test row.
+        nearest: the nearest test row of each training row.
+        reference: the nearest reference row of each test row.
+        pruned: the training rows that come closer than the reference.
+    """
+
+    train: Certificate | None = None
+    nearest: Certificate | None = None
+    reference: Certificate | None = None
+    pruned: Certificate | None = None
+
+
+class RowCounts(msgspec.Struct, frozen=True):
+    """A set of rows: how many, how many of them could not be used, their width, and their shards."""
+
+    rows: Count
+    skipped: Count
+    width: Count
+    shards: Count
+
+
+class Histograms(msgspec.Struct, frozen=True):
+    """Test rows in each bin, by their similarity to the nearest training and reference row."""
+
+    train: tuple[Count, ...]
+    reference: tuple[Count, ...] | None = None
+
+
+class Curves(msgspec.Struct, frozen=True):
+    """The share of the test rows at or below the upper end of each bin."""
+
+    train: tuple[Share, ...]
+    reference: tuple[Share, ...] | None = None
+
+
+class ClassFigures(msgspec.Struct, frozen=True):
+    """One class of a test set: means over its rows, without intervals."""
+
+    label: str
+    rows: Count
+    similarity: Cosine
+    near_duplicates: Share
+    reference_similarity: Cosine | None = None
+    gap: float | None = None
+    share_closer: Share | None = None
+
+
+class Neighbor(msgspec.Struct, frozen=True):
+    """A training row near a test row: its place in the set and in its shard, key and image."""
+
+    row: Count
+    shard: str
+    place: Count
+    key: str | None
+    path: str | None
+    similarity: Cosine
+
+
+class Leak(msgspec.Struct, frozen=True):
+    """A test row beside its nearest training rows, the nearest first."""
+
+    row: Count
+    key: str | None
+    path: str | None
+    label: str | None
+    similarity: Cosine
+    train: tuple[Neighbor, ...]
+
+
+class PrunedRows(msgspec.Struct, frozen=True):
+    """How many training rows gap-matched pruning for one test set removes."""
+
+    rows: Count
+    share: Share
+
+
+class TestSet(msgspec.Struct, frozen=True):
+    """All figures of one test set; what needs a reference is None without one.
+
+    Attributes:
+        name: of the test set.
+        rows: how many.
+        similarity: mean cosine similarity to the nearest training row.
+        density: mean similarity to the k nearest training rows.
+        near_duplicates: share of the rows with a training row at ``AuditScores.duplicates`` or more.
+        reference_similarity: as ``similarity``, to the reference.
+        reference_near_duplicates: as ``near_duplicates``, of the reference.
+        gap: mean of ``similarity`` less ``reference_similarity``, paired by row.
+        share_closer: share of the rows that the training set comes closer to than the reference.
+        histogram: the rows by their similarity to the nearest row.
+        cumulative: the same, added up.
+        train_histogram: the training rows by their similarity to the nearest row of this set.
+        classes: means of each class; none without labels.
+        leakage: the rows with the nearest training rows, the most similar first.
+        pruned: what gap-matched pruning for this set removes.
+        certificates: why the searches were exact.
+    """
+
+    __test__ = False  # pytest takes classes with such names for tests
+
+    name: str
+    rows: Count
+    similarity: Interval
+    density: Interval
+    near_duplicates: Interval
+    reference_similarity: Interval | None
+    reference_near_duplicates: Interval | None
+    gap: Interval | None
+    share_closer: Interval | None
+    histogram: Histograms
+    cumulative: Curves
+    train_histogram: tuple[Count, ...]
+    classes: tuple[ClassFigures, ...]
+    leakage: tuple[Leak, ...]
+    pruned: PrunedRows | None
+    certificates: Certificates
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            interval: Interval | None = getattr(self, name)
+            for end in ("value", "low", "high") if interval is not None else ():
+                value = getattr(interval, end)
+                if value is not None and is_outside(value, low, high, slack=1e-3):
+                    raise ValueError(f"{describe_range(low, high)}{AT}{name}.{end}")
+
+    def list_bins(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+        """Yield what has a number for every bin, with its place among the fields."""
+        yield "train_histogram", self.train_histogram
+        for name, sides in (("histogram", self.histogram), ("cumulative", self.cumulative)):
+            yield f"{name}.train", sides.train
+            if sides.reference is not None:
+                yield f"{name}.reference", sides.reference
+
+
+class PruningCosts(msgspec.Struct, frozen=True):
+    """What gap-matched pruning for all test sets removes, and for one of what another's does.
+
+    Attributes:
+        names: the test sets.
+        combined: training rows that pruning for all of them removes.
+        share: the same, of all training rows.
+        shared: a row per test set that is pruned for and a column per test set whose removed rows
+            are counted: which share of these; None where there are none.
+    """
+
+    names: tuple[str, ...]
+    combined: Count
+    share: Share
+    shared: tuple[tuple[Share | None, ...], ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if len(self.shared) != count or any(len(row) != count for row in self.shared):
+            raise ValueError(f"a row and a column for each of {count} test sets{AT}shared")
+
+
+class AuditScores(msgspec.Struct, frozen=True):
+    """The content of ``scores.json``.
+
+    Attributes:
+        format: of the file.
+        kind: of the run.
+        measure: what lies on all axes.
+        interval: how the intervals were made.
+        k: how many training rows make the density.
+        duplicates: from which similarity on a training row is a near-duplicate.
+        train: the training set.
+        reference: the set that it is compared with.
+        edges: ``bins + 1`` of all histograms, rising.
+        sets: the test sets.
+        pruning: what pruning for several of them removes.
+    """
+
+    format: int
+    kind: Literal["similarity"]
+    measure: Literal["cosine similarity"]
+    interval: Resampling
+    k: Count
+    duplicates: Annotated[float, Meta(ge=-1, le=1)]
+    train: RowCounts
+    reference: RowCounts | None
+    edges: tuple[float, ...]
+    sets: tuple[TestSet, ...]
+    pruning: PruningCosts | None
+
+    def __post_init__(self) -> None:
+        if len(self.edges) < 2 or any(low >= high for low, high in itertools.pairwise(self.edges)):
+            raise ValueError(f"two or more rising numbers{AT}edges")
+        bins = len(self.edges) - 1
+        for at, tested in enumerate(self.sets):
+            for place, values in tested.list_bins():
+                if len(values) != bins:
+                    raise ValueError(f"{bins} numbers, one per bin{AT}sets[{at}].{place}")
