@@ -14,7 +14,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.provenance import provenance
 from shiftproof.shards import Local
 from shiftproof.similarity.audit import audit
-from shiftproof.similarity.parts import Place
+from shiftproof.similarity.sharded import Place
 from shiftproof_reproduce.claims import above
 from shiftproof_reproduce.published_similarity import PAPER, ROWS, Published, published
 from shiftproof_reproduce.rendering import spelt

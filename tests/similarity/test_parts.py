@@ -11,17 +11,16 @@ from shiftproof.similarity import (
     Place,
     nearest_in_parts,
     nearest_to_each,
-    neighbours,
     open_embeddings,
-    parts,
     prove,
     prove_in_parts,
     prune,
     prune_in_parts,
-    search,
+    sharded,
     top_k_in_parts,
     top_k_of_each,
 )
+from shiftproof.similarity.search import engines, int8
 from support.embedding_trees import clip_retrieval, datacomp
 from support.similar_rows import clustered
 
@@ -125,7 +124,7 @@ SEARCHES = {
 def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monkeypatch):
     """Not even its certificate: the test rows are made ready once in a process, always alike."""
     # Several blocks in a part: the first fills the lists, and the others are compared in 8 bits.
-    monkeypatch.setattr(search, "ROWS", 50)
+    monkeypatch.setattr("shiftproof.similarity.search.passes.ROWS", 50)
     SEARCHES[name](Place(tmp_path / "one", Local(0), precision, part_rows=400))
     for worker in (2, 1, 3, 0):
         place = Place(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)
@@ -140,13 +139,13 @@ def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monk
 def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
     made = []
     monkeypatch.setattr(
-        neighbours, "TestRows", lambda *given: made.append(len(given[0])) or search.TestRows(*given)
+        engines, "Int8", lambda *given: made.append(len(given[0])) or int8.Int8(*given)
     )
     SEARCHES[name](Place(tmp_path / "one", Local(0), "int8", part_rows=400))
     assert sorted(made) == [70, 90]
-    assert not parts._kept
+    assert not sharded._kept
     # What memory does not hold at once is made ready for each part.
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
     made.clear()
     SEARCHES[name](Place(tmp_path / "more", Local(0), "int8", part_rows=400))
     assert sorted(made) == [10] * 4 + [60] * 4 + [90] * 4

@@ -15,7 +15,7 @@ from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 if TYPE_CHECKING:
     from shiftproof.shards import Backend
     from shiftproof.similarity import Embeddings, Place
-    from shiftproof.similarity.search import Precision
+    from shiftproof.similarity.search.options import Precision
 
 TRAIN_HELP = (
     "Embeddings of the training set: an .npy or .npz file, or a folder of shards as clip-retrieval, "

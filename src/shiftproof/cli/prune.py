@@ -12,7 +12,7 @@ from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from shiftproof.similarity.pruned import Rule
+    from shiftproof.similarity.keeping import Rule
 
 
 def register(app: typer.Typer) -> None:
@@ -66,8 +66,8 @@ def prune(
 
     Goes on where an interrupted run stopped.
     """
+    from shiftproof.similarity.keeping import write_pruned
     from shiftproof.similarity.plan import parse_count
-    from shiftproof.similarity.pruned import write_pruned
 
     backend = words.choose_backend(engine, address, workers, worker, of)
     place = words.place_of(out, backend, memory, precision, device, part_rows)

@@ -7,26 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
 from shiftproof.similarity.clusters import cluster_rows
-from shiftproof.similarity.neighbours import (
-    TopK,
-    merge_lists,
-    nearest,
-    open_both,
-    top_k,
-    top_k_of_each,
-)
-from shiftproof.similarity.pairs import take
-from shiftproof.similarity.search import Precision
-from shiftproof.similarity.sources import Embeddings, Source
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.pairs import read_rows
+from shiftproof.similarity.questions.top_k import TopK, merge_lists, top_k, top_k_of_each
+from shiftproof.similarity.search.options import Precision
+from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.types import F32, F64, I64
 
 SAMPLE = 256
 """Test rows whose nearest training rows are searched exactly, too."""
@@ -211,7 +201,7 @@ def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
 
 def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
     """Return the share of the exact lists that was found, or rows just as near in their place."""
-    from shiftproof.similarity.kernels import exact_product
+    from shiftproof.similarity.search.kernels import exact_product
 
     there = exact.index >= 0
     if not there.any():
@@ -222,7 +212,7 @@ def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
     for start in range(0, len(tests), step):
         some = found[start : start + step]
         places = np.unique(some[some >= 0])
-        values = take(rows, places)
+        values = read_rows(rows, places)
         for number, row in enumerate(some, start):
             near = values[np.searchsorted(places, row[row >= 0])]
             hits += sum(exact_product(value, tests[number]) >= least[number] for value in near)

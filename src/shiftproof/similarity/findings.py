@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from shiftproof.metrics.intervals import LEVEL, REPLICATES, percentile_interval, weighted_sums
 from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
-from shiftproof.similarity.neighbours import TopK
-from shiftproof.similarity.search import Certificate
+from shiftproof.similarity.questions.top_k import TopK
+from shiftproof.similarity.search.certificate import Certificate
 
 F64 = NDArray[np.float64]
 

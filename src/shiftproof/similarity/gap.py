@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
-from shiftproof.similarity.neighbours import TopK, top_k_of_each
-from shiftproof.similarity.search import Certificate, Precision
+from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
+from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from shiftproof.types import F64, I64
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,22 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
-from shiftproof.similarity.neighbours import nearest, top_k
-from shiftproof.similarity.parts import FEWEST
 from shiftproof.similarity.prune import prune
-from shiftproof.similarity.search import (
+from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.top_k import top_k
+from shiftproof.similarity.search.engines import choose_kind
+from shiftproof.similarity.search.options import (
     Precision,
     bytes_in_memory,
-    choose_kind,
     parse_memory,
     rows_in_memory,
 )
-
-F32 = NDArray[np.float32]
+from shiftproof.similarity.sharded import FEWEST
+from shiftproof.types import F32
 
 PART_SECONDS = 600.0
 """So long a part takes on one core, or longer where making ready would be more than a fifth of it: an

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -28,8 +28,7 @@ from shiftproof.io.border import convert_errors, reason_of, show_name
 from shiftproof.io.naming import name_source
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
-
-F32 = NDArray[np.float32]
+from shiftproof.types import F32
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
@@ -423,6 +422,27 @@ def open_embeddings(
         raise InputError(f"{_named(source)} holds no rows.")
     name = "array" if isinstance(source, np.ndarray) else name_source(source)
     return Embeddings(parts, shapes[0], normalise, unusable, name)
+
+
+def open_both(
+    train: Source, tests: Mapping[str, Source]
+) -> tuple[Embeddings, dict[str, Embeddings]]:
+    """Open the training rows and the test sets.
+
+    Raises:
+        InputError: no test set, or widths that differ.
+    """
+    if not tests:
+        raise InputError("Expected at least one test set.")
+    rows = open_embeddings(train)
+    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
+    for name, rows_of_set in sets.items():
+        if rows_of_set.width != rows.width:
+            raise InputError(
+                f"The training rows have width {rows.width}, the rows of {name} "
+                f"{rows_of_set.width}. Embed both with one encoder."
+            )
+    return rows, sets
 
 
 def _named(source: object) -> str:

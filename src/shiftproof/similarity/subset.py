@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
@@ -19,8 +18,7 @@ from shiftproof.io.arrays import open_array
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
 from shiftproof.similarity.sources import Embeddings, Source, check_flags, open_embeddings
-
-Flags = NDArray[np.bool_]
+from shiftproof.types import Flags
 
 _ROWS = 4096
 

@@ -1,4 +1,4 @@
-"""Products of quantised rows, a tile at a time: the maxima of groups of test rows.
+"""Products of quantized rows, a tile at a time: the maxima of groups of test rows.
 
 They are sums of whole numbers, so they are exact and the same on every processor; only how four of
 them are added at a time differs:
@@ -6,7 +6,7 @@ them are added at a time differs:
 - ``vnni``: 16 lanes, one instruction for four products a lane.
 - ``avx2``: 8 lanes; ``vpmaddubsw`` adds two products into 16 bits, and 16-bit sums of
   :data:`WINDOW` steps are widened together. What must hold so that none overflows is checked when
-  the rows are quantised (``lowprecision.py``).
+  the rows are quantized (``int8.py``).
 - ``plain``: the arithmetic of ``vnni`` without its instruction, for any processor.
 
 numba has no functions for these instructions; the loops over them are written here in LLVM's own
@@ -20,19 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.similarity.kernels.llvm import BYTE, INT, LONG, SHORT, declared
-
-U8 = NDArray[np.uint8]
-I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
+from shiftproof.similarity.search.kernels.llvm import BYTE, INT, LONG, SHORT, declare
+from shiftproof.types import I8, I16, I32, U8
 
 STEP = 4
 """Dimensions that one instruction multiplies and adds in a lane."""
@@ -48,7 +42,7 @@ FAR = -(1 << 30)
 
 
 @dataclass(frozen=True)
-class Tile:
+class TileShape:
     """How many products stay in registers at a time.
 
     Attributes:
@@ -80,16 +74,16 @@ class Tile:
 
 
 TILES = {
-    "vnni": Tile(rows=6, vectors=4, lanes=16, narrow=False),
-    "avx2": Tile(rows=4, vectors=2, lanes=8, narrow=True),
-    "plain": Tile(rows=2, vectors=1, lanes=8, narrow=False),
+    "vnni": TileShape(rows=6, vectors=4, lanes=16, narrow=False),
+    "avx2": TileShape(rows=4, vectors=2, lanes=8, narrow=True),
+    "plain": TileShape(rows=2, vectors=1, lanes=8, narrow=False),
 }
 
 
 class _Emitter:
     """Writes the loads, stores and products of one kind of tile."""
 
-    def __init__(self, builder: ir.IRBuilder, tile: Tile, kind: str) -> None:
+    def __init__(self, builder: ir.IRBuilder, tile: TileShape, kind: str) -> None:
         self.builder = builder
         self.kind = kind
         self.lanes = tile.lanes
@@ -121,7 +115,7 @@ class _Emitter:
 
     def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
         signature = ir.FunctionType(result, [argument.type for argument in arguments])
-        return self.builder.call(declared(self.builder.module, signature, name), arguments)
+        return self.builder.call(declare(self.builder.module, signature, name), arguments)
 
     def multiply_add(self, sums: Any, unsigned: Any, signed: Any) -> Any:
         """Add the products of four neighbouring bytes to each lane's sum."""
@@ -184,7 +178,7 @@ def _tile_intrinsic(kind: str, arithmetic: str | None = None) -> Any:
     return multiply
 
 
-def _write_tile(builder: ir.IRBuilder, tile: Tile, kind: str, arguments: list[Any]) -> None:
+def _write_tile(builder: ir.IRBuilder, tile: TileShape, kind: str, arguments: list[Any]) -> None:
     rows, tests, starts, bias, maxima, stride, windows = arguments
     emit = _Emitter(builder, tile, kind)
     vector = 4 * tile.lanes
