@@ -189,11 +189,11 @@ def test_a_place_that_is_none(tmp_path, place):
 def test_a_cut_holds_the_same_rows(tmp_path, rows):
     whole = datacomp(tmp_path, [TRAIN[:33].astype(np.float16), TRAIN[33:80].astype(np.float16)])
     source = open_embeddings(whole, array="b32_img")
-    cut = source.cut(rows)
+    cut = source.split_rows(rows)
     np.testing.assert_array_equal(cut.read(), source.read())
     assert max(shard.rows for shard in cut.shards) <= rows
     assert [shard.number for shard in cut.shards] == list(range(len(cut.shards)))
-    np.testing.assert_array_equal(cut.cut(5).read(11, 60), source.read(11, 60))
+    np.testing.assert_array_equal(cut.split_rows(5).read(11, 60), source.read(11, 60))
 
 
 def test_the_fingerprint_tells_rows_names_and_options(tmp_path):
@@ -203,11 +203,11 @@ def test_the_fingerprint_tells_rows_names_and_options(tmp_path):
     assert one.fingerprint() == open_embeddings(tmp_path / "one.npy").fingerprint()
     others = [
         open_embeddings(tmp_path / "two.npy"),
-        open_embeddings(tmp_path / "one.npy", normalise=True),
+        open_embeddings(tmp_path / "one.npy", normalize=True),
         open_embeddings(tmp_path / "one.npy", unusable="skip"),
         open_embeddings(TRAIN),
         open_embeddings(TRAIN[1:]),
-        one.cut(100),
+        one.split_rows(100),
     ]
     prints = {other.fingerprint() for other in others}
     assert len(prints) == len(others)

@@ -41,7 +41,7 @@ def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
     # Two rows in place of six compile sooner; the test side is laid out as it is.
     tile = kernels.TileShape(rows=2, vectors=4, lanes=16, narrow=False)
     monkeypatch.setitem(kernels.TILES, "vnni", tile)
-    multiply = tiles._tile_intrinsic("vnni", arithmetic="plain")
+    multiply = tiles._build_tile("vnni", arithmetic="plain")
 
     @numba.njit
     def maxima(rows, tests, starts, bias, maxima):

@@ -110,7 +110,7 @@ def _show(scores: dict[str, Any], console: Console) -> None:
         table.add_row(Text(show_text(one["name"]), style="bold"), f"{one['rows']:,} rows", "", "")
         for name, title, share in _MEASURES:
             if one[name] is not None:
-                table.add_row("", title, *_spelt(one[name], share=share))
+                table.add_row("", title, *_format_figure(one[name], share=share))
         if one["pruned"] is not None:
             count, part = one["pruned"]["rows"], one["pruned"]["share"]
             table.add_row(
@@ -131,7 +131,7 @@ def _show(scores: dict[str, Any], console: Console) -> None:
     console.print(CAVEAT, style="dim", highlight=False)
 
 
-def _spelt(figure: dict[str, float], *, share: bool) -> tuple[str, str]:
+def _format_figure(figure: dict[str, float], *, share: bool) -> tuple[str, str]:
     """Return a figure and its interval."""
     value, low, high = (
         f"{figure[end]:.1%}" if share else f"{figure[end]:.3f}" for end in ("value", "low", "high")

@@ -70,9 +70,14 @@ class RowOptions:
             "--array", help="Which array of an .npz, such as l14_img.", rich_help_panel=_ROWS_PANEL
         ),
     ] = None
-    normalise: Annotated[
+    normalize: Annotated[
         bool,
-        typer.Option("--normalise", help="Scale rows to length 1.", rich_help_panel=_ROWS_PANEL),
+        typer.Option(
+            "--normalize",
+            "--normalise",
+            help="Scale rows to length 1.",
+            rich_help_panel=_ROWS_PANEL,
+        ),
     ] = False
     unusable: Annotated[
         Literal["refuse", "skip"],
@@ -99,7 +104,7 @@ class RowOptions:
     def _open(self, path: str, unusable: Literal["refuse", "skip"]) -> Embeddings:
         from shiftproof.similarity import open_embeddings
 
-        return open_embeddings(path, array=self.array, normalise=self.normalise, unusable=unusable)
+        return open_embeddings(path, array=self.array, normalize=self.normalize, unusable=unusable)
 
 
 @dataclass(frozen=True)

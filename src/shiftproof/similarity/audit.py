@@ -164,7 +164,7 @@ def _settings(of: _Audit) -> Settings:
         "k": of.k,
         "duplicates": of.duplicates,
         "leakage": of.leakage,
-        "normalise": of.rows.normalise,
+        "normalise": of.rows.normalize,
         "unusable": of.rows.unusable,
     }
 

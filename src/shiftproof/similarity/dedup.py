@@ -15,7 +15,7 @@ from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.shards import Arrays, Job, PartFolder, run_shards
 from shiftproof.similarity.central import choose_central
-from shiftproof.similarity.clusters import ROUNDS, begin_centres, cluster_rows, move_centres
+from shiftproof.similarity.clusters import ROUNDS, begin_centers, cluster_rows, move_centers
 from shiftproof.similarity.gap import check_threshold
 from shiftproof.similarity.joined import JoinedRows, JoinedSpan, Joins
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
@@ -23,13 +23,13 @@ from shiftproof.similarity.questions.pairs import (
     Enter,
     Sample,
     count_pairs_with,
-    cut_ranges,
     enter_pairs,
     enter_pairs_within,
     find_pairs,
     find_usable,
     read_rows,
     sort_pairs,
+    split_ranges,
 )
 from shiftproof.similarity.search.options import Precision, SearchOptions, parse_memory
 from shiftproof.similarity.sharded import (
@@ -139,7 +139,7 @@ def deduplicate(
     [True, True, False]
     """
     check_rule(threshold, rule)
-    at_once = _AtOnce(SearchOptions(precision, device, memory, threads), weigh=rule == "central")
+    at_once = _InMemory(SearchOptions(precision, device, memory, threads), weigh=rule == "central")
     return deduplicate_by(at_once, open_embeddings(source), threshold, rule, clusters, seed)
 
 
@@ -199,7 +199,7 @@ class Searches(Protocol):
 
 
 @dataclass(frozen=True)
-class _AtOnce:
+class _InMemory:
     """All of it here and now; ``weigh`` where sums of similarities are needed."""
 
     options: SearchOptions
@@ -364,9 +364,9 @@ class _InParts:
 
     def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
         settings: Settings = {"rows": rows.fingerprint(), "clusters": clusters, "seed": seed}
-        centres = self._centres(rows, clusters, seed, settings)
+        centers = self._find_centers(rows, clusters, seed, settings)
         nearest = search_in_parts(
-            NearestQuestion(), rows, {"centre": centres}, self.place.within("clusters")
+            NearestQuestion(), rows, {"centre": centers}, self.place.within("clusters")
         )
         return _read_clusters(nearest)
 
@@ -374,7 +374,7 @@ class _InParts:
         self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
     ) -> Iterator[Joins]:
         size = size_of_parts(len(rows), self.place.part_rows)
-        parts = tuple(cut_ranges(np.bincount(cluster[cluster >= 0]), size))
+        parts = tuple(split_ranges(np.bincount(cluster[cluster >= 0]), size))
         within = _Within(
             rows, self._open_nearest(rows), parts, threshold, self.place.options(len(parts))
         )
@@ -407,20 +407,20 @@ class _InParts:
         """Return the parts that say which cluster each row is in, which are there."""
         return open_parts(NearestQuestion(), rows, ["centre"], self.place.within("clusters"))
 
-    def _centres(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
-        """Return the centres, kept after each round; every worker may make them, all alike."""
+    def _find_centers(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
+        """Return the centers, kept after each round; every worker may make them, all alike."""
         rounds = PartFolder.create(self.place.folder / "centres", "centres", ROUNDS, settings)
         if not rounds.missing():
             last: F32 = rounds.read(ROUNDS - 1)["centres"]
             return last
-        sample, centres = begin_centres(rows, clusters, seed)
+        sample, centers = begin_centers(rows, clusters, seed)
         for number in range(ROUNDS):
             if rounds.part_file(number).is_file():
-                centres = rounds.read(number)["centres"]
+                centers = rounds.read(number)["centres"]
             else:
-                centres = move_centres(sample, centres, self.options)
-                rounds.write(number, {"centres": centres})
-        return centres
+                centers = move_centers(sample, centers, self.options)
+                rounds.write(number, {"centres": centers})
+        return centers
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,12 +152,12 @@ def prune(
         near = top_k_of_each(
             reference, sets, 1, precision=precision, device=device, memory=memory, threads=threads
         )
-        limits = limits_of_reference(near)
+        limits = find_limits(near)
     else:
-        limits = limits_of(sets, thresholds or {})
+        limits = check_limits(sets, thresholds or {})
     options = SearchOptions(precision, device, memory, threads)
     found = search(AboveQuestion(limits), rows, sets, options, shards=shards)
-    pruning = pruning_of(found, limits)
+    pruning = make_pruning(found, limits)
     if shards is None:
         check_usable(pruning)
     return pruning
@@ -173,7 +173,7 @@ def check_usable(pruning: Pruning) -> None:
         raise InputError("None of the training rows can be used.")
 
 
-def limits_of_reference(near: Mapping[str, TopK]) -> dict[str, F64]:
+def find_limits(near: Mapping[str, TopK]) -> dict[str, F64]:
     """Return how close training rows may come to each test row: as its nearest reference row.
 
     Raises:
@@ -184,7 +184,7 @@ def limits_of_reference(near: Mapping[str, TopK]) -> dict[str, F64]:
     return {name: found.similarity[:, 0] for name, found in near.items()}
 
 
-def pruning_of(found: Mapping[str, Above], limits: Mapping[str, F64]) -> Pruning:
+def make_pruning(found: Mapping[str, Above], limits: Mapping[str, F64]) -> Pruning:
     """Return what is pruned, given the rows above the limits of each test set."""
     return Pruning(
         removed={name: above.marked for name, above in found.items()},
@@ -316,7 +316,7 @@ def check_one_of(reference: object, thresholds: object) -> None:
         raise InputError("Expected either a reference training set or thresholds.")
 
 
-def limits_of(
+def check_limits(
     tests: Mapping[str, Embeddings], thresholds: Mapping[str, F64 | float]
 ) -> dict[str, F64]:
     """Return for each test set one threshold per row ``(m,)``, given those or one for all.
@@ -324,10 +324,12 @@ def limits_of(
     Raises:
         InputError: none for a test set, of another shape, or outside -1..1.
     """
-    return {name: _limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()}
+    return {
+        name: _check_limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()
+    }
 
 
-def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
+def _check_limits(name: str, limit: F64 | float | None, count: int) -> F64:
     if limit is None:
         raise InputError(f"Expected thresholds for every test set, got none for {name}.")
     values = np.broadcast_to(np.asarray(limit, dtype=np.float64), np.shape(limit) or (count,))
@@ -340,9 +342,3 @@ def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
             f"Expected thresholds in -1..1 for {name}, got {values.min()} to {values.max()}."
         )
     return values
-
-
-__all__ = [
-    "Proof", "Pruning", "PruningRule", "TopK", "check_one_of", "check_size", "closest",
-    "keep_by_similarity", "limits_of", "merge_prunings", "prove", "prune", "prune_to",
-]  # fmt: skip

@@ -22,11 +22,11 @@ from shiftproof.shards import Arrays, Backend, Job, Local, PartFolder, Ray, merg
 from shiftproof.similarity.prune import (
     Proof,
     Pruning,
+    check_limits,
     check_one_of,
     check_usable,
-    limits_of,
-    limits_of_reference,
-    pruning_of,
+    find_limits,
+    make_pruning,
 )
 from shiftproof.similarity.questions.above import Above, AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
@@ -91,7 +91,7 @@ class Place:
         return dataclasses.replace(self, folder=self.folder / name)
 
 
-def cut_to_parts(
+def split_to_parts(
     train: Embeddings, part_rows: int | None
 ) -> tuple[Embeddings, tuple[tuple[int, ...], ...]]:
     """Cut large files and put small ones together, to parts of about ``part_rows`` rows.
@@ -101,7 +101,7 @@ def cut_to_parts(
         ``part_rows`` alone, not on who does the work.
     """
     rows = size_of_parts(len(train), part_rows)
-    pieces = train.cut(rows)
+    pieces = train.split_rows(rows)
     parts: list[list[int]] = []
     held = 0
     for shard in pieces.shards:
@@ -193,7 +193,7 @@ def open_parts(
     question: Question[Found], train: Embeddings, tests: Sequence[str], place: Place
 ) -> Parts[Found]:
     """Return the parts of a search that is done."""
-    count = len(cut_to_parts(train, place.part_rows)[1])
+    count = len(split_to_parts(train, place.part_rows)[1])
     return Parts(PartFolder(place.folder / question.name, count), question, tuple(tests))
 
 
@@ -316,7 +316,7 @@ def run_search(
     if not isinstance(place.backend, Ray):
         # Before anything is begun; machines of a cluster have devices of their own.
         choose_half(place.precision, place.device)
-    pieces, parts = cut_to_parts(rows, place.part_rows)
+    pieces, parts = split_to_parts(rows, place.part_rows)
     options = place.options(len(parts))
     _check_memory(rows, k, place, len(parts))
     told: Settings = {
@@ -395,11 +395,11 @@ def prune_in_parts(
     check_one_of(reference, thresholds)
     if reference is not None:
         near = top_k_in_parts(reference, tests, place.within("reference"), 1)
-        limits = limits_of_reference(near)
+        limits = find_limits(near)
     else:
-        limits = limits_of(open_both(train, tests)[1], thresholds or {})
+        limits = check_limits(open_both(train, tests)[1], thresholds or {})
     found = search_in_parts(AboveQuestion(limits), train, tests, place).merge()
-    pruning = pruning_of(found, limits)
+    pruning = make_pruning(found, limits)
     check_usable(pruning)
     return pruning
 
@@ -434,4 +434,4 @@ def prove_in_parts(
 
 def _read_kept(pruned: Parts[Above], number: int) -> Flags:
     """Return the rows of a part that a pruning kept."""
-    return pruning_of(pruned.read(number), {}).keep()
+    return make_pruning(pruned.read(number), {}).keep()

@@ -127,7 +127,9 @@ def _enter_in_pieces(
             later = places[other : other + piece]
             both = np.concatenate([of_earlier, read_rows(rows, later)])
             renamed = _rename(np.concatenate([earlier, later]), enter)
-            enter_pairs(open_embeddings(both).cut(piece), threshold, options, renamed, [0], [1])
+            enter_pairs(
+                open_embeddings(both).split_rows(piece), threshold, options, renamed, [0], [1]
+            )
 
 
 def _rename(places: I64, enter: Enter) -> Enter:
@@ -138,10 +140,10 @@ def _rename(places: I64, enter: Enter) -> Enter:
 def _fit_ranges(cluster: I64, among: range, rows: int) -> Iterator[range]:
     """Yield neighbouring clusters with so many rows together, or one cluster that has more."""
     inside = cluster[(cluster >= among.start) & (cluster < among.stop)]
-    return cut_ranges(np.bincount(inside, minlength=among.stop)[among.start :], rows, among.start)
+    return split_ranges(np.bincount(inside, minlength=among.stop)[among.start :], rows, among.start)
 
 
-def cut_ranges(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
+def split_ranges(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
     """Cut clusters of so many rows into ranges that hold at most ``rows`` together, or one cluster."""
     first, held = start, 0
     for number, count in enumerate(counts.tolist(), start=start):

@@ -124,7 +124,7 @@ class HalfTests:
 
     Attributes:
         half: what they are rounded to, and where they are.
-        centre: ``(width,)`` float32, m.
+        center: ``(width,)`` float32, m.
         shift: ``(width,)`` float32 on the device, n.
         rows: ``(count, width)`` of 16 bits on the device, Q times the scale.
         known: ``(count,)`` float64, ``<n, q'>``.
@@ -134,7 +134,7 @@ class HalfTests:
     """
 
     half: Half
-    centre: F32
+    center: F32
     shift: torch.Tensor
     rows: torch.Tensor
     known: F64
@@ -147,7 +147,7 @@ def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
     """Bring test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
     import torch
 
-    centre = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
+    center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
     shift = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     known = np.empty(len(tests))
     rows = torch.empty(tests.shape, dtype=half.dtype(), device=half.device)
@@ -155,15 +155,15 @@ def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
     exact = shift.astype(np.float64)
     for start in range(0, len(tests), 4096):
         here = slice(start, start + 4096)
-        known[here] = (tests[here].astype(np.float64) - centre) @ exact
-        moved = torch.from_numpy(tests[here] - centre).to(half.device)
+        known[here] = (tests[here].astype(np.float64) - center) @ exact
+        moved = torch.from_numpy(tests[here] - center).to(half.device)
         rows[here], lengths, rests = _round(moved, half)
         longest = max(longest, float((lengths + rests).max()))
         longest_rounded = max(longest_rounded, float(lengths.max()))
         largest_rest = max(largest_rest, float(rests.max()))
     return HalfTests(
         half=half,
-        centre=centre,
+        center=center,
         shift=torch.from_numpy(shift).to(half.device),
         rows=rows,
         known=known,
@@ -248,7 +248,7 @@ def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
     error = rests * tests.longest + lengths * tests.largest_rest
     error = (error + share * lengths * tests.longest_rounded) * (1 + 1e-6) + SLACK
     known = np.empty(len(rows))
-    kernels.products_with(rows, tests.centre, known)
+    kernels.products_with(rows, tests.center, known)
     return rounded, known, error
 
 

@@ -56,26 +56,26 @@ class Basis:
     """Directions along which both sides spread, the widest first, and what takes them off.
 
     Attributes:
-        centre: ``(width,)`` float32, near the mean of the test rows.
+        center: ``(width,)`` float32, near the mean of the test rows.
         shift: ``(width,)`` float32, near the mean of the training rows.
         directions: ``(width, width)`` float64, orthonormal columns.
     """
 
-    centre: F32
+    center: F32
     shift: F32
     directions: F64
 
     @classmethod
     def of(cls, tests: F32, train: F32) -> Basis:
         """Find them from rows of both sides."""
-        centre = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
+        center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
         shift = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.zeros((tests.shape[1],) * 2)
-        for rows, middle in ((tests, centre), (train, shift)):
+        for rows, middle in ((tests, center), (train, shift)):
             some = rows[:: max(1, len(rows) // _SAMPLE)] - middle
             spread += (some.T @ some).astype(np.float64) / len(some)
         _, directions = np.linalg.eigh(spread)
-        return cls(centre, shift, np.ascontiguousarray(directions[:, ::-1]))
+        return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
     def matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and how far it is from orthonormal."""
@@ -143,7 +143,7 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     exact, shift = matrix.astype(np.float64), basis.shift.astype(np.float64)
     for start in range(0, count, 1024):
         here = slice(start, start + 1024)
-        moved = tests[here].astype(np.float64) - basis.centre
+        moved = tests[here].astype(np.float64) - basis.center
         known[here] = moved @ shift
         squares[here] = np.einsum("nd,nd->n", moved, moved)
         rows[here] = moved @ exact
@@ -192,7 +192,7 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
         known=known,
         lengths=lengths,
         # float64 made these; what it and the last rounding to float32 leave is below 1e-6.
-        outside=_outside(squares, lengths, 1e-6, defect),
+        outside=_bound_outside(squares, lengths, 1e-6, defect),
         largest_error=float(errors.max()),
         levels=levels,
         offset=offset,
@@ -200,7 +200,7 @@ def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     )
 
 
-def _outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
+def _bound_outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
     """Return at least the lengths outside R of rows of squared lengths ``squares``.
 
     ``inside`` are the lengths along R, which err by ``error``.
@@ -262,7 +262,7 @@ def multiply(
     bias[: len(offsets)] = np.clip(np.ceil(offsets), kernels.FAR, 1 << 29)
     maxima = _find_maxima(tests, rounded.whole, bias)
     known = np.empty(count)
-    kernels.products_with(rows, tests.basis.centre, known)
+    kernels.products_with(rows, tests.basis.center, known)
     tile = Maxima(
         whole=rounded.whole[:count],
         tests=tests.whole,
@@ -317,7 +317,7 @@ def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F
     unit, dimensions = 2.0**-24, tests.matrix.shape[1]
     rounding = width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
     rounding += 2 * unit * (full + 1.1)
-    outside = _outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
+    outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
     # Of two lengths that vary, the product is at most a part for the row and one for the test row.
     balance = float(tests.outside.mean() / max(outside[rounded.chosen].mean(), 1e-9))
