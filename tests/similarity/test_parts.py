@@ -176,6 +176,18 @@ def test_parts_of_another_search_are_refused(tmp_path, change, told):
         search(**change)
 
 
+@pytest.mark.parametrize("name", ["marked", "0.removed", "7.marked", "x.marked"])
+def test_parts_that_are_laid_out_otherwise_are_refused(tmp_path, name):
+    words = TRAIN, TESTS, Place(tmp_path, Local(0), part_rows=800)
+    thresholds = {"near": 0.9, "far/away": 0.0}
+    prune_in_parts(*words, thresholds=thresholds)
+    part = tmp_path / "prune" / "part-00000.npz"
+    with part.open("wb") as file:
+        np.savez(file, **{name: np.zeros(100, np.uint8)})
+    with pytest.raises(RunMismatchError, match="an earlier version made"):
+        prune_in_parts(*words, thresholds=thresholds)
+
+
 @pytest.mark.parametrize("place", [{"part_rows": 0}, {"memory": "lots"}])
 def test_a_place_that_is_none(tmp_path, place):
     with pytest.raises(InputError):

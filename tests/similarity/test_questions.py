@@ -1,4 +1,4 @@
-"""A question of one's own goes through every engine, in memory and in parts, with nothing else changed."""
+"""A question or an engine of one's own: one class, with nothing else changed."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 
 from shiftproof.shards import Local
-from shiftproof.similarity import Certificate, Place, open_embeddings
+from shiftproof.similarity import (
+    Certificate,
+    Place,
+    deduplicate,
+    nearest,
+    open_embeddings,
+    prune,
+    top_k,
+)
 from shiftproof.similarity.questions.top_k import _TopKState as TopKState
 from shiftproof.similarity.search.engine import Reduction, scan
 from shiftproof.similarity.search.options import SearchOptions
 from shiftproof.similarity.search.passes import search
-from shiftproof.similarity.search.tiles import EVERY
+from shiftproof.similarity.search.tiles import EVERY, Candidates
 from shiftproof.similarity.sharded import search_in_parts
 from support.similar_rows import clustered, products
 
@@ -128,3 +136,45 @@ def test_what_is_kept_on_disk_is_of_our_own_questions_alone(monkeypatch):
         walks._compile(loop, TopKState)
     assert len(kept) == 3
     assert all("-_TopKState-" in name for name in kept)
+
+
+# ---------------------------------------------------------------- an engine that rules nothing out
+
+
+class Everything:
+    """Float64 products of numpy, all of which may matter."""
+
+    precision = "fp64"
+    device = "cpu"
+    block_rows = 64
+
+    def __init__(self, rows, first):
+        self.rows, self.first = rows, first
+
+    def emit(self, rows, usable, reduction, tally):
+        row, test = (places.ravel() for places in np.indices((len(rows), len(self.rows))))
+        there = usable[row]
+        error = np.full(len(rows), 1e-12)
+        tally.bound = 1e-12
+        estimate = products(rows, self.rows).ravel()
+        yield Candidates(row[there], test[there], estimate[there], error)
+
+
+def test_every_question_is_answered_by_an_engine_of_ones_own(monkeypatch):
+    train, test = clustered(1300, 5), clustered(40, 6)
+    train[[7, 1200]] = train[3]
+
+    def ask():
+        near = nearest(train, test, threads=2)
+        top = top_k(train, test, 5, threads=2)
+        pruned = prune(train, {"t": test}, thresholds={"t": 0.6}, threads=2)
+        pairs = deduplicate(train, 0.8, threads=2)
+        found = [near.similarity, near.index, top.similarity, top.index, pruned.removed["t"]]
+        return near.certificate.precision, [*found, pairs.pairs, pairs.similarity, pairs.group]
+
+    _, expected = ask()
+    monkeypatch.setattr("shiftproof.similarity.search.engines.choose_engine", lambda *_: Everything)
+    precision, found = ask()
+    assert precision == "fp64"
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)

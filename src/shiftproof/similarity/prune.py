@@ -229,8 +229,13 @@ def prove(
     near = top_k_of_each(
         train, tests, 1, precision="fp32", memory=memory, threads=threads, keep=pruning.keep(*names)
     )
+    return make_proofs(near, pruning.thresholds)
+
+
+def make_proofs(near: Mapping[str, TopK], limits: Mapping[str, F64]) -> dict[str, Proof]:
+    """Return how close the rows that were kept come, given the nearest of them to each test row."""
     return {
-        name: Proof(found.similarity[:, 0], pruning.thresholds[name], found.certificate)
+        name: Proof(found.similarity[:, 0], limits[name], found.certificate)
         for name, found in near.items()
     }
 

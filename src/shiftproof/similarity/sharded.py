@@ -26,6 +26,7 @@ from shiftproof.similarity.prune import (
     check_one_of,
     check_usable,
     find_limits,
+    make_proofs,
     make_pruning,
 )
 from shiftproof.similarity.questions.above import Above, AboveQuestion
@@ -426,10 +427,7 @@ def prove_in_parts(
         TopKQuestion(1), rows, sets, plain,
         name="proof", keep=partial(_read_kept, pruned), about_keep=above.settings(),
     ).merge()  # fmt: skip
-    return {
-        name: Proof(found.similarity[:, 0], limits[name], found.certificate)
-        for name, found in near.items()
-    }
+    return make_proofs(near, limits)
 
 
 def _read_kept(pruned: Parts[Above], number: int) -> Flags:

@@ -59,7 +59,7 @@ class Question(Protocol[Found]):
 
     @property
     def found(self) -> type[Found]:
-        """What is found: a dataclass of arrays, and a certificate."""
+        """What is found: a dataclass of arrays of numbers or flags, and of certificates."""
 
     def settings(self) -> Settings:
         """Return what decides what is found, beside rows and ``k``."""
