@@ -23,7 +23,7 @@ from synthetic_embeddings import Encoder
 
 from shiftproof.provenance import provenance
 from shiftproof.shards import Local, Ray
-from shiftproof.similarity.parts import Place, nearest_in_parts
+from shiftproof.similarity.sharded import Place, nearest_in_parts
 
 FILES = 20
 TESTS = 10_000

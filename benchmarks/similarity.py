@@ -263,7 +263,7 @@ def main() -> None:
     import output
 
     from shiftproof.provenance import provenance
-    from shiftproof.similarity import kernels
+    from shiftproof.similarity.search import kernels
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

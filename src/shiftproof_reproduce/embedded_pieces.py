@@ -39,7 +39,7 @@ class Place:
 
     def vectors(self, name: str) -> NDArray[np.float32]:
         """Return the embeddings of a piece, ``(N, width)`` of length 1."""
-        return open_embeddings(self.folder / "embeddings" / name, normalise=True).read()
+        return open_embeddings(self.folder / "embeddings" / name, normalize=True).read()
 
     def _images_file(self, name: str) -> Path:
         return self.folder / "images" / f"{name}.npy"

@@ -13,7 +13,7 @@ from shiftproof.provenance import provenance
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.shards import Local
 from shiftproof.similarity.audit import audit
-from shiftproof.similarity.parts import Place
+from shiftproof.similarity.sharded import Place
 from shiftproof_reproduce.claims import above
 from shiftproof_reproduce.published_similarity import PAPER, ROWS, Published, published
 from shiftproof_reproduce.rendering import spelt

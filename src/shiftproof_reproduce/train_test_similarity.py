@@ -21,8 +21,8 @@ from shiftproof.io import files
 from shiftproof.io.manifest import begin
 from shiftproof.provenance import provenance
 from shiftproof.similarity import gap, prove, prune
-from shiftproof.similarity.neighbours import nearest_to_each
 from shiftproof.similarity.prune import keep_by_similarity
+from shiftproof.similarity.questions.nearest import nearest_to_each
 from shiftproof.types import Settings
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.embedded_pieces import Place, embed_pieces

@@ -196,7 +196,7 @@ def test_bad_keep_lists(folder, values, told, capsys):
     ("words", "told"),
     [
         (("--rule", "near"), "takes a size"),
-        (("--rule", "nearer", "--size", 3), "Unknown pruning rule"),
+        (("--rule", "nearer", "--size", 3), "'nearer' is not one of 'gap-matched', 'near'"),
         (("--threshold", 1.5), "thresholds in -1..1"),
         (("--threshold", -1), "Nothing would stay"),
         ((), "either a reference or a threshold"),
@@ -214,7 +214,7 @@ def test_bad_pruning(folder, words, told, capsys):
     ("words", "told"),
     [
         (("dedup", "--threshold", 2), "threshold in -1..1"),
-        (("dedup", "--rule", "later"), "Unknown keeping rule"),
+        (("dedup", "--rule", "later"), "'later' is not one of 'earlier', 'central'"),
         (("dedup", "--clusters", 400), "Expected 1 to 153 clusters"),
         (("coreset", "--size", 400, "--test", "a=sketch.npy"), "a size of 1 to 153"),
     ],

@@ -15,7 +15,7 @@ from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Local, Scheduled
 from shiftproof.similarity import Place, coreset, deduplicate, deduplicate_in_parts, open_embeddings
 from shiftproof.similarity.keeping import write_coreset, write_deduplicated
-from shiftproof.similarity.pairs import ranges_of
+from shiftproof.similarity.questions.pairs import split_ranges
 from support.embedding_trees import clip_retrieval
 from support.similar_rows import clustered, products, unit
 
@@ -89,16 +89,18 @@ def test_workers_of_a_scheduler(folder, tmp_path, clusters, turns):
 
 
 def test_clusters_are_put_together_to_ranges():
-    assert list(ranges_of(np.array([5, 5, 0, 9, 1, 30, 2]), 10)) == [
+    assert list(split_ranges(np.array([5, 5, 0, 9, 1, 30, 2]), 10)) == [
         range(3), range(3, 5), range(5, 6), range(6, 7),
     ]  # fmt: skip
-    assert list(ranges_of(np.array([0, 0]), 10, start=4)) == [range(4, 6)]
-    assert list(ranges_of(np.array([30, 2]), 10)) == [range(1), range(1, 2)]
+    assert list(split_ranges(np.array([0, 0]), 10, start=4)) == [range(4, 6)]
+    assert list(split_ranges(np.array([30, 2]), 10)) == [range(1), range(1, 2)]
 
 
 def test_a_little_memory_changes_nothing(monkeypatch):
     whole = deduplicate(ROWS, 0.8, clusters=9)
-    monkeypatch.setattr("shiftproof.similarity.pairs.parse_memory", lambda _: 16 * 96 * 120)
+    monkeypatch.setattr(
+        "shiftproof.similarity.questions.pairs.parse_memory", lambda _: 16 * 96 * 120
+    )
     check_same(deduplicate(ROWS, 0.8, clusters=9), whole)
 
 

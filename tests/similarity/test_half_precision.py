@@ -13,7 +13,6 @@ from shiftproof.shards import Local
 from shiftproof.similarity import (
     Place,
     deduplicate,
-    halfprecision,
     nearest,
     nearest_in_parts,
     prove_in_parts,
@@ -21,10 +20,11 @@ from shiftproof.similarity import (
     prune_in_parts,
     top_k,
 )
-from shiftproof.similarity.halfprecision import (
+from shiftproof.similarity.search import fp16
+from shiftproof.similarity.search.fp16 import (
     Half,
-    candidates,
     choose_half,
+    find_candidates,
     full_sums,
     round_tests,
 )
@@ -37,7 +37,7 @@ def every_pair(train, test, half, sample=None):
     tests = round_tests(test, train if sample is None else sample, half)
     usable = np.ones(len(train), dtype=bool)
     estimates = np.full((len(train), len(test)), np.nan)
-    for some in candidates(tests, train, usable, -4.0, largest=False):
+    for some in find_candidates(tests, train, usable, -4.0):
         estimates[some.row, some.test] = some.estimate
         error = some.error
     return estimates, error
@@ -273,7 +273,7 @@ def test_without_torch(monkeypatch):
 def test_a_gpu_takes_fp16_and_the_certificate_says_so(monkeypatch):
     """The code of the GPU, with its tiles, on the processor under the other name."""
     monkeypatch.setattr(structure, "find_device", lambda _: torch.device("cpu"))
-    monkeypatch.setitem(halfprecision.COLUMNS, "cpu", halfprecision.COLUMNS["cuda"])
+    monkeypatch.setitem(fp16.COLUMNS, "cpu", fp16.COLUMNS["cuda"])
     monkeypatch.setattr(Half, "kind", "cuda")
     train, test = clustered(1100, 1), clustered(1500, 2)
     found = nearest(train, test, device="cuda", threads=2)

@@ -3,17 +3,16 @@ import pytest
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity import (
-    lowprecision,
     merge_nearest,
     merge_top_k,
     nearest,
     nearest_to_each,
     open_embeddings,
-    search,
     top_k,
     top_k_of_each,
 )
-from shiftproof.similarity.search import parse_memory
+from shiftproof.similarity.search import engines, int8
+from shiftproof.similarity.search.options import parse_memory
 from support.embedding_trees import clip_retrieval, unit_rows
 from support.similar_rows import KINDS, WAYS, WIDTH, clustered, products, unit, use
 
@@ -83,7 +82,7 @@ def test_threads_shards_and_memory_change_nothing(tmp_path, way, monkeypatch):
     whole = nearest(train, test, threads=1)
     check_nearest(whole, np.concatenate(list(shards.values())), test)
     parts = [nearest(train, test, threads=1, shards=[number]) for number in range(3)]
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 130)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 130)
     for other in (
         nearest(train, test, threads=3),
         merge_nearest([merge_nearest(parts[:2]), parts[2]]),
@@ -136,7 +135,7 @@ def check_top(found, train, test, k):
 @pytest.mark.parametrize("k", [1, 10])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_top_k_is_that_of_float64(way, k, threads, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.neighbours.DENSE_ROWS", 300)
+    monkeypatch.setattr("shiftproof.similarity.questions.top_k.DENSE_ROWS", 300)
     train, test = clustered(3000, 12), clustered(200, 13)
     check_top(top_k(train, test, k, threads=threads), train, test, k)
 
@@ -180,15 +179,15 @@ def test_top_k_of_shards_is_associative(tmp_path, way):
 
 def check_sums(train, test, basis, kind, dimensions):
     """The bound holds for every pair, and the tile's maxima are those of the whole numbers."""
-    low = lowprecision.quantise_tests(test, basis, kind, dimensions)
-    done = lowprecision.multiply(low, train, np.ones(len(train), dtype=bool), 0.0)
+    low = int8.quantize_tests(test, basis, kind, dimensions)
+    done, bound = int8.multiply(low, train, np.ones(len(train), dtype=bool), 0.0)
     whole = low.whole.reshape(-1, done.lanes, 16, low.whole.shape[2]).transpose(0, 2, 1, 3)
     whole = whole.reshape(-1, low.whole.shape[2]).astype(np.int64)
     sums = done.whole.astype(np.int64) @ whole[: len(test)].T + done.bias[: len(test)]
     above = done.scale * sums + done.reach[:, None]
     slack = (above - products(train, test))[done.chosen]
     assert slack.min() >= 0
-    assert slack.max() <= 2 * done.bound + 1e-6
+    assert slack.max() <= 2 * bound + 1e-6
     padded = np.full((len(train), len(whole)), np.iinfo(np.int64).min)
     padded[:, : len(test)] = sums
     groups = padded.reshape(len(train), -1, 16, done.lanes).max(axis=2).reshape(len(train), -1)
@@ -203,7 +202,7 @@ def check_sums(train, test, basis, kind, dimensions):
 @pytest.mark.parametrize("dimensions", [1, 32, 50, WIDTH])
 def test_the_8_bit_sum_never_falls_below_the_product(kind, outliers, dimensions):
     train, test = clustered(200, 30, outliers=outliers), clustered(300, 31, outliers=outliers)
-    check_sums(train, test, lowprecision.Basis.of(test, train), kind, dimensions)
+    check_sums(train, test, int8.Basis.of(test, train), kind, dimensions)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,7 +210,7 @@ def test_the_bound_is_met_where_it_is_tight(kind):
     """In the plane some error of rounding always points along some row: nothing is to spare."""
     train, test = (unit_rows(400, 2, seed, np.float32) for seed in (1, 2))
     nothing = np.zeros(2, dtype=np.float32)
-    check_sums(train, test, lowprecision.Basis(nothing, nothing, np.eye(2)), kind, 2)
+    check_sums(train, test, int8.Basis(nothing, nothing, np.eye(2)), kind, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,19 +220,19 @@ def test_the_largest_sums_that_may_occur_are_right(kind):
     In every step they would be too large for the windows of AVX2, and are set aside there.
     """
     nothing = np.zeros(WIDTH, dtype=np.float32)
-    basis = lowprecision.Basis(nothing, nothing, np.eye(WIDTH))
+    basis = int8.Basis(nothing, nothing, np.eye(WIDTH))
     signs = np.sign(np.random.default_rng(0).normal(size=(64, WIDTH)))
     everywhere = unit(signs @ basis.matrix(WIDTH)[0].T)
     rows = unit((signs * (np.arange(WIDTH) % 32 < 4)) @ basis.matrix(WIDTH)[0].T)
     done = check_sums(np.concatenate([rows, -rows]), rows, basis, kind, WIDTH)
     assert done.chosen.all()
-    low = lowprecision.quantise_tests(everywhere, basis, kind, WIDTH)
-    aside = lowprecision.multiply(low, everywhere, np.ones(64, dtype=bool), 0.0)
+    low = int8.quantize_tests(everywhere, basis, kind, WIDTH)
+    aside = int8.multiply(low, everywhere, np.ones(64, dtype=bool), 0.0)
     assert (aside is None) == (kind == "avx2")
 
 
 def test_of_equal_test_rows_in_two_chunks_the_first_counts(way, monkeypatch):
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
     test = clustered(100, 3)
     found = nearest(test, np.concatenate([test, test]), threads=1)
     np.testing.assert_array_equal(found.index, np.arange(100))
@@ -292,8 +291,8 @@ def test_odd_settings():
     with pytest.raises(InputError, match="one value in keep for each of 3 rows"):
         top_k(rows, rows, 1, keep=np.ones(2, bool))
     with pytest.raises(InputError, match="at most 16384 for int8"):
-        search.choose_kind("int8", 20000, 9000)
-    assert search.choose_kind("auto", 20000, 9000) is None
+        engines.choose_kind("int8", 20000, 9000)
+    assert engines.choose_kind("auto", 20000, 9000) is None
 
 
 def test_memory_is_read_as_people_write_it():

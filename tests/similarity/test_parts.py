@@ -11,17 +11,16 @@ from shiftproof.similarity import (
     Place,
     nearest_in_parts,
     nearest_to_each,
-    neighbours,
     open_embeddings,
-    parts,
     prove,
     prove_in_parts,
     prune,
     prune_in_parts,
-    search,
+    sharded,
     top_k_in_parts,
     top_k_of_each,
 )
+from shiftproof.similarity.search import engines, int8
 from support.embedding_trees import clip_retrieval, datacomp
 from support.similar_rows import clustered
 
@@ -125,7 +124,7 @@ SEARCHES = {
 def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monkeypatch):
     """Not even its certificate: the test rows are made ready once in a process, always alike."""
     # Several blocks in a part: the first fills the lists, and the others are compared in 8 bits.
-    monkeypatch.setattr(search, "ROWS", 50)
+    monkeypatch.setattr("shiftproof.similarity.search.passes.ROWS", 50)
     SEARCHES[name](Place(tmp_path / "one", Local(0), precision, part_rows=400))
     for worker in (2, 1, 3, 0):
         place = Place(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)
@@ -140,13 +139,13 @@ def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monk
 def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
     made = []
     monkeypatch.setattr(
-        neighbours, "TestRows", lambda *given: made.append(len(given[0])) or search.TestRows(*given)
+        engines, "Int8", lambda *given: made.append(len(given[0])) or int8.Int8(*given)
     )
     SEARCHES[name](Place(tmp_path / "one", Local(0), "int8", part_rows=400))
     assert sorted(made) == [70, 90]
-    assert not parts._kept
+    assert not sharded._kept
     # What memory does not hold at once is made ready for each part.
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
     made.clear()
     SEARCHES[name](Place(tmp_path / "more", Local(0), "int8", part_rows=400))
     assert sorted(made) == [10] * 4 + [60] * 4 + [90] * 4
@@ -177,6 +176,18 @@ def test_parts_of_another_search_are_refused(tmp_path, change, told):
         search(**change)
 
 
+@pytest.mark.parametrize("name", ["marked", "0.removed", "7.marked", "x.marked"])
+def test_parts_that_are_laid_out_otherwise_are_refused(tmp_path, name):
+    words = TRAIN, TESTS, Place(tmp_path, Local(0), part_rows=800)
+    thresholds = {"near": 0.9, "far/away": 0.0}
+    prune_in_parts(*words, thresholds=thresholds)
+    part = tmp_path / "prune" / "part-00000.npz"
+    with part.open("wb") as file:
+        np.savez(file, **{name: np.zeros(100, np.uint8)})
+    with pytest.raises(RunMismatchError, match="an earlier version made"):
+        prune_in_parts(*words, thresholds=thresholds)
+
+
 @pytest.mark.parametrize("place", [{"part_rows": 0}, {"memory": "lots"}])
 def test_a_place_that_is_none(tmp_path, place):
     with pytest.raises(InputError):
@@ -190,11 +201,11 @@ def test_a_place_that_is_none(tmp_path, place):
 def test_a_cut_holds_the_same_rows(tmp_path, rows):
     whole = datacomp(tmp_path, [TRAIN[:33].astype(np.float16), TRAIN[33:80].astype(np.float16)])
     source = open_embeddings(whole, array="b32_img")
-    cut = source.cut(rows)
+    cut = source.split_rows(rows)
     np.testing.assert_array_equal(cut.read(), source.read())
     assert max(shard.rows for shard in cut.shards) <= rows
     assert [shard.number for shard in cut.shards] == list(range(len(cut.shards)))
-    np.testing.assert_array_equal(cut.cut(5).read(11, 60), source.read(11, 60))
+    np.testing.assert_array_equal(cut.split_rows(5).read(11, 60), source.read(11, 60))
 
 
 def test_the_fingerprint_tells_rows_names_and_options(tmp_path):
@@ -204,11 +215,11 @@ def test_the_fingerprint_tells_rows_names_and_options(tmp_path):
     assert one.fingerprint() == open_embeddings(tmp_path / "one.npy").fingerprint()
     others = [
         open_embeddings(tmp_path / "two.npy"),
-        open_embeddings(tmp_path / "one.npy", normalise=True),
+        open_embeddings(tmp_path / "one.npy", normalize=True),
         open_embeddings(tmp_path / "one.npy", unusable="skip"),
         open_embeddings(TRAIN),
         open_embeddings(TRAIN[1:]),
-        one.cut(100),
+        one.split_rows(100),
     ]
     prints = {other.fingerprint() for other in others}
     assert len(prints) == len(others)

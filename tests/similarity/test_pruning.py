@@ -70,7 +70,7 @@ def test_shards_threads_and_memory_change_nothing(tmp_path, way, world, monkeypa
     rows = open_embeddings(folder)
     whole = prune(rows, tests, reference=reference, threads=1)
     parts = [prune(rows, tests, reference=reference, threads=1, shards=[n]) for n in range(3)]
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 100)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 100)
     for other in (
         prune(rows, tests, reference=reference, threads=3),
         merge_prunings([parts[0], merge_prunings(parts[1:])]),

@@ -25,7 +25,7 @@ def test_an_array_comes_in_blocks_of_float32():
 def test_the_callers_array_is_never_changed():
     rows = trees.unit_rows(4, dtype=np.float32) * 3
     before = rows.copy()
-    everything(open_embeddings(rows, normalise=True))
+    everything(open_embeddings(rows, normalize=True))
     np.testing.assert_array_equal(rows, before)
 
 
@@ -71,7 +71,7 @@ def test_datacomp(tmp_path):
     embeddings = open_embeddings(trees.datacomp(tmp_path, shards), array="b32_img")
     np.testing.assert_array_equal(everything(embeddings, rows=2), np.concatenate(shards))
     assert embeddings.keys(1) == [trees.uid(1, row) for row in range(4)]
-    wide = open_embeddings(tmp_path, array="l14_img", normalise=True)
+    wide = open_embeddings(tmp_path, array="l14_img", normalize=True)
     assert wide.width == 32
 
 
@@ -115,7 +115,7 @@ def test_files_are_small_to_pickle(tmp_path):
         (np.nan, "row 3 holds NaN or infinity"),
         (np.inf, "row 3 holds NaN or infinity"),
         (0, "row 3 is all zeros"),
-        (2, r"row 3 has length 8; expected rows of length 1.*normalise=True"),
+        (2, r"row 3 has length 8; expected rows of length 1.*normalize=True"),
     ],
 )
 def test_rows_that_cannot_be_used_are_refused_by_name(value, message):
@@ -138,7 +138,7 @@ def test_rows_that_cannot_be_used_are_skipped_where_asked():
 def test_normalise_scales_every_row():
     rows = trees.unit_rows(6, dtype=np.float32)
     lengths = np.arange(1, 7, dtype=np.float32)[:, None]
-    values = everything(open_embeddings(rows * lengths, normalise=True))
+    values = everything(open_embeddings(rows * lengths, normalize=True))
     np.testing.assert_allclose(values, rows, atol=1e-6)
 
 

@@ -7,8 +7,9 @@ import pytest
 from llvmlite import ir
 
 from shiftproof.shards import Local
-from shiftproof.similarity import Place, kernels, nearest, nearest_in_parts, search
-from shiftproof.similarity.kernels import tiles
+from shiftproof.similarity import Place, nearest, nearest_in_parts
+from shiftproof.similarity.search import engines, kernels
+from shiftproof.similarity.search.kernels import maxima as tiles
 from support.similar_rows import clustered, products
 
 
@@ -38,9 +39,9 @@ def test_vnni_is_its_own_instruction_and_stays_in_registers():
 
 def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
     # Two rows in place of six compile sooner; the test side is laid out as it is.
-    tile = kernels.Tile(rows=2, vectors=4, lanes=16, narrow=False)
+    tile = kernels.TileShape(rows=2, vectors=4, lanes=16, narrow=False)
     monkeypatch.setitem(kernels.TILES, "vnni", tile)
-    multiply = tiles._tile_intrinsic("vnni", arithmetic="plain")
+    multiply = tiles._build_tile("vnni", arithmetic="plain")
 
     @numba.njit
     def maxima(rows, tests, starts, bias, maxima):
@@ -59,7 +60,7 @@ def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
                     )
 
     monkeypatch.setitem(kernels.MAXIMA, "vnni", maxima)
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: "vnni")
+    monkeypatch.setattr("shiftproof.similarity.search.engines.choose_kind", lambda *_: "vnni")
     for count in (1, 255, 256, 700):
         train, test = clustered(303, 1), clustered(count, 2)
         found = nearest(train, test, threads=1)
@@ -80,9 +81,9 @@ def test_the_layout_of_vnni_with_the_arithmetic_of_any_processor(monkeypatch):
 def test_the_processor_decides(monkeypatch, features, kind):
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
     assert kernels.fastest_kind() == kind
-    assert search.choose_kind("auto", 512, 20_000) == kind
-    assert search.choose_kind("int8", 512, 20_000) == (kind or "plain")
-    assert search.choose_kind("fp32", 512, 20_000) is None
+    assert engines.choose_kind("auto", 512, 20_000) == kind
+    assert engines.choose_kind("int8", 512, 20_000) == (kind or "plain")
+    assert engines.choose_kind("fp32", 512, 20_000) is None
 
 
 @pytest.mark.parametrize(
@@ -94,16 +95,16 @@ def test_the_processor_decides(monkeypatch, features, kind):
 )  # fmt: skip
 def test_few_test_rows_are_compared_in_float32(monkeypatch, width, tests, eight_bits):
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {"avx2": True})
-    assert search.choose_kind("auto", width, tests) == ("avx2" if eight_bits else None)
-    assert search.choose_kind("int8", width, tests) == "avx2"
+    assert engines.choose_kind("auto", width, tests) == ("avx2" if eight_bits else None)
+    assert engines.choose_kind("int8", width, tests) == "avx2"
 
 
 def test_the_whole_test_set_counts_wherever_it_is_cut(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
-        "shiftproof.similarity.neighbours.choose_kind", lambda *given: asked.append(given)
+        "shiftproof.similarity.search.engines.choose_kind", lambda *given: asked.append(given)
     )
-    monkeypatch.setattr("shiftproof.similarity.neighbours.rows_in_memory", lambda *_: 50)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.rows_in_memory", lambda *_: 50)
     tests = {"a": clustered(130, 1), "b": clustered(20, 2)}
     nearest_in_parts(clustered(90, 3), tests, Place(tmp_path, Local(0), part_rows=50))
     assert set(asked) == {("auto", 96, 130), ("auto", 96, 20)}

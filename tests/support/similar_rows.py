@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from shiftproof.similarity import kernels
-from shiftproof.similarity.halfprecision import Half
+from shiftproof.similarity.search import kernels
+from shiftproof.similarity.search.fp16 import Half
 
 WIDTH = 96
 
@@ -19,8 +19,8 @@ def use(way, monkeypatch):
     """Have all searches take one way; torch's device is the processor."""
     half = Half(way, "cpu") if way in HALVES else None
     kind = way if way in KINDS else None
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_half", lambda *_: half)
-    monkeypatch.setattr("shiftproof.similarity.neighbours.choose_kind", lambda *_: kind)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.choose_half", lambda *_: half)
+    monkeypatch.setattr("shiftproof.similarity.search.engines.choose_kind", lambda *_: kind)
 
 
 def unit(rows):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import say, say_json
 
 
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
         "coreset",
         epilog="Example:  shiftproof coreset train --test sketch=sketch --test r=r --size 100M "
         "--among unique --out core",
-    )(coreset)
+    )(expand_groups(coreset))
 
 
 def coreset(
@@ -30,18 +31,9 @@ def coreset(
         Path | None,
         typer.Option("--among", help="Only of these rows: a keep.npy, or what `dedup` wrote."),
     ] = None,
-    array: words.Array = None,
-    normalise: words.Normalise = False,
-    unusable: words.Unusable = "refuse",
-    engine: words.Engine = "local",
-    address: words.Address = None,
-    workers: words.Workers = None,
-    worker: words.Worker = None,
-    of: words.Of = None,
-    memory: words.Memory = "4GB",
-    precision: words.PrecisionName = "auto",
-    device: words.Device = "cpu",
-    part_rows: words.PartRows = None,
+    *,
+    rows: words.RowOptions,
+    search: words.PlaceOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet and, where there are uids, uids.npy of the rows nearest to the tests.
@@ -52,12 +44,11 @@ def coreset(
     from shiftproof.similarity.keeping import write_coreset
     from shiftproof.similarity.plan import parse_count
 
-    backend = words.choose_backend(engine, address, workers, worker, of)
-    place = words.place_of(out, backend, memory, precision, device, part_rows)
-    with words.share_of(worker):
+    place = search.place(out)
+    with search.share():
         told = write_coreset(
-            words.open_source(train, array, normalise, unusable),
-            words.open_tests(test, array, normalise),
+            rows.open(train),
+            rows.open_tests(test),
             parse_count(size),
             out,
             among=among,

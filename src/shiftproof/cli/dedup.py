@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import say, say_json
-from shiftproof.errors import UnknownNameError
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         "dedup",
         epilog="Examples:  shiftproof dedup train --out unique  ·  "
         "shiftproof dedup train --clusters 1000 --rule central --out unique",
-    )(dedup)
+    )(expand_groups(dedup))
 
 
 def dedup(
@@ -29,7 +29,7 @@ def dedup(
         float, typer.Option("--threshold", help="Rows more similar than this are duplicates.")
     ] = 0.876,
     rule: Annotated[
-        str,
+        Literal["earlier", "central"],
         typer.Option(
             "--rule",
             "-r",
@@ -44,18 +44,9 @@ def dedup(
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the clusters.")] = 0,
-    array: words.Array = None,
-    normalise: words.Normalise = False,
-    unusable: words.Unusable = "refuse",
-    engine: words.Engine = "local",
-    address: words.Address = None,
-    workers: words.Workers = None,
-    worker: words.Worker = None,
-    of: words.Of = None,
-    memory: words.Memory = "4GB",
-    precision: words.PrecisionName = "auto",
-    device: words.Device = "cpu",
-    part_rows: words.PartRows = None,
+    *,
+    rows: words.RowOptions,
+    search: words.PlaceOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet, uids.npy where there are uids, and groups.npy.
@@ -64,14 +55,13 @@ def dedup(
     """
     from shiftproof.similarity.keeping import write_deduplicated
 
-    backend = words.choose_backend(engine, address, workers, worker, of)
-    place = words.place_of(out, backend, memory, precision, device, part_rows)
-    with words.share_of(worker):
+    place = search.place(out)
+    with search.share():
         told = write_deduplicated(
-            words.open_source(train, array, normalise, unusable),
+            rows.open(train),
             out,
             threshold,
-            rule=_rule(rule),
+            rule=rule,
             clusters=clusters,
             seed=seed,
             place=place,
@@ -86,11 +76,3 @@ def dedup(
         recall = told["recall"]
         known = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"
         say(f"share of the pairs that the clusters find, measured on a sample: {known}")
-
-
-def _rule(text: str) -> Literal["earlier", "central"]:
-    if text == "earlier":
-        return "earlier"
-    if text == "central":
-        return "central"
-    raise UnknownNameError.of("keeping rule", text, ["earlier", "central"])

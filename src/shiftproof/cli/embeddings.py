@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
 from shiftproof.cli.printing import say
-from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
+from shiftproof.errors import InputError, UnfinishedError
 
 if TYPE_CHECKING:
     from shiftproof.shards import Backend
     from shiftproof.similarity import Embeddings, Place
-    from shiftproof.similarity.search import Precision
+
+Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
 
 TRAIN_HELP = (
     "Embeddings of the training set: an .npy or .npz file, or a folder of shards as clip-retrieval, "
@@ -32,74 +34,163 @@ Reference = Annotated[
     ),
 ]
 KeepFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the keep-lists.")]
-Array = Annotated[
-    str | None, typer.Option("--array", help="Which array of an .npz, such as l14_img.")
-]
-Normalise = Annotated[bool, typer.Option("--normalise", help="Scale rows to length 1.")]
-Unusable = Annotated[
+Json = Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")]
+
+_ROWS_PANEL = "How embeddings are read"
+_SEARCH_PANEL = "How and where it is searched; what comes out is the same"
+
+Memory = Annotated[
     str,
     typer.Option(
-        "--unusable",
-        help="Training rows that are zero, not finite or not of length 1: refuse, or skip.",
-    ),
-]
-Engine = Annotated[
-    str,
-    typer.Option("--engine", "-e", help="local (processes of this machine) or ray."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
+        "--memory", help="How much may be held, such as 4GB.", rich_help_panel=_SEARCH_PANEL
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers",
-        "-w",
-        min=0,
+        "--workers", "-w", min=0, rich_help_panel=_SEARCH_PANEL,
         help="Processes, or tasks on Ray, at a time; one per core by default.",
     ),
-]
-Worker = Annotated[
-    int | None,
-    typer.Option(
-        "--worker",
-        help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
-    ),
-]
-Of = Annotated[int | None, typer.Option("--of", help="How many commands share the work.")]
-Memory = Annotated[str, typer.Option("--memory", help="How much may be held, such as 4GB.")]
+]  # fmt: skip
 PrecisionName = Annotated[
-    str,
+    Precision,
     typer.Option(
-        "--precision",
-        help="auto, int8, fp32, fp16 or bf16: how long it takes, not what comes out.",
+        "--precision", help="Of the products that are made first.", rich_help_panel=_SEARCH_PANEL
     ),
 ]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device", help="cpu, cuda or cuda:1: where products are made, not what comes out."
-    ),
-]
-PartRows = Annotated[
-    str | None,
-    typer.Option("--part-rows", help="Training rows that are done at a time, such as 500k."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")]
 
 
-def parse_precision(text: str) -> Precision:
-    """Read a precision."""
-    known: dict[str, Precision] = {
-        "auto": "auto", "int8": "int8", "fp32": "fp32", "fp16": "fp16", "bf16": "bf16",
-    }  # fmt: skip
-    if text not in known:
-        raise UnknownNameError.of("precision", text, known)
-    return known[text]
+@dataclass(frozen=True)
+class RowOptions:
+    """How embeddings are read."""
+
+    array: Annotated[
+        str | None,
+        typer.Option(
+            "--array", help="Which array of an .npz, such as l14_img.", rich_help_panel=_ROWS_PANEL
+        ),
+    ] = None
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            "--normalise",
+            help="Scale rows to length 1.",
+            rich_help_panel=_ROWS_PANEL,
+        ),
+    ] = False
+    unusable: Annotated[
+        Literal["refuse", "skip"],
+        typer.Option(
+            "--unusable", rich_help_panel=_ROWS_PANEL,
+            help="Training rows that are zero, not finite or not of length 1.",
+        ),
+    ] = "refuse"  # fmt: skip
+
+    def open(self, path: str) -> Embeddings:
+        """Open training rows."""
+        return self._open(path, self.unusable)
+
+    def open_reference(self, path: str | None) -> Embeddings | None:
+        """Open the reference set, where there is one."""
+        return None if path is None else self.open(path)
+
+    def open_tests(self, given: Sequence[str]) -> dict[str, Embeddings]:
+        """Open the test sets, all rows of which must be usable."""
+        return {
+            name: self._open(path, "refuse") for name, path in parse_named(given, "--test").items()
+        }
+
+    def _open(self, path: str, unusable: Literal["refuse", "skip"]) -> Embeddings:
+        from shiftproof.similarity import open_embeddings
+
+        return open_embeddings(path, array=self.array, normalize=self.normalize, unusable=unusable)
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """How and where a search in parts is made."""
+
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            "--engine", "-e", rich_help_panel=_SEARCH_PANEL,
+            help="Processes of this machine, or Ray.",
+        ),
+    ] = "local"  # fmt: skip
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", rich_help_panel=_SEARCH_PANEL,
+            help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
+        ),
+    ] = None  # fmt: skip
+    workers: Workers = None
+    worker: Annotated[
+        int | None,
+        typer.Option(
+            "--worker", rich_help_panel=_SEARCH_PANEL,
+            help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
+        ),
+    ] = None  # fmt: skip
+    of: Annotated[
+        int | None,
+        typer.Option(
+            "--of", help="How many commands share the work.", rich_help_panel=_SEARCH_PANEL
+        ),
+    ] = None
+    memory: Memory = "4GB"
+    precision: PrecisionName = "auto"
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", rich_help_panel=_SEARCH_PANEL,
+            help="cpu, cuda or cuda:1: where products are made.",
+        ),
+    ] = "cpu"  # fmt: skip
+    part_rows: Annotated[
+        str | None,
+        typer.Option(
+            "--part-rows", rich_help_panel=_SEARCH_PANEL,
+            help="Training rows that are done at a time, such as 500k.",
+        ),
+    ] = None  # fmt: skip
+
+    def place(self, out: Path) -> Place:
+        """Return where a search in parts is made, and how."""
+        from shiftproof.similarity import Place
+        from shiftproof.similarity.plan import parse_count
+
+        rows = None if self.part_rows is None else parse_count(self.part_rows)
+        return Place(out, self._choose_backend(), self.precision, self.memory, rows, self.device)
+
+    def _choose_backend(self) -> Backend:
+        from shiftproof.shards import Local, Ray, Scheduled
+
+        if (self.worker is None) != (self.of is None):
+            raise InputError("--worker and --of belong together: worker 0 to N-1 of N.")
+        if self.engine == "ray":
+            if self.worker is not None:
+                raise InputError(
+                    "--worker is for batch schedulers; leave it out with --engine ray."
+                )
+            return Ray(self.address, self.workers)
+        if self.address is not None:
+            raise InputError("--address has an effect with --engine ray only.")
+        if self.worker is not None and self.of is not None:
+            return Scheduled(self.worker, self.of, self.workers)
+        return Local(self.workers)
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[None]:
+        """Let a command of several end well when its share is done and others' are not."""
+        try:
+            yield
+        except UnfinishedError as error:
+            if self.worker is None:
+                raise
+            say(f"This worker's share is done. {error}")
+            raise typer.Exit from None
 
 
 def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
@@ -115,81 +206,6 @@ def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
             raise InputError(f"{option}: {name} is there twice; give each a name of its own.")
         named[name] = path
     return named
-
-
-def open_source(path: str, array: str | None, normalise: bool, unusable: str) -> Embeddings:
-    """Open embeddings as the options say."""
-    from shiftproof.similarity import open_embeddings
-
-    if unusable not in ("refuse", "skip"):
-        raise UnknownNameError.of("choice for unusable rows", unusable, ["refuse", "skip"])
-    return open_embeddings(
-        path,
-        array=array,
-        normalise=normalise,
-        unusable="skip" if unusable == "skip" else "refuse",
-    )
-
-
-def open_tests(given: Sequence[str], array: str | None, normalise: bool) -> dict[str, Embeddings]:
-    """Open the test sets, all rows of which must be usable."""
-    return {
-        name: open_source(path, array, normalise, "refuse")
-        for name, path in parse_named(given, "--test").items()
-    }
-
-
-@contextlib.contextmanager
-def share_of(worker: int | None) -> Iterator[None]:
-    """Let a command of several end well when its share is done and others' are not."""
-    try:
-        yield
-    except UnfinishedError as error:
-        if worker is None:
-            raise
-        say(f"This worker's share is done. {error}")
-        raise typer.Exit from None
-
-
-def choose_backend(
-    engine: str,
-    address: str | None,
-    workers: int | None,
-    worker: int | None,
-    of: int | None,
-) -> Backend:
-    """Return where the work is done."""
-    from shiftproof.shards import Local, Ray, Scheduled
-
-    if engine not in ("local", "ray"):
-        raise UnknownNameError.of("engine", engine, ["local", "ray"])
-    if (worker is None) != (of is None):
-        raise InputError("--worker and --of belong together: worker 0 to N-1 of N.")
-    if engine == "ray":
-        if worker is not None:
-            raise InputError("--worker is for batch schedulers; leave it out with --engine ray.")
-        return Ray(address, workers)
-    if address is not None:
-        raise InputError("--address has an effect with --engine ray only.")
-    if worker is not None and of is not None:
-        return Scheduled(worker, of, workers)
-    return Local(workers)
-
-
-def place_of(
-    out: Path,
-    backend: Backend,
-    memory: str,
-    precision: str,
-    device: str,
-    part_rows: str | None,
-) -> Place:
-    """Return where a search in parts is made, and how."""
-    from shiftproof.similarity import Place
-    from shiftproof.similarity.plan import parse_count
-
-    rows = None if part_rows is None else parse_count(part_rows)
-    return Place(out, backend, parse_precision(precision), memory, rows, device)
 
 
 def say_beside(sentence: str) -> None:

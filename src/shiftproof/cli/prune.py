@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import say, say_json
-from shiftproof.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from shiftproof.similarity.pruned import Rule
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +20,7 @@ def register(app: typer.Typer) -> None:
             "Examples:  shiftproof prune train --test sketch=sketch --reference imagenet --out kept"
             "  ·  shiftproof prune train --test sketch=sketch --rule random --size 1M --out control"
         ),
-    )(prune)
+    )(expand_groups(prune))
 
 
 def prune(
@@ -31,7 +28,7 @@ def prune(
     test: words.Test,
     out: words.KeepFolder,
     rule: Annotated[
-        str,
+        Literal["gap-matched", "near", "far", "random"],
         typer.Option(
             "--rule",
             "-r",
@@ -48,38 +45,26 @@ def prune(
         str | None, typer.Option("--size", help="Of near, far and random: rows that stay.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of random.")] = 0,
-    array: words.Array = None,
-    normalise: words.Normalise = False,
-    unusable: words.Unusable = "refuse",
-    engine: words.Engine = "local",
-    address: words.Address = None,
-    workers: words.Workers = None,
-    worker: words.Worker = None,
-    of: words.Of = None,
-    memory: words.Memory = "4GB",
-    precision: words.PrecisionName = "auto",
-    device: words.Device = "cpu",
-    part_rows: words.PartRows = None,
+    *,
+    rows: words.RowOptions,
+    search: words.PlaceOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write keep.npy, keys.parquet and, where there are uids, uids.npy as DataComp takes it.
 
     Goes on where an interrupted run stopped.
     """
+    from shiftproof.similarity.keeping import write_pruned
     from shiftproof.similarity.plan import parse_count
-    from shiftproof.similarity.pruned import write_pruned
 
-    backend = words.choose_backend(engine, address, workers, worker, of)
-    place = words.place_of(out, backend, memory, precision, device, part_rows)
-    with words.share_of(worker):
+    place = search.place(out)
+    with search.share():
         told = write_pruned(
-            words.open_source(train, array, normalise, unusable),
-            words.open_tests(test, array, normalise),
+            rows.open(train),
+            rows.open_tests(test),
             out,
-            rule=_rule(rule),
-            reference=None
-            if reference is None
-            else words.open_source(reference, array, normalise, unusable),
+            rule=rule,
+            reference=rows.open_reference(reference),
             threshold=threshold,
             size=None if size is None else parse_count(size),
             seed=seed,
@@ -91,18 +76,6 @@ def prune(
         return
     words.show_kept(told, out)
     _show(told)
-
-
-def _rule(text: str) -> Rule:
-    if text == "gap-matched":
-        return "gap-matched"
-    if text == "near":
-        return "near"
-    if text == "far":
-        return "far"
-    if text == "random":
-        return "random"
-    raise UnknownNameError.of("pruning rule", text, ["gap-matched", "near", "far", "random"])
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli import embeddings as words
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import say, say_json
 
 
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "subset",
         epilog="Example:  shiftproof subset train --keep kept --tars tars --out smaller",
-    )(subset)
+    )(expand_groups(subset))
 
 
 def subset(
@@ -32,9 +33,8 @@ def subset(
         Path | None,
         typer.Option("--tars", help="Webdataset tars that were embedded, to be filtered, too."),
     ] = None,
-    array: words.Array = None,
-    normalise: words.Normalise = False,
-    unusable: words.Unusable = "refuse",
+    *,
+    rows: words.RowOptions,
     as_json: words.Json = False,
 ) -> None:
     """Write the rows that stay as shards, and their samples as tars.
@@ -43,7 +43,7 @@ def subset(
     """
     from shiftproof.similarity.subset import write_subset
 
-    done = write_subset(words.open_source(train, array, normalise, unusable), keep, out, tars=tars)
+    done = write_subset(rows.open(train), keep, out, tars=tars)
     if as_json:
         say_json(json.dumps(dataclasses.asdict(done), indent=1))
         return

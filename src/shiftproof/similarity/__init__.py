@@ -6,12 +6,10 @@ All of it works on embeddings: an array, an ``.npy`` file, or a folder of shards
 
 from __future__ import annotations
 
-from shiftproof.runs.scores.audit import Certificate
 from shiftproof.similarity.approximate import ApproximateTopK, approximate_top_k
 from shiftproof.similarity.audit import audit
 from shiftproof.similarity.coreset import Coreset, coreset
-from shiftproof.similarity.dedup import Deduplicated, deduplicate
-from shiftproof.similarity.dedup_parts import deduplicate_in_parts
+from shiftproof.similarity.dedup import Deduplicated, deduplicate, deduplicate_in_parts
 from shiftproof.similarity.gap import (
     AccuracyBySimilarity,
     SimilarityGap,
@@ -22,24 +20,22 @@ from shiftproof.similarity.gap import (
     histogram,
 )
 from shiftproof.similarity.keeplists import read_datacomp, write_datacomp, write_keys
-from shiftproof.similarity.neighbours import (
+from shiftproof.similarity.prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
+from shiftproof.similarity.questions.nearest import (
     Nearest,
-    TopK,
     merge_nearest,
-    merge_top_k,
     nearest,
     nearest_to_each,
-    top_k,
-    top_k_of_each,
 )
-from shiftproof.similarity.parts import (
+from shiftproof.similarity.questions.top_k import TopK, merge_top_k, top_k, top_k_of_each
+from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.sharded import (
     Place,
     nearest_in_parts,
     prove_in_parts,
     prune_in_parts,
     top_k_in_parts,
 )
-from shiftproof.similarity.prune import Proof, Pruning, merge_prunings, prove, prune, prune_to
 from shiftproof.similarity.sources import Embeddings, open_embeddings
 
 __all__ = [

@@ -7,26 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
 from shiftproof.similarity.clusters import cluster_rows
-from shiftproof.similarity.neighbours import (
-    TopK,
-    merge_lists,
-    nearest,
-    open_both,
-    top_k,
-    top_k_of_each,
-)
-from shiftproof.similarity.pairs import take
-from shiftproof.similarity.search import Precision
-from shiftproof.similarity.sources import Embeddings, Source
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.pairs import read_rows
+from shiftproof.similarity.questions.top_k import TopK, merge_lists, top_k, top_k_of_each
+from shiftproof.similarity.search.options import Precision
+from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.types import F32, F64, I64
 
 SAMPLE = 256
 """Test rows whose nearest training rows are searched exactly, too."""
@@ -78,7 +68,7 @@ def approximate_top_k(
     """Look for the nearest training rows of every test row in the clusters around it only.
 
     Training rows are sorted into clusters by spherical k-means on a sample; a test row is compared with
-    the rows of the ``probes`` clusters whose centres are nearest to it. Faster than
+    the rows of the ``probes`` clusters whose centers are nearest to it. Faster than
     :func:`~shiftproof.similarity.top_k` where there are very many rows, and it misses some: ``recall``
     says how many, by an exact search for :data:`SAMPLE` test rows.
 
@@ -89,7 +79,7 @@ def approximate_top_k(
         clusters: how many; None takes the square root of the number of training rows.
         probes: clusters that each test row is compared with; all of them find everything.
         seed: of the clusters and of the sample.
-        precision: of the searches among centres and of the sample.
+        precision: of the searches among centers and of the sample.
         device: of the same searches, see :func:`~shiftproof.similarity.nearest`.
         memory: see :func:`~shiftproof.similarity.nearest`.
         threads: see there.
@@ -104,11 +94,11 @@ def approximate_top_k(
             f"Expected k of 1 or more and 1 to {count} probes in 1 to {len(rows)} clusters, got k "
             f"{k} and {probes} probes in {count} clusters."
         )
-    centres = _centres(rows, count, seed)
+    centers = _find_centers(rows, count, seed)
     held = {name: of_set.read() for name, of_set in sets.items()}
     wanted = {
-        name: _probing(
-            top_k(centres, values, min(probes, len(centres)), threads=threads).index, len(centres)
+        name: _group_by_cluster(
+            top_k(centers, values, min(probes, len(centers)), threads=threads).index, len(centers)
         )
         for name, values in held.items()
     }
@@ -122,7 +112,7 @@ def approximate_top_k(
             continue
         found = nearest(
             block.values[usable],
-            centres,
+            centers,
             precision=precision,
             device=device,
             memory=memory,
@@ -140,7 +130,7 @@ def approximate_top_k(
                     _enter(
                         lists[name], some, values[some], block.values[places], places + block.first
                     )
-    exact_of = _sampled(held, seed)
+    exact_of = _draw_samples(held, seed)
     exact = top_k_of_each(
         rows,
         {name: held[name][places] for name, places in exact_of.items()},
@@ -154,15 +144,15 @@ def approximate_top_k(
         name: ApproximateTopK(
             values,
             index,
-            _recall(rows, held[name][exact_of[name]], index[exact_of[name]], exact[name]),
+            _measure_recall(rows, held[name][exact_of[name]], index[exact_of[name]], exact[name]),
             len(exact_of[name]),
         )
         for name, (values, index) in lists.items()
     }
 
 
-def _centres(rows: Embeddings, count: int, seed: int) -> F32:
-    """Return the centres of clusters of a sample of the rows, those that have members."""
+def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
+    """Return the centers of clusters of a sample of the rows, those that have members."""
     draws = rng.generator(seed, "rows for clusters")
     size = min(len(rows), _OF_CLUSTER * count)
     chosen = np.zeros(len(rows), dtype=bool)
@@ -178,15 +168,15 @@ def _centres(rows: Embeddings, count: int, seed: int) -> F32:
     sums = np.zeros((count, rows.width))
     np.add.at(sums, cluster, sample)
     lengths = np.linalg.norm(sums, axis=1)
-    centres: F32 = (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
-    return centres
+    centers: F32 = (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
+    return centers
 
 
-def _probing(nearest_centres: I64, count: int) -> list[I64]:
+def _group_by_cluster(nearest_centers: I64, count: int) -> list[I64]:
     """Return for each cluster the test rows that look into it."""
-    test_rows = np.repeat(np.arange(len(nearest_centres)), nearest_centres.shape[1])
-    order = np.argsort(nearest_centres.ravel(), kind="stable")
-    ends = np.searchsorted(nearest_centres.ravel()[order], np.arange(1, count))
+    test_rows = np.repeat(np.arange(len(nearest_centers)), nearest_centers.shape[1])
+    order = np.argsort(nearest_centers.ravel(), kind="stable")
+    ends = np.searchsorted(nearest_centers.ravel()[order], np.arange(1, count))
     return np.split(test_rows[order], ends)
 
 
@@ -201,7 +191,7 @@ def _enter(lists: tuple[F64, I64], some: I64, tests: F32, rows: F32, places: I64
         values[some], index[some] = merged
 
 
-def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
+def _draw_samples(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
     draws = rng.generator(seed, "recall of top-k")
     return {
         name: np.sort(draws.choice(len(values), min(SAMPLE, len(values)), replace=False))
@@ -209,9 +199,9 @@ def _sampled(held: Mapping[str, F32], seed: int) -> dict[str, I64]:
     }
 
 
-def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
+def _measure_recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
     """Return the share of the exact lists that was found, or rows just as near in their place."""
-    from shiftproof.similarity.kernels import exact_product
+    from shiftproof.similarity.search.kernels import exact_product
 
     there = exact.index >= 0
     if not there.any():
@@ -222,7 +212,7 @@ def _recall(rows: Embeddings, tests: F32, found: I64, exact: TopK) -> float:
     for start in range(0, len(tests), step):
         some = found[start : start + step]
         places = np.unique(some[some >= 0])
-        values = take(rows, places)
+        values = read_rows(rows, places)
         for number, row in enumerate(some, start):
             near = values[np.searchsorted(places, row[row >= 0])]
             hits += sum(exact_product(value, tests[number]) >= least[number] for value in near)

@@ -30,21 +30,14 @@ from shiftproof.runs.scores.audit import (
     TestSet,
 )
 from shiftproof.runs.scores.reading import FORMAT, write_form
-from shiftproof.shards import PartFolder
 from shiftproof.similarity import findings
 from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, histogram
-from shiftproof.similarity.neighbours import TopK, open_both
-from shiftproof.similarity.parts import (
-    Place,
-    nearest_each,
-    nearest_parts,
-    of_reference,
-    pruning_each,
-    pruning_parts,
-    top_k_in_parts,
-)
+from shiftproof.similarity.questions.above import AboveQuestion
+from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
+from shiftproof.similarity.questions.top_k import TopK
 from shiftproof.similarity.run import begin, described
-from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
+from shiftproof.similarity.sharded import Parts, Place, search_in_parts, top_k_in_parts
+from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
 from shiftproof.types import Settings
 
 KIND: Literal["similarity"] = "similarity"
@@ -182,7 +175,7 @@ def _settings(of: _Audit) -> Settings:
         "k": of.k,
         "duplicates": of.duplicates,
         "leakage": of.leakage,
-        "normalise": of.rows.normalise,
+        "normalise": of.rows.normalize,
         "unusable": of.rows.unusable,
     }
 
@@ -206,7 +199,7 @@ class _Found:
 
     near: dict[str, TopK]
     of_reference: dict[str, TopK] | None
-    nearest: PartFolder
+    nearest: Parts[Nearest]
 
 
 def _search(of: _Audit) -> _Found:
@@ -214,14 +207,14 @@ def _search(of: _Audit) -> _Found:
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
     of_reference_rows: dict[str, TopK] | None = None
-    nearest: PartFolder | None = None
+    nearest: Parts[Nearest] | None = None
     with _noting(unfinished):
         near = top_k_in_parts(of.rows, of.sets, of.how, of.k)
     with _noting(unfinished):
-        nearest = nearest_parts(of.rows, of.sets, of.how)
+        nearest = search_in_parts(NearestQuestion(), of.rows, of.sets, of.how)
     if of.reference is not None:
         with _noting(unfinished):
-            of_reference_rows = top_k_in_parts(of.reference, of.sets, of_reference(of.how), 1)
+            of_reference_rows = top_k_in_parts(of.reference, of.sets, of.how.within("reference"), 1)
     if unfinished:
         raise unfinished[0]
     assert nearest is not None
@@ -408,7 +401,7 @@ class _TrainSide:
     skipped: int
 
 
-def _write_nearest(of: _Audit, parts: PartFolder) -> _TrainSide:
+def _write_nearest(of: _Audit, parts: Parts[Nearest]) -> _TrainSide:
     """Write each training row's nearest test row of every set; one part is held at a time."""
     folder, rows, sets = of.records / "train", of.rows, of.sets
     counts = {name: np.zeros(findings.BINS, dtype=np.int64) for name in sets}
@@ -422,7 +415,7 @@ def _write_nearest(of: _Audit, parts: PartFolder) -> _TrainSide:
             name: _growing(stack, folder / f"{name}.index.npy", len(rows), np.int64)
             for name in sets
         }
-        for found in nearest_each(parts, sets):
+        for found in parts:
             for name, near in found.items():
                 values[name].write(near.similarity.tobytes())
                 places[name].write(near.index.tobytes())
@@ -461,7 +454,7 @@ class _Pruned:
 def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
     """Prune for every test set, and write which training rows each costs; one part is held at a time."""
     limits = {name: gap.reference for name, gap in gaps.items() if gap.reference is not None}
-    parts = pruning_parts(of.rows, of.sets, of.how, limits)
+    parts = search_in_parts(AboveQuestion(limits), of.rows, of.sets, of.how)
     folder, rows = of.records / "removed", of.rows
     names = list(limits)
     both = np.zeros((len(names),) * 2, dtype=np.int64)
@@ -472,13 +465,13 @@ def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
         removed = {
             name: _growing(stack, folder / f"{name}.npy", len(rows), np.bool_) for name in names
         }
-        for found in pruning_each(parts, limits):
-            marks = np.stack([found.removed[name] for name in names])
+        for found in parts:
+            marks = np.stack([found[name].marked for name in names])
             both += [[int((one & other).sum()) for other in marks] for one in marks]
             combined += int(marks.any(axis=0).sum())
             for name, mark in zip(names, marks, strict=True):
                 removed[name].write(mark.tobytes())
-                certificates[name] = _joined(certificates.get(name), found.certificates[name])
+                certificates[name] = _joined(certificates.get(name), found[name].certificate)
     return _Pruned(names, both, combined, len(rows), certificates)
 
 

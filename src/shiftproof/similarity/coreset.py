@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.similarity.neighbours import Nearest, nearest_to_each
 from shiftproof.similarity.prune import closest, keep_by_similarity
-from shiftproof.similarity.search import Certificate, Precision
+from shiftproof.similarity.questions.nearest import Nearest, nearest_to_each
+from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source, check_flags, open_embeddings
 
 

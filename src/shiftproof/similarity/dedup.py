@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.similarity.clusters import cluster_rows
+from shiftproof.io import files
+from shiftproof.shards import Arrays, Job, PartFolder, run_shards
+from shiftproof.similarity.central import choose_central
+from shiftproof.similarity.clusters import ROUNDS, begin_centers, cluster_rows, move_centers
 from shiftproof.similarity.gap import check_threshold
 from shiftproof.similarity.joined import JoinedRows, JoinedSpan, Joins
-from shiftproof.similarity.pairs import (
+from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
+from shiftproof.similarity.questions.pairs import (
     Enter,
     Sample,
     count_pairs_with,
     enter_pairs,
     enter_pairs_within,
     find_pairs,
-    in_order,
-    take,
-    usable_rows,
+    find_usable,
+    read_rows,
+    sort_pairs,
+    split_ranges,
 )
-from shiftproof.similarity.search import How, Precision, parse_memory
+from shiftproof.similarity.search.options import Precision, SearchOptions, parse_memory
+from shiftproof.similarity.sharded import (
+    Parts,
+    Place,
+    Search,
+    earlier_version,
+    open_parts,
+    run_search,
+    search_in_parts,
+    size_of_parts,
+)
 from shiftproof.similarity.sources import Embeddings, Source, open_embeddings
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from shiftproof.types import F32, F64, I64, Flags, Settings
 
 KeepingRule: TypeAlias = Literal["earlier", "central"]
 
@@ -41,9 +52,6 @@ PAPER_THRESHOLD = 0.876
 
 SAMPLE = 1000
 """Rows whose duplicates are all searched, to measure what the clusters miss."""
-
-COMPARED = 4096
-"""Rows whose values are compared at a time, where the rule "central" finds several equal."""
 
 _SHARE = 16
 """This part of the memory is for pairs that are held, and for values that are compared."""
@@ -131,15 +139,43 @@ def deduplicate(
     [True, True, False]
     """
     check_rule(threshold, rule)
-    at_once = _AtOnce(How(precision, device, memory, threads), weigh=rule == "central")
+    at_once = _InMemory(SearchOptions(precision, device, memory, threads), weigh=rule == "central")
     return deduplicate_by(at_once, open_embeddings(source), threshold, rule, clusters, seed)
+
+
+def deduplicate_in_parts(
+    source: Source,
+    place: Place,
+    threshold: float = PAPER_THRESHOLD,
+    *,
+    rule: KeepingRule = "earlier",
+    clusters: int | None = None,
+    seed: int = 0,
+) -> Deduplicated:
+    """Find the rows that are nearly copies of others, and choose which stay.
+
+    Args:
+        source: embeddings.
+        place: where parts are made and kept.
+        threshold: see :func:`~shiftproof.similarity.deduplicate`.
+        rule: see there.
+        clusters: see there.
+        seed: see there.
+
+    Raises:
+        UnfinishedError: this worker's share is done, others' are not.
+        InputError: what :func:`~shiftproof.similarity.deduplicate` refuses.
+    """
+    check_rule(threshold, rule)
+    rows = open_embeddings(source)
+    return deduplicate_by(_InParts(place), rows, threshold, rule, clusters, seed)
 
 
 class Searches(Protocol):
     """What a de-duplication searches for, wherever that is done."""
 
     @property
-    def how(self) -> How:
+    def options(self) -> SearchOptions:
         """How to search where all is done here."""
 
     def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
@@ -163,40 +199,40 @@ class Searches(Protocol):
 
 
 @dataclass(frozen=True)
-class _AtOnce:
+class _InMemory:
     """All of it here and now; ``weigh`` where sums of similarities are needed."""
 
-    how: How
+    options: SearchOptions
     weigh: bool
 
     def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
         span = JoinedSpan(0, len(rows), self.weigh)
-        enter_pairs(rows, threshold, self.how, _to_both(span, enter))
+        enter_pairs(rows, threshold, self.options, _enter_both(span, enter))
         yield span.joins()
 
     def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
-        return cluster_rows(rows, clusters, seed=seed, how=self.how)
+        return cluster_rows(rows, clusters, seed=seed, options=self.options)
 
     def pairs_within(
         self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
     ) -> Iterator[Joins]:
         span = JoinedSpan(0, len(rows), self.weigh)
         among = range(int(cluster.max()) + 1)
-        enter_pairs_within(rows, cluster, threshold, self.how, among, _to_both(span, enter))
+        enter_pairs_within(rows, cluster, threshold, self.options, among, _enter_both(span, enter))
         yield span.joins()
 
     def recall(
         self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
     ) -> tuple[int, int]:
-        return count_pairs_with(rows, sample, cluster, threshold, self.how)
+        return count_pairs_with(rows, sample, cluster, threshold, self.options)
 
 
-def _to_both(span: JoinedSpan, enter: Enter) -> Enter:
-    def take_in(pairs: I64, similarity: F64) -> None:
+def _enter_both(span: JoinedSpan, enter: Enter) -> Enter:
+    def enter_each(pairs: I64, similarity: F64) -> None:
         span.enter(pairs, similarity)
         enter(pairs, similarity)
 
-    return take_in
+    return enter_each
 
 
 class PairSearch:
@@ -206,13 +242,15 @@ class PairSearch:
         rows: the source.
         threshold: pairs are more similar.
         cluster: ``(n,)``, each row's; None where all rows are compared.
-        how: how to search.
+        options: how to search.
     """
 
-    def __init__(self, rows: Embeddings, threshold: float, cluster: I64 | None, how: How) -> None:
-        self.rows, self.threshold, self.cluster, self.how = rows, threshold, cluster, how
+    def __init__(
+        self, rows: Embeddings, threshold: float, cluster: I64 | None, options: SearchOptions
+    ) -> None:
+        self.rows, self.threshold, self.cluster, self.options = rows, threshold, cluster, options
         self._held: list[tuple[I64, F64]] = []
-        self._room = parse_memory(how.memory) // _SHARE // _BYTES_OF_PAIR
+        self._room = parse_memory(options.memory) // _SHARE // _BYTES_OF_PAIR
 
     def hold(self, pairs: I64, similarity: F64) -> None:
         """Hold some pairs as long as there is room for all."""
@@ -225,16 +263,16 @@ class PairSearch:
     def find(self, count: int) -> tuple[I64, F64]:
         """Return all ``count`` pairs in order, with their similarities."""
         if sum(len(pairs) for pairs, _ in self._held) == count:
-            return in_order(self._held)
+            return sort_pairs(self._held)
         if self.cluster is None:
-            return find_pairs(self.rows, self.threshold, self.how)
+            return find_pairs(self.rows, self.threshold, self.options)
         found: list[tuple[I64, F64]] = []
         among = range(int(self.cluster.max()) + 1)
         enter_pairs_within(
-            self.rows, self.cluster, self.threshold, self.how, among,
+            self.rows, self.cluster, self.threshold, self.options, among,
             lambda *some: found.append(some),
         )  # fmt: skip
-        return in_order(found)
+        return sort_pairs(found)
 
 
 def deduplicate_by(
@@ -246,24 +284,24 @@ def deduplicate_by(
     seed: int,
 ) -> Deduplicated:
     """Do what :func:`deduplicate` does, given what searches for pairs."""
-    usable = usable_rows(rows)
+    usable = find_usable(rows)
     if not usable.any():
         raise InputError("None of the rows can be used.")
     joined = JoinedRows(len(rows), weigh=rule == "central")
     recall = 1.0
     if clusters is None:
-        search = PairSearch(rows, threshold, None, searches.how)
+        search = PairSearch(rows, threshold, None, searches.options)
         found = searches.pairs(rows, threshold, search.hold)
     else:
         check_clusters(clusters, int(usable.sum()))
         cluster = searches.clusters(rows, clusters, seed)
-        search = PairSearch(rows, threshold, cluster, searches.how)
+        search = PairSearch(rows, threshold, cluster, searches.options)
         found = searches.pairs_within(rows, cluster, threshold, search.hold)
     for joins in found:
         joined.enter(joins)
     if clusters is not None:
-        places = _sample_of(usable, seed)
-        sample = Sample(places, take(rows, places), cluster[places])
+        places = _draw_sample(usable, seed)
+        sample = Sample(places, read_rows(rows, places), cluster[places])
         same, of = searches.recall(rows, sample, cluster, threshold)
         recall = same / of if of else float("nan")
     group = joined.groups()
@@ -271,7 +309,7 @@ def deduplicate_by(
     if rule == "earlier":
         keep &= ~joined.later
     else:
-        keep &= _central(rows, joined, group, parse_memory(searches.how.memory) // _SHARE)
+        keep &= choose_central(rows, joined, group, parse_memory(searches.options.memory) // _SHARE)
     return Deduplicated(keep, group, recall, joined.count, search)
 
 
@@ -296,65 +334,178 @@ def check_clusters(clusters: int, rows: int) -> None:
         raise InputError(f"Expected 1 to {rows} clusters, got {clusters}.")
 
 
-def _sample_of(usable: Flags, seed: int) -> I64:
+def _draw_sample(usable: Flags, seed: int) -> I64:
     places = np.flatnonzero(usable)
     draws = rng.generator(seed, "recall")
     return np.sort(draws.choice(places, min(SAMPLE, len(places)), replace=False))
 
 
-def _central(rows: Embeddings, joined: JoinedRows, group: I64, memory: int) -> Flags:
-    """Return the rows that stay by the rule "central"; ``memory`` is for values that are compared."""
-    keep: Flags = group == np.arange(len(group))
-    joining = ~keep
-    joining[group[joining]] = True
-    members = np.flatnonzero(joining)
-    if not len(members):
-        return keep
-    keep[members] = False
-    weight = joined.weights(members)
-    order = np.lexsort((-weight, group[members]))
-    leads = np.r_[True, np.diff(group[members][order]) != 0]
-    of_lead = np.cumsum(leads) - 1
-    # Of each group those with the largest weight, groups and rows in order.
-    first = order[weight[order] == weight[order][leads][of_lead]]
-    rivals = members[first][np.lexsort((members[first], group[members][first]))]
-    starts = np.flatnonzero(np.r_[True, np.diff(group[rivals]) != 0])
-    counts = np.diff(np.r_[starts, len(rivals)])
-    keep[rivals[starts[counts == 1]]] = True
-    tied = rivals[np.repeat(counts > 1, counts)]
-    number = np.repeat(np.arange((counts > 1).sum()), counts[counts > 1])
-    step = max(1, memory // (4 * rows.width))
-    for start in range(0, int(number[-1]) + 1 if len(number) else 0, step):
-        here = (number >= start) & (number < start + step)
-        keep[_smallest(rows, tied[here], number[here] - start)] = True
-    return keep
+# ---------------------------------------------------------------- in parts
 
 
-def _smallest(rows: Embeddings, places: I64, group: I64) -> I64:
-    """Return of each group of rows the one whose values come first, of equal ones the first row.
+@dataclass(frozen=True)
+class _InParts:
+    """The searches of a de-duplication, each with a folder of parts."""
 
-    Groups are numbered from 0; one row of each is held.
+    place: Place
+
+    @property
+    def options(self) -> SearchOptions:
+        """How to search where all is done here."""
+        place = self.place
+        return SearchOptions(place.precision, place.device, place.memory, place.backend.processes())
+
+    def pairs(self, rows: Embeddings, threshold: float, enter: Enter) -> Iterator[Joins]:
+        parts = run_search(
+            "pairs", _make_pairs, threshold, rows, {"rows": rows}, self.place,
+            settings={"rows": threshold},
+        )  # fmt: skip
+        return _read_joins(parts)
+
+    def clusters(self, rows: Embeddings, clusters: int, seed: int) -> I64:
+        settings: Settings = {"rows": rows.fingerprint(), "clusters": clusters, "seed": seed}
+        centers = self._find_centers(rows, clusters, seed, settings)
+        nearest = search_in_parts(
+            NearestQuestion(), rows, {"centre": centers}, self.place.within("clusters")
+        )
+        return _read_clusters(nearest)
+
+    def pairs_within(
+        self, rows: Embeddings, cluster: I64, threshold: float, enter: Enter
+    ) -> Iterator[Joins]:
+        size = size_of_parts(len(rows), self.place.part_rows)
+        parts = tuple(split_ranges(np.bincount(cluster[cluster >= 0]), size))
+        within = _Within(
+            rows, self._open_nearest(rows), parts, threshold, self.place.options(len(parts))
+        )
+        about: Settings = {
+            "rows": rows.fingerprint(),
+            "cluster": files.fingerprint([cluster.tobytes()]),
+            "threshold": threshold,
+            "part_rows": size,
+        }
+        job = Job("pairs within clusters", _make_within, within, len(parts), about)
+        return _read_joins(run_shards(job, self.place.folder / "within", self.place.backend))
+
+    def recall(
+        self, rows: Embeddings, sample: Sample, cluster: I64, threshold: float
+    ) -> tuple[int, int]:
+        asked = _Recall(sample, threshold, self._open_nearest(rows))
+        settings = {
+            "threshold": threshold,
+            "places": files.fingerprint([sample.places.tobytes()]),
+            "clusters": files.fingerprint([sample.cluster.tobytes()]),
+        }
+        parts = run_search(
+            "recall", _make_recall, asked, rows, {"sample": sample.values}, self.place,
+            settings=settings,
+        )  # fmt: skip
+        counts = np.sum([part["counts"] for part in parts.each()], axis=0)
+        return int(counts[0]), int(counts[1])
+
+    def _open_nearest(self, rows: Embeddings) -> Parts[Nearest]:
+        """Return the parts that say which cluster each row is in, which are there."""
+        return open_parts(NearestQuestion(), rows, ["centre"], self.place.within("clusters"))
+
+    def _find_centers(self, rows: Embeddings, clusters: int, seed: int, settings: Settings) -> F32:
+        """Return the centers, kept after each round; every worker may make them, all alike."""
+        rounds = PartFolder.create(self.place.folder / "centres", "centres", ROUNDS, settings)
+        if not rounds.missing():
+            last: F32 = rounds.read(ROUNDS - 1)["centres"]
+            return last
+        sample, centers = begin_centers(rows, clusters, seed)
+        for number in range(ROUNDS):
+            if rounds.part_file(number).is_file():
+                centers = rounds.read(number)["centres"]
+            else:
+                centers = move_centers(sample, centers, self.options)
+                rounds.write(number, {"centres": centers})
+        return centers
+
+
+@dataclass(frozen=True, eq=False)
+class _Within:
+    """What a worker needs to compare rows within clusters.
+
+    Attributes:
+        rows: all of them.
+        nearest: parts that say in which cluster each row is.
+        parts: the clusters of each part.
+        threshold: pairs are more similar.
+        options: how a part is searched.
     """
-    count = int(group.max()) + 1
-    best, held = np.full(count, -1, dtype=np.int64), np.empty((count, rows.width), np.float32)
-    order = np.argsort(places, kind="stable")
-    places, group = places[order], group[order]
-    for start in range(0, len(places), COMPARED):
-        some, of = places[start : start + COMPARED], group[start : start + COMPARED]
-        values = take(rows, some)
-        by_value = np.lexsort((*values.T[::-1], of))
-        leads = by_value[np.r_[True, np.diff(of[by_value]) != 0]]
-        values, some, of = values[leads], some[leads], of[leads]
-        new = best[of] < 0
-        new[~new] = _comes_first(values[~new], held[of[~new]])
-        best[of[new]], held[of[new]] = some[new], values[new]
-    return best
+
+    rows: Embeddings
+    nearest: Parts[Nearest]
+    parts: tuple[range, ...]
+    threshold: float
+    options: SearchOptions
 
 
-def _comes_first(values: F32, others: F32) -> Flags:
-    """Tell which rows come before the others, by the first value that differs."""
-    differs = values != others
-    first = differs.argmax(axis=1)
-    here = np.arange(len(values))
-    before: Flags = differs[here, first] & (values[here, first] < others[here, first])
-    return before
+def _make_within(within: _Within, number: int) -> Arrays:
+    cluster = _read_clusters(within.nearest)
+    among = within.parts[number]
+    places = np.flatnonzero((cluster >= among.start) & (cluster < among.stop))
+    # Places rise: what is first among them is first in the source.
+    span = JoinedSpan(0, len(places), weigh=True)
+
+    def enter(pairs: I64, similarity: F64) -> None:
+        span.enter(np.searchsorted(places, pairs), similarity)
+
+    enter_pairs_within(within.rows, cluster, within.threshold, within.options, among, enter)
+    joins = span.joins()
+    return _pack_joins(
+        dataclasses.replace(
+            joins, edges=places[joins.edges], later=places[joins.later], rows=places[joins.rows]
+        )
+    )
+
+
+def _make_pairs(search: Search[float], number: int) -> Arrays:
+    shards = search.parts[number]
+    starts = search.train.starts
+    first = int(starts[shards[0]])
+    span = JoinedSpan(first, int(starts[shards[-1] + 1]) - first, weigh=True)
+    enter_pairs(search.train, search.asked, search.options, span.enter, shards)
+    return _pack_joins(span.joins())
+
+
+@dataclass(frozen=True, eq=False)
+class _Recall:
+    """What a worker needs to count the pairs of a sample.
+
+    Attributes:
+        sample: the rows whose pairs are all searched.
+        threshold: pairs are more similar.
+        nearest: parts that say in which cluster each row is, of the same rows.
+    """
+
+    sample: Sample
+    threshold: float
+    nearest: Parts[Nearest]
+
+
+def _make_recall(search: Search[_Recall], number: int) -> Arrays:
+    asked = search.asked
+    cluster = asked.nearest.read(number)["centre"].index
+    counts = count_pairs_with(
+        search.train, asked.sample, cluster, asked.threshold, search.options, search.parts[number]
+    )
+    return {"counts": np.array(counts)}
+
+
+def _pack_joins(joins: Joins) -> Arrays:
+    return {name: np.asarray(value) for name, value in vars(joins).items()}
+
+
+def _read_joins(parts: PartFolder) -> Iterator[Joins]:
+    for part in parts.each():
+        if "edges" not in part:
+            raise earlier_version(parts)
+        count = int(part.pop("count"))
+        yield Joins(**part, count=count)
+
+
+def _read_clusters(nearest: Parts[Nearest]) -> I64:
+    """Return the cluster of every row."""
+    return np.concatenate([part["centre"].index for part in nearest])

@@ -17,7 +17,7 @@ from shiftproof.metrics.intervals import (
 from shiftproof.runs.scores.audit import ClassFigures, Curves, Histograms, Leak, Neighbor
 from shiftproof.runs.scores.shared import Resampling
 from shiftproof.similarity.gap import SimilarityGap, by_class, cumulative, histogram
-from shiftproof.similarity.neighbours import TopK
+from shiftproof.similarity.questions.top_k import TopK
 
 BINS = 200
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
-from shiftproof.similarity.neighbours import TopK, top_k_of_each
-from shiftproof.similarity.search import Certificate, Precision
+from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
+from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from shiftproof.types import F64, I64
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ def gap_of(near: TopK, reference: TopK | None) -> SimilarityGap:
     return SimilarityGap(
         similarity=near.similarity[:, 0],
         index=near.index,
-        density=_mean_of_found(near.similarity),
+        density=_average_found(near.similarity),
         reference=None if reference is None else reference.similarity[:, 0],
         certificate=near.certificate,
     )
@@ -133,7 +132,7 @@ def check_found(near: TopK, side: str) -> None:
         raise InputError(f"None of the {side} rows can be used.")
 
 
-def _mean_of_found(similarity: F64) -> F64:
+def _average_found(similarity: F64) -> F64:
     found = np.isfinite(similarity)
     total = np.where(found, similarity, 0).sum(axis=1)
     means: F64 = total / np.maximum(found.sum(axis=1), 1)
@@ -175,7 +174,7 @@ def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int | str, float]:
         InputError: other shapes, or labels that name no class, such as NaN or None.
     """
     of_row = np.asarray(values, dtype=np.float64)
-    classes = _classes(labels)
+    classes = _check_labels(labels)
     if of_row.shape != classes.shape or of_row.ndim != 1:
         raise InputError(
             f"Expected one label for each of {of_row.size} values, got {classes.shape}."
@@ -183,7 +182,7 @@ def by_class(values: ArrayLike, labels: ArrayLike) -> dict[int | str, float]:
     return {label.item(): float(of_row[classes == label].mean()) for label in np.unique(classes)}
 
 
-def _classes(labels: ArrayLike) -> NDArray[Any]:
+def _check_labels(labels: ArrayLike) -> NDArray[Any]:
     """Return labels as int64 or text."""
     given = np.asarray(labels)
     if given.dtype == object and all(isinstance(label, str) for label in given.flat):
@@ -196,12 +195,12 @@ def _classes(labels: ArrayLike) -> NDArray[Any]:
     if not whole:
         raise InputError(
             f"Expected labels that are whole numbers or texts, got {given.dtype}, such as "
-            f"{_odd(given)!r}. Leave out rows without a label."
+            f"{_find_odd_label(given)!r}. Leave out rows without a label."
         )
     return given.astype(np.int64)
 
 
-def _odd(labels: NDArray[Any]) -> object:
+def _find_odd_label(labels: NDArray[Any]) -> object:
     """Return the first label that names no class."""
     for label in labels.ravel().tolist():
         whole = label.is_integer() if isinstance(label, float) else isinstance(label, str | int)
@@ -266,11 +265,11 @@ def accuracy_by_similarity(
         similarity=np.array([near[part].mean() for part in parts]),
         accuracy=np.array([right[part].mean() for part in parts]),
         count=np.array([len(part) for part in parts], dtype=np.int64),
-        advantage=_advantage(near, right),
+        advantage=_compute_advantage(near, right),
     )
 
 
-def _advantage(values: F64, right: NDArray[np.bool_]) -> float:
+def _compute_advantage(values: F64, right: NDArray[np.bool_]) -> float:
     """Area under the ROC curve: the Mann-Whitney statistic over all pairs."""
     wins, losses = int(right.sum()), int((~right).sum())
     if not wins or not losses:

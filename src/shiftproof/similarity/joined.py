@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from shiftproof.types import F64, I64
 
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -58,7 +55,7 @@ class JoinedSpan:
 
     def enter(self, pairs: I64, similarity: F64) -> None:
         """Enter pairs ``(p, 2)``, the earlier row first; their later rows are to lie close together."""
-        from shiftproof.similarity import kernels
+        from shiftproof.similarity.search import kernels
 
         if not len(pairs):
             return
@@ -113,7 +110,7 @@ class JoinedRows:
 
     def enter(self, joins: Joins) -> None:
         """Enter what some of the pairs say."""
-        from shiftproof.similarity import kernels
+        from shiftproof.similarity.search import kernels
 
         kernels.join_edges(np.ascontiguousarray(joins.edges), self._parent)
         self.later[joins.later] = True
@@ -124,7 +121,7 @@ class JoinedRows:
 
     def groups(self) -> I64:
         """Return for each row the first row that pairs join it to, directly or over others."""
-        from shiftproof.similarity import kernels
+        from shiftproof.similarity.search import kernels
 
         kernels.flatten(self._parent)
         return self._parent

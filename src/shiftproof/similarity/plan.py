@@ -7,29 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError
-from shiftproof.similarity.neighbours import nearest, top_k
-from shiftproof.similarity.parts import FEWEST
 from shiftproof.similarity.prune import prune
-from shiftproof.similarity.search import (
+from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.top_k import top_k
+from shiftproof.similarity.search.engines import choose_kind
+from shiftproof.similarity.search.options import (
     Precision,
     bytes_in_memory,
-    choose_kind,
     parse_memory,
     rows_in_memory,
 )
-
-F32 = NDArray[np.float32]
+from shiftproof.similarity.sharded import FEWEST
+from shiftproof.types import F32
 
 PART_SECONDS = 600.0
 """So long a part takes on one core, or longer where making ready would be more than a fifth of it: an
 interruption costs no more."""
 
 _FEW_ROWS, _TRAIN_ROWS, _TEST_ROWS = 4096, 24576, 2048
-_CENTRES = 400
+_CENTERS = 400
 _NOISE = 0.7
 
 
@@ -126,7 +125,7 @@ def plan(
         raise InputError("Expected 0 or more reference rows, and a positive rate of the GPU.")
     room = rows_in_memory(parse_memory(memory) // workers, width, 1, k)
     passes = -(-test_rows // room)
-    rates = calibrate(width, precision=_chosen(precision, width, test_rows // sets))
+    rates = calibrate(width, precision=_resolve_precision(precision, width, test_rows // sets))
     pairs, of_reference = train_rows * test_rows, reference_rows * test_rows
     seconds_a_row = test_rows * (1 / rates.top_k + 1 / rates.nearest)
     seconds = pairs * (1 / rates.top_k + 1 / rates.nearest) + of_reference / rates.top_k
@@ -159,7 +158,7 @@ def plan(
     )
 
 
-def _chosen(precision: Precision, width: int, tests: int) -> Precision:
+def _resolve_precision(precision: Precision, width: int, tests: int) -> Precision:
     """Return what "auto" takes for so many test rows: the calibration has fewer."""
     if precision != "auto":
         return precision
@@ -168,7 +167,10 @@ def _chosen(precision: Precision, width: int, tests: int) -> Precision:
 
 def calibrate(width: int, *, precision: Precision = "auto") -> Rates:
     """Measure one core on rows in clusters: some ten seconds."""
-    train, tests = _clustered(_TRAIN_ROWS, width, "train"), _clustered(_TEST_ROWS, width, "tests")
+    train, tests = (
+        _draw_clusters(_TRAIN_ROWS, width, "train"),
+        _draw_clusters(_TEST_ROWS, width, "tests"),
+    )
     few = train[:_FEW_ROWS]
     # Where a hundredth of the training rows comes too close.
     limit = float(np.quantile((train[:1024] @ tests.T).max(axis=1), 0.99))
@@ -183,23 +185,23 @@ def calibrate(width: int, *, precision: Precision = "auto") -> Rates:
     }
     for name, search in searches.items():
         search(few)  # what is compiled on first use
-        small, whole = _seconds(search, few), _seconds(search, train)
+        small, whole = _measure_seconds(search, few), _measure_seconds(search, train)
         found[name] = (len(train) - len(few)) * len(tests) / max(whole - small, 1e-6)
         preparation = max(preparation, small / len(tests))
     return Rates(**found, preparation=preparation)
 
 
-def _seconds(search: Callable[[F32], object], rows: F32) -> float:
+def _measure_seconds(search: Callable[[F32], object], rows: F32) -> float:
     # Of the processor, not of the clock: other work on the machine does not count.
     begun = time.process_time()
     search(rows)
     return time.process_time() - begun
 
 
-def _clustered(count: int, width: int, name: str) -> F32:
-    centres = rng.generator(0, "centres").standard_normal((_CENTRES, width))
+def _draw_clusters(count: int, width: int, name: str) -> F32:
+    centers = rng.generator(0, "centres").standard_normal((_CENTERS, width))
     draws = rng.generator(0, name)
-    rows = centres[draws.integers(0, _CENTRES, count)]
+    rows = centers[draws.integers(0, _CENTERS, count)]
     rows = rows + _NOISE * draws.standard_normal((count, width)) + 1
     unit: F32 = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit

@@ -6,39 +6,24 @@ high train-test similarity?" (ICLR 2024, arXiv 2310.09562).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof import rng
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.similarity.gap import check_found
-from shiftproof.similarity.neighbours import (
-    Group,
-    Nearest,
-    TopK,
-    nearest_to_each,
-    open_both,
-    passes,
-    top_k_of_each,
-)
-from shiftproof.similarity.search import (
-    Certificate,
-    How,
-    Precision,
-    TestSide,
-    count_threads,
-    each_block,
-    sample_of,
-)
-from shiftproof.similarity.sources import Block, Embeddings, Source
-
-F64 = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from shiftproof.similarity.questions.above import Above, AboveQuestion
+from shiftproof.similarity.questions.nearest import Nearest, nearest_to_each
+from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
+from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.search.options import Precision, SearchOptions
+from shiftproof.similarity.search.passes import search
+from shiftproof.similarity.sources import Embeddings, Source, open_both
+from shiftproof.types import F32, F64, Flags
 
 PruningRule: TypeAlias = Literal["near", "far", "random"]
 
@@ -167,12 +152,12 @@ def prune(
         near = top_k_of_each(
             reference, sets, 1, precision=precision, device=device, memory=memory, threads=threads
         )
-        limits = limits_of_reference(near)
+        limits = find_limits(near)
     else:
-        limits = limits_of(sets, thresholds or {})
-    used = count_threads(threads)
-    groups = passes(rows, sets, How(precision, device, memory), used, sample_of(rows, shards))
-    pruning = prune_by_groups(rows, limits, groups, used, shards)
+        limits = check_limits(sets, thresholds or {})
+    options = SearchOptions(precision, device, memory, threads)
+    found = search(AboveQuestion(limits), rows, sets, options, shards=shards)
+    pruning = make_pruning(found, limits)
     if shards is None:
         check_usable(pruning)
     return pruning
@@ -188,7 +173,7 @@ def check_usable(pruning: Pruning) -> None:
         raise InputError("None of the training rows can be used.")
 
 
-def limits_of_reference(near: Mapping[str, TopK]) -> dict[str, F64]:
+def find_limits(near: Mapping[str, TopK]) -> dict[str, F64]:
     """Return how close training rows may come to each test row: as its nearest reference row.
 
     Raises:
@@ -199,43 +184,13 @@ def limits_of_reference(near: Mapping[str, TopK]) -> dict[str, F64]:
     return {name: found.similarity[:, 0] for name, found in near.items()}
 
 
-def prune_by_groups(
-    rows: Embeddings,
-    limits: dict[str, F64],
-    groups: Iterable[Group],
-    threads: int,
-    shards: Sequence[int] | None,
-) -> Pruning:
-    """Find the training rows above the limits of some test row, given what ``passes`` gives."""
-    chosen = range(len(rows.shards)) if shards is None else shards
-    count = sum(rows.shards[shard].rows for shard in chosen)
-    removed = {name: np.zeros(count, dtype=bool) for name in limits}
-    skipped = np.zeros(count, dtype=bool)
-    certificates: dict[str, list[Certificate]] = {name: [] for name in limits}
-    for chunks in groups:
-        parts = [
-            (name, side, limits[name][side.first : side.first + len(side.rows)])
-            for name, side in chunks
-        ]
-
-        def work(block: Block, parts: list[tuple[str, TestSide, F64]] = parts) -> list[Flags]:
-            return [side.above(block.values, block.usable, limit) for _, side, limit in parts]
-
-        place = 0
-        for block, marked in each_block(rows, shards, threads, work):
-            here = slice(place, place + len(block.values))
-            place = here.stop
-            skipped[here] = ~block.usable
-            for (name, _, _), above in zip(parts, marked, strict=True):
-                removed[name][here] |= above
-        for name, side in chunks:
-            first = not certificates[name]
-            certificates[name].append(side.certificate(int(skipped.sum()) if first else 0))
+def make_pruning(found: Mapping[str, Above], limits: Mapping[str, F64]) -> Pruning:
+    """Return what is pruned, given the rows above the limits of each test set."""
     return Pruning(
-        removed,
-        limits,
-        skipped,
-        {name: reduce(Certificate.merged, parts) for name, parts in certificates.items()},
+        removed={name: above.marked for name, above in found.items()},
+        thresholds=dict(limits),
+        skipped=next(iter(found.values())).skipped,
+        certificates={name: above.certificate for name, above in found.items()},
     )
 
 
@@ -274,8 +229,13 @@ def prove(
     near = top_k_of_each(
         train, tests, 1, precision="fp32", memory=memory, threads=threads, keep=pruning.keep(*names)
     )
+    return make_proofs(near, pruning.thresholds)
+
+
+def make_proofs(near: Mapping[str, TopK], limits: Mapping[str, F64]) -> dict[str, Proof]:
+    """Return how close the rows that were kept come, given the nearest of them to each test row."""
     return {
-        name: Proof(found.similarity[:, 0], pruning.thresholds[name], found.certificate)
+        name: Proof(found.similarity[:, 0], limits[name], found.certificate)
         for name, found in near.items()
     }
 
@@ -320,14 +280,12 @@ def prune_to(
     return keep_by_similarity(closest(found), size, rule, seed=seed)
 
 
-def closest(found: Mapping[str, Nearest]) -> NDArray[np.float32]:
+def closest(found: Mapping[str, Nearest]) -> F32:
     """Return each training row's similarity to the nearest row of all test sets; NaN if skipped."""
     return reduce(np.maximum, [near.similarity for near in found.values()])
 
 
-def keep_by_similarity(
-    similarity: NDArray[np.float32], size: int, rule: PruningRule, *, seed: int = 0
-) -> Flags:
+def keep_by_similarity(similarity: F32, size: int, rule: PruningRule, *, seed: int = 0) -> Flags:
     """Keep ``size`` of the rows, given each one's nearest similarity (NaN: cannot be used)."""
     usable = np.flatnonzero(~np.isnan(similarity))
     check_size(size, len(usable))
@@ -363,7 +321,7 @@ def check_one_of(reference: object, thresholds: object) -> None:
         raise InputError("Expected either a reference training set or thresholds.")
 
 
-def limits_of(
+def check_limits(
     tests: Mapping[str, Embeddings], thresholds: Mapping[str, F64 | float]
 ) -> dict[str, F64]:
     """Return for each test set one threshold per row ``(m,)``, given those or one for all.
@@ -371,10 +329,12 @@ def limits_of(
     Raises:
         InputError: none for a test set, of another shape, or outside -1..1.
     """
-    return {name: _limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()}
+    return {
+        name: _check_limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()
+    }
 
 
-def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
+def _check_limits(name: str, limit: F64 | float | None, count: int) -> F64:
     if limit is None:
         raise InputError(f"Expected thresholds for every test set, got none for {name}.")
     values = np.broadcast_to(np.asarray(limit, dtype=np.float64), np.shape(limit) or (count,))
@@ -387,9 +347,3 @@ def _limits(name: str, limit: F64 | float | None, count: int) -> F64:
             f"Expected thresholds in -1..1 for {name}, got {values.min()} to {values.max()}."
         )
     return values
-
-
-__all__ = [
-    "Proof", "Pruning", "PruningRule", "TopK", "check_one_of", "check_size", "closest",
-    "keep_by_similarity", "limits_of", "merge_prunings", "prove", "prune", "prune_to",
-]  # fmt: skip

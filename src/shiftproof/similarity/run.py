@@ -7,7 +7,7 @@ from pathlib import Path
 from shiftproof.io import manifest
 from shiftproof.provenance import provenance
 from shiftproof.shards import Scheduled
-from shiftproof.similarity.parts import Place
+from shiftproof.similarity.sharded import Place
 from shiftproof.similarity.sources import Embeddings
 from shiftproof.types import Settings
 

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -28,8 +28,7 @@ from shiftproof.io.border import convert_errors, reason_of, show_name
 from shiftproof.io.naming import name_source
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
-
-F32 = NDArray[np.float32]
+from shiftproof.types import F32
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
@@ -117,7 +116,7 @@ class Embeddings:
     Attributes:
         width: the length of a row.
         shards: the files, in the order of their numbers.
-        normalise: whether rows are scaled to length 1.
+        normalize: whether rows are scaled to length 1.
         unusable: what happens to rows that cannot be used.
         name: what the source was called.
     """
@@ -126,7 +125,7 @@ class Embeddings:
         self,
         parts: Sequence[_ShardFile],
         width: int,
-        normalise: bool,
+        normalize: bool,
         unusable: UnusableRows,
         name: str,
         *,
@@ -135,7 +134,7 @@ class Embeddings:
         self._parts = tuple(parts)
         self.width = width
         self.shards = tuple(part.shard for part in parts)
-        self.normalise = normalise
+        self.normalize = normalize
         self.unusable = unusable
         self.name = name
         self._may_skip = may_skip
@@ -153,13 +152,13 @@ class Embeddings:
 
         Raises:
             BrokenFileError: a shard that has changed or cannot be read.
-            InputError: rows that are zero, not finite, or (without ``normalise``) not of length 1,
+            InputError: rows that are zero, not finite, or (without ``normalize``) not of length 1,
                 where ``unusable`` is "refuse".
         """
         for place in range(len(self.shards)) if shards is None else shards:
             start = 0
-            for values in _stream(self._parts[place], self.width, rows):
-                yield self._block(place, start, values)
+            for values in _read_blocks(self._parts[place], self.width, rows):
+                yield self._make_block(place, start, values)
                 start += len(values)
 
     def read(self, start: int = 0, stop: int | None = None) -> F32:
@@ -193,10 +192,10 @@ class Embeddings:
             UnknownNameError: there is no such column.
             BrokenFileError: the metadata cannot be read.
         """
-        chosen = self._key_column(shard, column)
+        chosen = self._choose_key_column(shard, column)
         if chosen is None:
             return None
-        return [key for batch in self._columns(shard, [chosen]) for key in _texts(batch)]
+        return [key for batch in self._read_columns(shard, [chosen]) for key in _read_texts(batch)]
 
     def key_batches(self, shard: int, column: str | None = None) -> Iterator[list[str | None]]:
         """Yield what :meth:`keys` returns, some rows at a time; None for each row without keys.
@@ -205,9 +204,9 @@ class Embeddings:
             UnknownNameError: there is no such column.
             BrokenFileError: the metadata cannot be read.
         """
-        chosen = self._key_column(shard, column)
+        chosen = self._choose_key_column(shard, column)
         if chosen is not None:
-            yield from map(_texts, self._columns(shard, [chosen]))
+            yield from map(_read_texts, self._read_columns(shard, [chosen]))
             return
         count = self.shards[shard].rows
         for start in range(0, count, _METADATA_ROWS):
@@ -225,7 +224,7 @@ class Embeddings:
         metadata = self._parts[shard].metadata
         if metadata is None:
             return []
-        with _parquet(metadata) as table:
+        with _open_parquet(metadata) as table:
             return list(table.schema_arrow.names)
 
     def metadata(self, shard: int) -> Iterator[Any]:
@@ -234,9 +233,9 @@ class Embeddings:
         Raises:
             BrokenFileError: the metadata cannot be read.
         """
-        return self._columns(shard, None)
+        return self._read_columns(shard, None)
 
-    def _key_column(self, shard: int, column: str | None) -> str | None:
+    def _choose_key_column(self, shard: int, column: str | None) -> str | None:
         names = self.columns(shard)
         if column is None:
             return next((name for name in _KEY_COLUMNS if name in names), None)
@@ -244,13 +243,13 @@ class Embeddings:
             raise UnknownNameError.of(f"column of {self._parts[shard].metadata}", column, names)
         return column if names else None
 
-    def _columns(self, shard: int, names: list[str] | None) -> Iterator[Any]:
+    def _read_columns(self, shard: int, names: list[str] | None) -> Iterator[Any]:
         """Yield columns of a shard's metadata as record batches; all columns by default."""
         import pyarrow
 
         metadata = self._parts[shard].metadata
         assert metadata is not None
-        with _parquet(metadata) as table:
+        with _open_parquet(metadata) as table:
             with convert_errors(str(metadata), _NO_PARQUET):
                 batches = table.iter_batches(_METADATA_ROWS, columns=names)
                 batch = next(batches, None)
@@ -262,7 +261,7 @@ class Embeddings:
                 with convert_errors(str(metadata), _NO_PARQUET):
                     batch = next(batches, None)
 
-    def cut(self, rows: int) -> Embeddings:
+    def split_rows(self, rows: int) -> Embeddings:
         """Return the same rows in shards of at most ``rows``: a larger file becomes several shards.
 
         For work that is done in parts. The names of rows, and their places in files, are to be asked of
@@ -278,13 +277,13 @@ class Embeddings:
             for part in self._parts
             for start in range(0, part.shard.rows, rows)
         ]
-        return self._of(pieces)
+        return self._renumber(pieces)
 
     def only(self, shards: Sequence[int]) -> Embeddings:
         """Return the rows of some shards alone, which are numbered anew."""
-        return self._of([self._parts[place] for place in shards])
+        return self._renumber([self._parts[place] for place in shards])
 
-    def _of(self, parts: Sequence[_ShardFile]) -> Embeddings:
+    def _renumber(self, parts: Sequence[_ShardFile]) -> Embeddings:
         numbered = [
             dataclasses.replace(part, shard=dataclasses.replace(part.shard, number=number))
             for number, part in enumerate(parts)
@@ -292,7 +291,7 @@ class Embeddings:
         return Embeddings(
             numbered,
             self.width,
-            self.normalise,
+            self.normalize,
             self.unusable,
             self.name,
             may_skip=self._may_skip,
@@ -302,7 +301,7 @@ class Embeddings:
         """Return the same rows as a test set, none of which may be skipped: an error says so."""
         parts = self._parts
         return Embeddings(
-            parts, self.width, self.normalise, self.unusable, self.name, may_skip=False
+            parts, self.width, self.normalize, self.unusable, self.name, may_skip=False
         )
 
     def fingerprint(self) -> str:
@@ -316,32 +315,36 @@ class Embeddings:
         Raises:
             BrokenFileError: a file that cannot be read.
         """
-        read = f"{self.width} {self.normalise} {self.unusable}".encode()
+        read = f"{self.width} {self.normalize} {self.unusable}".encode()
         known: dict[str, bytes] = {}
         places = {part.location.address: part.location for part in self._parts if part.location}
         whole = sum(place.size() for place in places.values()) <= WHOLE_BYTES
-        return files.fingerprint([read, *(_print_of(part, known, whole) for part in self._parts)])
+        return files.fingerprint(
+            [read, *(_fingerprint_part(part, known, whole) for part in self._parts)]
+        )
 
     def place(self, row: int) -> tuple[int, int]:
         """Return shard and place in it of a row of the whole source."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
         return shard, int(row - self.starts[shard])
 
-    def _block(self, place: int, start: int, values: F32) -> Block:
+    def _make_block(self, place: int, start: int, values: F32) -> Block:
         with np.errstate(over="ignore", invalid="ignore"):
             norms = np.sqrt(np.einsum("nd,nd->n", values, values))
         usable = np.isfinite(norms) & (norms > 0)
-        if not self.normalise:
+        if not self.normalize:
             usable &= np.abs(norms - 1) <= NORM_TOLERANCE
         if not usable.all():
             if self.unusable == "refuse":
-                raise InputError(self._complaint(place, start, norms, usable))
+                raise InputError(self._explain_unusable(place, start, norms, usable))
             values[~usable] = 0
-        if self.normalise:
+        if self.normalize:
             values /= np.where(usable, norms, 1)[:, None]
         return Block(place, start, int(self.starts[place]) + start, values, usable)
 
-    def _complaint(self, place: int, start: int, norms: F32, usable: NDArray[np.bool_]) -> str:
+    def _explain_unusable(
+        self, place: int, start: int, norms: F32, usable: NDArray[np.bool_]
+    ) -> str:
         row = int(np.flatnonzero(~usable)[0])
         where = f"{self.shards[place].name}: row {start + row}"
         norm = float(norms[row])
@@ -356,7 +359,7 @@ class Embeddings:
             return f"{where} is all zeros. Mend it, {skip}."
         return (
             f"{where} has length {norm:.4g}; expected rows of length 1. Have them normalised "
-            f"(normalise=True), {skip}."
+            f"(normalize=True), {skip}."
         )
 
 
@@ -368,7 +371,7 @@ def open_embeddings(
     source: Source,
     *,
     array: str | None = None,
-    normalise: bool = False,
+    normalize: bool = False,
     unusable: UnusableRows = "refuse",
 ) -> Embeddings:
     """Open embeddings where they lie.
@@ -380,7 +383,7 @@ def open_embeddings(
             ``.parquet``), or ``.npy`` files. A string may be a URL of fsspec, such as ``s3://...``.
             Shards come in the order of the numbers in their names.
         array: which array of an ``.npz``, such as "l14_img"; needed where it holds several.
-        normalise: scale every row to length 1; otherwise rows of another length are refused.
+        normalize: scale every row to length 1; otherwise rows of another length are refused.
         unusable: "refuse" ends with an error at a row that is zero, not finite or not normalised;
             "skip" leaves such rows out: they are nobody's neighbour and get NaN.
 
@@ -406,8 +409,8 @@ def open_embeddings(
         found = _find_shards(location)
         parts, shapes = [], []
         for number, (file, metadata) in enumerate(found):
-            member = _member(file, array) if file.suffix == _DATACOMP_SUFFIX else None
-            header = _header(file, member)
+            member = _choose_member(file, array) if file.suffix == _DATACOMP_SUFFIX else None
+            header = _read_header_of(file, member)
             shapes.append(_check_array(str(file), header.shape, header.dtype))
             shard = Shard(number, show_name(file.name), header.shape[0])
             parts.append(_ShardFile(shard, file, None, member, metadata))
@@ -420,12 +423,33 @@ def open_embeddings(
                 f"width {shapes[0]}. Expected shards of one encoder."
             )
     if sum(part.shard.rows for part in parts) == 0:
-        raise InputError(f"{_named(source)} holds no rows.")
+        raise InputError(f"{_describe_source(source)} holds no rows.")
     name = "array" if isinstance(source, np.ndarray) else name_source(source)
-    return Embeddings(parts, shapes[0], normalise, unusable, name)
+    return Embeddings(parts, shapes[0], normalize, unusable, name)
 
 
-def _named(source: object) -> str:
+def open_both(
+    train: Source, tests: Mapping[str, Source]
+) -> tuple[Embeddings, dict[str, Embeddings]]:
+    """Open the training rows and the test sets.
+
+    Raises:
+        InputError: no test set, or widths that differ.
+    """
+    if not tests:
+        raise InputError("Expected at least one test set.")
+    rows = open_embeddings(train)
+    sets = {name: open_embeddings(source).as_test_set() for name, source in tests.items()}
+    for name, rows_of_set in sets.items():
+        if rows_of_set.width != rows.width:
+            raise InputError(
+                f"The training rows have width {rows.width}, the rows of {name} "
+                f"{rows_of_set.width}. Embed both with one encoder."
+            )
+    return rows, sets
+
+
+def _describe_source(source: object) -> str:
     return "The array" if isinstance(source, np.ndarray) else redact_urls(str(source))
 
 
@@ -439,7 +463,7 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int
 
 
 def _check_metadata(metadata: _Location, file: _Location, rows: int) -> None:
-    with _parquet(metadata) as table:
+    with _open_parquet(metadata) as table:
         count = table.metadata.num_rows
     if count != rows:
         raise InputError(
@@ -491,7 +515,7 @@ class _Location:
             with convert_errors(str(self), "cannot be listed"):
                 here = sorted(self.path.iterdir())
             return [_Location(str(path), remote=False) for path in here]
-        system, path = self._system()
+        system, path = self._find_system()
         with convert_errors(str(self), "cannot be listed"):
             if not system.isdir(path):
                 return None
@@ -504,14 +528,14 @@ class _Location:
     def exists(self) -> bool:
         if not self.remote:
             return self.path.exists()
-        system, path = self._system()
+        system, path = self._find_system()
         return bool(system.exists(path))
 
     def size(self) -> int:
         with convert_errors(str(self), "cannot be read"):
             if not self.remote:
                 return self.path.stat().st_size
-            system, path = self._system()
+            system, path = self._find_system()
             return int(system.size(path))
 
     def state(self) -> str | None:
@@ -519,7 +543,7 @@ class _Location:
         if not self.remote:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
-        system, path = self._system()
+        system, path = self._find_system()
         with convert_errors(str(self), "cannot be read"):
             about = system.info(path)
         return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
@@ -531,13 +555,13 @@ class _Location:
             with open_regular(self.path) as file:
                 yield file
             return
-        system, path = self._system()
+        system, path = self._find_system()
         with contextlib.ExitStack() as stack:
             with convert_errors(str(self), "cannot be read"):
                 file = stack.enter_context(system.open(path, "rb"))
             yield file
 
-    def _system(self) -> tuple[Any, str]:
+    def _find_system(self) -> tuple[Any, str]:
         try:
             import fsspec.core
         except ImportError as error:
@@ -564,8 +588,8 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
     if "img_emb" in children:
-        tables = _by_number(children["metadata"].listing() if "metadata" in children else [])
-        shards = _by_number(
+        tables = _order_by_number(children["metadata"].listing() if "metadata" in children else [])
+        shards = _order_by_number(
             child for child in children["img_emb"].listing() or [] if child.suffix == ".npy"
         )
         return [(shard, tables.get(number)) for number, shard in sorted(shards.items())]
@@ -582,7 +606,7 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
     )
 
 
-def _by_number(locations: Any) -> dict[int, _Location]:
+def _order_by_number(locations: Any) -> dict[int, _Location]:
     numbered: dict[int, _Location] = {}
     for location in locations or []:
         numbers = _NUMBER.findall(Path(location.name).stem)
@@ -601,9 +625,9 @@ def _by_number(locations: Any) -> dict[int, _Location]:
 # ---------------------------------------------------------------- arrays in files
 
 
-def _member(file: _Location, array: str | None) -> str:
+def _choose_member(file: _Location, array: str | None) -> str:
     """Return the name of the ``.npz``'s member that holds the rows."""
-    with _archive(file) as archive:
+    with _open_archive_of(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     if array is None:
         if len(names) == 1:
@@ -619,7 +643,7 @@ def _member(file: _Location, array: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _archive(file: _Location) -> Iterator[zipfile.ZipFile]:
+def _open_archive_of(file: _Location) -> Iterator[zipfile.ZipFile]:
     with file.open() as raw, open_archive(raw, str(file)) as archive:
         yield archive
 
@@ -634,7 +658,7 @@ def _open_array(file: _Location, member: str | None) -> Iterator[tuple[IO[bytes]
                 raw.seek(0)
             yield raw, size
     else:
-        with _archive(file) as archive:
+        with _open_archive_of(file) as archive:
             with convert_errors(str(file), _CUT):
                 entry = archive.getinfo(f"{member}.npy")
                 raw = archive.open(entry)
@@ -642,17 +666,17 @@ def _open_array(file: _Location, member: str | None) -> Iterator[tuple[IO[bytes]
                 yield raw, entry.file_size
 
 
-def _header(file: _Location, member: str | None) -> Header:
+def _read_header_of(file: _Location, member: str | None) -> Header:
     with _open_array(file, member) as (raw, size):
         return read_header(raw, str(file), size)
 
 
-def _stream(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
+def _read_blocks(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
     """Yield a shard's rows as float32 arrays that are the caller's own."""
     end = part.start + part.shard.rows
     if part.array is not None:
         for start in range(part.start, end, rows):
-            yield _as_float32(part.array[start : min(start + rows, end)])
+            yield _convert_to_float32(part.array[start : min(start + rows, end)])
         return
     assert part.location is not None
     with _open_array(part.location, part.member) as (raw, size):
@@ -673,10 +697,10 @@ def _stream(part: _ShardFile, width: int, rows: int) -> Iterator[F32]:
                 done = _read_into(raw, buffer.view(np.uint8).reshape(-1).data)
             if done < buffer.nbytes:
                 raise changed
-            yield buffer if dtype == np.float32 else _as_float32(buffer)
+            yield buffer if dtype == np.float32 else _convert_to_float32(buffer)
 
 
-def _print_of(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
+def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
     """Return what a file or an array is known by; ``known`` holds what files already gave."""
     if part.location is None:
         assert part.array is not None
@@ -685,16 +709,19 @@ def _print_of(part: _ShardFile, known: dict[str, bytes], whole: bool) -> bytes:
     name = f"{part.location.address} {part.member}"
     if name not in known:
         if part.member is None:
-            known[name] = _print_of_file(part.location, whole)
+            known[name] = _fingerprint_file(part.location, whole)
         else:
-            with _archive(part.location) as archive, convert_errors(str(part.location), _CUT):
+            with (
+                _open_archive_of(part.location) as archive,
+                convert_errors(str(part.location), _CUT),
+            ):
                 entry = archive.getinfo(f"{part.member}.npy")
                 known[name] = f"{entry.file_size} {entry.CRC}".encode()
     about = f"{part.location.name} {part.member} {part.start} {part.shard.rows} "
     return about.encode("utf-8", "surrogateescape") + known[name]
 
 
-def _print_of_file(file: _Location, whole: bool) -> bytes:
+def _fingerprint_file(file: _Location, whole: bool) -> bytes:
     with _open_array(file, None) as (raw, size):
         digest = hashlib.blake2b(str(size).encode())
         state = file.state()
@@ -721,13 +748,13 @@ def _read_into(raw: IO[bytes], target: memoryview) -> int:
     return done
 
 
-def _as_float32(values: NDArray[Any]) -> F32:
+def _convert_to_float32(values: NDArray[Any]) -> F32:
     with np.errstate(over="ignore"):
         return np.array(values, dtype=np.float32, order="C")
 
 
 @contextlib.contextmanager
-def _parquet(file: _Location) -> Iterator[Any]:
+def _open_parquet(file: _Location) -> Iterator[Any]:
     import pyarrow.parquet
 
     with file.open() as raw:
@@ -736,13 +763,13 @@ def _parquet(file: _Location) -> Iterator[Any]:
         yield table
 
 
-def _texts(batch: Any) -> list[str | None]:
+def _read_texts(batch: Any) -> list[str | None]:
     """Return a record batch of one column as texts."""
     with convert_errors("The metadata", "a column that cannot be read"):
-        return [_text(value) for value in batch.column(0).to_pylist()]
+        return [_read_text(value) for value in batch.column(0).to_pylist()]
 
 
-def _text(value: object) -> str | None:
+def _read_text(value: object) -> str | None:
     if value is None or value != value:
         return None
     if isinstance(value, bytes):

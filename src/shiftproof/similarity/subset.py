@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
@@ -19,8 +18,7 @@ from shiftproof.io.arrays import open_array
 from shiftproof.io.holding import frees_folders
 from shiftproof.io.tars import copy_header, open_tar, sort_key, split_key
 from shiftproof.similarity.sources import Embeddings, Source, check_flags, open_embeddings
-
-Flags = NDArray[np.bool_]
+from shiftproof.types import Flags
 
 _ROWS = 4096
 
@@ -92,7 +90,7 @@ def write_subset(
     rows = open_embeddings(train)
     chosen = keep if isinstance(keep, np.ndarray) else read_keep(keep, len(rows))
     chosen = check_flags(chosen, len(rows), "keep")
-    found = [] if tars is None else _tars(Path(tars))
+    found = [] if tars is None else _list_tars(Path(tars))
     folder = Path(out)
     settings = {
         "train": rows.fingerprint(),
@@ -152,10 +150,10 @@ def _write_tars(
     if whole:
         # Before anything is written: then only one shard's keys are held at a time.
         for number in range(len(rows.shards)):
-            _chosen_of(rows, number, keep)
+            _choose_keys_of(rows, number, keep)
     else:
-        everywhere = _chosen(
-            (pair for number in range(len(rows.shards)) for pair in _flagged(rows, number, keep)),
+        everywhere = _choose_keys(
+            (pair for number in range(len(rows.shards)) for pair in _flag_keys(rows, number, keep)),
             "the metadata",
         )
     for number, tar in enumerate(tars):
@@ -163,17 +161,17 @@ def _write_tars(
         if target.is_file():
             done.kept += 1
             continue
-        stay = _chosen_of(rows, number, keep) if whole else everywhere
-        done.samples += _filter(tar, target, stay, whole=whole)
+        stay = _choose_keys_of(rows, number, keep) if whole else everywhere
+        done.samples += _filter_tar(tar, target, stay, whole=whole)
         done.tars += 1
 
 
-def _chosen_of(rows: Embeddings, number: int, keep: Flags) -> set[str]:
+def _choose_keys_of(rows: Embeddings, number: int, keep: Flags) -> set[str]:
     """Return the keys of a shard that stay."""
-    return _chosen(_flagged(rows, number, keep), rows.shards[number].name)
+    return _choose_keys(_flag_keys(rows, number, keep), rows.shards[number].name)
 
 
-def _flagged(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str, bool]]:
+def _flag_keys(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str, bool]]:
     """Yield the keys of a shard's rows, each with whether its row stays."""
     batches = rows.sample_keys(number)
     name = rows.shards[number].name
@@ -195,7 +193,7 @@ def _flagged(rows: Embeddings, number: int, keep: Flags) -> Iterator[tuple[str, 
             place += 1
 
 
-def _chosen(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
+def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     """Return the keys that stay."""
     stay: set[str] = set()
     go: set[str] = set()
@@ -210,7 +208,7 @@ def _chosen(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     return stay
 
 
-def _filter(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int:
+def _filter_tar(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int:
     """Copy the samples of a tar that stay, member by member, and return how many.
 
     ``whole``: the tar must have all of them.
@@ -235,7 +233,7 @@ def _filter(source: Path, target: Path, chosen: set[str], *, whole: bool) -> int
     return len(found)
 
 
-def _tars(folder: Path) -> list[Path]:
+def _list_tars(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("*.tar") if path.is_file()]
     if not found:
         raise InputError(f"{folder}: expected webdataset tars (*.tar), found none.")

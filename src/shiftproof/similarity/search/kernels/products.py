@@ -9,15 +9,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.similarity.kernels.llvm import BYTE, INT, LONG, SHORT, declared
-
-I8 = NDArray[np.int8]
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-
+from shiftproof.similarity.search.kernels.llvm import BYTE, INT, LONG, SHORT, declare
+from shiftproof.types import F32, F64, I8
 
 # ---------------------------------------------------------------- exact products
 
@@ -151,7 +146,7 @@ def _write_float_tile(
         single = ir.FloatType()
         vector = ir.VectorType(single, FLOAT_LANES)
         signature_of_fma = ir.FunctionType(vector, [vector] * 3)
-        fma = declared(builder.module, signature_of_fma, f"llvm.fmuladd.v{FLOAT_LANES}f32")
+        fma = declare(builder.module, signature_of_fma, f"llvm.fmuladd.v{FLOAT_LANES}f32")
 
         def pointer(address: Any, type_: Any) -> Any:
             return builder.inttoptr(address, type_.as_pointer())

@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from shiftproof.types import F64, I64, Flags
 
 UNIT = 2.0**30
 """Similarities are added up in whole numbers, the high ones of 2^-30 and the low ones of 2^-60: then

@@ -18,18 +18,17 @@ used. That float32 makes R not quite orthonormal and rounds ``x'R`` is in the bo
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from shiftproof.similarity.search.certificate import Tally
+from shiftproof.similarity.search.engine import Reduction
+from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
+from shiftproof.similarity.search.tiles import EVERY, Maxima, Scores
+from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
 """Finer steps gain nothing, and sums of whole numbers must stay below 2**29."""
@@ -57,26 +56,26 @@ class Basis:
     """Directions along which both sides spread, the widest first, and what takes them off.
 
     Attributes:
-        centre: ``(width,)`` float32, near the mean of the test rows.
+        center: ``(width,)`` float32, near the mean of the test rows.
         shift: ``(width,)`` float32, near the mean of the training rows.
         directions: ``(width, width)`` float64, orthonormal columns.
     """
 
-    centre: F32
+    center: F32
     shift: F32
     directions: F64
 
     @classmethod
     def of(cls, tests: F32, train: F32) -> Basis:
         """Find them from rows of both sides."""
-        centre = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
+        center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
         shift = train.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = np.zeros((tests.shape[1],) * 2)
-        for rows, middle in ((tests, centre), (train, shift)):
+        for rows, middle in ((tests, center), (train, shift)):
             some = rows[:: max(1, len(rows) // _SAMPLE)] - middle
             spread += (some.T @ some).astype(np.float64) / len(some)
         _, directions = np.linalg.eigh(spread)
-        return cls(centre, shift, np.ascontiguousarray(directions[:, ::-1]))
+        return cls(center, shift, np.ascontiguousarray(directions[:, ::-1]))
 
     def matrix(self, dimensions: int) -> tuple[F32, float]:
         """Return R ``(width, dimensions)``, and how far it is from orthonormal."""
@@ -88,14 +87,14 @@ class Basis:
 
 
 @dataclass(frozen=True, eq=False)
-class QuantisedTests:
+class QuantizedTests:
     """The test side: whole rows, laid out for the tile, and what the bound needs.
 
     Attributes:
-        kind: a key of :data:`shiftproof.similarity.kernels.TILES`.
+        kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
         basis: what was taken off, and the directions.
         matrix: ``(width, dimensions)`` float32, R.
-        panels: R as :func:`~shiftproof.similarity.kernels.multiply_floats` takes it.
+        panels: R as :func:`~shiftproof.similarity.search.kernels.multiply_floats` takes it.
         defect: how far it is from orthonormal.
         step: what a whole number stands for.
         whole: ``(groups, 16, padded dimensions)`` int8: the members of a group side by side.
@@ -130,28 +129,9 @@ class QuantisedTests:
     window_limits: I64
 
 
-@dataclass(frozen=True, eq=False)
-class Products:
-    """The sums of one block of training rows.
-
-    A product is at most ``scale * (sum + bias) + reach[row]``; of the sums, the maxima over groups of
-    16 test rows are kept, the bias included. ``chosen`` names the rows that have some. A product lies
-    at most twice ``bound`` below that.
-    """
-
-    whole: I8
-    chosen: Flags
-    maxima: I32
-    lanes: int
-    reach: F64
-    scale: float
-    bias: I32
-    bound: float
-
-
-def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> QuantisedTests:
-    """Quantise test rows ``(n, width)`` for a kind of tile, along so many directions."""
-    from shiftproof.similarity import kernels
+def quantize_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> QuantizedTests:
+    """Quantize test rows ``(n, width)`` for a kind of tile, along so many directions."""
+    from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[kind]
     count = len(tests)
@@ -163,7 +143,7 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     exact, shift = matrix.astype(np.float64), basis.shift.astype(np.float64)
     for start in range(0, count, 1024):
         here = slice(start, start + 1024)
-        moved = tests[here].astype(np.float64) - basis.centre
+        moved = tests[here].astype(np.float64) - basis.center
         known[here] = moved @ shift
         squares[here] = np.einsum("nd,nd->n", moved, moved)
         rows[here] = moved @ exact
@@ -172,7 +152,7 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     step = max(float(largest.max()) / 127, SMALLEST_STEP)
     whole = np.zeros((spans * tile.span, steps * kernels.STEP), dtype=np.int8)
     errors, lengths, whole_lengths = np.empty(count), np.empty(count), np.empty(count)
-    kernels.quantise(rows, step, whole, errors, lengths, whole_lengths)
+    kernels.quantize(rows, step, whole, errors, lengths, whole_lengths)
 
     windows = steps // kernels.WINDOW
     levels = offset = 127
@@ -197,11 +177,11 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
         corrections = offset * whole.sum(axis=1, dtype=np.int64)
     packed = whole.reshape(spans, tile.tiles, tile.width, steps, kernels.STEP)
     grouped = whole.reshape(spans, kernels.MEMBERS, tile.lanes, -1).transpose(0, 2, 1, 3)
-    return QuantisedTests(
+    return QuantizedTests(
         kind=kind,
         basis=basis,
         matrix=matrix,
-        panels=panels_of(np.ascontiguousarray(matrix.T)),
+        panels=pack_panels(np.ascontiguousarray(matrix.T)),
         defect=defect,
         step=step,
         # What is looked at together lies together.
@@ -212,7 +192,7 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
         known=known,
         lengths=lengths,
         # float64 made these; what it and the last rounding to float32 leave is below 1e-6.
-        outside=_outside(squares, lengths, 1e-6, defect),
+        outside=_bound_outside(squares, lengths, 1e-6, defect),
         largest_error=float(errors.max()),
         levels=levels,
         offset=offset,
@@ -220,35 +200,7 @@ def quantise_tests(tests: F32, basis: Basis, kind: str, dimensions: int) -> Quan
     )
 
 
-def panels_of(columns: F32) -> F32:
-    """Return columns, given as rows ``(m, width)``, in the panels of :func:`multiply_floats`."""
-    from shiftproof.similarity import kernels
-
-    count, width = columns.shape
-    panels = np.empty(
-        (-(-count // kernels.FLOAT_COLUMNS), width, kernels.FLOAT_COLUMNS), dtype=np.float32
-    )
-    kernels.pack_panels(columns, panels)
-    return panels
-
-
-def multiply_floats(rows: F32, panels: F32) -> F32:
-    """Return the float32 products ``(n, 24 p)`` of rows and panels, on this thread alone.
-
-    A library of linear algebra would start threads of its own in each of ours.
-    """
-    from shiftproof.similarity import kernels
-
-    count = len(rows)
-    left = -count % kernels.FLOAT_ROWS
-    if left:
-        rows = np.concatenate([rows, np.zeros((left, rows.shape[1]), dtype=np.float32)])
-    out = np.empty((len(rows), len(panels) * kernels.FLOAT_COLUMNS), dtype=np.float32)
-    kernels.multiply_floats(np.ascontiguousarray(rows), panels, out)
-    return out[:count]
-
-
-def _outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
+def _bound_outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F64:
     """Return at least the lengths outside R of rows of squared lengths ``squares``.
 
     ``inside`` are the lengths along R, which err by ``error``.
@@ -258,27 +210,80 @@ def _outside(squares: F64, inside: F64, error: F64 | float, defect: float) -> F6
     return lengths
 
 
+@dataclass(frozen=True, eq=False)
+class _Rounded:
+    """A block of training rows: whole rows, and what the bound needs.
+
+    Attributes:
+        step: what a whole number stands for.
+        whole: ``(padded count, padded dimensions)`` int8.
+        chosen: ``(n,)`` the rows that suit 8 bits.
+        errors: ``(n,)`` float64, the lengths of what rounding left.
+        lengths: ``(n,)`` float64, of ``x'R``.
+        whole_lengths: ``(n,)`` float64, of the whole rows times the step.
+    """
+
+    step: float
+    whole: I8
+    chosen: Flags
+    errors: F64
+    lengths: F64
+    whole_lengths: F64
+
+
 def multiply(
-    tests: QuantisedTests, rows: F32, usable: Flags, thresholds: F64 | float
-) -> Products | None:
+    tests: QuantizedTests, rows: F32, usable: Flags, thresholds: F64 | float | None
+) -> tuple[Maxima, float] | None:
     """Multiply a block of training rows with all test rows in 8 bits.
 
     Args:
         tests: the test side.
         rows: ``(n, width)`` float32.
         usable: ``(n,)`` bool.
-        thresholds: ``(m,)`` or one for all, taken off each test row's products.
+        thresholds: ``(m,)`` or one for all, taken off each test row's products; None takes nothing.
 
     Returns:
-        The sums, or None where no row suits 8 bits.
+        The maxima, and the bound: a product lies at most twice that below what they allow. None where
+        no row suits 8 bits.
     """
-    from shiftproof.similarity import kernels
+    from shiftproof.similarity.search import kernels
+
+    moved: F32 = np.subtract(rows, tests.basis.shift)
+    rounded = _round_rows(tests, moved, usable)
+    if rounded is None:
+        return None
+    chosen, count = rounded.chosen, len(rows)
+    beyond, balance = _bound_rows(tests, moved, rounded)
+    error = float(rounded.errors[chosen].max())
+    beyond_test = error * tests.lengths + tests.outside**2 / (2 * balance)
+    scale = rounded.step * tests.step
+    bias = np.full(len(tests.corrections), kernels.FAR, dtype=np.int32)
+    offsets = (tests.known + beyond_test - (0.0 if thresholds is None else thresholds)) / scale
+    bias[: len(offsets)] = np.clip(np.ceil(offsets), kernels.FAR, 1 << 29)
+    maxima = _find_maxima(tests, rounded.whole, bias)
+    known = np.empty(count)
+    kernels.products_with(rows, tests.basis.center, known)
+    tile = Maxima(
+        whole=rounded.whole[:count],
+        tests=tests.whole,
+        chosen=chosen,
+        maxima=maxima[:count],
+        bias=bias,
+        reach=known + beyond + SLACK,
+        scale=scale,
+        lanes=kernels.TILES[tests.kind].lanes,
+        largest=thresholds is None,
+    )
+    return tile, float(beyond[chosen].max()) + float(beyond_test.max()) + scale
+
+
+def _round_rows(tests: QuantizedTests, moved: F32, usable: Flags) -> _Rounded | None:
+    """Round training rows, which are off the shift, along the directions; None where none suits."""
+    from shiftproof.similarity.search import kernels
 
     tile = kernels.TILES[tests.kind]
-    count, width = rows.shape
-    dimensions = tests.matrix.shape[1]
-    moved: F32 = np.subtract(rows, tests.basis.shift)
-    along = multiply_floats(moved, tests.panels)[:, :dimensions]
+    count = len(moved)
+    along = multiply_floats(moved, tests.panels)[:, : tests.matrix.shape[1]]
     along = np.ascontiguousarray(along)
     largest = np.empty(count, dtype=np.float32)
     kernels.largest_values(along, largest)
@@ -292,41 +297,49 @@ def multiply(
     padded = tests.packed.shape[2] * kernels.STEP
     whole = np.zeros((-(-count // tile.rows) * tile.rows, padded), dtype=np.int8)
     errors, lengths, whole_lengths = np.empty(count), np.empty(count), np.empty(count)
-    kernels.quantise(along, step, whole, errors, lengths, whole_lengths)
+    kernels.quantize(along, step, whole, errors, lengths, whole_lengths)
     if tile.narrow:
         kernels.fits_windows(whole[:count], tests.window_limits, chosen)
     if not chosen.any():
         return None
+    return _Rounded(step, whole, chosen, errors, lengths, whole_lengths)
 
+
+def _bound_rows(tests: QuantizedTests, moved: F32, rounded: _Rounded) -> tuple[F64, float]:
+    """Return each row's part of the bound, and how the two sides share what lies outside R."""
+    from shiftproof.similarity.search import kernels
+
+    count, width = moved.shape
     squares = np.empty(count)
     kernels.square_lengths(moved, squares)
     full = np.sqrt(squares)
     # Float32 rounds the differences, and then each of the sums that make a row along R.
-    unit = 2.0**-24
+    unit, dimensions = 2.0**-24, tests.matrix.shape[1]
     rounding = width * unit / (1 - width * unit) * np.sqrt(dimensions) * (1 + tests.defect) * full
     rounding += 2 * unit * (full + 1.1)
-    outside = _outside(squares * (1 + 1e-6) + 1e-12, lengths, rounding, tests.defect)
+    outside = _bound_outside(squares * (1 + 1e-6) + 1e-12, rounded.lengths, rounding, tests.defect)
     longest = float(tests.lengths.max())
     # Of two lengths that vary, the product is at most a part for the row and one for the test row.
-    balance = float(tests.outside.mean() / max(outside[chosen].mean(), 1e-9))
-    beyond = (
-        whole_lengths * tests.largest_error
+    balance = float(tests.outside.mean() / max(outside[rounded.chosen].mean(), 1e-9))
+    beyond: F64 = (
+        rounded.whole_lengths * tests.largest_error
         + rounding * longest
         + tests.defect * full * longest
         + balance / 2 * outside**2
         # The part outside, and what the differences lost, is met by the test row's whole length.
         + 2 * unit * (full + 1.1) * 2.2
     )
-    error = float(errors[chosen].max())
-    beyond_test = error * tests.lengths + tests.outside**2 / (2 * balance)
+    return beyond, balance
 
-    scale = step * tests.step
-    bias = np.full(len(tests.corrections), kernels.FAR, dtype=np.int32)
-    offsets = (tests.known + beyond_test - thresholds) / scale
-    bias[: len(offsets)] = np.clip(np.ceil(offsets), kernels.FAR, 1 << 29)
+
+def _find_maxima(tests: QuantizedTests, whole: I8, bias: I32) -> I32:
+    """Return the maxima of groups of test rows for each training row."""
+    from shiftproof.similarity.search import kernels
+
+    tile = kernels.TILES[tests.kind]
     begin = np.maximum(bias - tests.corrections, kernels.FAR).astype(np.int32)
-
-    packed = np.empty((len(whole) // tile.rows, padded // 4, tile.rows, 4), dtype=np.uint8)
+    shape = (len(whole) // tile.rows, whole.shape[1] // 4, tile.rows, 4)
+    packed = np.empty(shape, dtype=np.uint8)
     kernels.pack_rows(whole, tests.offset, packed)
     spans = len(tests.packed)
     # An odd number of cache lines from row to row, so that rows do not push each other out.
@@ -341,18 +354,7 @@ def multiply(
             begin.reshape(spans, tile.tiles, tile.width),
             maxima[start : start + panels],
         )
-    known = np.empty(count)
-    kernels.products_with(rows, tests.basis.centre, known)
-    return Products(
-        whole=whole[:count],
-        chosen=chosen,
-        maxima=maxima.reshape(len(whole), -1)[:count],
-        lanes=tile.lanes,
-        reach=known + beyond + SLACK,
-        scale=scale,
-        bias=bias,
-        bound=float(beyond[chosen].max()) + float(beyond_test.max()) + scale,
-    )
+    return maxima.reshape(len(whole), -1)
 
 
 _GROUP_COST = 400_000
@@ -390,17 +392,109 @@ def choose_dimensions(
     rows = np.ascontiguousarray(train[:: -(-len(train) // _TUNING_ROWS)])
     usable = np.ones(len(rows), dtype=bool)
     few = np.ascontiguousarray(tests[some])
-    limits: F64 | float = 0.0 if thresholds is None else thresholds[some]
+    limits = None if thresholds is None else thresholds[some]
     largest = (rows @ few.T).max(axis=1) if thresholds is None else np.zeros(len(rows))
     # How many products lie near the largest hardly hangs on how many there are.
     share = 1.0 if thresholds is None else len(tests) / len(few)
     costs = {}
     for size in sizes:
-        low = quantise_tests(few, basis, kind, size)
-        products = multiply(low, rows, usable, limits)
+        products = multiply(quantize_tests(few, basis, kind, size), rows, usable, limits)
         if products is None:
             return width
-        possible = products.scale * products.maxima + products.reach[:, None]
-        groups = (possible >= largest[:, None])[products.chosen].sum() / products.chosen.sum()
+        tile, _ = products
+        possible = tile.scale * tile.maxima + tile.reach[:, None]
+        groups = (possible >= largest[:, None])[tile.chosen].sum() / tile.chosen.sum()
         costs[size] = size * (len(tests) + width) + share * groups * _GROUP_COST
     return min(costs, key=costs.__getitem__)
+
+
+# ---------------------------------------------------------------- the engine
+
+
+class Int8:
+    """The engine of 8-bit products; rows that do not suit them are compared in float32.
+
+    Attributes:
+        precision: "int8".
+        device: "cpu".
+        rows: ``(m, width)`` float32, the test rows.
+        first: the first one's place in the test set.
+        block_rows: training rows that may be compared at a time: any number.
+    """
+
+    precision = "int8"
+    device = "cpu"
+    block_rows = EVERY
+
+    def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
+        """Take test rows, which are rounded when they are first compared.
+
+        Args:
+            rows: ``(m, width)`` float32.
+            first: the first one's place in the test set.
+            kind: a key of :data:`shiftproof.similarity.search.kernels.TILES`.
+            sample: ``(n, width)`` some training rows, to see how they lie.
+        """
+        self.rows = rows
+        self.first = first
+        self._kind = kind
+        self._sample = sample
+        self._float32 = Float32(rows, first)
+        self._tests: QuantizedTests | None = None
+        self._lock = threading.Lock()
+
+    def emit(
+        self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
+    ) -> Iterator[Maxima | Scores]:
+        """Yield the maxima of groups of test rows, and float32 products for the rows without."""
+        thresholds = reduction.thresholds
+        products = None
+        # Lists that are not full are not to be sorted out by anything.
+        if thresholds is None or not np.isneginf(thresholds).any():
+            tests = self._tests_for(reduction)
+            products = multiply(tests, rows, usable, thresholds)
+        if products is None:
+            yield from self._float32.emit(rows, usable, reduction, tally)
+            return
+        tile, bound = products
+        tally.bound = max(tally.bound, bound)
+        tally.dimensions = tests.matrix.shape[1]
+        yield tile
+        left = usable & ~tile.chosen
+        tally.set_aside += int(left.sum())
+        yield from self._float32.emit(rows, left, reduction, tally)
+
+    def _tests_for(self, reduction: Reduction) -> QuantizedTests:
+        """Return the rounded test rows; how they are made hangs on the question, not on the block."""
+        with self._lock:
+            if self._tests is None:
+                self._tests = self._round_tests(reduction)
+            return self._tests
+
+    def _round_tests(self, reduction: Reduction) -> QuantizedTests:
+        basis = Basis.of(self.rows, self._sample)
+        size = choose_dimensions(
+            self.rows, basis, self._kind, self._sample, self._tuning_limits(reduction)
+        )
+        return quantize_tests(self.rows, basis, self._kind, size)
+
+    def _tuning_limits(self, reduction: Reduction) -> F64 | None:
+        """Return what products are compared with, for :func:`choose_dimensions`."""
+        if reduction.k:
+            return self._estimate_lists(reduction.k)
+        if reduction.thresholds is None or isinstance(reduction.thresholds, np.ndarray):
+            return reduction.thresholds
+        return np.full(len(self.rows), reduction.thresholds) if reduction.thresholds > 0 else None
+
+    def _estimate_lists(self, k: int) -> F64:
+        """Return what a list of a test row would reach over the sample, where that is looked at.
+
+        The lists themselves hang on which training rows came first.
+        """
+        some, count = tuning_rows(len(self.rows)), len(self._sample)
+        few = np.ascontiguousarray(self.rows[some])
+        scores = multiply_floats(few, pack_panels(self._sample))[:, :count]
+        place = count - min(k, count)
+        reached = np.zeros(len(self.rows))
+        reached[some] = np.partition(scores, place, axis=1)[:, place]
+        return reached

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.similarity.kernels.products import exact_product
-
-U8 = NDArray[np.uint8]
-I8 = NDArray[np.int8]
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from shiftproof.similarity.search.kernels.products import exact_product
+from shiftproof.types import F32, F64, I8, I64, U8, Flags
 
 
 @compiled
@@ -36,7 +29,7 @@ def square_lengths(rows: F32, out: F64) -> None:
 
 
 @compiled
-def quantise(
+def quantize(
     rows: F32, step: float, out: I8, errors: F64, lengths: F64, whole_lengths: F64
 ) -> None:
     """Round ``row / step`` to whole numbers; ``out`` ``(n, padded)`` int8.
@@ -99,7 +92,7 @@ def fits_windows(whole: I8, limits: I64, fits: Flags) -> None:
 
 @compiled
 def pack_rows(whole: I8, offset: int, out: U8) -> None:
-    """Lay quantised rows out for the tile: ``out`` ``(panels, steps, rows, 4)`` uint8."""
+    """Lay quantized rows out for the tile: ``out`` ``(panels, steps, rows, 4)`` uint8."""
     width = out.shape[2]
     for i in range(whole.shape[0]):
         panel, place = i // width, i % width

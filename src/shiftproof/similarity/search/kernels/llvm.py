@@ -9,7 +9,7 @@ from llvmlite import ir
 BYTE, SHORT, INT, LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
-def declared(module: Any, signature: Any, name: str) -> Any:
-    """Return a function of a module, declared at its first use."""
+def declare(module: Any, signature: Any, name: str) -> Any:
+    """Return a function of a module, declare at its first use."""
     there = module.globals.get(name)
     return ir.Function(module, signature, name) if there is None else there

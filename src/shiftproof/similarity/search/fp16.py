@@ -24,17 +24,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import InputError, RunError, UnknownNameError
+from shiftproof.similarity.search.certificate import BROKEN, CANDIDATES, RECHECKED, Tally
+from shiftproof.similarity.search.engine import Reduction
+from shiftproof.similarity.search.tiles import Candidates
+from shiftproof.types import F32, F64, Flags
 
 if TYPE_CHECKING:
     import torch
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 PRECISIONS = ("auto", "int8", "fp32", "fp16", "bf16")
 
@@ -51,6 +50,9 @@ and Pranesh 2021, Numerical behavior of NVIDIA tensor cores), which is less than
 
 SLACK = 4e-6
 """More than float32 rounds off where products, each below 11, are compared with what they must reach."""
+
+CANDIDATES_HELD = 1 << 18
+"""Candidates of a tile that are held at a time where all of its pairs may be some, 10 MB."""
 
 COLUMNS = {"cpu": 1024, "cuda": 8192}
 """Test rows whose products are made at a time: as many as may all be candidates, while lists are empty,
@@ -122,7 +124,7 @@ class HalfTests:
 
     Attributes:
         half: what they are rounded to, and where they are.
-        centre: ``(width,)`` float32, m.
+        center: ``(width,)`` float32, m.
         shift: ``(width,)`` float32 on the device, n.
         rows: ``(count, width)`` of 16 bits on the device, Q times the scale.
         known: ``(count,)`` float64, ``<n, q'>``.
@@ -132,7 +134,7 @@ class HalfTests:
     """
 
     half: Half
-    centre: F32
+    center: F32
     shift: torch.Tensor
     rows: torch.Tensor
     known: F64
@@ -141,28 +143,11 @@ class HalfTests:
     largest_rest: float
 
 
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """Pairs of a training row and a test row that a bound could not rule out.
-
-    Attributes:
-        row: ``(p,)`` int64, places in the block of training rows.
-        test: ``(p,)`` int64, places among the test rows.
-        estimate: ``(p,)`` float64, their products as they were made.
-        error: ``(n,)`` float64 for every training row of the block: so far off these may be.
-    """
-
-    row: I64
-    test: I64
-    estimate: F64
-    error: F64
-
-
 def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
     """Bring test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
     import torch
 
-    centre = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
+    center = tests.mean(axis=0, dtype=np.float64).astype(np.float32)
     shift = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     known = np.empty(len(tests))
     rows = torch.empty(tests.shape, dtype=half.dtype(), device=half.device)
@@ -170,15 +155,15 @@ def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
     exact = shift.astype(np.float64)
     for start in range(0, len(tests), 4096):
         here = slice(start, start + 4096)
-        known[here] = (tests[here].astype(np.float64) - centre) @ exact
-        moved = torch.from_numpy(tests[here] - centre).to(half.device)
-        rows[here], lengths, rests = _rounded(moved, half)
+        known[here] = (tests[here].astype(np.float64) - center) @ exact
+        moved = torch.from_numpy(tests[here] - center).to(half.device)
+        rows[here], lengths, rests = _round(moved, half)
         longest = max(longest, float((lengths + rests).max()))
         longest_rounded = max(longest_rounded, float(lengths.max()))
         largest_rest = max(largest_rest, float(rests.max()))
     return HalfTests(
         half=half,
-        centre=centre,
+        center=center,
         shift=torch.from_numpy(shift).to(half.device),
         rows=rows,
         known=known,
@@ -188,7 +173,7 @@ def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
     )
 
 
-def _rounded(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
+def _round(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
     """Round rows to 16 bits, scaled; and return at least the lengths of these and of what was left."""
     import torch
 
@@ -205,8 +190,8 @@ def _rounded(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
     return rounded, lengths, rests + lost
 
 
-def candidates(
-    tests: HalfTests, rows: F32, usable: Flags, thresholds: F64 | float, *, largest: bool
+def find_candidates(
+    tests: HalfTests, rows: F32, usable: Flags, thresholds: F64 | float | None
 ) -> Iterator[Candidates]:
     """Yield the pairs that may matter, tile by tile of the test rows.
 
@@ -214,25 +199,17 @@ def candidates(
         tests: the test side.
         rows: ``(n, width)`` float32.
         usable: ``(n,)`` bool; other rows are in no pair.
-        thresholds: ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's.
-        largest: of these only pairs that may be their training row's largest above its threshold so
-            far, whether they reach it or not.
+        thresholds: ``(m,)`` or one for all, in -4..4: pairs that may come up to their test row's; None
+            for pairs that may be their training row's largest so far.
     """
     import torch
 
-    from shiftproof.similarity import kernels
-
     half = tests.half
-    moved = torch.from_numpy(np.ascontiguousarray(rows)).to(half.device) - tests.shift
-    rounded, lengths, rests = _rounded(moved, half)
-    width = rows.shape[1]
-    # Each rounding to float32, of the differences too, is one more than the products.
-    share = (width + 4) * SUM_ERROR + torch.finfo(half.dtype()).eps / 2
-    error = rests * tests.longest + lengths * tests.largest_rest
-    error = (error + share * lengths * tests.longest_rounded) * (1 + 1e-6) + SLACK
-    known = np.empty(len(rows))
-    kernels.products_with(rows, tests.centre, known)
-    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), tests.known.shape)
+    largest = thresholds is None
+    rounded, known, error = _round_block(tests, rows)
+    limits = np.broadcast_to(
+        np.asarray(0.0 if largest else thresholds, dtype=np.float64), tests.known.shape
+    )
     lowest = np.where(usable, -np.inf if largest else -(known + error), np.inf)
 
     def there(values: F64) -> torch.Tensor:
@@ -255,6 +232,92 @@ def candidates(
         estimate = values[row, column].cpu().numpy().astype(np.float64)
         row_, test = row.cpu().numpy(), column.cpu().numpy() + start
         yield Candidates(row_, test, estimate + known[row_] + limits[test], error)
+
+
+def _round_block(tests: HalfTests, rows: F32) -> tuple[torch.Tensor, F64, F64]:
+    """Return training rows in 16 bits on the device, ``<x, m>``, and how far off products may be."""
+    import torch
+
+    from shiftproof.similarity.search import kernels
+
+    half = tests.half
+    moved = torch.from_numpy(np.ascontiguousarray(rows)).to(half.device) - tests.shift
+    rounded, lengths, rests = _round(moved, half)
+    # Each rounding to float32, of the differences too, is one more than the products.
+    share = (rows.shape[1] + 4) * SUM_ERROR + torch.finfo(half.dtype()).eps / 2
+    error = rests * tests.longest + lengths * tests.largest_rest
+    error = (error + share * lengths * tests.longest_rounded) * (1 + 1e-6) + SLACK
+    known = np.empty(len(rows))
+    kernels.products_with(rows, tests.center, known)
+    return rounded, known, error
+
+
+# ---------------------------------------------------------------- the engine
+
+
+class Fp16:
+    """The engine of torch's products in 16 bits.
+
+    Attributes:
+        precision: "fp16" or "bf16".
+        device: "cpu" or "cuda".
+        rows: ``(m, width)`` float32, the test rows.
+        first: the first one's place in the test set.
+        block_rows: so many training rows may be compared at a time where all pairs may be candidates.
+    """
+
+    def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
+        """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
+        self.precision: str = half.precision
+        self.device = half.kind
+        self.rows = rows
+        self.first = first
+        self.block_rows = max(1, CANDIDATES_HELD // COLUMNS[half.kind])
+        self._half = half
+        with _within_memory(half):
+            self._tests = round_tests(rows, sample, half)
+
+    def emit(
+        self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
+    ) -> Iterator[Candidates]:
+        """Yield the pairs that 16 bits cannot rule out.
+
+        Raises:
+            RunError: a product lies farther off than its rounding allows, or memory is full.
+        """
+        thresholds = reduction.thresholds
+        if thresholds is not None:
+            thresholds = np.clip(thresholds, -4, 4)
+        found = find_candidates(self._tests, rows, usable, thresholds)
+        while True:
+            with _within_memory(self._half):
+                tile = next(found, None)
+            if tile is None:
+                return
+            tally.bound = max(tally.bound, float(tile.error.max(where=usable, initial=0.0)))
+            tally.counts[CANDIDATES] += len(tile.row)
+            before = int(tally.counts[RECHECKED])
+            yield tile
+            if broken := int(tally.counts[BROKEN]):
+                rechecked = int(tally.counts[RECHECKED]) - before
+                raise RunError(
+                    f"{broken} of {rechecked} products that torch made in {self.precision} on "
+                    f"{self._half.device} are farther off than their rounding allows: it does not add "
+                    "up in float32 there. Search with precision='auto' and device='cpu'."
+                )
+
+
+@contextlib.contextmanager
+def _within_memory(half: Half) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise RunError(
+            f"The memory of {half.device} is full. Allow less memory (memory='1GB'), so that fewer test "
+            "rows lie there at a time, or use fewer workers."
+        ) from error
 
 
 # ---------------------------------------------------------------- torch's settings

@@ -1,4 +1,4 @@
-"""Products of quantised rows, a tile at a time: the maxima of groups of test rows.
+"""Products of quantized rows, a tile at a time: the maxima of groups of test rows.
 
 They are sums of whole numbers, so they are exact and the same on every processor; only how four of
 them are added at a time differs:
@@ -6,7 +6,7 @@ them are added at a time differs:
 - ``vnni``: 16 lanes, one instruction for four products a lane.
 - ``avx2``: 8 lanes; ``vpmaddubsw`` adds two products into 16 bits, and 16-bit sums of
   :data:`WINDOW` steps are widened together. What must hold so that none overflows is checked when
-  the rows are quantised (``lowprecision.py``).
+  the rows are quantized (``int8.py``).
 - ``plain``: the arithmetic of ``vnni`` without its instruction, for any processor.
 
 numba has no functions for these instructions; the loops over them are written here in LLVM's own
@@ -17,22 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import llvmlite.binding
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.similarity.kernels.llvm import BYTE, INT, LONG, SHORT, declared
-
-U8 = NDArray[np.uint8]
-I8 = NDArray[np.int8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
+from shiftproof.similarity.search.kernels.llvm import BYTE, INT, LONG, SHORT, declare
+from shiftproof.types import I8, I16, I32, U8
 
 STEP = 4
 """Dimensions that one instruction multiplies and adds in a lane."""
@@ -48,7 +43,7 @@ FAR = -(1 << 30)
 
 
 @dataclass(frozen=True)
-class Tile:
+class TileShape:
     """How many products stay in registers at a time.
 
     Attributes:
@@ -80,16 +75,16 @@ class Tile:
 
 
 TILES = {
-    "vnni": Tile(rows=6, vectors=4, lanes=16, narrow=False),
-    "avx2": Tile(rows=4, vectors=2, lanes=8, narrow=True),
-    "plain": Tile(rows=2, vectors=1, lanes=8, narrow=False),
+    "vnni": TileShape(rows=6, vectors=4, lanes=16, narrow=False),
+    "avx2": TileShape(rows=4, vectors=2, lanes=8, narrow=True),
+    "plain": TileShape(rows=2, vectors=1, lanes=8, narrow=False),
 }
 
 
 class _Emitter:
     """Writes the loads, stores and products of one kind of tile."""
 
-    def __init__(self, builder: ir.IRBuilder, tile: Tile, kind: str) -> None:
+    def __init__(self, builder: ir.IRBuilder, tile: TileShape, kind: str) -> None:
         self.builder = builder
         self.kind = kind
         self.lanes = tile.lanes
@@ -98,12 +93,12 @@ class _Emitter:
         self.ints = ir.VectorType(INT, tile.lanes)
 
     def load(self, address: Any, offset: int, type_: Any) -> Any:
-        moved = self.builder.add(address, ir.Constant(LONG, offset))
-        return self.builder.load(self.builder.inttoptr(moved, type_.as_pointer()), align=4)
+        offset_by = self.builder.add(address, ir.Constant(LONG, offset))
+        return self.builder.load(self.builder.inttoptr(offset_by, type_.as_pointer()), align=4)
 
     def store(self, value: Any, address: Any, offset: int) -> None:
-        moved = self.builder.add(address, ir.Constant(LONG, offset))
-        pointer = self.builder.inttoptr(moved, value.type.as_pointer())
+        offset_by = self.builder.add(address, ir.Constant(LONG, offset))
+        pointer = self.builder.inttoptr(offset_by, value.type.as_pointer())
         self.builder.store(value, pointer, align=4)
 
     def broadcast(self, address: Any, offset: int) -> Any:
@@ -121,7 +116,7 @@ class _Emitter:
 
     def call(self, name: str, result: Any, arguments: list[Any]) -> Any:
         signature = ir.FunctionType(result, [argument.type for argument in arguments])
-        return self.builder.call(declared(self.builder.module, signature, name), arguments)
+        return self.builder.call(declare(self.builder.module, signature, name), arguments)
 
     def multiply_add(self, sums: Any, unsigned: Any, signed: Any) -> Any:
         """Add the products of four neighbouring bytes to each lane's sum."""
@@ -151,7 +146,7 @@ class _Emitter:
         return self.call("llvm.x86.avx2.pmadd.wd", self.ints, [sums, ones])
 
 
-def _tile_intrinsic(kind: str, arithmetic: str | None = None) -> Any:
+def _build_tile(kind: str, arithmetic: str | None = None) -> Any:
     """Build the function that multiplies one tile and raises the maxima of its rows.
 
     ``(rows, tests, starts, bias, maxima, stride, windows)``: addresses of the training rows
@@ -184,7 +179,7 @@ def _tile_intrinsic(kind: str, arithmetic: str | None = None) -> Any:
     return multiply
 
 
-def _write_tile(builder: ir.IRBuilder, tile: Tile, kind: str, arguments: list[Any]) -> None:
+def _write_tile(builder: ir.IRBuilder, tile: TileShape, kind: str, arguments: list[Any]) -> None:
     rows, tests, starts, bias, maxima, stride, windows = arguments
     emit = _Emitter(builder, tile, kind)
     vector = 4 * tile.lanes
@@ -203,13 +198,13 @@ def _write_tile(builder: ir.IRBuilder, tile: Tile, kind: str, arguments: list[An
         value.add_incoming(first[column], before)
         sums.append(value)
 
-    def moved(address: Any, size: int) -> Any:
+    def offset_by(address: Any, size: int) -> Any:
         return builder.add(address, builder.mul(window, ir.Constant(LONG, size)))
 
-    rows_here = moved(rows, WINDOW * tile.rows * STEP)
-    tests_here = moved(tests, WINDOW * tile.width * STEP)
+    rows_here = offset_by(rows, WINDOW * tile.rows * STEP)
+    tests_here = offset_by(tests, WINDOW * tile.width * STEP)
     if tile.narrow:
-        starts_here = moved(starts, tile.width * STEP)
+        starts_here = offset_by(starts, tile.width * STEP)
         start = [
             emit.load(starts_here, vector * column, emit.shorts) for column in range(tile.vectors)
         ]
@@ -245,22 +240,16 @@ def _write_tile(builder: ir.IRBuilder, tile: Tile, kind: str, arguments: list[An
         maxima = builder.add(maxima, stride)
 
 
-_multiply_avx2 = _tile_intrinsic("avx2")
-_multiply_vnni = _tile_intrinsic("vnni")
-_multiply_plain = _tile_intrinsic("plain")
+def _multiply(*addresses: int) -> None:
+    """Stands for one of these."""
 
 
-# Three functions and not one made for each kind: numba keeps no closure over an intrinsic on disk.
-
-
-@compiled
-def maxima_avx2(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> None:
-    """Raise ``maxima`` to the products of rows and test rows, by ``avx2``; see :data:`MAXIMA`."""
+def _raise_maxima(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> None:
     panels, windows = rows.shape[0], tests.shape[2] // 8
     for span in range(tests.shape[0]):
         for tile in range(tests.shape[1]):
             for panel in range(panels):
-                _multiply_avx2(
+                _multiply(
                     rows[panel].ctypes.data,
                     tests[span, tile].ctypes.data,
                     starts[span, tile].ctypes.data,
@@ -271,47 +260,15 @@ def maxima_avx2(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> Non
                 )
 
 
-@compiled
-def maxima_vnni(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> None:
-    """Raise ``maxima`` to the products of rows and test rows, by ``vnni``; see :data:`MAXIMA`."""
-    panels, windows = rows.shape[0], tests.shape[2] // 8
-    for span in range(tests.shape[0]):
-        for tile in range(tests.shape[1]):
-            for panel in range(panels):
-                _multiply_vnni(
-                    rows[panel].ctypes.data,
-                    tests[span, tile].ctypes.data,
-                    0,
-                    bias[span, tile].ctypes.data,
-                    maxima[panel, 0, span].ctypes.data,
-                    maxima.strides[1],
-                    windows,
-                )
+def _compile(kind: str) -> Callable[[U8, I8, I16, I32, I32], None]:
+    """Return the loop around the tile of one kind: numba keeps no closure over an intrinsic on disk."""
+    around = {**globals(), "_multiply": _build_tile(kind)}
+    loop = FunctionType(_raise_maxima.__code__, around, f"maxima_{kind}")
+    loop.__qualname__ = loop.__name__
+    return compiled(loop)
 
 
-@compiled
-def maxima_plain(rows: U8, tests: I8, starts: I16, bias: I32, maxima: I32) -> None:
-    """Raise ``maxima`` to the products of rows and test rows, anywhere; see :data:`MAXIMA`."""
-    panels, windows = rows.shape[0], tests.shape[2] // 8
-    for span in range(tests.shape[0]):
-        for tile in range(tests.shape[1]):
-            for panel in range(panels):
-                _multiply_plain(
-                    rows[panel].ctypes.data,
-                    tests[span, tile].ctypes.data,
-                    0,
-                    bias[span, tile].ctypes.data,
-                    maxima[panel, 0, span].ctypes.data,
-                    maxima.strides[1],
-                    windows,
-                )
-
-
-MAXIMA: dict[str, Callable[[U8, I8, I16, I32, I32], None]] = {
-    "vnni": maxima_vnni,
-    "avx2": maxima_avx2,
-    "plain": maxima_plain,
-}
+MAXIMA = {kind: _compile(kind) for kind in TILES}
 """For each kind of tile: raise the maxima of groups of test rows, for every training row.
 
 ``rows`` ``(panels, steps, rows, 4)`` uint8; ``tests`` ``(spans, tiles, steps, width, 4)`` int8;

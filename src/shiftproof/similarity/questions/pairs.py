@@ -1,0 +1,331 @@
+"""Pairs of rows that are more similar than a threshold: in a source, in its clusters, with a sample."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from shiftproof.similarity.search.certificate import Tally
+from shiftproof.similarity.search.engine import Engine, Reduction, scan
+from shiftproof.similarity.search.engines import prepare_passes
+from shiftproof.similarity.search.options import SearchOptions, count_threads, parse_memory
+from shiftproof.similarity.search.passes import run_pass, sample_rows
+from shiftproof.similarity.search.question import Partial
+from shiftproof.similarity.sources import Block, Embeddings, open_embeddings
+from shiftproof.types import F32, F64, I64, Flags
+
+PAIRS = 1 << 18
+"""Pairs that a thread holds at a time, 6 MB: of copies there are as many as the square of the rows."""
+
+Enter: TypeAlias = Callable[[I64, F64], None]
+"""Takes some pairs ``(p, 2)``, the earlier row first, and their similarities ``(p,)``; one call at a
+time, in any order."""
+
+
+def find_pairs(rows: Embeddings, threshold: float, options: SearchOptions) -> tuple[I64, F64]:
+    """Return all pairs of rows above the threshold ``(p, 2)``, the earlier first, and similarities.
+
+    They are held in memory, whatever ``options`` say.
+    """
+    found: list[tuple[I64, F64]] = []
+    enter_pairs(rows, threshold, options, lambda *some: found.append(some))
+    return sort_pairs(found)
+
+
+def enter_pairs(
+    rows: Embeddings,
+    threshold: float,
+    options: SearchOptions,
+    enter: Enter,
+    shards: Sequence[int] | None = None,
+    later: Sequence[int] | None = None,
+) -> None:
+    """Hand over the pairs of rows above the threshold, some at a time.
+
+    Args:
+        rows: the source.
+        threshold: pairs are more similar.
+        options: how to search.
+        enter: takes them.
+        shards: only pairs whose earlier row lies in these neighbouring shards; by default all pairs.
+        later: only pairs whose later row lies in these shards.
+    """
+    used = count_threads(options.threads)
+    earlier = rows if shards is None else rows.only(shards)
+    offset = 0 if shards is None else int(rows.starts[shards[0]])
+    # Rows that cannot be used are 0 among the test rows.
+    usable = find_usable(earlier) if rows.unusable == "skip" else None
+    lock = threading.Lock()
+
+    def enter_usable(pairs: I64, similarity: F64) -> None:
+        if usable is not None:
+            both = usable[pairs[:, 0] - offset]
+            pairs, similarity = pairs[both], similarity[both]
+        with lock:
+            enter(pairs, similarity)
+
+    passes = prepare_passes(
+        rows, {"rows": earlier}, options, used, sample_rows(rows, None), skip_unusable=True
+    )
+    among = range(len(rows.shards)) if later is None else later
+    pairs = _Pairs(threshold, enter_usable, offset=offset, ahead=0)
+    for chunks in passes:
+        begun: list[tuple[Engine, Partial]] = [(chunk.engine, pairs) for chunk in chunks]
+        first = offset + chunks[0].engine.first
+        run_pass(rows, begun, used, [place for place in among if rows.starts[place + 1] > first])
+
+
+def enter_pairs_within(
+    rows: Embeddings,
+    cluster: I64,
+    threshold: float,
+    options: SearchOptions,
+    among: range,
+    enter: Enter,
+) -> None:
+    """Hand over the pairs of rows of one cluster, for the clusters ``among``, some at a time.
+
+    ``cluster`` ``(n,)`` is each row's, -1 for rows that are in none.
+    """
+    room = max(parse_memory(options.memory) // (32 * rows.width), 2)
+    for some in _fit_ranges(cluster, among, room):
+        places = np.flatnonzero((cluster >= some.start) & (cluster < some.stop))
+        if len(places) > room:
+            _enter_in_pieces(rows, places, threshold, options, room // 2, enter)
+            continue
+        values = read_rows(rows, places)
+        # Stable, so places rise, and the earlier of two is the earlier in the source.
+        order = np.argsort(cluster[places], kind="stable")
+        ends = np.searchsorted(cluster[places[order]], np.arange(some.start + 1, some.stop))
+        for members in np.split(order, ends):
+            if len(members) > 1:
+                renamed = _rename(places[members], enter)
+                enter_pairs(open_embeddings(values[members]), threshold, options, renamed)
+
+
+def _enter_in_pieces(
+    rows: Embeddings,
+    places: I64,
+    threshold: float,
+    options: SearchOptions,
+    piece: int,
+    enter: Enter,
+) -> None:
+    """Hand over the pairs of the rows at some places, of which ``piece`` are held twice at a time."""
+    starts = range(0, len(places), piece)
+    for start in starts:
+        earlier = places[start : start + piece]
+        of_earlier = read_rows(rows, earlier)
+        enter_pairs(open_embeddings(of_earlier), threshold, options, _rename(earlier, enter))
+        for other in starts:
+            if other <= start:
+                continue
+            later = places[other : other + piece]
+            both = np.concatenate([of_earlier, read_rows(rows, later)])
+            renamed = _rename(np.concatenate([earlier, later]), enter)
+            enter_pairs(
+                open_embeddings(both).split_rows(piece), threshold, options, renamed, [0], [1]
+            )
+
+
+def _rename(places: I64, enter: Enter) -> Enter:
+    """Return what takes pairs of rows at some places, and hands them over as rows of the source."""
+    return lambda pairs, similarity: enter(places[pairs], similarity)
+
+
+def _fit_ranges(cluster: I64, among: range, rows: int) -> Iterator[range]:
+    """Yield neighbouring clusters with so many rows together, or one cluster that has more."""
+    inside = cluster[(cluster >= among.start) & (cluster < among.stop)]
+    return split_ranges(np.bincount(inside, minlength=among.stop)[among.start :], rows, among.start)
+
+
+def split_ranges(counts: I64, rows: int, start: int = 0) -> Iterator[range]:
+    """Cut clusters of so many rows into ranges that hold at most ``rows`` together, or one cluster."""
+    first, held = start, 0
+    for number, count in enumerate(counts.tolist(), start=start):
+        if held and held + count > rows:
+            yield range(first, number)
+            first, held = number, 0
+        held += count
+    yield range(first, start + len(counts))
+
+
+class Sample(NamedTuple):
+    """Rows whose pairs are all searched: their places in the source, their values and clusters."""
+
+    places: I64
+    values: F32
+    cluster: I64
+
+
+def count_pairs_with(
+    rows: Embeddings,
+    sample: Sample,
+    cluster: I64,
+    threshold: float,
+    options: SearchOptions,
+    shards: Sequence[int] | None = None,
+) -> tuple[int, int]:
+    """Count the pairs above the threshold of the sample's rows and all others.
+
+    Args:
+        rows: the source.
+        sample: some of its rows.
+        cluster: ``(n,)`` each row's, of the shards alone where there are some.
+        threshold: pairs are more similar.
+        options: how to search.
+        shards: only pairs with rows of these neighbouring shards.
+
+    Returns:
+        Pairs whose rows lie in one cluster, and all.
+    """
+    used = count_threads(options.threads)
+    start = 0 if shards is None else int(rows.starts[shards[0]])
+    after = len(sample.places)
+    lock = threading.Lock()
+    counts = np.zeros(2, dtype=np.int64)
+
+    def count(pairs: I64, _: F64) -> None:
+        other = pairs[:, 1] - after
+        real = sample.places[pairs[:, 0]] != other
+        same = sample.cluster[pairs[:, 0]] == cluster[other - start]
+        with lock:
+            counts[:] += [(real & same).sum(), real.sum()]
+
+    tests = {"sample": open_embeddings(sample.values)}
+    # Every row counts as later than every row of the sample: all pairs come out.
+    pairs = _Pairs(threshold, count, offset=0, ahead=after)
+    chosen = range(len(rows.shards)) if shards is None else shards
+    for chunks in prepare_passes(rows, tests, options, used, sample_rows(rows, shards)):
+        run_pass(rows, [(chunk.engine, pairs) for chunk in chunks], used, chosen)
+    found, of = counts.tolist()
+    return found, of
+
+
+# ---------------------------------------------------------------- one block
+
+
+class _PairsState(NamedTuple):
+    """Room for pairs of a block's rows with earlier rows; pairs beyond it are counted, not held.
+
+    ``places`` are the rows' in the source that the test rows are of, too, which begin at ``first``.
+    """
+
+    threshold: float
+    places: I64
+    first: int
+    pairs: I64
+    values: F64
+    found: I64
+
+    def floor(self, row: int, test: int) -> float:
+        return self.threshold
+
+    def stop(self, row: int) -> int:
+        earlier: int = self.places[row] - self.first
+        return earlier
+
+    def enter(self, row: int, test: int, value: float) -> None:
+        if value > self.threshold:
+            place = self.found[0]
+            if place < self.pairs.shape[0]:
+                self.pairs[place, 0] = self.first + test
+                self.pairs[place, 1] = self.places[row]
+                self.values[place] = value
+            self.found[0] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Hands over the pairs of a block's rows with test rows that are earlier in the same source.
+
+    Attributes:
+        threshold: pairs are more similar.
+        enter_pairs: takes them; threads call it.
+        offset: the source's row that is the first of the test set.
+        ahead: so many places later than it lies counts a row.
+    """
+
+    threshold: float
+    enter_pairs: Enter
+    offset: int
+    ahead: int
+
+    def enter(self, engine: Engine, block: Block, here: slice) -> Tally:
+        start = block.first - self.offset + self.ahead
+        places = np.arange(start, start + len(block.values))
+        usable = block.usable & (places > engine.first)
+        tally = Tally()
+        step = engine.block_rows
+        cuts = range(0, len(places) if usable.any() else 0, step)
+        waiting = [slice(cut, min(cut + step, len(places))) for cut in cuts][::-1]
+        while waiting:
+            some = waiting.pop()
+            count = some.stop - some.start
+            room = min(PAIRS, count * len(engine.rows))
+            state, counted = self._scan(engine, block, usable, places, some, room)
+            found = int(state.found[0])
+            if found > room:
+                if count > 1:
+                    # Rows with many pairs lie anywhere: take half of what would do if they did not.
+                    step = max(1, count * PAIRS // (2 * found))
+                    cuts = range(some.start, some.stop, step)
+                    waiting += [slice(cut, min(cut + step, some.stop)) for cut in cuts][::-1]
+                    continue
+                state, counted = self._scan(engine, block, usable, places, some, found)
+            tally.add(counted)
+            if found:
+                self.enter_pairs(state.pairs[:found] + self.offset, state.values[:found])
+        return tally
+
+    def _scan(
+        self, engine: Engine, block: Block, usable: Flags, places: I64, some: slice, room: int
+    ) -> tuple[_PairsState, Tally]:
+        """Find as many pairs as there is room for, and count them all."""
+        pairs, values = np.empty((room, 2), dtype=np.int64), np.empty(room)
+        found = np.zeros(1, dtype=np.int64)
+        state = _PairsState(self.threshold, places[some], engine.first, pairs, values, found)
+        reduction = Reduction(state, self.threshold)
+        return state, scan(engine, block.values[some], usable[some], reduction)
+
+    def fork(self) -> Partial:
+        return self
+
+    def join(self, others: Sequence[Partial]) -> None:
+        pass
+
+
+# ---------------------------------------------------------------- rows at places
+
+
+def sort_pairs(found: Sequence[tuple[I64, F64]]) -> tuple[I64, F64]:
+    """Join pairs with their similarities, and sort them by their rows."""
+    pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *(part[0] for part in found)])
+    similarity = np.concatenate([np.empty(0), *(part[1] for part in found)])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return pairs[order], similarity[order]
+
+
+def read_rows(rows: Embeddings, places: I64) -> F32:
+    """Return the rows at rising places as one array."""
+    values = np.empty((len(places), rows.width), dtype=np.float32)
+    shards = np.unique(np.searchsorted(rows.starts, places, side="right") - 1)
+    for block in rows.blocks(4096, shards.tolist()):
+        first, last = np.searchsorted(places, [block.first, block.first + len(block.values)])
+        values[first:last] = block.values[places[first:last] - block.first]
+    return values
+
+
+def find_usable(rows: Embeddings) -> Flags:
+    """Tell which rows can be used ``(n,)``."""
+    if rows.unusable == "refuse":
+        # Whoever reads them ends at the first that cannot be used.
+        return np.ones(len(rows), dtype=bool)
+    usable = np.empty(len(rows), dtype=bool)
+    for block in rows.blocks(4096):
+        usable[block.first : block.first + len(block.values)] = block.usable
+    return usable

@@ -1,0 +1,233 @@
+"""Each test row's nearest training rows, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftproof.errors import InputError
+from shiftproof.similarity.search.certificate import Certificate, Tally
+from shiftproof.similarity.search.engine import Engine, Reduction, scan
+from shiftproof.similarity.search.options import Precision, SearchOptions
+from shiftproof.similarity.search.passes import search
+from shiftproof.similarity.search.question import Partial
+from shiftproof.similarity.search.tiles import EVERY
+from shiftproof.similarity.sources import Block, Source, check_flags, open_both
+from shiftproof.types import F64, I64, Flags, Settings
+
+DENSE_ROWS = 2048
+"""Training rows that fill the lists of the test rows before the 8-bit products can sort any out."""
+
+
+@dataclass(frozen=True, eq=False)
+class TopK:
+    """The nearest training rows of every test row.
+
+    Attributes:
+        similarity: ``(m, k)`` float64, best first; minus infinity where there are fewer rows.
+        index: ``(m, k)`` int64, rows of the whole training source, of equal ones the first; -1 where
+            there are fewer.
+        certificate: why this is exact.
+    """
+
+    similarity: F64
+    index: I64
+    certificate: Certificate
+
+    def __len__(self) -> int:
+        return len(self.similarity)
+
+
+def top_k(
+    train: Source,
+    test: Source,
+    k: int = 1,
+    *,
+    precision: Precision = "auto",
+    device: str = "cpu",
+    memory: int | str | None = None,
+    threads: int | None = None,
+    shards: Sequence[int] | None = None,
+    keep: Flags | None = None,
+) -> TopK:
+    """Find the ``k`` nearest training rows of every test row.
+
+    Exact, as :func:`~shiftproof.similarity.nearest` is.
+
+    Args:
+        train: embeddings.
+        test: embeddings of the same width.
+        k: how many.
+        precision: see :func:`~shiftproof.similarity.nearest`.
+        device: see :func:`~shiftproof.similarity.nearest`.
+        memory: see :func:`~shiftproof.similarity.nearest`.
+        threads: see :func:`~shiftproof.similarity.nearest`.
+        shards: only these shards of the training source; see :func:`merge_top_k`.
+        keep: ``(n,)`` bool over the whole training source; only these rows, by default all.
+
+    >>> import numpy
+    >>> train = numpy.eye(3, dtype="float32")
+    >>> top_k(train, train[[2, 0]], 1).index.tolist()
+    [[2], [0]]
+    """
+    return top_k_of_each(
+        train,
+        {"test": test},
+        k,
+        precision=precision,
+        device=device,
+        memory=memory,
+        threads=threads,
+        shards=shards,
+        keep=keep,
+    )["test"]
+
+
+def top_k_of_each(
+    train: Source,
+    tests: Mapping[str, Source],
+    k: int = 1,
+    *,
+    precision: Precision = "auto",
+    device: str = "cpu",
+    memory: int | str | None = None,
+    threads: int | None = None,
+    shards: Sequence[int] | None = None,
+    keep: Flags | None = None,
+) -> dict[str, TopK]:
+    """Find the nearest training rows of every row of several test sets, in one pass."""
+    if k < 1:
+        raise InputError(f"Expected k of 1 or more, got {k}.")
+    rows, sets = open_both(train, tests)
+    if keep is not None:
+        keep = check_flags(keep, len(rows), "keep")
+    options = SearchOptions(precision, device, memory, threads)
+    return search(TopKQuestion(k), rows, sets, options, shards=shards, keep=keep)
+
+
+def merge_lists(lists: Sequence[tuple[F64, I64]], k: int) -> tuple[F64, I64]:
+    """Join lists of the same test rows; what several hold counts once."""
+    values = np.concatenate([part[0] for part in lists], axis=1)
+    indices = np.concatenate([part[1] for part in lists], axis=1)
+    order = np.lexsort((indices, -values), axis=1)
+    values = np.take_along_axis(values, order, axis=1)
+    indices = np.take_along_axis(indices, order, axis=1)
+    twice = np.zeros(values.shape, dtype=bool)
+    twice[:, 1:] = (indices[:, 1:] == indices[:, :-1]) & (indices[:, 1:] >= 0)
+    # A stable sort moves what is there twice to the end and keeps the order of the rest.
+    order = np.argsort(twice, axis=1, kind="stable")[:, :k]
+    return (
+        np.ascontiguousarray(np.take_along_axis(values, order, axis=1)),
+        np.ascontiguousarray(np.take_along_axis(indices, order, axis=1)),
+    )
+
+
+def merge_top_k(first: TopK, second: TopK) -> TopK:
+    """Join the lists that two sets of shards gave for the same test rows; associative."""
+    values, indices = merge_lists(
+        [(first.similarity, first.index), (second.similarity, second.index)],
+        first.similarity.shape[1],
+    )
+    return TopK(values, indices, first.certificate.merged(second.certificate))
+
+
+# ---------------------------------------------------------------- the question
+
+
+class _TopKState(NamedTuple):
+    """Lists ``(m, k)`` of the nearest training rows, best first; ``first`` is the block's first row."""
+
+    values: F64
+    indices: I64
+    first: int
+
+    def floor(self, row: int, test: int) -> float:
+        value: float = self.values[test, self.values.shape[1] - 1]
+        return value
+
+    def stop(self, row: int) -> int:
+        return EVERY
+
+    def enter(self, row: int, test: int, value: float) -> None:
+        values, indices, index = self.values[test], self.indices[test], self.first + row
+        place = values.shape[0]
+        while place > 0 and (
+            value > values[place - 1] or (value == values[place - 1] and index < indices[place - 1])
+        ):
+            place -= 1
+        if place == values.shape[0]:
+            return
+        for i in range(values.shape[0] - 1, place, -1):
+            values[i], indices[i] = values[i - 1], indices[i - 1]
+        values[place], indices[place] = value, index
+
+
+@dataclass(frozen=True, eq=False)
+class _Lists:
+    """The lists so far of a chunk of test rows. What several threads hold counts once."""
+
+    values: F64
+    indices: I64
+
+    def enter(self, engine: Engine, block: Block, here: slice) -> Tally:
+        state = _TopKState(self.values, self.indices, block.first)
+        reduction = Reduction(state, self.values[:, -1], self.values.shape[1])
+        return scan(engine, block.values, block.usable, reduction)
+
+    def fork(self) -> _Lists:
+        return _Lists(self.values.copy(), self.indices.copy())
+
+    def join(self, others: Sequence[Partial]) -> None:
+        every = [self, *(other for other in others if isinstance(other, _Lists))]
+        lists = [(one.values, one.indices) for one in every]
+        self.values[:], self.indices[:] = merge_lists(lists, self.values.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _TopKSoFar:
+    """The lists of a test set, chunk by chunk."""
+
+    k: int
+    chunks: list[_Lists] = field(default_factory=list)
+
+    def begin(self, engine: Engine) -> Partial:
+        shape = (len(engine.rows), self.k)
+        self.chunks.append(_Lists(np.full(shape, -np.inf), np.full(shape, -1, dtype=np.int64)))
+        return self.chunks[-1]
+
+    def finish(self, certificate: Certificate, skipped: Flags) -> TopK:
+        return TopK(
+            np.concatenate([chunk.values for chunk in self.chunks]),
+            np.concatenate([chunk.indices for chunk in self.chunks]),
+            certificate,
+        )
+
+
+@dataclass(frozen=True)
+class TopKQuestion:
+    """Which training rows are nearest to each test row?"""
+
+    k: int
+    name: str = "top-k"
+    found: type[TopK] = TopK
+
+    @property
+    def dense(self) -> int:
+        """Full lists sort rows out."""
+        return max(DENSE_ROWS, 4 * self.k)
+
+    def settings(self) -> Settings:
+        """Return nothing but ``k``, which counts anyway."""
+        return {}
+
+    def start(self, name: str, train_rows: int, test_rows: int) -> _TopKSoFar:
+        """Begin with no lists."""
+        return _TopKSoFar(self.k)
+
+    def merge(self, parts: Sequence[TopK]) -> TopK:
+        """Join the lists."""
+        return reduce(merge_top_k, parts)

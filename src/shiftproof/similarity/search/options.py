@@ -1,0 +1,97 @@
+"""How a search is made: its precision, device, memory and threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from shiftproof.compute.tuning import usable_cores
+from shiftproof.errors import InputError
+from shiftproof.similarity.search.float32 import COLUMNS
+
+Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
+
+ROWS = 1024
+"""Training rows that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search is made; what these are, :func:`~shiftproof.similarity.nearest` says.
+
+    Attributes:
+        precision: of the products that decide what cannot matter.
+        device: where they are made.
+        memory: how much may be used.
+        threads: how many; None for all cores of this process.
+    """
+
+    precision: Precision = "auto"
+    device: str = "cpu"
+    memory: int | str | None = None
+    threads: int | None = None
+
+
+def parse_memory(memory: int | str | None) -> int:
+    """Return a number of bytes: of ``4_000_000_000``, "4GB", "500 MB"; 4 GB where None.
+
+    Raises:
+        InputError: it cannot be read, or is not positive.
+
+    >>> parse_memory("1.5GB")
+    1500000000
+    """
+    if memory is None:
+        return 4 * 10**9
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    text = str(memory).strip().upper().replace("I", "")
+    number = text.rstrip("BKMGT ")
+    try:
+        size = int(float(number) * units[text[len(number) :].strip()])
+    except (ValueError, KeyError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise InputError(f"Expected memory such as 4GB or 500MB, got {memory!r}.")
+    return size
+
+
+def rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) -> int:
+    """Return how many test rows may be held at a time.
+
+    ``lists`` is the number of training rows that each test row keeps.
+
+    Raises:
+        InputError: not even 1,024.
+    """
+    each, block = _bytes_of(width, threads, lists)
+    rows = (memory - block) // each
+    if rows < 1024:
+        needed = (block + 1024 * each) / 1e6
+        raise InputError(
+            f"{memory / 1e6:.0f} MB of memory are too few for rows of width {width} on {threads} "
+            f"threads; at least {needed:.0f} MB are needed."
+        )
+    return int(rows)
+
+
+def bytes_in_memory(rows: int, width: int, threads: int, lists: int = 0) -> int:
+    """Return about how much memory is held while so many test rows are compared with."""
+    each, block = _bytes_of(width, threads, lists)
+    return rows * each + block
+
+
+def _bytes_of(width: int, threads: int, lists: int) -> tuple[int, int]:
+    """Return the bytes of each test row, and of the training rows that are under way."""
+    # A test row in float32, twice in 8 bits with what they begin with, and its maxima, bias and
+    # lists in each thread; twice what it reads while it is made ready.
+    each = 12 * width + 3 * (width + 32) + 200 * threads + 16 * lists * (threads + 1)
+    return each, ROWS * (30 * width + 8 * COLUMNS) * (threads + 1) + 100_000_000
+
+
+def count_threads(threads: int | None) -> int:
+    """Return the number of threads to use: all that this process may use by default."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"Expected a number of threads of 1 or more, got {threads}.")
+        return threads
+    return usable_cores()
