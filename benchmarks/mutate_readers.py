@@ -858,9 +858,9 @@ def _frost(folder: Path) -> list[Path]:
 
 
 def _read_frost(folder: Path) -> None:
-    from shiftproof.corruptions.textures import photographs
+    from shiftproof.corruptions.textures import read_photographs
 
-    photographs(folder)
+    read_photographs(folder)
 
 
 def _yaml(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from PIL import EpsImagePlugin, Image
 import shiftproof
 from shiftproof import Encoder, Preprocess
 from shiftproof.bench.views import through_jpeg
-from shiftproof.corruptions.textures import photographs
+from shiftproof.corruptions.textures import read_photographs
 from shiftproof.data import ImageFolder, ImageTable, export_corrupted, open_detection_data
 from shiftproof.embed import embed
 from shiftproof.errors import InputError, ShiftproofError
@@ -166,7 +166,7 @@ def through_frost(photos, out):
     for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
         (photos / name).write_bytes(POSTSCRIPT)
     with pytest.raises(InputError):
-        photographs(photos)
+        read_photographs(photos)
 
 
 def through_the_page(photos, out):
