@@ -23,9 +23,17 @@ SURFACE = {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "Prepared", "Protocol",
         "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
     },
+    "shiftproof.compute": {"processes", "progress"},
+    "shiftproof.compute.processes": {"map_ordered"},
+    "shiftproof.compute.progress": {"Advance", "console", "progress"},
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
         "slow_start", "train",
+    },
+    "shiftproof.corruptions": {
+        "COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "HOLDOUT", "Corrupt", "CorruptTargets",
+        "CorruptedDataset", "Corruption", "CorruptionFunction", "corrupt", "corrupt_batch",
+        "corrupt_video", "frost_with", "function_of", "scale",
     },
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
@@ -38,20 +46,41 @@ SURFACE = {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
         "embed", "open_pictures",
     },
+    "shiftproof.errors": {
+        "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError", "ModelError",
+        "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError", "UnknownNameError",
+    },
+    "shiftproof.io": {
+        "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
+    },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "Matches", "VocEvaluator", "VocScores", "agreement", "average_thresholded_confidence",
         "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
-        "difference_of_confidences", "linear_r2", "match_precision",
+        "difference_of_confidences", "interval_over_seeds", "linear_r2", "match_precision",
         "mean_correlation_coefficient", "expected_calibration_error", "mean_corruption_error",
         "mean_performance_by_group",
         "mean_performance_under_corruption", "relative_corruption_error",
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
+        "percentile_interval", "resample_weights",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
+    "shiftproof.models": {
+        "DECODINGS", "DETECTOR_LOADERS", "ENCODER_LOADERS", "LOADERS", "CallablePreprocess",
+        "ClassMatch", "Classifier", "ClassifierLike", "Convention", "Decoding", "Detector",
+        "DetectorLike", "DetectorLoader", "Encoder", "EncoderLike", "EncoderLoader", "Loaded",
+        "LoadedDetector", "Loader", "OnnxConvention", "Preprocess", "Preprocessing",
+        "TorchvisionConvention", "TransformersConvention", "load_classifier", "load_detector",
+        "load_encoder", "match_classes",
+    },
     "shiftproof.probe": {"probe"},
-    "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
+    "shiftproof.report": {
+        "corruption_title", "draw_bars", "draw_curves", "print_table", "table_csv", "table_latex",
+        "write_report", "write_sheet",
+    },
+    "shiftproof.rng": {"generator"},
+    "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "Scored", "load_run", "provenance"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
@@ -76,6 +105,9 @@ SURFACE = {
         "AdaIN", "Chosen", "DrawnStyles", "Engine", "Paintings", "Styles", "Stylize",
         "choose_style", "estimate_stylized", "export_stylized", "free", "open_styles", "stylize",
         "stylize_keyed",
+    },
+    "shiftproof.types": {
+        "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",
     },
 }  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_code_of_the_pages_runs(tmp_path, monkeypatch):
 
 
 def test_a_place_is_filled_and_the_rest_left():
-    from shiftproof.metrics.intervals import Interval
+    from shiftproof.metrics import Interval
     from shiftproof_reproduce import Result, Table
 
     table = Table("t", "T", "n", ["1"], ["a"], [[Interval(0.1, 0.1, 0.1)]])

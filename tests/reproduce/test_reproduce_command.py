@@ -1,5 +1,6 @@
 import functools
 import json
+import sys
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_errors_say_what_to_do(arguments, message, tmp_path, capsys, monkeypatch
     assert run("reproduce", *arguments, "--out", tmp_path / "out") == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_says_so_where_the_experiments_are_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shiftproof_reproduce", None)
+    assert run("reproduce", "bn-adaptation", "--out", tmp_path / "out") != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "shiftproof_reproduce, which comes with shiftproof, is missing" in said
+    assert "Traceback" not in said
 
 
 def test_a_file_is_no_folder(tmp_path, capsys):

@@ -30,11 +30,17 @@ from shiftproof.metrics.estimation import (
 from shiftproof.metrics.identifiability import (
     affine_fit,
     dci,
+    interval_over_seeds,
     linear_r2,
     match_precision,
     mean_correlation_coefficient,
 )
-from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics.intervals import (
+    Interval,
+    bootstrap_mean,
+    percentile_interval,
+    resample_weights,
+)
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,
@@ -66,15 +72,18 @@ __all__ = [
     "dci",
     "difference_of_confidences",
     "expected_calibration_error",
+    "interval_over_seeds",
     "linear_r2",
     "match_precision",
     "mean_correlation_coefficient",
     "mean_corruption_error",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
+    "percentile_interval",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
+    "resample_weights",
     "top_classes",
     "top_k_error",
     "voc_average_precision",
