@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import loky
 import numpy as np
 
 from shiftproof import Detector, Run, bench
 from shiftproof.adapt import AdaptedDetector
-from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import console, progress
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CocoData
@@ -195,13 +193,8 @@ def _train_detectors(
     """Train on the scenes as they are, on stylized ones, and on half of each."""
     with seconds.count("stylise"):
         plain = read_scenes(data)
-        images = stylize_scenes(
-            plain.images,
-            plan.seed,
-            out / "stylised.npy",
-            workers=loky.cpu_count(),
-            show_progress=show_progress,
-        )
+        kept = out / "stylised.npy"
+        images = stylize_scenes(plain.images, plan.seed, kept, show_progress=show_progress)
         styled = dataclasses.replace(plain, images=images)
     detectors: dict[str, Detector] = {}
     for name, scenes in (
@@ -234,12 +227,7 @@ def read_scenes(data: CocoData) -> Scenes:
 
 
 def stylize_scenes(
-    images: Sequence[Image],
-    seed: int,
-    kept: Path,
-    *,
-    workers: int = 0,
-    show_progress: bool | None = None,
+    images: Sequence[Image], seed: int, kept: Path, *, show_progress: bool | None = None
 ) -> Sequence[Image]:
     """Return the images in drawn styles, one drawn for each; geometry and so the boxes stay.
 
@@ -247,7 +235,6 @@ def stylize_scenes(
         images: of one size.
         seed: decides the styles.
         kept: a file in which they are kept, so that they are made once.
-        workers: processes; 0 does it in this one.
         show_progress: None shows it on a terminal only.
     """
     mark = fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
@@ -257,19 +244,13 @@ def stylize_scenes(
     stylize = Stylize(styles=_KeptStyles(DrawnStyles(STYLES)), seed=seed, probability=1.0)
     made = np.empty((len(images), *images[0].shape), dtype=np.uint8)
     with progress("Stylise", len(images), show=show_progress) as advance:
-        results = map_ordered(_stylize, enumerate(images), context=stylize, workers=workers)
-        for number, image in enumerate(results):
-            made[number] = image
+        for number, image in enumerate(images):
+            made[number] = stylize(image, key=f"{number:05}")
             advance()
     with atomic(kept) as target:
         np.save(target, made, allow_pickle=False)
     write_bytes(marks, mark.encode())
     return list(made)
-
-
-def _stylize(stylize: Stylize, item: tuple[int, Image]) -> Image:
-    number, image = item
-    return stylize(image, key=f"{number:05}")
 
 
 @final

@@ -18,18 +18,7 @@ from shiftproof.types import CLEAN, Cell
 from shiftproof_reproduce import bn_adaptation, publish, read_result, render, self_learning
 from shiftproof_reproduce.measured import Measured
 from shiftproof_reproduce.result import write_result
-from support.tiny_fashion import BN_PLAN, SL_PLAN, write_fashion
-
-
-@pytest.fixture(scope="module")
-def fashion_folder(tmp_path_factory):
-    return write_fashion(tmp_path_factory.mktemp("fashion"))
-
-
-@pytest.fixture(scope="module")
-def bn(fashion_folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bn")
-    return out, bn_adaptation.reproduce(out, data=fashion_folder, plan=BN_PLAN, show_progress=False)
+from support.tiny_fashion import BN_PLAN, SL_PLAN
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ PLAN = Plan(
     side=28,
     neighbours=3,
     training=dataclasses.replace(TRAINING, batch_size=40),
-    seen=200,
+    seen=80,
     seeds=(0, 1),
 )
 
