@@ -127,12 +127,14 @@ def test_where_the_latents_are_known_the_loss_finds_their_precision(tmp_path):
 
 
 def test_a_process_of_its_own_measures_the_same(result, tmp_path):
-    with_workers = aninfonce.reproduce(tmp_path, plan=PLAN, workers=1, show_progress=False)
-    for table, other in zip(with_workers.tables, result.tables, strict=True):
-        assert table.rows == other.rows
-        for row, others in zip(table.values, other.values, strict=True):
-            for value, again in zip(row, others, strict=True):
-                assert value.value == pytest.approx(again.value, abs=1e-3)
+    few = dataclasses.replace(PLAN, extra=())
+    again = aninfonce.reproduce(tmp_path, plan=few, workers=1, show_progress=False)
+    for table in again.tables:
+        there = result.table(table.name)
+        expected = dict(zip(there.rows, there.values, strict=True))
+        for row, values in zip(table.rows, table.values, strict=True):
+            for value, other in zip(values, expected[row], strict=True):
+                assert value.value == pytest.approx(other.value, abs=1e-3)
 
 
 def test_the_published_logs_stand_beside_ours():

@@ -17,10 +17,11 @@ PAGES = {
     "detection.md": ("detection",),
     "contrastive.md": ("aninfonce", "aninfonce-medium", "aninfonce-fashion"),
     "similarity.md": ("train-test-similarity",),
+    "reproduce.md": ("aninfonce-fashion",),
 }
 """The pages that show results, and whose."""
 
-RUN = ("adaptation.md", "detection.md", "contrastive.md")
+RUN = ("adaptation.md", "detection.md", "contrastive.md", "reproduce.md")
 """The pages whose code is run here; that of the others is run with their own tests."""
 
 
@@ -106,6 +107,19 @@ def test_tables_of_a_page_are_those_of_the_results(name):
             if table != "findings":
                 shown = text.partition(f"<!-- {recipe}:{table} -->")[2].partition("<!-- end -->")[0]
                 assert f"| {result.table(table).rows[0]} |" in shown
+
+
+def test_the_page_of_the_experiments_says_what_there_is():
+    text = page("reproduce.md")
+    for name in RECIPES:
+        assert f"| `{name}` |" in text
+    for path in RESULTS.glob("*/result.json"):
+        result, folder = read_result(path), path.parent.name
+        [row] = [line for line in text.splitlines() if f"](../results/{folder}/README.md)" in line]
+        assert f"`shiftproof reproduce {result.recipe}" in row
+        assert f"| {sum(result.seconds.values()) / 60:.0f} minutes |" in row
+        if result.scale == "medium":
+            assert "--scale medium" in row
 
 
 def test_code_of_the_pages_runs(tmp_path, monkeypatch):

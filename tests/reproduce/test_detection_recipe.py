@@ -52,7 +52,7 @@ def items(folder):
 @pytest.fixture(scope="module")
 def photographs():
     rng = np.random.default_rng(0)
-    return [rng.integers(0, 255, (70 + 5 * k, 90, 3), dtype=np.uint8) for k in range(3)]
+    return [rng.integers(0, 255, (70 + 5 * k, 90, 3), dtype=np.uint8) for k in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -254,10 +254,18 @@ def test_half_of_the_combined_scenes_are_stylised(scenes):
 # ---------------------------------------------------------------- the whole
 
 
+@pytest.fixture
+def few_backgrounds(photographs, monkeypatch):
+    """Photographs that are there in no time."""
+    monkeypatch.setattr(detection, "read_backgrounds", lambda: photographs)
+
+
 @pytest.fixture(scope="module")
-def finished(folder, tmp_path_factory):
+def finished(folder, photographs, tmp_path_factory):
     out = tmp_path_factory.mktemp("recipe") / "out"
-    return out, detection.reproduce(out, data=folder, plan=PLAN, show_progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "read_backgrounds", lambda: photographs)
+        return out, detection.reproduce(out, data=folder, plan=PLAN, show_progress=False)
 
 
 def test_the_tables_are_those_of_the_run(finished):
@@ -280,7 +288,7 @@ def test_the_tables_are_those_of_the_run(finished):
     assert {"scenes", "stylise", "training, standard", "benchmark"} <= set(result.seconds)
 
 
-def test_it_goes_on_to_the_same_result(finished, folder):
+def test_it_goes_on_to_the_same_result(finished, folder, few_backgrounds):
     out, result = finished
     again = detection.reproduce(out, data=folder, plan=PLAN, show_progress=False)
     assert again.tables == result.tables
@@ -310,7 +318,7 @@ def test_held_out_photographs_are_behind_the_test_scenes_alone(folder, tmp_path,
     assert not {*seen["train"]} & {*seen["test"]}
 
 
-def test_a_detector_that_is_not_good_enough_ends_the_recipe(folder, finished):
+def test_a_detector_that_is_not_good_enough_ends_the_recipe(folder, finished, few_backgrounds):
     out, _ = finished
     with pytest.raises(RunError, match=r"AP50 of 0\.\d+ on the clean scenes; expected at least 1"):
         detection.reproduce(
