@@ -188,12 +188,7 @@ def reproduce(
 ) -> Result:
     """Train encoders on pairs of known latents, and return what they recover.
 
-    Args:
-        out: the folder of the trainings; what is there is gone on with.
-        data: none is needed.
-        plan: how much is measured; None is the small scale.
-        workers: processes that train; None takes all cores, 0 does it in this one.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: ``data`` is given.

@@ -114,11 +114,7 @@ def reproduce(
 ) -> Result:
     """Train a network on Fashion-MNIST, adapt its batch norm, and return what comes of it.
 
-    Args:
-        out: the folder of weights and runs; what is there is gone on with.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much is measured.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.

@@ -80,11 +80,7 @@ def reproduce(
 ) -> Result:
     """Train small detectors on scenes with known boxes, with and without styles, and corrupt the scenes.
 
-    Args:
-        out: the folder of scenes, weights and the run; what is there is gone on with.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much is measured.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.

@@ -55,12 +55,7 @@ def reproduce(
 ) -> Result:
     """Embed, measure, prune, and train on what is left, and return what it says.
 
-    Args:
-        out: the folder; pieces and trainings that are there are not repeated.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much; None takes a quarter of an hour on two cores.
-        workers: processes; None takes one per core, 0 works here.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST.
