@@ -7,10 +7,12 @@ import pkgutil
 import pytest
 
 import shiftproof
+import shiftproof_reproduce
 
 MODULES = sorted(
     module.name
-    for module in pkgutil.walk_packages(shiftproof.__path__, "shiftproof.")
+    for package in (shiftproof, shiftproof_reproduce)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.name.endswith("__main__")
 )
 WITH_EXAMPLES = {
