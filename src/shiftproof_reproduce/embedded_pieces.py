@@ -19,7 +19,7 @@ from shiftproof.embed import embed
 from shiftproof.io import atomic, make_folder, read_json, write_json
 from shiftproof.similarity import open_embeddings
 from shiftproof_reproduce import fashion
-from shiftproof_reproduce.shifted_fashion import Grey, Piece, make_images, read_labels
+from shiftproof_reproduce.shifted_fashion import Gray, Piece, make_images, read_labels
 
 SHARD = 2000
 """Images of a shard: some ten seconds of work, which is what an interruption costs."""
@@ -31,9 +31,9 @@ class Place:
 
     folder: Path
 
-    def images(self, name: str) -> Grey:
+    def images(self, name: str) -> Gray:
         """Return the images of a piece."""
-        read: Grey = np.load(self.folder / "images" / f"{name}.npy", allow_pickle=False)
+        read: Gray = np.load(self.folder / "images" / f"{name}.npy", allow_pickle=False)
         return read
 
     def vectors(self, name: str) -> NDArray[np.float32]:

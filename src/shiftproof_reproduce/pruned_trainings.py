@@ -20,7 +20,7 @@ from shiftproof.types import Settings
 from shiftproof_reproduce.embedded_pieces import Place
 from shiftproof_reproduce.network import wrap_classifier
 from shiftproof_reproduce.result import slug, to_json
-from shiftproof_reproduce.shifted_fashion import Grey
+from shiftproof_reproduce.shifted_fashion import Gray
 from shiftproof_reproduce.training import Training, train
 
 Flags = NDArray[np.bool_]
@@ -142,7 +142,7 @@ def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
     return Answers(dict(zip(task.tests, right, strict=True)), spent)
 
 
-def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Grey, NDArray[np.uint8]]:
+def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.uint8]]:
     """Return the images that a training is shown, in their order, and their labels."""
     place = Place(task.folder)
     images = np.concatenate([place.images(LARGE)[rows], place.images(REFERENCE)])

@@ -94,7 +94,7 @@ def draw_scene(
             break
         chosen = int(rng.integers(len(items)))
         size = round(kind.side * rng.uniform(*kind.sizes))
-        opacity, grey = _cut_item(items[chosen], size)
+        opacity, gray = _crop_item(items[chosen], size)
         height, width = opacity.shape
         top = int(rng.integers(0, kind.side - height + 1))
         left = int(rng.integers(0, kind.side - width + 1))
@@ -104,7 +104,7 @@ def draw_scene(
         if (hidden[place] & solid).sum() > kind.overlap * solid.sum():
             continue
         hidden[place] |= solid
-        painted = grey[..., None] * tint
+        painted = gray[..., None] * tint
         image[place] = image[place] * (1 - opacity[..., None]) + painted * opacity[..., None]
         boxes.append((left, top, width, height))
         classes.append(int(labels[chosen]))
@@ -128,7 +128,7 @@ def _crop_background(photograph: Image, side: int, rng: np.random.Generator) -> 
     return resized.astype(np.float64)
 
 
-def _cut_item(
+def _crop_item(
     item: NDArray[np.uint8], size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Opacity and grey value in 0..1 of an item, cut to where it is, its longer side ``size``."""
@@ -136,8 +136,8 @@ def _cut_item(
     cut = item[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else item
     scale = size / max(cut.shape)
     shape = max(2, round(cut.shape[1] * scale)), max(2, round(cut.shape[0] * scale))
-    grey = cv2.resize(cut, shape, interpolation=cv2.INTER_LINEAR).astype(np.float64) / 255
-    return np.clip(grey * 5, 0, 1), 0.25 + 0.75 * grey
+    gray = cv2.resize(cut, shape, interpolation=cv2.INTER_LINEAR).astype(np.float64) / 255
+    return np.clip(gray * 5, 0, 1), 0.25 + 0.75 * gray
 
 
 def write_scenes(

@@ -15,7 +15,7 @@ from shiftproof.rng import generator
 from shiftproof.stylize import DrawnStyles, stylize_keyed
 from shiftproof_reproduce.fashion import FashionMNIST
 
-Grey: TypeAlias = NDArray[np.uint8]
+Gray: TypeAlias = NDArray[np.uint8]
 """``(N, 28, 28)`` uint8 in 0..255."""
 
 CLEAN, STYLIZED = "clean", "stylised"
@@ -98,7 +98,7 @@ def read_labels(data: FashionMNIST, piece: Piece) -> NDArray[np.int64]:
     return labels[piece.rows].astype(np.int64)
 
 
-def make_images(data: FashionMNIST, piece: Piece, *, seed: int) -> Grey:
+def make_images(data: FashionMNIST, piece: Piece, *, seed: int) -> Gray:
     """Return the images of a piece, each in its way; the same in whatever piece it is."""
     source = data.train_images if piece.part == "train" else data.test_images
     made = np.empty((len(piece.rows), *source.shape[1:]), np.uint8)
@@ -108,7 +108,7 @@ def make_images(data: FashionMNIST, piece: Piece, *, seed: int) -> Grey:
     return made
 
 
-def _shift(image: Grey, way: str, severity: int, key: str, seed: int) -> Grey:
+def _shift(image: Gray, way: str, severity: int, key: str, seed: int) -> Gray:
     if way == CLEAN:
         return image
     if way == STYLIZED:

@@ -209,7 +209,7 @@ def measure_clean_error(classifier: Classifier, data: FashionMNIST) -> float:
     """Return the share of the test images that are wrong."""
     wrong = 0
     for start in range(0, len(data.test_images), 500):
-        grey = data.test_images[start : start + 500]
-        logits = classifier.predict(np.repeat(grey[..., None], 3, axis=3))
+        gray = data.test_images[start : start + 500]
+        logits = classifier.predict(np.repeat(gray[..., None], 3, axis=3))
         wrong += int((logits.argmax(1) != data.test_labels[start : start + 500]).sum())
     return wrong / len(data.test_images)

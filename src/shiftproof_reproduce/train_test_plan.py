@@ -54,7 +54,7 @@ class Plan:
         pruned: the test sets that are pruned for.
         side: pixels that the encoder is shown. An image takes 4 ms of one core at 64 and 23 ms at the
             encoder's own 224; at 48 it hardly tells the classes apart.
-        neighbours: that make the density.
+        neighbors: that make the density.
         training: of the networks.
         seen: images that each training is shown, so that all take as many steps.
         seeds: of the trainings.
@@ -69,7 +69,7 @@ class Plan:
     severity: int = 3
     pruned: tuple[str, ...] = ("gaussian_noise", "fog", STYLIZED)
     side: int = 64
-    neighbours: int = 10
+    neighbors: int = 10
     training: Training = dataclasses.field(default_factory=lambda: Training(widths=(16, 32, 64)))
     seen: int = 36_000
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)

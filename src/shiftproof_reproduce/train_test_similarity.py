@@ -166,7 +166,7 @@ def search(place: Place, plan: Plan) -> Found:
     """Measure the gaps, prune by every rule, and prove that the gap-matched rule did what it says."""
     large, reference = place.vectors(LARGE), place.vectors(REFERENCE)
     tests = {name: place.vectors(name) for name in plan.tests}
-    gaps = gap(large, tests, reference=reference, k=plan.neighbours)
+    gaps = gap(large, tests, reference=reference, k=plan.neighbors)
     aimed = {name: tests[name] for name in plan.pruned}
     pruning = prune(large, aimed, reference=reference)
     proofs = prove(large, aimed, pruning)

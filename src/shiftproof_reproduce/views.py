@@ -83,12 +83,12 @@ def apply(images: torch.Tensor, parameters: torch.Tensor, *, side: int) -> torch
         images, grid, padding_mode="border", align_corners=False
     )
     views = (views * _widen(brightness)).clamp(0, 1)
-    mean = _to_grey(views).mean((2, 3), keepdim=True)
+    mean = _to_gray(views).mean((2, 3), keepdim=True)
     views = ((views - mean) * _widen(contrast) + mean).clamp(0, 1)
     if images.shape[1] == 3:
         saturation, hue = parameters[:, 7:9].unbind(1)
-        grey = _to_grey(views)
-        views = ((views - grey) * _widen(saturation) + grey).clamp(0, 1)
+        gray = _to_gray(views)
+        views = ((views - gray) * _widen(saturation) + gray).clamp(0, 1)
         views = _turn_hue(views, hue).clamp(0, 1)
     return _blur(views, blur * side)
 
@@ -97,7 +97,7 @@ def _widen(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
 
 
-def _to_grey(views: torch.Tensor) -> torch.Tensor:
+def _to_gray(views: torch.Tensor) -> torch.Tensor:
     if views.shape[1] == 1:
         return views
     weights = views.new_tensor([0.299, 0.587, 0.114])  # luma, ITU-R BT.601

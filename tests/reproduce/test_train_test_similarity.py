@@ -37,7 +37,7 @@ PLAN = Plan(
     tests=("clean", "gaussian_noise", "contrast"),
     pruned=("gaussian_noise", "contrast"),
     side=28,
-    neighbours=3,
+    neighbors=3,
     training=dataclasses.replace(TRAINING, batch_size=40),
     seen=80,
     seeds=(0, 1),
