@@ -7,10 +7,12 @@ import pkgutil
 import pytest
 
 import shiftproof
+import shiftproof_reproduce
 
 MODULES = sorted(
     module.name
-    for module in pkgutil.walk_packages(shiftproof.__path__, "shiftproof.")
+    for package in (shiftproof, shiftproof_reproduce)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.name.endswith("__main__")
 )
 WITH_EXAMPLES = {
@@ -39,7 +41,12 @@ WITH_EXAMPLES = {
     "shiftproof.testing.encoders",
     "shiftproof.models.classifiers.load",
     "shiftproof.models.encoders.load",
-    "shiftproof_reproduce.rendering",
+    "shiftproof.report.svg.figures",
+    "shiftproof_reproduce.published",
+    "shiftproof_reproduce.result",
+    "shiftproof_reproduce.spelling",
+    "shiftproof_reproduce.train_test_paper",
+    "shiftproof_reproduce.training",
     "shiftproof.rng",
     "shiftproof.similarity.dedup",
     "shiftproof.similarity.gap",

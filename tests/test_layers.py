@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import shiftproof
+import shiftproof_reproduce
 
 ROOT = Path(shiftproof.__file__).parent
+EXPERIMENTS = Path(shiftproof_reproduce.__file__).parent
 
 LAYERS = [
     {"_version"},
@@ -73,6 +75,15 @@ def imported_parts(source: str, package: list[str]):
                 yield "_version" if part == "__version__" else part
 
 
+def imported_names(path: Path):
+    """The modules that a file names in its imports, wherever they stand in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            yield node.module
+
+
 FILES = sorted(path for path in ROOT.rglob("*.py") if part_of(path) not in SURFACE)
 
 
@@ -108,15 +119,32 @@ def late():
     assert found == {"bench", "report", "cli", "data", "metrics"}
 
 
+def test_the_experiments_are_imported_by_the_command_line_alone():
+    importing = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*.py")
+        for name in imported_names(path)
+        if name.split(".")[0] == EXPERIMENTS.name
+    }
+    assert importing == {"cli/reproduce.py"}
+
+
+def test_the_command_line_imports_the_experiments_only_when_called():
+    tree = ast.parse((ROOT / "cli" / "reproduce.py").read_text(encoding="utf-8"))
+    # A block at the top of the file, such as one for the sake of types, is not looked into.
+    loaded = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert EXPERIMENTS.name not in ast.unparse(loaded)
+
+
 # ---------------------------------------------------------------- cycles of modules
 
 
 def module_of(path: Path) -> str:
-    parts = ("shiftproof", *path.relative_to(ROOT).with_suffix("").parts)
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in ROOT.rglob("*.py")}
+MODULES = {module_of(path): path for root in (ROOT, EXPERIMENTS) for path in root.rglob("*.py")}
 
 
 def imported_modules(name: str) -> set[str]:

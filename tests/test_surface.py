@@ -26,6 +26,9 @@ SURFACE = {
         "Recorder", "Recording", "StreamEstimate", "Task", "View", "as_loaded", "estimate_stream",
         "parse_protocol", "run", "score",
     },
+    "shiftproof.compute": {"processes", "progress"},
+    "shiftproof.compute.processes": {"map_ordered"},
+    "shiftproof.compute.progress": {"Advance", "console", "progress"},
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
         "slow_start", "train",
@@ -49,6 +52,13 @@ SURFACE = {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
         "embed", "open_pictures",
     },
+    "shiftproof.errors": {
+        "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError", "ModelError",
+        "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError", "UnknownNameError",
+    },
+    "shiftproof.io": {
+        "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
+    },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
@@ -56,7 +66,8 @@ SURFACE = {
         "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
         "difference_of_confidences", "linear_r2", "match_precision", "percentile_interval", "sum_resamples",
-        "mean_correlation_coefficient", "expected_calibration_error", "mean_corruption_error",
+        "interval_over_seeds", "resample_weights", "mean_correlation_coefficient",
+        "expected_calibration_error", "mean_corruption_error",
         "mean_performance_by_group",
         "mean_performance_under_corruption", "relative_corruption_error",
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
@@ -71,12 +82,11 @@ SURFACE = {
         "load_encoder", "match_classes",
     },
     "shiftproof.probe": {"probe"},
-    "shiftproof.report": {"print_table", "table_csv", "table_latex", "write_report", "write_sheet"},
-    "shiftproof.runs": {
-        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "GridScores", "Headline", "Images", "Measure",
-        "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "load_run",
-        "open_table", "other_images", "write_table",
+    "shiftproof.report": {
+        "corruption_title", "draw_bars", "draw_curves", "print_table", "table_csv", "table_latex",
+        "write_report", "write_sheet",
     },
+    "shiftproof.rng": {"generator"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",
@@ -103,6 +113,9 @@ SURFACE = {
         "stylize_keyed",
     },
     "shiftproof.testing": {"check_adapter", "check_corruption", "check_detector", "check_encoder"},
+    "shiftproof.types": {
+        "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",
+    },
 }  # fmt: skip
 
 MODULES = {

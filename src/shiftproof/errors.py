@@ -20,6 +20,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "BrokenFileError",
+    "ImageError",
+    "InputError",
+    "LabelError",
+    "MissingExtraError",
+    "ModelError",
+    "RunError",
+    "RunMismatchError",
+    "ShiftproofError",
+    "UnfinishedError",
+    "UnknownNameError",
+]
+
 
 class ShiftproofError(Exception):
     """The root of all errors raised on purpose."""

@@ -10,6 +10,8 @@ import hashlib
 
 import numpy as np
 
+__all__ = ["generator"]
+
 
 def generator(seed: int, *parts: str) -> np.random.Generator:
     """Return the generator that belongs to ``seed`` and ``parts``: a method and a sample id, say.

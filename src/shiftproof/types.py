@@ -11,6 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 
+__all__ = [
+    "CLEAN",
+    "Cell",
+    "Detections",
+    "Image",
+    "Images",
+    "Logits",
+    "Mask",
+    "Sample",
+    "Settings",
+]
+
 U8: TypeAlias = NDArray[np.uint8]
 U16: TypeAlias = NDArray[np.uint16]
 U32: TypeAlias = NDArray[np.uint32]
@@ -71,6 +83,7 @@ class Cell:
 
 
 CLEAN = Cell("clean", 0)
+"""The cell of the images as they are."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shiftproof.compute import processes as engine
+import loky
+
+from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import console, progress
-from shiftproof.compute.tuning import usable_cores
-from shiftproof.contrastive.train import Training
+from shiftproof.contrastive import train
 from shiftproof.errors import InputError
-from shiftproof.io import files
-from shiftproof.metrics.identifiability import interval_over_seeds
-from shiftproof.metrics.intervals import Interval
-from shiftproof.provenance import provenance
+from shiftproof.io import make_folder
+from shiftproof.metrics import Interval, interval_over_seeds
+from shiftproof.runs import provenance
 from shiftproof.types import Settings
-from shiftproof_reproduce.claims import above, below
-from shiftproof_reproduce.latents import Method, Recovered, Setting, log_spaced, recover
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, point, rounded
+from shiftproof_reproduce.latents import Method, Recovered, Setting, recover, space_evenly
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point, slug, to_json
+from shiftproof_reproduce.verdicts import above, below, judge
 
 PAPER = "Rusak et al. 2025"
 
@@ -70,7 +68,7 @@ ENSEMBLE = dataclasses.replace(
 HARD = dataclasses.replace(ANISOTROPIC, name="AnInfoNCE, hard negatives", hard=2.0)
 
 
-def fixed(inverse_temperature: float) -> Method:
+def fix_temperature(inverse_temperature: float) -> Method:
     """Return InfoNCE at a temperature that stays."""
     return Method(
         name=f"InfoNCE, 1/τ = {inverse_temperature:g}", start=inverse_temperature, learn="none"
@@ -103,14 +101,14 @@ class Plan:
 
 def small() -> Plan:
     """Return the small scale: five latents, some minutes on one core."""
-    training = Training(
+    training = train.Training(
         steps=800, rate=3e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.5, check_every=200,
         watch="least",
     )  # fmt: skip
     bimodal = Setting(precision=(25.0, 25.0, 25.0, 5.0, 5.0), training=training, batch=256)
     spread = dataclasses.replace(
         bimodal,
-        precision=log_spaced(1.0, 1000.0, 5),
+        precision=space_evenly(1.0, 1000.0, 5),
         training=dataclasses.replace(training, steps=1000),
     )
     return Plan(
@@ -125,7 +123,7 @@ def small() -> Plan:
 
 def medium() -> Plan:
     """Return the medium scale: ten latents as in the published logs, and what goes beyond; an hour."""
-    training = Training(
+    training = train.Training(
         steps=8000, rate=6e-3, loss_rate=1e-2, warm_up=0.02, cool_down=0.8, check_every=1000,
         watch="least",
     )  # fmt: skip
@@ -139,10 +137,10 @@ def medium() -> Plan:
         settings={
             "25 and 5": bimodal,
             "5 to 25": dataclasses.replace(bimodal, precision=linear),
-            "5 latents, 1 to 10": dataclasses.replace(five, precision=log_spaced(1.0, 10.0, 5)),
-            "5 latents, 1 to 100": dataclasses.replace(five, precision=log_spaced(1.0, 100.0, 5)),
+            "5 latents, 1 to 10": dataclasses.replace(five, precision=space_evenly(1.0, 10.0, 5)),
+            "5 latents, 1 to 100": dataclasses.replace(five, precision=space_evenly(1.0, 100.0, 5)),
             "5 latents, 1 to 1,000": dataclasses.replace(
-                five, precision=log_spaced(1.0, 1000.0, 5)
+                five, precision=space_evenly(1.0, 1000.0, 5)
             ),
         },
         methods=(ANISOTROPIC,),
@@ -190,12 +188,7 @@ def reproduce(
 ) -> Result:
     """Train encoders on pairs of known latents, and return what they recover.
 
-    Args:
-        out: the folder of the trainings; what is there is gone on with.
-        data: none is needed.
-        plan: how much is measured; None is the small scale.
-        workers: processes that train; None takes all cores, 0 does it in this one.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: ``data`` is given.
@@ -204,18 +197,18 @@ def reproduce(
     if data is not None:
         raise InputError("aninfonce draws its own data: leave out --data.")
     plan = plan or small()
-    files.make_folder(out)
-    used = usable_cores() if workers is None else workers
+    make_folder(out)
+    used = loky.cpu_count() if workers is None else workers
     measured = measure(plan, out / "runs", workers=used, show_progress=show_progress)
     return Result(
         recipe="aninfonce",
         scale=plan.scale,
         title=f"AnInfoNCE at {plan.scale} scale",
-        about=about(plan),
-        settings=settings(plan),
+        about=tell(plan),
+        settings=list_settings(plan),
         provenance=provenance("cpu", used),
-        tables=tables(measured, plan),
-        findings=findings(measured, plan),
+        tables=make_tables(measured, plan),
+        findings=make_findings(measured, plan),
         seconds=measured.seconds,
         intervals=INTERVALS,
     )
@@ -232,7 +225,7 @@ def reproduce_medium(
     return reproduce(out, data=data, plan=medium(), workers=workers, show_progress=show_progress)
 
 
-def about(plan: Plan) -> str:
+def tell(plan: Plan) -> str:
     """Say what was done."""
     first = next(iter(plan.settings.values()))
     return (
@@ -245,17 +238,11 @@ def about(plan: Plan) -> str:
     )
 
 
-def settings(plan: Plan) -> Settings:
+def list_settings(plan: Plan) -> Settings:
     """Return all that decides the numbers, as JSON takes it."""
-    plain: Settings = {
-        "settings": {name: dataclasses.asdict(each) for name, each in plan.settings.items()},
-        "methods": [dataclasses.asdict(each) for each in plan.methods],
-        "extra": [[name, dataclasses.asdict(each)] for name, each in plan.extra],
-        "swept": list(plan.swept),
-        "seeds": list(plan.seeds),
-    }
-    as_read: Settings = json.loads(json.dumps(plain))
-    return as_read
+    everything = to_json(plan)
+    names = ("settings", "methods", "extra", "swept", "seeds")
+    return {name: everything[name] for name in names}
 
 
 # ---------------------------------------------------------------- runs
@@ -281,7 +268,7 @@ def measure(
         workers: processes that train, one encoder each at a time; 0 does it in this one.
         show_progress: None shows it on a terminal only.
     """
-    swept = [fixed(value) for value in plan.swept]
+    swept = [fix_temperature(value) for value in plan.swept]
     wanted = [
         _Repetition(name, method, seed)
         for name in plan.settings
@@ -325,8 +312,8 @@ def _train(
     show_progress: bool | None,
 ) -> dict[_Repetition, Recovered]:
     found: dict[_Repetition, Recovered] = {}
-    results = engine.map_ordered(
-        _recovered, wanted, context=(plan, folder), workers=min(workers, len(wanted))
+    results = map_ordered(
+        _recover_one, wanted, context=(plan, folder), workers=min(workers, len(wanted))
     )
     with progress("Trainings", len(wanted), show=show_progress) as advance:
         for one, run in zip(wanted, results, strict=True):
@@ -338,106 +325,98 @@ def _train(
     return found
 
 
-def _recovered(context: tuple[Plan, Path], one: _Repetition) -> Recovered:
+def _recover_one(context: tuple[Plan, Path], one: _Repetition) -> Recovered:
     """Runs in a worker: one training."""
     plan, folder = context
-    path = folder / f"{_slug(one.setting)}-{_slug(one.method.name)}-{one.seed}.safetensors"
+    path = (
+        folder
+        / f"{to_file_name(one.setting)}-{to_file_name(one.method.name)}-{one.seed}.safetensors"
+    )
     return recover(plan.settings[one.setting], one.method, one.seed, path, show_progress=False)
 
 
-def _slug(text: str) -> str:
-    kept = "".join(c if c.isalnum() else "-" for c in text.replace("1/τ = ", "at ").lower())
-    return "-".join(part for part in kept.split("-") if part)
+def to_file_name(text: str) -> str:
+    """Return a title as the name of a file."""
+    return slug(text.replace("1/τ = ", "at "))
 
 
 # ---------------------------------------------------------------- tables
 
 
-def tables(measured: Measured, plan: Plan) -> list[Table]:
+def make_tables(measured: Measured, plan: Plan) -> list[Table]:
     """Return the tables, the first of them what was recovered."""
-    shown = [recovery(measured, plan)]
-    shown += [latents(measured, plan, name) for name in plan.settings]
+    shown = [compare_methods(measured, plan)]
+    shown += [compare_latents(measured, plan, name) for name in plan.settings]
     if plan.swept:
-        shown.append(temperatures(measured, plan))
+        shown.append(compare_temperatures(measured, plan))
     if plan.scale == "medium":
-        shown.insert(0, beside_published(measured))
+        shown.insert(0, compare_published(measured))
     return shown
 
 
-_SCORES: tuple[tuple[str, Callable[[Recovered], float]], ...] = (
-    ("R²", lambda run: run.mean),
-    ("R² of the worst", lambda run: run.least),
-    ("MCC", lambda run: run.mcc),
-)
+_SCORES: dict[str, Callable[[Recovered], float]] = {
+    "R²": lambda run: run.mean,
+    "R² of the worst": lambda run: run.least,
+    "MCC": lambda run: run.mcc,
+}
 
 
-def recovery(measured: Measured, plan: Plan) -> Table:
+def compare_methods(measured: Measured, plan: Plan) -> Table:
     """Return R² and MCC by setting and method."""
-    rows: list[str] = []
-    values: list[list[Value]] = []
-    for (setting, method), runs in measured.runs.items():
-        rows.append(f"{setting}: {method}")
-        values.append([over(runs, score) for _, score in _SCORES])
+    values: list[list[Value]] = [
+        [average(runs, score) for score in _SCORES.values()] for runs in measured.runs.values()
+    ]
+    swept = ", ".join(f"{each:g}" for each in plan.swept)
     return Table(
         "recovery",
         "What is recovered",
         "λ, loss",
-        [name for name, _ in _SCORES],
-        rows,
+        list(_SCORES),
+        [f"{setting}: {method}" for setting, method in measured.runs],
         values,
         unit="score",
         note="Linear R² on fresh latents, their mean and that of the latent recovered worst; and the "
         "mean correlation of each latent with a dimension of its own, which is 1 only where all λ "
         "differ: within equal ones nothing sets the axes."
-        + (
-            f" InfoNCE at the best of 1/τ = {', '.join(f'{each:g}' for each in plan.swept)}."
-            if plan.swept
-            else ""
-        ),
+        + (f" InfoNCE at the best of 1/τ = {swept}." if swept else ""),
     )
 
 
-def latents(measured: Measured, plan: Plan, name: str) -> Table:
+def compare_latents(measured: Measured, plan: Plan, name: str) -> Table:
     """Return R² and Λ̂ of each latent of a setting."""
-    setting = plan.settings[name]
-    rows: list[str] = []
-    values: list[list[Value]] = []
+    rows: dict[str, list[Value]] = {}
     for (where, method), runs in measured.runs.items():
         if where != name:
             continue
-        rows.append(f"{method}: R²")
-        values.append(by_latent([run.r2 for run in runs]))
+        rows[f"{method}: R²"] = _average_latents([run.r2 for run in runs])
         if method.startswith("AnInfoNCE"):
-            rows.append(f"{method}: Λ̂")
-            values.append(by_latent([run.precision for run in runs]))
-    columns = [f"{value:.3g}" for value in setting.precision]
+            rows[f"{method}: Λ̂"] = _average_latents([run.precision for run in runs])
     return Table(
-        f"latents-{_slug(name)}",
+        f"latents-{to_file_name(name)}",
         f"Latent by latent: λ {name}",
         "λ",
-        columns,
-        rows,
-        values,
+        [f"{value:.3g}" for value in plan.settings[name].precision],
+        list(rows),
+        list(rows.values()),
         unit="score",
         note="Λ̂ is that of the dimension most correlated with the latent.",
     )
 
 
-def temperatures(measured: Measured, plan: Plan) -> Table:
+def compare_temperatures(measured: Measured, plan: Plan) -> Table:
     """Return R² of InfoNCE by temperature."""
-    rows: list[str] = []
-    values: list[list[Value]] = []
+    rows: dict[str, list[Value]] = {}
     for name in plan.settings:
         runs = [measured.swept[name, value] for value in plan.swept]
-        rows += [f"{name}: R²", f"{name}: R² of the worst"]
-        values += [[point(run.mean) for run in runs], [point(run.least) for run in runs]]
+        rows[f"{name}: R²"] = [point(run.mean) for run in runs]
+        rows[f"{name}: R² of the worst"] = [point(run.least) for run in runs]
     return Table(
         "temperatures",
         "InfoNCE by temperature",
         "1/τ",
         [f"{value:g}" for value in plan.swept],
-        rows,
-        values,
+        list(rows),
+        list(rows.values()),
         unit="score",
         note="One repetition each.",
     )
@@ -454,39 +433,34 @@ _ENDS = {"25 and 5": (range(5, 10), range(5)), "5 to 25": (range(1), range(9, 10
 """The latents of the lowest and of the highest λ."""
 
 
-def _mean_precision(run: Recovered, latents: Sequence[int]) -> float:
+def _average_precision(run: Recovered, latents: Sequence[int]) -> float:
     return sum(run.precision[k] for k in latents) / len(latents)
 
 
-def beside_published(measured: Measured) -> Table:
+def compare_published(measured: Measured) -> Table:
     """Return the figures of the published logs with ours below them."""
     columns = ["R²", "MCC", "Λ̂ at the lowest λ", "Λ̂ at the highest λ"]
-    rows: list[str] = []
-    values: list[list[Value]] = []
+    rows: dict[str, list[Value]] = {}
     for setting, logged in PUBLISHED_LOGS.items():
-        rows.append(f"{setting}: published log")
-        values.append([point(logged[name]) if name in logged else None for name in columns])
+        rows[f"{setting}: published log"] = [point(logged.get(name)) for name in columns]
+        low, high = _ENDS[setting]
+        scores: list[Callable[[Recovered], float]] = [
+            lambda run: run.mean,
+            lambda run: run.mcc,
+            functools.partial(_average_precision, latents=low),
+            functools.partial(_average_precision, latents=high),
+        ]
         for method in (BOTH.name, ANISOTROPIC.name):
             runs = measured.of(setting, method)
-            if not runs:
-                continue
-            rows.append(f"{setting}: {method}")
-            low, high = _ENDS[setting]
-            values.append(
-                [
-                    over(runs, lambda run: run.mean),
-                    over(runs, lambda run: run.mcc),
-                    over(runs, functools.partial(_mean_precision, latents=low)),
-                    over(runs, functools.partial(_mean_precision, latents=high)),
-                ]
-            )
+            if runs:
+                rows[f"{setting}: {method}"] = [average(runs, score) for score in scores]
     return Table(
         "published",
         "Beside the published logs",
         "λ, loss",
         columns,
-        rows,
-        values,
+        list(rows),
+        list(rows.values()),
         unit="score",
         note="The logs are of one run each, of ten latents, batches of 1,000 and 100,000 steps. "
         "Λ̂ is pulled together as long as the encoder is off, with negatives from either; on the latents "
@@ -494,175 +468,164 @@ def beside_published(measured: Measured) -> Table:
     )
 
 
-def over(runs: Sequence[Recovered], score: Callable[[Recovered], float]) -> Interval:
+def average(runs: Sequence[Recovered], score: Callable[[Recovered], float]) -> Interval:
     """Return the mean of a score over repetitions, with its interval."""
-    return rounded(interval_over_seeds([score(run) for run in runs]))
+    return interval_over_seeds([score(run) for run in runs])
 
 
-def by_latent(scores: Sequence[Sequence[float]]) -> list[Value]:
+def _average_latents(scores: Sequence[Sequence[float]]) -> list[Value]:
     """Return the mean over repetitions of each latent's score, with its interval."""
-    return [rounded(interval_over_seeds(each)) for each in zip(*scores, strict=True)]
+    return [interval_over_seeds(each) for each in zip(*scores, strict=True)]
 
 
 # ---------------------------------------------------------------- findings
 
 
-def findings(measured: Measured, plan: Plan) -> list[Finding]:
+def make_findings(measured: Measured, plan: Plan) -> list[Finding]:
     """Hold the paper's claims against what was measured."""
     found: list[Finding] = []
     for name, setting in plan.settings.items():
-        runs = measured.of(name, ANISOTROPIC.name)
-        if not runs:
-            continue
-        least = over(runs, lambda run: run.least)
-        found.append(
-            Finding(
-                f"all-{_slug(name)}",
-                f"AnInfoNCE recovers every latent (R² above {RECOVERED}), λ {name}",
-                PAPER,
-                f"the worst at {spelt(least, 'score')}",
-                above(least, RECOVERED),
-                least,
-                "score",
-            )
-        )
-        off = over(runs, functools.partial(_off, true=setting.precision))
-        found.append(
-            Finding(
-                f"precision-{_slug(name)}",
-                f"Λ̂ is the true Λ: on average within a tenth, λ {name}",
-                PAPER,
-                f"off by {spelt(off, 'score')} of λ on average",
-                below(off, 0.1),
-                off,
-                "score",
-            )
-        )
-        best = measured.best.get(name)
-        if best is None:
-            continue
-        ahead = _paired(runs, measured.of(name, best), lambda run: run.least)
-        found.append(
-            Finding(
-                f"ahead-{_slug(name)}",
-                f"It recovers the worst latent better than InfoNCE at its best temperature, λ {name}",
-                PAPER,
-                f"R² {spelt(ahead, 'score')} more than {best}",
-                above(ahead),
-                ahead,
-                "score",
-            )
-        )
-        if len(set(setting.precision)) == setting.dim:
-            axes = _paired(runs, measured.of(name, best), lambda run: run.mcc)
-            found.append(
-                Finding(
-                    f"axes-{_slug(name)}",
-                    f"It gives each latent a dimension of its own, and InfoNCE does not, λ {name}",
-                    PAPER,
-                    f"MCC {spelt(axes, 'score')} more than {best}",
-                    above(axes),
-                    axes,
-                    "score",
-                )
-            )
-    return [*found, *_of_the_extras(measured, plan)]
-
-
-def _of_the_extras(measured: Measured, plan: Plan) -> list[Finding]:
-    found: list[Finding] = []
+        if measured.of(name, ANISOTROPIC.name):
+            found += _judge_setting(measured, name, setting)
     for name, method in plan.extra:
-        plain = measured.of(name, ANISOTROPIC.name)
-        runs = measured.of(name, method.name)
-        if not (plain and runs):
-            continue
-        true = plan.settings[name].precision
-        if method == KNOWN_BOTH:
-            known = measured.of(name, KNOWN.name)
-            if not known:
-                continue
-            more = _paired(runs, known, functools.partial(_off, true=true))
-            found.append(
-                Finding(
-                    f"bias-{_slug(name)}",
-                    "Negatives from both views put Λ̂ farther off than the other view's by a tenth of λ "
-                    f"or more, on the latents themselves, λ {name}",
-                    "shiftproof",
-                    f"{spelt(more, 'score')} of λ more",
-                    above(more, 0.1),
-                    more,
-                    "score",
-                )
-            )
-        elif method == KNOWN:
-            off = over(runs, functools.partial(_off, true=true))
-            found.append(
-                Finding(
-                    f"loss-{_slug(name)}",
-                    "Where the latents are known, the loss alone finds Λ: on average within a "
-                    f"twentieth, λ {name}",
-                    PAPER,
-                    f"off by {spelt(off, 'score')} of λ on average",
-                    below(off, 0.05),
-                    off,
-                    "score",
-                )
-            )
-        elif method in (LEARNT, PUBLISHED, RANDOM):
-            least = over(runs, lambda run: run.least)
-            found.append(
-                Finding(
-                    f"lost-{_slug(method.name)}-{_slug(name)}",
-                    f"{method.name} loses a latent in part (R² below {RECOVERED}), λ {name}",
-                    PAPER if method == LEARNT else "shiftproof",
-                    f"the worst at {spelt(least, 'score')}",
-                    below(least, RECOVERED),
-                    least,
-                    "score",
-                )
-            )
-        elif method == ENSEMBLE:
-            alone = measured.of(name, RANDOM.name)
-            if not alone:
-                continue
-            gain = _paired(runs, alone, lambda run: run.mean)
-            found.append(
-                Finding(
-                    f"ensemble-{_slug(name)}",
-                    f"Two losses on two stretches recover more together than one, λ {name}",
-                    PAPER,
-                    f"R² {spelt(gain, 'score')} more",
-                    above(gain),
-                    gain,
-                    "score",
-                )
-            )
-        elif method == HARD:
-            lower = _paired(plain, runs, lambda run: sum(run.precision) / len(run.precision))
-            found.append(
-                Finding(
-                    f"hard-{_slug(name)}",
-                    f"Negatives drawn around the anchor with a λ of {method.hard:g} lower Λ̂, as what "
-                    f"they share with the positives cannot be told apart, λ {name}",
-                    PAPER,
-                    f"Λ̂ {spelt(lower, 'score')} lower on average",
-                    above(lower),
-                    lower,
-                    "score",
-                )
-            )
+        if measured.of(name, ANISOTROPIC.name) and measured.of(name, method.name):
+            found += _judge_extra(measured, plan, name, method)
     return found
 
 
-def _off(run: Recovered, true: Sequence[float]) -> float:
+_judge = functools.partial(judge, unit="score")
+
+
+def _judge_setting(measured: Measured, name: str, setting: Setting) -> list[Finding]:
+    """Hold AnInfoNCE against the truth, and against InfoNCE at its best."""
+    runs, file_name = measured.of(name, ANISOTROPIC.name), to_file_name(name)
+    found = [
+        _judge(
+            f"all-{file_name}",
+            f"AnInfoNCE recovers every latent (R² above {RECOVERED}), λ {name}",
+            PAPER,
+            average(runs, lambda run: run.least),
+            "the worst at {}",
+            holds=above,
+            limit=RECOVERED,
+        ),
+        _judge(
+            f"precision-{file_name}",
+            f"Λ̂ is the true Λ: on average within a tenth, λ {name}",
+            PAPER,
+            average(runs, functools.partial(_deviate, true=setting.precision)),
+            "off by {} of λ on average",
+            holds=below,
+            limit=0.1,
+        ),
+    ]
+    best = measured.best.get(name)
+    if best is None:
+        return found
+    others = measured.of(name, best)
+    found.append(
+        _judge(
+            f"ahead-{file_name}",
+            f"It recovers the worst latent better than InfoNCE at its best temperature, λ {name}",
+            PAPER,
+            _compare_paired(runs, others, lambda run: run.least),
+            f"R² {{}} more than {best}",
+            holds=above,
+        )
+    )
+    if len(set(setting.precision)) == setting.dim:
+        found.append(
+            _judge(
+                f"axes-{file_name}",
+                f"It gives each latent a dimension of its own, and InfoNCE does not, λ {name}",
+                PAPER,
+                _compare_paired(runs, others, lambda run: run.mcc),
+                f"MCC {{}} more than {best}",
+                holds=above,
+            )
+        )
+    return found
+
+
+def _judge_extra(measured: Measured, plan: Plan, name: str, method: Method) -> list[Finding]:
+    """Hold a method that is measured in one setting against what it is there to show."""
+    runs, file_name = measured.of(name, method.name), to_file_name(name)
+    deviate = functools.partial(_deviate, true=plan.settings[name].precision)
+    known, alone = measured.of(name, KNOWN.name), measured.of(name, RANDOM.name)
+    if method == KNOWN_BOTH and known:
+        return [
+            _judge(
+                f"bias-{file_name}",
+                "Negatives from both views put Λ̂ farther off than the other view's by a tenth of λ "
+                f"or more, on the latents themselves, λ {name}",
+                "shiftproof",
+                _compare_paired(runs, known, deviate),
+                "{} of λ more",
+                holds=above,
+                limit=0.1,
+            )
+        ]
+    if method == KNOWN:
+        return [
+            _judge(
+                f"loss-{file_name}",
+                "Where the latents are known, the loss alone finds Λ: on average within a "
+                f"twentieth, λ {name}",
+                PAPER,
+                average(runs, deviate),
+                "off by {} of λ on average",
+                holds=below,
+                limit=0.05,
+            )
+        ]
+    if method in (LEARNT, PUBLISHED, RANDOM):
+        return [
+            _judge(
+                f"lost-{to_file_name(method.name)}-{file_name}",
+                f"{method.name} loses a latent in part (R² below {RECOVERED}), λ {name}",
+                PAPER if method == LEARNT else "shiftproof",
+                average(runs, lambda run: run.least),
+                "the worst at {}",
+                holds=below,
+                limit=RECOVERED,
+            )
+        ]
+    if method == ENSEMBLE and alone:
+        return [
+            _judge(
+                f"ensemble-{file_name}",
+                f"Two losses on two stretches recover more together than one, λ {name}",
+                PAPER,
+                _compare_paired(runs, alone, lambda run: run.mean),
+                "R² {} more",
+                holds=above,
+            )
+        ]
+    if method == HARD:
+        plain = measured.of(name, ANISOTROPIC.name)
+        return [
+            _judge(
+                f"hard-{file_name}",
+                f"Negatives drawn around the anchor with a λ of {method.hard:g} lower Λ̂, as what "
+                f"they share with the positives cannot be told apart, λ {name}",
+                PAPER,
+                _compare_paired(plain, runs, lambda run: sum(run.precision) / len(run.precision)),
+                "Λ̂ {} lower on average",
+                holds=above,
+            )
+        ]
+    return []
+
+
+def _deviate(run: Recovered, true: Sequence[float]) -> float:
     """Return the mean deviation of Λ̂, as a share of λ."""
     pairs = zip(run.precision, true, strict=True)
     return sum(abs(found / value - 1) for found, value in pairs) / len(true)
 
 
-def _paired(
+def _compare_paired(
     these: Sequence[Recovered], those: Sequence[Recovered], score: Callable[[Recovered], float]
 ) -> Interval:
     """Return the mean difference of a score over the same repetitions, with its interval."""
     pairs = zip(these, those, strict=True)
-    return rounded(interval_over_seeds([score(one) - score(other) for one, other in pairs]))
+    return interval_over_seeds([score(one) - score(other) for one, other in pairs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,20 @@ import numpy as np
 
 from shiftproof.bench import SOURCE
 from shiftproof.corruptions import COMMON, HOLDOUT
-from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics import Interval, bootstrap_mean
 from shiftproof.types import CLEAN
-from shiftproof_reproduce.claims import GUARDED, above, at_most, below, every_corruption, named
-from shiftproof_reproduce.measured import Measured
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, rounded
-from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, prepare, small_result
-from shiftproof_reproduce.tables import estimates_table, methods_table, per_corruption
+from shiftproof_reproduce.measured import (
+    Measured,
+    compare_corruptions,
+    compare_estimates,
+    compare_methods,
+    find_gains,
+)
+from shiftproof_reproduce.result import Drawing, Finding, Result, Table, Value
+from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, make_result, prepare
+from shiftproof_reproduce.spelling import list_corruptions, spell
 from shiftproof_reproduce.training import Training
+from shiftproof_reproduce.verdicts import GUARDED, above, at_most, below, judge
 
 PAPER = "Schneider et al. 2020"
 
@@ -68,45 +74,35 @@ class Runs:
     ordered: Measured
 
 
-GRID = {
-    SOURCE: "source",
-    "bn-0": "N = 0",
-    "bn-16": "N = 16",
-    "bn-auto": "N measured",
-    "stream": "N = 16, all images so far",
-    "mean": "N = 0, mean alone",
-    "variance": "N = 0, variance alone",
-    "first": "N = 0, first four layers",
-    "last": "N = 0, last three layers",
+VARIANTS = {
+    "bn-0": ("N = 0", "batchnorm:prior=0"),
+    "bn-16": ("N = 16", "batchnorm:prior=16"),
+    "bn-auto": ("N measured", "batchnorm:prior=auto"),
+    "stream": ("N = 16, all images so far", "batchnorm:prior=16,over=stream"),
+    "mean": ("N = 0, mean alone", "batchnorm:prior=0,parts=mean"),
+    "variance": ("N = 0, variance alone", "batchnorm:prior=0,parts=variance"),
+    "first": ("N = 0, first four layers", "batchnorm:prior=0,layers=first-4"),
+    "last": ("N = 0, last three layers", "batchnorm:prior=0,layers=last-3"),
 }
-"""The models of the grid, and what the tables call them."""
-
-_VARIANTS = {
-    "bn-0": "batchnorm:prior=0",
-    "bn-16": "batchnorm:prior=16",
-    "bn-auto": "batchnorm:prior=auto",
-    "stream": "batchnorm:prior=16,over=stream",
-    "mean": "batchnorm:prior=0,parts=mean",
-    "variance": "batchnorm:prior=0,parts=variance",
-    "first": "batchnorm:prior=0,layers=first-4",
-    "last": "batchnorm:prior=0,layers=last-3",
-}
+"""The models of the grid: what the tables call them, and their adapters."""
 
 TRAPPED = {
-    SOURCE: "source",
-    "bn-0": "N = 0",
-    "guard": "N = 0, guarded",
-    "bn-16": "N = 16",
-    "bn-auto": "N measured",
+    "bn-0": ("N = 0", "batchnorm:prior=0"),
+    "guard": ("N = 0, guarded", "guard+batchnorm:prior=0"),
+    "bn-16": ("N = 16", "batchnorm:prior=16"),
+    "bn-auto": ("N measured", "batchnorm:prior=auto"),
 }
 """The models that are shown what goes wrong."""
 
-_TRAPPED = {
-    "bn-0": "batchnorm:prior=0",
-    "guard": "guard+batchnorm:prior=0",
-    "bn-16": "batchnorm:prior=16",
-    "bn-auto": "batchnorm:prior=auto",
-}
+
+def list_titles(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Return what the tables call the source and some models."""
+    return {SOURCE: "source", **{name: title for name, (title, _) in models.items()}}
+
+
+def list_adapters(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Return the adapters of some models."""
+    return {name: adapter for name, (_, adapter) in models.items()}
 
 
 def reproduce(
@@ -118,23 +114,16 @@ def reproduce(
 ) -> Result:
     """Train a network on Fashion-MNIST, adapt its batch norm, and return what comes of it.
 
-    Args:
-        out: the folder of weights and runs; what is there is gone on with.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much is measured.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
         RunError: the network is not good enough.
     """
     plan = plan or Plan()
-    bench = prepare(
-        out, data, plan.training, good_enough=plan.good_enough, show_progress=show_progress
-    )
+    bench = prepare(out, data, plan, show_progress=show_progress)
     runs = measure(bench, plan)
-    estimates = estimates_table(runs.grid, GRID)
-    return small_result(
+    return make_result(
         bench,
         plan,
         recipe="bn-adaptation",
@@ -143,279 +132,243 @@ def reproduce(
             "Nothing but the statistics of its batch-norm layers adapts. N is the strength of the "
             "source statistics in images, n the images in a batch."
         ),
-        tables=[*tables(runs, plan), *([] if estimates is None else [estimates])],
-        findings=findings(runs, plan),
+        tables=[*make_tables(runs, plan), *compare_estimates(runs.grid, list_titles(VARIANTS))],
+        findings=make_findings(runs, plan),
     )
 
 
 def measure(bench: Bench, plan: Plan) -> Runs:
     """Do all runs, or read those that are done."""
     priors = {f"bn-{prior}": f"batchnorm:prior={prior}" for prior in plan.priors}
-    grid = bench.run(
-        "grid",
-        _VARIANTS,
+    grid = functools.partial(
+        bench.run,
         images=plan.images,
         corruptions=plan.corruptions,
         severities=plan.severities,
         batch_size=plan.batch_size,
     )
-    whole = bench.run(
-        "whole-set",
-        {"set": "batchnorm:prior=0,over=set"},
-        images=plan.images,
-        corruptions=plan.corruptions,
-        severities=plan.severities,
-        batch_size=plan.batch_size,
-        protocol=f"offline:epochs={plan.set_passes}",
+    one_severity = functools.partial(
+        bench.run, corruptions=plan.corruptions, severities=[plan.severity]
     )
-    holdout = {
-        size: bench.run(
-            f"holdout-{size:04}",
-            priors,
-            images=plan.holdout_images,
-            corruptions=plan.holdout,
-            severities=plan.severities,
-            batch_size=size,
-        )
-        for size in plan.holdout_sizes
-    }
-    sizes = {
-        size: bench.run(
-            f"size-{size:04}",
-            priors,
-            images=plan.images_for(size),
-            corruptions=plan.corruptions,
-            severities=[plan.severity],
-            batch_size=size,
-        )
-        for size in plan.sizes
-    }
-    single = bench.run(
-        "trap-single",
-        _TRAPPED,
-        images=plan.few_images,
-        corruptions=plan.corruptions,
-        severities=[plan.severity],
-        batch_size=1,
+    trapped = list_adapters(TRAPPED)
+    return Runs(
+        grid=grid("grid", list_adapters(VARIANTS)),
+        whole=grid(
+            "whole-set",
+            {"set": "batchnorm:prior=0,over=set"},
+            protocol=f"offline:epochs={plan.set_passes}",
+        ),
+        holdout={
+            size: bench.run(
+                f"holdout-{size:04}",
+                priors,
+                images=plan.holdout_images,
+                corruptions=plan.holdout,
+                severities=plan.severities,
+                batch_size=size,
+            )
+            for size in plan.holdout_sizes
+        },
+        sizes={
+            size: one_severity(
+                f"size-{size:04}", priors, images=plan.images_for(size), batch_size=size
+            )
+            for size in plan.sizes
+        },
+        single=one_severity("trap-single", trapped, images=plan.few_images, batch_size=1),
+        ordered=one_severity(
+            "trap-sorted",
+            trapped,
+            images=plan.images,
+            batch_size=plan.sorted_size,
+            protocol="online:order=sorted",
+        ),
     )
-    ordered = bench.run(
-        "trap-sorted",
-        _TRAPPED,
-        images=plan.images,
-        corruptions=plan.corruptions,
-        severities=[plan.severity],
-        batch_size=plan.sorted_size,
-        protocol="online:order=sorted",
-    )
-    return Runs(grid, whole, holdout, sizes, single, ordered)
 
 
 # ---------------------------------------------------------------- tables
 
 
-def tables(runs: Runs, plan: Plan) -> list[Table]:
+def make_tables(runs: Runs, plan: Plan) -> list[Table]:
     """Return the tables of all that was measured."""
-    at = f"severity {plan.severity}"
+    best = {size: find_best_prior(run, plan.priors) for size, run in runs.holdout.items()}
     return [
-        methods_table(
-            [(runs.grid, GRID), (runs.whole, {"set": "N = 0, the whole set"})],
-            name="methods",
-            title="Error by method",
+        compare_methods(
+            [(runs.grid, list_titles(VARIANTS)), (runs.whole, {"set": "N = 0, the whole set"})],
             note=f"Batches of {plan.batch_size} images of one corruption and one severity, reset "
             f"before each cell; {plan.images:,} images a cell.",
         ),
-        per_corruption(
+        compare_corruptions(
             runs.grid,
             "bn-0",
             SOURCE,
-            name="corruptions",
             title="What N = 0 changes, by corruption",
             note="In points, against the source; less is better.",
         ),
-        prior_by_size(
+        compare_priors(
             runs.sizes,
             plan.priors,
             name="sizes",
-            title=f"N against n, {at}",
+            title=f"N against n, severity {plan.severity}",
             note="Mean error over the corruptions. Columns of small n are measured on fewer images: "
             + ", ".join(f"{plan.images_for(size):,} for n = {size}" for size in plan.sizes)
             + ".",
+            drawing="curves",
         ),
-        prior_by_size(
+        compare_priors(
             runs.holdout,
             plan.priors,
             name="holdout",
             title="N chosen on the hold-out corruptions",
-            note=f"The corruptions kept for choosing: {named(plan.holdout)}. "
+            note=f"The corruptions kept for choosing: {list_corruptions(plan.holdout)}. "
             + " ".join(
-                f"At n = {size} the best is {_prior_title(best_prior(run, plan.priors))}."
-                for size, run in runs.holdout.items()
+                f"At n = {size} the best is {_name_prior(prior)}." for size, prior in best.items()
             ),
-            drawn=False,
         ),
-        traps_table(runs, plan),
+        compare_traps(runs, plan),
     ]
 
 
-def prior_by_size(
+def compare_priors(
     runs: Mapping[int, Measured],
     priors: Sequence[str],
     *,
     name: str,
     title: str,
     note: str,
-    drawn: bool = True,
+    drawing: Drawing = "none",
 ) -> Table:
     """Return the mean error by N and n, the source in the first row."""
-    models = {SOURCE: "source", **{f"bn-{prior}": _prior_title(prior) for prior in priors}}
-    return Table(
-        name,
-        title,
-        "n",
-        [str(size) for size in runs],
-        list(models.values()),
-        [[rounded(run.error(model)) for run in runs.values()] for model in models],
-        note=note,
-        drawing="curves" if drawn else "none",
-    )
+    models = {SOURCE: "source", **{f"bn-{prior}": _name_prior(prior) for prior in priors}}
+    values: list[list[Value]] = [[run.error(model) for run in runs.values()] for model in models]
+    columns, rows = [str(size) for size in runs], list(models.values())
+    return Table(name, title, "n", columns, rows, values, note=note, drawing=drawing)
 
 
-def traps_table(runs: Runs, plan: Plan) -> Table:
+def compare_traps(runs: Runs, plan: Plan) -> Table:
     """Return the errors where batch statistics mislead."""
-    shown = [
-        ("n = 1, clean", runs.single, [CLEAN]),
-        ("n = 1, corrupted", runs.single, None),
-        ("sorted by label, clean", runs.ordered, [CLEAN]),
-        ("sorted by label, corrupted", runs.ordered, None),
-    ]
+    columns = {
+        "n = 1, clean": (runs.single, [CLEAN]),
+        "n = 1, corrupted": (runs.single, None),
+        "sorted by label, clean": (runs.ordered, [CLEAN]),
+        "sorted by label, corrupted": (runs.ordered, None),
+    }
+    titles = list_titles(TRAPPED)
     return Table(
         "traps",
         "Where batch statistics mislead",
         "error in %",
-        [title for title, _, _ in shown],
-        list(TRAPPED.values()),
-        [
-            [rounded(measured.error(model, cells)) for _, measured, cells in shown]
-            for model in TRAPPED
-        ],
+        list(columns),
+        list(titles.values()),
+        [[run.error(model, cells) for run, cells in columns.values()] for model in titles],
         note=f"Single images: {plan.few_images} of each cell. Sorted by label: batches of "
         f"{plan.sorted_size}, {plan.images:,} images of each cell. Severity {plan.severity}.",
     )
 
 
-def best_prior(run: Measured, priors: Sequence[str]) -> str:
+def find_best_prior(run: Measured, priors: Sequence[str]) -> str:
     """Return the N of the lowest mean error; the first of several."""
     return min(priors, key=lambda prior: run.error(f"bn-{prior}").value)
 
 
-def _prior_title(prior: str) -> str:
+def _name_prior(prior: str) -> str:
     return "N measured" if prior == "auto" else f"N = {prior}"
 
 
 # ---------------------------------------------------------------- findings
 
 
-def findings(runs: Runs, plan: Plan) -> list[Finding]:
+def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
     """Hold the paper's claims, and the faults that are known, against what was measured."""
+    before, after = (spell(runs.grid.error(model), "error") for model in (SOURCE, "bn-0"))
     found = [
-        _gain(runs),
-        every_corruption(
+        judge(
+            "gain",
+            "Batch statistics lower the error under corruption",
+            f"{PAPER}, Table 1: ResNet-50 mCE 76.7 to 62.2",
+            runs.grid.change("bn-0"),
+            f"{before} % to {after} %: {{}} points",
+            holds=below,
+        ),
+        find_gains(
             runs.grid, "bn-0", SOURCE, claim="Every corruption gains", source=f"{PAPER}, ResNet-50"
         ),
-        *_trade_off(runs),
-    ]
-    smallest = runs.sizes[min(runs.sizes)]
-    one = rounded(smallest.change("bn-16")) if "bn-16" in smallest.models else None
-    if one is not None:
-        found.append(
-            Finding(
-                "smallest-batch",
-                f"With N = 16 a batch of {min(runs.sizes)} is enough for a gain",
-                f"{PAPER}; by a third party ResNet-50 76.7 to 71.4 at n = 1",
-                f"{spelt(one, 'change')} points against the source at severity {plan.severity}",
-                below(one),
-                one,
-            )
-        )
-    whole = rounded(_paired(runs.whole, "set", runs.grid, "bn-0"))
-    found.append(
-        Finding(
+        *_judge_sizes(runs, plan),
+        judge(
             "whole-set",
             "Statistics of the whole target set are at least as good as those of a batch",
             PAPER,
-            f"{spelt(whole, 'change')} points against batches of {plan.batch_size}",
-            at_most(whole, 0.0),
-            whole,
-        )
-    )
+            # Two runs of the same images and cells.
+            bootstrap_mean(runs.whole.wrong("set") - runs.grid.wrong("bn-0")),
+            f"{{}} points against batches of {plan.batch_size}",
+            holds=at_most,
+        ),
+    ]
     for part in ("mean", "variance"):
-        half = rounded(runs.grid.change(part, "bn-0"))
         found.append(
-            Finding(
+            judge(
                 f"{part}-alone",
                 f"Both moments count: the {part} alone is worse than both",
                 PAPER,
-                f"{spelt(half, 'change')} points against both",
-                above(half),
-                half,
+                runs.grid.change(part, "bn-0"),
+                "{} points against both",
+                holds=above,
             )
         )
-    measured = rounded(_over_sizes(runs.sizes, "bn-auto", "bn-16"))
     found.append(
-        Finding(
+        judge(
             "measured-prior",
             "An N that follows the measured shift is better than a constant N = 16, over all n",
             "shiftproof",
-            f"{spelt(measured, 'change')} points",
-            below(measured),
-            measured,
+            _average_sizes(runs.sizes, "bn-auto", "bn-16"),
+            "{} points",
+            holds=below,
         )
     )
-    return [*found, *_traps(runs)]
+    return [*found, *_judge_traps(runs)]
 
 
-def _gain(runs: Runs) -> Finding:
-    gain = rounded(runs.grid.change("bn-0"))
-    before, after = rounded(runs.grid.error(SOURCE)), rounded(runs.grid.error("bn-0"))
-    return Finding(
-        "gain",
-        "Batch statistics lower the error under corruption",
-        f"{PAPER}, Table 1: ResNet-50 mCE 76.7 to 62.2",
-        f"{spelt(before, 'error')} % to {spelt(after, 'error')} %: {spelt(gain, 'change')} points",
-        below(gain),
-        gain,
-    )
-
-
-def _trade_off(runs: Runs) -> list[Finding]:
+def _judge_sizes(runs: Runs, plan: Plan) -> list[Finding]:
     """The source's statistics help small batches and harm large ones; where it turns."""
-    if not {"bn-0", "bn-16"} <= set(runs.sizes[min(runs.sizes)].models):
+    first, last = min(runs.sizes), max(runs.sizes)
+    models = set(runs.sizes[first].models)
+    if "bn-16" not in models:
         return []
-    changes = {size: rounded(run.change("bn-0", "bn-16")) for size, run in runs.sizes.items()}
-    first, last = min(changes), max(changes)
-    turn = crossover(changes)
-    turned = "at no n" if turn is None else f"from n = {turn} on"
+    smallest = judge(
+        "smallest-batch",
+        f"With N = 16 a batch of {first} is enough for a gain",
+        f"{PAPER}; by a third party ResNet-50 76.7 to 71.4 at n = 1",
+        runs.sizes[first].change("bn-16"),
+        f"{{}} points against the source at severity {plan.severity}",
+        holds=below,
+    )
+    if "bn-0" not in models:
+        return [smallest]
+    changes = {size: run.change("bn-0", "bn-16") for size, run in runs.sizes.items()}
+    turn = find_crossover(changes)
+    where = "at no n" if turn is None else f"from n = {turn} on"
     return [
-        Finding(
+        judge(
             "small-batches",
             "Small batches need the source statistics: N = 0 is worse than N = 16",
             PAPER,
-            f"at n = {first}: {spelt(changes[first], 'change')} points",
-            above(changes[first]),
             changes[first],
+            f"at n = {first}: {{}} points",
+            holds=above,
         ),
-        Finding(
+        judge(
             "large-batches",
             "Large batches do without: N = 0 is at least as good as N = 16",
             PAPER,
-            f"at n = {last}: {spelt(changes[last], 'change')} points; N = 0 is the better {turned}",
-            at_most(changes[last], 0.0),
             changes[last],
+            f"at n = {last}: {{}} points; N = 0 is the better {where}",
+            holds=at_most,
         ),
+        smallest,
     ]
 
 
-def crossover(changes: Mapping[int, Interval]) -> int | None:
+def find_crossover(changes: Mapping[int, Interval]) -> int | None:
     """Return the smallest n from which on the change is below 0 at every n, or None."""
     turn = None
     for size in sorted(changes, reverse=True):
@@ -425,45 +378,39 @@ def crossover(changes: Mapping[int, Interval]) -> int | None:
     return turn
 
 
-def _traps(runs: Runs) -> list[Finding]:
+def _judge_traps(runs: Runs) -> list[Finding]:
     found = []
     for name, what, run in (
         ("single", "one image at a time", runs.single),
         ("sorted", "images sorted by label", runs.ordered),
     ):
-        fall = rounded(run.change("bn-0", SOURCE, [CLEAN]))
+        before, after = (spell(run.clean_error(model), "error") for model in (SOURCE, "bn-0"))
         found.append(
-            Finding(
+            judge(
                 f"trap-{name}",
                 f"Batch statistics fail on {what}, on clean images too",
                 "a known fault of N = 0",
-                f"{spelt(rounded(run.error(SOURCE, [CLEAN])), 'error')} % to "
-                f"{spelt(rounded(run.error('bn-0', [CLEAN])), 'error')} % on clean images",
-                above(fall),
-                fall,
+                run.change("bn-0", SOURCE, [CLEAN]),
+                f"{before} % to {after} % on clean images",
+                holds=above,
             )
         )
         for where, cells in (("clean", [CLEAN]), ("corrupted", None)):
-            held = rounded(run.change("guard", SOURCE, cells))
             found.append(
-                Finding(
+                judge(
                     f"guard-{name}-{where}",
                     f"With the guard it ends at most a point above the source: {what}, {where}",
                     "shiftproof",
-                    f"{spelt(held, 'change')} points against the source",
-                    at_most(held, GUARDED),
-                    held,
+                    run.change("guard", SOURCE, cells),
+                    "{} points against the source",
+                    holds=at_most,
+                    limit=GUARDED,
                 )
             )
     return found
 
 
-def _paired(these: Measured, model: str, those: Measured, other: str) -> Interval:
-    """Return the change between models of two runs of the same images and cells."""
-    return bootstrap_mean(these.wrong(model) - those.wrong(other))
-
-
-def _over_sizes(runs: Mapping[int, Measured], model: str, against: str) -> Interval:
+def _average_sizes(runs: Mapping[int, Measured], model: str, against: str) -> Interval:
     """Return the mean change over all n, on the images that all of them have."""
     count = min(len(run.wrong(SOURCE)) for run in runs.values())
     changes = [(run.wrong(model) - run.wrong(against))[:count] for run in runs.values()]

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import msgspec
 import numpy as np
 
-from shiftproof import bench
+from shiftproof import Detector, Run, bench
 from shiftproof.adapt import AdaptedDetector
-from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import console, progress
-from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CocoData
-from shiftproof.errors import BrokenFileError, InputError, RunError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
-from shiftproof.metrics.intervals import Interval
-from shiftproof.models import Detector
-from shiftproof.provenance import provenance
-from shiftproof.report import wording
+from shiftproof.errors import InputError, RunError
+from shiftproof.io import atomic, fingerprint, make_folder, write_bytes
+from shiftproof.report import corruption_title
 from shiftproof.rng import generator
-from shiftproof.runs import Run
-from shiftproof.runs.scores.detection import Detail, Fall
-from shiftproof.runs.scores.grid import CellFigures, Scored
-from shiftproof.stylize import Stylize
-from shiftproof.stylize.styles import DrawnStyles, Styles
-from shiftproof.types import Image, Settings
+from shiftproof.runs import Scored, provenance
+from shiftproof.stylize import DrawnStyles, Styles, Stylize
+from shiftproof.types import Image
 from shiftproof_reproduce import fashion
-from shiftproof_reproduce.centrepoint import as_detector
-from shiftproof_reproduce.claims import above, below
+from shiftproof_reproduce.center_points import wrap_detector
+from shiftproof_reproduce.detection_paper import judge_loss
 from shiftproof_reproduce.detector_training import DetectorTraining, Scenes, train_detector
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, Verdict, point, rounded
-from shiftproof_reproduce.scenes import SceneKind, backgrounds, write_scenes
+from shiftproof_reproduce.fashion import FashionMNIST
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point, to_json
+from shiftproof_reproduce.scenes import SceneKind, read_backgrounds, write_scenes
+from shiftproof_reproduce.seconds import Seconds
+from shiftproof_reproduce.spelling import spell
+from shiftproof_reproduce.verdicts import above, below, judge
 
 PAPER = "Michaelis et al. 2019"
 
@@ -53,8 +44,6 @@ TITLES = {
     "combined-adapted": "standard and stylised, batch norm adapted",
 }
 """The detectors by their name in the run: what they were trained on, and whether they adapt."""
-
-SECONDS = "seconds.json"
 
 STYLES = 200
 """So many styles are drawn, for all scenes together."""
@@ -91,11 +80,7 @@ def reproduce(
 ) -> Result:
     """Train small detectors on scenes with known boxes, with and without styles, and corrupt the scenes.
 
-    Args:
-        out: the folder of scenes, weights and the run; what is there is gone on with.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much is measured.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
@@ -103,45 +88,24 @@ def reproduce(
     """
     plan = plan or Plan()
     items = fashion.load(data)
-    files.make_folder(out)
-    seconds = _Seconds(out / SECONDS)
-    photographs = backgrounds()
+    photographs = read_backgrounds()
     if len(photographs) <= plan.held_out:
         raise InputError(
             f"Expected more than {plan.held_out} photographs, got {len(photographs)}: that many are "
             "held out for the test scenes."
         )
-    with seconds.of("scenes"):
-        train_data = write_scenes(
-            out / "train",
-            plan.train_scenes,
-            items.train_images,
-            items.train_labels,
-            photographs[: -plan.held_out],
-            plan.kind,
-            name="train",
-            show_progress=show_progress,
-        )
-        test_data = write_scenes(
-            out / "test",
-            plan.test_scenes,
-            items.test_images,
-            items.test_labels,
-            photographs[-plan.held_out :],
-            plan.kind,
-            name="test",
-            show_progress=show_progress,
-        )
-    detectors = _detectors(out, train_data, plan, seconds, show_progress)
+    seconds = Seconds(make_folder(out))
+    with seconds.count("scenes"):
+        train_data, test_data = _draw_scenes(out, items, photographs, plan, show_progress)
+    detectors = _train_detectors(out, train_data, plan, seconds, show_progress)
+    adapter = f"batchnorm:prior={plan.prior}"
     adapted = {
-        f"{name}-adapted" if name != STANDARD else "adapted": AdaptedDetector(
-            detectors[name], f"batchnorm:prior={plan.prior}"
-        )
-        for name in (STANDARD, "combined")
+        "adapted": AdaptedDetector(detectors[STANDARD], adapter),
+        "combined-adapted": AdaptedDetector(detectors["combined"], adapter),
     }
     if show_progress is not False:
         console.print(f"benchmark  [dim]{len(plan.corruptions)} corruptions, 5 detectors[/]")
-    with seconds.of("benchmark"):
+    with seconds.count("benchmark"):
         run = bench.run(
             {**detectors, **adapted},
             test_data,
@@ -152,68 +116,99 @@ def reproduce(
             workers=0,
             show_progress=show_progress,
         )
-    clean = _clean(run, STANDARD).numbers["AP50"]
+    first = _find_model(run, STANDARD).clean
+    clean = None if first is None else first.numbers["AP50"]
     if clean is None or clean < plan.good_enough:
         raise RunError(
-            f"The standard detector has an AP50 of {clean:.3f} on the clean scenes; expected at least "
-            f"{plan.good_enough:g}. Remove {out} to begin anew."
+            f"The standard detector has an AP50 of {clean or 0:.3f} on the clean scenes; expected at "
+            f"least {plan.good_enough:g}. Remove {out} to begin anew."
         )
     return Result(
         recipe="detection",
         scale="small",
         title="Detection robustness at small scale",
-        about=(
-            f"Small detectors with batch norm (centre points, {plan.training.widths[-1]} channels) "
-            f"are trained from scratch on {plan.train_scenes:,} scenes of {plan.kind.side} x "
-            f"{plan.kind.side} pixels, one to four items of Fashion-MNIST on crops of photographs; "
-            "on the scenes as they are, on stylised ones (weight-free, with drawn styles), and on "
-            f"both; all for as many steps. They are shown {plan.test_scenes} test scenes with other "
-            f"items and photographs under the {len(plan.corruptions)} corruptions. P is COCO's AP; "
-            f"the standard detector has an AP50 of {100 * clean:.1f} % on the clean scenes."
-        ),
+        about=_tell(plan, clean),
         settings={
-            "plan": _plain(plan),
+            "plan": to_json(plan),
             "data": {"fingerprint": items.fingerprint(), "photographs": len(photographs)},
             "run": run.folder.info()["settings"],
         },
         provenance=provenance("cpu", 0),
-        tables=tables(run),
-        findings=findings(run),
-        seconds=dict(seconds.spent),
+        tables=make_tables(run),
+        findings=make_findings(run),
+        seconds=seconds.spent,
     )
 
 
-def _detectors(
-    out: Path, data: CocoData, plan: Plan, seconds: _Seconds, show_progress: bool | None
+def _tell(plan: Plan, clean: float) -> str:
+    return (
+        f"Small detectors with batch norm (center points, {plan.training.widths[-1]} channels) "
+        f"are trained from scratch on {plan.train_scenes:,} scenes of {plan.kind.side} x "
+        f"{plan.kind.side} pixels, one to four items of Fashion-MNIST on crops of photographs; "
+        "on the scenes as they are, on stylised ones (weight-free, with drawn styles), and on "
+        f"both; all for as many steps. They are shown {plan.test_scenes} test scenes with other "
+        f"items and photographs under the {len(plan.corruptions)} corruptions. P is COCO's AP; "
+        f"the standard detector has an AP50 of {100 * clean:.1f} % on the clean scenes."
+    )
+
+
+def _draw_scenes(
+    out: Path,
+    items: FashionMNIST,
+    photographs: Sequence[Image],
+    plan: Plan,
+    show_progress: bool | None,
+) -> tuple[CocoData, CocoData]:
+    """Return the scenes for training and for the test, which have photographs of their own."""
+    train = write_scenes(
+        out / "train",
+        plan.train_scenes,
+        items.train_images,
+        items.train_labels,
+        photographs[: -plan.held_out],
+        plan.kind,
+        name="train",
+        show_progress=show_progress,
+    )
+    test = write_scenes(
+        out / "test",
+        plan.test_scenes,
+        items.test_images,
+        items.test_labels,
+        photographs[-plan.held_out :],
+        plan.kind,
+        name="test",
+        show_progress=show_progress,
+    )
+    return train, test
+
+
+def _train_detectors(
+    out: Path, data: CocoData, plan: Plan, seconds: Seconds, show_progress: bool | None
 ) -> dict[str, Detector]:
-    """Train on the scenes as they are, on stylised ones, and on half of each."""
-    with seconds.of("stylise"):
+    """Train on the scenes as they are, on stylized ones, and on half of each."""
+    with seconds.count("stylise"):
         plain = read_scenes(data)
-        images = stylised(
-            plain.images,
-            plan.seed,
-            out / "stylised.npy",
-            workers=usable_cores(),
-            show_progress=show_progress,
-        )
+        kept = out / "stylised.npy"
+        images = stylize_scenes(plain.images, plan.seed, kept, show_progress=show_progress)
         styled = dataclasses.replace(plain, images=images)
     detectors: dict[str, Detector] = {}
     for name, scenes in (
         (STANDARD, plain),
         ("stylised", styled),
-        ("combined", mixed(plain, styled, plan.seed)),
+        ("combined", mix_scenes(plain, styled, plan.seed)),
     ):
         if show_progress is not False:
             console.print(f"training  [dim]{name}, {len(scenes):,} scenes[/]")
-        with seconds.of(f"training, {name}"):
+        with seconds.count(f"training, {name}"):
             network = train_detector(
                 scenes,
-                out / f"{name}.safetensors",
+                out / f"{name}.pt",
                 plan.training,
                 title=f"Training ({name})",
                 show_progress=show_progress,
             )
-        detectors[name] = as_detector(network, f"centre-point, {TITLES[name]}")
+        detectors[name] = wrap_detector(network, f"center-point, {TITLES[name]}")
     return detectors
 
 
@@ -227,13 +222,8 @@ def read_scenes(data: CocoData) -> Scenes:
     )
 
 
-def stylised(
-    images: Sequence[Image],
-    seed: int,
-    kept: Path,
-    *,
-    workers: int = 0,
-    show_progress: bool | None = None,
+def stylize_scenes(
+    images: Sequence[Image], seed: int, kept: Path, *, show_progress: bool | None = None
 ) -> Sequence[Image]:
     """Return the images in drawn styles, one drawn for each; geometry and so the boxes stay.
 
@@ -241,33 +231,26 @@ def stylised(
         images: of one size.
         seed: decides the styles.
         kept: a file in which they are kept, so that they are made once.
-        workers: processes; 0 does it in this one.
         show_progress: None shows it on a terminal only.
     """
-    mark = files.fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
+    mark = fingerprint([str(seed).encode(), *(image.tobytes() for image in images)])
     marks = kept.with_suffix(".txt")
     if kept.is_file() and marks.is_file() and marks.read_text(encoding="utf-8") == mark:
         return list(np.load(kept, allow_pickle=False))
-    stylize = Stylize(styles=_DrawnOnce(DrawnStyles(STYLES)), seed=seed, probability=1.0)
+    stylize = Stylize(styles=_KeptStyles(DrawnStyles(STYLES)), seed=seed, probability=1.0)
     made = np.empty((len(images), *images[0].shape), dtype=np.uint8)
     with progress("Stylise", len(images), show=show_progress) as advance:
-        results = map_ordered(_stylised, enumerate(images), context=stylize, workers=workers)
-        for number, image in enumerate(results):
-            made[number] = image
+        for number, image in enumerate(images):
+            made[number] = stylize(image, key=f"{number:05}")
             advance()
-    with files.atomic(kept) as target:
+    with atomic(kept) as target:
         np.save(target, made, allow_pickle=False)
-    files.write_bytes(marks, mark.encode())
+    write_bytes(marks, mark.encode())
     return list(made)
 
 
-def _stylised(stylize: Stylize, item: tuple[int, Image]) -> Image:
-    number, image = item
-    return stylize(image, key=f"{number:05}")
-
-
 @final
-class _DrawnOnce(Styles):
+class _KeptStyles(Styles):
     """Styles that are kept: drawing one takes longer than giving it to a small scene."""
 
     def __init__(self, styles: Styles) -> None:
@@ -289,7 +272,7 @@ class _DrawnOnce(Styles):
         return self._styles.identity()
 
 
-def mixed(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
+def mix_scenes(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
     """Return the scenes, half of them, drawn by chance, in their stylised form.
 
     The paper's combined training set has each image twice and is trained on for as many steps; with
@@ -305,179 +288,180 @@ def mixed(plain: Scenes, styled: Scenes, seed: int) -> Scenes:
 # ---------------------------------------------------------------- what comes of it
 
 
-def tables(run: Run) -> list[Table]:
+def make_tables(run: Run) -> list[Table]:
     """Return the tables of a finished benchmark."""
-    names = [model.name for model in run.scores.models]
-    groups = [row.group for row in _model(run, names[0]).groups]
+    return [
+        compare_summaries(run),
+        compare_changes(run),
+        compare_corruptions(run),
+        compare_severities(run),
+        compare_sizes(run),
+    ]
+
+
+def compare_summaries(run: Run) -> Table:
+    """Return P, mPC and rPC of each detector, and the mean of each family."""
     whole = run.scores.grid.complete
-    summary = Table(
+    columns = ["P", "mPC" if whole else "mean", "rPC" if whole else "share"]
+    return Table(
         "summary",
         "Clean, under corruption, and what stays",
         "AP in %",
-        ["P", "mPC" if whole else "mean", "rPC" if whole else "share", *groups],
-        [TITLES[name] for name in names],
-        [
-            [
-                *(_figure(_model(run, name).summary[key]) for key in ("clean", "mean", "rpc")),
-                *(_figure(row.figures[P]) for row in _model(run, name).groups),
-            ]
-            for name in names
-        ],
+        [*columns, *(row.group for row in run.scores.models[0].groups)],
+        _list_rows(run),
+        [_list_figures(model, "clean", "mean", "rpc") for model in run.scores.models],
         note="rPC is in % of the clean AP.",
     )
-    corruptions = [row.corruption for row in _model(run, names[0]).corruptions]
-    per_corruption = Table(
-        "corruptions",
-        "Each corruption, mean over the severities",
-        "AP in %",
-        [TITLES[name] for name in names],
-        [wording.corruption_title(name) for name in corruptions],
-        [
-            [_figure(_model(run, name).corruptions[at].figures[P]) for name in names]
-            for at in range(len(corruptions))
-        ],
-    )
-    changes = Table(
+
+
+def compare_changes(run: Run) -> Table:
+    """Return the paired changes against the standard detector."""
+    groups = (row.group for row in run.scores.models[0].groups)
+    return Table(
         "changes",
         "What the other detectors gain over the standard one",
         "change of AP in points",
         ["P", "mean under corruption", *groups],
         [TITLES[row.name] for row in run.scores.differences],
-        [
-            [
-                _figure(row.summary["clean"]),
-                _figure(row.summary["mean"]),
-                *(_figure(group.figures[P]) for group in row.groups),
-            ]
-            for row in run.scores.differences
-        ],
+        [_list_figures(row, "clean", "mean") for row in run.scores.differences],
         unit="change",
         note="Intervals are paired over the scenes.",
     )
+
+
+def compare_corruptions(run: Run) -> Table:
+    """Return the mean over the severities of each corruption."""
+    models = run.scores.models
+    corruptions = [row.corruption for row in models[0].corruptions]
+    return Table(
+        "corruptions",
+        "Each corruption, mean over the severities",
+        "AP in %",
+        _list_rows(run),
+        [corruption_title(name) for name in corruptions],
+        [[model.corruptions[at].figures[P] for model in models] for at in range(len(corruptions))],
+    )
+
+
+def compare_severities(run: Run) -> Table:
+    """Return the mean over the corruptions at each severity."""
     severities = run.scores.grid.severities
-    by_severity = Table(
+    values: list[list[Value]] = []
+    for model in run.scores.models:
+        clean, cells = model.of_clean(P), model.of_cells(P)
+        means = [
+            float(np.mean([one.value for cell, one in cells.items() if cell.severity == severity]))
+            for severity in severities
+        ]
+        first = float("nan") if clean is None else clean.value
+        values.append([point(mean) for mean in (first, *means)])
+    return Table(
         "severities",
         "By severity, mean over the corruptions",
         "severity",
         ["clean", *map(str, severities)],
-        [TITLES[name] for name in names],
-        [
-            [
-                point(_value(_clean(run, name).figures[P])),
-                *(point(_at(run, name, severity)) for severity in severities),
-            ]
-            for name in names
-        ],
+        _list_rows(run),
+        values,
         note="Without intervals.",
         drawing="curves",
     )
-    sizes = [key for key, value in _sizes(run, names[0]).items() if value.clean]
-    by_size = Table(
+
+
+def compare_sizes(run: Run) -> Table:
+    """Return the performance on small, medium and large items."""
+    details = [model.detail["sizes"] for model in run.scores.models]
+    sizes = [key for key, value in details[0].items() if value.get("clean")]
+    return Table(
         "sizes",
         "By the size of the items",
         "AP in %",
         [f"{_SIZES[key]}, {where}" for key in sizes for where in ("clean", "corrupted")],
-        [TITLES[name] for name in names],
+        _list_rows(run),
         [
-            [
-                point(value) if value is not None else None
-                for key in sizes
-                for value in (
-                    _sizes(run, name)[key].clean,
-                    _sizes(run, name)[key].mean,
-                )
-            ]
-            for name in names
+            [point(detail[key].get(where)) for key in sizes for where in ("clean", "mean")]
+            for detail in details
         ],
         note="Small is up to 32 x 32 pixels, medium up to 96 x 96. Without intervals.",
     )
-    return [summary, changes, per_corruption, by_severity, by_size]
 
 
+P = "AP"
 _SIZES = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
-def findings(run: Run) -> list[Finding]:
+def _list_rows(run: Run) -> list[str]:
+    return [TITLES[model.name] for model in run.scores.models]
+
+
+def _list_figures(model: Scored, *summary: str) -> list[Value]:
+    return [*(model.summary[key] for key in summary), *(row.figures[P] for row in model.groups)]
+
+
+def make_findings(run: Run) -> list[Finding]:
     """Hold the paper's findings against what was measured."""
-    standard = _model(run, STANDARD)
-    kept = standard.summary["rpc"]
-    found = [
-        Finding(
-            "loses",
-            "a detector loses 30 to 60 % of its performance under corruption",
-            f"{PAPER}: rPC from 33 to 60 %",
-            f"the standard detector keeps {spelt(kept, 'error')} %",
-            "undecided" if kept is None else below(kept, 0.7),
-            kept,
-            "error",
+    stylized = "training on standard and stylised images raises the mean under corruption"
+    alone = "so does training on stylised images alone, on Pascal and Cityscapes"
+    adapted = "adapting the batch norm of the detector raises the mean under corruption"
+    means = [
+        _judge_change(
+            run, f"{name}-raises", name, "mean", claim, f"{PAPER}: {published}", "{} points of AP"
+        )
+        for name, claim, published in (
+            ("combined", stylized, "Pascal-C 48.6 to 56.2, COCO-C 18.2 to 20.4, Cityscapes-C 12.2 to 17.2"),
+            ("stylised", alone, "Pascal-C 48.6 to 50.0, Cityscapes-C 12.2 to 14.7; COCO-C 18.2 to 14.1"),
+        )
+    ]  # fmt: skip
+    adaptations = [
+        _judge_change(
+            run,
+            f"{name}-gains",
+            name,
+            "mean",
+            claim,
+            "Schneider et al. 2020 for classifiers",
+            f"{{}} points of AP against {TITLES[STANDARD]}",
+        )
+        for name, claim in (
+            ("adapted", adapted),
+            ("combined-adapted", "adaptation and stylised training together raise it, too"),
         )
     ]
-    for name, claim, published in (
-        (
-            "combined",
-            "training on standard and stylised images raises the mean under corruption",
-            "Pascal-C 48.6 to 56.2, COCO-C 18.2 to 20.4, Cityscapes-C 12.2 to 17.2",
-        ),
-        (
-            "stylised",
-            "so does training on stylised images alone, on Pascal and Cityscapes",
-            "Pascal-C 48.6 to 50.0, Cityscapes-C 12.2 to 14.7; COCO-C 18.2 to 14.1",
-        ),
-    ):
-        change = _difference(run, name).summary["mean"]
-        found.append(
-            Finding(
-                f"{name}-raises",
-                claim,
-                f"{PAPER}: {published}",
-                f"{spelt(change, 'change')} points of AP",
-                "undecided" if change is None else above(change),
-                change,
-            )
-        )
-    for name, limit, claim, published in (
-        ("combined", 0.02, "with both, the clean performance falls by 2 points at most",
-         "Pascal 80.5 to 80.4, COCO 36.3 to 34.6, Cityscapes 36.4 to 36.3"),
-        ("stylised", 0.02, "on stylised images alone it falls by more",
-         "Pascal 80.5 to 68.0, COCO 36.3 to 21.5, Cityscapes 36.4 to 28.5"),
-    ):  # fmt: skip
-        change = _difference(run, name).summary["clean"]
-        verdict: Verdict = "undecided"
-        if change is not None:
-            verdict = above(change, -limit) if name == "combined" else below(change, -limit)
-        found.append(
-            Finding(
-                f"{name}-clean",
-                claim,
-                f"{PAPER}: {published}",
-                f"{spelt(change, 'change')} points of AP",
-                verdict,
-                change,
-            )
-        )
-    found.append(_most_on_noise(run))
-    for name, other in (("adapted", STANDARD), ("combined-adapted", STANDARD)):
-        change = _difference(run, name).summary["mean"]
-        found.append(
-            Finding(
-                f"{name}-gains",
-                "adapting the batch norm of the detector raises the mean under corruption"
-                if name == "adapted"
-                else "adaptation and stylised training together raise it, too",
-                "Schneider et al. 2020 for classifiers",
-                f"{spelt(change, 'change')} points of AP against {TITLES[other]}",
-                "undecided" if change is None else above(change),
-                change,
-            )
-        )
-    return found
+    loses = judge_loss(run, "the standard detector keeps {} %")
+    return [loses, *means, *_judge_clean(run), _judge_noise(run), *adaptations]
 
 
-def _most_on_noise(run: Run) -> Finding:
-    groups = {row.group: row.figures[P] for row in _difference(run, "combined").groups}
-    known = {name: value for name, value in groups.items() if value is not None}
+def _judge_change(
+    run: Run, finding: str, name: str, key: str, claim: str, source: str, words: str
+) -> Finding:
+    change = _find_difference(run, name).summary[key]
+    return judge(finding, claim, source, change, words, holds=above)
+
+
+def _judge_clean(run: Run) -> list[Finding]:
+    """By how much the clean performance falls."""
+    return [
+        judge(
+            f"{name}-clean",
+            claim,
+            f"{PAPER}: {published}",
+            _find_difference(run, name).summary["clean"],
+            "{} points of AP",
+            holds=holds,
+            limit=-0.02,
+        )
+        for name, holds, claim, published in (
+            ("combined", above, "with both, the clean performance falls by 2 points at most",
+             "Pascal 80.5 to 80.4, COCO 36.3 to 34.6, Cityscapes 36.4 to 36.3"),
+            ("stylised", below, "on stylised images alone it falls by more",
+             "Pascal 80.5 to 68.0, COCO 36.3 to 21.5, Cityscapes 36.4 to 28.5"),
+        )
+    ]  # fmt: skip
+
+
+def _judge_noise(run: Run) -> Finding:
+    known = _find_difference(run, "combined").of_groups(P)
     best = max(known, key=lambda name: known[name].value) if known else None
-    words = ", ".join(f"{name} {spelt(value, 'change')}" for name, value in known.items())
+    words = ", ".join(f"{name} {spell(value, 'change')}" for name, value in known.items())
     return Finding(
         "most-on-noise",
         "stylised training data gain most on noise",
@@ -488,61 +472,9 @@ def _most_on_noise(run: Run) -> Finding:
     )
 
 
-P = "AP"
-
-
-def _model(run: Run, name: str) -> Scored:
+def _find_model(run: Run, name: str) -> Scored:
     return next(model for model in run.scores.models if model.name == name)
 
 
-def _difference(run: Run, name: str) -> Scored:
+def _find_difference(run: Run, name: str) -> Scored:
     return next(model for model in run.scores.differences if model.name == name)
-
-
-def _clean(run: Run, name: str) -> CellFigures:
-    return _model(run, name).clean or CellFigures()
-
-
-def _sizes(run: Run, name: str) -> dict[str, Fall]:
-    return msgspec.convert(_model(run, name).detail, Detail).sizes
-
-
-def _at(run: Run, name: str, severity: int) -> float:
-    cells = _model(run, name).of_cells(P)
-    return float(np.mean([one.value for cell, one in cells.items() if cell.severity == severity]))
-
-
-def _value(figure: Interval | None) -> float:
-    return float("nan") if figure is None else figure.value
-
-
-def _figure(figure: Interval | None) -> Value:
-    return None if figure is None else rounded(figure)
-
-
-def _plain(plan: Plan) -> Settings:
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(plan).items()
-    }
-
-
-class _Seconds:
-    """The CPU seconds of each part, kept over several starts."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.spent: dict[str, float] = {}
-        with contextlib.suppress(BrokenFileError, AttributeError, TypeError, ValueError):
-            self.spent = {str(k): float(v) for k, v in read_json(path).items()}
-
-    @contextlib.contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Count what is done in the context."""
-        begun = time.process_time()
-        try:
-            yield
-        finally:
-            spent = self.spent.get(part, 0.0) + time.process_time() - begun
-            self.spent[part] = round(spent, 1)
-            files.write_json(self._path, self.spent)

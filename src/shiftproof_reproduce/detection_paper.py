@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import time
-from importlib import resources
 from pathlib import Path
 
-from shiftproof import bench
+from shiftproof import Detector, Run, bench, load_detector
 from shiftproof.data import CityscapesData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import InputError
-from shiftproof.metrics.intervals import Interval
-from shiftproof.models import Detector, load_detector
-from shiftproof.provenance import provenance
-from shiftproof.runs import Run
-from shiftproof_reproduce.claims import below
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.runs import provenance
+from shiftproof_reproduce.published import DETECTION, read_detectors
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point
+from shiftproof_reproduce.verdicts import below, judge
 
 MODEL = "torchvision:fasterrcnn_resnet50_fpn"
 """The paper's detector; torchvision's weights are of COCO, trained otherwise than the paper's."""
 
-COLUMNS = ("P", "mPC", "rPC")
+KEPT = 0.7
+"""The paper's detectors keep less than this share of their performance."""
 
 
 def reproduce(
@@ -62,7 +58,7 @@ def reproduce(
         workers=workers,
         show_progress=show_progress,
     )
-    benchmark = benchmark_of(dataset)
+    benchmark = name_benchmark(dataset)
     return Result(
         recipe="detection",
         scale="paper",
@@ -71,80 +67,56 @@ def reproduce(
         f"{run.scores.measure.title}.",
         settings={"run": run.folder.info()["settings"]},
         provenance=provenance(detector.device, workers or 0),
-        tables=[beside_published(benchmark, detector.name, run), *_groups(run)],
-        findings=[_finding(run)],
+        tables=[compare_published(benchmark, detector.name, run), *compare_groups(run)],
+        findings=[judge_loss(run, "{} % stay")],
         seconds={"benchmark": round(time.monotonic() - begun, 1)},
     )
 
 
-def benchmark_of(data: DetectionData) -> str:
+def name_benchmark(data: DetectionData) -> str:
     """Return the benchmark that a data set, corrupted, is."""
     if isinstance(data, VocData):
         return "Pascal-C"
     return "Cityscapes-C" if isinstance(data, CityscapesData) else "COCO-C"
 
 
-def published(benchmark: str) -> dict[str, dict[str, float]]:
-    """Return the published P, mPC and rPC in % by detector (Michaelis et al. 2019, tables 1 to 3)."""
-    text = resources.files("shiftproof_reproduce").joinpath("published_detection.csv")
-    rows = csv.DictReader(text.read_text("utf-8").splitlines())
-    return {
-        row["detector"]: {column: float(row[column]) for column in COLUMNS}
-        for row in rows
-        if row["benchmark"] == benchmark
-    }
-
-
-def beside_published(benchmark: str, name: str, run: Run) -> Table:
+def compare_published(benchmark: str, name: str, run: Run) -> Table:
     """Return the published table with a row of our own before it."""
-    rows = published(benchmark)
-    summary = run.scores.models[0].summary
-    reason = run.scores.grid.reason
-    keys = ("clean", "mean", "rpc")
-    values: list[list[Value]] = [
-        [_figure(summary[key]) if key == "clean" or reason is None else None for key in keys]
+    rows = read_detectors(benchmark)
+    summary, reason = run.scores.models[0].summary, run.scores.grid.reason
+    ours: list[Value] = [
+        summary[key] if key == "clean" or reason is None else None
+        for key in ("clean", "mean", "rpc")
     ]
-    values += [[point(row[column] / 100) for column in COLUMNS] for row in rows.values()]
     return Table(
         "published",
         "Beside what was published",
         "in %",
-        list(COLUMNS),
+        list(DETECTION),
         [f"this run: {name}", *rows],
-        values,
+        [ours, *([point(row[column] / 100) for column in DETECTION] for row in rows.values())],
         note="" if reason is None else f"No mPC of this run: {reason}.",
     )
 
 
-def _groups(run: Run) -> list[Table]:
-    groups = run.scores.models[0].groups
-    measure = run.scores.measure.name
-    if not groups:
+def compare_groups(run: Run) -> list[Table]:
+    """Return the performance by family of corruptions, where a family is whole."""
+    found = run.scores.models[0].of_groups(run.scores.measure.name)
+    if not found:
         return []
-    return [
-        Table(
-            "groups",
-            "By family of corruptions",
-            "P in %",
-            [row.group for row in groups],
-            ["this run"],
-            [[_figure(row.figures[measure]) for row in groups]],
-        )
-    ]
+    title, values = "By family of corruptions", list(found.values())
+    return [Table("groups", title, "P in %", list(found), ["this run"], [[*values]])]
 
 
-def _finding(run: Run) -> Finding:
-    kept = _figure(run.scores.models[0].summary["rpc"])
-    return Finding(
+def judge_loss(run: Run, words: str) -> Finding:
+    """Hold the paper's first finding against the first detector of a run."""
+    return judge(
         "loses",
         "a detector loses 30 to 60 % of its performance under corruption",
         "Michaelis et al. 2019: rPC from 33 to 60 %",
-        f"{spelt(kept, 'error')} % stay",
-        "undecided" if kept is None else below(kept, 0.7),
-        kept,
-        "error",
+        run.scores.models[0].summary["rpc"],
+        words,
+        holds=below,
+        limit=KEPT,
+        unit="error",
     )
-
-
-def _figure(figure: Interval | None) -> Value:
-    return None if figure is None else rounded(figure)

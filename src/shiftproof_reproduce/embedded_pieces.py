@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof import Encoder, load_encoder
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
 from shiftproof.data import ImageArrays
 from shiftproof.embed import embed
-from shiftproof.io import files
-from shiftproof.io.text import read_json
-from shiftproof.models import Encoder, load_encoder
+from shiftproof.io import atomic, make_folder, read_json, write_json
 from shiftproof.similarity import open_embeddings
 from shiftproof_reproduce import fashion
-from shiftproof_reproduce.shifted_fashion import Grey, Piece, images_of, labels_of
+from shiftproof_reproduce.shifted_fashion import Gray, Piece, make_images, read_labels
 
 SHARD = 2000
 """Images of a shard: some ten seconds of work, which is what an interruption costs."""
@@ -32,17 +31,14 @@ class Place:
 
     folder: Path
 
-    def images(self, name: str) -> Grey:
+    def images(self, name: str) -> Gray:
         """Return the images of a piece."""
-        read: Grey = np.load(self._images_file(name), allow_pickle=False)
+        read: Gray = np.load(self.folder / "images" / f"{name}.npy", allow_pickle=False)
         return read
 
     def vectors(self, name: str) -> NDArray[np.float32]:
         """Return the embeddings of a piece, ``(N, width)`` of length 1."""
         return open_embeddings(self.folder / "embeddings" / name, normalize=True).read()
-
-    def _images_file(self, name: str) -> Path:
-        return self.folder / "images" / f"{name}.npy"
 
 
 def embed_pieces(
@@ -67,7 +63,7 @@ def embed_pieces(
         show_progress: None shows it on a terminal only.
     """
     for name in ("images", "embeddings", "pieces"):
-        files.make_folder(folder / name)
+        make_folder(folder / name)
     seconds: dict[str, float] = {}
     images = sum(len(piece.rows) for piece in pieces.values())
     results = map_ordered(
@@ -88,24 +84,24 @@ def _embed_piece(context: tuple[Path, Path | None, int, int], item: tuple[str, P
     if record.exists():
         return float(read_json(record)["seconds"])
     begun = time.process_time()
-    read = _data(data)
-    images = images_of(read, piece, seed=seed)
-    with files.atomic(folder / "images" / f"{name}.npy") as file:
+    read = _load_data(data)
+    images = make_images(read, piece, seed=seed)
+    with atomic(folder / "images" / f"{name}.npy") as file:
         np.save(file, images)
     source = ImageArrays(
-        list(images), labels_of(read, piece), fashion.CLASSES, ids=piece.ids(), name=name
+        list(images), read_labels(read, piece), fashion.CLASSES, ids=piece.ids(), name=name
     )
-    embed(_encoder(side), source, folder / "embeddings" / name, shard_size=SHARD, workers=0)
+    embed(_load_encoder(side), source, folder / "embeddings" / name, shard_size=SHARD, workers=0)
     spent = round(time.process_time() - begun, 1)
-    files.write_json(record, {"seconds": spent})
+    write_json(record, {"seconds": spent})
     return spent
 
 
 @lru_cache(maxsize=1)
-def _data(folder: Path | None) -> fashion.FashionMNIST:
+def _load_data(folder: Path | None) -> fashion.FashionMNIST:
     return fashion.load(folder)
 
 
 @lru_cache(maxsize=1)
-def _encoder(side: int) -> Encoder:
+def _load_encoder(side: int) -> Encoder:
     return load_encoder("demo", size=side, resize=side)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.classes import Classes
+from shiftproof import Classes
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
-from shiftproof.io import files
+from shiftproof.io import fingerprint, make_folder
 from shiftproof.rng import generator
 from shiftproof_reproduce.idx import read_idx
 
@@ -43,12 +43,8 @@ class FashionMNIST:
 
     def fingerprint(self) -> str:
         """Return 32 hex digits that change with any pixel or label."""
-        return files.fingerprint(
-            array.tobytes()
-            for array in (
-                self.train_images, self.train_labels, self.test_images, self.test_labels,
-            )
-        )  # fmt: skip
+        train, test = (self.train_images, self.train_labels), (self.test_images, self.test_labels)
+        return fingerprint(array.tobytes() for array in (*train, *test))
 
     def test_subset(
         self, count: int, *, seed: int = 0, labels: Sequence[int] | None = None
@@ -89,10 +85,8 @@ def load(folder: str | Path | None = None) -> FashionMNIST:
     places = PLACES if folder is None else (Path(folder),)
     place = next((place for place in places if place.is_dir()), None)
     if place is None:
-        raise InputError(f"No Fashion-MNIST in {', '.join(map(str, places))}. {_how_to_get_it()}")
-    train = _pair(place, "train")
-    test = _pair(place, "t10k")
-    return FashionMNIST(*train, *test)
+        raise InputError(f"No Fashion-MNIST in {', '.join(map(str, places))}. {_tell_source()}")
+    return FashionMNIST(*_read_part(place, "train"), *_read_part(place, "t10k"))
 
 
 def download(folder: Path) -> Path:
@@ -106,26 +100,26 @@ def download(folder: Path) -> Path:
         from torchvision.datasets import FashionMNIST as Published
     except ImportError as error:
         raise MissingExtraError.of("torchvision", "torch") from error
-    files.make_folder(folder)
+    make_folder(folder)
     try:
         Published(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"Fashion-MNIST could not be fetched ({error}). {_how_to_get_it()}"
+            f"Fashion-MNIST could not be fetched ({error}). {_tell_source()}"
         ) from error
     return folder / "FashionMNIST" / "raw"
 
 
-def _how_to_get_it() -> str:
+def _tell_source() -> str:
     return (
         "Install the Debian package dataset-fashion-mnist, let torchvision fetch it (--download), or "
         "give the folder of its four idx files (--data)."
     )
 
 
-def _pair(place: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    images = read_idx(_file(place, f"{part}-images-idx3-ubyte"))
-    labels = read_idx(_file(place, f"{part}-labels-idx1-ubyte"))
+def _read_part(place: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images = read_idx(_find_file(place, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_find_file(place, f"{part}-labels-idx1-ubyte"))
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or len(images) == 0:
         raise BrokenFileError(
             f"{place}: expected {part} images of the shape (N, {SIDE}, {SIDE}), got {images.shape}."
@@ -138,8 +132,8 @@ def _pair(place: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     return images, labels
 
 
-def _file(place: Path, name: str) -> Path:
+def _find_file(place: Path, name: str) -> Path:
     for path in (place / f"{name}.gz", place / name):
         if path.is_file():
             return path
-    raise InputError(f"{place} has no {name}.gz. {_how_to_get_it()}")
+    raise InputError(f"{place} has no {name}.gz. {_tell_source()}")

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.contrastive.mixing import InvertibleMLP
-from shiftproof.contrastive.process import WIDTH, PairProcess
-from shiftproof.contrastive.start import slow_start
+from shiftproof.contrastive import mixing, process, slow_start, train
 from shiftproof.metrics import linear_r2, mean_correlation_coefficient
 from shiftproof.rng import generator
 from shiftproof.types import Settings
+from shiftproof_reproduce.result import to_json
 
 if TYPE_CHECKING:
     import torch
 
     from shiftproof.contrastive import AnInfoNCE
-    from shiftproof.contrastive.losses import Negatives
-    from shiftproof.contrastive.train import Training
+
+Negatives: TypeAlias = Literal["both", "other", "none"]
+"""As for ``AnInfoNCE``."""
 
 MAX_CONDITION = 4.0
 """Of the mixing's layers; those of the published run of d = 10 were 3.4 to 3.6."""
@@ -78,7 +77,7 @@ class Setting:
     """
 
     precision: tuple[float, ...]
-    training: Training
+    training: train.Training
     batch: int = 512
     width: int = 128
     depth: int = 3
@@ -89,13 +88,14 @@ class Setting:
         return len(self.precision)
 
     @property
-    def process(self) -> PairProcess:
+    def process(self) -> process.PairProcess:
         """Return the process of its pairs.
 
         A proposal may lie 0.1 off the sphere, as published, or half the standard deviation of the
         latent that varies least: projected from farther away it would vary more than it should.
         """
-        return PairProcess(self.precision, width=min(WIDTH, 0.5 / max(self.precision) ** 0.5))
+        width = min(process.WIDTH, 0.5 / max(self.precision) ** 0.5)
+        return process.PairProcess(self.precision, width=width)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Observer:
     They are the observations whitened and turned, of which any encoder makes the same.
     """
 
-    def __init__(self, process: PairProcess, seed: int) -> None:
-        self.mixing = InvertibleMLP(process.dim, max_condition=MAX_CONDITION, seed=seed)
-        z, partner = process.pairs(20_000, seed=seed, step=-1)
+    def __init__(self, drawn: process.PairProcess, seed: int) -> None:
+        self.mixing = mixing.InvertibleMLP(drawn.dim, max_condition=MAX_CONDITION, seed=seed)
+        z, partner = drawn.pairs(20_000, seed=seed, step=-1)
         self.start = slow_start(self.mixing(z), self.mixing(partner))
 
     def __call__(self, latents: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -159,32 +159,30 @@ def recover(
     """
     import torch
 
-    from shiftproof.contrastive.train import train
+    pairs = setting.process
+    observe = Observer(pairs, seed)
+    fresh = pairs.latents(SAMPLES, generator(seed, "held out"))
 
-    process = setting.process
-    observe = Observer(process, seed)
-    fresh = process.latents(SAMPLES, generator(seed, "held out"))
-
-    def observed(latents: NDArray[np.float64]) -> torch.Tensor:
+    def show(latents: NDArray[np.float64]) -> torch.Tensor:
         seen = latents if method.known else observe(latents)
         return torch.tensor(seen, dtype=torch.float32)
 
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        z, partner = process.pairs(setting.batch, seed=seed, step=step)
-        if not method.hard:
-            return observed(z), observed(partner)
-        return observed(z), observed(
-            np.concatenate([partner, _hard(z, setting, method, seed, step)])
-        )
+        z, partner = pairs.pairs(setting.batch, seed=seed, step=step)
+        if method.hard:
+            partner = np.concatenate([partner, draw_hard(z, method.hard, seed, step)])
+        return show(z), show(partner)
 
     def measure(encoder: torch.nn.Module, loss: torch.nn.Module) -> Settings:
-        views = observed(fresh).to(device)
+        views = show(fresh).to(device)
         embedding = encoder(views).cpu().numpy()
         parts = np.split(embedding, method.copies, axis=1)
-        embedding = np.concatenate([_normalised(part) for part in parts], axis=1)
+        embedding = np.concatenate(
+            [part / np.linalg.norm(part, axis=1, keepdims=True) for part in parts], axis=1
+        )
         found = linear_r2(embedding, fresh, seed=seed)
         matched = mean_correlation_coefficient(embedding, fresh)
-        learned = _precision(loss)[matched.assignment]
+        learned = _read_precision(loss)[matched.assignment]
         return {
             "least": float(found.per_latent.min()),
             "r2": found.per_latent.tolist(),
@@ -192,19 +190,15 @@ def recover(
             "precision": learned.tolist(),
         }
 
-    encoder, loss = _made(setting, method, seed, observe.start.precision)
-    trained = train(
+    encoder, loss = _build(setting, method, seed, observe.start.precision)
+    trained = train.train(
         encoder,
         loss,
         batches,
         setting.training,
         measure=measure,
         checkpoint=checkpoint,
-        about={
-            "setting": dataclasses.asdict(setting),
-            "method": dataclasses.asdict(method),
-            "seed": seed,
-        },
+        about={"setting": to_json(setting), "method": to_json(method), "seed": seed},
         device=device,
         title=f"{method.name}, seed {seed}",
         show_progress=show_progress,
@@ -224,21 +218,21 @@ def recover(
 # ---------------------------------------------------------------- parts
 
 
-def _hard(
-    z: NDArray[np.float64], setting: Setting, method: Method, seed: int, step: int
+def draw_hard(
+    z: NDArray[np.float64], precision: float, seed: int, step: int
 ) -> NDArray[np.float64]:
-    """Draw one negative around each anchor; each serves as one of all anchors' too."""
-    around = PairProcess((method.hard,) * setting.dim)
+    """Draw ``HARD`` negatives around each anchor; each serves as one of all anchors' too."""
+    around = process.PairProcess((precision,) * z.shape[1])
     random = generator(seed, "hard negatives", str(step))
-    drawn = [around.partners(z, random) for _ in range(HARD)]
-    return np.stack(drawn, axis=1).reshape(-1, setting.dim)
+    negatives = [around.partners(z, random) for _ in range(HARD)]
+    return np.stack(negatives, axis=1).reshape(-1, z.shape[1])
 
 
 HARD = 16
 """Hard negatives of an anchor."""
 
 
-def _made(
+def _build(
     setting: Setting, method: Method, seed: int, measured: NDArray[np.float64]
 ) -> tuple[torch.nn.Module, torch.nn.Module]:
     import torch
@@ -259,7 +253,7 @@ def _made(
             )
         )
     if method.learn == "one":
-        return encoder, learnt_temperature(method.start, method.negatives)
+        return encoder, learn_temperature(method.start, method.negatives)
     start = method.start * (measured if method.relative else np.ones(setting.dim))
     losses: list[AnInfoNCE] = [
         AnInfoNCE(
@@ -272,7 +266,7 @@ def _made(
         for copy in range(method.copies)
     ]
     if method.hard:
-        return encoder, hard_negatives(losses[0])
+        return encoder, take_hard_negatives(losses[0])
     return encoder, losses[0] if method.copies == 1 else LossEnsemble(losses)
 
 
@@ -315,7 +309,7 @@ def build_encoder(
     return Added()
 
 
-def learnt_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
+def learn_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
     """Return InfoNCE with one precision 1/τ for all dimensions, which is learnt."""
     import torch
 
@@ -341,7 +335,7 @@ def learnt_temperature(start: float, negatives: Negatives) -> torch.nn.Module:
     return LearntTemperature()
 
 
-def hard_negatives(loss: AnInfoNCE) -> torch.nn.Module:
+def take_hard_negatives(loss: AnInfoNCE) -> torch.nn.Module:
     """Return a loss whose second view holds the partners, and behind them negatives per anchor."""
     import torch
 
@@ -376,7 +370,7 @@ class _Precise(Protocol):
     def precision(self) -> torch.Tensor: ...
 
 
-def _precision(loss: torch.nn.Module) -> NDArray[np.float64]:
+def _read_precision(loss: torch.nn.Module) -> NDArray[np.float64]:
     """Return the precision of every dimension of the embedding, over all losses."""
     from shiftproof.contrastive import LossEnsemble
 
@@ -386,11 +380,6 @@ def _precision(loss: torch.nn.Module) -> NDArray[np.float64]:
     return np.repeat(joined, 64) if len(joined) == 1 else joined
 
 
-def _normalised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    normalised: NDArray[np.float64] = values / np.linalg.norm(values, axis=1, keepdims=True)
-    return normalised
-
-
-def log_spaced(lowest: float, spread: float, dim: int) -> tuple[float, ...]:
+def space_evenly(lowest: float, spread: float, dim: int) -> tuple[float, ...]:
     """Return precisions at equal quotients from ``lowest`` to ``lowest x spread``."""
     return tuple(float(value) for value in np.geomspace(lowest, lowest * spread, dim))

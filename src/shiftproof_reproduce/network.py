@@ -61,6 +61,6 @@ def build_network(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
     return nn.Sequential(*layers)
 
 
-def as_classifier(network: torch.nn.Module) -> Classifier:
+def wrap_classifier(network: torch.nn.Module) -> Classifier:
     """Return the network as what is measured."""
     return Classifier(network, PREPROCESS, CLASSES, name="resnet-fashion")

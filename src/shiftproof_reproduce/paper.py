@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from shiftproof import bench
+from shiftproof import Classifier, Run, bench, load_classifier
 from shiftproof.bench import SOURCE
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedData, open_data
 from shiftproof.errors import InputError
-from shiftproof.io import files
-from shiftproof.metrics.intervals import Interval
-from shiftproof.models import Classifier, load_classifier
-from shiftproof.provenance import provenance
-from shiftproof.runs import Run
-from shiftproof_reproduce.claims import below
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.io import make_folder
+from shiftproof.runs import provenance
+from shiftproof_reproduce.published import read_errors
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point
+from shiftproof_reproduce.verdicts import below, judge
 
 MODEL = "torchvision:resnet50"
 """The model of both papers' first row."""
@@ -91,18 +86,10 @@ def reproduce(
     tree = open_data(data, classes=classifier.classes)
     if not isinstance(tree, CorruptedData):
         raise InputError(f"{data} is no -C tree; expected CORRUPTION/SEVERITY/CLASS/IMAGE.")
-    corruptions = [name for name in COMMON if any(c.corruption == name for c in tree.cells)]
+    corruptions, severities = choose_cells(tree)
     if not corruptions:
         raise InputError(f"{data} has none of the 15 corruptions of ImageNet-C.")
-    severities = [
-        severity
-        for severity in range(1, 6)
-        if all(
-            any(c.corruption == name and c.severity == severity for c in tree.cells)
-            for name in corruptions
-        )
-    ]
-    files.make_folder(out)
+    make_folder(out)
     runs: dict[str, Run] = {}
     seconds = {}
     for part in PARTS[recipe]:
@@ -136,13 +123,23 @@ def reproduce(
             "runs": {method: run.folder.info()["settings"] for method, run in runs.items()},
         },
         provenance=provenance(classifier.device, workers or 0),
-        tables=[beside_published(recipe, classifier.name, runs, measure)],
-        findings=[_finding(recipe, part, runs[part.method], measure) for part in PARTS[recipe]],
+        tables=[compare_published(recipe, classifier.name, runs, measure)],
+        findings=[
+            judge_method(recipe, part.method, runs[part.method], measure) for part in PARTS[recipe]
+        ],
         seconds=seconds,
     )
 
 
-def beside_published(recipe: str, name: str, runs: Mapping[str, Run], measure: str) -> Table:
+def choose_cells(tree: CorruptedData) -> tuple[list[str], list[int]]:
+    """Return those of the 15 corruptions that a tree has, and the severities that all of these have."""
+    there = {(cell.corruption, cell.severity) for cell in tree.cells}
+    corruptions = [name for name in COMMON if any(name == other for other, _ in there)]
+    severities = [s for s in range(1, 6) if all((name, s) in there for name in corruptions)]
+    return corruptions, severities
+
+
+def compare_published(recipe: str, name: str, runs: Mapping[str, Run], measure: str) -> Table:
     """Return the published table with a row of our own before it.
 
     Args:
@@ -151,58 +148,34 @@ def beside_published(recipe: str, name: str, runs: Mapping[str, Run], measure: s
         runs: by the method of their column.
         measure: ``"mce"`` or ``"mean"`` of the scores' summaries.
     """
-    rows = published(recipe)
+    rows = read_errors(recipe)
     methods = list(dict.fromkeys(method for row in rows.values() for method in row))
     first = next(iter(runs.values()))
-    ours: dict[str, Value] = {"none": _figure(first, SOURCE, measure)}
-    ours |= {method: _figure(run, "adapted", measure) for method, run in runs.items()}
+    ours: dict[str, Value] = {"none": _summarize(first, SOURCE, measure)}
+    ours |= {method: _summarize(run, "adapted", measure) for method, run in runs.items()}
     reason = first.scores.grid.reason
     label = f"this run: {name}" + ("" if measure == "mce" else ", mean error")
-    return Table(
-        "published",
-        "Beside what was published",
-        "mCE in %",
-        methods,
-        [label, *rows],
-        [
-            [ours.get(method) for method in methods],
-            *(
-                [point(row[m] / 100) if m in row else None for m in methods]
-                for row in rows.values()
-            ),
-        ],
-        note="" if reason is None else f"No mCE of this run: {reason}.",
-    )
+    values: list[list[Value]] = [[ours.get(method) for method in methods]]
+    for row in rows.values():
+        values.append([point(row[m] / 100) if m in row else None for m in methods])
+    note = "" if reason is None else f"No mCE of this run: {reason}."
+    title, rows_shown = "Beside what was published", [label, *rows]
+    return Table("published", title, "mCE in %", methods, rows_shown, values, note=note)
 
 
-def published(recipe: str) -> dict[str, dict[str, float]]:
-    """Return the published mCE in % by model and method."""
-    text = resources.files("shiftproof_reproduce").joinpath("published.csv").read_text("utf-8")
-    rows: dict[str, dict[str, float]] = {}
-    for line in csv.DictReader(text.splitlines()):
-        if line["recipe"] == recipe:
-            rows.setdefault(line["model"], {})[line["method"]] = float(line["value"])
-    return rows
-
-
-def _finding(recipe: str, part: Part, run: Run, measure: str) -> Finding:
+def judge_method(recipe: str, method: str, run: Run, measure: str) -> Finding:
+    """Hold a method against the source, beside what was published."""
     [difference] = run.scores.differences
-    change = _round(difference.summary[measure])
-    row = published(recipe)["ResNet-50"]
-    return Finding(
-        part.method.replace(" ", "").lower(),
-        f"{part.method} lowers the error",
-        f"published for ResNet-50: mCE {row['none']:g} to {row[part.method]:g}",
-        f"{spelt(change, 'change')} points",
-        "undecided" if change is None else below(change),
-        change,
+    row = read_errors(recipe)["ResNet-50"]
+    return judge(
+        method.replace(" ", "").lower(),
+        f"{method} lowers the error",
+        f"published for ResNet-50: mCE {row['none']:g} to {row[method]:g}",
+        difference.summary[measure],
+        "{} points",
+        holds=below,
     )
 
 
-def _figure(run: Run, name: str, measure: str) -> Value:
-    model = next(model for model in run.scores.models if model.name == name)
-    return _round(model.summary[measure])
-
-
-def _round(figure: Interval | None) -> Value:
-    return None if figure is None else rounded(figure)
+def _summarize(run: Run, name: str, measure: str) -> Value:
+    return next(model for model in run.scores.models if model.name == name).summary[measure]

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof import Classifier
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
-from shiftproof.io import files
-from shiftproof.io.text import read_json
+from shiftproof.io import atomic, fingerprint, make_folder, read_json, write_json
 from shiftproof.rng import generator
 from shiftproof.types import Settings
 from shiftproof_reproduce.embedded_pieces import Place
-from shiftproof_reproduce.network import as_classifier
+from shiftproof_reproduce.network import wrap_classifier
+from shiftproof_reproduce.result import slug, to_json
+from shiftproof_reproduce.shifted_fashion import Gray
 from shiftproof_reproduce.training import Training, train
 
 Flags = NDArray[np.bool_]
@@ -28,7 +30,7 @@ LARGE, REFERENCE = "large", "reference"
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
+class Answers:
     """What one training comes to.
 
     Attributes:
@@ -72,7 +74,7 @@ def train_all(
     *,
     workers: int,
     show_progress: bool | None = None,
-) -> dict[str, list[Answered]]:
+) -> dict[str, list[Answers]]:
     """Train on the reference and what is kept of the large piece, with every seed.
 
     A training that is there is not repeated, and one that was interrupted is begun again.
@@ -85,20 +87,18 @@ def train_all(
         show_progress: None shows it on a terminal only.
     """
     for name in ("trainings", "answers"):
-        files.make_folder(task.folder / name)
-    jobs = [
-        (name, slug(name), np.packbits(rows), seed) for seed in seeds for name, rows in kept.items()
-    ]
-    found: dict[str, list[Answered]] = {name: [] for name in kept}
+        make_folder(task.folder / name)
+    jobs = [(name, np.packbits(rows), seed) for seed in seeds for name, rows in kept.items()]
+    found: dict[str, list[Answers]] = {name: [] for name in kept}
     results = map_ordered(_train_one, jobs, context=task, workers=workers)
     with progress("Training", len(jobs), show=show_progress) as advance:
-        for (name, _, _, seed), answered in zip(jobs, results, strict=True):
-            found[name].append(answered)
+        for (name, _, seed), answers in zip(jobs, results, strict=True):
+            found[name].append(answers)
             advance(note=f"{name}, seed {seed}")
     return found
 
 
-def balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
+def draw_balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
     """Return ``(seen,)`` numbers below ``count``: all of them in turn, each turn in another order."""
     turns = -(-seen // count)
     orders = [generator(seed, "turn", str(turn)).permutation(count) for turn in range(turns)]
@@ -106,47 +106,54 @@ def balanced(count: int, seen: int, *, seed: int) -> NDArray[np.int64]:
     return chosen
 
 
-def slug(name: str) -> str:
-    """Return a name as that of a file.
-
-    >>> slug("Fog: near, as many")
-    'fog-near-as-many'
-    """
-    kept = "".join(letter if letter.isalnum() else " " for letter in name.lower())
-    return "-".join(kept.split())
-
-
-def _train_one(task: Task, job: tuple[str, str, NDArray[np.uint8], int]) -> Answered:
+def _train_one(task: Task, job: tuple[str, NDArray[np.uint8], int]) -> Answers:
     """Train and answer, or read the answers that are there; runs in a worker."""
-    _, name, packed, seed = job
-    place = Place(task.folder)
-    rows = np.unpackbits(packed, count=len(task.labels[LARGE])).astype(bool)
+    name, packed, seed = job
+    file_name = f"{slug(name)}-{seed}"
     about: Settings = {
-        "training": task.training.settings,
+        "training": to_json(task.training),
         "seen": task.seen,
-        "kept": files.fingerprint([packed.tobytes()]),
+        "kept": fingerprint([packed.tobytes()]),
         "tests": list(task.tests),
         "seed": seed,
     }
-    record = task.folder / "answers" / f"{name}-{seed}.json"
-    answers = task.folder / "answers" / f"{name}-{seed}.npy"
+    record = task.folder / "answers" / f"{file_name}.json"
+    answers = task.folder / "answers" / f"{file_name}.npy"
     if record.exists():
         read = read_json(record)
         if {key: read.get(key) for key in about} == about:
             right = np.load(answers, allow_pickle=False)
-            return Answered(dict(zip(task.tests, right, strict=True)), float(read["seconds"]))
+            return Answers(dict(zip(task.tests, right, strict=True)), float(read["seconds"]))
     begun = time.process_time()
-    images = np.concatenate([place.images(LARGE)[rows], place.images(REFERENCE)])
-    labels = np.concatenate([task.labels[LARGE][rows], task.labels[REFERENCE]])
-    chosen = balanced(len(images), task.seen, seed=seed)
+    rows = np.unpackbits(packed, count=len(task.labels[LARGE])).astype(bool)
+    images, labels = _draw_shown(task, rows, seed)
     network = train(
-        images[chosen],
-        labels[chosen].astype(np.uint8),
-        task.folder / "trainings" / f"{name}-{seed}.safetensors",
+        images,
+        labels,
+        task.folder / "trainings" / f"{file_name}.pt",
         dataclasses.replace(task.training, epochs=1, seed=seed),
         show_progress=False,
     )
-    classifier = as_classifier(network)
+    right = _answer(task, wrap_classifier(network))
+    with atomic(answers) as file:
+        np.save(file, right)
+    spent = round(time.process_time() - begun, 1)
+    write_json(record, {**about, "seconds": spent})
+    return Answers(dict(zip(task.tests, right, strict=True)), spent)
+
+
+def _draw_shown(task: Task, rows: Flags, seed: int) -> tuple[Gray, NDArray[np.uint8]]:
+    """Return the images that a training is shown, in their order, and their labels."""
+    place = Place(task.folder)
+    images = np.concatenate([place.images(LARGE)[rows], place.images(REFERENCE)])
+    labels = np.concatenate([task.labels[LARGE][rows], task.labels[REFERENCE]])
+    chosen = draw_balanced(len(images), task.seen, seed=seed)
+    return images[chosen], labels[chosen].astype(np.uint8)
+
+
+def _answer(task: Task, classifier: Classifier) -> NDArray[np.bool_]:
+    """Return ``(T, M)``: for each test set the images whose class is found."""
+    place = Place(task.folder)
     right = np.zeros((len(task.tests), len(task.test_labels)), bool)
     for number, test in enumerate(task.tests):
         shown = place.images(test)
@@ -154,8 +161,4 @@ def _train_one(task: Task, job: tuple[str, str, NDArray[np.uint8], int]) -> Answ
             part = slice(start, start + 500)
             logits = classifier.predict(np.repeat(shown[part, :, :, None], 3, axis=3))
             right[number, part] = logits.argmax(1) == task.test_labels[part]
-    with files.atomic(answers) as file:
-        np.save(file, right)
-    spent = round(time.process_time() - begun, 1)
-    files.write_json(record, {**about, "seconds": spent})
-    return Answered(dict(zip(task.tests, right, strict=True)), spent)
+    return right

@@ -1,19 +1,19 @@
-"""What a recipe comes to: tables, findings, and how they were made; as JSON and back.
+"""What an experiment comes to: tables, findings, and how they were made; as JSON and back.
 
-All that is shown of a recipe (Markdown, CSV, figures, the terminal) is made from this alone.
+All that is shown of it (Markdown, CSV, figures, the terminal) is made from this alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
+
+import msgspec
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
-from shiftproof.metrics.intervals import Interval
+from shiftproof.io import read_json, write_json
+from shiftproof.metrics import Interval
 from shiftproof.types import Settings
 
 FORMAT = 1
@@ -26,6 +26,9 @@ with its interval, three digits each."""
 Drawing = Literal["none", "curves", "bars"]
 
 Value: TypeAlias = Interval | None
+
+DIGITS = 6
+"""Behind the point, of every figure: more than any number of images holds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Table:
     unit: Unit = "error"
     note: str = ""
     drawing: Drawing = "none"
+
+    def __post_init__(self) -> None:
+        values = [[round_off(value) for value in row] for row in self.values]
+        object.__setattr__(self, "values", values)
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,12 @@ OVER_IMAGES = (
     "where it is on both. Intervals are over images, paired where two models are compared; "
     "they do not hold what another training or another order of the images would change."
 )
-"""What the verdicts and intervals of most recipes say, and what they do not."""
+"""What the verdicts and intervals of most experiments say, and what they do not."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished recipe.
+    """A finished experiment.
 
     ``settings`` decide the numbers, ``provenance`` tells how they came about, ``seconds`` what
     each part took: of the clock at the papers' scale, of the CPU at the others. ``intervals`` says
@@ -97,17 +104,9 @@ class Result:
         return next(table for table in self.tables if table.name == name)
 
 
-# ---------------------------------------------------------------- the file
-
-
 def write_result(result: Result, path: Path) -> None:
     """Write a result as JSON."""
-    plain = dataclasses.asdict(result)
-    for table, entry in zip(result.tables, plain["tables"], strict=True):
-        entry["values"] = [[_plain(value) for value in row] for row in table.values]
-    for finding, entry in zip(result.findings, plain["findings"], strict=True):
-        entry["figure"] = _plain(finding.figure)
-    files.write_json(path, {"format": FORMAT, **plain})
+    write_json(path, {"format": FORMAT, **msgspec.to_builtins(result)})
 
 
 def read_result(path: Path) -> Result:
@@ -116,37 +115,39 @@ def read_result(path: Path) -> Result:
     Raises:
         BrokenFileError: it is missing, or something else.
     """
-    content: Any = read_json(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise BrokenFileError(f"{path}: no result of a recipe (it is of another format).")
     try:
-        if content.pop("format") != FORMAT:
-            raise ValueError("it is of another format")
-        tables = [
-            Table(**{**entry, "values": [[_interval(v) for v in row] for row in entry["values"]]})
-            for entry in content.pop("tables")
-        ]
-        findings = [
-            Finding(**{**entry, "figure": _interval(entry["figure"])})
-            for entry in content.pop("findings")
-        ]
-        return Result(tables=tables, findings=findings, **content)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return msgspec.convert(content, Result)
+    except msgspec.ValidationError as error:
         raise BrokenFileError(f"{path}: no result of a recipe ({error}).") from error
 
 
-def _plain(value: Value) -> dict[str, float] | None:
-    return None if value is None else dataclasses.asdict(value)
+def to_json(plan: object) -> Settings:
+    """Return a dataclass as JSON has it, with lists for tuples."""
+    settings: Settings = msgspec.json.decode(msgspec.json.encode(plan))
+    return settings
 
 
-def _interval(value: Any) -> Value:
-    return None if value is None else Interval(**value)
+def slug(title: str) -> str:
+    """Return a title as the name of a file.
+
+    >>> slug("Fog: near, as many")
+    'fog-near-as-many'
+    """
+    kept = "".join(letter if letter.isalnum() else " " for letter in title.lower())
+    return "-".join(kept.split())
 
 
-def rounded(interval: Interval) -> Interval:
-    """Return the figure with six digits behind the point: more than any number of images holds."""
-    value, low, high = interval.value, interval.lower, interval.upper
-    return Interval(round(float(value), 6), round(float(low), 6), round(float(high), 6))
+def round_off(value: Value) -> Value:
+    """Return a figure with ``DIGITS`` digits behind the point."""
+    if value is None:
+        return None
+    ends = (value.value, value.lower, value.upper)
+    return Interval(*(round(float(end), DIGITS) for end in ends))
 
 
-def point(value: float) -> Interval:
+def point(value: float | None) -> Value:
     """Return a figure that has no interval of its own, as for the quality of an estimate."""
-    return rounded(Interval(value, value, value))
+    return None if value is None else Interval(value, value, value)

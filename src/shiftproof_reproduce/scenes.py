@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from shiftproof.compute.progress import progress
 from shiftproof.data import CocoData, DemoPhotographs, open_data
 from shiftproof.errors import BrokenFileError, MissingExtraError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
+from shiftproof.io import fingerprint, make_folder, read_json, write_bytes, write_json
 from shiftproof.rng import generator
-from shiftproof.stylize.styles import DrawnStyles
-from shiftproof.types import Image
+from shiftproof.stylize import DrawnStyles
+from shiftproof.types import Image, Settings
 from shiftproof_reproduce.fashion import CLASSES
+from shiftproof_reproduce.result import to_json
 
 ANNOTATIONS = "annotations/instances.json"
 """Where the boxes of a folder of scenes are, in COCO's form; the images are in ``images``."""
@@ -44,7 +44,7 @@ class SceneKind:
     seed: int = 0
 
 
-def backgrounds(folder: str | Path | None = None) -> list[Image]:
+def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
     """Return photographs for the backgrounds.
 
     Args:
@@ -84,7 +84,7 @@ def draw_scene(
         the classes ``(N,)``.
     """
     rng = generator(kind.seed, "scene", key)
-    image = _background(photographs[int(rng.integers(len(photographs)))], kind.side, rng)
+    image = _crop_background(photographs[int(rng.integers(len(photographs)))], kind.side, rng)
     hidden = np.zeros((kind.side, kind.side), dtype=bool)
     boxes: list[tuple[int, int, int, int]] = []
     classes: list[int] = []
@@ -94,7 +94,7 @@ def draw_scene(
             break
         chosen = int(rng.integers(len(items)))
         size = round(kind.side * rng.uniform(*kind.sizes))
-        opacity, grey = _item(items[chosen], size)
+        opacity, gray = _crop_item(items[chosen], size)
         height, width = opacity.shape
         top = int(rng.integers(0, kind.side - height + 1))
         left = int(rng.integers(0, kind.side - width + 1))
@@ -104,7 +104,7 @@ def draw_scene(
         if (hidden[place] & solid).sum() > kind.overlap * solid.sum():
             continue
         hidden[place] |= solid
-        painted = grey[..., None] * tint
+        painted = gray[..., None] * tint
         image[place] = image[place] * (1 - opacity[..., None]) + painted * opacity[..., None]
         boxes.append((left, top, width, height))
         classes.append(int(labels[chosen]))
@@ -115,7 +115,7 @@ def draw_scene(
     )
 
 
-def _background(photograph: Image, side: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _crop_background(photograph: Image, side: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """A square crop of a photograph, of any size from the scene's to the whole, mirrored by chance."""
     smaller = min(photograph.shape[:2])
     crop = int(rng.integers(min(side, smaller), smaller + 1))
@@ -128,14 +128,16 @@ def _background(photograph: Image, side: int, rng: np.random.Generator) -> NDArr
     return resized.astype(np.float64)
 
 
-def _item(item: NDArray[np.uint8], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _crop_item(
+    item: NDArray[np.uint8], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Opacity and grey value in 0..1 of an item, cut to where it is, its longer side ``size``."""
     rows, columns = np.flatnonzero(item.max(1) > 40), np.flatnonzero(item.max(0) > 40)
     cut = item[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else item
     scale = size / max(cut.shape)
     shape = max(2, round(cut.shape[1] * scale)), max(2, round(cut.shape[0] * scale))
-    grey = cv2.resize(cut, shape, interpolation=cv2.INTER_LINEAR).astype(np.float64) / 255
-    return np.clip(grey * 5, 0, 1), 0.25 + 0.75 * grey
+    gray = cv2.resize(cut, shape, interpolation=cv2.INTER_LINEAR).astype(np.float64) / 255
+    return np.clip(gray * 5, 0, 1), 0.25 + 0.75 * gray
 
 
 def write_scenes(
@@ -161,20 +163,20 @@ def write_scenes(
         name: what the scenes' keys begin with.
         show_progress: None shows it on a terminal only.
     """
+    arrays = (items, labels, *photographs)
     about = {
-        "kind": asdict(kind) | {"items": list(kind.items), "sizes": list(kind.sizes)},
+        "kind": to_json(kind),
         "count": count,
         "name": name,
-        "data": files.fingerprint(
-            [items.tobytes(), labels.tobytes(), *(picture.tobytes() for picture in photographs)]
-        ),
+        "data": fingerprint(array.tobytes() for array in arrays),
     }
     path = folder / ANNOTATIONS
-    if _about(path) != about:
-        files.make_folder(path.parent)
-        files.make_folder(folder / "images")
-        records: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
+    if _read_about(path) != about:
+        make_folder(path.parent)
+        make_folder(folder / "images")
+        records: list[Settings] = []
+        annotations: list[Settings] = []
+        size = {"width": kind.side, "height": kind.side}
         with progress(f"Scenes ({name})", count, show=show_progress) as advance:
             for number in range(count):
                 image, boxes, classes = draw_scene(
@@ -182,42 +184,21 @@ def write_scenes(
                 )
                 file_name = f"{number:05}.png"
                 _, encoded = cv2.imencode(".png", image[..., ::-1])
-                files.write_bytes(folder / "images" / file_name, encoded.tobytes(), durable=False)
-                records.append(
-                    {
-                        "id": number + 1,
-                        "file_name": file_name,
-                        "width": kind.side,
-                        "height": kind.side,
-                    }
-                )
+                write_bytes(folder / "images" / file_name, encoded.tobytes(), durable=False)
+                records.append({"id": number + 1, "file_name": file_name, **size})
                 for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
-                    annotations.append(
-                        {
-                            "id": len(annotations) + 1,
-                            "image_id": number + 1,
-                            "category_id": label + 1,
-                            "bbox": box,
-                            "area": box[2] * box[3],
-                            "iscrowd": 0,
-                        }
-                    )
+                    place = {"image_id": number + 1, "category_id": label + 1, "bbox": box}
+                    area = {"area": box[2] * box[3], "iscrowd": 0}
+                    annotations.append({"id": len(annotations) + 1, **place, **area})
                 advance()
         categories = [{"id": at + 1, "name": word} for at, word in enumerate(CLASSES.names)]
+        content = {"images": records, "annotations": annotations, "categories": categories}
         # Last, and it alone says that all images are there.
-        files.write_json(
-            path,
-            {
-                "info": about,
-                "images": records,
-                "annotations": annotations,
-                "categories": categories,
-            },
-        )
+        write_json(path, {"info": about, **content})
     return CocoData(folder / "images", path, root=folder)
 
 
-def _about(path: Path) -> Any:
+def _read_about(path: Path) -> Any:
     try:
         return read_json(path).get("info")
     except (BrokenFileError, AttributeError):

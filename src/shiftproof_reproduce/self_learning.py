@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,21 @@ import numpy as np
 
 from shiftproof.bench import SOURCE
 from shiftproof.corruptions import COMMON, HOLDOUT
-from shiftproof.metrics.intervals import bootstrap_mean
-from shiftproof.report import wording
+from shiftproof.metrics import bootstrap_mean
 from shiftproof.types import CLEAN
-from shiftproof_reproduce.claims import GUARDED, above, at_most, below, every_corruption, named
 from shiftproof_reproduce.fashion import CLASSES
-from shiftproof_reproduce.measured import Measured
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, rounded
-from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, prepare, small_result
-from shiftproof_reproduce.tables import estimates_table, methods_table, per_corruption
+from shiftproof_reproduce.measured import (
+    Measured,
+    compare_corruptions,
+    compare_estimates,
+    compare_methods,
+    find_gains,
+)
+from shiftproof_reproduce.result import Finding, Result, Table, Value, to_json
+from shiftproof_reproduce.small import GOOD_ENOUGH, Bench, make_result, prepare
+from shiftproof_reproduce.spelling import list_corruptions, spell, spell_number
 from shiftproof_reproduce.training import Training
+from shiftproof_reproduce.verdicts import GUARDED, above, at_most, below, judge
 
 PAPER = "Rusak et al. 2022"
 
@@ -32,6 +37,9 @@ TITLES = {
     "rpl": "RPL",
 }
 """The losses, and what the tables call them."""
+
+LAME, LAME_TITLE = "lame:links=symmetric", "LAME, symmetric links"
+"""The links that the paper describes; those of its authors' code go one way."""
 
 
 @dataclass(frozen=True)
@@ -139,22 +147,16 @@ def reproduce(
 ) -> Result:
     """Train a network on Fashion-MNIST, let it learn from its own answers, and return what comes of it.
 
-    Args:
-        out: the folder of weights and runs; what is there is gone on with.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much is measured.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST, or ``out`` is of a run with other settings.
         RunError: the network is not good enough.
     """
     plan = plan or Plan()
-    bench = prepare(
-        out, data, plan.training, good_enough=plan.good_enough, show_progress=show_progress
-    )
+    bench = prepare(out, data, plan, show_progress=show_progress)
     runs = measure(bench, plan)
-    return small_result(
+    return make_result(
         bench,
         plan,
         recipe="self-learning",
@@ -162,146 +164,117 @@ def reproduce(
         about=(
             "The affine parameters of its batch norm learn from its own answers, one "
             "step a batch, with the statistics of the batch. Learning rates and momentum were chosen "
-            f"on the hold-out corruptions ({named(plan.holdout)}): "
+            f"on the hold-out corruptions ({list_corruptions(plan.holdout)}): "
             + "; ".join(f"{TITLES[loss]} {setting}" for loss, setting in runs.chosen.items())
             + "."
         ),
-        settings={
-            "chosen": {loss: dataclasses.asdict(chosen) for loss, chosen in runs.chosen.items()}
-        },
-        tables=tables(runs, plan),
-        findings=findings(runs, plan),
+        settings={"chosen": {loss: to_json(chosen) for loss, chosen in runs.chosen.items()}},
+        tables=make_tables(runs, plan),
+        findings=make_findings(runs, plan),
     )
 
 
 def measure(bench: Bench, plan: Plan) -> Runs:
     """Do all runs, or read those that are done."""
-    repeated = f"{plan.offline},epochs={plan.epochs}"
-
-    def over_grid(
-        name: str, adapters: Mapping[str, str], corruptions: Sequence[str], protocol: str
-    ) -> Measured:
-        return bench.run(
-            name,
-            adapters,
-            images=plan.images,
-            corruptions=corruptions,
-            severities=plan.severities,
-            batch_size=plan.batch_size,
-            protocol=protocol,
-        )
-
-    adapters = {"bn": "batchnorm:prior=0"}
-    for loss in plan.losses:
-        adapters |= {tried.name(loss): tried.spec(loss) for tried in plan.settings(loss)}
-    holdout = over_grid(
-        "holdout",
-        adapters,
-        plan.holdout,
-        plan.online,
+    measure_grid = functools.partial(
+        bench.run, images=plan.images, severities=plan.severities, batch_size=plan.batch_size
     )
-    chosen = {loss: best_setting(holdout, loss, plan.settings(loss)) for loss in plan.losses}
+    over_holdout = functools.partial(measure_grid, corruptions=plan.holdout)
+    over_grid = functools.partial(measure_grid, corruptions=plan.corruptions)
+    passes = f"{plan.offline},epochs={plan.epochs}"
+    bn = {"bn": "batchnorm:prior=0"}
+    tried = {
+        each.name(loss): each.spec(loss) for loss in plan.losses for each in plan.settings(loss)
+    }
+    holdout = over_holdout("holdout", {**bn, **tried}, protocol=plan.online)
+    chosen = {loss: find_best_setting(holdout, loss, plan.settings(loss)) for loss in plan.losses}
+    learning = {loss: setting.spec(loss) for loss, setting in chosen.items()}
+    rdumb = f"rdumb:every={plan.rdumb_every}+{learning['ent']}"
     online = over_grid(
-        "online",
-        {
-            "bn": "batchnorm:prior=0",
-            **{loss: setting.spec(loss) for loss, setting in chosen.items()},
-            "rdumb": f"rdumb:every={plan.rdumb_every}+{chosen['ent'].spec('ent')}",
-            "lame": "lame:links=symmetric",
-        },
-        plan.corruptions,
-        plan.online,
+        "online", {**bn, **learning, "rdumb": rdumb, "lame": LAME}, protocol=plan.online
     )
-    plain = {loss: best_setting(holdout, loss, _plain_settings(plan, loss)) for loss in plan.swept}
+    plain = {
+        loss: find_best_setting(holdout, loss, _list_plain_settings(plan, loss))
+        for loss in plan.swept
+    }
     without_momentum = over_grid(
         "online-without-momentum",
         {loss: setting.spec(loss) for loss, setting in plain.items()},
-        plan.corruptions,
-        plan.online,
+        protocol=plan.online,
     )
     # More passes are more steps, for which the rates of a single pass may be too high.
-    holdout_offline = over_grid(
+    offline_settings = {loss: _list_plain_settings(plan, loss) for loss in plan.repeated}
+    holdout_offline = over_holdout(
         "holdout-offline",
         {
-            tried.name(loss): tried.spec(loss)
-            for loss in plan.repeated
-            for tried in _plain_settings(plan, loss)
+            each.name(loss): each.spec(loss)
+            for loss, all_ in offline_settings.items()
+            for each in all_
         },
-        plan.holdout,
-        repeated,
+        protocol=passes,
     )
     chosen_offline = {
-        loss: best_setting(holdout_offline, loss, _plain_settings(plan, loss))
-        for loss in plan.repeated
+        loss: find_best_setting(holdout_offline, loss, settings)
+        for loss, settings in offline_settings.items()
     }
     offline = over_grid(
         "offline",
         {loss: setting.spec(loss) for loss, setting in chosen_offline.items()},
-        plan.corruptions,
-        repeated,
+        protocol=passes,
     )
-    traps = _spring(bench, plan, chosen)
+    traps = _measure_traps(bench, plan, chosen)
     return Runs(holdout, chosen, plain, chosen_offline, online, without_momentum, offline, traps)
 
 
-def _plain_settings(plan: Plan, loss: str) -> list[Setting]:
+def _list_plain_settings(plan: Plan, loss: str) -> list[Setting]:
     """Return what is tried without momentum."""
     return [each for each in plan.settings(loss) if not each.momentum]
 
 
-def _spring(bench: Bench, plan: Plan, chosen: Mapping[str, Setting]) -> dict[str, Measured]:
+def _measure_traps(bench: Bench, plan: Plan, chosen: Mapping[str, Setting]) -> dict[str, Measured]:
     """Walk into the traps, without the guard and with it."""
 
-    def adapters(times: float = 1) -> dict[str, str]:
+    def list_adapters(times: float = 1) -> dict[str, str]:
         ent, rpl = (chosen[loss].spec(loss, times=times) for loss in ("ent", "rpl"))
-        return {
-            "bn": "batchnorm:prior=0",
-            "ent": ent,
-            "guard-ent": f"guard+{ent}",
-            "rpl": rpl,
-            "guard-rpl": f"guard+{rpl}",
-        }
+        guards = {"guard-ent": f"guard+{ent}", "guard-rpl": f"guard+{rpl}"}
+        return {"bn": "batchnorm:prior=0", "ent": ent, "rpl": rpl, **guards}
 
+    few = functools.partial(bench.run, corruptions=plan.trap_corruptions)
+    adapters, size = list_adapters(), plan.batch_size
+    one = [plan.severity]
     return {
-        "single": bench.run(
-            "trap-single",
-            adapters(),
-            images=plan.single_images,
-            corruptions=plan.trap_corruptions,
-            severities=[plan.severity],
-            batch_size=1,
+        "single": few(
+            "trap-single", adapters, images=plan.single_images, severities=one, batch_size=1
         ),
-        "one-class": bench.run(
+        "one-class": few(
             "trap-one-class",
-            adapters(),
+            adapters,
             images=plan.trap_images,
             labels=[plan.only_class],
-            corruptions=plan.trap_corruptions,
-            severities=[plan.severity],
-            batch_size=plan.batch_size,
+            severities=one,
+            batch_size=size,
         ),
-        "rate": bench.run(
+        "rate": few(
             "trap-rate",
-            adapters(plan.too_high),
+            list_adapters(plan.too_high),
             images=plan.trap_images,
-            corruptions=plan.trap_corruptions,
             severities=plan.severities,
-            batch_size=plan.batch_size,
+            batch_size=size,
             protocol=plan.online,
         ),
         "continual": bench.run(
             "trap-continual",
-            adapters(),
+            adapters,
             images=plan.trap_images,
             corruptions=plan.corruptions,
-            severities=[plan.severity],
-            batch_size=plan.batch_size,
+            severities=one,
+            batch_size=size,
             protocol="online:reset=never",
         ),
     }
 
 
-def best_setting(holdout: Measured, loss: str, settings: Sequence[Setting]) -> Setting:
+def find_best_setting(holdout: Measured, loss: str, settings: Sequence[Setting]) -> Setting:
     """Return the setting of the lowest mean error on the hold-out; the first of several."""
     return min(settings, key=lambda setting: holdout.error(setting.name(loss)).value)
 
@@ -309,14 +282,14 @@ def best_setting(holdout: Measured, loss: str, settings: Sequence[Setting]) -> S
 # ---------------------------------------------------------------- tables
 
 
-def tables(runs: Runs, plan: Plan) -> list[Table]:
+def make_tables(runs: Runs, plan: Plan) -> list[Table]:
     """Return the tables of all that was measured."""
     names = {
         SOURCE: "source",
         "bn": "BN, N = 0",
         **{loss: TITLES[loss] for loss in plan.losses},
         "rdumb": f"RDumb over ENT, every {plan.rdumb_every} batches",
-        "lame": "LAME",
+        "lame": LAME_TITLE,
     }
     offline = {
         loss: f"{TITLES[loss]}, offline, rate {setting.rate:g}"
@@ -326,76 +299,69 @@ def tables(runs: Runs, plan: Plan) -> list[Table]:
         loss: f"{TITLES[loss]}, no momentum, rate {setting.rate:g}"
         for loss, setting in runs.plain.items()
     }
-    estimates = estimates_table(runs.online, names)
     return [
-        methods_table(
+        compare_methods(
             [(runs.online, names), (runs.without_momentum, plain), (runs.offline, offline)],
-            name="methods",
-            title="Error by method",
             note=f"Batches of {plan.batch_size} images of one cell, {plan.images} images a cell; the "
             "severities of a corruption follow each other, and what was learnt is forgotten before "
             "the next corruption. Online: each image is predicted before the step that "
             f"learns from it. Offline: {plan.epochs} passes to learn, then one to predict.",
         ),
-        per_corruption(
+        compare_corruptions(
             runs.online,
             "rpl",
             "bn",
-            name="corruptions",
             title="What RPL changes, by corruption",
             note="In points, online, against batch-norm adaptation; less is better.",
         ),
-        rates_table(runs, plan),
-        traps_table(runs, plan),
-        *([] if estimates is None else [estimates]),
+        compare_rates(runs, plan),
+        compare_traps(runs, plan),
+        *compare_estimates(runs.online, names),
     ]
 
 
-def rates_table(runs: Runs, plan: Plan) -> Table:
+def compare_rates(runs: Runs, plan: Plan) -> Table:
     """Return the hold-out errors of every setting, with those of batch-norm adaptation."""
-    rows: list[str] = []
-    values: list[list[Value]] = []
-    for loss in plan.losses:
-        for momentum in dict.fromkeys(each.momentum for each in plan.settings(loss)):
-            rows.append(f"{TITLES[loss]}, momentum {momentum:g}")
-            values.append(
-                [
-                    rounded(runs.holdout.error(Setting(rate, momentum).name(loss)))
-                    for rate in plan.rates
-                ]
-            )
-    rows.append("BN, N = 0")
-    values.append([rounded(runs.holdout.error("bn"))] * len(plan.rates))
+    momenta = [
+        (loss, momentum)
+        for loss in plan.losses
+        for momentum in dict.fromkeys(each.momentum for each in plan.settings(loss))
+    ]
+    values: list[list[Value]] = [
+        [runs.holdout.error(Setting(rate, momentum).name(loss)) for rate in plan.rates]
+        for loss, momentum in momenta
+    ]
+    rows = [f"{TITLES[loss]}, momentum {momentum:g}" for loss, momentum in momenta]
     return Table(
         "rates",
         "Learning rates on the hold-out corruptions",
         "learning rate",
         [f"{rate:g}" for rate in plan.rates],
-        rows,
-        values,
-        note=f"Mean error over {named(plan.holdout)}; the protocol of the first table, online.",
+        [*rows, "BN, N = 0"],
+        [*values, [runs.holdout.error("bn")] * len(plan.rates)],
+        note=f"Mean error over {list_corruptions(plan.holdout)}; the protocol of the first table, "
+        "online.",
         drawing="curves",
     )
 
 
-def traps_table(runs: Runs, plan: Plan) -> Table:
+def compare_traps(runs: Runs, plan: Plan) -> Table:
     """Return the errors where self-learning goes astray."""
-    rows: list[str] = []
-    values: list[list[Value]] = []
-    for trap, measured in runs.traps.items():
-        for where, cells in (("clean", [CLEAN]), ("corrupted", None)):
-            rows.append(f"{TRAPS[trap]}, {where}")
-            values.append([rounded(measured.error(model, cells)) for model in TRAPPED])
+    places = [
+        (f"{TRAPS[trap]}, {where}", measured, cells)
+        for trap, measured in runs.traps.items()
+        for where, cells in (("clean", [CLEAN]), ("corrupted", None))
+    ]
     return Table(
         "traps",
         "Where self-learning goes astray",
         "error in %",
         list(TRAPPED.values()),
-        rows,
-        values,
+        [title for title, _, _ in places],
+        [[measured.error(model, cells) for model in TRAPPED] for _, measured, cells in places],
         note=f"{plan.trap_images} images of each cell, {plan.single_images} where they come one at a "
-        f"time; {named(plan.trap_corruptions)}, and all {len(plan.corruptions)} corruptions without "
-        "a reset. "
+        f"time; {list_corruptions(plan.trap_corruptions)}, and all {len(plan.corruptions)} corruptions "
+        "without a reset. "
         f"The one class is {CLASSES.names[plan.only_class]}.",
     )
 
@@ -403,151 +369,152 @@ def traps_table(runs: Runs, plan: Plan) -> Table:
 # ---------------------------------------------------------------- findings
 
 
-def findings(runs: Runs, plan: Plan) -> list[Finding]:
+def make_findings(runs: Runs, plan: Plan) -> list[Finding]:
     """Hold the paper's claims, and the faults that are known, against what was measured."""
-    online, found = runs.online, []
-    for loss in ("ent", "rpl"):
-        gain = rounded(online.change(loss, "bn"))
-        published = {"ent": "62.2 to 51.6", "rpl": "62.2 to 50.5"}[loss]
-        found.append(
-            Finding(
-                f"{loss}-gain",
-                f"{TITLES[loss]} lowers the error further than batch-norm adaptation",
-                f"{PAPER}: ResNet-50 mCE {published}",
-                f"online {spelt(rounded(online.error('bn')), 'error')} % to "
-                f"{spelt(rounded(online.error(loss)), 'error')} %: {spelt(gain, 'change')} points",
-                below(gain),
-                gain,
-            )
-        )
-    for mode, run in (
-        ("online", online),
-        ("online, without momentum", runs.without_momentum),
-        ("offline", runs.offline),
-    ):
-        ahead = rounded(run.change("rpl", "ent"))
-        found.append(
-            Finding(
-                f"rpl-against-ent-{mode.replace(', ', '-').replace(' ', '-')}",
-                f"RPL is at least as good as ENT, {mode}",
-                f"{PAPER}: ResNet-50 mCE 50.5 against 51.6; with the ten classes of CIFAR-10-C ENT "
-                "is ahead, 8.5 against 9.7",
-                f"{spelt(ahead, 'change')} points",
-                at_most(ahead, 0.0),
-                ahead,
-            )
-        )
-    longer = rounded(bootstrap_mean(runs.offline.wrong("rpl") - runs.without_momentum.wrong("rpl")))
-    found.append(
-        Finding(
+    online = runs.online
+    return [
+        *_judge_gains(online),
+        *_judge_rpl_against_ent(runs),
+        judge(
             "more-passes",
             "More passes help RPL",
             f"{PAPER}: 5 epochs for RPL",
+            bootstrap_mean(runs.offline.wrong("rpl") - runs.without_momentum.wrong("rpl")),
             f"{plan.epochs} passes and another to predict, against online, both without momentum: "
-            f"{spelt(longer, 'change')} points",
-            below(longer),
-            longer,
-        )
-    )
-    for momentum in plan.momenta:
-        found += [_stability(runs, plan, momentum), *_collapse(runs, plan, momentum)]
-    soft = rounded(online.change("rpl", "hard"))
-    found.append(
-        Finding(
+            "{} points",
+            holds=below,
+        ),
+        *(
+            finding
+            for momentum in plan.momenta
+            for finding in (
+                _judge_stability(runs, plan, momentum),
+                *_judge_collapse(runs, plan, momentum),
+            )
+        ),
+        judge(
             "rpl-against-hard",
             "The robust loss is at least as good as plain pseudo-labels",
             PAPER,
-            f"online {spelt(soft, 'change')} points",
-            at_most(soft, 0.0),
-            soft,
-        )
-    )
-    found.append(
-        every_corruption(
+            online.change("rpl", "hard"),
+            "online {} points",
+            holds=at_most,
+        ),
+        find_gains(
             online,
             "rpl",
             SOURCE,
             claim="Every corruption gains by RPL, against the source",
             source=PAPER,
+        ),
+        *_judge_traps(runs),
+    ]
+
+
+def _judge_gains(online: Measured) -> list[Finding]:
+    found = []
+    for loss, published in (("ent", "62.2 to 51.6"), ("rpl", "62.2 to 50.5")):
+        before, after = (spell(online.error(model), "error") for model in ("bn", loss))
+        found.append(
+            judge(
+                f"{loss}-gain",
+                f"{TITLES[loss]} lowers the error further than batch-norm adaptation",
+                f"{PAPER}: ResNet-50 mCE {published}",
+                online.change(loss, "bn"),
+                f"online {before} % to {after} %: {{}} points",
+                holds=below,
+            )
         )
-    )
-    return [*found, *_traps(runs)]
+    return found
 
 
-def _stability(runs: Runs, plan: Plan, momentum: float) -> Finding:
+def _judge_rpl_against_ent(runs: Runs) -> list[Finding]:
+    return [
+        judge(
+            f"rpl-against-ent-{mode.replace(', ', '-').replace(' ', '-')}",
+            f"RPL is at least as good as ENT, {mode}",
+            f"{PAPER}: ResNet-50 mCE 50.5 against 51.6; with the ten classes of CIFAR-10-C ENT "
+            "is ahead, 8.5 against 9.7",
+            run.change("rpl", "ent"),
+            "{} points",
+            holds=at_most,
+        )
+        for mode, run in (
+            ("online", runs.online),
+            ("online, without momentum", runs.without_momentum),
+            ("offline", runs.offline),
+        )
+    ]
+
+
+def _judge_stability(runs: Runs, plan: Plan, momentum: float) -> Finding:
     """How much the error rises above each loss's best, on average over all rates that were tried."""
     rises = {}
     for loss in ("ent", "rpl"):
         settings = [each for each in plan.settings(loss) if each.momentum == momentum]
-        best = runs.holdout.wrong(best_setting(runs.holdout, loss, settings).name(loss))
-        rises[loss] = np.mean(
-            [runs.holdout.wrong(each.name(loss)) - best for each in settings], axis=0
-        )
-    apart = rounded(bootstrap_mean(rises["rpl"] - rises["ent"]))
-    means = {loss: wording.points(float(rise.mean())) for loss, rise in rises.items()}
-    return Finding(
+        best = runs.holdout.wrong(find_best_setting(runs.holdout, loss, settings).name(loss))
+        apart = [runs.holdout.wrong(each.name(loss)) - best for each in settings]
+        rises[loss] = np.mean(apart, axis=0)
+    means = {loss: spell_number(float(rise.mean()), "change") for loss, rise in rises.items()}
+    return judge(
         f"stability-{momentum:g}",
         f"RPL depends less on the learning rate than ENT, momentum {momentum:g}",
         PAPER,
+        bootstrap_mean(rises["rpl"] - rises["ent"]),
         f"averaged over all rates RPL is {means['rpl']} points above its best one, ENT "
-        f"{means['ent']}: {spelt(apart, 'change')} points",
-        below(apart),
-        apart,
+        f"{means['ent']}: {{}} points",
+        holds=below,
     )
 
 
-def _collapse(runs: Runs, plan: Plan, momentum: float) -> list[Finding]:
+def _judge_collapse(runs: Runs, plan: Plan, momentum: float) -> list[Finding]:
     """What is left of both at the highest learning rate."""
     extreme = Setting(max(plan.rates), momentum)
-    ent = rounded(runs.holdout.change(extreme.name("ent"), "bn"))
-    apart = rounded(runs.holdout.change(extreme.name("rpl"), extreme.name("ent")))
-    errors = {
-        loss: spelt(rounded(runs.holdout.error(extreme.name(loss))), "error")
-        for loss in ("ent", "rpl")
-    }
+    ent, rpl = extreme.name("ent"), extreme.name("rpl")
+    errors = {model: spell(runs.holdout.error(model), "error") for model in (ent, rpl)}
     source = f"{PAPER}: ResNet-50, hold-out mCE after 5 epochs at a rate of 1e-2"
     return [
-        Finding(
+        judge(
             f"ent-collapse-{momentum:g}",
             f"ENT collapses where the learning rate is too high, momentum {momentum:g}",
             f"{source}: 131.2, batch-norm adaptation alone 60.2",
-            f"at {extreme.rate:g}: {errors['ent']} %, {spelt(ent, 'change')} points against "
-            "batch-norm adaptation",
-            above(ent),
-            ent,
+            runs.holdout.change(ent, "bn"),
+            f"at {extreme.rate:g}: {errors[ent]} %, {{}} points against batch-norm adaptation",
+            holds=above,
         ),
-        Finding(
+        judge(
             f"rpl-collapse-{momentum:g}",
             f"RPL suffers less than ENT there, momentum {momentum:g}",
             f"{source}: 76.3 against 131.2",
-            f"at {extreme.rate:g}: {errors['rpl']} %, {spelt(apart, 'change')} points against ENT",
-            below(apart),
-            apart,
+            runs.holdout.change(rpl, ent),
+            f"at {extreme.rate:g}: {errors[rpl]} %, {{}} points against ENT",
+            holds=below,
         ),
     ]
 
 
-def _traps(runs: Runs) -> list[Finding]:
+def _judge_traps(runs: Runs) -> list[Finding]:
     """How far above the source each loss ends in each trap, where it is further: clean or corrupted."""
     found = []
     for trap, measured in runs.traps.items():
+        places = {"clean": [CLEAN], "corrupted": measured.cells}
         for loss in ("ent", "rpl"):
-            model = f"guard-{loss}"
-            places = {"clean": [CLEAN], "corrupted": measured.cells}
-            changes = {where: measured.change(model, SOURCE, c) for where, c in places.items()}
+            changes = {
+                where: measured.change(f"guard-{loss}", SOURCE, cells)
+                for where, cells in places.items()
+            }
             where = max(changes, key=lambda place: changes[place].value)
-            held = rounded(changes[where])
-            loose = rounded(measured.change(loss, SOURCE, places[where]))
+            loose = spell(measured.change(loss, SOURCE, places[where]), "change")
             found.append(
-                Finding(
+                judge(
                     f"guard-{trap}-{loss}",
                     f"{TITLES[loss]} with the guard ends at most a point above the source: "
                     f"{TRAPS[trap]}",
                     "shiftproof",
-                    f"{spelt(held, 'change')} points on {where} images; without the guard "
-                    f"{spelt(loose, 'change')}",
-                    at_most(held, GUARDED),
-                    held,
+                    changes[where],
+                    f"{{}} points on {where} images; without the guard {loose}",
+                    holds=at_most,
+                    limit=GUARDED,
                 )
             )
     return found

@@ -8,17 +8,17 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shiftproof.corruptions import corrupt, scale
-from shiftproof.models.preprocess import luminosity
 from shiftproof.rng import generator
 from shiftproof.stylize import DrawnStyles, stylize_keyed
 from shiftproof_reproduce.fashion import FashionMNIST
 
-Grey: TypeAlias = NDArray[np.uint8]
+Gray: TypeAlias = NDArray[np.uint8]
 """``(N, 28, 28)`` uint8 in 0..255."""
 
-CLEAN, STYLISED = "clean", "stylised"
+CLEAN, STYLIZED = "clean", "stylised"
 """The ways of an image that are no corruptions: as it is, and in the manner of a drawn style."""
 
 SCALE = "published"
@@ -35,7 +35,7 @@ class Piece:
     Attributes:
         part: training or test images.
         rows: ``(N,)`` int64, which of them.
-        ways: for each ``CLEAN``, ``STYLISED`` or a corruption.
+        ways: for each ``CLEAN``, ``STYLIZED`` or a corruption.
         severities: for each 1 to 5; of no meaning for the first two.
     """
 
@@ -49,7 +49,7 @@ class Piece:
         return [f"{self.part}-{row:05}" for row in self.rows]
 
 
-def training_pieces(
+def draw_training_pieces(
     images: int, *, large: int, reference: int, clean: float, ways: Sequence[str], seed: int
 ) -> dict[str, Piece]:
     """Return the pieces "large" and "reference": no image is in both.
@@ -78,7 +78,7 @@ def training_pieces(
     }
 
 
-def one_way(images: int, count: int, way: str, *, severity: int, seed: int) -> Piece:
+def draw_test_piece(images: int, count: int, way: str, *, severity: int, seed: int) -> Piece:
     """Return test images in one way; the same ones for every way.
 
     Args:
@@ -92,27 +92,27 @@ def one_way(images: int, count: int, way: str, *, severity: int, seed: int) -> P
     return Piece("test", rows, [way] * len(rows), [severity] * len(rows))
 
 
-def labels_of(data: FashionMNIST, piece: Piece) -> NDArray[np.int64]:
+def read_labels(data: FashionMNIST, piece: Piece) -> NDArray[np.int64]:
     """Return ``(N,)`` the labels of a piece."""
     labels = data.train_labels if piece.part == "train" else data.test_labels
     return labels[piece.rows].astype(np.int64)
 
 
-def images_of(data: FashionMNIST, piece: Piece, *, seed: int) -> Grey:
+def make_images(data: FashionMNIST, piece: Piece, *, seed: int) -> Gray:
     """Return the images of a piece, each in its way; the same in whatever piece it is."""
     source = data.train_images if piece.part == "train" else data.test_images
     made = np.empty((len(piece.rows), *source.shape[1:]), np.uint8)
     each = zip(piece.rows, piece.ids(), piece.ways, piece.severities, strict=True)
     for place, (row, key, way, severity) in enumerate(each):
-        made[place] = _in_its_way(source[row], way, severity, key, seed)
+        made[place] = _shift(source[row], way, severity, key, seed)
     return made
 
 
-def _in_its_way(image: Grey, way: str, severity: int, key: str, seed: int) -> Grey:
+def _shift(image: Gray, way: str, severity: int, key: str, seed: int) -> Gray:
     if way == CLEAN:
         return image
-    if way == STYLISED:
-        colour = np.repeat(image[:, :, None], 3, axis=2)
-        painted, _ = stylize_keyed(colour, DrawnStyles(STYLES), key=key, seed=seed)
-        return luminosity(painted)
+    if way == STYLIZED:
+        color = np.repeat(image[:, :, None], 3, axis=2)
+        painted, _ = stylize_keyed(color, DrawnStyles(STYLES), key=key, seed=seed)
+        return np.asarray(Image.fromarray(painted).convert("L"))
     return corrupt(image, scale(SCALE)[way], severity=severity, seed=seed, key=key)

@@ -16,19 +16,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.classes import Classes
+from shiftproof import Classes
 from shiftproof.compute.progress import console
-from shiftproof.contrastive.train import Trained, Training, train
+from shiftproof.contrastive import train
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, MissingExtraError
-from shiftproof.io import files
-from shiftproof.metrics.intervals import bootstrap_mean
-from shiftproof.provenance import provenance
+from shiftproof.io import fingerprint, make_folder
+from shiftproof.metrics import bootstrap_mean
 from shiftproof.rng import generator
+from shiftproof.runs import provenance
 from shiftproof_reproduce import fashion
-from shiftproof_reproduce.claims import above, below
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, rounded
+from shiftproof_reproduce.result import Finding, Result, Table, to_json
+from shiftproof_reproduce.verdicts import above, below, judge
 from shiftproof_reproduce.views import Augment, apply
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Plan:
     scale: str
     backbone: Literal["small", "resnet18", "resnet50"]
     side: int
-    training: Training
+    training: train.Training
     temperature: float = 0.2
     batch: int = 256
     embedding: int = 64
@@ -85,20 +84,20 @@ class Plan:
     seed: int = 0
 
 
-def fashion_plan() -> Plan:
+def plan_fashion() -> Plan:
     """Return the plan for Fashion-MNIST on one core."""
-    training = Training(
+    training = train.Training(
         steps=500, rate=2e-3, loss_rate=1e-2, warm_up=0.05, cool_down=0.9, check_every=100
     )
     return Plan(scale="small", backbone="small", side=28, training=training)
 
 
-def paper_plan(images: int, side: int) -> Plan:
+def plan_paper(images: int, side: int) -> Plan:
     """Return the plan for a GPU: SimCLR's own settings for CIFAR-10, or for larger images."""
     large = side > 64
     batch = 1024 if large else 512
     epochs = 100 if large else 1000
-    training = Training(
+    training = train.Training(
         steps=max(1, images * epochs // batch),
         optimizer="lars",
         rate=0.3 * batch / 256 if large else 1.0,
@@ -139,7 +138,7 @@ def reproduce(
         InputError: there is no Fashion-MNIST.
     """
     return run(
-        fashion_images(data), out, plan or fashion_plan(), device="cpu", show_progress=show_progress
+        read_fashion(data), out, plan or plan_fashion(), device="cpu", show_progress=show_progress
     )
 
 
@@ -177,8 +176,8 @@ def reproduce_paper(
         )
     if any(Path(data).glob("train-images-idx3-ubyte*")):
         return reproduce(out, data=data, show_progress=show_progress)
-    images, side = folder_images(Path(data), workers or 8)
-    plan = paper_plan(images.train_count, side)
+    images, side = read_folder(Path(data), workers or 8)
+    plan = plan_paper(images.train_count, side)
     return run(images, out, plan, device=device, show_progress=show_progress)
 
 
@@ -194,7 +193,7 @@ def run(
         device: where is trained.
         show_progress: None shows it on a terminal only.
     """
-    files.make_folder(out)
+    make_folder(out)
     kept: dict[str, Kept] = {}
     seconds: dict[str, float] = {}
     losses = {}
@@ -221,13 +220,13 @@ def run(
             "images held out. One training each."
         ),
         settings={
-            "plan": dataclasses.asdict(plan),
+            "plan": to_json(plan),
             "data": {"name": images.name, "fingerprint": images.fingerprint},
             "losses": losses,
         },
         provenance=provenance(device, 0),
-        tables=[table(kept)],
-        findings=trade_off(kept),
+        tables=[compare_kept(kept)],
+        findings=judge_trade_off(kept),
         seconds=seconds,
     )
 
@@ -261,7 +260,7 @@ def fit(
     *,
     device: str,
     show_progress: bool | None = None,
-) -> Trained:
+) -> train.Trained:
     """Train backbone and projection by one of the losses, or go on with it."""
     import torch
 
@@ -270,11 +269,13 @@ def fit(
     loss = AnInfoNCE(
         plan.embedding, start=1 / plan.temperature, link="exp", learn=name == ANISOTROPIC
     )
-    encoder = torch.nn.Sequential(*build_encoder(plan, images.channels), *_projection(plan))
+    encoder = torch.nn.Sequential(*build_encoder(plan, images.channels), *_build_projection(plan))
 
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         random = generator(plan.seed, "simclr", str(step))
-        pixels = _tensor(images.train(random.integers(0, images.train_count, plan.batch)), device)
+        pixels = _to_tensor(
+            images.train(random.integers(0, images.train_count, plan.batch)), device
+        )
         views = [
             apply(
                 pixels,
@@ -285,13 +286,13 @@ def fit(
         ]
         return views[0], views[1]
 
-    return train(
+    return train.train(
         encoder,
         loss,
         batches,
         plan.training,
         checkpoint=checkpoint,
-        about={"plan": dataclasses.asdict(plan), "loss": name, "data": images.fingerprint},
+        about={"plan": to_json(plan), "loss": name, "data": images.fingerprint},
         device=device,
         title=name,
         show_progress=show_progress,
@@ -311,34 +312,36 @@ def read_out(images: Images, plan: Plan, encoder: torch.nn.Module, device: str) 
     with torch.no_grad():
         for start in range(0, count, 250):
             part = slice(start, start + 250)
-            pixels = _tensor(images.test(chosen[part]), device)
+            pixels = _to_tensor(images.test(chosen[part]), device)
             views = apply(pixels, torch.tensor(parameters[part], device=device), side=plan.side)
             features.append(backbone(views).double().cpu().numpy())
     held = np.concatenate(features)
     half = count // 2
-    left = parameters[half:] - _fitted(held, parameters[:half].astype(np.float64))
+    left = parameters[half:] - fit_least_squares(held, parameters[:half].astype(np.float64))
     return Kept(
         Augment.names(images.channels),
         1 - left**2 / parameters[half:].var(0),
-        _classified(held, images.test_labels[chosen], images.classes),
+        _classify(held, images.test_labels[chosen], images.classes),
     )
 
 
-def _classified(
+def _classify(
     features: NDArray[np.float64], labels: NDArray[np.int64], classes: int
 ) -> NDArray[np.float64]:
     """Return for each of the second half whether least squares on the first finds its class."""
     half = len(features) // 2
-    scores = _fitted(features, np.eye(classes)[labels[:half]])
+    scores = fit_least_squares(features, np.eye(classes)[labels[:half]])
     right: NDArray[np.float64] = (scores.argmax(1) == labels[half:]).astype(np.float64)
     return right
 
 
-def _fitted(features: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_least_squares(
+    features: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return what least squares on the first half, where the target is known, says of the second."""
     half = len(target)
-    centre, spread = features[:half].mean(0), features[:half].std(0) + 1e-6
-    scaled = np.c_[(features - centre) / spread, np.ones(len(features))]
+    center, spread = features[:half].mean(0), features[:half].std(0) + 1e-6
+    scaled = np.c_[(features - center) / spread, np.ones(len(features))]
     # A little shrinkage, where there are about as many features as images.
     gram = scaled[:half].T @ scaled[:half] + 1.0 * np.eye(scaled.shape[1])
     weights = np.linalg.solve(gram, scaled[:half].T @ target)
@@ -346,7 +349,7 @@ def _fitted(features: NDArray[np.float64], target: NDArray[np.float64]) -> NDArr
     return said
 
 
-def table(kept: Mapping[str, Kept]) -> Table:
+def compare_kept(kept: Mapping[str, Kept]) -> Table:
     """Return class accuracy and R² of each parameter, by loss."""
     names = next(iter(kept.values())).names
     return Table(
@@ -356,10 +359,7 @@ def table(kept: Mapping[str, Kept]) -> Table:
         ["class accuracy", "all parameters", *names],
         list(kept),
         [
-            [
-                rounded(bootstrap_mean(values))
-                for values in (each.right, each.mean, *each.explained.T)
-            ]
+            [bootstrap_mean(values) for values in (each.right, each.mean, *each.explained.T)]
             for each in kept.values()
         ],
         unit="score",
@@ -367,28 +367,26 @@ def table(kept: Mapping[str, Kept]) -> Table:
     )
 
 
-def trade_off(kept: Mapping[str, Kept]) -> list[Finding]:
+def judge_trade_off(kept: Mapping[str, Kept]) -> list[Finding]:
     """Hold the paper's trade-off against what was measured."""
     one, other = kept[ANISOTROPIC], kept[INFONCE]
-    more = rounded(bootstrap_mean(one.mean - other.mean))
-    class_change = rounded(bootstrap_mean(one.right - other.right))
     return [
-        Finding(
+        judge(
             "augmentations",
             "AnInfoNCE keeps more of the augmentations' parameters than InfoNCE",
             PAPER,
-            f"R² {spelt(more, 'score')} more, the mean over {len(one.names)} parameters",
-            above(more),
-            more,
-            "score",
+            bootstrap_mean(one.mean - other.mean),
+            f"R² {{}} more, the mean over {len(one.names)} parameters",
+            holds=above,
+            unit="score",
         ),
-        Finding(
+        judge(
             "class",
             "It pays with class accuracy",
             PAPER,
-            f"accuracy {spelt(class_change, 'change')} points",
-            below(class_change),
-            class_change,
+            bootstrap_mean(one.right - other.right),
+            "accuracy {} points",
+            holds=below,
         ),
     ]
 
@@ -396,7 +394,7 @@ def trade_off(kept: Mapping[str, Kept]) -> list[Finding]:
 # ---------------------------------------------------------------- images
 
 
-def fashion_images(data: str | Path | None) -> Images:
+def read_fashion(data: str | Path | None) -> Images:
     """Return Fashion-MNIST."""
     read = fashion.load(data)
     return Images(
@@ -411,7 +409,7 @@ def fashion_images(data: str | Path | None) -> Images:
     )
 
 
-def folder_images(folder: Path, threads: int) -> tuple[Images, int]:
+def read_folder(folder: Path, threads: int) -> tuple[Images, int]:
     """Return the images of a folder, and the side that they are read at.
 
     Raises:
@@ -423,23 +421,23 @@ def folder_images(folder: Path, threads: int) -> tuple[Images, int]:
             f"{folder}: expected the folders train and test (or val), each with a folder per class."
         )
     classes = Classes(tuple(sorted(p.name for p in parts[0].iterdir() if p.is_dir())))
-    trained, tested = (open_data(part, classes=classes, labelled=True) for part in parts)
-    side = max(trained.read(trained.samples[0]).shape[:2])
+    training, test = (open_data(part, classes=classes, labelled=True) for part in parts)
+    side = max(training.read(training.samples[0]).shape[:2])
     side = side if side <= 64 else 256
-    labels = np.array([sample.label for sample in tested.samples], np.int64)
+    labels = np.array([sample.label for sample in test.samples], np.int64)
     return Images(
         folder.name,
-        _reader(trained, side, threads),
-        len(trained),
-        _reader(tested, side, threads),
+        _make_reader(training, side, threads),
+        len(training),
+        _make_reader(test, side, threads),
         labels,
         len(classes),
         3,
-        files.fingerprint(sample.id.encode() for sample in (*trained.samples, *tested.samples)),
+        fingerprint(sample.id.encode() for sample in (*training.samples, *test.samples)),
     ), side
 
 
-def _reader(data: ImageData, side: int, threads: int) -> Pixels:
+def _make_reader(data: ImageData, side: int, threads: int) -> Pixels:
     import cv2
 
     def one(number: int) -> NDArray[np.uint8]:
@@ -460,7 +458,7 @@ def _reader(data: ImageData, side: int, threads: int) -> Pixels:
     return read
 
 
-def _tensor(pixels: NDArray[np.uint8], device: str) -> torch.Tensor:
+def _to_tensor(pixels: NDArray[np.uint8], device: str) -> torch.Tensor:
     import torch
 
     return torch.tensor(pixels, device=device).permute(0, 3, 1, 2).float() / 255
@@ -479,7 +477,7 @@ def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         if plan.backbone == "small":
-            return torch.nn.Sequential(_small_backbone(channels))
+            return torch.nn.Sequential(_build_small_backbone(channels))
         try:
             import torchvision
         except ImportError as error:
@@ -493,7 +491,7 @@ def build_encoder(plan: Plan, channels: int) -> torch.nn.Sequential:
         return torch.nn.Sequential(network)
 
 
-def _small_backbone(channels: int) -> torch.nn.Module:
+def _build_small_backbone(channels: int) -> torch.nn.Module:
     from torch import nn
 
     layers: list[nn.Module] = []
@@ -508,7 +506,7 @@ def _small_backbone(channels: int) -> torch.nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(96 * 4 * 4, 128), nn.ReLU())
 
 
-def _projection(plan: Plan) -> list[torch.nn.Module]:
+def _build_projection(plan: Plan) -> list[torch.nn.Module]:
     import torch
 
     widths = {"small": 128, "resnet18": 512, "resnet50": 2048}

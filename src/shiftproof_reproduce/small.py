@@ -1,31 +1,28 @@
-"""What the small recipes share: a network trained here, its test images, and runs that go on."""
+"""What the experiments with classifiers share: a network trained here, and runs that go on."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 
-from shiftproof import bench
+from shiftproof import Classifier
+from shiftproof import bench as benchmark
 from shiftproof.compute.progress import console
 from shiftproof.corruptions import CorruptionFunction, scale
-from shiftproof.errors import BrokenFileError, RunError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
-from shiftproof.models import Classifier
-from shiftproof.provenance import provenance
+from shiftproof.errors import RunError
+from shiftproof.io import make_folder
+from shiftproof.runs import provenance
 from shiftproof.types import Settings
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.fashion import FashionMNIST
 from shiftproof_reproduce.measured import Measured
-from shiftproof_reproduce.network import as_classifier
-from shiftproof_reproduce.result import Finding, Result, Table
+from shiftproof_reproduce.network import wrap_classifier
+from shiftproof_reproduce.result import Finding, Result, Table, to_json
+from shiftproof_reproduce.seconds import Seconds
 from shiftproof_reproduce.training import Training, train
 
 SCALE = "published"
@@ -37,14 +34,11 @@ the hold-out ones, which could then choose nothing. With the published constants
 50 %, and on 9 to 88 %.
 """
 
-SECONDS = "seconds.json"
-"""The CPU seconds that each part took, kept over several starts."""
-
 GOOD_ENOUGH = 0.08
 """Clean error above which a network says little about networks that work."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Bench:
     """A trained network, and where its runs go. Made by :func:`prepare`."""
 
@@ -54,7 +48,7 @@ class Bench:
     training: Training
     clean_error: float
     show_progress: bool | None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: Seconds
 
     def run(
         self,
@@ -71,7 +65,7 @@ class Bench:
         """Measure the source and ``adapters`` in the folder ``name``, or go on with what is there.
 
         Args:
-            name: the part of the recipe, which names its folder.
+            name: the part of the experiment, which names its folder.
             adapters: name to spec.
             images: test images; those of a smaller run are among those of a larger one.
             corruptions: names.
@@ -84,8 +78,8 @@ class Bench:
         chosen: dict[str, CorruptionFunction] = {name: functions[name] for name in corruptions}
         if self.show_progress is not False:
             console.print(f"{name}  [dim]{len(chosen)} corruptions, {len(adapters) + 1} models[/]")
-        with _timed(self.seconds, name, self.out):
-            run = bench.run(
+        with self.seconds.count(name):
+            run = benchmark.run(
                 self.classifier,
                 self.data.test_subset(images, labels=labels),
                 corruptions=chosen,
@@ -111,69 +105,64 @@ class Bench:
                 "test": len(self.data.test_images),
             },
             "network": {
-                "training": self.training.settings,
+                "training": to_json(self.training),
                 "fingerprint": self.classifier.settings["fingerprint"],
                 "clean_error": self.clean_error,
             },
             "corruptions": SCALE,
         }
 
-    @property
-    def provenance(self) -> Settings:
-        """Machine and software."""
-        return provenance("cpu", 0)
-
-
-def prepare(
-    out: Path,
-    data: str | Path | None,
-    training: Training,
-    *,
-    good_enough: float = GOOD_ENOUGH,
-    show_progress: bool | None = None,
-) -> Bench:
-    """Read the data, train the network or take the one that is there, and check that it is good.
-
-    Args:
-        out: the folder of the recipe.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        training: how the network is trained.
-        good_enough: the clean error that the network must be below.
-        show_progress: None shows it on a terminal only.
-
-    Raises:
-        InputError: there is no Fashion-MNIST.
-        RunError: the network's clean error is not below ``good_enough``.
-    """
-    read = fashion.load(data)
-    files.make_folder(out)
-    seconds = _seconds(out / SECONDS)
-    checkpoint = out / "network.safetensors"
-    if show_progress is not False:
-        console.print(f"training  [dim]{len(read.train_images):,} images[/]")
-    with _timed(seconds, "training", out):
-        network = train(
-            read.train_images, read.train_labels, checkpoint, training, show_progress=show_progress
-        )
-    classifier = as_classifier(network)
-    clean_error = _clean_error(classifier, read)
-    if clean_error >= good_enough:
-        raise RunError(
-            f"The network is wrong on {100 * clean_error:.1f} % of the clean test images; expected "
-            f"less than {100 * good_enough:g} %. Remove {checkpoint} to train it anew."
-        )
-    return Bench(out, read, classifier, training, clean_error, show_progress, seconds)
-
 
 class SmallPlan(Protocol):
-    """What the plans of the small recipes have in common; each is a dataclass."""
+    """What the plans of both experiments have in common; each is a dataclass."""
+
+    @property
+    def training(self) -> Training:
+        """How the network is trained."""
+
+    @property
+    def good_enough(self) -> float:
+        """The clean error that the network must be below."""
 
     @property
     def corruptions(self) -> tuple[str, ...]:
         """The corruptions that are measured."""
 
 
-def small_result(
+def prepare(
+    out: Path, data: str | Path | None, plan: SmallPlan, *, show_progress: bool | None = None
+) -> Bench:
+    """Read the data, train the network or take the one that is there, and check that it is good.
+
+    Args:
+        out: the folder of the experiment.
+        data: the folder of Fashion-MNIST; None looks where Debian puts it.
+        plan: how the network is trained.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no Fashion-MNIST.
+        RunError: the network is not good enough.
+    """
+    read = fashion.load(data)
+    seconds = Seconds(make_folder(out))
+    checkpoint = out / "network.pt"
+    if show_progress is not False:
+        console.print(f"training  [dim]{len(read.train_images):,} images[/]")
+    with seconds.count("training"):
+        arrays = read.train_images, read.train_labels
+        network = train(*arrays, checkpoint, plan.training, show_progress=show_progress)
+    classifier = wrap_classifier(network)
+    clean_error = measure_clean_error(classifier, read)
+    if clean_error >= plan.good_enough:
+        raise RunError(
+            f"The network is wrong on {100 * clean_error:.1f} % of the clean test images; expected "
+            f"less than {100 * plan.good_enough:g} %. Remove {checkpoint} to train it anew."
+        )
+    return Bench(out, read, classifier, plan.training, clean_error, show_progress, seconds)
+
+
+def make_result(
     bench: Bench,
     plan: SmallPlan,
     *,
@@ -184,12 +173,12 @@ def small_result(
     findings: list[Finding],
     settings: Settings | None = None,
 ) -> Result:
-    """Return the result of a small recipe.
+    """Return the result of an experiment.
 
     Args:
         bench: the network and its runs.
         plan: how much was measured; recorded, but for the training, which ``bench`` records.
-        recipe: the recipe's name.
+        recipe: its name.
         title: the page's.
         about: what was done with the network, in sentences that follow those on the network.
         tables: what was measured.
@@ -202,46 +191,25 @@ def small_result(
         f"shown the {len(plan.corruptions)} corruptions, with the constants published for "
         "photographs."
     )
-    planned = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(cast("Any", plan)).items()
-        if name != "training"
-    }
+    how_much = {name: value for name, value in to_json(plan).items() if name != "training"}
     return Result(
         recipe=recipe,
         scale="small",
         title=title,
         about=f"{network} {about}",
-        settings={**bench.settings, "plan": planned, **(settings or {})},
-        provenance=bench.provenance,
+        settings={**bench.settings, "plan": how_much, **(settings or {})},
+        provenance=provenance("cpu", 0),
         tables=tables,
         findings=findings,
-        seconds=bench.seconds,
+        seconds=bench.seconds.spent,
     )
 
 
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], part: str, out: Path) -> Iterator[None]:
-    """Add to the CPU seconds of a part, over all starts of the recipe."""
-    begun = time.process_time()
-    try:
-        yield
-    finally:
-        seconds[part] = round(seconds.get(part, 0.0) + time.process_time() - begun, 1)
-        files.write_json(out / SECONDS, seconds)
-
-
-def _seconds(path: Path) -> dict[str, float]:
-    try:
-        return {str(part): float(spent) for part, spent in read_json(path).items()}
-    except (BrokenFileError, AttributeError, TypeError, ValueError):
-        return {}
-
-
-def _clean_error(classifier: Classifier, data: FashionMNIST) -> float:
+def measure_clean_error(classifier: Classifier, data: FashionMNIST) -> float:
+    """Return the share of the test images that are wrong."""
     wrong = 0
     for start in range(0, len(data.test_images), 500):
-        grey = data.test_images[start : start + 500]
-        logits = classifier.predict(np.repeat(grey[..., None], 3, axis=3))
+        gray = data.test_images[start : start + 500]
+        logits = classifier.predict(np.repeat(gray[..., None], 3, axis=3))
         wrong += int((logits.argmax(1) != data.test_labels[start : start + 500]).sum())
     return wrong / len(data.test_images)

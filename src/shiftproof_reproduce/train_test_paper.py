@@ -6,18 +6,14 @@ import time
 from pathlib import Path
 
 from shiftproof.errors import InputError
-from shiftproof.io import files
-from shiftproof.io.text import read_json
-from shiftproof.metrics.intervals import Interval
-from shiftproof.provenance import provenance
-from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.io import make_folder, read_json
+from shiftproof.runs import AuditScores, provenance
 from shiftproof.shards import Local
-from shiftproof.similarity.audit import audit
-from shiftproof.similarity.sharded import Place
-from shiftproof_reproduce.claims import above
-from shiftproof_reproduce.published_similarity import PAPER, ROWS, Published, published
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Result, Table, Value, point, rounded
+from shiftproof.similarity import Place, audit
+from shiftproof_reproduce.published import ROWS, PublishedSet, read_test_sets
+from shiftproof_reproduce.result import Finding, Result, Table, Value, point
+from shiftproof_reproduce.train_test_plan import PAPER
+from shiftproof_reproduce.verdicts import above, below, judge
 
 FEW = 0.1
 """The share of the training set that pruning for all six test sets left out in the paper was below it."""
@@ -51,9 +47,9 @@ def reproduce(
     """
     if model is not None:
         raise InputError("train-test-similarity takes embeddings as they are; leave out --model.")
-    train, reference, tests = _sources(data)
+    train, reference, tests = _find_sources(data)
     begun = time.monotonic()
-    folder = files.make_folder(out) / "runs" / "audit"
+    folder = make_folder(out) / "runs" / "audit"
     place = Place(folder, backend=Local(workers))
     scores = audit(train, tests, folder, reference=reference, place=place).scores
     assert scores.reference is not None
@@ -68,14 +64,14 @@ def reproduce(
         ),
         settings={"audit": read_json(folder / "run.json")["settings"]},
         provenance=provenance(device, workers or 0),
-        tables=[removed(scores), gaps(scores)],
-        findings=findings(scores),
+        tables=[count_removed(scores), compare_gaps(scores)],
+        findings=make_findings(scores),
         seconds={"audit": round(time.monotonic() - begun, 1)},
         intervals="Intervals are over test rows.",
     )
 
 
-def _sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]:
+def _find_sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]:
     """Return the embeddings of the training set, of the reference, and of each test set.
 
     Raises:
@@ -88,7 +84,7 @@ def _sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]:
     if data is None:
         raise InputError(f"{wanted} The scale small needs none.")
     root = Path(data)
-    found = {name: _either(root / name) for name in ("train", "reference")}
+    found = {name: _find_either(root / name) for name in ("train", "reference")}
     folder = root / "tests"
     tests = {
         path.name.removesuffix(".npy"): path
@@ -101,45 +97,43 @@ def _sources(data: str | Path | None) -> tuple[Path, Path, dict[str, Path]]:
     return train, reference, tests
 
 
-def _either(path: Path) -> Path | None:
+def _find_either(path: Path) -> Path | None:
     """Return a folder, or the .npy file in its place."""
     return next(
         (each for each in (path, path.with_name(path.name + ".npy")) if each.exists()), None
     )
 
 
-def published_of(name: str) -> Published | None:
+def find_published(name: str) -> PublishedSet | None:
     """Return what was published of a test set, by its name in any usual spelling.
 
-    >>> published_of("ImageNet_Sketch").title
+    >>> find_published("ImageNet_Sketch").title
     'ImageNet-Sketch'
     """
     plain = "".join(letter for letter in name.lower() if letter.isalnum())
-    return published().get(plain.removeprefix("imagenet"))
+    return read_test_sets().get(plain.removeprefix("imagenet"))
 
 
-def removed(scores: AuditScores) -> Table:
+def count_removed(scores: AuditScores) -> Table:
     """Return the share of the training rows that pruning leaves out, beside the published one."""
-    rows: list[str] = []
+    ours = [(each.name, each.pruned.share) for each in scores.sets if each.pruned is not None]
+    ours += [] if scores.pruning is None else [("combined", scores.pruning.share)]
     values: list[list[Value]] = []
-    known = [(each.name, each.pruned.share) for each in scores.sets if each.pruned is not None]
-    together = [] if scores.pruning is None else [("combined", scores.pruning.share)]
-    for name, share in [*known, *together]:
-        paper = published_of(name)
-        rows.append(name)
+    for name, share in ours:
+        paper = find_published(name)
         values.append([point(share), None if paper is None else point(paper.removed / ROWS)])
     return Table(
         "removed",
         "What gap-matched pruning leaves out",
         "test set",
         ["of these training rows, in %", "published"],
-        rows,
+        [name for name, _ in ours],
         values,
         note=f"Published: of {ROWS // 1_000_000} million images of LAION, embedded by CLIP ViT-B/16+.",
     )
 
 
-def gaps(scores: AuditScores) -> Table:
+def compare_gaps(scores: AuditScores) -> Table:
     """Return the similarity of each test set to the training set and the reference."""
     columns = {
         "similarity": "similarity",
@@ -154,7 +148,7 @@ def gaps(scores: AuditScores) -> Table:
         "test set",
         list(columns),
         [each.name for each in scores.sets],
-        [[_round(getattr(each, name)) for name in columns.values()] for each in scores.sets],
+        [[getattr(each, name) for name in columns.values()] for each in scores.sets],
         unit="score",
         note="Of each test row to its nearest training row and its nearest row of the reference; the "
         "share of test rows that the training set comes closer to, and of those with a training row "
@@ -162,39 +156,32 @@ def gaps(scores: AuditScores) -> Table:
     )
 
 
-def findings(scores: AuditScores) -> list[Finding]:
+def make_findings(scores: AuditScores) -> list[Finding]:
     """Hold the paper's observations against the scores."""
-    found = []
-    for each in scores.sets:
-        gap = _round(each.gap)
-        if gap is not None:
-            found.append(
-                Finding(
-                    f"gap-{each.name}",
-                    f"The training set comes closer than the reference: {each.name}",
-                    PAPER,
-                    f"by {spelt(gap, 'score')} on average",
-                    above(gap),
-                    gap,
-                    "score",
-                )
-            )
+    found = [
+        judge(
+            f"gap-{each.name}",
+            f"The training set comes closer than the reference: {each.name}",
+            PAPER,
+            each.gap,
+            "by {} on average",
+            holds=above,
+            unit="score",
+        )
+        for each in scores.sets
+        if each.gap is not None
+    ]
     if scores.pruning is None:
         return found
-    share = point(scores.pruning.share)
-    found.append(
-        Finding(
-            "few",
-            f"Pruning for all test sets leaves out less than a {round(1 / FEW)}th of the training set",
-            f"{PAPER}: {100 * published()['combined'].removed / ROWS:.1f} %",
-            f"{spelt(share, 'error')} %",
-            "yes" if share.value < FEW else "no",
-            share,
-            "error",
-        )
+    published = 100 * read_test_sets()["combined"].removed / ROWS
+    few = judge(
+        "few",
+        f"Pruning for all test sets leaves out less than a {round(1 / FEW)}th of the training set",
+        f"{PAPER}: {published:.1f} %",
+        point(scores.pruning.share),
+        "{} %",
+        holds=below,
+        limit=FEW,
+        unit="error",
     )
-    return found
-
-
-def _round(figure: Interval | None) -> Value:
-    return None if figure is None else rounded(figure)
+    return [*found, few]

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.similarity import Proof, Pruning, SimilarityGap
-from shiftproof.similarity.prune import PruningRule
 from shiftproof.types import Settings
-from shiftproof_reproduce.pruned_trainings import Answered
-from shiftproof_reproduce.shifted_fashion import CLEAN, STYLISED
+from shiftproof_reproduce.pruned_trainings import Answers
+from shiftproof_reproduce.result import to_json
+from shiftproof_reproduce.shifted_fashion import CLEAN, STYLIZED
 from shiftproof_reproduce.training import Training
 
 Flags = NDArray[np.bool_]
 
-TESTS = (CLEAN, *COMMON, *HOLDOUT, STYLISED)
+PAPER = "Mayilvahanan et al. 2024"
+
+TESTS = (CLEAN, *COMMON, *HOLDOUT, STYLIZED)
 """The test sets: as they are, the 19 corruptions, and in the manner of drawn styles."""
 
 ALL, ALONE = "all", "the reference alone"
 """Trainings on both sets whole, and on the reference alone."""
 
 GAP_MATCHED = "gap-matched"
-RANDOM: PruningRule = "random"
-NEAR: PruningRule = "near"
-FAR: PruningRule = "far"
+Rule: TypeAlias = Literal["random", "near", "far"]
+RANDOM: Rule = "random"
+NEAR: Rule = "near"
+FAR: Rule = "far"
 CONTROLS = (RANDOM, NEAR, FAR)
 """The rules by which the large set is pruned; the last three to the size that the first leaves."""
 
@@ -51,7 +54,7 @@ class Plan:
         pruned: the test sets that are pruned for.
         side: pixels that the encoder is shown. An image takes 4 ms of one core at 64 and 23 ms at the
             encoder's own 224; at 48 it hardly tells the classes apart.
-        neighbours: that make the density.
+        neighbors: that make the density.
         training: of the networks.
         seen: images that each training is shown, so that all take as many steps.
         seeds: of the trainings.
@@ -64,27 +67,20 @@ class Plan:
     test: int = 500
     tests: tuple[str, ...] = TESTS
     severity: int = 3
-    pruned: tuple[str, ...] = ("gaussian_noise", "fog", STYLISED)
+    pruned: tuple[str, ...] = ("gaussian_noise", "fog", STYLIZED)
     side: int = 64
-    neighbours: int = 10
+    neighbors: int = 10
     training: Training = dataclasses.field(default_factory=lambda: Training(widths=(16, 32, 64)))
     seen: int = 36_000
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     seed: int = 0
 
     @property
-    def settings(self) -> Settings:
-        """All of it, as JSON takes it."""
-        settings: Settings = json.loads(json.dumps(dataclasses.asdict(self)))
-        return settings
-
-    @property
     def of_the_pieces(self) -> Settings:
         """What decides images and embeddings; a run with other trainings goes on with the same."""
-        names = (
-            "large", "reference", "clean", "test", "tests", "severity", "side", "seed",
-        )  # fmt: skip
-        return {name: self.settings[name] for name in names}
+        names = ("large", "reference", "clean", "test", "tests", "severity", "side", "seed")
+        settings = to_json(self)
+        return {name: settings[name] for name in names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +111,20 @@ class Measured:
     """
 
     found: Found
-    answers: dict[str, list[Answered]]
+    answers: dict[str, list[Answers]]
     seconds: dict[str, float]
 
     def accuracies(self, training: str, test: str) -> list[float]:
         """Return the accuracy of each repetition of a training on a test set."""
-        return [answered.accuracy(test) for answered in self.answers[training]]
+        return [each.accuracy(test) for each in self.answers[training]]
+
+    def nearest(self, test: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return ``(M,)`` the similarity of each test image to the large set, and to the reference."""
+        gap = self.found.gaps[test]
+        assert gap.reference is not None
+        return np.asarray(gap.similarity), np.asarray(gap.reference)
 
 
-def pruned_for(test: str, rule: str) -> str:
+def name_training(test: str, rule: str) -> str:
     """Return the name of a training on what is left after pruning for a test set."""
     return f"{test}: {rule}"

@@ -7,33 +7,28 @@ of those images? They are left out, and the network is trained anew.
 
 from __future__ import annotations
 
-import functools
 import time
 from pathlib import Path
 
+import loky
 import numpy as np
-from numpy.typing import NDArray
 
 from shiftproof.compute.progress import console
-from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import COMMON
-from shiftproof.io import files
-from shiftproof.io.manifest import begin
-from shiftproof.provenance import provenance
-from shiftproof.similarity import gap, prove, prune
-from shiftproof.similarity.prune import keep_by_similarity
-from shiftproof.similarity.questions.nearest import nearest_to_each
+from shiftproof.io import begin, make_folder
+from shiftproof.runs import provenance
+from shiftproof.similarity import gap, prove, prune, prune_to
 from shiftproof.types import Settings
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.embedded_pieces import Place, embed_pieces
 from shiftproof_reproduce.pruned_trainings import LARGE, REFERENCE, Task, train_all
-from shiftproof_reproduce.result import Result
+from shiftproof_reproduce.result import Result, to_json
 from shiftproof_reproduce.shifted_fashion import (
-    STYLISED,
+    STYLIZED,
     Piece,
-    labels_of,
-    one_way,
-    training_pieces,
+    draw_test_piece,
+    draw_training_pieces,
+    read_labels,
 )
 from shiftproof_reproduce.train_test_plan import (
     ALL,
@@ -45,11 +40,9 @@ from shiftproof_reproduce.train_test_plan import (
     Found,
     Measured,
     Plan,
-    pruned_for,
+    name_training,
 )
-from shiftproof_reproduce.train_test_tables import INTERVALS, findings, tables
-
-Flags = NDArray[np.bool_]
+from shiftproof_reproduce.train_test_tables import INTERVALS, make_findings, make_tables
 
 
 def reproduce(
@@ -62,12 +55,7 @@ def reproduce(
 ) -> Result:
     """Embed, measure, prune, and train on what is left, and return what it says.
 
-    Args:
-        out: the folder; pieces and trainings that are there are not repeated.
-        data: the folder of Fashion-MNIST; None looks where Debian puts it.
-        plan: how much; None takes a quarter of an hour on two cores.
-        workers: processes; None takes one per core, 0 works here.
-        show_progress: None shows it on a terminal only.
+    Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.
 
     Raises:
         InputError: there is no Fashion-MNIST.
@@ -77,12 +65,12 @@ def reproduce(
     plan = plan or Plan()
     read = fashion.load(data)
     settings = {
-        "plan": plan.settings,
+        "plan": to_json(plan),
         "data": {"name": "Fashion-MNIST", "fingerprint": read.fingerprint()},
     }
-    _claim(files.make_folder(out) / "runs", {"plan": plan.of_the_pieces, "data": settings["data"]})
+    _claim(make_folder(out) / "runs", {"plan": plan.of_the_pieces, "data": settings["data"]})
     begun = time.monotonic()
-    used = usable_cores() if workers is None else workers
+    used = loky.cpu_count() if workers is None else workers
     folder = None if data is None else Path(data)
     measured = measure(read, out / "runs", plan, folder, used, show_progress)
     made = provenance("cpu", used)
@@ -91,17 +79,17 @@ def reproduce(
         recipe="train-test-similarity",
         scale="small",
         title="Is it only train-test similarity? On Fashion-MNIST",
-        about=about(plan),
+        about=tell(plan),
         settings=settings,
         provenance=made,
-        tables=tables(measured, plan),
-        findings=findings(measured, plan),
+        tables=make_tables(measured, plan),
+        findings=make_findings(measured, plan),
         seconds=measured.seconds,
         intervals=INTERVALS,
     )
 
 
-def about(plan: Plan) -> str:
+def tell(plan: Plan) -> str:
     """Say what was done."""
     return (
         f"A large training set of {plan.large:,} images of Fashion-MNIST, {100 * plan.clean:g} % clean "
@@ -125,7 +113,7 @@ def measure(
     show_progress: bool | None,
 ) -> Measured:
     """Do all of it, or go on with it."""
-    pieces = pieces_of(read, plan)
+    pieces = draw_pieces(read, plan)
     seconds = {}
     embedding = embed_pieces(
         pieces,
@@ -146,8 +134,8 @@ def measure(
         folder,
         plan.training,
         plan.seen,
-        {name: labels_of(read, pieces[name]) for name in (LARGE, REFERENCE)},
-        labels_of(read, pieces[plan.tests[0]]),
+        {name: read_labels(read, pieces[name]) for name in (LARGE, REFERENCE)},
+        read_labels(read, pieces[plan.tests[0]]),
         plan.tests,
     )
     answers = train_all(task, found.kept, plan.seeds, workers=workers, show_progress=show_progress)
@@ -156,10 +144,10 @@ def measure(
     return Measured(found, answers, seconds)
 
 
-def pieces_of(read: fashion.FashionMNIST, plan: Plan) -> dict[str, Piece]:
+def draw_pieces(read: fashion.FashionMNIST, plan: Plan) -> dict[str, Piece]:
     """Return the training and test sets, the largest first."""
-    ways = (*COMMON, STYLISED)
-    pieces = training_pieces(
+    ways = (*COMMON, STYLIZED)
+    pieces = draw_training_pieces(
         len(read.train_images),
         large=plan.large,
         reference=plan.reference,
@@ -168,7 +156,7 @@ def pieces_of(read: fashion.FashionMNIST, plan: Plan) -> dict[str, Piece]:
         seed=plan.seed,
     )
     for way in plan.tests:
-        pieces[way] = one_way(
+        pieces[way] = draw_test_piece(
             len(read.test_images), plan.test, way, severity=plan.severity, seed=plan.seed
         )
     return pieces
@@ -178,21 +166,18 @@ def search(place: Place, plan: Plan) -> Found:
     """Measure the gaps, prune by every rule, and prove that the gap-matched rule did what it says."""
     large, reference = place.vectors(LARGE), place.vectors(REFERENCE)
     tests = {name: place.vectors(name) for name in plan.tests}
-    gaps = gap(large, tests, reference=reference, k=plan.neighbours)
+    gaps = gap(large, tests, reference=reference, k=plan.neighbors)
     aimed = {name: tests[name] for name in plan.pruned}
     pruning = prune(large, aimed, reference=reference)
     proofs = prove(large, aimed, pruning)
     kept = {ALL: np.ones(len(large), bool), ALONE: np.zeros(len(large), bool)}
-    nearest = {name: near.similarity for name, near in nearest_to_each(large, aimed).items()}
-    nearest[COMBINED] = functools.reduce(np.maximum, nearest.values())
-    left = {**{name: pruning.keep(name) for name in plan.pruned}, COMBINED: pruning.keep()}
-    for name, rows in left.items():
+    targets = {**{name: {name: rows} for name, rows in aimed.items()}, COMBINED: aimed}
+    for name, target in targets.items():
+        rows = pruning.keep(*target)
         size = max(1, int(rows.sum()))
-        kept[pruned_for(name, GAP_MATCHED)] = rows
+        kept[name_training(name, GAP_MATCHED)] = rows
         for rule in CONTROLS if name != COMBINED else (RANDOM,):
-            kept[pruned_for(name, rule)] = keep_by_similarity(
-                nearest[name], size, rule, seed=plan.seed
-            )
+            kept[name_training(name, rule)] = prune_to(large, target, size, rule, seed=plan.seed)
     return Found(gaps, pruning, proofs, kept)
 
 

@@ -8,21 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.metrics.identifiability import interval_over_seeds
-from shiftproof.metrics.intervals import (
-    Interval,
+from shiftproof.metrics import (
     bootstrap_mean,
+    interval_over_seeds,
     percentile_interval,
     resample_weights,
 )
-from shiftproof.report import wording
+from shiftproof.report import corruption_title
 from shiftproof.rng import generator
 from shiftproof.similarity import accuracy_by_similarity, cumulative
-from shiftproof_reproduce.claims import GUARDED, above, below
-from shiftproof_reproduce.published_similarity import PAPER, ROWS, published
-from shiftproof_reproduce.rendering import spelt
-from shiftproof_reproduce.result import Finding, Table, Value, point, rounded
+from shiftproof_reproduce.published import ROWS, read_test_sets
+from shiftproof_reproduce.result import Finding, Table, Value, point
 from shiftproof_reproduce.shifted_fashion import CLEAN
+from shiftproof_reproduce.spelling import spell
 from shiftproof_reproduce.train_test_plan import (
     ALL,
     ALONE,
@@ -30,11 +28,13 @@ from shiftproof_reproduce.train_test_plan import (
     FAR,
     GAP_MATCHED,
     NEAR,
+    PAPER,
     RANDOM,
     Measured,
     Plan,
-    pruned_for,
+    name_training,
 )
+from shiftproof_reproduce.verdicts import GUARDED, above, below, judge
 
 INTERVALS = (
     "“yes” and “no” where the whole 95 % interval is to that side of the line, “undecided” where it "
@@ -54,19 +54,21 @@ RESAMPLES = 300
 LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 """Where the curves are read off."""
 
+RULES = (GAP_MATCHED, RANDOM, NEAR, FAR)
 
-def tables(measured: Measured, plan: Plan) -> list[Table]:
+
+def make_tables(measured: Measured, plan: Plan) -> list[Table]:
     """Return the tables, the first of them ours beside the published one."""
     return [
-        accuracies(measured, plan),
-        removed(measured, plan),
-        shared(measured, plan),
-        curves(measured, plan),
-        by_test_set(measured, plan),
+        compare_accuracies(measured, plan),
+        count_removed(measured, plan),
+        compare_prunings(measured, plan),
+        draw_gaps(measured, plan),
+        compare_test_sets(measured, plan),
     ]
 
 
-def accuracies(measured: Measured, plan: Plan) -> Table:
+def compare_accuracies(measured: Measured, plan: Plan) -> Table:
     """Return the accuracy on each pruned test set, by what was trained on."""
     columns = {
         "all": ALL,
@@ -74,19 +76,16 @@ def accuracies(measured: Measured, plan: Plan) -> Table:
         "as many, random": RANDOM,
         "as many, near": NEAR,
         "as many, far": FAR,
-        "gap-matched for all": pruned_for(COMBINED, GAP_MATCHED),
-        "as many, any": pruned_for(COMBINED, RANDOM),
+        "gap-matched for all": name_training(COMBINED, GAP_MATCHED),
+        "as many, any": name_training(COMBINED, RANDOM),
         "reference alone": ALONE,
     }
     values: list[list[Value]] = []
     for test in plan.pruned:
-        names = [
-            pruned_for(test, rule) if rule in (GAP_MATCHED, RANDOM, NEAR, FAR) else rule
-            for rule in columns.values()
-        ]
-        values.append([over(measured.accuracies(name, test)) for name in names])
-    rows = [title(test) for test in plan.pruned]
-    for each in published().values():
+        names = [name_training(test, rule) if rule in RULES else rule for rule in columns.values()]
+        values.append([interval_over_seeds(measured.accuracies(name, test)) for name in names])
+    rows = [corruption_title(test) for test in plan.pruned]
+    for each in read_test_sets().values():
         if each.all is None:
             continue
         known = {
@@ -96,7 +95,7 @@ def accuracies(measured: Measured, plan: Plan) -> Table:
             "reference alone": each.reference,
         }
         rows.append(f"{each.title}, published")
-        values.append([_point(known.get(column)) for column in columns])
+        values.append([point(known.get(column)) for column in columns])
     return Table(
         "accuracies",
         "What pruning costs",
@@ -111,39 +110,31 @@ def accuracies(measured: Measured, plan: Plan) -> Table:
     )
 
 
-def removed(measured: Measured, plan: Plan) -> Table:
+def count_removed(measured: Measured, plan: Plan) -> Table:
     """Return the share of the large set that gap-matched pruning leaves out, ours and published."""
-    pruning = measured.found.pruning
-    rows = [title(name) for name in plan.pruned] + ["all of them"]
-    shares = [float(pruning.removed[name].mean()) for name in plan.pruned]
-    shares.append(1 - float(pruning.keep().mean()))
-    for each in published().values():
-        rows.append(f"{each.title}, published")
-        shares.append(each.removed / ROWS)
+    pruning, proofs = measured.found.pruning, measured.found.proofs.values()
+    shares = {corruption_title(name): float(pruning.removed[name].mean()) for name in plan.pruned}
+    shares["all of them"] = 1 - float(pruning.keep().mean())
+    for each in read_test_sets().values():
+        shares[f"{each.title}, published"] = each.removed / ROWS
+    broken = sum(proof.violations for proof in proofs)
+    images = sum(len(proof.similarity) for proof in proofs)
     return Table(
         "removed",
         "What gap-matched pruning leaves out",
         "test set",
         ["of the large set, in %"],
-        rows,
-        [[point(share)] for share in shares],
+        list(shares),
+        [[point(share)] for share in shares.values()],
         note=f"Of {plan.large:,} images here, of {ROWS // 1_000_000} million there. "
-        + _proven(measured),
+        f"Searched once more in float32: {broken} of {images:,} test images are closer to what is left "
+        "than to the reference.",
     )
 
 
-def _proven(measured: Measured) -> str:
-    broken = sum(proof.violations for proof in measured.found.proofs.values())
-    looked = sum(len(proof.similarity) for proof in measured.found.proofs.values())
-    return (
-        f"Searched once more in float32: {broken} of {looked:,} test images are closer to what is left "
-        "than to the reference."
-    )
-
-
-def shared(measured: Measured, plan: Plan) -> Table:
+def compare_prunings(measured: Measured, plan: Plan) -> Table:
     """Return what pruning for one test set leaves out of what another's does."""
-    names = [title(name) for name in plan.pruned]
+    names = [corruption_title(name) for name in plan.pruned]
     values: list[list[Value]] = [
         [None if np.isnan(share) else point(float(share)) for share in row]
         for row in measured.found.pruning.shared
@@ -160,60 +151,59 @@ def shared(measured: Measured, plan: Plan) -> Table:
     )
 
 
-def curves(measured: Measured, plan: Plan) -> Table:
+def draw_gaps(measured: Measured, plan: Plan) -> Table:
     """Return the share of test images whose nearest training image is at most so similar."""
-    rows: list[str] = []
-    values: list[list[Value]] = []
-    for name in (CLEAN, *plan.pruned):
-        gap = measured.found.gaps[name]
-        assert gap.reference is not None
-        for kind, nearest in (("large", gap.similarity), ("reference", gap.reference)):
-            rows.append(f"{title(name)}: {kind}")
-            values.append([point(float(share)) for share in cumulative(nearest, LEVELS)])
+    nearest = {
+        f"{corruption_title(name)}: {kind}": similarity
+        for name in (CLEAN, *plan.pruned)
+        for kind, similarity in zip(("large", "reference"), measured.nearest(name), strict=True)
+    }
     return Table(
         "curves",
         "Gap curves",
         "similarity of the nearest training image",
         [f"{level:g}" for level in LEVELS],
-        rows,
-        values,
+        list(nearest),
+        [[point(float(share)) for share in cumulative(each, LEVELS)] for each in nearest.values()],
         note="The share in % of the test images whose nearest image in the large set, or in the "
         "reference, is at most so similar.",
         drawing="curves",
     )
 
 
-def by_test_set(measured: Measured, plan: Plan) -> Table:
+def compare_test_sets(measured: Measured, plan: Plan) -> Table:
     """Return similarity and accuracy of every test set."""
+    columns = [
+        "similarity, large",
+        "reference",
+        "gap",
+        "share closer",
+        "accuracy, reference",
+        "all",
+        "right where close",
+    ]
     values: list[list[Value]] = []
     for name in plan.tests:
-        gap = measured.found.gaps[name]
-        assert gap.reference is not None
+        large, reference = measured.nearest(name)
+        advantages = measure_advantages(measured, name)
+        known = np.isfinite(advantages).all()
         values.append(
             [
-                rounded(bootstrap_mean(gap.similarity)),
-                rounded(bootstrap_mean(gap.reference)),
-                rounded(bootstrap_mean(gap.similarity - gap.reference)),
-                rounded(bootstrap_mean((gap.similarity > gap.reference).astype(np.float64))),
-                over(measured.accuracies(ALONE, name)),
-                over(measured.accuracies(ALL, name)),
-                _known(advantages(measured, name)),
+                bootstrap_mean(large),
+                bootstrap_mean(reference),
+                bootstrap_mean(large - reference),
+                bootstrap_mean((large > reference).astype(np.float64)),
+                interval_over_seeds(measured.accuracies(ALONE, name)),
+                interval_over_seeds(measured.accuracies(ALL, name)),
+                interval_over_seeds(advantages) if known else None,
             ]
         )
     return Table(
         "similarity",
         "Similarity and accuracy",
         "test set",
-        [
-            "similarity, large",
-            "reference",
-            "gap",
-            "share closer",
-            "accuracy, reference",
-            "all",
-            "right where close",
-        ],
-        [title(name) for name in plan.tests],
+        columns,
+        [corruption_title(name) for name in plan.tests],
         values,
         unit="score",
         note="The mean similarity to the nearest image of the large set and of the reference; the gap "
@@ -227,199 +217,165 @@ def by_test_set(measured: Measured, plan: Plan) -> Table:
 # ---------------------------------------------------------------- findings
 
 
-def findings(measured: Measured, plan: Plan) -> list[Finding]:
+def make_findings(measured: Measured, plan: Plan) -> list[Finding]:
     """Hold the paper's claims against what was measured."""
     found: list[Finding] = []
     for test in plan.pruned:
-        found += _of_one(measured, test)
+        found += _judge_test_set(measured, test)
     shifted = [name for name in plan.tests if name != CLEAN]
     if len(shifted) >= FEW_SETS:
-        found.append(_across(measured, shifted))
-    return [*found, _within(measured, plan)]
+        found.append(_judge_gaps(measured, shifted))
+    return [*found, _judge_advantage(measured, plan)]
 
 
-def _of_one(measured: Measured, test: str) -> list[Finding]:
-    name = title(test)
-    every, alone = measured.accuracies(ALL, test), measured.accuracies(ALONE, test)
-    rules = {
-        rule: measured.accuracies(pruned_for(test, rule), test)
-        for rule in (GAP_MATCHED, RANDOM, NEAR, FAR)
+def _judge_test_set(measured: Measured, test: str) -> list[Finding]:
+    name = corruption_title(test)
+    rules = {rule: measured.accuracies(name_training(test, rule), test) for rule in RULES}
+    beside_random = "accuracy {} points beside random pruning"
+    costs = {
+        rule: interval_over_seeds(_subtract(rules[rule], rules[RANDOM]))
+        for rule in (GAP_MATCHED, NEAR, FAR)
     }
-    costs = over(_differences(rules[GAP_MATCHED], rules[RANDOM]))
-    near = over(_differences(rules[NEAR], rules[RANDOM]))
-    far = over(_differences(rules[FAR], rules[RANDOM]))
     return [
-        _stays(test, rules[GAP_MATCHED], every, alone),
-        Finding(
+        _judge_rest(measured, test, rules[GAP_MATCHED]),
+        judge(
             f"count-{test}",
             f"These images count for more than as many others: {name}",
             "shiftproof",
-            f"accuracy {spelt(costs, 'change')} points beside random pruning",
-            below(costs),
-            costs,
+            costs[GAP_MATCHED],
+            beside_random,
+            holds=below,
         ),
-        Finding(
+        judge(
             f"near-{test}",
             f"Leaving out the most similar costs more than as many others: {name}",
             PAPER,
-            f"accuracy {spelt(near, 'change')} points beside random pruning",
-            below(near),
-            near,
+            costs[NEAR],
+            beside_random,
+            holds=below,
         ),
-        Finding(
+        judge(
             f"far-{test}",
-            "Leaving out the least similar costs no more than a point beyond as many others: "
-            + name,
+            f"Leaving out the least similar costs no more than a point beyond as many others: {name}",
             PAPER,
-            f"accuracy {spelt(far, 'change')} points beside random pruning",
-            above(far, -GUARDED),
-            far,
+            costs[FAR],
+            beside_random,
+            holds=above,
+            limit=-GUARDED,
         ),
     ]
 
 
-def _stays(
-    test: str, pruned: Sequence[float], every: Sequence[float], alone: Sequence[float]
-) -> Finding:
+def _judge_rest(measured: Measured, test: str, pruned: Sequence[float]) -> Finding:
     """Hold what stays of the gain against half of it."""
-    gain = over(_differences(every, alone))
-    sketch = published()["sketch"].kept_of_the_gain
+    alone = measured.accuracies(ALONE, test)
+    gain = interval_over_seeds(_subtract(measured.accuracies(ALL, test), alone))
+    sketch = read_test_sets()["sketch"].kept_of_the_gain
     assert sketch is not None
-    stays = None
+    stays, words = None, f"no gain for sure, {spell(gain, 'change')} points"
     if gain.lower > 0:
         # Of the mean gain: one near 0 in a single repetition would swamp the others.
-        stays = over([each / gain.value for each in _differences(pruned, alone)])
-    words = f"{spelt(stays, 'error')} % of {spelt(gain, 'change')} points stay"
-    return Finding(
+        stays = interval_over_seeds([each / gain.value for each in _subtract(pruned, alone)])
+        words = f"{{}} % of {spell(gain, 'change')} points stay"
+    return judge(
         f"stays-{test}",
         "Most of what the large set gains over the reference stays without the images that are closer "
-        f"than the reference: {title(test)}",
+        f"than the reference: {corruption_title(test)}",
         f"{PAPER}: {100 * sketch:.0f} % on ImageNet-Sketch",
-        f"no gain for sure, {spelt(gain, 'change')} points" if stays is None else words,
-        "undecided" if stays is None else above(stays, 0.5),
         stays,
-        "error",
+        words,
+        holds=above,
+        limit=0.5,
+        unit="error",
     )
 
 
-def _across(measured: Measured, shifted: Sequence[str]) -> Finding:
-    gaps = [measured.found.gaps[name].gap for name in shifted]
+def _judge_gaps(measured: Measured, shifted: Sequence[str]) -> Finding:
     gains = [
-        float(
-            np.mean(_differences(measured.accuracies(ALL, name), measured.accuracies(ALONE, name)))
-        )
+        float(np.mean(_subtract(measured.accuracies(ALL, name), measured.accuracies(ALONE, name))))
         for name in shifted
     ]
-    follows = correlation(gaps, gains)
-    return Finding(
+    return judge(
         "across",
         "The closer the large set comes to a shifted test set than the reference, the more it gains",
         "shiftproof",
-        f"correlation {spelt(follows, 'score')} over {len(shifted)} test sets",
-        above(follows),
-        follows,
-        "score",
+        correlate([measured.found.gaps[name].gap for name in shifted], gains),
+        f"correlation {{}} over {len(shifted)} test sets",
+        holds=above,
+        unit="score",
     )
 
 
-def _within(measured: Measured, plan: Plan) -> Finding:
-    often = _closer_when_right(measured, plan)
-    return Finding(
+def _judge_advantage(measured: Measured, plan: Plan) -> Finding:
+    return judge(
         "within",
         "Within a test set, images closer to the training set are right more often",
         "shiftproof",
-        f"an image that is right is closer than one that is wrong in {spelt(often, 'score')} of pairs, "
+        _average_advantage(measured, plan),
+        "an image that is right is closer than one that is wrong in {} of pairs, "
         f"the mean over {len(plan.tests)} test sets",
-        "undecided" if often is None else above(often, 0.5),
-        often,
-        "score",
+        holds=above,
+        limit=0.5,
+        unit="score",
     )
 
 
-def _closer_when_right(measured: Measured, plan: Plan) -> Value:
+# ---------------------------------------------------------------- figures
+
+
+def measure_advantages(measured: Measured, test: str) -> list[float]:
+    """Return for each repetition how often what is right is closer than what is wrong."""
+    near = np.maximum(*measured.nearest(test))
+    return [
+        accuracy_by_similarity(near, answers.right[test], bins=1).advantage
+        for answers in measured.answers[ALL]
+    ]
+
+
+def _average_advantage(measured: Measured, plan: Plan) -> Value:
     """Return the mean advantage over test sets and trainings, resampled over the images.
 
     All test sets show the same images, so that they are drawn alike in all of them.
     """
     pairs = [
-        (nearest(measured, name), answered.right[name])
+        (np.maximum(*measured.nearest(name)), answers.right[name])
         for name in plan.tests
-        for answered in measured.answers[ALL]
+        for answers in measured.answers[ALL]
     ]
     images = len(pairs[0][0])
-    drawn = np.concatenate([np.ones((1, images)), *resample_weights(images)])
-    replicates = np.stack([_advantages(near, right, drawn) for near, right in pairs])
+    draws = np.concatenate([np.ones((1, images)), *resample_weights(images)])
+    replicates = np.stack([_resample_advantage(near, right, draws) for near, right in pairs])
     known = np.isfinite(replicates)
     # Where all is right, or all wrong, there is nothing to compare.
     with np.errstate(invalid="ignore"):
         means = np.where(known, replicates, 0).sum(0) / known.sum(0)
-    found = percentile_interval(means)
-    return None if found is None else rounded(found)
+    return percentile_interval(means)
 
 
-def _advantages(
-    near: NDArray[np.float64], right: NDArray[np.bool_], drawn: NDArray[np.floating[Any]]
+def _resample_advantage(
+    near: NDArray[np.float64], right: NDArray[np.bool_], draws: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Return how often what is right is closer, for each of ``(R, M)`` how often images are drawn."""
     order = np.argsort(near, kind="stable")
-    wins, losses = drawn[:, order] * right[order], drawn[:, order] * ~right[order]
+    wins, losses = draws[:, order] * right[order], draws[:, order] * ~right[order]
     farther = np.cumsum(losses, axis=1, dtype=np.float64) - losses
     with np.errstate(invalid="ignore"):
         shares: NDArray[np.float64] = (wins * farther).sum(1) / (wins.sum(1) * losses.sum(1))
     return shares
 
 
-# ---------------------------------------------------------------- figures
-
-
-def advantages(measured: Measured, test: str) -> list[float]:
-    """Return for each repetition how often what is right is closer than what is wrong."""
-    near = nearest(measured, test)
-    return [
-        accuracy_by_similarity(near, answered.right[test], bins=1).advantage
-        for answered in measured.answers[ALL]
-    ]
-
-
-def nearest(measured: Measured, test: str) -> NDArray[np.float64]:
-    """Return ``(M,)`` the similarity of each test image to the nearest of all training images."""
-    gap = measured.found.gaps[test]
-    assert gap.reference is not None
-    return np.asarray(np.maximum(gap.similarity, gap.reference))
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
+def correlate(first: Sequence[float], second: Sequence[float]) -> Value:
     """Return Pearson's correlation with its interval, a bootstrap over the pairs."""
     pairs = np.array([first, second], dtype=np.float64)
     count = pairs.shape[1]
     draws = generator(0, "correlation").integers(0, count, (RESAMPLES, count))
-    drawn = pairs[:, np.concatenate([np.arange(count)[None], draws])]
-    centred = drawn - drawn.mean(2, keepdims=True)
+    chosen = pairs[:, np.concatenate([np.arange(count)[None], draws])]
+    apart = chosen - chosen.mean(2, keepdims=True)
     # A resample of one pair alone has no correlation, and is left out.
     with np.errstate(invalid="ignore", divide="ignore"):
-        replicates = (centred[0] * centred[1]).sum(1) / np.sqrt((centred**2).sum(2).prod(0))
-    found = percentile_interval(replicates)
-    assert found is not None
-    return rounded(found)
+        replicates = (apart[0] * apart[1]).sum(1) / np.sqrt((apart**2).sum(2).prod(0))
+    return percentile_interval(replicates)
 
 
-def over(values: Sequence[float]) -> Interval:
-    """Return the mean over repetitions with its interval."""
-    return rounded(interval_over_seeds(values))
-
-
-def title(name: str) -> str:
-    """Return a test set's name as tables show it."""
-    return wording.corruption_title(name)
-
-
-def _differences(these: Sequence[float], those: Sequence[float]) -> list[float]:
+def _subtract(these: Sequence[float], those: Sequence[float]) -> list[float]:
     return [one - other for one, other in zip(these, those, strict=True)]
-
-
-def _known(values: Sequence[float]) -> Value:
-    return over(values) if np.isfinite(values).all() else None
-
-
-def _point(value: float | None) -> Value:
-    return None if value is None else point(value)

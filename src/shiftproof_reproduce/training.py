@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.compute.progress import progress
-from shiftproof.io import files
+from shiftproof.io import fingerprint, make_folder, write_bytes
 from shiftproof.rng import generator
 from shiftproof.types import Settings
-from shiftproof_reproduce.checkpoints import keep, take_up
 from shiftproof_reproduce.network import PREPROCESS, WIDTHS, build_network
-from shiftproof_reproduce.schedule import one_cycle
+from shiftproof_reproduce.result import to_json
 
 if TYPE_CHECKING:
     import torch
+
+
+class Schedule(Protocol):
+    """How long and how fast is trained: what both kinds of training here have in common."""
+
+    @property
+    def epochs(self) -> int:
+        """How often all images are shown."""
+
+    @property
+    def peak_rate(self) -> float:
+        """The largest learning rate."""
+
+    @property
+    def warm_up(self) -> float:
+        """The share of all steps over which the rate rises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +44,8 @@ class Training:
     """What decides the weights, beside the images.
 
     SGD with Nesterov momentum on the cross-entropy; the learning rate rises to ``peak_rate`` over
-    the first ``warm_up`` of all steps and falls to 0, both along a cosine (Smith & Topin 2017,
-    arXiv 1708.07120). Images are mirrored by chance, and each batch is moved by up to one pixel.
+    the first ``warm_up`` of all steps and falls to 0, both along a cosine. Images are mirrored by
+    chance, and each batch is moved by up to one pixel.
     """
 
     epochs: int = 12
@@ -40,16 +56,6 @@ class Training:
     weight_decay: float = 5e-4
     widths: tuple[int, ...] = WIDTHS
     seed: int = 0
-
-    @property
-    def settings(self) -> Settings:
-        """All of it, as JSON takes it."""
-        settings: Settings = json.loads(json.dumps(asdict(self)))
-        return settings
-
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step, of so many."""
-        return one_cycle(step, steps, peak=self.peak_rate, warm_up=self.warm_up)
 
 
 def train(
@@ -62,14 +68,10 @@ def train(
 ) -> torch.nn.Module:
     """Train a network, or go on with the training that ``checkpoint`` holds.
 
-    A checkpoint is written after each epoch. Everything that is drawn depends on seed and epoch
-    alone, so a training that was interrupted ends with the weights of one that was not. torch's
-    global random state is left as it was.
-
     Args:
         images: ``(N, 28, 28)`` uint8.
         labels: ``(N,)`` integers.
-        checkpoint: a ``.safetensors`` file; one of other settings or images is written over.
+        checkpoint: a file; one of other settings or images is written over.
         training: what decides the weights.
         show_progress: None shows it on a terminal only.
 
@@ -82,55 +84,37 @@ def train(
         torch.manual_seed(training.seed)
         network = build_network(training.widths)
     network.to(memory_format=torch.channels_last)
-    parameters = dict(network.named_parameters())
-    velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=training.peak_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=True,
+    )
+
+    def measure_losses(epoch: int) -> Iterator[torch.Tensor]:
+        for inputs, targets in draw_batches(images, labels, training, epoch):
+            yield torch.nn.functional.cross_entropy(network(inputs), targets)
+
     about = {
-        "training": training.settings,
-        "data": files.fingerprint([images.tobytes(), labels.tobytes()]),
+        "training": to_json(training),
+        "data": fingerprint([images.tobytes(), labels.tobytes()]),
     }
-    learnt = {"network": network.state_dict(), "velocity": velocity}
-    done = take_up(checkpoint, about, learnt)
-    steps = len(images) // training.batch_size
-    with progress("Training", training.epochs * steps, show=show_progress) as advance:
-        advance(done * steps)
-        for epoch in range(done, training.epochs):
-            network.train()
-            rates = [
-                training.rate(epoch * steps + step, training.epochs * steps)
-                for step in range(steps)
-            ]
-            for rate, (inputs, targets) in zip(
-                rates, _batches(images, labels, training, epoch), strict=True
-            ):
-                loss = torch.nn.functional.cross_entropy(network(inputs), targets)
-                gradients = torch.autograd.grad(loss, list(parameters.values()))
-                _step(parameters, gradients, velocity, rate, training)
-                advance(note=f"epoch {epoch + 1} of {training.epochs}")
-            keep(checkpoint, about, epoch + 1, learnt)
-    return network.eval()
+    return run_epochs(
+        network,
+        optimizer,
+        measure_losses,
+        training,
+        steps=len(images) // training.batch_size,
+        checkpoint=Checkpoint(checkpoint, about),
+        show_progress=show_progress,
+    )
 
 
-def _step(
-    parameters: dict[str, torch.nn.Parameter],
-    gradients: tuple[torch.Tensor, ...],
-    velocity: dict[str, torch.Tensor],
-    rate: float,
-    training: Training,
-) -> None:
-    """Take one step of SGD with Nesterov momentum, as ``torch.optim.SGD`` does."""
-    import torch
-
-    with torch.no_grad():
-        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
-            pulled = gradient.add(parameter, alpha=training.weight_decay)
-            moved = velocity[name].mul_(training.momentum).add_(pulled)
-            parameter.add_(pulled.add(moved, alpha=training.momentum), alpha=-rate)
-
-
-def _batches(
+def draw_batches(
     images: NDArray[np.uint8], labels: NDArray[np.uint8], training: Training, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the batches of an epoch, normalised and moved; images that fill none are left out."""
+    """Yield the batches of an epoch, normalized and moved; images that fill none are left out."""
     import torch
 
     random = generator(training.seed, "training", str(epoch))
@@ -147,3 +131,113 @@ def _batches(
         values /= np.float32(PREPROCESS.std[0])
         inputs = torch.from_numpy(values[:, None]).contiguous(memory_format=torch.channels_last)
         yield inputs, torch.from_numpy(labels[chosen].astype(np.int64))
+
+
+# ---------------------------------------------------------------- for any network
+
+
+def run_epochs(
+    network: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    measure_losses: Callable[[int], Iterator[torch.Tensor]],
+    schedule: Schedule,
+    *,
+    steps: int,
+    checkpoint: Checkpoint,
+    title: str = "Training",
+    show_progress: bool | None = None,
+) -> torch.nn.Module:
+    """Take a step for each loss of each epoch, or go on behind those that a checkpoint has.
+
+    A checkpoint is written after each epoch. Where the losses depend on the weights and the epoch
+    alone, a training that was interrupted ends with the weights of one that was not.
+
+    Args:
+        network: with its first weights.
+        optimizer: of its parameters; the rate is set before each step.
+        measure_losses: from an epoch, counted from 0, to its losses.
+        schedule: epochs and rates.
+        steps: of an epoch.
+        checkpoint: where it stands.
+        title: of the progress display.
+        show_progress: None shows it on a terminal only.
+
+    Returns:
+        The network in evaluation mode.
+    """
+    import torch
+
+    done = checkpoint.load(network, optimizer)
+    total = schedule.epochs * steps
+    with progress(title, total, show=show_progress) as advance:
+        advance(done * steps)
+        for epoch in range(done, schedule.epochs):
+            network.train()
+            for step, loss in enumerate(measure_losses(epoch)):
+                rate = one_cycle(
+                    epoch * steps + step, total, peak=schedule.peak_rate, warm_up=schedule.warm_up
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad()
+                torch.autograd.backward([loss])
+                optimizer.step()
+                advance(note=f"epoch {epoch + 1} of {schedule.epochs}")
+            checkpoint.save(network, optimizer, epoch + 1)
+    return network.eval()
+
+
+def one_cycle(step: int, steps: int, *, peak: float, warm_up: float) -> float:
+    """Return the learning rate of a step: up to ``peak`` and down to 0, both along a cosine.
+
+    (Smith & Topin 2017, arXiv 1708.07120.)
+
+    Args:
+        step: from 0.
+        steps: of the whole training.
+        peak: the largest rate.
+        warm_up: the share of all steps over which it rises.
+
+    >>> [round(one_cycle(step, 4, peak=1.0, warm_up=0.5), 3) for step in range(4)]
+    [0.25, 0.75, 1.0, 0.5]
+    """
+    turn = warm_up * steps
+    if step < turn:
+        return peak * (1 - math.cos(math.pi * (step + 1) / (turn + 1))) / 2
+    return peak * (1 + math.cos(math.pi * (step - turn) / (steps - turn))) / 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands, in a file.
+
+    Attributes:
+        path: of the file.
+        about: what decides the weights; a file of anything else is as none.
+    """
+
+    path: Path
+    about: Settings
+
+    def load(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Take up what was learnt, and return how many epochs are behind it; 0 where there is none."""
+        import torch
+
+        try:
+            kept = torch.load(self.path, weights_only=True)
+            if kept["about"] != self.about:
+                return 0
+            network.load_state_dict(kept["network"])
+            optimizer.load_state_dict(kept["optimizer"])
+            return int(kept["epochs"])
+        except Exception:  # a damaged file raises anything, and is trained over
+            return 0
+
+    def save(self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
+        """Write the file, atomically."""
+        import torch
+
+        learnt = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        content = io.BytesIO()
+        torch.save({"about": self.about, "epochs": epochs, **learnt}, content)
+        write_bytes(make_folder(self.path.parent) / self.path.name, content.getvalue())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 SHARED = ("x", "y", "size", "flip", "brightness", "contrast", "blur")
-COLOURED = ("saturation", "hue")
+COLORED = ("saturation", "hue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Augment:
     @staticmethod
     def names(channels: int) -> tuple[str, ...]:
         """Return the parameters, in their order; of colour images two more."""
-        return SHARED + (COLOURED if channels == 3 else ())
+        return SHARED + (COLORED if channels == 3 else ())
 
     def draw(self, count: int, channels: int, random: np.random.Generator) -> NDArray[np.float32]:
         """Draw ``(count, P)`` parameters.
@@ -82,22 +82,22 @@ def apply(images: torch.Tensor, parameters: torch.Tensor, *, side: int) -> torch
     views = torch.nn.functional.grid_sample(
         images, grid, padding_mode="border", align_corners=False
     )
-    views = (views * _wide(brightness)).clamp(0, 1)
-    mean = _grey(views).mean((2, 3), keepdim=True)
-    views = ((views - mean) * _wide(contrast) + mean).clamp(0, 1)
+    views = (views * _widen(brightness)).clamp(0, 1)
+    mean = _to_gray(views).mean((2, 3), keepdim=True)
+    views = ((views - mean) * _widen(contrast) + mean).clamp(0, 1)
     if images.shape[1] == 3:
         saturation, hue = parameters[:, 7:9].unbind(1)
-        grey = _grey(views)
-        views = ((views - grey) * _wide(saturation) + grey).clamp(0, 1)
+        gray = _to_gray(views)
+        views = ((views - gray) * _widen(saturation) + gray).clamp(0, 1)
         views = _turn_hue(views, hue).clamp(0, 1)
     return _blur(views, blur * side)
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
+def _widen(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
 
 
-def _grey(views: torch.Tensor) -> torch.Tensor:
+def _to_gray(views: torch.Tensor) -> torch.Tensor:
     if views.shape[1] == 1:
         return views
     weights = views.new_tensor([0.299, 0.587, 0.114])  # luma, ITU-R BT.601

@@ -45,7 +45,7 @@ def test_two_encoders_from_images_to_a_page(photos, tmp_path, capsys):
     assert {model["control"] for model in scores["models"]} == {None, "random", "pixels"}
     settings = json.loads((out / "run.json").read_text())["settings"]
     assert settings["factors"] == ["flip", "brightness"]
-    assert not any(encoder["normalise"] for encoder in settings["encoders"].values())
+    assert not any(encoder["normalize"] for encoder in settings["encoders"].values())
     assert run(*words, "--factors", "hue") == 2
     assert "other settings" in capsys.readouterr().err
     assert run("report", out) == 0

@@ -17,10 +17,11 @@ PAGES = {
     "detection.md": ("detection",),
     "contrastive.md": ("aninfonce", "aninfonce-medium", "aninfonce-fashion"),
     "similarity.md": ("train-test-similarity",),
+    "reproduce.md": ("aninfonce-fashion",),
 }
 """The pages that show results, and whose."""
 
-RUN = ("adaptation.md", "detection.md", "contrastive.md")
+RUN = ("adaptation.md", "detection.md", "contrastive.md", "reproduce.md")
 """The pages whose code is run here; that of the others is run with their own tests."""
 
 
@@ -108,6 +109,19 @@ def test_tables_of_a_page_are_those_of_the_results(name):
                 assert f"| {result.table(table).rows[0]} |" in shown
 
 
+def test_the_page_of_the_experiments_says_what_there_is():
+    text = page("reproduce.md")
+    for name in RECIPES:
+        assert f"| `{name}` |" in text
+    for path in RESULTS.glob("*/result.json"):
+        result, folder = read_result(path), path.parent.name
+        [row] = [line for line in text.splitlines() if f"](../results/{folder}/README.md)" in line]
+        assert f"`shiftproof reproduce {result.recipe}" in row
+        assert f"| {sum(result.seconds.values()) / 60:.0f} minutes |" in row
+        if result.scale == "medium":
+            assert "--scale medium" in row
+
+
 def test_code_of_the_pages_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
@@ -122,7 +136,7 @@ def test_code_of_the_pages_runs(tmp_path, monkeypatch):
 
 
 def test_a_place_is_filled_and_the_rest_left():
-    from shiftproof.metrics.intervals import Interval
+    from shiftproof.metrics import Interval
     from shiftproof_reproduce import Result, Table
 
     table = Table("t", "T", "n", ["1"], ["a"], [[Interval(0.1, 0.1, 0.1)]])

@@ -11,6 +11,7 @@ from shiftproof.errors import InputError
 from shiftproof.metrics import Interval
 from shiftproof.models import Classifier, Preprocess
 from shiftproof_reproduce import paper, render
+from shiftproof_reproduce.published import read_errors
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_mce_is_taken_where_it_is_claimed():
             scores=SimpleNamespace(grid=SimpleNamespace(reason=None), models=models)
         )
 
-    table = paper.beside_published(
+    table = paper.compare_published(
         "bn-adaptation", "resnet50", {"n = 8": scores(0.65), "full": scores(0.62)}, "mce"
     )
     assert table.columns == ["none", "n = 8", "full"]
@@ -95,10 +96,10 @@ def test_mce_is_taken_where_it_is_claimed():
 
 
 def test_published_numbers_are_the_papers():
-    bn = paper.published("bn-adaptation")
+    bn = read_errors("bn-adaptation")
     assert bn["ResNet-50"] == {"none": 76.7, "n = 8": 65.0, "full": 62.2}
     assert bn["ResNeXt-101 DeepAugment+AugMix"] == {"none": 44.5, "n = 8": 40.7, "full": 38.0}
-    sl = paper.published("self-learning")
+    sl = read_errors("self-learning")
     assert sl["ResNet-50"] == {"none": 76.7, "BN": 62.2, "ENT": 51.6, "RPL": 50.5}
     assert sl["EfficientNet-L2"] == {"none": 28.3, "ENT": 23.0, "RPL": 22.0}
 

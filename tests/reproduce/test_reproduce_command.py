@@ -1,12 +1,11 @@
-import functools
 import json
+import sys
 
 import pytest
 
 import shiftproof_reproduce as recipes
 from shiftproof import cli
-from shiftproof_reproduce import bn_adaptation, fashion, table
-from support.tiny_fashion import BN_PLAN, write_fashion
+from shiftproof_reproduce import fashion, table
 
 
 def run(*arguments):
@@ -14,23 +13,28 @@ def run(*arguments):
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """The first recipe at a size that takes seconds."""
-    quick = functools.partial(bn_adaptation.reproduce, plan=BN_PLAN)
-    monkeypatch.setitem(
-        table.RECIPES, "bn-adaptation", recipes.Recipe("in small, for this test", quick, quick)
-    )
+def finished(bn, monkeypatch):
+    """The first recipe, which comes to a result that is there already; and that."""
+    _, result = bn
+
+    def give_back(out, *, data, show_progress):
+        out.mkdir(exist_ok=True)
+        return result
+
+    recipe = recipes.Recipe("in small, for this test", give_back, give_back)
+    monkeypatch.setitem(table.RECIPES, "bn-adaptation", recipe)
+    return result
 
 
-def test_writes_the_folder_and_shows_the_findings(small, tmp_path, capsys):
-    data, out = write_fashion(tmp_path / "fashion"), tmp_path / "out"
-    assert run("reproduce", "bn-adaptation", "--out", out, "--data", data) == 0
+def test_writes_the_folder_and_shows_the_findings(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("reproduce", "bn-adaptation", "--out", out) == 0
     shown = capsys.readouterr().out
     assert "N = 16" in shown
     assert "Batch statistics lower the error" in " ".join(shown.split())
-    result = recipes.read_result(out / "result.json")
-    assert (out / "README.md").read_text(encoding="utf-8") == recipes.render(result)["README.md"]
-    assert run("reproduce", "bn-adaptation", "--out", out, "--data", data, "--json") == 0
+    assert recipes.read_result(out / "result.json") == finished
+    assert (out / "README.md").read_text(encoding="utf-8") == recipes.render(finished)["README.md"]
+    assert run("reproduce", "bn-adaptation", "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out)["recipe"] == "bn-adaptation"
 
 
@@ -49,6 +53,14 @@ def test_errors_say_what_to_do(arguments, message, tmp_path, capsys, monkeypatch
     assert run("reproduce", *arguments, "--out", tmp_path / "out") == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_says_so_where_the_experiments_are_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shiftproof_reproduce", None)
+    assert run("reproduce", "bn-adaptation", "--out", tmp_path / "out") != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "shiftproof_reproduce, which comes with shiftproof, is missing" in said
+    assert "Traceback" not in said
 
 
 def test_a_file_is_no_folder(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Both recipes from the idx files to the page, on a data set that is learnt in a second."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -11,30 +12,20 @@ import numpy as np
 import pytest
 
 from shiftproof.errors import RunError
+from shiftproof.metrics import Interval
 from shiftproof.runs import Run
 from shiftproof.types import CLEAN, Cell
 from shiftproof_reproduce import bn_adaptation, publish, read_result, render, self_learning
 from shiftproof_reproduce.measured import Measured
 from shiftproof_reproduce.result import write_result
-from support.tiny_fashion import BN_PLAN, SL_PLAN, write_fashion
-
-
-@pytest.fixture(scope="module")
-def fashion_folder(tmp_path_factory):
-    return write_fashion(tmp_path_factory.mktemp("fashion"))
-
-
-@pytest.fixture(scope="module")
-def bn(fashion_folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bn")
-    return out, bn_adaptation.reproduce(out, data=fashion_folder, plan=BN_PLAN, show_progress=False)
+from support.tiny_fashion import BN_PLAN, SL_PLAN
 
 
 @pytest.fixture(scope="module")
 def sl(fashion_folder, bn, tmp_path_factory):
     out = tmp_path_factory.mktemp("sl")
     # The training is the same: go on from its end.
-    shutil.copy(bn[0] / "network.safetensors", out)
+    shutil.copy(bn[0] / "network.pt", out)
     return out, self_learning.reproduce(out, data=fashion_folder, plan=SL_PLAN, show_progress=False)
 
 
@@ -154,11 +145,10 @@ def test_the_streams_are_what_the_words_say(sl):
 
 
 def test_a_network_that_learnt_nothing_is_refused(fashion_folder, bn, tmp_path):
-    shutil.copy(bn[0] / "network.safetensors", tmp_path)
+    shutil.copy(bn[0] / "network.pt", tmp_path)
+    plan = dataclasses.replace(BN_PLAN, good_enough=0.0)
     with pytest.raises(RunError, match=r"wrong on .* clean test images; expected less than 0 %"):
-        bn_adaptation.prepare(
-            tmp_path, fashion_folder, BN_PLAN.training, good_enough=0.0, show_progress=False
-        )
+        bn_adaptation.prepare(tmp_path, fashion_folder, plan, show_progress=False)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +161,5 @@ def test_a_network_that_learnt_nothing_is_refused(fashion_folder, bn, tmp_path):
     ],
 )
 def test_crossover(values, expected):
-    from shiftproof.metrics.intervals import Interval
-
     changes = {size: Interval(value, -math.inf, math.inf) for size, value in values.items()}
-    assert bn_adaptation.crossover(changes) == expected
+    assert bn_adaptation.find_crossover(changes) == expected

@@ -19,10 +19,15 @@ from shiftproof_reproduce import (
     train_test_tables,
 )
 from shiftproof_reproduce.embedded_pieces import Place
-from shiftproof_reproduce.pruned_trainings import Answered, balanced
-from shiftproof_reproduce.published_similarity import ROWS, published
-from shiftproof_reproduce.shifted_fashion import images_of, labels_of, one_way, training_pieces
-from shiftproof_reproduce.train_test_similarity import Found, Measured, Plan, pruned_for
+from shiftproof_reproduce.pruned_trainings import Answers, draw_balanced
+from shiftproof_reproduce.published import ROWS, read_test_sets
+from shiftproof_reproduce.shifted_fashion import (
+    draw_test_piece,
+    draw_training_pieces,
+    make_images,
+    read_labels,
+)
+from shiftproof_reproduce.train_test_similarity import Found, Measured, Plan, name_training
 from support.tiny_fashion import TRAINING, write_fashion
 
 PLAN = Plan(
@@ -32,9 +37,9 @@ PLAN = Plan(
     tests=("clean", "gaussian_noise", "contrast"),
     pruned=("gaussian_noise", "contrast"),
     side=28,
-    neighbours=3,
+    neighbors=3,
     training=dataclasses.replace(TRAINING, batch_size=40),
-    seen=200,
+    seen=80,
     seeds=(0, 1),
 )
 
@@ -65,7 +70,7 @@ def done(data, tmp_path_factory):
     """A finished folder and its result."""
     out = tmp_path_factory.mktemp("recipe")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_pieces, "_encoder", encoder)
+        patch.setattr(embedded_pieces, "_load_encoder", encoder)
         return out, reproduce(out, data)
 
 
@@ -73,7 +78,7 @@ def done(data, tmp_path_factory):
 
 
 def test_no_image_is_in_both_training_sets():
-    pieces = training_pieces(
+    pieces = draw_training_pieces(
         1000, large=600, reference=400, clean=0.5, ways=["fog", "snow"], seed=0
     )
     large, reference = pieces["large"], pieces["reference"]
@@ -90,21 +95,22 @@ def test_no_image_is_in_both_training_sets():
 def test_test_sets_hold_the_same_images_each_in_its_way(data):
     read = fashion.load(data)
     clean, fog = (
-        one_way(len(read.test_images), 10, way, severity=4, seed=0) for way in ("clean", "fog")
+        draw_test_piece(len(read.test_images), 10, way, severity=4, seed=0)
+        for way in ("clean", "fog")
     )
     assert fog.rows.tolist() == clean.rows.tolist()
-    assert labels_of(read, fog).tolist() == read.test_labels[clean.rows].tolist()
-    assert (images_of(read, clean, seed=0) == read.test_images[clean.rows]).all()
+    assert read_labels(read, fog).tolist() == read.test_labels[clean.rows].tolist()
+    assert (make_images(read, clean, seed=0) == read.test_images[clean.rows]).all()
     row = int(fog.rows[0])
     expected = corrupt(read.test_images[row], "fog", severity=4, seed=0, key=f"test-{row:05}")
-    assert (images_of(read, fog, seed=0)[0] == expected).all()
-    assert (images_of(read, fog, seed=1)[0] != expected).any()
+    assert (make_images(read, fog, seed=0)[0] == expected).all()
+    assert (make_images(read, fog, seed=1)[0] != expected).any()
 
 
 def test_a_style_leaves_a_grey_image_of_its_size(data):
     read = fashion.load(data)
-    piece = one_way(len(read.test_images), 2, "stylised", severity=1, seed=0)
-    made = images_of(read, piece, seed=0)
+    piece = draw_test_piece(len(read.test_images), 2, "stylised", severity=1, seed=0)
+    made = make_images(read, piece, seed=0)
     assert made.shape == (2, 28, 28)
     assert made.dtype == np.uint8
     assert (made != read.test_images[piece.rows]).mean() > 0.5
@@ -112,7 +118,7 @@ def test_a_style_leaves_a_grey_image_of_its_size(data):
 
 @pytest.mark.parametrize(("count", "seen"), [(7, 20), (30, 20), (5, 5)])
 def test_all_images_are_shown_as_often(count, seen):
-    shown = np.bincount(balanced(count, seen, seed=3), minlength=count)
+    shown = np.bincount(draw_balanced(count, seen, seed=3), minlength=count)
     assert shown.sum() == seen
     assert shown.max() - shown.min() <= 1
 
@@ -132,17 +138,17 @@ def test_what_is_pruned_is_what_the_rules_say(done):
         closer = (near > (reference @ test.T).max(0)).any(1)
         gone.append(closer)
         assert 0 < closer.sum() < len(large)
-        assert (found.kept[pruned_for(name, "gap-matched")] == ~closer).all()
+        assert (found.kept[name_training(name, "gap-matched")] == ~closer).all()
         left = int((~closer).sum())
         order = np.argsort(near.max(1))
         for rule, chosen in (("near", order[:left]), ("far", order[-left:])):
-            kept = np.flatnonzero(found.kept[pruned_for(name, rule)])
+            kept = np.flatnonzero(found.kept[name_training(name, rule)])
             assert kept.tolist() == sorted(chosen.tolist())
-        assert found.kept[pruned_for(name, "random")].sum() == left
+        assert found.kept[name_training(name, "random")].sum() == left
         assert found.proofs[name].holds
     union = gone[0] | gone[1]
-    assert (found.kept[pruned_for("combined", "gap-matched")] == ~union).all()
-    assert found.kept[pruned_for("combined", "random")].sum() == (~union).sum()
+    assert (found.kept[name_training("combined", "gap-matched")] == ~union).all()
+    assert found.kept[name_training("combined", "random")].sum() == (~union).sum()
     assert found.kept["all"].all()
     assert not found.kept["the reference alone"].any()
 
@@ -173,7 +179,7 @@ def test_tables_hold_what_the_trainings_answered(done):
 
 def test_what_is_there_is_not_repeated(done, data, monkeypatch):
     out, result = done
-    monkeypatch.setattr(embedded_pieces, "_encoder", None)
+    monkeypatch.setattr(embedded_pieces, "_load_encoder", None)
     calls = []
     train = pruned_trainings.train
 
@@ -186,9 +192,9 @@ def test_what_is_there_is_not_repeated(done, data, monkeypatch):
     assert calls == []
     assert (again.tables, again.findings) == (result.tables, result.findings)
     (out / "runs" / "answers" / "all-1.json").unlink()
-    (out / "runs" / "trainings" / "all-1.safetensors").unlink()
+    (out / "runs" / "trainings" / "all-1.pt").unlink()
     again = reproduce(out, data)
-    assert calls == ["all-1.safetensors"]
+    assert calls == ["all-1.pt"]
     assert (again.tables, again.findings) == (result.tables, result.findings)
 
 
@@ -212,7 +218,7 @@ def test_a_folder_of_other_things_is_left_alone(data, tmp_path):
 def answered(accuracy, count=100, **others):
     """Accuracies: the same on clean images and in fog, and others where they are named."""
     shares = {"fog": accuracy, "clean": accuracy, **others}
-    return Answered(
+    return Answers(
         {name: np.arange(count) < round(share * count) for name, share in shares.items()}, 1.0
     )
 
@@ -220,7 +226,7 @@ def answered(accuracy, count=100, **others):
 def measured(**accuracies):
     """Two repetitions of each training, a point apart; what is not named is at 60 %."""
     names = ["all", "the reference alone", "combined: gap-matched", "combined: random"]
-    names += [pruned_for("fog", rule) for rule in ("gap-matched", "random", "near", "far")]
+    names += [name_training("fog", rule) for rule in ("gap-matched", "random", "near", "far")]
     answers = {}
     for name in names:
         key = name.removeprefix("fog: ").replace("-", "_").replace(" ", "_")
@@ -240,7 +246,7 @@ SMALL = Plan(tests=("clean", "fog"), pruned=("fog",), large=4, seeds=(0, 1))
 
 
 def verdicts(**accuracies):
-    found = train_test_tables.findings(measured(**accuracies), SMALL)
+    found = train_test_tables.make_findings(measured(**accuracies), SMALL)
     return {finding.name: finding for finding in found}
 
 
@@ -278,7 +284,7 @@ def test_the_gain_follows_the_gap_over_test_sets():
     plan = dataclasses.replace(SMALL, tests=("clean", "fog", "snow", "frost"))
     for name in set(one.answers) - {"all", "the reference alone"}:
         one.answers[name] = one.answers[name][:1]
-    found = {each.name: each for each in train_test_tables.findings(one, plan)}
+    found = {each.name: each for each in train_test_tables.make_findings(one, plan)}
     assert found["across"].figure.value == pytest.approx(1.0)
     assert found["across"].holds == "yes"
     assert "over 3 test sets" in found["across"].ours
@@ -288,7 +294,7 @@ def test_a_correlation_over_few_test_sets_is_undecided():
     random = np.random.default_rng(1)
     first = random.normal(size=20)
     second = 0.2 * first + random.normal(size=20)
-    found = train_test_tables.correlation(first, second)
+    found = train_test_tables.correlate(first, second)
     assert found.value == pytest.approx(np.corrcoef(first, second)[0, 1], abs=1e-6)
     # Fisher's interval: the artanh of r has a deviation of 1 / sqrt(n - 3).
     low, high = np.tanh(np.arctanh(found.value) + np.array([-1.96, 1.96]) / np.sqrt(17))
@@ -305,7 +311,7 @@ def test_what_is_right_is_closer():
     far = measured(all=0.5)
     for each in far.answers["all"]:
         each.right.update({name: right[::-1] for name, right in each.right.items()})
-    found = {each.name: each for each in train_test_tables.findings(far, SMALL)}["within"]
+    found = {each.name: each for each in train_test_tables.make_findings(far, SMALL)}["within"]
     assert (found.figure.value, found.holds) == (pytest.approx(0.0), "no")
 
 
@@ -313,7 +319,7 @@ def test_what_is_right_is_closer():
 
 
 def test_published_figures():
-    rows = published()
+    rows = read_test_sets()
     assert [each.removed for each in rows.values()] == [
         377_340, 8_342_783, 138_852, 5_735_749, 274_325, 266_025, 12_400_000,
     ]  # fmt: skip

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from shiftproof_reproduce import fashion, training
-from shiftproof_reproduce.network import as_classifier, build_network
-from shiftproof_reproduce.training import Training, train
+from shiftproof_reproduce.network import build_network, wrap_classifier
+from shiftproof_reproduce.training import Training, draw_batches, one_cycle, train
 from support.tiny_fashion import TRAINING, write_fashion
 
 
@@ -21,13 +21,13 @@ def weights(network):
 
 def test_an_interrupted_training_ends_with_the_same_weights(data, tmp_path, monkeypatch):
     arrays = data.train_images, data.train_labels
-    through = weights(train(*arrays, tmp_path / "a.safetensors", TRAINING))
+    through = weights(train(*arrays, tmp_path / "a.pt", TRAINING))
 
     class Stopped(Exception):
         pass
 
     epochs = []
-    batches = training._batches
+    batches = training.draw_batches
 
     def until_the_second(images, labels, chosen, epoch):
         epochs.append(epoch)
@@ -36,25 +36,25 @@ def test_an_interrupted_training_ends_with_the_same_weights(data, tmp_path, monk
                 raise Stopped
             yield batch
 
-    monkeypatch.setattr(training, "_batches", until_the_second)
+    monkeypatch.setattr(training, "draw_batches", until_the_second)
     with pytest.raises(Stopped):
-        train(*arrays, tmp_path / "b.safetensors", TRAINING)
+        train(*arrays, tmp_path / "b.pt", TRAINING)
     torch.rand(3)  # what happens to torch's own random state between the starts plays no part
-    again = weights(train(*arrays, tmp_path / "b.safetensors", TRAINING))
+    again = weights(train(*arrays, tmp_path / "b.pt", TRAINING))
     assert epochs == [0, 1, 1, 2]
     assert all(torch.equal(again[name], value) for name, value in through.items())
 
 
 def test_a_finished_training_is_not_done_again(data, tmp_path, monkeypatch):
     arrays = data.train_images, data.train_labels
-    first = weights(train(*arrays, tmp_path / "a.safetensors", TRAINING))
-    monkeypatch.setattr(training, "_batches", None)
-    again = weights(train(*arrays, tmp_path / "a.safetensors", TRAINING))
+    first = weights(train(*arrays, tmp_path / "a.pt", TRAINING))
+    monkeypatch.setattr(training, "draw_batches", None)
+    again = weights(train(*arrays, tmp_path / "a.pt", TRAINING))
     assert all(torch.equal(again[name], value) for name, value in first.items())
 
 
 def test_a_checkpoint_of_another_training_or_a_damaged_one_does_not_count(data, tmp_path):
-    path = tmp_path / "a.safetensors"
+    path = tmp_path / "a.pt"
     arrays = data.train_images, data.train_labels
     one = dataclasses.replace(TRAINING, epochs=1)
     first = weights(train(*arrays, path, one))
@@ -71,56 +71,62 @@ def test_the_global_random_state_is_left_alone(data, tmp_path):
     train(
         data.train_images,
         data.train_labels,
-        tmp_path / "a.safetensors",
+        tmp_path / "a.pt",
         dataclasses.replace(TRAINING, epochs=1),
     )
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_steps_are_those_of_torch():
-    ours = torch.nn.Linear(3, 2)
-    theirs = torch.nn.Linear(3, 2)
-    theirs.load_state_dict(ours.state_dict())
-    chosen = Training(momentum=0.9, weight_decay=0.01)
+def test_the_optimizer_is_what_the_words_say(tmp_path):
+    """Two steps of SGD with Nesterov momentum (Sutskever et al. 2013, eqs. 3 and 4), by hand."""
+    first = torch.nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, -2.0, 0.5]]))
     optimizer = torch.optim.SGD(
-        theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True
+        first.parameters(), lr=1.0, momentum=0.9, weight_decay=0.01, nesterov=True
     )
-    velocity = {name: torch.zeros_like(value) for name, value in ours.named_parameters()}
-    for seed in range(4):
-        inputs = torch.rand(5, 3, generator=torch.Generator().manual_seed(seed))
-        gradients = torch.autograd.grad(ours(inputs).square().sum(), list(ours.parameters()))
-        training._step(dict(ours.named_parameters()), gradients, velocity, 0.1, chosen)
-        optimizer.zero_grad()
-        theirs(inputs).square().sum().backward()
-        optimizer.step()
-    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, other)
+    schedule = Training(epochs=1, peak_rate=0.1, warm_up=0.5)
+    inputs = torch.tensor([[0.5, 1.0, -1.0]])
+    training.run_epochs(
+        first,
+        optimizer,
+        lambda epoch: (first(inputs).sum() for _ in range(2)),
+        schedule,
+        steps=2,
+        checkpoint=training.Checkpoint(tmp_path / "a.pt", {}),
+        show_progress=False,
+    )
+    weight, velocity = np.array([1.0, -2.0, 0.5]), np.zeros(3)
+    for step in range(2):
+        gradient = inputs[0].numpy() + 0.01 * weight
+        velocity = 0.9 * velocity + gradient
+        weight = weight - one_cycle(step, 2, peak=0.1, warm_up=0.5) * (gradient + 0.9 * velocity)
+    np.testing.assert_allclose(first.weight[0].detach(), weight, rtol=1e-6)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing():
-    chosen = Training(peak_rate=0.2, warm_up=0.25)
-    rates = [chosen.rate(step, 100) for step in range(100)]
+    rates = [one_cycle(step, 100, peak=0.2, warm_up=0.25) for step in range(100)]
     assert rates[0] < 0.002
     assert rates[25] == pytest.approx(0.2)
     assert rates[:26] == sorted(rates[:26])
     assert rates[25:] == sorted(rates[25:], reverse=True)
     assert rates[-1] < 0.001
     # Half of the way down along a cosine.
-    assert chosen.rate(25, 100) / 2 == pytest.approx(np.mean([rates[62], rates[63]]), rel=0.01)
+    assert rates[25] / 2 == pytest.approx(np.mean([rates[62], rates[63]]), rel=0.01)
 
 
 def test_batches_hold_every_image_once(data):
     chosen = dataclasses.replace(TRAINING, batch_size=40)
-    found = list(training._batches(data.train_images, data.train_labels, chosen, 0))
+    found = list(draw_batches(data.train_images, data.train_labels, chosen, 0))
     assert [inputs.shape for inputs, _ in found] == [(40, 1, 28, 28)] * 5
     labels = np.concatenate([targets.numpy() for _, targets in found])
     np.testing.assert_array_equal(np.sort(labels), np.sort(data.train_labels))
-    other = list(training._batches(data.train_images, data.train_labels, chosen, 1))
+    other = list(draw_batches(data.train_images, data.train_labels, chosen, 1))
     assert not torch.equal(found[0][0], other[0][0])
 
 
 def test_the_network_takes_colour_images_as_grey(data):
-    classifier = as_classifier(build_network((8, 8)))
+    classifier = wrap_classifier(build_network((8, 8)))
     grey = data.test_images[:3]
     logits = classifier.predict(np.repeat(grey[..., None], 3, axis=3))
     assert logits.shape == (3, 10)

@@ -1,11 +1,11 @@
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.metrics.intervals import Interval
-from shiftproof_reproduce.claims import above, at_most, below, named
-from shiftproof_reproduce.drawing import draw
-from shiftproof_reproduce.rendering import spelt, table_markdown
+from shiftproof.metrics import Interval
+from shiftproof_reproduce.rendering import draw, write_markdown
 from shiftproof_reproduce.result import Result, Table, read_result, write_result
+from shiftproof_reproduce.spelling import list_corruptions, spell
+from shiftproof_reproduce.verdicts import above, at_most, below, judge
 
 
 @pytest.mark.parametrize(
@@ -27,22 +27,32 @@ def test_a_verdict_claims_no_more_than_the_interval(interval, under, over, limit
 
 
 def test_figures_are_spelt_with_their_unit():
-    assert spelt(Interval(0.174, 0.169, 0.18), "error") == "17.4 (16.9–18.0)"
-    assert spelt(Interval(-0.02, -0.03, 0.01), "change") == "−2.0 (−3.0 to +1.0)"
-    assert spelt(Interval(0.5, 0.5, 0.5), "error") == "50.0"
-    assert spelt(Interval(12, 12, 12), "number") == "12"
-    assert spelt(None, "error") == "–"
+    assert spell(Interval(0.174, 0.169, 0.18), "error") == "17.4 (16.9–18.0)"
+    assert spell(Interval(-0.02, -0.03, 0.01), "change") == "−2.0 (−3.0 to +1.0)"
+    assert spell(Interval(0.5, 0.5, 0.5), "error") == "50.0"
+    assert spell(Interval(12, 12, 12), "number") == "12"
+    assert spell(None, "error") == "–"
+
+
+def test_a_finding_says_its_figure_and_its_verdict():
+    figure = Interval(-0.02, -0.03, -0.01)
+    found = judge("gain", "It gains", "a paper", figure, "{} points", holds=below)
+    assert (found.ours, found.holds, found.figure) == ("−2.0 (−3.0 to −1.0) points", "yes", figure)
+    limited = judge("gain", "It gains", "a paper", figure, "{}", holds=below, limit=-0.025)
+    assert limited.holds == "undecided"
+    missing = judge("gain", "It gains", "a paper", None, "{} points", holds=below)
+    assert (missing.ours, missing.holds) == ("– points", "undecided")
 
 
 def test_corruptions_in_a_sentence():
-    assert named(["gaussian_noise", "jpeg_compression", "fog"]) == (
+    assert list_corruptions(["gaussian_noise", "jpeg_compression", "fog"]) == (
         "Gaussian noise, JPEG compression and fog"
     )
 
 
 def test_a_table_as_markdown():
     table = Table("t", "T", "n", ["1", "8"], ["a"], [[Interval(0.1, 0.1, 0.1), None]])
-    assert table_markdown(table) == "| n | 1 | 8 |\n|---|---:|---:|\n| a | 10.0 | – |"
+    assert write_markdown(table) == "| n | 1 | 8 |\n|---|---:|---:|\n| a | 10.0 | – |"
 
 
 @pytest.mark.parametrize("unit", ["error", "change"])

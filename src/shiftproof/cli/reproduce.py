@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,10 +86,10 @@ def reproduce(
     ] = False,
 ) -> None:
     """Repeat a paper's experiment and hold its findings against what was measured here."""
-    import shiftproof_reproduce as recipes
     from shiftproof.errors import InputError
     from shiftproof.io import files
 
+    experiments = load_experiments()
     if download:
         if data is not None or scale != "small":
             raise InputError(
@@ -98,7 +99,7 @@ def reproduce(
 
         data = fetch(out / "data")
     files.clear_unfinished(out)
-    result = recipes.reproduce(
+    result: Result = experiments.reproduce(
         recipe, out=out, scale=scale, data=data, model=model, device=device, workers=workers
     )
     if as_json:
@@ -110,9 +111,30 @@ def reproduce(
     say(f"runs     {out / 'runs'}")
 
 
+def load_experiments() -> ModuleType:
+    """Import the papers' experiments, which nothing else of shiftproof needs.
+
+    Raises:
+        MissingExtraError: their package is not installed.
+    """
+    try:
+        import shiftproof_reproduce
+    except ModuleNotFoundError as error:
+        if error.name != "shiftproof_reproduce":
+            raise
+        from shiftproof.errors import MissingExtraError
+
+        raise MissingExtraError(
+            "The papers' experiments are not installed: the package shiftproof_reproduce, which comes "
+            "with shiftproof, is missing. Install both again with: python -m pip install "
+            "--force-reinstall shiftproof"
+        ) from error
+    return shiftproof_reproduce
+
+
 def show(result: Result, console: Console) -> None:
     """Print the first table of a result, and its findings."""
-    from shiftproof_reproduce.rendering import spelt
+    from shiftproof_reproduce.spelling import spell
 
     first = result.tables[0]
     table = Table(title=first.title, box=None, header_style="bold", pad_edge=False)
@@ -120,7 +142,7 @@ def show(result: Result, console: Console) -> None:
     for name in first.columns:
         table.add_column(name, justify="right")
     for name, values in zip(first.rows, first.values, strict=True):
-        table.add_row(name, *(Text(spelt(value, first.unit)) for value in values))
+        table.add_row(name, *(Text(spell(value, first.unit)) for value in values))
     console.print(table)
     found = Table("holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False)
     for finding in result.findings:

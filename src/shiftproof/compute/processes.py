@@ -27,6 +27,8 @@ from shiftproof.compute.tuning import end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import at_end
 
+__all__ = ["map_ordered"]
+
 Context = TypeVar("Context")
 Item = TypeVar("Item")
 Result = TypeVar("Result")

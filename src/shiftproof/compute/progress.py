@@ -18,6 +18,8 @@ from rich.progress import (
 
 from shiftproof.io.border import show_name
 
+__all__ = ["Advance", "console", "progress"]
+
 Advance = Callable[..., None]
 """``advance(steps=1, note=None)``: that many steps are done; ``note`` says what is under way."""
 

@@ -30,6 +30,7 @@ from shiftproof.metrics.estimation import (
 from shiftproof.metrics.identifiability import (
     affine_fit,
     dci,
+    interval_over_seeds,
     linear_r2,
     match_precision,
     mean_correlation_coefficient,
@@ -40,6 +41,7 @@ from shiftproof.metrics.intervals import (
     Interval,
     bootstrap_mean,
     percentile_interval,
+    resample_weights,
     sum_resamples,
 )
 from shiftproof.metrics.voc import (
@@ -75,6 +77,7 @@ __all__ = [
     "dci",
     "difference_of_confidences",
     "expected_calibration_error",
+    "interval_over_seeds",
     "linear_r2",
     "match_precision",
     "mean_correlation_coefficient",
@@ -85,6 +88,7 @@ __all__ = [
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
+    "resample_weights",
     "sum_resamples",
     "top_classes",
     "top_k_error",

@@ -2,6 +2,17 @@
 
 from shiftproof.report.page import write_report
 from shiftproof.report.sheet import write_sheet
+from shiftproof.report.svg.figures import draw_bars, draw_curves
 from shiftproof.report.tables import print_table, table_csv, table_latex
+from shiftproof.report.wording import corruption_title
 
-__all__ = ["print_table", "table_csv", "table_latex", "write_report", "write_sheet"]
+__all__ = [
+    "corruption_title",
+    "draw_bars",
+    "draw_curves",
+    "print_table",
+    "table_csv",
+    "table_latex",
+    "write_report",
+    "write_sheet",
+]

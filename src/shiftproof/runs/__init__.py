@@ -4,12 +4,13 @@
 (:class:`shiftproof.bench.Task`) writes: its record tables, and what it says of its figures.
 """
 
+from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.run import AnyRun, AuditRun, ProbeRun, Run, load_run
 from shiftproof.runs.scores.audit import AuditScores
-from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure
+from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
@@ -28,8 +29,10 @@ __all__ = [
     "Resampling",
     "Run",
     "RunFolder",
+    "Scored",
     "load_run",
     "open_table",
     "other_images",
+    "provenance",
     "write_table",
 ]

@@ -1,7 +1,7 @@
-"""A small detector with batch norm that finds objects by their centre points.
+"""A small detector with batch norm that finds objects by their center points.
 
 As in CenterNet (Zhou, Wang & Krähenbühl 2019, arXiv 1904.07850): a map of scores per class whose
-peaks are the centres of objects, and beside it their sizes and the rest of the centre's position.
+peaks are the centers of objects, and beside it their sizes and the rest of the center's position.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof import Detections, Detector
 from shiftproof.errors import InputError
-from shiftproof.models import Detector
-from shiftproof.models.detectors.boxes import suppress_overlaps
-from shiftproof.types import Detections, Image
+from shiftproof.types import Image
 from shiftproof_reproduce.fashion import CLASSES
 
 if TYPE_CHECKING:
@@ -36,19 +36,19 @@ UNIT = 32.0
 LIMIT = 30
 """The most boxes of an image."""
 
-
-class Maps(Protocol):
-    """What gives the maps that are trained: the network of ``build_centrepoint``."""
-
-    def maps(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, K + 4, H / 8, W / 8)`` for ``(N, 3, H, W)`` floats."""
+OVERLAP = 0.5
+"""Of two boxes of a class that overlap by more, the surer one is kept."""
 
 
-def build_centrepoint(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
+class _Maps(Protocol):
+    def maps(self, batch: torch.Tensor) -> torch.Tensor: ...
+
+
+def build_network(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
     """Return the network with new weights, drawn from torch's global state.
 
     Its ``maps`` go from ``(N, 3, H, W)`` floats to ``(N, K + 4, H / 8, W / 8)``: the logits of K
-    classes, then x and y of the centre within its cell, and the logarithms of width and height.
+    classes, then x and y of the center within its cell, and the logarithms of width and height.
     Called with a list of uint8 RGB images of one size, a multiple of 8, it gives ``Detections``.
     """
     import torch
@@ -73,7 +73,7 @@ def build_centrepoint(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return torch.relu(self.path(inputs) + inputs)
 
-    class CentrePoint(nn.Module):
+    class CenterPoints(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             stem, first, second, third = widths
@@ -95,16 +95,23 @@ def build_centrepoint(widths: tuple[int, ...] = WIDTHS) -> torch.nn.Module:
             return maps
 
         def forward(self, images: Sequence[Image]) -> list[Detections]:
-            weight = self.head.weight
-            pixels = torch.from_numpy(prepared(images)).to(weight.device, weight.dtype)
-            maps = self.maps(pixels.contiguous(memory_format=torch.channels_last))
+            maps = compute_maps(self, normalize(images))
             return decode(maps.detach().float().cpu().numpy())
 
-    return CentrePoint().to(memory_format=torch.channels_last)
+    return CenterPoints().to(memory_format=torch.channels_last)
 
 
-def prepared(images: Sequence[Image] | NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return ``(N, 3, H, W)`` float32, normalised.
+def compute_maps(network: torch.nn.Module, pixels: NDArray[np.float32]) -> torch.Tensor:
+    """Return the maps ``(N, K + 4, H / 8, W / 8)`` for ``(N, 3, H, W)`` normalized pixels."""
+    import torch
+
+    weight = next(network.parameters())
+    batch = torch.from_numpy(pixels).to(weight.device, weight.dtype)
+    return cast(_Maps, network).maps(batch.contiguous(memory_format=torch.channels_last))
+
+
+def normalize(images: Sequence[Image] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return ``(N, 3, H, W)`` float32, normalized.
 
     Raises:
         InputError: images of several sizes, or of a size that is no multiple of 8.
@@ -120,7 +127,7 @@ def prepared(images: Sequence[Image] | NDArray[np.uint8]) -> NDArray[np.float32]
     return np.ascontiguousarray(values)
 
 
-def targets(
+def draw_targets(
     boxes: Sequence[NDArray[np.float64]], labels: Sequence[NDArray[np.int64]], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Return what the maps should be for some images.
@@ -131,7 +138,7 @@ def targets(
         side: of the square images in pixels.
 
     Returns:
-        Scores ``(I, K, S, S)`` in 0..1, one at each centre and a Gaussian around it; the other four
+        Scores ``(I, K, S, S)`` in 0..1, one at each center and a Gaussian around it; the other four
         maps ``(I, 4, S, S)``; and where these count, ``(I, S, S)``.
     """
     cells = side // STRIDE
@@ -141,9 +148,9 @@ def targets(
     grid = np.arange(cells)
     for at, (positions, classes) in enumerate(zip(boxes, labels, strict=True)):
         for (x, y, w, h), label in zip(positions, classes, strict=True):
-            centre_x, centre_y = (x + w / 2) / STRIDE, (y + h / 2) / STRIDE
-            column, row = min(int(centre_x), cells - 1), min(int(centre_y), cells - 1)
-            # A box whose centre is a third of the spread away still overlaps the object well.
+            center_x, center_y = (x + w / 2) / STRIDE, (y + h / 2) / STRIDE
+            column, row = min(int(center_x), cells - 1), min(int(center_y), cells - 1)
+            # A box whose center is a third of the spread away still overlaps the object well.
             spread = w / STRIDE / 7 + 0.2, h / STRIDE / 7 + 0.2
             around = np.exp(
                 -((grid - column) ** 2) / (2 * spread[0] ** 2)
@@ -151,15 +158,15 @@ def targets(
             )
             scores[at, label] = np.maximum(scores[at, label], around)
             near = around >= 0.3
-            geometry[at, 0][near] = (centre_x - grid[None, :]).repeat(cells, 0)[near]
-            geometry[at, 1][near] = (centre_y - grid[:, None]).repeat(cells, 1)[near]
+            geometry[at, 0][near] = (center_x - grid[None, :]).repeat(cells, 0)[near]
+            geometry[at, 1][near] = (center_y - grid[:, None]).repeat(cells, 1)[near]
             geometry[at, 2][near] = np.log(w / UNIT)
             geometry[at, 3][near] = np.log(h / UNIT)
             counts[at] |= near
     return scores, geometry, counts
 
 
-def loss(
+def measure_loss(
     maps: torch.Tensor, scores: torch.Tensor, geometry: torch.Tensor, counts: torch.Tensor
 ) -> torch.Tensor:
     """Return the loss of some images: focal on the scores, absolute differences on the rest.
@@ -173,10 +180,10 @@ def loss(
     classes = scores.shape[1]
     logits = maps[:, :classes]
     probability = torch.sigmoid(logits)
-    at_centre = (scores == 1).to(maps.dtype)
-    right = functional.logsigmoid(logits) * (1 - probability) ** 2 * at_centre
-    wrong = functional.logsigmoid(-logits) * probability**2 * (1 - scores) ** 4 * (1 - at_centre)
-    objects = at_centre.sum().clamp(min=1)
+    at_center = (scores == 1).to(maps.dtype)
+    right = functional.logsigmoid(logits) * (1 - probability) ** 2 * at_center
+    wrong = functional.logsigmoid(-logits) * probability**2 * (1 - scores) ** 4 * (1 - at_center)
+    objects = at_center.sum().clamp(min=1)
     focal = -(right + wrong).sum() / objects
     apart = (maps[:, classes:] - geometry).abs() * counts[:, None]
     return focal + apart.sum() / counts.sum().clamp(min=1)
@@ -188,7 +195,7 @@ def decode(maps: NDArray[np.float32]) -> list[Detections]:
     found = []
     for one in maps:
         scores = 1 / (1 + np.exp(-one[:classes].astype(np.float64)))
-        labels, rows, columns = np.nonzero(_peaks(scores) & (scores > 0.005))
+        labels, rows, columns = np.nonzero(_find_peaks(scores) & (scores > 0.005))
         score = scores[labels, rows, columns]
         best = np.argsort(-score, kind="stable")[: 4 * LIMIT]
         labels, rows, columns, score = labels[best], rows[best], columns[best], score[best]
@@ -197,14 +204,15 @@ def decode(maps: NDArray[np.float32]) -> list[Detections]:
         w = UNIT * np.exp(np.clip(log_w, -4, 4))
         h = UNIT * np.exp(np.clip(log_h, -4, 4))
         boxes = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
-        kept = suppress_overlaps(
-            boxes.astype(np.float32), score.astype(np.float32), labels, overlap=0.5, limit=LIMIT
-        )
+        corners = np.stack([x - w / 2, y - h / 2, w, h], axis=1).tolist()
+        kept = list(
+            cv2.dnn.NMSBoxesBatched(corners, score.tolist(), labels.tolist(), 0.0, OVERLAP)
+        )[:LIMIT]
         found.append(Detections(boxes[kept], score[kept], labels[kept]))
     return found
 
 
-def _peaks(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _find_peaks(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where a score is the largest of the nine cells around it, in its class."""
     padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)))
     rows, columns = scores.shape[1:]
@@ -214,6 +222,6 @@ def _peaks(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(scores >= largest)
 
 
-def as_detector(network: torch.nn.Module, name: str) -> Detector:
+def wrap_detector(network: torch.nn.Module, name: str) -> Detector:
     """Return the network as what is measured."""
     return Detector(network, CLASSES, name=name)

@@ -1,0 +1,235 @@
+"""Figures that stand alone: an SVG file with its own colors, for light and dark pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from shiftproof.errors import InputError
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.svg import colors
+from shiftproof.report.svg.charts import Look, marker, nice_reach, nice_top
+from shiftproof.report.svg.markup import Attribute, Html, element
+
+_WIDTH = 640.0
+_LEFT, _RIGHT, _TOP = 48.0, 16.0, 14.0
+_PLOT = 240.0
+_BOTTOM = _TOP + _PLOT
+_ROW = 20.0
+_LABELS = 168.0
+_LEGEND = 18.0
+
+
+def draw_curves(
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Interval | None]],
+    *,
+    title: str,
+    axis: str = "",
+) -> str:
+    """Draw a line for each row over the columns, with the band of its intervals.
+
+    Args:
+        columns: names of the places along the axis, which stand at equal distances.
+        rows: by name one share in 0..1 per column; None leaves a gap.
+        title: of the figure, for those who do not see it, too.
+        axis: what the columns are.
+
+    Returns:
+        The text of an SVG file of 640 pixels in width.
+
+    Raises:
+        InputError: a row has more or fewer figures than there are columns.
+
+    >>> draw_curves(["1", "2"], {"a": [Interval(0.1), Interval(0.2)]}, title="Error")[:4]
+    '<svg'
+    """
+    _check_lengths(columns, rows)
+    top = _find_top(value for values in rows.values() for value in values)
+    steps = max(len(columns) - 1, 1)
+
+    def x(position: int) -> float:
+        return _LEFT + position / steps * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(share: float) -> float:
+        return _BOTTOM - max(0.0, min(share, top)) / top * _PLOT
+
+    pieces: list[Html] = []
+    for step in range(5):
+        value = top * step / 4
+        pieces.append(_line("grid" if step else "axis", _LEFT, y(value), _WIDTH - _RIGHT, y(value)))
+        label = f"{100 * value:g}" + (" %" if step == 4 else "")
+        pieces.append(_text(_LEFT - 6, y(value) + 4, label, "end"))
+    for position, name in enumerate(columns):
+        pieces.append(_text(x(position), _BOTTOM + 16, name, "middle"))
+    pieces.append(_text(_LEFT, _BOTTOM + 32, axis, "start"))
+    looks = [Look(name, number) for number, name in enumerate(rows)]
+    series = [
+        [(at, value) for at, value in enumerate(values) if value is not None]
+        for values in rows.values()
+    ]
+    for look, values in zip(looks, series, strict=True):
+        high = [(x(at), y(value.upper)) for at, value in values]
+        low = [(x(at), y(value.lower)) for at, value in reversed(values)]
+        band = {"class": f"band {look.style}", "points": _join_points([*high, *low])}
+        pieces.append(element("polygon", band))
+    for look, values in zip(looks, series, strict=True):
+        points = _join_points([(x(at), y(interval.value)) for at, interval in values])
+        pieces.append(element("polyline", _style_line(look, {"points": points})))
+        for at, interval in values:
+            words = f"{look.label}, {columns[at]}: {wording.share(interval.value)}"
+            pieces.append(marker(look, x(at), y(interval.value), 3.0, words))
+    pieces += _draw_legend(looks)
+    height = _BOTTOM + 48 + _LEGEND * ((len(rows) + 1) // 2)
+    return _write_file(pieces, height=height, title=title)
+
+
+def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool = False) -> str:
+    """Draw a horizontal bar for each row, with its interval.
+
+    Args:
+        rows: by name a share in 0..1, or a difference of two; None leaves a gap.
+        title: of the figure, for those who do not see it, too.
+        signed: the figures are differences, of which less is better: bars go to both sides of 0, in
+            the color of better, worse, or of what cannot be told from no change.
+
+    Returns:
+        The text of an SVG file of 640 pixels in width.
+
+    >>> draw_bars({"fog": Interval(-0.1, -0.2, 0.0)}, title="Change", signed=True)[:4]
+    '<svg'
+    """
+    known = [value for value in rows.values() if value is not None]
+    start, end = 0.0, _find_top(known)
+    if signed:
+        start = -nice_reach(max((-value.lower for value in known), default=0.0))
+        end = nice_reach(max((value.upper for value in known), default=0.0))
+    height = _TOP + _ROW * len(rows)
+
+    def x(share: float) -> float:
+        inside = (max(start, min(share, end)) - start) / (end - start)
+        return _LABELS + inside * (_WIDTH - _LABELS - _RIGHT - 64)
+
+    pieces: list[Html] = []
+    for value in _find_ticks(start, end):
+        pieces.append(_line("grid", x(value), _TOP, x(value), height))
+        label = wording.axis_number(value) if signed else f"{100 * value:g}"
+        pieces.append(_text(x(value), height + 14, label, "middle"))
+    for position, (name, interval) in enumerate(rows.items()):
+        middle = _TOP + _ROW * (position + 0.5)
+        pieces.append(_text(_LABELS - 8, middle + 4, name, "end"))
+        if interval is None:
+            continue
+        left, right = sorted((x(0.0), x(interval.value)))
+        style = f"bar {_judge(interval) if signed else 'm0'}"
+        place = {"x": left, "y": middle - 6, "width": right - left, "height": 12}
+        pieces.append(element("rect", {"class": style, **place}))
+        pieces.append(_line("whisker", x(interval.lower), middle, x(interval.upper), middle))
+        number = wording.points(interval.value) if signed else wording.percent(interval.value)
+        pieces.append(_text(x(max(interval.upper, 0.0)) + 6, middle + 4, number, "start"))
+    pieces.append(_line("axis", x(0.0), _TOP, x(0.0), height))
+    return _write_file(pieces, height=height + 22, title=title)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _check_lengths(columns: Sequence[str], rows: Mapping[str, Sequence[Interval | None]]) -> None:
+    for name, values in rows.items():
+        if len(values) != len(columns):
+            raise InputError(
+                f"Expected a figure or None for each of {len(columns)} columns, got {len(values)} for "
+                f"{name!r}."
+            )
+
+
+def _find_top(values: Iterable[Interval | None]) -> float:
+    return nice_top(max((value.upper for value in values if value is not None), default=1))
+
+
+def _find_ticks(start: float, end: float) -> list[float]:
+    """Return the ends, 0 and the quarters of the longer side that are not too near to them."""
+    step = max(-start, end) / 4
+    inside = [step * k for k in range(-3, 4) if start < step * k < end]
+    ends = [each for each in (start, end) if each and abs(each) >= step / 2]
+    return sorted({0.0, *inside, *ends})
+
+
+def _judge(interval: Interval) -> str:
+    """As on the page: better, worse, or not to be told from no change."""
+    if interval.lower <= 0 <= interval.upper:
+        return "flat"
+    return "better" if interval.value < 0 else "worse"
+
+
+def _draw_legend(looks: Sequence[Look]) -> list[Html]:
+    """In two columns below the plot."""
+    pieces: list[Html] = []
+    for position, look in enumerate(looks):
+        left, y = _LEFT + position % 2 * 290.0, _BOTTOM + 52 + _LEGEND * (position // 2)
+        ends = {"x1": left, "x2": left + 26, "y1": y, "y2": y}
+        pieces.append(element("line", _style_line(look, ends)))
+        pieces.append(marker(look, left + 13, y))
+        pieces.append(_text(left + 32, y + 4, look.label, "start"))
+    return pieces
+
+
+def _style_line(look: Look, place: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    return {"class": f"line {look.style}", **place, "stroke-dasharray": look.dash}
+
+
+def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> Html:
+    return element("line", {"class": style, "x1": x1, "y1": y1, "x2": x2, "y2": y2})
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Html:
+    return element("text", {"x": x, "y": y, "text-anchor": anchor}, text)
+
+
+def _join_points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+# ---------------------------------------------------------------- the file
+
+
+def _write_file(pieces: Sequence[Html], *, height: float, title: str) -> str:
+    """Return a whole SVG file with the style that a page would give it."""
+    about: dict[str, Attribute] = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "viewBox": f"0 0 {_WIDTH:g} {height:g}",
+        "width": _WIDTH,
+        "role": "img",
+        "aria-label": title,
+    }
+    ground = element("rect", {"class": "paper", "width": "100%", "height": "100%"})
+    style = Html(f"<style>{_write_style()}</style>")
+    return f"{element('svg', about, element('title', None, title), style, ground, *pieces)}\n"
+
+
+def _write_style() -> str:
+    common = (
+        "text{font:12px system-ui,sans-serif;fill:var(--soft)}.paper{fill:var(--paper)}"
+        ".grid{stroke:var(--rule)}.axis{stroke:var(--soft)}.whisker{stroke:var(--ink);stroke-width:1.2}"
+        ".line{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round}"
+        ".mark{fill:var(--c)}.bar{fill:var(--c)}.band{fill:var(--c);opacity:.14}"
+        ".better{--c:var(--good)}.worse{--c:var(--bad)}.flat{--c:var(--soft)}"
+    )
+    numbers = range(len(colors.MODEL_LIGHT))
+    models = "".join(f".m{number}{{--c:var(--m{number})}}" for number in numbers)
+    light = _list_colors(
+        ["#ffffff", "#1a1c20", "#5a5f68", "#dedcd6", "#0b5c97", "#a84a08"], colors.MODEL_LIGHT
+    )
+    dark = _list_colors(
+        ["#15171b", "#e9e8e4", "#a9adb5", "#363a41", "#8cc8f5", "#f7b269"], colors.MODEL_DARK
+    )
+    return f"svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}{common}{models}"
+
+
+def _list_colors(page: Sequence[str], models: Sequence[str]) -> str:
+    """Return the variables: the page's own colors, which a file that stands alone has to bring along."""
+    names = ["paper", "ink", "soft", "rule", "good", "bad"]
+    names += [f"m{number}" for number in range(len(models))]
+    return "".join(
+        f"--{name}:{color};" for name, color in zip(names, [*page, *models], strict=True)
+    )
