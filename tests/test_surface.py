@@ -87,6 +87,11 @@ SURFACE = {
         "write_report", "write_sheet",
     },
     "shiftproof.rng": {"generator"},
+    "shiftproof.runs": {
+        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "GridScores", "Headline", "Images", "Measure",
+        "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "Scored", "load_run",
+        "open_table", "other_images", "provenance", "write_table",
+    },
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",

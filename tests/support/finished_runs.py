@@ -41,7 +41,7 @@ def run_own_task(out: Path) -> None:
 
 def run_probe(out: Path) -> None:
     plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
-    encoder = Encoder(lambda inputs: inputs.mean(axis=(2, 3)), plain, normalise=False, name="mean")
+    encoder = Encoder(lambda inputs: inputs.mean(axis=(2, 3)), plain, normalize=False, name="mean")
     shades = np.random.default_rng(0).integers(60, 140, (12, 1, 1, 3), dtype=np.uint8)
     images = np.tile(shades, (1, 16, 16, 1))
     steps, mlp.STEPS = mlp.STEPS, 3
