@@ -66,6 +66,24 @@ Workers: TypeAlias = Annotated[
         "--workers", "-w", min=0, help="Processes that read and corrupt.", rich_help_panel=RUN_PANEL
     ),
 ]
+ClassesFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="What the outputs mean: imagenet, numbered, or a file with one name a line. Of a "
+        "zero-shot model (CLIP, SigLIP) the names that it is asked for.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+Templates: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--templates",
+        help="Sentences of a zero-shot model, with {} where the name stands: openai (80), simple (7), "
+        "a file with one a line, or one sentence.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print scores.json on standard output.")
 ]
