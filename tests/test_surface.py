@@ -36,7 +36,7 @@ SURFACE = {
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
-        "embed", "open_pictures",
+        "Texts", "embed", "embed_texts", "open_pictures", "open_texts",
     },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",

@@ -134,7 +134,7 @@ class TestRefused:
             def forward(self, inputs):
                 return {"last": inputs.mean(dim=(2, 3)), "first": inputs}
 
-        with pytest.raises(ModelError, match="as one tensor.*, got dict of last, first"):
+        with pytest.raises(ModelError, match=r"as one tensor.*, got dict of last, first"):
             Encoder(Two(), PLAIN)
 
     def test_networks_that_fail(self):

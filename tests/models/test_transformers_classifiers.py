@@ -92,7 +92,7 @@ class TestClasses:
         return load_classifier(f"transformers:{folder}")
 
     def test_imagenet_is_known_by_its_lemmas(self, image_text_models, tmp_path):
-        lemmas = [name for name in imagenet().names]
+        lemmas = list(imagenet().names)
         lemmas[0] = "tench, Tinca tinca"
         classifier = self.config_with(image_text_models, tmp_path, lemmas)
         assert classifier.classes == imagenet()

@@ -53,7 +53,8 @@ def bench(
             "--model",
             "-m",
             help="timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
-            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each with a --model, see the same images.",
+            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
+            "with a --model, see the same images.",
         ),
     ],
     data: Annotated[

@@ -15,6 +15,7 @@ from shiftproof.models.detectors.torchvision import TorchvisionConvention
 from shiftproof.models.detectors.transformers import TransformersConvention
 from shiftproof.models.encoders.encoder import Encoder, EncoderLike
 from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load_encoder
+from shiftproof.models.encoders.texts import TEXT_LOADERS, TextEncoder, load_text_encoder
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "DETECTOR_LOADERS",
     "ENCODER_LOADERS",
     "LOADERS",
+    "TEXT_LOADERS",
     "CallablePreprocess",
     "ClassMatch",
     "Classifier",
@@ -40,10 +42,12 @@ __all__ = [
     "OnnxConvention",
     "Preprocess",
     "Preprocessing",
+    "TextEncoder",
     "TorchvisionConvention",
     "TransformersConvention",
     "load_classifier",
     "load_detector",
     "load_encoder",
+    "load_text_encoder",
     "match_classes",
 ]
