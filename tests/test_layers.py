@@ -28,6 +28,7 @@ LAYERS = [
     {"embed", "stylize"},
     {"bench"},
     {"contrastive", "similarity", "probe"},
+    {"evaluate"},
     {"report"},
     {"cli", "testing"},
 ]

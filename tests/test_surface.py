@@ -11,7 +11,8 @@ SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
         "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions",
-        "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
+        "data", "embed", "evaluate",
+        "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
@@ -38,6 +39,7 @@ SURFACE = {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
         "Texts", "embed", "embed_texts", "open_pictures", "open_texts",
     },
+    "shiftproof.evaluate": {"SETS", "evaluate", "published_labels"},
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "Matches", "VocEvaluator", "VocScores", "agreement", "average_thresholded_confidence",
@@ -51,7 +53,7 @@ SURFACE = {
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
     },
     "shiftproof.probe": {"probe"},
-    "shiftproof.runs": {"ProbeRun", "Run", "RunFolder", "load_run"},
+    "shiftproof.runs": {"EvaluationRun", "ProbeRun", "Run", "RunFolder", "load_run"},
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",
         "Certificate", "Coreset", "Deduplicated", "Embeddings", "Nearest",

@@ -117,5 +117,8 @@ def name_specs(specs: Sequence[str]) -> str | dict[str, str]:
 def short_name(spec: str) -> str:
     """Return what a model of several is called: its own part of the spec, as it can name a folder."""
     target = spec.partition("?")[0].rpartition(":")[2]
+    if spec.startswith("open_clip:") and target.count("/") == 1 and target[0] not in "./~":
+        # One tag of weights is there for many architectures.
+        target = target.replace("/", "-")
     stem = target.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"

@@ -11,10 +11,10 @@ from rich.console import Console
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
-from shiftproof.runs import ProbeRun, Run
+from shiftproof.runs import EvaluationRun, ProbeRun, Run
 
 
-def show_outcome(run: Run | ProbeRun, *, as_json: bool) -> None:
+def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import print_table
 

@@ -30,12 +30,12 @@ PROBE_TOLERANCE = 0.02
 class Row:
     """One line of a shard's metadata: an image's name and size in pixels, and what else is known.
 
-    A row of a text has neither name nor size; its text is the ``caption`` among the columns.
+    Of a text neither name nor size is written; its text is the ``caption`` among the columns.
     """
 
-    name: str | None
-    height: int | None
-    width: int | None
+    name: str
+    height: int
+    width: int
     columns: Mapping[str, str | int | None]
 
 

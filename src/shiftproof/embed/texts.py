@@ -125,4 +125,4 @@ def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> NDAr
 
 def _row(texts: Texts, place: int) -> Row:
     others = {name: values[place] for name, values in texts.columns.items()}
-    return Row(None, None, None, {**others, "caption": texts.captions[place]})
+    return Row("", 0, 0, {**others, "caption": texts.captions[place]})

@@ -18,6 +18,8 @@ from shiftproof.report.classification import estimates
 from shiftproof.report.classification.kind import CLASSIFICATION, warn
 from shiftproof.report.detection.kind import DETECTION
 from shiftproof.report.detection.pictures import MOST_DRAWN
+from shiftproof.report.evaluation import page as evaluation
+from shiftproof.report.evaluation.page import EvaluationRun
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import page as grid_page
 from shiftproof.report.grid.entries import GridRun
@@ -32,6 +34,7 @@ from shiftproof.report.similarity.scores import SimilarityRun
 from shiftproof.report.svg import colors as colours
 from shiftproof.report.svg.markup import Html
 from shiftproof.runs.opened import OpenRun, read_head
+from shiftproof.runs.scores.evaluation import EvaluationScores, NoPictures
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeGallery, ProbeScores
 
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 """Bytes of a page. Mail servers and browsers on phones take that much."""
 
-AnyRun: TypeAlias = "GridRun | ProbeRun | SimilarityRun"
+AnyRun: TypeAlias = "GridRun | ProbeRun | EvaluationRun | SimilarityRun"
 """The folder of a run of some kind, read."""
 
 KINDS = {"classification": CLASSIFICATION, "detection": DETECTION}
@@ -114,6 +117,8 @@ def _read(path: Path) -> AnyRun:
         return similarity_scores.read_run(path)
     if head.kind == "probe":
         return OpenRun(path, ProbeScores, ProbeGallery)
+    if head.kind == "evaluation":
+        return OpenRun(path, EvaluationScores, NoPictures)
     return OpenRun(path, GridScores, _kind(head.kind).gallery)
 
 
@@ -164,6 +169,8 @@ def _build(runs: Sequence[Any], pictures: Pictures, stream: StreamEstimate | Non
         return similarity.document(runs, pictures)
     if kind == "probe":
         return probe.document(runs, pictures)
+    if kind == "evaluation":
+        return evaluation.document(runs)
     if stream is None:
         return grid_page.build(runs, _kind(kind), pictures)
     return grid_page.build(

@@ -14,16 +14,19 @@ from typing import Any, TypeAlias
 import msgspec
 from rich.console import Console
 
+from shiftproof.report.evaluation import tables as evaluation_tables
 from shiftproof.report.grid.tables import summarize
 from shiftproof.report.probe import tables as probe_tables
 from shiftproof.report.similarity import scores as similarity_scores
 from shiftproof.report.similarity import tables as similarity_tables
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
+from shiftproof.runs.scores.evaluation import MEASURE as ACCURACY
+from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import MEASURE, ProbeScores
 from shiftproof.runs.scores.reading import convert
 
-Scores: TypeAlias = "GridScores | ProbeScores | Mapping[str, Any]"
+Scores: TypeAlias = "GridScores | ProbeScores | EvaluationScores | Mapping[str, Any]"
 """What ``scores.json`` holds, typed or as it was parsed."""
 
 
@@ -68,4 +71,6 @@ def _table(scores: Scores) -> Table:
         return similarity_tables.summary(similarity_scores.parse_scores(content))
     if measure == MEASURE:
         return probe_tables.summary(convert(content, ProbeScores, file))
+    if measure == ACCURACY:
+        return evaluation_tables.summary(convert(content, EvaluationScores, file))
     return summarize(convert(content, GridScores, file))

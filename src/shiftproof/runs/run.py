@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records import classification, detection
+from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import read_form
@@ -142,15 +143,36 @@ class ProbeRun(_Folder):
         return read_form(self.folder.scores_file, ProbeScores)
 
 
+@final
+class EvaluationRun(_Folder):
+    """A finished evaluation, which has test sets in the place of a grid.
+
+    Raises:
+        InputError: there is no run.
+    """
+
+    @property
+    def scores(self) -> EvaluationScores:
+        """All figures with their intervals, from ``scores.json``.
+
+        Raises:
+            BrokenFileError: the file is not what an evaluation writes; it names the place.
+        """
+        return read_form(self.folder.scores_file, EvaluationScores)
+
+
 def load_run(path: str | Path) -> Run:
     """Open the folder of a finished run over the corruption grid.
 
     Raises:
-        InputError: there is none, it is not finished, or it is of a probe, which :class:`ProbeRun` opens.
+        InputError: there is none, it is not finished, or it is of a probe or an evaluation, which
+            :class:`ProbeRun` and :class:`EvaluationRun` open.
     """
     run = Run(Path(path))
     if run.kind == "probe":
         raise InputError(f"{path} is a probe of encoders; open it by shiftproof.runs.ProbeRun.")
+    if run.kind == "evaluation":
+        raise InputError(f"{path} is an evaluation; open it by shiftproof.runs.EvaluationRun.")
     if not run.folder.scores_file.is_file():
         raise InputError(
             f"{path} holds a run that is not finished (no scores.json). Start it again with the "
