@@ -160,3 +160,53 @@ def write_all(folder: Path) -> None:
     write_clip(folder / "clip")
     write_siglip(folder / "siglip")
     write_vit(folder / "vit")
+
+
+def write_owl(folder: Path) -> Path:
+    """A folder with an OWL-ViT, its image processor and a tokenizer."""
+    import transformers
+
+    text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16}
+    vision = {**_TOWER, "image_size": SIDE, "patch_size": 8}
+    config = transformers.OwlViTConfig(text_config=text, vision_config=vision, projection_dim=32)
+    _seeded(lambda: transformers.OwlViTForObjectDetection(config)).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    transformers.OwlViTImageProcessor(size=size).save_pretrained(folder)
+    _save_tokenizer(folder, 16)
+    return folder
+
+
+def write_grounding(folder: Path) -> Path:
+    """A folder with a Grounding DINO, its image processor and a tokenizer with BERT's own tokens."""
+    import tokenizers
+    import transformers
+
+    backbone = transformers.SwinConfig(
+        image_size=64, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2],
+        window_size=2, out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    text = transformers.BertConfig(
+        vocab_size=1040, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64,
+    )  # fmt: skip
+    config = transformers.GroundingDinoConfig(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2,
+        num_queries=12, max_text_len=8, num_feature_levels=3, encoder_n_points=1, decoder_n_points=1,
+    )  # fmt: skip
+    _seeded(lambda: transformers.GroundingDinoForObjectDetection(config)).save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 96}
+    transformers.GroundingDinoImageProcessor(size=size).save_pretrained(folder)
+    special = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "[PAD]": 0, "[UNK]": 100}
+    words = {word: 200 + place for place, word in enumerate(WORDS) if word not in special}
+    level = tokenizers.models.WordLevel({**special, **words}, "[UNK]")
+    tokenizer = tokenizers.Tokenizer(level)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", model_max_length=64,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder

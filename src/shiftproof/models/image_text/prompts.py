@@ -76,10 +76,18 @@ def make_prompts(
         InputError: no template, or one without ``{}``.
         BrokenFileError: the file of templates cannot be read.
     """
-    read = read_templates(templates)
+    return Prompts(make_class_names(classes), read_templates(templates))
+
+
+def make_class_names(classes: Classes | None) -> tuple[str, ...]:
+    """Return the names of classes as sentences say them.
+
+    Raises:
+        LabelError: a class without a name, or two with the same.
+    """
     if classes is None or classes == imagenet():
-        return Prompts(_published_names(), read)
-    return Prompts(_check_names(classes.names), read)
+        return _published_names()
+    return _check_names(classes.names)
 
 
 def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
