@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from shiftproof.cli import run as run_command
+from support.detection_trees import voc_tree
+from support.image_text import write_owl
 from support.tiny import write_photos
 
 
@@ -76,3 +78,68 @@ def test_texts_are_embedded(image_text_models, tmp_path, capsys):
     assert "either --data" in capsys.readouterr().err
     assert run_command(["embed", "--texts", str(captions), "--out", str(tmp_path / "other")]) == 2
     assert "'demo' has no text tower" in " ".join(capsys.readouterr().err.split())
+
+
+def evaluate(photos, out, *more):
+    return run_command(
+        ["evaluate", "--data", f"mine={photos}", "--out", str(out), "--workers", "0",
+         *map(str, more)]
+    )  # fmt: skip
+
+
+def test_two_checkpoints_are_evaluated(image_text_models, photos, names, tmp_path, capsys):
+    clip = f"transformers:{image_text_models}/clip"
+    other = f"open_clip:local-dir:{image_text_models}/open_clip"
+    given = ("--model", clip, "--model", other, "--classes", names, "--templates", "simple")
+    assert evaluate(photos, tmp_path / "run", *given, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in told["models"]] == ["clip", "open_clip"]
+    assert list(told["models"][0]["sets"]) == ["mine"]
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert len(list((tmp_path / "run" / "prompts").glob("*.npy"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--label-set", "yours=imagenet-r"), "Unknown test set 'yours'"),
+        (("--label-set", "mine=imagenet-x"), "Unknown label set 'imagenet-x'"),
+        (("--audit", "none"), "expected the folder of a run, found none"),
+        (("--data", "mine=elsewhere"), "mine is there twice"),
+        (("--data", "clean={photos}"), "cannot be called 'clean'"),
+    ],
+)
+def test_what_evaluate_refuses(photos, names, image_text_models, tmp_path, capsys, more, words):
+    clip = f"transformers:{image_text_models}/clip"
+    given = [word.format(photos=photos) for word in more]
+    code = evaluate(
+        photos,
+        tmp_path / "run",
+        "--model",
+        clip,
+        "--classes",
+        names,
+        "--templates",
+        "a {}.",
+        *given,
+    )
+    assert code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_detector_is_asked_for_the_classes_of_the_data(tmp_path, capsys):
+    pytest.importorskip("transformers", exc_type=ImportError)
+    voc_tree(tmp_path / "voc")
+    owl = write_owl(tmp_path / "owl")
+    arguments = ["detect", "--model", f"transformers:{owl}", "--data", str(tmp_path / "voc")]
+    grid = ["--corruptions", "brightness", "--severities", "1", "--workers", "0"]
+    assert run_command([*arguments, *grid, "--out", str(tmp_path / "run")]) == 0
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert settings["classes"]["source"]["missing"] == []
+    assert "asked in words" in capsys.readouterr().err
+    (tmp_path / "dogs.txt").write_text("dog\n")
+    asked = ["--classes", str(tmp_path / "dogs.txt"), "--out", str(tmp_path / "dogs")]
+    assert run_command([*arguments, *grid, *asked]) == 0
+    settings = json.loads((tmp_path / "dogs" / "run.json").read_text())["settings"]
+    assert len(settings["classes"]["source"]["missing"]) == 19

@@ -11,7 +11,9 @@ from shiftproof.adapt import make_adapter
 from shiftproof.classes import imagenet, label_set
 from shiftproof.errors import BrokenFileError, InputError, LabelError, ModelError
 from shiftproof.models import load_classifier
-from shiftproof.models.image_text.prompts import make_prompts, read_templates
+from shiftproof.models.image_text import class_vectors
+from shiftproof.models.image_text.prompts import Prompts, make_prompts, read_templates
+from shiftproof.models.image_text.towers import TextTower
 from support.image_text import photographs
 
 NAMES = ["red cat", "green dog", "blue"]
@@ -178,7 +180,7 @@ class TestKept:
         def refuse(*_):
             raise AssertionError
 
-        monkeypatch.setattr("shiftproof.models.image_text.class_vectors._average", refuse)
+        monkeypatch.setattr(class_vectors, "_average", refuse)
         again = load_classifier(spec, classes=NAMES, kept=tmp_path)
         assert again.settings == first.settings
         with pytest.raises(AssertionError):
@@ -192,6 +194,48 @@ class TestKept:
         path.write_bytes(path.read_bytes()[:90])
         again = load_classifier(spec, classes=NAMES, templates="a {}.", kept=tmp_path)
         assert again.settings == first.settings
+
+
+class TestInterrupted:
+    """Of ImageNet's 80,000 sentences a large tower needs hours on one core."""
+
+    def make(self, kept, stops=None):
+        """Return the vectors of nine names, of which the tower is asked some at a time."""
+        asked = []
+
+        def encode(sentences):
+            if len(asked) == stops:
+                raise KeyboardInterrupt
+            asked.append(len(sentences))
+            lengths = torch.tensor([[len(text), text.count("a"), 1.0] for text in sentences])
+            return lengths.double()
+
+        prompts = Prompts(tuple("abcdefghi"), ("a {}.", "the {} {}."))
+        tower = TextTower(encode, lambda: "tower")
+        return class_vectors.make_class_vectors(tower, prompts, kept=kept), asked
+
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch):
+        monkeypatch.setattr(class_vectors, "SECONDS", 0.0)
+        monkeypatch.setattr(class_vectors, "_SENTENCES", 4)
+
+    def test_it_goes_on_with_what_was_made(self, tmp_path):
+        whole, _ = self.make(None)
+        with pytest.raises(KeyboardInterrupt):
+            self.make(tmp_path / "run", stops=2)
+        there = (tmp_path / "run").iterdir()
+        assert [path.name for path in there] == [class_vectors.UNFINISHED]
+        again, asked = self.make(tmp_path / "run")
+        assert asked == [4, 4, 2]
+        np.testing.assert_array_equal(again.values, whole.values)
+        again.save(tmp_path / "run")
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["prompts"]
+        assert self.make(tmp_path / "run")[1] == []
+
+    def test_nothing_is_written_to_a_folder_of_others(self, tmp_path):
+        (tmp_path / "photograph.png").write_bytes(b"mine")
+        self.make(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["photograph.png"]
 
 
 def test_what_cannot_be_had(image_text_models, tmp_path):

@@ -58,8 +58,9 @@ def detect(
             "--model",
             "-m",
             help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-            "transformers:NAME or ultralytics:FILE. `shiftproof models` says more. Several, each "
-            "with a --model, see the same images.",
+            "transformers:NAME or ultralytics:FILE. Those that take words look for the data's "
+            "classes. `shiftproof models` says more. Several, each with a --model, see the same "
+            "images.",
         ),
     ],
     data: Annotated[

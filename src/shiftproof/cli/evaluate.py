@@ -98,11 +98,14 @@ def evaluate(
     """
     from shiftproof.data import read_class_map
     from shiftproof.evaluate import evaluate as measure
+    from shiftproof.evaluate.request import check_request
     from shiftproof.models import load_classifier
 
     sets = parse_named(data, "--data")
     label_sets = parse_named(labels or [], "--label-set")
     mapped = read_class_map(class_map) if class_map else None
+    # Before models are loaded and asked for sentences, which may take long.
+    check_request(sets, label_sets, audit)
     specs = name_specs(model)
     named = {"model": specs} if isinstance(specs, str) else specs
     loaded = {

@@ -74,7 +74,7 @@ def evaluate(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     check_at_least_one("batch_size", batch_size)
-    named = _name_models(models, device)
+    named = _name_models(models, device, Path(out))
     sets = open_sets(data, labels or {}, named, class_map)
     audited = None if audit is None else read_audit(Path(audit), [one.name for one in sets])
     answering = {one.name: _restrict_all(named, one) for one in sets}
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _name_models(
-    models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
 ) -> dict[str, ClassifierLike]:
     if not isinstance(models, Mapping):
         models = {"model": models}
@@ -115,7 +115,9 @@ def _name_models(
         safe = folder_name(name, "model")
         if safe in named:
             raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
-        named[safe] = load_classifier(model, device=device) if isinstance(model, str) else model
+        named[safe] = (
+            load_classifier(model, device=device, kept=out) if isinstance(model, str) else model
+        )
     first = next(iter(named.values()))
     for name, one in named.items():
         if one.classes.names != first.classes.names:

@@ -77,6 +77,15 @@ def open_sets(
     return [_open(name, data, labels.get(name), classes, class_map) for name, data in given.items()]
 
 
+def check_name(name: str) -> None:
+    """Raise an InputError where a test set's name cannot name a file."""
+    if name == "clean" or not files.can_name_files(name):
+        raise InputError(
+            f"A test set cannot be called {name!r}: it names files, so letters, digits, '_', '.', "
+            "'+' and '-' only, no '.' in front, and not 'clean'."
+        )
+
+
 def _open(
     name: str,
     data: ImageData | str | Path,
@@ -84,11 +93,7 @@ def _open(
     classes: Classes,
     class_map: Mapping[str, str] | None,
 ) -> OpenSet:
-    if name == "clean" or not files.can_name_files(name):
-        raise InputError(
-            f"A test set cannot be called {name!r}: it names files, so letters, digits, '_', '.', "
-            "'+' and '-' only, no '.' in front, and not 'clean'."
-        )
+    check_name(name)
     chosen = _labels(name, asked, classes)
     opened = open_data(data, classes=chosen or classes, class_map=class_map)
     if isinstance(opened, CorruptedData):

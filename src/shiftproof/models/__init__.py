@@ -16,6 +16,7 @@ from shiftproof.models.detectors.transformers import TransformersConvention
 from shiftproof.models.encoders.encoder import Encoder, EncoderLike
 from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load_encoder
 from shiftproof.models.encoders.texts import TEXT_LOADERS, TextEncoder, load_text_encoder
+from shiftproof.models.image_text.towers import TextTower
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Preprocess",
     "Preprocessing",
     "TextEncoder",
+    "TextTower",
     "TorchvisionConvention",
     "TransformersConvention",
     "load_classifier",
