@@ -87,6 +87,15 @@ def test_intervals_are_those_of_binomial_shares(finished):
     assert (figure.high - figure.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.2)
 
 
+def test_test_sets_of_one_size_are_resampled_independently(photos, tmp_path):
+    twice = {"one": photos["near"], "two": photos["near"]}
+    [model] = evaluate(make_model(), twice, out=tmp_path / "run", workers=0).scores.models
+    widths = [each.accuracy.high - each.accuracy.low for each in model.sets.values()]
+    # The mean of two independent figures has a standard error smaller by the root of two.
+    ratio = (model.mean.high - model.mean.low) / np.mean(widths)
+    assert ratio == pytest.approx(1 / np.sqrt(2), abs=0.12)
+
+
 def test_it_goes_on_where_it_stopped(finished, photos, tmp_path, monkeypatch):
     run(photos, tmp_path / "run")
     (tmp_path / "run" / "scores.json").unlink()
