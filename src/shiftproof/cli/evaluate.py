@@ -17,6 +17,7 @@ from shiftproof.cli.grid_options import (
     Templates,
     Workers,
     name_specs,
+    short_name,
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.outcome import show_outcome
@@ -107,7 +108,7 @@ def evaluate(
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
     specs = name_specs(model)
-    named = {"model": specs} if isinstance(specs, str) else specs
+    named = {short_name(specs): specs} if isinstance(specs, str) else specs
     loaded = {
         name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
         for name, spec in named.items()
