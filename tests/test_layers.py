@@ -31,6 +31,7 @@ LAYERS = [
     {"embed", "stylize"},
     {"bench"},
     {"contrastive", "similarity", "probe"},
+    {"evaluate"},
     {"report"},
     {"cli", "testing"},
 ]

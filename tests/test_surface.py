@@ -13,7 +13,8 @@ SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
         "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions",
-        "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
+        "data", "embed", "evaluate",
+        "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
@@ -50,7 +51,7 @@ SURFACE = {
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
-        "embed", "open_pictures",
+        "Texts", "embed", "embed_texts", "open_pictures", "open_texts",
     },
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError", "ModelError",
@@ -59,6 +60,7 @@ SURFACE = {
     "shiftproof.io": {
         "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
     },
+    "shiftproof.evaluate": {"SETS", "evaluate", "published_labels"},
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
@@ -88,7 +90,8 @@ SURFACE = {
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {
-        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "GridScores", "Headline", "Images", "Measure",
+        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "EvaluationRun", "EvaluationScores",
+        "GridScores", "Headline", "Images", "Measure",
         "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "Scored", "load_run",
         "open_table", "other_images", "provenance", "write_table",
     },

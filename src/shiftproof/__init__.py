@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         corruptions,
         data,
         embed,
+        evaluate,
         metrics,
         models,
         probe,
@@ -62,6 +63,7 @@ __all__ = [
     "corruptions",
     "data",
     "embed",
+    "evaluate",
     "load_classifier",
     "load_detector",
     "load_encoder",
@@ -78,8 +80,8 @@ __all__ = [
 
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
-    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "metrics", "models", "probe", "report",
-    "runs", "similarity", "stylize", "testing",
+    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "evaluate", "metrics", "models",
+    "probe", "report", "runs", "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {
     "Classes": "shiftproof.classes",

@@ -282,8 +282,8 @@ class TestOutputs:
         [
             (lambda x: x, r"logits \(N, K\), got shape \(1, 3, 16, 16\)"),
             (lambda x: x.sum(), r"got Tensor|got shape \(\)"),
-            (lambda x: (x.mean((2, 3)), x), "got tuple"),
-            (lambda x: {"logits": x.mean((2, 3))}, "got dict"),
+            (lambda x: ("answers", x.mean((2, 3))), "got tuple"),
+            (lambda x: {"a": x.mean((2, 3)), "b": x.mean((2, 3))}, "got dict of a, b"),
         ],
     )
     def test_what_is_no_logits_is_refused_at_once(self, output, words):

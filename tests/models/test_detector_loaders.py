@@ -292,6 +292,8 @@ class TestTransformers:
             return types.SimpleNamespace(from_pretrained=from_pretrained)
 
         module = types.ModuleType("transformers")
+        module.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING = {}
+        module.AutoConfig = loader(types.SimpleNamespace())
         module.AutoModelForObjectDetection = loader(network or FakeNetwork())
         module.AutoImageProcessor = loader(processor or FakeProcessor())
         monkeypatch.setitem(sys.modules, "transformers", module)

@@ -223,7 +223,11 @@ class TestSpecs:
         ("spec", "error", "words"),
         [
             ("tim:resnet50", UnknownNameError, "Did you mean 'timm'"),
-            ("resnet50", UnknownNameError, "Known: demo, torchvision, timm, onnx, file"),
+            (
+                "resnet50",
+                UnknownNameError,
+                "Known: demo, torchvision, timm, transformers, open_clip, onnx, file",
+            ),
             ("models/best.onnx", UnknownNameError, "write: onnx:models/best.onnx"),
             ("models/best.PTH", UnknownNameError, "write: file:models/best.PTH"),
             ("timm:", InputError, "names no model; .* timm:resnet50"),
@@ -232,7 +236,7 @@ class TestSpecs:
             ("timm:resnet18?size=big", InputError, "size cannot be 'big'"),
             ("timm:resnet18?size=8&size=9", InputError, "size is given twice"),
             ("timm:resnet18?arch=x", InputError, "arch is an option of file models"),
-            ("demo?pretrained=false", InputError, "option of torchvision, timm models"),
+            ("demo?pretrained=false", InputError, "option of torchvision, timm, open_clip models"),
         ],
     )
     def test_what_cannot_be_read_is_refused(self, spec, error, words):

@@ -141,9 +141,13 @@ class Classification(Task):
         )
 
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Write what the model's outputs mean."""
+        """Write what the outputs mean, and the vectors of zero-shot classes: they take long to make."""
         classes = next(iter(prepared.models.values())).classes
         write_form(folder.path / CLASS_NAMES, ClassNames(classes.title, tuple(classes.names)))
+        for model in prepared.models.values():
+            vectors = getattr(model, "class_vectors", None)
+            if vectors is not None:
+                vectors.save(folder.path)
 
     def measure(
         self,

@@ -19,6 +19,7 @@ from shiftproof.bench.measures import Measure as MeasureOfData
 from shiftproof.bench.summary import SEED, average, list_broken
 from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
+from shiftproof.classes import Classes
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
@@ -96,7 +97,7 @@ class Detection(Task):
         truth = _without_outlines(dataset.ground_truth(), measure)
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
         tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labelled=False)
-        named = _models(models, adapters, device)
+        named = _models(models, adapters, device, dataset.classes)
         first = next(iter(named.values()))
         recording = DetectorRecording(masks=measure == "coco-masks")
         matches = {
@@ -293,6 +294,7 @@ def _models(
     given: DetectorGiven | Mapping[str, DetectorGiven],
     adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
     device: str,
+    vocabulary: Classes,
 ) -> dict[str, DetectorLike]:
     if isinstance(adapters, str):
         raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
@@ -309,7 +311,9 @@ def _models(
     models: dict[str, DetectorLike] = {}
     for name, item in pairs:
         models[_safe(name, models)] = (
-            load_detector(item, device=device) if isinstance(item, str) else item
+            load_detector(item, device=device, vocabulary=vocabulary)
+            if isinstance(item, str)
+            else item
         )
     first = next(iter(models.values()))
     for called, spec in specs.items():

@@ -12,6 +12,7 @@ from shiftproof.cli.grid_options import (
     DATA_PANEL,
     AsJson,
     BatchSize,
+    ClassesFile,
     Constants,
     Corruptions,
     Device,
@@ -22,6 +23,7 @@ from shiftproof.cli.grid_options import (
     ProtocolText,
     Seed,
     Severities,
+    Templates,
     WhichImages,
     Workers,
     name_specs,
@@ -61,8 +63,9 @@ def bench(
         typer.Option(
             "--model",
             "-m",
-            help="timm:NAME, torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=timm:NAME, or demo. "
-            "`shiftproof models` says more. Several, each with a --model, see the same images.",
+            help="timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
+            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
+            "with a --model, see the same images.",
         ),
     ],
     data: Annotated[
@@ -100,6 +103,8 @@ def bench(
             rich_help_panel=DATA_PANEL,
         ),
     ] = "none",
+    classes: ClassesFile = None,
+    templates: Templates = None,
     class_map: Annotated[
         Path | None,
         typer.Option(
@@ -158,7 +163,10 @@ def bench(
     encoding = parse_encode(encode)
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
-    classifiers = {name: load_classifier(spec, device=device) for name, spec in named.items()}
+    classifiers = {
+        name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
+        for name, spec in named.items()
+    }
     if share is not None:
         classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
     for classifier in classifiers.values():

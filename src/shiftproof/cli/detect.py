@@ -60,8 +60,9 @@ def detect(
             "--model",
             "-m",
             help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
-            "transformers:NAME or ultralytics:FILE. `shiftproof models` says more. Several, each "
-            "with a --model, see the same images.",
+            "transformers:NAME or ultralytics:FILE. Those that take words look for the data's "
+            "classes. `shiftproof models` says more. Several, each with a --model, see the same "
+            "images.",
         ),
     ],
     data: Annotated[
@@ -86,6 +87,15 @@ def detect(
         ),
     ] = "none",
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="A file with one name a line: what the labels mean, or what a detector that takes "
+            "words (OWL-ViT, Grounding DINO, YOLO-World) is asked for; the data's classes by default.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
     class_map: Annotated[
         Path | None,
         typer.Option(
@@ -156,7 +166,10 @@ def detect(
         more = len(dataset.faults) - 3
         say(f"and {more} more; the counts are in the run's record.", error=True)
     named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
-    detectors = {name: load_detector(spec, device=device) for name, spec in named_specs.items()}
+    detectors = {
+        name: load_detector(spec, device=device, classes=classes, vocabulary=dataset.classes)
+        for name, spec in named_specs.items()
+    }
     for detector in detectors.values():
         show_assumed(detector)
     run = benchmark.run(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shiftproof.cli.copying import Images, Root, Split, show_aside
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.printing import say, say_json, warn
+from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.embed import Embedded
 
 
 def register(app: typer.Typer) -> None:
@@ -21,14 +25,17 @@ def register(app: typer.Typer) -> None:
         epilog=(
             "Examples:  shiftproof embed --data photos --out vectors  ·  "
             "shiftproof embed --model open_clip:ViT-B-32/laion2b_s34b_b79k --data tars "
-            "--out vectors --device cuda"
+            "--out vectors --device cuda  ·  "
+            "shiftproof embed --texts captions.csv "
+            "--model open_clip:ViT-B-32/laion2b_s34b_b79k --out vectors"
         ),
     )(embed)
 
 
 def embed(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--data",
             "-d",
@@ -36,15 +43,22 @@ def embed(
             "Cityscapes or YOLO, a data set saved by Hugging Face's datasets, a CSV of paths, or "
             "demo.",
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")],
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            "--texts",
+            help="Texts in the place of images: a CSV with a column caption, or a file with one a "
+            "line; of open_clip and transformers models.",
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
             "--model",
             "-m",
-            help="demo, torchvision:NAME, timm:NAME, open_clip:NAME/WEIGHTS, onnx:PATH or "
-            "file:PATH?arch=....",
+            help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
+            "onnx:PATH or file:PATH?arch=....",
         ),
     ] = "demo",
     split: Split = None,
@@ -55,8 +69,14 @@ def embed(
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     batch_size: Annotated[
-        int, typer.Option("--batch-size", "-b", min=1, help="Images that the model gets at a time.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            "--batch-size",
+            "-b",
+            min=1,
+            help="What the model gets at a time: 32 images, or 256 texts by default.",
+        ),
+    ] = None,
     shard_size: Annotated[
         int | None,
         typer.Option(
@@ -71,24 +91,55 @@ def embed(
 ) -> None:
     """Write img_emb/img_emb_N.npy and metadata/metadata_N.parquet, as clip-retrieval does.
 
-    Goes on where an interrupted run stopped.
+    With --texts text_emb/text_emb_N.npy. Goes on where an interrupted run stopped.
     """
-    from shiftproof.embed import embed as write
-    from shiftproof.models import load_encoder
+    if (data is None) == (texts is None):
+        raise InputError("Expected either --data, images to embed, or --texts, a file of texts.")
+    if texts is not None:
+        if any(given is not None for given in (split, images, root, workers)):
+            raise InputError(
+                "--split, --images, --root and --workers are for images; leave them out."
+            )
+        done = _embed_texts(texts, out, model, device, raw, shard_size, batch_size)
+    else:
+        from shiftproof.embed import embed as write
+        from shiftproof.models import load_encoder
 
-    encoder = load_encoder(model, device=device, normalize=not raw)
+        encoder = load_encoder(model, device=device, normalize=not raw)
+        show_assumed(encoder)
+        done = write(
+            encoder,
+            str(data),
+            out,
+            shard_size=shard_size,
+            batch_size=32 if batch_size is None else batch_size,
+            workers=workers,
+            split=split,
+            images=images,
+            root=root,
+        )
+    _show(done, as_json=as_json)
+
+
+def _embed_texts(
+    texts: Path,
+    out: Path,
+    model: str,
+    device: str,
+    raw: bool,
+    shard_size: int | None,
+    batch_size: int | None,
+) -> Embedded:
+    from shiftproof.embed import embed_texts
+    from shiftproof.models import load_text_encoder
+
+    encoder = load_text_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
-    done = write(
-        encoder,
-        data,
-        out,
-        shard_size=shard_size,
-        batch_size=batch_size,
-        workers=workers,
-        split=split,
-        images=images,
-        root=root,
-    )
+    size = 256 if batch_size is None else batch_size
+    return embed_texts(encoder, texts, out, shard_size=shard_size, batch_size=size)
+
+
+def _show(done: Embedded, *, as_json: bool) -> None:
     if as_json:
         say_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
     else:

@@ -84,6 +84,24 @@ Workers: TypeAlias = Annotated[
         "--workers", "-w", min=0, help="Processes that read and corrupt.", rich_help_panel=RUN_PANEL
     ),
 ]
+ClassesFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="What the outputs mean: imagenet, numbered, or a file with one name a line. Of a "
+        "zero-shot model (CLIP, SigLIP) the names that it is asked for.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+Templates: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--templates",
+        help="Sentences of a zero-shot model, with {} where the name stands: openai (80), simple (7), "
+        "a file with one a line, or one sentence.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print scores.json on standard output.")
 ]
@@ -132,5 +150,8 @@ def name_specs(specs: Sequence[str]) -> str | dict[str, str]:
 def short_name(spec: str) -> str:
     """Return what a model of several is called: its own part of the spec, as it can name a folder."""
     target = spec.partition("?")[0].rpartition(":")[2]
+    if spec.startswith("open_clip:") and target.count("/") == 1 and target[0] not in "./~":
+        # One tag of weights is there for many architectures.
+        target = target.replace("/", "-")
     stem = target.rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.+-]+", "-", re.sub(r"\.(onnx|pt|pth|safetensors)$", "", stem)) or "model"

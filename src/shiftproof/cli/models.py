@@ -41,16 +41,21 @@ def described(entries: Mapping[str, _Described]) -> dict[str, str]:
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt)."""
+    """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt).
+
+    docs/models.md says which of them go with which verbs.
+    """
     from shiftproof.adapt import ADAPTERS
     from shiftproof.models import LOADERS
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
+    from shiftproof.models.encoders.texts import TEXT_LOADERS
 
     kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
         "models": ("--model of a classifier", LOADERS),
         "detectors": ("--model of a detector", DETECTOR_LOADERS),
         "encoders": ("--model of an encoder", ENCODER_LOADERS),
+        "text_towers": ("--model of texts", TEXT_LOADERS),
         "adapters": ("--adapt", ADAPTERS),
     }
     found = {kind: described(entries) for kind, (_, entries) in kinds.items()}

@@ -14,10 +14,10 @@ from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
 
 if TYPE_CHECKING:
-    from shiftproof.runs import ProbeRun, Run
+    from shiftproof.runs import EvaluationRun, ProbeRun, Run
 
 
-def show_outcome(run: Run | ProbeRun, *, as_json: bool) -> None:
+def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import print_table
 

@@ -49,8 +49,8 @@ def probe(
         typer.Option(
             "--model",
             "-m",
-            help="demo, torchvision:NAME, timm:NAME, open_clip:NAME/WEIGHTS, onnx:PATH or "
-            "file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
+            help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
+            "onnx:PATH or file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
         ),
     ] = None,
     split: Split = None,

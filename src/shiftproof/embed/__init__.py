@@ -1,4 +1,4 @@
-"""Images as vectors on the disk, in the shards of clip-retrieval with a manifest beside them."""
+"""Images and texts as vectors on the disk, in the shards of clip-retrieval with a manifest beside them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from shiftproof.embed.extract import Embedded, embed
 from shiftproof.embed.pictures import Part, Picture, Pictures, SplitPictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.tars import TarPictures
+from shiftproof.embed.text_source import Texts, open_texts
+from shiftproof.embed.texts import embed_texts
 
 __all__ = [
     "Embedded",
@@ -16,6 +18,9 @@ __all__ = [
     "SavedDataset",
     "SplitPictures",
     "TarPictures",
+    "Texts",
     "embed",
+    "embed_texts",
     "open_pictures",
+    "open_texts",
 ]

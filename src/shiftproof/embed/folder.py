@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from shiftproof.types import Settings
 
 MANIFEST = "manifest.json"
 
-_FOLDERS = ("img_emb", "metadata", "shards")
+Content = Literal["img", "text"]
+"""What the vectors are of, as clip-retrieval spells it in the names of folders and files."""
 
 _LARGEST = 1e300
 
@@ -27,7 +28,10 @@ PROBE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a shard's metadata: an image's name and size in pixels, and what else is known."""
+    """One line of a shard's metadata: an image's name and size in pixels, and what else is known.
+
+    Of a text neither name nor size is written; its text is the ``caption`` among the columns.
+    """
 
     name: str
     height: int
@@ -41,15 +45,28 @@ class EmbeddingFolder:
     ``manifest.json`` (settings, which decide the numbers, and provenance), ``img_emb/img_emb_N.npy``
     (float16, one row per image that could be read), ``metadata/metadata_N.parquet`` (the same rows)
     and ``shards/shard_N.json`` (how many rows, and the images that could not be read). The last is
-    written last: a shard that has it is done, and all are written atomically.
+    written last: a shard that has it is done, and all are written atomically. Vectors of texts lie
+    in ``text_emb/text_emb_N.npy``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: Content = "img") -> None:
         self.path = path
+        self.content = content
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The names of the folders in it."""
+        return (f"{self.content}_emb", "metadata", "shards")
 
     @classmethod
     def create(
-        cls, path: Path, settings: Settings, about: Settings, probe: Sequence[float]
+        cls,
+        path: Path,
+        settings: Settings,
+        about: Settings,
+        probe: Sequence[float],
+        *,
+        content: Content = "img",
     ) -> EmbeddingFolder:
         """Make the folder, or go on with the one that is there if it has the same settings.
 
@@ -59,26 +76,28 @@ class EmbeddingFolder:
             about: only tells how they came about.
             probe: some numbers that the encoder gave for a fixed picture; what differs from them
                 is another encoder, also where no fingerprint says so.
+            content: what the vectors are of.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.
             InputError: it holds other things, or cannot be written to.
         """
-        folder = cls(path)
+        folder = cls(path, content)
         there = manifest.begin(
             path,
             MANIFEST,
             {"settings": settings},
             what="embeddings",
             about={"probe": list(probe), **about},
-            ours=_FOLDERS,
+            ours=folder.folders,
         )
         if not same_probe(there.get("probe"), probe):
             raise RunMismatchError(
                 f"{path} holds embeddings of another encoder: this one gives other vectors for "
-                "the same picture. Choose another output folder, or delete this one to start anew."
+                f"the same {'picture' if content == 'img' else 'sentence'}. Choose another output "
+                "folder, or delete this one to start anew."
             )
-        for name in _FOLDERS:
+        for name in folder.folders:
             files.make_folder(path / name)
         return folder
 
@@ -89,7 +108,8 @@ class EmbeddingFolder:
 
     def vectors_file(self, number: int) -> Path:
         """The rows of one shard."""
-        return self.path / "img_emb" / f"img_emb_{number}.npy"
+        name = f"{self.content}_emb"
+        return self.path / name / f"{name}_{number}.npy"
 
     def metadata_file(self, number: int) -> Path:
         """What the rows of one shard are."""
@@ -140,15 +160,17 @@ class EmbeddingFolder:
         import pyarrow.parquet as pq
 
         extra = sorted({column for row in rows for column in row.columns} - {"caption"})
-        columns: dict[str, Any] = {
-            "image_path": pa.array([row.name for row in rows], pa.string()),
-            "caption": pa.array([row.columns.get("caption") for row in rows], pa.string()),
-        }
+        captions = pa.array([row.columns.get("caption") for row in rows], pa.string())
+        columns: dict[str, Any] = {"caption": captions}
+        if self.content == "img":
+            names = pa.array([row.name for row in rows], pa.string())
+            columns = {"image_path": names, "caption": captions}
         for column in extra:
             kind = pa.int64() if column == "label" else pa.string()
             columns[column] = pa.array([row.columns.get(column) for row in rows], kind)
-        columns["height"] = pa.array([row.height for row in rows], pa.int32())
-        columns["width"] = pa.array([row.width for row in rows], pa.int32())
+        if self.content == "img":
+            columns["height"] = pa.array([row.height for row in rows], pa.int32())
+            columns["width"] = pa.array([row.width for row in rows], pa.int32())
         with files.atomic(self.metadata_file(number)) as file:
             pq.write_table(pa.table(columns), file)
 

@@ -15,6 +15,8 @@ from shiftproof.models.detectors.torchvision import TorchvisionConvention
 from shiftproof.models.detectors.transformers import TransformersConvention
 from shiftproof.models.encoders.encoder import Encoder, EncoderLike
 from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load_encoder
+from shiftproof.models.encoders.texts import TEXT_LOADERS, TextEncoder, load_text_encoder
+from shiftproof.models.image_text.towers import TextTower
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "DETECTOR_LOADERS",
     "ENCODER_LOADERS",
     "LOADERS",
+    "TEXT_LOADERS",
     "CallablePreprocess",
     "ClassMatch",
     "Classifier",
@@ -40,10 +43,13 @@ __all__ = [
     "OnnxConvention",
     "Preprocess",
     "Preprocessing",
+    "TextEncoder",
+    "TextTower",
     "TorchvisionConvention",
     "TransformersConvention",
     "load_classifier",
     "load_detector",
     "load_encoder",
+    "load_text_encoder",
     "match_classes",
 ]

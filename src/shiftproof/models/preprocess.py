@@ -65,6 +65,9 @@ class Preprocess:
         std: likewise; the result is ``(image / 255 - mean) / std``.
         channels: 3 for RGB; 1 for a network that takes grey: luminosity by ITU-R 601-2 as
             Pillow's ``convert("L")``, taken after the corruption.
+        odd_margin: where the crop lies if an odd number of pixels is cut off: ``"even"`` rounds
+            half of it to the even number, as torchvision; ``"down"`` cuts less above and on the
+            left, as transformers.
 
     Raises:
         InputError: a setting that cannot be used.
@@ -80,6 +83,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     channels: Literal[1, 3] = 3
+    odd_margin: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
         # Lists (from a JSON file, or torchvision's presets) are as good as tuples, but do not hash.
@@ -94,6 +98,8 @@ class Preprocess:
             _check_pixels("resize", (self.resize,), 1)
         if self.interpolation not in get_args(Interpolation):
             raise UnknownNameError.of("interpolation", self.interpolation, get_args(Interpolation))
+        if self.odd_margin not in ("even", "down"):
+            raise UnknownNameError.of("odd_margin", self.odd_margin, ["even", "down"])
         if self.channels not in (1, 3):
             raise InputError(f"channels: expected 1 (grey) or 3 (RGB), got {self.channels!r}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -112,8 +118,8 @@ class Preprocess:
             image: ``(H, W, 3)`` uint8 RGB, any size from 1 pixel up; not changed.
 
         Returns:
-            ``(*size, 3)`` uint8 RGB; equal, pixel for pixel, to torchvision's ``Resize`` and
-            ``CenterCrop`` on a Pillow image.
+            ``(*size, 3)`` uint8 RGB; with ``odd_margin="even"`` equal, pixel for pixel, to
+            torchvision's ``Resize`` and ``CenterCrop`` on a Pillow image.
 
         Raises:
             ImageError: another shape or dtype.
@@ -122,7 +128,7 @@ class Preprocess:
         resized = _resize(
             image, self._size_after_resize(image.shape[0], image.shape[1]), self.interpolation
         )
-        return _center_crop(resized, self.size)
+        return _center_crop(resized, self.size, self.odd_margin)
 
     def _size_after_resize(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize."""
@@ -160,6 +166,8 @@ class Preprocess:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
+            # Left out where it is as ever, so that runs of before can be gone on with.
+            if (name, value) != ("odd_margin", "even")
         }
 
 
@@ -302,16 +310,17 @@ def _resize(image: Image, size: tuple[int, int], interpolation: Interpolation) -
     return np.asarray(pillow, dtype=np.uint8)
 
 
-def _center_crop(image: Image, size: tuple[int, int]) -> Image:
+def _center_crop(image: Image, size: tuple[int, int], odd_margin: str) -> Image:
     height, width = size
     if image.shape[0] < height or image.shape[1] < width:
         above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
         # An odd row or column goes below and to the right, as in torchvision.
         padding = ((above // 2, (above + 1) // 2), (left // 2, (left + 1) // 2), (0, 0))
         image = np.pad(image, padding)
-    # round(), not //: torchvision rounds half to even, which decides odd margins.
-    top = round((image.shape[0] - height) / 2)
-    start = round((image.shape[1] - width) / 2)
+    # round() rounds half to even, as torchvision does.
+    halve = round if odd_margin == "even" else int
+    top = halve((image.shape[0] - height) / 2)
+    start = halve((image.shape[1] - width) / 2)
     # A copy, so that what comes out is writable and never the caller's own array.
     cropped: Image = image[top : top + height, start : start + width].copy()
     return cropped

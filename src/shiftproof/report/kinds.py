@@ -6,6 +6,7 @@ from typing import Any
 
 from shiftproof.report.classification.kind import CLASSIFICATION
 from shiftproof.report.detection.kind import DETECTION
+from shiftproof.report.evaluation.kind import EvaluationPage
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.page import GridPage
 from shiftproof.report.kind import PageKind
@@ -17,6 +18,7 @@ KINDS: dict[str, PageKind[Any, Any]] = {
     "detection": GridPage(DETECTION),
     "probe": ProbePage(),
     "similarity": AuditPage(),
+    "evaluation": EvaluationPage(),
 }
 
 

@@ -14,11 +14,12 @@ from rich.console import Console
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import convert
 
-Scores: TypeAlias = "GridScores | ProbeScores | AuditScores | Mapping[str, Any]"
+Scores: TypeAlias = "GridScores | ProbeScores | AuditScores | EvaluationScores | Mapping[str, Any]"
 """What ``scores.json`` holds, typed or as it was parsed."""
 
 
@@ -56,7 +57,7 @@ def print_table(scores: Scores, console: Console) -> None:
 
 
 def _summarize(scores: Scores) -> Table:
-    if isinstance(scores, GridScores | ProbeScores | AuditScores):
+    if isinstance(scores, GridScores | ProbeScores | AuditScores | EvaluationScores):
         return find_kind(scores.kind).summarize(scores)
     kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")
     return kind.summarize(convert(scores, kind.form, Path("scores.json")))

@@ -8,8 +8,9 @@ from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.run import AnyRun, AuditRun, ProbeRun, Run, load_run
+from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, ProbeRun, Run, load_run
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.shared import BrokenImage, Resampling
@@ -19,6 +20,8 @@ __all__ = [
     "AuditRun",
     "AuditScores",
     "BrokenImage",
+    "EvaluationRun",
+    "EvaluationScores",
     "GridScores",
     "Headline",
     "Images",

@@ -18,6 +18,7 @@ from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection
 from shiftproof.runs.result_faults import FaultCounts, describe_faults
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import clean_text, read_form, show
@@ -322,16 +323,52 @@ class AuditRun(AnyRun[AuditScores]):
         return _choose(sets, [one.name for one in self.scores.sets], "test set of the audit")
 
 
-_CLASSES: dict[str, type[ProbeRun] | type[AuditRun]] = {"probe": ProbeRun, "similarity": AuditRun}
+@final
+class EvaluationRun(AnyRun[EvaluationScores]):
+    """A finished evaluation: the accuracy of models on several test sets."""
+
+    @cached_property
+    def scores(self) -> EvaluationScores:
+        """The accuracies on every test set."""
+        return read_form(self.folder.scores_file, EvaluationScores)
+
+    def records(
+        self, models: Sequence[str] | None = None, sets: Sequence[str] | None = None
+    ) -> pyarrow.Table:
+        """Return one row per image and model, with the model and the test set in front.
+
+        Args:
+            models: names in the run; all by default.
+            sets: names of test sets; all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model or test set.
+        """
+        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        wanted = _choose(sets, [one.name for one in self.scores.sets], "test set of the run")
+        return _join(
+            _read_with(self._record(model, f"{name}.parquet"), {"model": model, "set": name})
+            for model in chosen
+            for name in wanted
+        )
+
+
+_CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun]] = {
+    "probe": ProbeRun,
+    "similarity": AuditRun,
+    "evaluation": EvaluationRun,
+}
 """By kind; all other kinds are over the grid."""
 
 
-def load_run(path: str | Path) -> Run | ProbeRun | AuditRun:
+def load_run(path: str | Path) -> Run | ProbeRun | AuditRun | EvaluationRun:
     """Open the folder of a finished run of any kind.
 
     Returns:
         By the run's kind: of classifiers, detectors and tasks of one's own a :class:`Run`, of encoders
-        a :class:`ProbeRun`, of embeddings an :class:`AuditRun`. Their ``scores`` are typed, and
+        a :class:`ProbeRun`, of embeddings an :class:`AuditRun`, on several test sets an
+            :class:`EvaluationRun`. Their ``scores`` are typed, and
         ``records()`` gives what these are made from as an Arrow table.
 
     Raises:

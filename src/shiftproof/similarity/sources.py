@@ -587,10 +587,11 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
         beside = location.beside(Path(location.name).stem + ".parquet")
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
-    if "img_emb" in children:
+    vectors = next((name for name in ("img_emb", "text_emb") if name in children), None)
+    if vectors is not None:
         tables = _order_by_number(children["metadata"].listing() if "metadata" in children else [])
         shards = _order_by_number(
-            child for child in children["img_emb"].listing() or [] if child.suffix == ".npy"
+            child for child in children[vectors].listing() or [] if child.suffix == ".npy"
         )
         return [(shard, tables.get(number)) for number, shard in sorted(shards.items())]
     for suffix in (".npy", _DATACOMP_SUFFIX):

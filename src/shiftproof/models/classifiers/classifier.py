@@ -22,12 +22,15 @@ from shiftproof.models.module import (
     place_module,
     qualified_name,
 )
+from shiftproof.models.outputs import LOGITS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, as_batch
 from shiftproof.models.structure import input_dtype, is_torch_module
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
     import torch
+
+    from shiftproof.models.image_text.class_vectors import ClassVectors
 
 
 class ClassifierLike(Protocol):
@@ -68,7 +71,9 @@ class Classifier:
         module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, K)`` logits; or any
             function from a float32 array of that shape to a float32 array of logits (an ONNX
             Runtime session, say), which needs no torch. A function may carry ``fingerprint``
-            (a string that names its weights) and ``device``, which are recorded.
+            (a string that names its weights) and ``device``, which are recorded. Logits may come
+            in a mapping, a dataclass or a tuple, by the rule of ``shiftproof.models.outputs``; the
+            ``class_vectors`` of a zero-shot network are recorded.
         preprocess: what brings an image into the form that the module takes.
         classes: what the outputs mean: ``Classes``, or a list of names in the order of the
             outputs. None numbers them, as many as the module gives for a black image.
@@ -150,12 +155,19 @@ class Classifier:
 
         The fingerprint is computed from the weights at each call, since they may be trained.
         """
+        vectors = self.class_vectors
         return {
             **module_settings(self.name, self._module_name, self.module, self.device),
             "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
+            **({} if vectors is None else {"prompts": vectors.settings()}),
         }
+
+    @property
+    def class_vectors(self) -> ClassVectors | None:
+        """What a zero-shot classifier compares images with, and of which sentences; else None."""
+        return getattr(self.module, "class_vectors", None)
 
     def restrict(self, labels: LabelSet) -> Classifier:
         """Return this classifier with the classes of a data set that shares some of its own.
@@ -287,17 +299,23 @@ class Classifier:
             ModelError: the module's output is not ``(N, K)`` with a column for each class.
         """
         module = cast("torch.nn.Module", self.module)
-        output = module(inputs.to(input_dtype(module)))
-        if not hasattr(output, "shape"):
-            raise ModelError(
-                f"{self.name}: expected logits as one tensor, got {type(output).__name__}. "
-                "Wrap the model in a module that returns the logits alone."
-            )
+        output = self._find_logits(module(inputs.to(input_dtype(module))))
         self._check_logits(tuple(output.shape), len(inputs))
         return cast("torch.Tensor", output)
 
+    def _find_logits(self, output: Any) -> Any:
+        """Return the logits in what the module returned; see ``shiftproof.models.outputs``."""
+        found = find_tensor(output, LOGITS)
+        if found is None:
+            raise ModelError(
+                f"{self.name}: expected logits as one tensor, or under the name logits, got "
+                f"{describe_output(output)}. Wrap the model in a module that returns the logits "
+                "alone."
+            )
+        return found
+
     def _run_function(self, inputs: ModelInput) -> Logits:
-        result = np.asarray(self.module(inputs))
+        result = np.asarray(self._find_logits(self.module(inputs)))
         self._check_logits(result.shape, len(inputs))
         return select_outputs(result.astype(np.float32, copy=False), self.outputs)
 
@@ -331,9 +349,11 @@ class Classifier:
                 module = cast("torch.nn.Module", self.module)
                 with torch.inference_mode():
                     inputs = _normalize_images(black, self.preprocess, self.device)
-                    output = module(inputs.to(input_dtype(module)))
+                    output = self._find_logits(module(inputs.to(input_dtype(module))))
             else:
-                output = np.asarray(self.module(self.preprocess.normalize(black)))
+                output = self._find_logits(self.module(self.preprocess.normalize(black)))
+        except ModelError:
+            raise
         except Exception as error:
             raise black_image_error(black, self.name, error) from error
         shape = tuple(getattr(output, "shape", ()))

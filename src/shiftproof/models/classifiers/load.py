@@ -19,9 +19,11 @@ from shiftproof.models.classifiers.class_names import NUMBERED, read_classes
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.classifiers.demo import load_demo
 from shiftproof.models.classifiers.onnx import load_onnx
+from shiftproof.models.classifiers.open_clip import load_open_clip_classifier
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
 from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.preprocess import Interpolation, Preprocess
 from shiftproof.specs import (
     Pixels,
@@ -65,6 +67,18 @@ LOADERS: dict[str, Loader] = {
         "timm:resnet50.a1_in1k",
         frozenset({"pretrained"}),
     ),
+    "transformers": Loader(
+        load_transformers,
+        "A Hugging Face classifier, or CLIP or SigLIP zero-shot; from the hub or a folder.",
+        "transformers:google/vit-base-patch16-224",
+        frozenset({"templates"}),
+    ),
+    "open_clip": Loader(
+        load_open_clip_classifier,
+        "An OpenCLIP model, zero-shot: ImageNet's classes, or those that you name.",
+        "open_clip:ViT-B-32/laion2b_s34b_b79k",
+        frozenset({"pretrained", "templates"}),
+    ),
     "onnx": Loader(
         load_onnx,
         "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
@@ -90,6 +104,8 @@ def load_classifier(
     arch: str | None = None,
     weights: str | None = None,
     output: str | None = None,
+    templates: Iterable[str] | str | Path | None = None,
+    kept: str | Path | None = None,
     size: Pixels | None = None,
     resize: Pixels | None = None,
     interpolation: Interpolation | None = None,
@@ -105,13 +121,18 @@ def load_classifier(
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
         classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
             file with one name a line or of a JSON list. None takes what the source says, else numbers
-            them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's.
-        pretrained: False leaves the weights random (``torchvision`` and ``timm`` only), for a
-            trial without a network.
+            them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's. Of a
+            zero-shot model they are what its sentences name, ImageNet's by default.
+        pretrained: False leaves the weights random (``torchvision``, ``timm`` and ``open_clip``
+            only), for a trial without a network.
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
         weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or their place in it.
             None takes averaged ones where there are some, as timm does.
         output: the name of the output of an ONNX file that has several.
+        templates: sentences of a zero-shot model, with ``{}`` where the name of a class stands: a
+            list, one sentence, the path of a text file with one a line, ``"openai"`` (the 80 for
+            ImageNet, the default) or ``"simple"`` (7).
+        kept: the folder of a run that may have the vectors of these sentences already.
         size: what the network takes, in pixels; the share of the image that is cropped stays,
             unless ``resize`` is given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
@@ -140,6 +161,7 @@ def load_classifier(
         "arch": arch,
         "weights": weights,
         "output": output,
+        "templates": templates,
         "size": size,
         "resize": resize,
         "interpolation": interpolation,
@@ -153,6 +175,7 @@ def load_classifier(
         common=("classes", *APPLIED),
         device=device,
         wrapped="Classifier(module, preprocess, classes)",
+        kept=None if kept is None else Path(kept),
     )
     classifier = Classifier(
         loaded.module,
@@ -179,6 +202,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "arch": str,
     "weights": str,
     "output": str,
+    "templates": str,
     "size": read_pixels,
     "resize": read_pixels,
     "interpolation": str,
@@ -198,6 +222,7 @@ def load_parts(
     common: Container[str],
     device: str,
     wrapped: str,
+    kept: Path | None = None,
 ) -> Loaded:
     """Load what a text names, with a name, and with preprocessing and classes that were asked for.
 
@@ -208,6 +233,7 @@ def load_parts(
         common: the keywords that every source takes.
         device: where the model is to run.
         wrapped: how a model in memory is wrapped, for the error.
+        kept: the folder of a run that may have vectors of classes already.
 
     Raises:
         UnknownNameError, InputError: as for ``parse_spec`` and ``merge_options``.
@@ -221,7 +247,7 @@ def load_parts(
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
         asked["classes"] = None if numbers_asked else read_classes(asked["classes"])
-    options = LoadOptions(device=device, features=loaders is not LOADERS, **asked)
+    options = LoadOptions(device=device, features=loaders is not LOADERS, kept=kept, **asked)
     loaded = loaders[source].load(target, options)
     preprocess = override_preprocess(loaded.preprocess, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from shiftproof.classes import Classes
@@ -32,8 +33,9 @@ class LoadOptions:
     """What the caller of ``load_classifier`` asked for beside the name; None where nothing.
 
     ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
-    loader sees them, and may need ``size``. ``features`` is True where the outputs are to be vectors
-    and no head is needed.
+    loader sees them, and may need ``size``. ``templates`` are sentences for the classes of a
+    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is True
+    where the outputs are to be vectors and no head is needed.
     """
 
     device: str = "cpu"
@@ -42,6 +44,8 @@ class LoadOptions:
     weights: str | None = None
     output: str | None = None
     classes: Classes | None = None
+    templates: Iterable[str] | str | Path | None = None
+    kept: Path | None = None
     features: bool = False
     size: tuple[int, int] | None = None
     resize: int | tuple[int, int] | None = None

@@ -45,13 +45,13 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
     ),
     "transformers": DetectorLoader(
         load_transformers_detector,
-        "A detector of the Hugging Face hub, or a folder of save_pretrained (DETR and its kin).",
+        "A Hugging Face detector (DETR and its kin); OWL-ViT and Grounding DINO are asked in words.",
         "transformers:facebook/detr-resnet-50",
-        frozenset({"score", "limit"}),
+        frozenset({"score", "limit", "template"}),
     ),
     "ultralytics": DetectorLoader(
         load_ultralytics,
-        "A YOLO checkpoint of Ultralytics; it runs code when it is loaded, so one that you trust.",
+        "A YOLO or YOLO-World checkpoint of Ultralytics; it runs code, so one that you trust.",
         "ultralytics:yolov8n.pt",
         frozenset({"size", "score", "overlap", "limit"}),
     ),
@@ -84,6 +84,8 @@ def load_detector(
     score: float | None = None,
     overlap: float | None = None,
     limit: int | None = None,
+    template: str | None = None,
+    vocabulary: Classes | Iterable[str] | None = None,
 ) -> Detector:
     """Load the detector that a text names.
 
@@ -104,6 +106,10 @@ def load_detector(
             average precision wants the weak boxes too, but torchvision's own thresholds there.
         overlap: intersection over union in 0..1 above which one of two boxes of a class is dropped.
         limit: the most boxes of an image that are kept.
+        template: the sentence in which OWL-ViT is asked for a name, with ``{}`` where it stands;
+            None asks for the name alone.
+        vocabulary: what a detector that takes words is asked for where ``classes`` are not given:
+            the classes of the data, say. Other detectors pass it over.
 
     Returns:
         A detector that has been tried on one black image.
@@ -129,6 +135,7 @@ def load_detector(
         "score": score,
         "overlap": overlap,
         "limit": limit,
+        "template": template,
     }
     asked = merge_options(spec, keywords, written, source, DETECTOR_LOADERS, common=("classes",))
     _check_ranges(asked)
@@ -136,7 +143,8 @@ def load_detector(
         asked["classes"] = read_classes(asked["classes"])
     if isinstance(asked["size"], int):
         asked["size"] = (asked["size"], asked["size"])
-    options = DetectorOptions(device=device, **asked)
+    words = None if vocabulary is None else read_classes(vocabulary)
+    options = DetectorOptions(device=device, vocabulary=words, **asked)
     loaded = DETECTOR_LOADERS[source].load(target, options)
     meant = options.classes or loaded.classes
     if meant is None:
@@ -178,6 +186,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "score": float,
     "overlap": float,
     "limit": int,
+    "template": str,
 }
 
 

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from shiftproof.classes import Classes
 from shiftproof.models.detectors.detector import Convention
 
+SCORE = 0.001
+"""The lowest score that is kept: average precision wants the weak ones too."""
+
 
 class LoadedDetector(NamedTuple):
     """The parts of a ``Detector``; ``classes`` is None where the source names none.
@@ -24,7 +27,10 @@ class LoadedDetector(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """What the caller of ``load_detector`` asked for beside the name; None where nothing."""
+    """What the caller of ``load_detector`` asked for beside the name; None where nothing.
+
+    ``vocabulary`` is what a detector is asked for that takes words, where ``classes`` are not given.
+    """
 
     device: str = "cpu"
     classes: Classes | None = None
@@ -36,3 +42,5 @@ class DetectorOptions:
     score: float | None = None
     overlap: float | None = None
     limit: int | None = None
+    template: str | None = None
+    vocabulary: Classes | None = None

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from shiftproof.errors import MissingExtraError, ModelError
-from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.detectors.open_vocabulary import load_open_vocabulary
+from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import class_of, compact_classes
-from shiftproof.models.structure import download_error, require_torch
+from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.types import Detections, Image, Settings
-
-SCORE = 0.001
-"""The lowest score that is kept: average precision wants the weak ones too."""
 
 
 @final
@@ -74,34 +72,24 @@ class TransformersConvention:
 def load_transformers_detector(target: str, options: DetectorOptions) -> LoadedDetector:
     """Load a model by its name on the Hugging Face hub, or from a folder that has been saved.
 
-    The classes are those of its configuration, without the gaps that COCO's ids have. Code that
-    comes with a model is never run.
+    The classes are those of its configuration, without the gaps that COCO's ids have; of a model
+    that takes words they are the names that it is asked for. Code that comes with a model is never
+    run.
 
     Raises:
+        InputError: a model that takes words is not told what to look for.
         ModelError: there is no such model, it cannot be downloaded, or it detects nothing.
         MissingExtraError: transformers is not installed.
     """
-    require_torch()
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError.of("transformers", "hf") from error
-    import torch
-
-    library: Any = transformers
-    # Building a network draws its first weights from the global generator: put that back.
-    with torch.random.fork_rng(devices=[]):
-        try:
-            processor = library.AutoImageProcessor.from_pretrained(target)
-            network = library.AutoModelForObjectDetection.from_pretrained(target)
-        except (OSError, ValueError) as error:
-            known = download_error(f"transformers:{target}", "torchvision:NAME", error)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise ModelError(
-                f"transformers:{target} cannot be loaded as an object detector ({reason}). Without "
-                "a network, save it elsewhere by save_pretrained and name the folder: "
-                "transformers:FOLDER."
-            ) from known
+    transformers = open_transformers()
+    what = "an object detector"
+    config = open_pretrained(transformers.AutoConfig, target, what)
+    if type(config) in transformers.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING:
+        return load_open_vocabulary(target, config, options)
+    if options.template is not None:
+        raise InputError(f"transformers:{target} takes no words; leave out the template.")
+    processor = open_pretrained(transformers.AutoImageProcessor, target, what)
+    network = open_pretrained(transformers.AutoModelForObjectDetection, target, what)
     if not hasattr(processor, "post_process_object_detection"):
         raise ModelError(
             f"transformers:{target}: its {type(processor).__name__} cannot read boxes; expected a "

@@ -13,6 +13,7 @@ from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
 from shiftproof.io import files
 from shiftproof.models.detectors.boxes import run_lengths
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.models.image_text.prompts import make_class_names
 from shiftproof.models.structure import find_device, require_torch
 from shiftproof.types import Detections, Image, Settings
 
@@ -85,7 +86,7 @@ class UltralyticsDetector:
 
 
 def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
-    """Load a YOLO checkpoint of Ultralytics.
+    """Load a YOLO checkpoint of Ultralytics; one that takes words is told the classes.
 
     Its ``.pt`` files are pickled Python objects, which run code when they are loaded: name only
     files that you trust. An export to ONNX is read without running any:
@@ -111,6 +112,7 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BrokenFileError(f"{path}: not a model of Ultralytics ({reason}).") from error
+    names = _ask_for(model, options, path)
     if model.task not in ("detect", "segment"):
         raise ModelError(f"{path}: expected a model that detects, got one for {model.task!r}.")
     function = UltralyticsDetector(
@@ -122,7 +124,29 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
         limit=LIMIT if options.limit is None else options.limit,
         size=options.size,
     )
-    return LoadedDetector(function, _classes(model.names), None)
+    return LoadedDetector(function, names or _classes(model.names), None)
+
+
+def _ask_for(model: Any, options: DetectorOptions, path: Path) -> Classes | None:
+    """Tell a model that takes words (YOLO-World) what to look for; None for one that does not.
+
+    Raises:
+        LabelError: a class without a name, or two with the same.
+        ModelError: its text tower cannot be had.
+    """
+    classes = options.classes or options.vocabulary
+    if classes is None or not callable(getattr(model, "set_classes", None)):
+        return None
+    names = make_class_names(classes)
+    try:
+        model.set_classes(list(names))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"{path}: cannot be asked for {len(names)} names ({reason}). Ultralytics needs the text "
+            "tower of CLIP for it, which it downloads at the first use."
+        ) from error
+    return Classes(classes.names)
 
 
 def _classes(names: dict[int, str]) -> Classes:

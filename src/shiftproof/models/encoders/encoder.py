@@ -19,6 +19,7 @@ from shiftproof.models.module import (
     place_module,
     qualified_name,
 )
+from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
 from shiftproof.models.preprocess import ModelInput, Preprocessing
 from shiftproof.models.structure import input_dtype, is_torch_module
 from shiftproof.types import Image, Images, Settings
@@ -69,7 +70,8 @@ class Encoder:
         module: a ``torch.nn.Module`` from ``(N, C, H, W)`` floats to ``(N, width)``; or any
             function from a float32 array of that shape to a float array ``(N, width)``, which needs
             no torch. A function may carry ``fingerprint`` (a string that names its weights) and
-            ``device``, which are recorded.
+            ``device``, which are recorded. Vectors may come in a mapping, a dataclass or a tuple, by
+            the rule of ``shiftproof.models.outputs``.
         preprocess: what brings an image into the form that the module takes.
         normalize: scale every vector to length 1, so that the inner product of two is their cosine.
             A vector that is all zeros stays so.
@@ -172,19 +174,25 @@ class Encoder:
     def _run(self, images: Images | Sequence[Image]) -> Vectors:
         inputs = self.preprocess.normalize(images)
         if not self._torch:
-            return np.array(self.module(inputs), dtype=np.float32)
+            return np.array(self._find_vectors(self.module(inputs)), dtype=np.float32)
         import torch
 
         module = cast("torch.nn.Module", self.module)
         with torch.inference_mode():
             batch = torch.from_numpy(inputs).to(self.device, input_dtype(module))
             output = module(batch.contiguous(memory_format=torch.channels_last))
-            if not isinstance(output, torch.Tensor):
-                raise ModelError(
-                    f"{self.name}: expected vectors as one tensor, got {type(output).__name__}. "
-                    "Wrap the model in a module that returns the vectors alone."
-                )
-            return cast("Vectors", output.float().cpu().numpy())
+            return cast("Vectors", self._find_vectors(output).float().cpu().numpy())
+
+    def _find_vectors(self, output: Any) -> Any:
+        """Return the vectors in what the module returned; see ``shiftproof.models.outputs``."""
+        found = find_tensor(output, VECTORS)
+        if found is None:
+            raise ModelError(
+                f"{self.name}: expected vectors as one tensor, or under a name such as "
+                f"pooler_output, got {describe_output(output)}. Wrap the model in a module that "
+                "returns the vectors alone."
+            )
+        return found
 
     def _probe(self) -> int:
         """Return the width of the output for one black image."""

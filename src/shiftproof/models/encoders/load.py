@@ -15,6 +15,7 @@ from shiftproof.models.classifiers.onnx import load_onnx
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
 from shiftproof.models.classifiers.torchvision import load_torchvision
+from shiftproof.models.classifiers.transformers import load_transformers_encoder
 from shiftproof.models.encoders.encoder import Encoder
 from shiftproof.models.encoders.features import without_last_layer
 from shiftproof.models.encoders.open_clip import load_open_clip
@@ -65,6 +66,11 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         "The image tower of an OpenCLIP model with its weights and preprocessing.",
         "open_clip:ViT-B-32/laion2b_s34b_b79k",
         frozenset({"pretrained"}),
+    ),
+    "transformers": EncoderLoader(
+        load_transformers_encoder,
+        "A Hugging Face model, from the hub or a folder: image tower, features or pooled output.",
+        "transformers:facebook/dinov2-base",
     ),
     "onnx": EncoderLoader(
         load_onnx,

@@ -1,0 +1,128 @@
+"""``shiftproof evaluate``: the accuracy of classifiers on several test sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli.embeddings import parse_named
+from shiftproof.cli.grid_options import (
+    DATA_PANEL,
+    AsJson,
+    ClassesFile,
+    Device,
+    Out,
+    Templates,
+    Workers,
+    name_specs,
+    short_name,
+)
+from shiftproof.cli.models import show_assumed
+from shiftproof.cli.outcome import show_outcome
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "evaluate",
+        epilog=(
+            "Examples:  shiftproof evaluate --model open_clip:ViT-B-32/laion400m_e32 "
+            "--data val=imagenet/val --data r=imagenet-r --data sketch=imagenet-sketch "
+            "--audit audit --out run  ·  "
+            "shiftproof evaluate --model transformers:openai/clip-vit-base-patch32 "
+            "--data photos=photos --classes names.txt --templates 'a photo of a {}.' --out run"
+        ),
+    )(evaluate)
+
+
+def evaluate(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            help="open_clip:NAME/WEIGHTS, transformers:NAME, timm:NAME, torchvision:NAME, onnx:FILE, "
+            "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
+            "with a --model, are compared with the first.",
+        ),
+    ],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            "-d",
+            help="NAME=PATH, a test set with one folder per class or a CSV of path,label; once for "
+            "each. One called r, a, d or objectnet (imagenet-r, ...) is measured among its own "
+            "classes.",
+        ),
+    ],
+    out: Out,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            "--audit",
+            help="Folder of an audit whose test sets have the same names: accuracy is then shown "
+            "against similarity.",
+        ),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label-set",
+            help="NAME=SET, in the place of what a test set's name says: imagenet-r, imagenet-a, "
+            "imagenet-d, objectnet, or all for all classes.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    classes: ClassesFile = None,
+    templates: Templates = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-map",
+            help="CSV or JSON: name of a class folder to the model's class.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, help="Images that a model gets at a time.")
+    ] = 64,
+    device: Device = "cpu",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the accuracy of classifiers on several test sets, zero-shot where they are.
+
+    Goes on where an interrupted run stopped.
+    """
+    from shiftproof.data import read_class_map
+    from shiftproof.evaluate import evaluate as measure
+    from shiftproof.evaluate.request import check_request
+    from shiftproof.models import load_classifier
+
+    sets = parse_named(data, "--data")
+    label_sets = parse_named(labels or [], "--label-set")
+    mapped = read_class_map(class_map) if class_map else None
+    # Before models are loaded and asked for sentences, which may take long.
+    check_request(sets, label_sets, audit)
+    specs = name_specs(model)
+    named = {short_name(specs): specs} if isinstance(specs, str) else specs
+    loaded = {
+        name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
+        for name, spec in named.items()
+    }
+    for classifier in loaded.values():
+        show_assumed(classifier)
+    run = measure(
+        loaded,
+        dict(sets),
+        out=out,
+        labels=label_sets,
+        class_map=mapped,
+        audit=audit,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    show_outcome(run, as_json=as_json)

@@ -1,0 +1,114 @@
+"""Texts that are to be embedded, from a CSV file or a file with one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftproof.data.disk import read_csv
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io import files
+from shiftproof.io.text import read_text
+from shiftproof.types import Settings
+
+CAPTION_COLUMNS = ("caption", "text", "title", "sentence")
+"""Names of the column of texts, the most exact first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts with what else is known of each.
+
+    Attributes:
+        name: what messages call them.
+        captions: the texts, none of them empty.
+        columns: further columns of the metadata, each as long as the captions.
+    """
+
+    name: str
+    captions: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def settings(self) -> Settings:
+        """Return what tells these texts from others, as JSON takes it."""
+        words = (text.encode() + b"\0" for text in self.captions)
+        return {
+            "name": self.name,
+            "kind": "texts",
+            "texts": len(self),
+            "fingerprint": files.fingerprint(words),
+        }
+
+
+def open_texts(source: str | Path | Sequence[str] | Texts) -> Texts:
+    """Open texts.
+
+    Args:
+        source: a ``.csv`` whose first row names a column ``caption`` (or text, title, sentence),
+            whose other columns are kept, or which has one column alone; any other file, with one
+            text a line; a list of texts; or what is open already.
+
+    Raises:
+        BrokenFileError: the file cannot be read, or a row has no text; with its line.
+        InputError: there are no texts.
+    """
+    if isinstance(source, Texts):
+        return source
+    if not isinstance(source, str | Path):
+        return _of_list(source)
+    path = Path(source)
+    found = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lines(path)
+    if not found.captions:
+        raise InputError(f"{path} holds no texts; expected one at least.")
+    return found
+
+
+def _of_list(texts: Sequence[str]) -> Texts:
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"Text {place}: expected a sentence, got {text!r:.80}.")
+    if not texts:
+        raise InputError("Expected at least one text, got none.")
+    return Texts("texts", tuple(texts), {})
+
+
+def _of_lines(path: Path) -> Texts:
+    lines = read_text(path).splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise BrokenFileError(f"{path}, line {number}: expected a text, got an empty line.")
+    return Texts(path.name, tuple(line.strip() for line in lines), {})
+
+
+def _of_csv(path: Path) -> Texts:
+    rows = list(read_csv(path))
+    if not rows:
+        return Texts(path.name, (), {})
+    titles = [cell.lower() for cell in rows[0][1]]
+    at = next((titles.index(name) for name in CAPTION_COLUMNS if name in titles), None)
+    if at is None and len(titles) > 1:
+        raise BrokenFileError(
+            f"{path}, line {rows[0][0]}: expected a first row with a column caption, got "
+            f"{', '.join(rows[0][1])!r:.80}."
+        )
+    if at is not None:
+        del rows[0]
+    place = at or 0
+    for line, cells in rows:
+        if len(cells) != len(titles) or not cells[place]:
+            raise BrokenFileError(
+                f"{path}, line {line}: expected {len(titles)} cells with a text among them, got "
+                f"{','.join(cells)!r:.80}."
+            )
+    others = [number for number in range(len(titles)) if number != place]
+    return Texts(
+        path.name,
+        tuple(cells[place] for _, cells in rows),
+        {titles[number]: tuple(cells[number] for _, cells in rows) for number in others},
+    )

@@ -1,0 +1,128 @@
+"""Every text through a text tower, shard by shard, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.compute.progress import progress
+from shiftproof.embed.extract import Embedded
+from shiftproof.embed.folder import EmbeddingFolder, Row
+from shiftproof.embed.sources import SHARD_SIZE
+from shiftproof.embed.text_source import Texts, open_texts
+from shiftproof.errors import InputError
+from shiftproof.io.holding import frees_folders
+from shiftproof.models import TextEncoder
+from shiftproof.models.encoders.texts import PROBE
+from shiftproof.provenance import provenance
+
+_PROBED = 16
+"""Numbers of the probe that are kept."""
+
+
+@frees_folders
+def embed_texts(
+    encoder: TextEncoder,
+    texts: str | Path | Sequence[str] | Texts,
+    out: str | Path,
+    *,
+    shard_size: int | None = None,
+    batch_size: int = 256,
+) -> Embedded:
+    """Write the vectors of texts as shards.
+
+    The layout is that of clip-retrieval: ``text_emb/text_emb_0.npy`` (float16) and
+    ``metadata/metadata_0.parquet`` (``caption``, and the other columns of the file), with a
+    ``manifest.json`` and the shards' records beside them. A text whose vector is zero or not finite
+    in float16 has no row: it is named in its shard's record. A run that was interrupted goes on with
+    the first shard that is not done.
+
+    Args:
+        encoder: gives the vectors.
+        texts: what :func:`open_texts` takes.
+        out: a new or empty folder, or that of the run to go on with.
+        shard_size: texts in a shard, 10,000 by default.
+        batch_size: texts that the encoder is given at a time.
+
+    Raises:
+        InputError: no texts, a folder that holds other things, or numbers out of range.
+        RunMismatchError: the folder was made with another encoder, other texts or other settings.
+        RunError: the disk is full. Finished shards stay.
+    """
+    size = SHARD_SIZE if shard_size is None else shard_size
+    for what, value in (("shard", size), ("batch", batch_size)):
+        if value < 1:
+            raise InputError(f"Expected a {what} size of 1 or more, got {value}.")
+    opened = open_texts(texts)
+    identity = {name: value for name, value in encoder.settings.items() if name != "device"}
+    [probe] = encoder.encode([PROBE])
+    folder = EmbeddingFolder.create(
+        Path(out),
+        {
+            "encoder": identity,
+            "data": {**opened.settings(), "shard_size": size},
+            "dtype": "float16",
+        },
+        {
+            **provenance(encoder.device, 0),
+            "assumed": list(encoder.assumed),
+            "batch_size": batch_size,
+        },
+        [round(float(value), 6) for value in np.nan_to_num(probe[:_PROBED])],
+        content="text",
+    )
+    done = Embedded(folder.path, encoder.width)
+    with progress("embed", len(opened)) as advance:
+        for number, start in enumerate(range(0, len(opened), size)):
+            stop = min(start + size, len(opened))
+            record = folder.record(number)
+            if record is None:
+                _write_shard(folder, number, encoder, opened, (start, stop), batch_size, done)
+            else:
+                done.kept += 1
+                done.rows += record["rows"]
+                done.broken.update(record["broken"])
+            advance(stop - start, note=opened.name)
+    return done
+
+
+def _write_shard(
+    folder: EmbeddingFolder,
+    number: int,
+    encoder: TextEncoder,
+    texts: Texts,
+    span: tuple[int, int],
+    batch_size: int,
+    done: Embedded,
+) -> None:
+    """Embed the texts from ``span[0]`` up to ``span[1]`` and write them as a shard."""
+    start, stop = span
+    vectors = _encode(encoder, texts.captions[start:stop], batch_size)
+    usable = np.asarray(np.isfinite(vectors).all(axis=1) & (vectors != 0).any(axis=1))
+    kept = [start + int(place) for place in np.flatnonzero(usable)]
+    broken = {
+        f"text {start + int(place)}": "the encoder's vector is zero or not finite in float16."
+        for place in np.flatnonzero(~usable)
+    }
+    name = f"{texts.name}, from text {start} on"
+    folder.write(number, name, vectors[usable], [_row(texts, place) for place in kept], broken)
+    done.written += 1
+    done.rows += len(kept)
+    done.broken.update(broken)
+
+
+def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> NDArray[np.float16]:
+    parts = [
+        encoder.encode(texts[start : start + batch_size])
+        for start in range(0, len(texts), batch_size)
+    ]
+    with np.errstate(over="ignore", under="ignore"):
+        return np.concatenate(parts).astype(np.float16)
+
+
+def _row(texts: Texts, place: int) -> Row:
+    others = {name: values[place] for name, values in texts.columns.items()}
+    return Row("", 0, 0, {**others, "caption": texts.captions[place]})

@@ -1,0 +1,8 @@
+"""The accuracy of models on several test sets, beside how close a training set comes to each."""
+
+from __future__ import annotations
+
+from shiftproof.evaluate.run import evaluate
+from shiftproof.evaluate.sets import SETS, published_labels
+
+__all__ = ["SETS", "evaluate", "published_labels"]

@@ -1,0 +1,106 @@
+"""An audit of embeddings, as far as it says how close a training set comes to test sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.evaluate.sets import fold
+from shiftproof.io import files
+from shiftproof.io.parquet import read_parquet
+from shiftproof.runs import AuditRun, load_run
+from shiftproof.runs.scores.audit import AuditScores, TestSet
+from shiftproof.types import F64
+
+
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """The part of an audit that is about the test sets of an evaluation.
+
+    Attributes:
+        path: its folder.
+        content: its figures.
+        names: test set of the evaluation to that of the audit.
+        missing: test sets of the evaluation that the audit has not.
+        fingerprint: of its ``scores.json``.
+    """
+
+    path: Path
+    content: AuditScores
+    names: Mapping[str, str]
+    missing: tuple[str, ...]
+    fingerprint: str
+
+    def figures(self, name: str) -> TestSet:
+        """Return what the audit says of a test set of the evaluation."""
+        return next(one for one in self.content.sets if one.name == self.names[name])
+
+    def similarities(self, name: str, ids: Sequence[str]) -> F64:
+        """Return each image's similarity to its nearest training row, NaN where it has no row.
+
+        Rows are found by their key, or where no key is an image's whole name by the file's name,
+        if that is a name of its own on both sides.
+
+        Args:
+            name: of a test set of the evaluation.
+            ids: the images.
+        """
+        found = self._keyed(name)
+        if not found.keys() & set(ids):
+            found, ids = _by_file(found), [_file(name) for name in ids]
+            twice = {name for name, count in Counter(ids).items() if count > 1}
+            found = {name: value for name, value in found.items() if name not in twice}
+        return np.array([found.get(name, np.nan) for name in ids], dtype=np.float64)
+
+    def _keyed(self, name: str) -> dict[str, float]:
+        """Return the similarities of rows by key; none where rows have no keys of their own."""
+        path = self.path / "records" / "tests" / f"{self.names[name]}.parquet"
+        try:
+            table = read_parquet(path, unique="key")
+            values = np.asarray(table["similarity"].to_numpy(), dtype=np.float64)
+        except (BrokenFileError, KeyError, TypeError, ValueError):
+            # The figures of the audit stand without its rows; the page says that none were found.
+            return {}
+        return dict(zip(table["key"].to_pylist(), values.tolist(), strict=True))
+
+
+def _by_file(found: Mapping[str, float]) -> dict[str, float]:
+    counts = Counter(_file(key) for key in found)
+    return {_file(key): value for key, value in found.items() if counts[_file(key)] == 1}
+
+
+def _file(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def read_audit(path: Path, sets: Sequence[str]) -> Audited:
+    """Read the folder of an audit, and find its test sets by name.
+
+    A name is found as it is, else by its short form: "sketch" is "imagenet-sketch".
+
+    Raises:
+        InputError: the folder holds no finished audit, or one of other test sets.
+        BrokenFileError: a file of it cannot be read.
+    """
+    run = load_run(path)
+    if not isinstance(run, AuditRun):
+        raise InputError(
+            f"{path} is a run of the kind {run.kind!r}; expected an audit of embeddings, as "
+            "`shiftproof audit` writes it."
+        )
+    content = run.scores
+    known = {one.name: one.name for one in content.sets}
+    short = {fold(one.name): one.name for one in content.sets}
+    names = {name: found for name in sets if (found := known.get(name) or short.get(fold(name)))}
+    if not names:
+        raise InputError(
+            f"{path} has none of the test sets {', '.join(sets)}; it has {', '.join(known)}. Call "
+            "them alike: --data NAME=PATH."
+        )
+    missing = tuple(name for name in sets if name not in names)
+    return Audited(path, content, names, missing, files.file_fingerprint(run.folder.scores_file))

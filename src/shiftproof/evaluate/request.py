@@ -1,0 +1,34 @@
+"""What can be seen to be wrong with an evaluation before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from shiftproof.classes import label_set
+from shiftproof.errors import UnknownNameError
+from shiftproof.evaluate.audited import read_audit
+from shiftproof.evaluate.sets import ALL, check_name
+
+
+def check_request(sets: Mapping[str, str], labels: Mapping[str, str], audit: Path | None) -> None:
+    """Refuse names of test sets, label sets or an audit that do not fit.
+
+    Args:
+        sets: name to data.
+        labels: name of a test set to a label set, or to "all".
+        audit: the folder of an audit.
+
+    Raises:
+        UnknownNameError: no such test set or label set; says the nearest.
+        InputError: a name that can name no file, or a folder that is no audit of these test sets.
+    """
+    for name in sets:
+        check_name(name)
+    for name, labels_of in labels.items():
+        if name not in sets:
+            raise UnknownNameError.of("test set", name, sets)
+        if labels_of != ALL:
+            label_set(labels_of)
+    if audit is not None:
+        read_audit(audit, list(sets))

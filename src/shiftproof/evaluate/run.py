@@ -1,0 +1,191 @@
+"""Every model on every test set: one record per image, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from shiftproof.bench.filling import fill
+from shiftproof.bench.given import check_at_least_one, default_workers
+from shiftproof.bench.recorders import ClassifierRecording
+from shiftproof.bench.stream import Episode, Visit
+from shiftproof.bench.views import OnTheFly
+from shiftproof.data import ImageData
+from shiftproof.errors import InputError, LabelError
+from shiftproof.evaluate.audited import read_audit
+from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
+from shiftproof.evaluate.summary import summarize
+from shiftproof.io.holding import frees_folders
+from shiftproof.models import ClassifierLike, load_classifier
+from shiftproof.models.assumed import collect_assumed
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import folder_name, plain
+from shiftproof.runs.run import EvaluationRun
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.types import Cell
+
+KIND = "evaluation"
+
+
+@frees_folders
+def evaluate(
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
+    data: Mapping[str, ImageData | str | Path],
+    *,
+    out: str | Path,
+    labels: Mapping[str, str] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    audit: str | Path | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    workers: int | None = None,
+    show_progress: bool | None = None,
+) -> EvaluationRun:
+    """Measure the accuracy of models on several test sets, beside an audit of their training set.
+
+    With the six sets of Mayilvahanan et al. 2024 (arXiv 2310.09562) and zero-shot models this is the
+    table of that paper. Test sets that are called as ImageNet-R, -A, -D or ObjectNet are
+    (:func:`published_labels`) are measured among their own classes.
+
+    Args:
+        models: a classifier, text that ``load_classifier`` takes, or name to either; the first is
+            the one that the others are compared with. All have the same classes; they may take
+            images of different sizes.
+        data: name to test set, or to what ``open_data`` takes.
+        out: the folder of the run; one that was interrupted goes on.
+        labels: name of a test set to a label set, in the place of what its name says; "all" for all
+            classes of the models.
+        class_map: name of a class folder to a class, for folders that are called otherwise.
+        audit: the folder of an audit of embeddings whose test sets have the same names.
+        batch_size: images that a model is given at a time.
+        device: where models given as text are loaded.
+        workers: processes that read and resize; 0 does it in this one.
+        show_progress: None shows it on a terminal only.
+
+    Returns:
+        The run, whose ``scores`` are those of ``scores.json``.
+
+    Raises:
+        InputError: something handed in cannot be used; nothing has been written then.
+        LabelError: models of different classes, or folders that are no classes.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+    """
+    check_at_least_one("batch_size", batch_size)
+    named = _name_models(models, device, Path(out))
+    sets = open_sets(data, labels or {}, named, class_map)
+    audited = None if audit is None else read_audit(Path(audit), [one.name for one in sets])
+    answering = {one.name: _restrict_all(named, one) for one in sets}
+    where = str(next(iter(named.values())).settings.get("device", "cpu"))
+    workers = default_workers(where) if workers is None else workers
+    folder = RunFolder.create(
+        Path(out),
+        KIND,
+        plain(
+            {
+                "models": {name: model.settings for name, model in named.items()},
+                "data": {one.name: _settings(one) for one in sets},
+                "audit": None if audited is None else audited.fingerprint,
+                "batch_size": batch_size,
+            }
+        ),
+        {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
+    )
+    _save_prompts(folder, named)
+    for one in sets:
+        for alike in _by_geometry(answering[one.name]):
+            _fill(folder, one, alike, batch_size, workers, show_progress)
+    titles = {name: model.name for name, model in named.items()}
+    scores = summarize(folder, titles, sets, audited, show_progress=show_progress)
+    write_form(folder.scores_file, scores)
+    return EvaluationRun(folder.path)
+
+
+def _name_models(
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
+) -> dict[str, ClassifierLike]:
+    if not isinstance(models, Mapping):
+        models = {"model": models}
+    if not models:
+        raise InputError("Expected at least one classifier, got none.")
+    named: dict[str, ClassifierLike] = {}
+    for name, model in models.items():
+        safe = folder_name(name, "model")
+        if safe in named:
+            raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
+        named[safe] = (
+            load_classifier(model, device=device, kept=out) if isinstance(model, str) else model
+        )
+    first = next(iter(named.values()))
+    for name, one in named.items():
+        if one.classes.names != first.classes.names:
+            raise LabelError(
+                f"{name} answers {len(one.classes)} classes ({one.classes.title}), the first model "
+                f"{len(first.classes)} ({first.classes.title}); evaluate them one by one."
+            )
+    return named
+
+
+def _restrict_all(models: Mapping[str, ClassifierLike], one: OpenSet) -> dict[str, ClassifierLike]:
+    return {name: restrict(model, one.labels) for name, model in models.items()}
+
+
+def _settings(one: OpenSet) -> dict[str, object]:
+    return {**one.data.settings(), "labels": None if one.labels is None else one.labels.title}
+
+
+def _save_prompts(folder: RunFolder, models: Mapping[str, ClassifierLike]) -> None:
+    for model in models.values():
+        vectors = getattr(model, "class_vectors", None)
+        if vectors is not None:
+            vectors.save(folder.path)
+
+
+def _by_geometry(models: Mapping[str, ClassifierLike]) -> list[dict[str, ClassifierLike]]:
+    """Return models in groups that take the same images, so that each is read once for all."""
+    groups: dict[str, dict[str, ClassifierLike]] = {}
+    for name, model in models.items():
+        told = model.preprocess.settings()
+        # Mean and deviation come later; of a function no more than its name is known.
+        shared = {key: value for key, value in told.items() if key not in ("mean", "std")}
+        key = name if model.preprocess.size is None else repr(shared)
+        groups.setdefault(key, {})[name] = model
+    return list(groups.values())
+
+
+def _fill(
+    folder: RunFolder,
+    one: OpenSet,
+    models: Mapping[str, ClassifierLike],
+    batch_size: int,
+    workers: int,
+    show_progress: bool | None,
+) -> None:
+    geometry = next(iter(models.values())).preprocess.geometry
+    fill(
+        folder,
+        OnTheFly(one.data, geometry, {}, seed=0),
+        [_episode(one.name, len(one.data))],
+        one.data.samples,
+        models,
+        ClassifierRecording(),
+        batch_size=batch_size,
+        workers=workers,
+        show_progress=show_progress,
+    )
+
+
+def _episode(name: str, count: int) -> Episode:
+    """Return the stream of a test set: all images once, in their order."""
+    visit = Visit(
+        cells=(Cell(name, 0),),
+        rows=np.arange(count, dtype=np.int32),
+        which=np.zeros(count, dtype=np.int32),
+        start=0,
+        number=0,
+        recorded=True,
+        ends_pass=True,
+    )
+    return Episode(name, (visit,), 1)

@@ -1,0 +1,136 @@
+"""The test sets of an evaluation: their names, the classes that they have, and their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set
+from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.models import ClassifierLike
+
+SETS = ("val", "sketch", "r", "a", "v2", "objectnet")
+"""The six test sets of Mayilvahanan et al. 2024 (arXiv 2310.09562), by their short names."""
+
+ALL = "all"
+"""The word for a test set with all of the models' classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSet:
+    """A test set with its images and labels.
+
+    Attributes:
+        name: in the run.
+        data: the images.
+        labels: which of ImageNet's classes it has; None for all of the models'.
+    """
+
+    name: str
+    data: ImageData
+    labels: LabelSet | None
+
+
+def published_labels(name: str) -> str | None:
+    """Return the label set that a test set of this name has; None where it has all classes.
+
+    >>> published_labels("imagenet-r"), published_labels("R"), published_labels("sketch")
+    ('imagenet-r', 'imagenet-r', None)
+    """
+    folded = fold(name)
+    return next((known for known in LABEL_SETS if fold(known) == folded), None)
+
+
+def fold(name: str) -> str:
+    """Return the short name of a test set: "ImageNet_R" is "r"."""
+    return name.lower().replace("_", "-").removeprefix("imagenet-").removeprefix("in-")
+
+
+def open_sets(
+    given: Mapping[str, ImageData | str | Path],
+    labels: Mapping[str, str],
+    models: Mapping[str, ClassifierLike],
+    class_map: Mapping[str, str] | None,
+) -> list[OpenSet]:
+    """Open test sets for models of the same classes.
+
+    Args:
+        given: name to data, or to what ``open_data`` takes.
+        labels: name to label set, or to "all", in the place of :func:`published_labels`.
+        models: name to model; the first says what the classes are.
+        class_map: name of a class folder to a class, for folders that are called otherwise.
+
+    Raises:
+        InputError: no test sets, a name that can name no file, or data without labels.
+        LabelError: folders that are no classes.
+    """
+    if not given:
+        raise InputError("Expected at least one test set, got none.")
+    for name in labels:
+        if name not in given:
+            raise UnknownNameError.of("test set", name, given)
+    classes = next(iter(models.values())).classes
+    return [_open(name, data, labels.get(name), classes, class_map) for name, data in given.items()]
+
+
+def check_name(name: str) -> None:
+    """Raise an InputError where a test set's name cannot name a file."""
+    if name == "clean" or not files.can_name_files(name):
+        raise InputError(
+            f"A test set cannot be called {name!r}: it names files, so letters, digits, '_', '.', "
+            "'+' and '-' only, no '.' in front, and not 'clean'."
+        )
+
+
+def _open(
+    name: str,
+    data: ImageData | str | Path,
+    asked: str | None,
+    classes: Classes,
+    class_map: Mapping[str, str] | None,
+) -> OpenSet:
+    check_name(name)
+    chosen = _labels(name, asked, classes)
+    opened = open_data(data, classes=chosen or classes, class_map=class_map)
+    if isinstance(opened, CorruptedData):
+        raise InputError(
+            f"{name}: {opened.name} holds corrupted copies; measure them by `shiftproof bench`."
+        )
+    check_labels(opened, chosen.classes if chosen else classes)
+    if not opened.is_labelled:
+        raise InputError(
+            f"{name}: {opened.name} has no labels, so no accuracy; expected one folder per class, or "
+            "a CSV of path,label."
+        )
+    return OpenSet(name, opened, chosen)
+
+
+def _labels(name: str, asked: str | None, classes: Classes) -> LabelSet | None:
+    if asked == ALL:
+        return None
+    if asked is not None:
+        return label_set(asked)
+    # The published lists are shares of ImageNet's classes and of no others.
+    found = published_labels(name) if classes == imagenet() else None
+    return None if found is None else label_set(found)
+
+
+def restrict(model: Any, labels: LabelSet | None) -> Any:
+    """Return a classifier that answers among the classes of a test set alone.
+
+    Raises:
+        InputError: the model is of other classes, or cannot be restricted.
+    """
+    if labels is None:
+        return model
+    restricted = getattr(model, "restricted", None)
+    if restricted is None:
+        raise InputError(
+            f"{labels.title} has a share of {labels.of.title}'s classes, and {model.name} cannot "
+            "answer among a share of its own; restrict the classifier before it is adapted."
+        )
+    return restricted(labels)

@@ -1,0 +1,242 @@
+"""From the records to the figures: accuracies with paired intervals, and by similarity."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from shiftproof.bench.summary import average, list_broken
+from shiftproof.compute.progress import progress
+from shiftproof.errors import InputError
+from shiftproof.evaluate.audited import Audited
+from shiftproof.evaluate.sets import OpenSet
+from shiftproof.io.border import show_name
+from shiftproof.metrics import intervals
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records.classification import CellRecords, read_tables
+from shiftproof.runs.resamples import Replicates, round_figure
+from shiftproof.runs.scores.evaluation import (
+    MEASURE,
+    Accuracy,
+    AuditFigures,
+    Bin,
+    BySimilarity,
+    Closeness,
+    Evaluated,
+    EvaluationScores,
+    TestSet,
+)
+from shiftproof.runs.scores.reading import FORMAT
+from shiftproof.runs.scores.shared import Resampling
+from shiftproof.similarity import accuracy_by_similarity
+from shiftproof.types import F64, Cell, Flags
+
+SEED = 0
+
+BINS = 10
+"""Groups of equal size that a test set is cut into by similarity."""
+
+LEAST_IN_BIN = 10
+"""Images of a group; a smaller test set has fewer groups."""
+
+_Tables: TypeAlias = "dict[str, dict[str, CellRecords]]"
+"""Test set to model to its records."""
+
+
+def summarize(
+    folder: RunFolder,
+    models: Mapping[str, str],
+    sets: Sequence[OpenSet],
+    audited: Audited | None,
+    *,
+    show_progress: bool | None = None,
+) -> EvaluationScores:
+    """Return the content of ``scores.json``; depends on the records and the audit alone.
+
+    Args:
+        folder: where the records are.
+        models: name in the run to title; the first is what the others are compared with.
+        sets: the test sets.
+        audited: the audit beside them.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        BrokenFileError: a file of the run or the audit cannot be read.
+        InputError: a test set of which no image could be read.
+    """
+    names = list(models)
+    tables = {one.name: _read(folder, names, one.name) for one in sets}
+    found: dict[str, dict[str, tuple[Replicates, Replicates]]] = {name: {} for name in names}
+    with progress("Intervals", len(sets), show=show_progress) as advance:
+        for place, one in enumerate(sets):
+            for name, pair in _replicate(tables[one.name], place, one.name).items():
+                found[name][one.name] = pair
+            advance(note=one.name)
+    first = names[0]
+    return EvaluationScores(
+        format=FORMAT,
+        kind="evaluation",
+        measure=MEASURE,
+        interval=Resampling(
+            intervals.LEVEL,
+            "paired percentile bootstrap over the images of each test set",
+            intervals.REPLICATES,
+            SEED,
+        ),
+        sets=tuple(_describe(one, tables[one.name]) for one in sets),
+        models=tuple(_evaluated(name, models[name], found[name]) for name in names),
+        differences=tuple(
+            _evaluated(name, "", _differ(found[name], found[first]), against=first)
+            for name in names[1:]
+        ),
+        audit=None if audited is None else _beside(audited, tables, names),
+    )
+
+
+def _read(folder: RunFolder, models: Sequence[str], name: str) -> dict[str, CellRecords]:
+    cell = Cell(name, 0)
+    read = read_tables(folder.path, models, [cell])
+    return {model: table[cell] for model, table in read.items()}
+
+
+def _describe(one: OpenSet, tables: Mapping[str, CellRecords]) -> TestSet:
+    first = next(iter(tables.values()))
+    classes = len(one.data.classes or ())
+    return TestSet(
+        name=one.name,
+        total=len(first),
+        used=int(first.readable.sum()),
+        classes=classes,
+        labels=None if one.labels is None else one.labels.title,
+        broken=list_broken([(Cell(one.name, 0), first.ids, first.error)]),
+    )
+
+
+def _right(record: CellRecords) -> tuple[Flags, Flags]:
+    """Return for which images the best answer is right, and one of the best five."""
+    best = record.prediction == record.target
+    return best & record.readable, (record.top == record.target[:, None]).any(axis=1)
+
+
+def _replicate(
+    tables: Mapping[str, CellRecords], place: int, name: str
+) -> dict[str, tuple[Replicates, Replicates]]:
+    """Return both accuracies of every model on one test set, all on the same resamples."""
+    count = len(next(iter(tables.values())))
+    if not any(record.readable.any() for record in tables.values()):
+        raise InputError(f"{show_name(name)}: no image could be read, so there is no accuracy.")
+
+    columns = [functools.partial(_columns, record) for record in tables.values()]
+    # A seed for each set: those of the same size are drawn independently.
+    sums = intervals.sum_resamples(columns, count, seed=SEED + place)
+    return {
+        model: (_share(values[:, 1], values[:, 0]), _share(values[:, 2], values[:, 0]))
+        for model, values in zip(tables, sums, strict=True)
+    }
+
+
+def _columns(record: CellRecords) -> F64:
+    """``(N, 3)``: whether an image counts, is answered rightly, and is so among the first five."""
+    best, top = _right(record)
+    return np.stack([record.readable, best, top & record.readable], axis=1).astype(np.float64)
+
+
+def _share(above: F64, below: F64) -> F64:
+    result = np.full(np.shape(above), np.nan)
+    np.divide(above, below, out=result, where=below != 0)
+    return result
+
+
+def _differ(
+    those: Mapping[str, tuple[Replicates, Replicates]],
+    these: Mapping[str, tuple[Replicates, Replicates]],
+) -> dict[str, tuple[Replicates, Replicates]]:
+    return {
+        name: (those[name][0] - these[name][0], those[name][1] - these[name][1]) for name in those
+    }
+
+
+def _evaluated(
+    name: str,
+    title: str,
+    found: Mapping[str, tuple[Replicates, Replicates]],
+    *,
+    against: str | None = None,
+) -> Evaluated:
+    return Evaluated(
+        name=name,
+        title=title,
+        sets={one: Accuracy(_interval(best), _interval(top)) for one, (best, top) in found.items()},
+        mean=_interval(average([best for best, _ in found.values()])),
+        against=against,
+    )
+
+
+def _interval(replicates: Replicates) -> Interval:
+    found = intervals.percentile_interval(replicates)
+    assert found is not None
+    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
+
+
+# ---------------------------------------------------------------- beside an audit
+
+
+def _beside(audited: Audited, tables: _Tables, models: Sequence[str]) -> AuditFigures:
+    closeness: dict[str, Closeness] = {}
+    curves: list[BySimilarity] = []
+    for name in audited.names:
+        told = audited.figures(name)
+        ids = next(iter(tables[name].values())).ids
+        near = audited.similarities(name, ids)
+        closeness[name] = Closeness(
+            test=told.name,
+            rows=told.rows,
+            similarity=told.similarity,
+            near_duplicates=told.near_duplicates,
+            gap=told.gap,
+            share_closer=told.share_closer,
+            matched=int(np.isfinite(near).sum()),
+        )
+        for model in models:
+            curve = _by_similarity(model, name, near, tables[name][model])
+            if curve is not None:
+                curves.append(curve)
+    reference = audited.content.reference
+    return AuditFigures(
+        name=audited.path.resolve().name,
+        train_rows=audited.content.train.rows,
+        reference_rows=None if reference is None else reference.rows,
+        sets=closeness,
+        by_similarity=tuple(curves),
+        missing=audited.missing,
+    )
+
+
+def _by_similarity(model: str, test: str, near: F64, record: CellRecords) -> BySimilarity | None:
+    """Return accuracy in groups of equal size by similarity; None where too few images are matched."""
+    known = np.isfinite(near) & record.readable
+    bins = min(BINS, int(known.sum()) // LEAST_IN_BIN)
+    if bins < 2:
+        return None
+    right = _right(record)[0][known]
+    found = accuracy_by_similarity(near[known], right, bins)
+    order = np.argsort(near[known], kind="stable")
+    parts = np.array_split(right[order], bins)
+    return BySimilarity(
+        model=model,
+        test=test,
+        bins=tuple(
+            Bin(round_figure(float(similarity)), _mean(part), len(part))
+            for similarity, part in zip(found.similarity, parts, strict=True)
+        ),
+        advantage=round_figure(found.advantage) if np.isfinite(found.advantage) else None,
+    )
+
+
+def _mean(right: Flags) -> Interval:
+    found = intervals.bootstrap_mean(right.astype(np.float64), seed=SEED)
+    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))

@@ -1,0 +1,26 @@
+"""Models of OpenCLIP as zero-shot classifiers."""
+
+from __future__ import annotations
+
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.image_text.open_clip import open_image_text
+from shiftproof.models.image_text.zero_shot import load_zero_shot
+
+
+def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
+    """Load ``NAME/WEIGHTS`` as a classifier whose classes are sentences.
+
+    Args:
+        target: a model of OpenCLIP, and a tag or the path of its weights; or ``local-dir:FOLDER``.
+        options: ``pretrained``, ``classes``, ``templates``, ``kept``.
+
+    Raises:
+        UnknownNameError: no such model or tag.
+        ModelError: the weights or the tokenizer cannot be had, the preprocessing cannot be
+            followed, or the model has no text tower.
+        LabelError, InputError: sentences that cannot be used.
+        MissingExtraError: open_clip is not installed.
+    """
+    pretrained = options.pretrained is not False
+    model = open_image_text(target, pretrained=pretrained, device=options.device)
+    return load_zero_shot(model, options)

@@ -1,0 +1,323 @@
+"""Detectors of transformers that are told in words what to look for: OWL-ViT, OWLv2, Grounding DINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError
+from shiftproof.io import files
+from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
+from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
+from shiftproof.models.image_text.prompts import make_class_names, read_templates
+from shiftproof.types import Detections, Image, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+LIMIT = 300
+"""Boxes of an image that Grounding DINO's own evaluation on COCO keeps (``num_select``)."""
+
+_WORDS = ("input_ids", "attention_mask", "token_type_ids")
+
+_OWL, _GROUNDING = ("owlvit", "owlv2"), ("grounding-dino", "mm-grounding-dino")
+
+
+def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> LoadedDetector:
+    """Load a detector whose classes are words.
+
+    Args:
+        target: a name on the Hugging Face hub, or a folder.
+        config: its configuration.
+        options: ``classes``, or else ``vocabulary``, says what to look for; ``template`` how OWL-ViT
+            is asked; ``score`` and ``limit``.
+
+    Raises:
+        InputError: nothing says what to look for, or a template without a place for it.
+        LabelError: a class without a name, or two with the same.
+        ModelError: it cannot be had, or is of a kind whose answers are not known here.
+    """
+    kind = str(config.model_type)
+    if kind not in (*_OWL, *_GROUNDING):
+        raise ModelError(
+            f"transformers:{target} is a {kind!r}; of the detectors that take words, OWL-ViT, OWLv2 "
+            "and Grounding DINO are read here."
+        )
+    classes = options.classes or options.vocabulary
+    if classes is None:
+        raise InputError(
+            f"transformers:{target} finds what it is told: say what, by classes=NAMES.txt (one name a "
+            "line), or a list of names."
+        )
+    names = make_class_names(classes)
+    transformers = open_transformers()
+    what = "a detector that takes words"
+    tokenizer = open_pretrained(transformers.AutoTokenizer, target, what)
+    processor = open_pretrained(transformers.AutoImageProcessor, target, what)
+    network = open_pretrained(transformers.AutoModelForZeroShotObjectDetection, target, what)
+    score = SCORE if options.score is None else options.score
+    convention: OwlConvention | GroundingConvention
+    if kind in _OWL:
+        words, told = _owl_queries(tokenizer, network, names, options.template)
+        convention = OwlConvention(processor, words, told, score, options.limit)
+    else:
+        if options.template is not None:
+            raise InputError(
+                f"transformers:{target} takes names and no sentences; leave out the template."
+            )
+        prompts = tuple(_grounding_prompts(tokenizer, network, names))
+        told = f"{len(prompts)} prompts" if len(prompts) > 1 else "one prompt of all names"
+        limit = LIMIT if options.limit is None else options.limit
+        convention = GroundingConvention(processor, prompts, len(names), score, limit)
+    return LoadedDetector(
+        network.float().eval(), Classes(classes.names), convention, (f"asked in words, {told}",)
+    )
+
+
+# ---------------------------------------------------------------- OWL-ViT
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OwlConvention:
+    """How OWL-ViT and OWLv2 take images, and what their outputs mean.
+
+    Every query is asked of every image. A box has the class of the query that answers highest.
+
+    Args:
+        processor: the image processor of the network.
+        words: the queries in numbers, ``(K, tokens)`` each.
+        template: the sentence that the names stand in.
+        score: the score above which a box is kept.
+        limit: the most boxes of an image that are kept, the strongest; None keeps all.
+    """
+
+    processor: Any
+    words: Mapping[str, torch.Tensor]
+    template: str
+    score: float = SCORE
+    limit: int | None = None
+
+    def detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> list[Detections]:
+        """Take a batch of images through the network."""
+        inputs = _prepare(self.processor, images)
+        words = {name: value.repeat(len(images), 1) for name, value in self.words.items()}
+        outputs = network(**{name: value.to(device) for name, value in {**words, **inputs}.items()})
+        results = self.processor.post_process_object_detection(
+            outputs,
+            threshold=self.score,
+            target_sizes=[(image.shape[0], image.shape[1]) for image in images],
+        )
+        return [self._read(result) for result in results]
+
+    def settings(self, network: Callable[..., Any]) -> Settings:
+        """Return what reproduces the reading; the processor by its own account."""
+        return {
+            "library": "transformers",
+            "template": self.template,
+            "words": _fingerprint(self.words),
+            "score": self.score,
+            "limit": self.limit,
+            "processor": self.processor.to_json_string(),
+        }
+
+    def _read(self, result: Mapping[str, Any]) -> Detections:
+        scores = result["scores"].float().cpu().numpy()
+        order = (-scores).argsort(kind="stable")[: self.limit]
+        boxes, labels = (result[name].cpu().numpy()[order] for name in ("boxes", "labels"))
+        return Detections(boxes, scores[order], labels)
+
+
+def _owl_queries(
+    tokenizer: Any, network: Any, names: Sequence[str], given: str | None
+) -> tuple[dict[str, torch.Tensor], str]:
+    """Return a query for each name in numbers, and the sentence that they are in."""
+    template = "{}" if given is None else given
+    [sentence] = read_templates([template])
+    longest = int(network.config.text_config.max_position_embeddings)
+    tokens = tokenizer(
+        [sentence.replace("{}", name) for name in names],
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=longest,
+    )
+    return {name: tokens[name] for name in _WORDS[:2] if name in tokens}, f"{sentence!r}"
+
+
+# ---------------------------------------------------------------- Grounding DINO
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """Names one after the other, as Grounding DINO takes them: "cat. dog."
+
+    Attributes:
+        words: the prompt in numbers, ``(1, tokens)`` each.
+        first: the class of the first name.
+        spans: for each name the tokens that are its, from the first up to and without the last.
+    """
+
+    words: Mapping[str, torch.Tensor]
+    first: int
+    spans: tuple[tuple[int, int], ...]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class GroundingConvention:
+    """How Grounding DINO takes images, and what its outputs mean.
+
+    The network gives each box a score for each token of the prompt. The score of a class is the mean
+    over its name's tokens, and of all pairs of box and class the highest are kept, as in the model's
+    own evaluation on COCO (Liu et al. 2023, arXiv 2303.05499, ``demo/test_ap_on_coco.py``). Names
+    that have no room in one prompt are asked for in several.
+
+    Differs from ``post_process_grounded_object_detection`` of transformers, which gives each box the
+    text of all tokens above a threshold: words of two names may come together there.
+
+    Args:
+        processor: the image processor of the network.
+        prompts: all names.
+        count: of the classes.
+        score: the score above which a box is kept.
+        limit: the most boxes of an image that are kept.
+    """
+
+    processor: Any
+    prompts: tuple[Prompt, ...]
+    count: int
+    score: float = SCORE
+    limit: int = LIMIT
+
+    def detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> list[Detections]:
+        """Take a batch of images through the network, once for each prompt.
+
+        Images of one size go together: what is padded to another's size is answered otherwise.
+        """
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(images):
+            places.setdefault(image.shape, []).append(place)
+        found: dict[int, Detections] = {}
+        for alike in places.values():
+            batch = [images[place] for place in alike]
+            found |= zip(alike, self._detect(network, batch, device), strict=True)
+        return [found[place] for place in range(len(images))]
+
+    def _detect(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> list[Detections]:
+        import torch
+
+        inputs = _prepare(self.processor, images)
+        sizes = torch.tensor([[image.shape[1], image.shape[0]] * 2 for image in images])
+        scores, boxes = [], []
+        for prompt in self.prompts:
+            words = {name: value.repeat(len(images), 1) for name, value in prompt.words.items()}
+            outputs = network(
+                **{name: value.to(device) for name, value in {**words, **inputs}.items()}
+            )
+            tokens = outputs.logits.float().sigmoid()
+            means = [tokens[:, :, low:high].mean(dim=2) for low, high in prompt.spans]
+            scores.append(self._among_all(torch.stack(means, dim=2), prompt))
+            boxes.append(_corners(outputs.pred_boxes.float()) * sizes[:, None].to(device))
+        together = zip(torch.cat(scores, dim=1), torch.cat(boxes, dim=1), strict=True)
+        return [self._read(*each) for each in together]
+
+    def settings(self, network: Callable[..., Any]) -> Settings:
+        """Return what reproduces the reading; the processor by its own account."""
+        return {
+            "library": "transformers",
+            "words": [_fingerprint(prompt.words) for prompt in self.prompts],
+            "score": self.score,
+            "limit": self.limit,
+            "processor": self.processor.to_json_string(),
+        }
+
+    def _among_all(self, scores: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+        """Return ``(N, boxes, count)``: those of a prompt's classes, and 0 for all others."""
+        among = scores.new_zeros((*scores.shape[:2], self.count))
+        among[:, :, prompt.first : prompt.first + len(prompt.spans)] = scores
+        return among
+
+    def _read(self, scores: torch.Tensor, boxes: torch.Tensor) -> Detections:
+        values = scores.flatten().cpu().numpy()
+        order = (-values).argsort(kind="stable")[: self.limit]
+        order = order[values[order] > self.score]
+        corners = boxes.cpu().numpy()[order // self.count]
+        return Detections(corners, values[order].clip(0, 1), order % self.count)
+
+
+def _grounding_prompts(tokenizer: Any, network: Any, names: Sequence[str]) -> Iterator[Prompt]:
+    """Yield as few prompts as have room for all names."""
+    room = int(network.config.max_text_len) - 2  # for the tokens at both ends
+    pieces = [tokenizer(_plain(name), add_special_tokens=False)["input_ids"] for name in names]
+    [stop] = tokenizer(".", add_special_tokens=False)["input_ids"]
+    first = 0
+    while first < len(names):
+        last, used = first, 0
+        while last < len(names) and used + len(pieces[last]) + 1 <= room:
+            used += len(pieces[last]) + 1
+            last += 1
+        if last == first:
+            raise InputError(
+                f"The name {names[first]!r} is longer than the {room} tokens that the model takes."
+            )
+        yield _prompt(tokenizer, names[first:last], pieces[first:last], stop, first)
+        first = last
+
+
+def _prompt(
+    tokenizer: Any, names: Sequence[str], pieces: Sequence[Sequence[int]], stop: int, first: int
+) -> Prompt:
+    tokens = tokenizer(" ".join(f"{_plain(name)}." for name in names), return_tensors="pt")
+    expected = [token for piece in pieces for token in (*piece, stop)]
+    if tokens["input_ids"][0, 1:-1].tolist() != expected:
+        raise ModelError(
+            "The tokenizer writes names otherwise when they stand together, so it cannot be told "
+            f"which token is whose: {', '.join(names)[:100]}."
+        )
+    spans, at = [], 1
+    for piece in pieces:
+        spans.append((at, at + len(piece)))
+        at += len(piece) + 1
+    words = {name: tokens[name] for name in _WORDS if name in tokens}
+    return Prompt(words, first, tuple(spans))
+
+
+def _plain(name: str) -> str:
+    """Return a name as a prompt takes it: small letters, without what separates names there."""
+    return " ".join(name.lower().replace(".", " ").replace("?", " ").split())
+
+
+def _corners(boxes: torch.Tensor) -> torch.Tensor:
+    """Return boxes by their corners from boxes by their middle and size."""
+    import torch
+
+    middle, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
+# ---------------------------------------------------------------- both
+
+
+def _prepare(processor: Any, images: Sequence[Image]) -> dict[str, Any]:
+    return dict(
+        processor(
+            # Copies: torch warns of arrays that it could write to but must not.
+            images=[image.copy() for image in images],
+            return_tensors="pt",
+            # Said, since a narrow image looks as if its channels came first.
+            input_data_format="channels_last",
+        )
+    )
+
+
+def _fingerprint(words: Mapping[str, torch.Tensor]) -> str:
+    return files.fingerprint(value.numpy().tobytes() for value in words.values())

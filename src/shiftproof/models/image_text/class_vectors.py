@@ -1,0 +1,164 @@
+"""One vector for each class, of all its sentences: what a zero-shot classifier compares images with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shiftproof.compute.progress import progress
+from shiftproof.errors import BrokenFileError, ModelError
+from shiftproof.io import files
+from shiftproof.io.arrays import read_array
+from shiftproof.models.image_text.prompts import Prompts
+from shiftproof.models.image_text.towers import TextTower
+from shiftproof.types import F32, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = "prompts"
+"""Where a run keeps them."""
+
+UNFINISHED = ".prompts"
+"""Where they are while they are made: before there is a run, whose folder may hold nothing but what
+begins with a dot."""
+
+SECONDS = 30.0
+"""After so long what is made is written, and again and again: of ImageNet's 80,000 sentences a large
+tower makes some hundreds a minute on one core."""
+
+_SENTENCES = 256
+"""That the text tower is given at a time, at least those of one class."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassVectors:
+    """The vectors of classes, and what they were made of.
+
+    Attributes:
+        prompts: the sentences.
+        values: ``(K, width)`` float32, each of length 1.
+        fingerprint: of the sentences and the text tower together.
+    """
+
+    prompts: Prompts
+    values: F32
+    fingerprint: str
+
+    def settings(self) -> Settings:
+        """Return what reproduces them, as JSON takes it."""
+        return {**self.prompts.settings(), "vectors": self.fingerprint}
+
+    def save(self, run: Path) -> None:
+        """Keep them in the folder of a run, with their sentences beside them.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        folder = files.make_folder(run / FOLDER)
+        words = {"names": self.prompts.names, "templates": self.prompts.templates}
+        files.write_bytes(folder / f"{self.fingerprint}.json", json.dumps(words, indent=1).encode())
+        _write(folder / f"{self.fingerprint}.npy", self.values)
+        shutil.rmtree(run / UNFINISHED, ignore_errors=True)
+
+
+def make_class_vectors(
+    texts: TextTower, prompts: Prompts, *, kept: Path | None = None
+) -> ClassVectors:
+    """Return a vector for each class: the mean of its sentences' vectors.
+
+    Every sentence's vector is scaled to length 1, then the mean over the templates is taken and
+    scaled again (Radford et al. 2021, section 3.1.4; as ``build_zero_shot_classifier`` of OpenCLIP).
+
+    Args:
+        texts: the tower.
+        prompts: the sentences.
+        kept: the folder of a run, to be or begun, that may have them already. If they take long, what
+            is made is written there, and an interrupted work goes on with it.
+
+    Raises:
+        ModelError: the tower gives vectors that are zero or not finite.
+    """
+    fingerprint = files.fingerprint([texts.fingerprint().encode(), prompts.fingerprint.encode()])
+    if kept is None:
+        values = _average(texts, prompts, None)
+    else:
+        there = _read(kept / FOLDER / f"{fingerprint}.npy")
+        unfinished = kept / UNFINISHED / f"{fingerprint}.npy" if _is_ours(kept) else None
+        whole = there is not None and len(there) == len(prompts.names)
+        values = there if there is not None and whole else _average(texts, prompts, unfinished)
+    usable = np.isfinite(values).all(axis=1)
+    if not usable.all():
+        name = prompts.names[int(np.flatnonzero(~usable)[0])]
+        raise ModelError(
+            f"The text tower gives no vector for the class {name!r} (zero or not finite). Check the "
+            "weights."
+        )
+    return ClassVectors(prompts, values, fingerprint)
+
+
+def _average(texts: TextTower, prompts: Prompts, path: Path | None) -> F32:
+    """Return the mean of each class's sentences, from the classes on that the file has already."""
+    there = None if path is None else _read(path)
+    parts = [] if there is None or len(there) > len(prompts.names) else [there]
+    done = sum(map(len, parts))
+    size = max(1, _SENTENCES // len(prompts.templates))
+    written = time.monotonic()
+    with progress("Prompts", len(prompts.names)) as advance:
+        advance(done)
+        for start in range(done, len(prompts.names), size):
+            names = prompts.names[start : start + size]
+            parts.append(_average_names(texts, prompts, names))
+            advance(len(names))
+            if path is not None and time.monotonic() - written >= SECONDS:
+                files.make_folder(path.parent)
+                _write(path, np.concatenate(parts))
+                written = time.monotonic()
+    return np.concatenate(parts)
+
+
+def _average_names(texts: TextTower, prompts: Prompts, names: Sequence[str]) -> F32:
+    import torch
+
+    sentences = [sentence for name in names for sentence in prompts.sentences(name)]
+    with torch.inference_mode():
+        vectors = _unit(texts.encode(sentences).float())
+        means = vectors.reshape(len(names), len(prompts.templates), -1).mean(dim=1)
+        return np.array(_unit(means).cpu().numpy(), dtype=np.float32)
+
+
+def _unit(vectors: torch.Tensor) -> torch.Tensor:
+    unit: torch.Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return unit
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is that of a run, or may become one."""
+    if not folder.is_dir():
+        return not folder.exists()
+    names = [path.name for path in folder.iterdir()]
+    return "run.json" in names or all(name.startswith(".") for name in names)
+
+
+def _write(path: Path, values: F32) -> None:
+    with files.atomic(path) as file:
+        np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def _read(path: Path) -> F32 | None:
+    """Return vectors that a run has kept, or None where it has none that can be used."""
+    if not path.is_file():
+        return None
+    try:
+        values = read_array(path)
+    except BrokenFileError:
+        return None
+    fits = values.ndim == 2 and values.dtype == np.float32
+    return np.asarray(values, np.float32) if fits else None

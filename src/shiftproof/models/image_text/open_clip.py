@@ -1,0 +1,221 @@
+"""Models of OpenCLIP: their weights, their preprocessing, and their two towers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
+from shiftproof.models.image_text.towers import ImageText, TextTower
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.models.structure import (
+    download_error,
+    find_device,
+    require_torch,
+    weights_fingerprint,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+_SCHEMES = ("local-dir:", "hf-hub:")
+"""Names of OpenCLIP's own that say where model and weights are, and take no tag."""
+
+
+def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
+    """Create the model ``NAME/WEIGHTS``, such as ``ViT-B-32/laion2b_s34b_b79k``.
+
+    Args:
+        target: a model of OpenCLIP, and a tag or the path of its weights; or ``local-dir:FOLDER``
+            or ``hf-hub:NAME``, which bring their weights.
+        pretrained: False leaves the weights random; they need no name then.
+
+    Raises:
+        UnknownNameError: no such model or tag.
+        ModelError: no weights are named, or they cannot be had.
+        MissingExtraError: open_clip is not installed.
+    """
+    open_clip = _open_clip()
+    import torch
+
+    is_scheme = target.startswith(_SCHEMES)
+    name, tag = (target, "") if is_scheme else _split(open_clip, target, pretrained)
+    # Building a network draws its first weights from the global generator: put that back.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            return open_clip.create_model(name, pretrained=tag or None)
+        except Exception as error:
+            told = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
+            if told is error or target.startswith("local-dir:"):
+                told = ModelError(f"open_clip:{target} cannot be loaded ({_first_line(error)}).")
+            raise told from error
+
+
+def _split(open_clip: Any, target: str, pretrained: bool) -> tuple[str, str]:
+    name, _, tag = target.partition("/")
+    known = open_clip.list_models()
+    if name not in known:
+        message = str(UnknownNameError.of("open_clip model", name, known))
+        raise UnknownNameError(
+            f"{message.partition(' Known:')[0]} open_clip.list_models() has all {len(known)}."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not pretrained:
+        return name, ""
+    if not tag:
+        raise ModelError(
+            f"Say which weights of {name}: open_clip:{name}/WEIGHTS, of "
+            f"{', '.join(tags) or 'a file'}; or pretrained=false for none."
+        )
+    if tag not in tags and not _is_path(tag):
+        raise UnknownNameError.of(f"{name} weights", tag, tags)
+    return name, tag
+
+
+def open_image_text(target: str, *, pretrained: bool = True, device: str = "cpu") -> ImageText:
+    """Create a model of OpenCLIP with both of its towers, on a device.
+
+    Raises:
+        UnknownNameError, ModelError, MissingExtraError: as for :func:`create_open_clip`; a
+            ModelError also where the model has no text tower or no logit scale.
+    """
+    model = create_open_clip(target, pretrained=pretrained).eval().to(find_device(device))
+    return ImageText(
+        image=_slim_image_tower(model),
+        texts=text_tower(model, target),
+        scale=_number(model, "logit_scale", target, exponential=True),
+        bias=_number(model, "logit_bias", target, exponential=False),
+        preprocess=preprocess_of(model),
+        preprocess_from="OpenCLIP's configuration",
+        assumed=() if pretrained else ("random weights",),
+    )
+
+
+def _number(model: Any, name: str, target: str, *, exponential: bool) -> float:
+    value = getattr(model, name, None)
+    if value is None and exponential:
+        raise ModelError(f"open_clip:{target} has no {name}, so its cosines mean no classes.")
+    if value is None:
+        return 0.0
+    if value.numel() != 1:
+        raise ModelError(f"open_clip:{target}: expected one {name}, got {value.numel()}.")
+    return float(value.detach().double().exp() if exponential else value.detach())
+
+
+def text_tower(model: Any, target: str) -> TextTower:
+    """Return the half of a model that takes texts.
+
+    Args:
+        model: as :func:`create_open_clip` gives it.
+        target: what it was created by: it names the tokenizer, too.
+
+    Raises:
+        ModelError: it has none, or its tokenizer cannot be had.
+    """
+    if not callable(getattr(model, "encode_text", None)):
+        raise ModelError(f"open_clip:{target} has no text tower, so it takes no sentences.")
+    import torch
+
+    name = target if target.startswith(_SCHEMES) else target.partition("/")[0]
+    try:
+        tokenize: Any = _open_clip().get_tokenizer(name)
+    except Exception as error:
+        raise ModelError(
+            f"The tokenizer of open_clip:{target} cannot be had ({_first_line(error)}). Without a "
+            "network it must be in the cache of the Hugging Face hub already."
+        ) from error
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            vectors: torch.Tensor = model.encode_text(tokenize(list(texts)).to(device))
+        return vectors
+
+    def fingerprint() -> str:
+        return f"{weights_fingerprint(model)} {type(tokenize).__qualname__}"
+
+    return TextTower(encode, fingerprint)
+
+
+def image_tower(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a module that gives what ``model.encode_image`` gives."""
+    import torch
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            encode: Any = self.model.encode_image
+            vectors: torch.Tensor = encode(inputs)
+            return vectors
+
+    return ImageTower(model)
+
+
+def _slim_image_tower(model: Any) -> torch.nn.Module:
+    """Return the image tower without the text tower, where ``visual`` alone gives the same."""
+    import torch
+
+    whole = image_tower(model)
+    visual = getattr(model, "visual", None)
+    if not isinstance(visual, torch.nn.Module):
+        return whole
+    size = preprocess_of(model).size
+    with torch.inference_mode():
+        drawn = torch.linspace(-1, 1, 3 * size[0] * size[1]).reshape(1, 3, *size)
+        drawn = drawn.to(next(model.parameters()))
+        alone, expected = visual(drawn), whole(drawn)
+    same = isinstance(alone, torch.Tensor) and torch.equal(alone, expected)
+    return visual if same else whole
+
+
+def preprocess_of(model: Any) -> Preprocess:
+    """Return the preprocessing that OpenCLIP has for a model."""
+    return preprocess_from(_open_clip().get_model_preprocess_cfg(model))
+
+
+def preprocess_from(config: Mapping[str, Any]) -> Preprocess:
+    """Return the preprocessing of a configuration of OpenCLIP.
+
+    Raises:
+        ModelError: a way of resizing that ``Preprocess`` has not.
+    """
+    size = config["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    mode = config.get("resize_mode") or "shortest"
+    if mode == "squash":
+        resize: int | tuple[int, int] = (height, width)
+    elif mode == "shortest" and height == width:
+        resize = height
+    else:
+        raise ModelError(
+            f"OpenCLIP's resizing {mode!r} to {height} x {width} pixels is not supported (expected "
+            "'squash', or 'shortest' to a square). Build the model yourself and pass its transform: "
+            "Encoder(model.visual, CallablePreprocess(transform))."
+        )
+    return Preprocess(
+        (height, width),
+        resize,
+        config.get("interpolation") or "bicubic",
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+
+
+def _is_path(tag: str) -> bool:
+    return tag.startswith((".", "/", "~")) or "." in tag
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _open_clip() -> Any:
+    require_torch()
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingExtraError.of("open_clip", "clip") from error
+    return open_clip

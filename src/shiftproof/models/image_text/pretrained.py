@@ -1,0 +1,78 @@
+"""Models of transformers by name or folder, opened alike for all that they are used for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shiftproof.errors import BrokenFileError, MissingExtraError, ModelError
+from shiftproof.models.structure import require_torch
+
+
+def open_transformers() -> Any:
+    """Return the library, or raise a MissingExtraError that says the pip line."""
+    require_torch()
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError.of("transformers", "hf") from error
+    return transformers
+
+
+def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
+    """Return what ``kind.from_pretrained`` makes of a name on the hub or a folder.
+
+    Code that comes with a model is never run, and the global random state stays as it is.
+
+    Args:
+        kind: a class of transformers, such as ``AutoConfig``.
+        target: a name on the Hugging Face hub, or the path of a folder of ``save_pretrained``.
+        what: what is expected, for the error: "an image classifier".
+        options: what ``from_pretrained`` takes beside the name.
+
+    Raises:
+        BrokenFileError: a path that is no folder.
+        ModelError: it cannot be had, or is something else.
+    """
+    import torch
+
+    if target.startswith((".", "/", "~")) and not Path(target).expanduser().is_dir():
+        raise BrokenFileError(f"transformers:{target}: expected a folder, found none.")
+    place = str(Path(target).expanduser()) if Path(target).expanduser().is_dir() else target
+    with torch.random.fork_rng(devices=[]), _quietly():
+        try:
+            return kind.from_pretrained(place, **options)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise ModelError(
+                f"transformers:{target} cannot be loaded as {what} ({reason}). {_advice(target)}"
+            ) from error
+
+
+def _advice(target: str) -> str:
+    if Path(target).expanduser().is_dir():
+        return "Expected a folder that save_pretrained wrote, of model and processor."
+    return (
+        "Without a network, save model and processor elsewhere by save_pretrained and name the "
+        "folder: transformers:FOLDER."
+    )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Let the library show nothing of its own: what is missing is seen to and said by us."""
+    logging: Any = getattr(getattr(open_transformers(), "utils", None), "logging", None)
+    if logging is None:
+        yield
+        return
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

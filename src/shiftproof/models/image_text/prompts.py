@@ -1,0 +1,160 @@
+"""Sentences that stand for classes: their names in templates, as CLIP is asked."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from shiftproof.classes import Classes, imagenet
+from shiftproof.errors import InputError, LabelError
+from shiftproof.io import files
+from shiftproof.io.text import read_text
+from shiftproof.types import Settings
+
+PLACE = "{}"
+"""Where the name of a class stands in a template."""
+
+PUBLISHED = {"openai": "clip-templates.txt", "simple": "clip-templates-simple.txt"}
+"""Published sets of templates by their word: the 80 for ImageNet (Radford et al. 2021, arXiv
+2103.00020) and the seven that do nearly as well; labels/README.md has the source."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The sentences that stand for classes.
+
+    Attributes:
+        names: of the classes as the sentences say them, in the order of the outputs.
+        templates: sentences with ``{}`` where the name stands.
+    """
+
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    def sentences(self, name: str) -> list[str]:
+        """Return a name in every template.
+
+        >>> Prompts(("cat",), ("a photo of a {}.", "a drawing of a {}.")).sentences("cat")
+        ['a photo of a cat.', 'a drawing of a cat.']
+        """
+        return [template.replace(PLACE, name) for template in self.templates]
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits that change with any of the sentences."""
+        words = (*self.names, "", *self.templates)
+        return files.fingerprint(word.encode() + b"\0" for word in words)
+
+    def settings(self) -> Settings:
+        """Return what tells these sentences from others, as JSON takes it."""
+        return {
+            "classes": len(self.names),
+            "templates": len(self.templates),
+            "first": self.sentences(self.names[0])[0],
+            "fingerprint": self.fingerprint,
+        }
+
+
+def make_prompts(
+    classes: Classes | None, templates: Iterable[str] | str | Path | None = None
+) -> Prompts:
+    """Return the sentences for classes.
+
+    ImageNet's classes are called as OpenAI calls them for CLIP (``labels/imagenet-clip.csv``), all
+    others by their own names.
+
+    Args:
+        classes: what the outputs are to mean; None are ImageNet's.
+        templates: what :func:`read_templates` takes.
+
+    Raises:
+        LabelError: a class without a name, or two classes with the same sentences.
+        InputError: no template, or one without ``{}``.
+        BrokenFileError: the file of templates cannot be read.
+    """
+    return Prompts(make_class_names(classes), read_templates(templates))
+
+
+def make_class_names(classes: Classes | None) -> tuple[str, ...]:
+    """Return the names of classes as sentences say them.
+
+    Raises:
+        LabelError: a class without a name, or two with the same.
+    """
+    if classes is None or classes == imagenet():
+        return _published_names()
+    return _check_names(classes.names)
+
+
+def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
+    """Return templates: published ones by their word, one sentence, a file of them, or a list.
+
+    Args:
+        given: ``"openai"`` (80, the default for None) or ``"simple"`` (7); a sentence with ``{}``;
+            the path of a text file with one a line; or a list of sentences.
+
+    Raises:
+        InputError: there is none, or one has no ``{}``.
+        BrokenFileError: the file cannot be read.
+
+    >>> read_templates("a photo of a {}.")
+    ('a photo of a {}.',)
+    """
+    given = "openai" if given is None else given
+    if isinstance(given, str) and given in PUBLISHED:
+        return _published_templates(given)
+    if isinstance(given, str) and PLACE in given:
+        return (given,)
+    if isinstance(given, (str, Path)):
+        lines = read_text(Path(given)).strip().splitlines()
+        return _check_templates(lines, f"{given}, line ")
+    return _check_templates(list(given), "Template ")
+
+
+def _check_templates(lines: list[str], where: str) -> tuple[str, ...]:
+    if not lines:
+        raise InputError(f"{where.partition(',')[0].strip()}: expected a template, got none.")
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, str) or PLACE not in line:
+            raise InputError(
+                f"{where}{number}: expected a sentence with {PLACE} where the name of the class "
+                f"stands, such as 'a photo of a {PLACE}.', got {line!r:.80}."
+            )
+    return tuple(line.strip() for line in lines)
+
+
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        # Tokenizers fold upper case and spaces.
+        folded = " ".join(name.lower().split())
+        if not folded:
+            raise LabelError(
+                f"Class {place} has no name to put into a sentence, got {name!r}; name every class."
+            )
+        if folded in places:
+            raise LabelError(
+                f"The classes {places[folded]} and {place} are both called {name!r}, so their "
+                "sentences would be the same; give each a name of its own."
+            )
+        places[folded] = place
+    return names
+
+
+@functools.cache
+def _published_names() -> tuple[str, ...]:
+    rows = csv.DictReader(_read("imagenet-clip.csv").splitlines())
+    return tuple(row["name"] for row in rows)
+
+
+@functools.cache
+def _published_templates(word: str) -> tuple[str, ...]:
+    return tuple(_read(PUBLISHED[word]).splitlines())
+
+
+def _read(name: str) -> str:
+    return (resources.files("shiftproof") / "labels" / name).read_text(encoding="utf-8")

@@ -1,0 +1,134 @@
+"""CLIP, SigLIP and their kin in transformers: both towers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.errors import ModelError
+from shiftproof.models.image_text.image_processor import preprocess_of_processor
+from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
+from shiftproof.models.image_text.towers import ImageText, TextTower
+from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
+from shiftproof.models.structure import find_device, weights_fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+_SIGLIP_LENGTH = 64
+"""Tokens that SigLIP's sentences are padded to: it was trained on them (Zhai et al. 2023)."""
+
+
+def open_image_text(target: str, *, device: str = "cpu") -> ImageText:
+    """Open a model with an image tower and a text tower, on a device.
+
+    Args:
+        target: a name on the Hugging Face hub, or a folder.
+        device: as for ``find_device``.
+
+    Raises:
+        BrokenFileError: a path that is no folder.
+        ModelError: it cannot be had, has no text tower or no logit scale, or its preprocessing
+            cannot be expressed.
+        MissingExtraError: transformers is not installed.
+    """
+    transformers = open_transformers()
+    what = "a model of images and texts"
+    model = open_pretrained(transformers.AutoModel, target, what)
+    model = model.float().eval().to(find_device(device))
+    scale, bias = (getattr(model, name, None) for name in ("logit_scale", "logit_bias"))
+    if scale is None:
+        raise ModelError(
+            f"transformers:{target}: {type(model).__name__} has no logit scale, so its cosines mean "
+            "no classes. Expected CLIP, SigLIP or a model that is built like them."
+        )
+    processor = open_pretrained(transformers.AutoImageProcessor, target, what)
+    return ImageText(
+        image=image_tower(model),
+        texts=text_tower(model, target),
+        scale=float(scale.detach().double().exp()),
+        bias=0.0 if bias is None else float(bias.detach()),
+        preprocess=preprocess_of_processor(processor, f"transformers:{target}"),
+        preprocess_from=f"its {type(processor).__name__}",
+    )
+
+
+def has_both_towers(model: Any) -> bool:
+    """Whether a model of transformers, or a class of them, takes images and texts."""
+    return callable(getattr(model, "get_image_features", None)) and callable(
+        getattr(model, "get_text_features", None)
+    )
+
+
+def image_tower(model: Any) -> torch.nn.Module:
+    """Return a module that gives what ``get_image_features`` gives, without the text tower."""
+    import torch
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = _without_texts(model)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            features: Any = self.model.get_image_features
+            return _vectors(features(pixel_values=inputs))
+
+    return ImageTower()
+
+
+def _without_texts(model: Any) -> Any:
+    """Return a shallow twin of a model that does not list its text tower among its parts."""
+    import copy
+
+    twin = copy.copy(model)
+    parts = {name: part for name, part in model._modules.items() if not name.startswith("text_")}
+    vars(twin)["_modules"] = parts
+    return twin
+
+
+def text_tower(model: Any, target: str) -> TextTower:
+    """Return the half of a model that takes texts.
+
+    Sentences are padded as ``pipeline("zero-shot-image-classification")`` pads them.
+
+    Raises:
+        ModelError: it has none, or its tokenizer cannot be had.
+    """
+    if not has_both_towers(model):
+        raise ModelError(
+            f"transformers:{target}: {type(model).__name__} has no text tower, so it takes no "
+            "sentences."
+        )
+    what = "a tokenizer"
+    tokenizer = open_pretrained(open_transformers().AutoTokenizer, target, what)
+    config = getattr(model.config, "text_config", model.config)
+    longest = int(getattr(config, "max_position_embeddings", _SIGLIP_LENGTH))
+    siglip = "siglip" in str(model.config.model_type)
+    padding: dict[str, Any] = {"padding": True, "max_length": longest}
+    if siglip:
+        padding = {"padding": "max_length", "max_length": min(longest, _SIGLIP_LENGTH)}
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        import torch
+
+        device = next(model.parameters()).device
+        tokens = tokenizer(list(texts), return_tensors="pt", truncation=True, **padding)
+        taken = {
+            name: tokens[name].to(device)
+            for name in ("input_ids", "attention_mask")
+            if name in tokens
+        }
+        with torch.no_grad():
+            return _vectors(model.get_text_features(**taken))
+
+    def fingerprint() -> str:
+        return f"{weights_fingerprint(model)} {type(tokenizer).__name__} {padding}"
+
+    return TextTower(encode, fingerprint)
+
+
+def _vectors(output: Any) -> torch.Tensor:
+    found: torch.Tensor | None = find_tensor(output, VECTORS)
+    if found is None:
+        raise ModelError(f"Expected vectors, got {describe_output(output)}.")
+    return found

@@ -1,0 +1,85 @@
+"""The network of a zero-shot classifier: an image tower, and the vectors of classes as its last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.classes import Classes, imagenet
+from shiftproof.models.classifiers.options import Loaded, LoadOptions
+from shiftproof.models.image_text.class_vectors import ClassVectors, make_class_vectors
+from shiftproof.models.image_text.prompts import make_prompts
+from shiftproof.models.image_text.towers import ImageText
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
+    """Return the parts of a classifier whose classes are sentences.
+
+    Args:
+        model: both towers.
+        options: ``classes`` (ImageNet's where None), ``templates`` and ``kept``.
+
+    Raises:
+        LabelError, InputError, BrokenFileError: as for :func:`make_prompts`.
+        ModelError: the text tower gives no vectors.
+    """
+    classes: Classes = options.classes or imagenet()
+    vectors = _vectors(model, options.classes, options.templates, options.kept)
+    templates = len(vectors.prompts.templates)
+    return Loaded(
+        build_zero_shot(model, vectors),
+        model.preprocess,
+        classes,
+        preprocess_from=model.preprocess_from,
+        classes_from="zero-shot",
+        assumed=(
+            f"{templates} {'template' if templates == 1 else 'templates'}, "
+            f"such as {vectors.prompts.sentences(vectors.prompts.names[0])[0]!r}",
+            *model.assumed,
+        ),
+    )
+
+
+def _vectors(
+    model: ImageText,
+    classes: Classes | None,
+    templates: Iterable[str] | str | Path | None,
+    kept: Path | None,
+) -> ClassVectors:
+    return make_class_vectors(model.texts, make_prompts(classes, templates), kept=kept)
+
+
+def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
+    """Return a network from prepared images to ``(N, K)`` logits: ``scale * cosine + bias``.
+
+    The classes are a linear layer at its end, which adapters find as they find any head; the text
+    tower is not in it.
+    """
+    import torch
+
+    width = vectors.values.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        head = torch.nn.Linear(width, len(vectors.values), bias=model.bias != 0)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(vectors.values) * model.scale)
+        if model.bias:
+            head.bias.fill_(model.bias)
+
+    class ZeroShot(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image = model.image
+            self.head = head
+            self.class_vectors = vectors
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            unit = torch.nn.functional.normalize(self.image(inputs), dim=-1)
+            logits: torch.Tensor = self.head(unit.to(self.head.weight.dtype))
+            return logits
+
+    place = next(model.image.parameters()).device
+    return ZeroShot().to(place)

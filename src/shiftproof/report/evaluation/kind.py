@@ -1,0 +1,126 @@
+"""The page of an evaluation, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from shiftproof.errors import InputError
+from shiftproof.report import wording
+from shiftproof.report.evaluation import tables
+from shiftproof.report.evaluation.sections import (
+    beside_sections,
+    overview_section,
+    reading_of,
+)
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.kind import PageKind
+from shiftproof.report.sections import (
+    Document,
+    broken_section,
+    byline,
+    numbers_section,
+    run_names,
+    settings_section,
+)
+from shiftproof.report.svg.charts import Look
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import EvaluationRun
+from shiftproof.runs.scores.evaluation import EvaluationScores
+
+BROKEN = "An image that cannot be read is left out for every model alike."
+
+
+@final
+class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
+    """Accuracies on test sets, and how close a training set comes to them."""
+
+    form = EvaluationScores
+
+    def build(self, runs: Sequence[EvaluationRun], pictures: Pictures) -> Document:
+        """Return the page of one evaluation.
+
+        Raises:
+            InputError: several; models that are to be compared belong into one.
+        """
+        if len(runs) > 1:
+            raise InputError(
+                f"Expected one evaluation, got {len(runs)}: name all models in one, so that their "
+                "differences have paired intervals. Write a report for each."
+            )
+        [run] = runs
+        scores = run.scores
+        looks = {model.name: Look(model.name, place) for place, model in enumerate(scores.models)}
+        beside = [] if scores.audit is None else beside_sections(scores, scores.audit, looks)
+        sections = [
+            overview_section(scores, looks),
+            *beside,
+            broken_section(runs, BROKEN),
+            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            settings_section(runs),
+            reading_of(scores),
+        ]
+        names = [model.title or model.name for model in scores.models]
+        counts = [
+            wording.plural(len(scores.sets), "test set"),
+            wording.plural(scores.used, "image"),
+        ]
+        return Document(
+            title=f"Accuracy of {wording.listing(names[:3])}"
+            + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+            kicker="Evaluation",
+            byline=[byline(run, run_names(runs)[0], counts)],
+            lead=_lead(scores),
+            sections=[section for section in sections if section is not None],
+            warnings=_warnings(scores),
+        )
+
+    def load_pictures(
+        self, runs: Sequence[EvaluationRun], budget: int, images: Sequence[Path]
+    ) -> Pictures:
+        """Return none: an evaluation keeps no pictures."""
+        return Pictures()
+
+    def summarize(self, scores: EvaluationScores) -> Table:
+        """Return the accuracies, and beside them what an audit says."""
+        return tables.summarize(scores)
+
+
+def _lead(scores: EvaluationScores) -> list[str]:
+    found = []
+    for model in scores.models[:4]:
+        said = [
+            f"{wording.share(figure.accuracy.value)} on {name}"
+            for name, figure in model.sets.items()
+        ]
+        found.append(f"{model.title or model.name} is right for {wording.listing(said)}.")
+    return found
+
+
+def _warnings(scores: EvaluationScores) -> list[str]:
+    found = [
+        f"{one.name}: only {wording.plural(one.used, 'image')}, so its intervals are wide."
+        for one in scores.sets
+        if one.used < wording.FEW_IMAGES
+    ]
+    audit = scores.audit
+    if audit is not None and audit.missing:
+        found.append(
+            f"The audit has no test set {wording.listing(list(audit.missing))}, so nothing is known "
+            "of how close the training set comes there."
+        )
+    if audit is not None:
+        found += [
+            f"{name}: no row of the audit is named as an image of this evaluation, so there is no "
+            "curve within it. Embed the test set from the same folder."
+            for name, each in audit.sets.items()
+            if not each.matched
+        ]
+        found += [
+            f"{name}: {each.matched:,} of {each.rows:,} rows of the audit are images of this "
+            "evaluation; the curve is over these alone."
+            for name, each in audit.sets.items()
+            if 0 < each.matched < each.rows
+        ]
+    return found

@@ -1,0 +1,217 @@
+"""The sections of an evaluation's page: accuracies, and the same beside an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.evaluation import figures as evaluation_figures
+from shiftproof.report.evaluation.figures import Curve, Spot
+from shiftproof.report.sections import Section, reading_section
+from shiftproof.report.similarity.wording import cosine, cosine_change
+from shiftproof.report.similarity.wording import span as cosine_span
+from shiftproof.report.svg import charts
+from shiftproof.report.svg.charts import Look
+from shiftproof.runs.scores.evaluation import (
+    AuditFigures,
+    Closeness,
+    Evaluated,
+    EvaluationScores,
+)
+
+# ---------------------------------------------------------------- accuracies
+
+
+def overview_section(scores: EvaluationScores, looks: dict[str, Look]) -> Section:
+    """Build the accuracies on each test set, and what of the differences is beyond chance."""
+    rows = [
+        _row(one.name, _classes(one.classes, one.labels, one.used), scores.models, looks, one.name)
+        for one in scores.sets
+    ]
+    if len(scores.sets) > 1:
+        rows.append(_row("Mean", "over the test sets", scores.models, looks, None))
+    return Section(
+        "overview",
+        "Accuracy on each test set",
+        "Accuracy",
+        "evaluation_accuracy.html.j2",
+        {
+            "legend": _legend(scores.models, looks),
+            "axis": charts.axis(1.0),
+            "labels": [model.name for model in scores.models],
+            "level": wording.level(scores.interval.level),
+            "rows": rows,
+            "differences": [_difference(one, scores) for one in scores.differences],
+        },
+    )
+
+
+def _classes(count: int, labels: str | None, used: int) -> str:
+    of_set = f", those of {labels}" if labels is not None else ""
+    return f"{wording.plural(used, 'image')}, {wording.plural(count, 'class', 'classes')}{of_set}"
+
+
+def _row(
+    title: str,
+    note: str,
+    models: Sequence[Evaluated],
+    looks: dict[str, Look],
+    name: str | None,
+) -> dict[str, Any]:
+    found = [model.mean if name is None else model.sets[name].accuracy for model in models]
+    return {
+        "title": title,
+        "note": note,
+        "bars": charts.bars(
+            [(looks[model.name], figure) for model, figure in zip(models, found, strict=True)],
+            title=title,
+            top=1.0,
+        ),
+        "figures": [
+            {"value": wording.percent(figure.value), "span": wording.span(figure)}
+            for figure in found
+        ],
+    }
+
+
+def _difference(one: Evaluated, scores: EvaluationScores) -> str:
+    """Say on which test sets a model is beyond chance better or worse than the first."""
+    said = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        named = [
+            f"{name} ({wording.points(figure.accuracy.value)})"
+            for name, figure in one.sets.items()
+            if not figure.accuracy.spans_zero and sign * figure.accuracy.value > 0
+        ]
+        if named:
+            said.append(f"{word} on {wording.listing(named)}")
+    if not said:
+        return f"On none of the test sets can it be told whether {one.name} or {one.against} is better."
+    return f"{one.name} is {wording.listing(said)} than {one.against}, in percentage points."
+
+
+def _legend(models: Sequence[Evaluated], looks: dict[str, Look]) -> list[dict[str, object]]:
+    return [
+        {
+            "label": model.name,
+            "key": charts.key(looks[model.name]),
+            "title": model.title if model.title != model.name else "",
+            "settings": "",
+        }
+        for model in models
+    ]
+
+
+# ---------------------------------------------------------------- beside an audit
+
+
+def beside_sections(
+    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
+) -> list[Section]:
+    """Build accuracy against similarity: of whole test sets, and within each."""
+    spots = [
+        Spot(
+            looks[model.name],
+            each.similarity.value,
+            model.sets[name].accuracy,
+            name,
+            f"{model.name}, {name}: {wording.share(model.sets[name].accuracy.value)} "
+            f"at {cosine(each.similarity.value)}",
+        )
+        for model in scores.models
+        for name, each in audit.sets.items()
+    ]
+    found = [
+        Section(
+            "similarity",
+            "Accuracy against similarity",
+            "Similarity",
+            "evaluation_similarity.html.j2",
+            {
+                "legend": _legend(scores.models, looks),
+                "chart": evaluation_figures.plot_sets(
+                    spots, axis="mean similarity to the nearest training row"
+                ),
+                "labels": [model.name for model in scores.models],
+                "rows": [
+                    _closeness(name, each, scores.models) for name, each in audit.sets.items()
+                ],
+                "reference": audit.reference_rows is not None,
+                "train": wording.count(audit.train_rows),
+                "audit": audit.name,
+                "level": wording.level(scores.interval.level),
+            },
+        )
+    ]
+    within = _within(scores, audit, looks)
+    return found if within is None else [*found, within]
+
+
+def _closeness(name: str, each: Closeness, models: Sequence[Evaluated]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "similarity": cosine(each.similarity.value),
+        "gap": cosine_change(wording.value_of(each.gap)),
+        "gap_span": cosine_span(each.gap, signed=True) if each.gap is not None else "",
+        "duplicates": wording.percent(each.near_duplicates.value),
+        "closer": wording.percent(wording.value_of(each.share_closer)),
+        "accuracies": [_format_figure(model.sets[name].accuracy) for model in models],
+    }
+
+
+def _format_figure(figure: Interval) -> dict[str, str]:
+    return {"value": wording.percent(figure.value), "span": wording.span(figure)}
+
+
+def _within(
+    scores: EvaluationScores, audit: AuditFigures, looks: dict[str, Look]
+) -> Section | None:
+    """Build the curves of each test set whose images have rows in the audit."""
+    panels = []
+    for name in audit.sets:
+        curves = [each for each in audit.by_similarity if each.test == name]
+        if not curves:
+            continue
+        drawn = [
+            Curve(looks[each.model], [(one.similarity, one.accuracy) for one in each.bins])
+            for each in curves
+        ]
+        advantages = [
+            f"{each.model} {wording.percent(each.advantage)}{wording.PERCENT}"
+            for each in curves
+            if each.advantage is not None
+        ]
+        panels.append(
+            {
+                "title": name,
+                "chart": evaluation_figures.plot_within(drawn, title=name),
+                "note": f"An image answered rightly is the closer one in {wording.listing(advantages)}"
+                " of pairs with one answered wrongly."
+                if advantages
+                else "",
+            }
+        )
+    if not panels:
+        return None
+    return Section(
+        "within",
+        "Within each test set",
+        "Within",
+        "evaluation_within.html.j2",
+        {"legend": _legend(scores.models, looks), "panels": panels},
+    )
+
+
+def reading_of(scores: EvaluationScores) -> Section:
+    """Build the words on how to read the page."""
+    return reading_section(
+        "evaluation_reading.html.j2",
+        {
+            "level": wording.level(scores.interval.level),
+            "audit": scores.audit is not None,
+            "several": len(scores.models) > 1,
+            "labels": any(one.labels for one in scores.sets),
+        },
+    )

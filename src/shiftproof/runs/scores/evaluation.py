@@ -1,0 +1,152 @@
+"""``scores.json`` of an evaluation: the accuracy of models on test sets, beside an audit's figures."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
+
+MEASURE: Final = "accuracy"
+
+
+class TestSet(msgspec.Struct, frozen=True):
+    """One test set: its images, and which of the models' classes it has.
+
+    ``classes`` are how many of them there are, ``labels`` the label set that says which, None where
+    it has all.
+    """
+
+    __test__ = False  # for pytest: a noun of the field
+
+    name: str
+    total: Count
+    used: Count
+    classes: Count
+    labels: str | None = None
+    broken: tuple[BrokenImage, ...] = ()
+
+
+class Accuracy(msgspec.Struct, frozen=True):
+    """How often a model is right on a test set, with its best answer and among its best five."""
+
+    accuracy: Interval
+    top5: Interval
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """A model, or a difference of two; ``mean`` is over the test sets, each counting as much."""
+
+    name: str
+    sets: dict[str, Accuracy]
+    mean: Interval
+    title: str = ""
+    against: str | None = None
+
+
+class Closeness(msgspec.Struct, frozen=True):
+    """What an audit says of a test set: how close the training set comes to it.
+
+    ``test`` is the test set's name in the audit. What needs a reference is None without one.
+    ``matched`` is how many images of the evaluation have a row in the audit.
+    """
+
+    test: str
+    rows: Count
+    similarity: Interval
+    near_duplicates: Interval
+    gap: Interval | None = None
+    share_closer: Interval | None = None
+    matched: Count = 0
+
+
+class Bin(msgspec.Struct, frozen=True):
+    """Test images of about the same similarity to their nearest training row."""
+
+    similarity: float
+    accuracy: Interval
+    images: Count
+
+
+class BySimilarity(msgspec.Struct, frozen=True):
+    """A model's accuracy on the images of a test set, from the least similar to the most.
+
+    ``advantage`` is how often an image that it gets right is closer to the training set than one that
+    it gets wrong; 0.5 where similarity says nothing, None where all are right or all wrong.
+    """
+
+    model: str
+    test: str
+    bins: tuple[Bin, ...]
+    advantage: Share | None = None
+
+
+class AuditFigures(msgspec.Struct, frozen=True):
+    """The audit that stands beside the accuracies: its folder's name, sizes, and the test sets."""
+
+    name: str
+    train_rows: Count
+    reference_rows: Count | None
+    sets: dict[str, Closeness]
+    by_similarity: tuple[BySimilarity, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class EvaluationScores(msgspec.Struct, frozen=True):
+    """The content of ``scores.json``."""
+
+    format: int
+    kind: Literal["evaluation"]
+    measure: Literal["accuracy"]
+    interval: Resampling
+    sets: tuple[TestSet, ...]
+    models: tuple[Evaluated, ...]
+    differences: tuple[Evaluated, ...]
+    audit: AuditFigures | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sets or not self.models:
+            raise ValueError("at least one test set and one model")
+        names = {one.name for one in self.sets}
+        for model in (*self.models, *self.differences):
+            if set(model.sets) != names:
+                raise ValueError(f"an accuracy on each of the test sets of {model.name!r}")
+        models = {model.name for model in self.models}
+        if any({one.name, one.against} - models for one in self.differences):
+            raise ValueError("differences between two of the models")
+        if self.audit is not None and set(self.audit.sets) - names:
+            raise ValueError("an audit of the test sets")
+
+    @property
+    def images(self) -> Sets:
+        """The images of all test sets, under the name that runs of all kinds have."""
+        return Sets(
+            sum(one.total for one in self.sets),
+            sum(one.used for one in self.sets),
+            tuple(entry for one in self.sets for entry in one.broken),
+        )
+
+    @property
+    def used(self) -> int:
+        """Images that the figures are over."""
+        return self.images.used
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The test sets, under the name that runs of all kinds have."""
+        return tuple(one.name for one in self.sets)
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        """None: test sets have none."""
+        return ()
+
+
+class Sets(msgspec.Struct, frozen=True):
+    """All images of an evaluation together."""
+
+    total: Count
+    used: Count
+    broken: tuple[BrokenImage, ...] = ()
