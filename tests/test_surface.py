@@ -60,7 +60,7 @@ SURFACE = {
     "shiftproof.io": {
         "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
     },
-    "shiftproof.evaluate": {"SETS", "evaluate", "published_labels"},
+    "shiftproof.evaluate": {"SETS", "evaluate", "find_labels"},
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
@@ -80,8 +80,8 @@ SURFACE = {
         "ClassMatch", "Classifier", "ClassifierLike", "Convention", "Decoding", "Detector",
         "DetectorLike", "DetectorLoader", "Encoder", "EncoderLike", "EncoderLoader", "Loaded",
         "LoadedDetector", "Loader", "OnnxConvention", "Preprocess", "Preprocessing",
-        "TorchvisionConvention", "TransformersConvention", "load_classifier", "load_detector",
-        "load_encoder", "match_classes",
+        "TEXT_LOADERS", "TextEncoder", "TextTower", "TorchvisionConvention", "TransformersConvention",
+        "load_classifier", "load_detector", "load_encoder", "load_text_encoder", "match_classes",
     },
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {

@@ -19,7 +19,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.evaluate import evaluate, published_labels
+from shiftproof.evaluate import evaluate, find_labels
 from shiftproof.runs import load_run
 from shiftproof.similarity import audit, open_embeddings
 from support.tiny import NAMES, make_model, mean_colour, write_photos
@@ -111,21 +111,22 @@ def test_it_goes_on_where_it_stopped(finished, photos, tmp_path, monkeypatch):
     assert same == finished.folder.scores_file.read_bytes()
     with pytest.raises(RunMismatchError, match="batch_size"):
         run(photos, tmp_path / "run", batch_size=7)
-    with pytest.raises(InputError, match="is an evaluation; open it by shiftproof"):
-        load_run(tmp_path / "run")
+    opened = load_run(tmp_path / "run")
+    assert opened.scores == finished.scores
+    table = opened.records(sets=["far"])
+    assert set(table["model"].to_pylist()) == {model.name for model in finished.scores.models}
+    assert set(table["set"].to_pylist()) == {"far"}
 
 
 class TestLabelSets:
     def test_names_of_published_sets(self):
-        known = {
-            name: published_labels(name) for name in ("R", "imagenet-a", "imagenet_r", "sketch")
-        }
+        known = {name: find_labels(name) for name in ("R", "imagenet-a", "imagenet_r", "sketch")}
         assert known == {
             "R": "imagenet-r", "imagenet-a": "imagenet-a", "imagenet_r": "imagenet-r",
             "sketch": None,
         }  # fmt: skip
-        assert published_labels("ObjectNet") == "objectnet"
-        assert published_labels("val") is None
+        assert find_labels("ObjectNet") == "objectnet"
+        assert find_labels("val") is None
 
     @pytest.fixture
     def folder(self, tmp_path):
@@ -234,7 +235,7 @@ def test_what_is_no_audit_of_these_sets(audited, finished, photos, tmp_path):
         run(photos, tmp_path / "run", audit=finished.path)
     with pytest.raises(InputError, match=r"none of the test sets x; it has imagenet-near, far"):
         run({"x": photos["far"]}, tmp_path / "run", audit=audited[0])
-    with pytest.raises(InputError, match="expected the folder of a run, found none"):
+    with pytest.raises(InputError, match="holds no run"):
         run(photos, tmp_path / "run", audit=tmp_path / "none")
     assert not (tmp_path / "run").exists()
 

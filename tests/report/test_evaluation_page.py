@@ -26,6 +26,7 @@ def accuracies(*values):
 
 SCORES = {
     "format": 2,
+    "kind": "evaluation",
     "measure": "accuracy",
     "interval": {"level": 0.95, "method": "paired", "replicates": 1000, "seed": 0},
     "sets": [

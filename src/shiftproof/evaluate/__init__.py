@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from shiftproof.evaluate.run import evaluate
-from shiftproof.evaluate.sets import SETS, published_labels
+from shiftproof.evaluate.sets import SETS, find_labels
 
-__all__ = ["SETS", "evaluate", "published_labels"]
+__all__ = ["SETS", "evaluate", "find_labels"]

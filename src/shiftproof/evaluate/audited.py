@@ -50,14 +50,14 @@ class Audited:
             name: of a test set of the evaluation.
             ids: the images.
         """
-        found = self._keyed(name)
+        found = self._similarities_by_key(name)
         if not found.keys() & set(ids):
             found, ids = _by_file(found), [_file(name) for name in ids]
             twice = {name for name, count in Counter(ids).items() if count > 1}
             found = {name: value for name, value in found.items() if name not in twice}
         return np.array([found.get(name, np.nan) for name in ids], dtype=np.float64)
 
-    def _keyed(self, name: str) -> dict[str, float]:
+    def _similarities_by_key(self, name: str) -> dict[str, float]:
         """Return the similarities of rows by key; none where rows have no keys of their own."""
         path = self.path / "records" / "tests" / f"{self.names[name]}.parquet"
         try:

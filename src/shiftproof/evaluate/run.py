@@ -48,7 +48,7 @@ def evaluate(
 
     With the six sets of Mayilvahanan et al. 2024 (arXiv 2310.09562) and zero-shot models this is the
     table of that paper. Test sets that are called as ImageNet-R, -A, -D or ObjectNet are
-    (:func:`published_labels`) are measured among their own classes.
+    (:func:`find_labels`) are measured among their own classes.
 
     Args:
         models: a classifier, text that ``load_classifier`` takes, or name to either; the first is

@@ -35,10 +35,10 @@ class OpenSet:
     labels: LabelSet | None
 
 
-def published_labels(name: str) -> str | None:
+def find_labels(name: str) -> str | None:
     """Return the label set that a test set of this name has; None where it has all classes.
 
-    >>> published_labels("imagenet-r"), published_labels("R"), published_labels("sketch")
+    >>> find_labels("imagenet-r"), find_labels("R"), find_labels("sketch")
     ('imagenet-r', 'imagenet-r', None)
     """
     folded = fold(name)
@@ -60,7 +60,7 @@ def open_sets(
 
     Args:
         given: name to data, or to what ``open_data`` takes.
-        labels: name to label set, or to "all", in the place of :func:`published_labels`.
+        labels: name to label set, or to "all", in the place of :func:`find_labels`.
         models: name to model; the first says what the classes are.
         class_map: name of a class folder to a class, for folders that are called otherwise.
 
@@ -115,7 +115,7 @@ def _labels(name: str, asked: str | None, classes: Classes) -> LabelSet | None:
     if asked is not None:
         return label_set(asked)
     # The published lists are shares of ImageNet's classes and of no others.
-    found = published_labels(name) if classes == imagenet() else None
+    found = find_labels(name) if classes == imagenet() else None
     return None if found is None else label_set(found)
 
 
@@ -127,10 +127,10 @@ def restrict(model: Any, labels: LabelSet | None) -> Any:
     """
     if labels is None:
         return model
-    restricted = getattr(model, "restricted", None)
-    if restricted is None:
+    restrict_to = getattr(model, "restrict", None)
+    if restrict_to is None:
         raise InputError(
             f"{labels.title} has a share of {labels.of.title}'s classes, and {model.name} cannot "
             "answer among a share of its own; restrict the classifier before it is adapted."
         )
-    return restricted(labels)
+    return restrict_to(labels)

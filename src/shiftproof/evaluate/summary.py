@@ -88,9 +88,9 @@ def summarize(
             SEED,
         ),
         sets=tuple(_describe(one, tables[one.name]) for one in sets),
-        models=tuple(_evaluated(name, models[name], found[name]) for name in names),
+        models=tuple(_score_model(name, models[name], found[name]) for name in names),
         differences=tuple(
-            _evaluated(name, "", _differ(found[name], found[first]), against=first)
+            _score_model(name, "", _differ(found[name], found[first]), against=first)
             for name in names[1:]
         ),
         audit=None if audited is None else _beside(audited, tables, names),
@@ -160,7 +160,7 @@ def _differ(
     }
 
 
-def _evaluated(
+def _score_model(
     name: str,
     title: str,
     found: Mapping[str, tuple[Replicates, Replicates]],

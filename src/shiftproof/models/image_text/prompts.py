@@ -86,7 +86,7 @@ def make_class_names(classes: Classes | None) -> tuple[str, ...]:
         LabelError: a class without a name, or two with the same.
     """
     if classes is None or classes == imagenet():
-        return _published_names()
+        return _read_names()
     return _check_names(classes.names)
 
 
@@ -106,7 +106,7 @@ def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
     """
     given = "openai" if given is None else given
     if isinstance(given, str) and given in PUBLISHED:
-        return _published_templates(given)
+        return _read_templates(given)
     if isinstance(given, str) and PLACE in given:
         return (given,)
     if isinstance(given, (str, Path)):
@@ -146,13 +146,13 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @functools.cache
-def _published_names() -> tuple[str, ...]:
+def _read_names() -> tuple[str, ...]:
     rows = csv.DictReader(_read("imagenet-clip.csv").splitlines())
     return tuple(row["name"] for row in rows)
 
 
 @functools.cache
-def _published_templates(word: str) -> tuple[str, ...]:
+def _read_templates(word: str) -> tuple[str, ...]:
     return tuple(_read(PUBLISHED[word]).splitlines())
 
 
