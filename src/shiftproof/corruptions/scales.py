@@ -84,17 +84,24 @@ _FORMS: tuple[tuple[str, Callable[..., Image], Sequence[Any]], ...] = (
 
 
 @dataclass(frozen=True)
-class _AtScale:
-    """A corruption with the constants of CIFAR-10-C.
+class AtScale:
+    """A corruption with the constants of another data set.
 
     An object, so that records can tell which it is and workers get it.
 
     Differs from the published form: in the constants; where the form differs, too, see ``form``.
+
+    Attributes:
+        name: of the corruption.
+        form: ``(image, severity, rng, table) -> image``.
+        table: five rows of constants.
+        scale: of the constants, as records name it.
     """
 
     name: str
     form: Callable[..., Image]
     table: Sequence[Any]
+    scale: str = CIFAR_10_C
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         return self.form(image, severity, rng, self.table)
@@ -107,10 +114,10 @@ class _AtScale:
     @property
     def identity(self) -> str:
         textures = " with drawn textures" if self.name == "frost" else ""
-        return f"{self.name} ({CIFAR_10_C}){textures}"
+        return f"{self.name} ({self.scale}){textures}"
 
 
 FUNCTIONS: Mapping[str, CorruptionFunction] = {
-    name: _AtScale(name, form, table) for name, form, table in _FORMS
+    name: AtScale(name, form, table) for name, form, table in _FORMS
 }
 """The benchmark's 15 corruptions and the 4 hold-out ones at this scale, by name, in order."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from shiftproof.corruptions import blur, digital, noise, scales, weather
+from shiftproof.corruptions import blur, digital, noise, patterns, scales, warps, weather
 from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
@@ -143,6 +143,66 @@ _ENTRIES = (
         "jpeg2000_compression", digital.jpeg2000_compression, "digital",
         "a JPEG 2000 file of a small size", is_random=False,
     ),
+    Corruption(
+        "blue_noise_sample", patterns.blue_noise_sample, "noise",
+        "pixels turned black, evenly spread", is_random=True,
+    ),
+    Corruption(
+        "brownish_noise", patterns.brownish_noise, "noise",
+        "slow stains of color", is_random=True,
+    ),
+    Corruption(
+        "caustic_refraction", warps.caustic_refraction, "warp",
+        "a look through moving water", is_random=True,
+    ),
+    Corruption(
+        "checkerboard_cutout", patterns.checkerboard_cutout, "pattern",
+        "grey squares of a turned checkerboard", is_random=True,
+    ),
+    Corruption(
+        "cocentric_sine_waves", patterns.cocentric_sine_waves, "pattern",
+        "swaying rings about a point", is_random=True,
+    ),
+    Corruption(
+        "inverse_sparkles", patterns.inverse_sparkles, "pattern",
+        "a white cover with a star-shaped hole", is_random=True,
+    ),
+    Corruption(
+        "perlin_noise", patterns.perlin_noise, "pattern",
+        "pale marble", is_random=True,
+    ),
+    Corruption(
+        "plasma_noise", patterns.plasma_noise, "pattern",
+        "colored waves bent by waves", is_random=True,
+    ),
+    Corruption(
+        "single_frequency_greyscale", patterns.single_frequency_greyscale, "pattern",
+        "one plane wave", is_random=True,
+    ),
+    Corruption(
+        "sparkles", patterns.sparkles, "pattern",
+        "white stars in front", is_random=True,
+    ),
+    Corruption(
+        "circular_motion_blur", warps.circular_motion_blur, "blur",
+        "a camera turned during the exposure", is_random=False,
+    ),
+    Corruption(
+        "lines", patterns.lines, "pattern",
+        "grey scratches", is_random=True,
+    ),
+    Corruption(
+        "pinch_and_twirl", warps.pinch_and_twirl, "warp",
+        "whirls in blocks", is_random=True,
+    ),
+    Corruption(
+        "ripple", warps.ripple, "warp",
+        "rows and columns moved by waves", is_random=True,
+    ),
+    Corruption(
+        "transverse_chromatic_abberation", warps.transverse_chromatic_abberation, "warp",
+        "channels enlarged differently by a lens", is_random=True,
+    ),
 )  # fmt: skip
 
 
@@ -162,7 +222,7 @@ COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
 HOLDOUT: tuple[str, ...] = tuple(CORRUPTIONS)[15:19]
 """The 4 corruptions kept for choosing hyper-parameters."""
 
-EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:]
+EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:27]
 """Further corruptions of our own, in no benchmark."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
