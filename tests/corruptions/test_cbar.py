@@ -21,7 +21,7 @@ def published(request):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pixels_are_those_of_the_published_code(published, name):
-    """Legacy draws are the published ones: one level apart at one value in a hundred.
+    """Legacy draws are the published ones: one level apart at one value in fifty.
 
     On flat areas the last bit decides on a level of circular_motion_blur, there in float32.
     """
@@ -34,7 +34,7 @@ def test_pixels_are_those_of_the_published_code(published, name):
         result = function_of(name)(published["image"], int(cell[-1]), rng)
         apart = np.abs(result.astype(int) - published[cell])
         assert apart.max() <= 1, cell
-        assert np.mean(apart > 0) <= 0.01, cell
+        assert np.mean(apart > 0) <= 0.02, cell
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if CORRUPTIONS[name].is_random])

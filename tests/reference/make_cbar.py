@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 # NumPy has dropped this name since.
-np.int = int
+np.int = int  # noqa: NPY001
 
 SEED = 7
 

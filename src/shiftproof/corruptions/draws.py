@@ -88,5 +88,5 @@ def fork(rng: Random) -> Random:
     Published code that seeds an inner generator from the global one does so with a legacy one.
     """
     if isinstance(rng, np.random.RandomState):
-        return np.random.RandomState(rng.randint(0, 2**32, dtype=np.int64))  # noqa: NPY002
+        return np.random.RandomState(rng.randint(0, 2**32, dtype=np.int64))
     return rng

@@ -104,6 +104,7 @@ class AtScale:
     scale: str = CIFAR_10_C
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
+        """Return a corrupted copy."""
         return self.form(image, severity, rng, self.table)
 
     @property
@@ -113,6 +114,7 @@ class AtScale:
 
     @property
     def identity(self) -> str:
+        """What records say."""
         textures = " with drawn textures" if self.name == "frost" else ""
         return f"{self.name} ({self.scale}){textures}"
 

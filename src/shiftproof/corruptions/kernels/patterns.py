@@ -117,13 +117,14 @@ def draw_turbulence(period: float, octaves: int, order: I64, slopes: F64, out: F
         slopes: ``(256, 2)``, unit vectors.
         out: ``(H, W)``, written.
     """
+    step = 1 / period
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
             total, frequency = 0.0, 1.0
             for _ in range(octaves):
                 # Rows come first in the published code.
-                place = frequency * row / period, frequency * column / period
-                total += abs(_gradient_noise(place[0], place[1], order, slopes)) / frequency
+                down, right = frequency * (row * step), frequency * (column * step)
+                total += abs(_gradient_noise(down, right, order, slopes)) / frequency
                 frequency *= 2
             out[row, column] = total
 
