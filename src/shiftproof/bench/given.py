@@ -117,10 +117,15 @@ def grid_settings(
     protocol: Settings,
 ) -> dict[str, Any]:
     """Return the settings that the runs of all kinds of models have."""
+    pixels = images.settings()
+    # What is read from disk was made elsewhere: nothing that is installed here decides it.
+    made_here = pixels.get("source") != "from disk"
     return {
         "data": data.settings(),
-        "images": images.settings(),
-        "corruptions": {name: identity_of(item) for name, item in corruptions.items()},
+        "images": pixels,
+        "corruptions": {
+            name: identity_of(item) if made_here else name for name, item in corruptions.items()
+        },
         "severities": severities,
         "batch_size": batch_size,
         "seed": seed,

@@ -25,7 +25,12 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
 )
 from shiftproof.cli.models import show_assumed
-from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
+from shiftproof.cli.options import (
+    named_corruptions,
+    parse_encode,
+    parse_severities,
+    warn_of_drawn_frost,
+)
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
 
@@ -148,10 +153,13 @@ def bench(
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
+    named = named_corruptions(corruptions, frost_dir, others, constants)
+    if not isinstance(dataset, CorruptedData):
+        warn_of_drawn_frost(named)
     run = benchmark.run(
         classifiers,
         dataset,
-        corruptions=named_corruptions(corruptions, frost_dir, others, constants),
+        corruptions=named,
         severities=chosen,
         adapters=adapters,
         out=out,

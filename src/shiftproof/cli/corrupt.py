@@ -27,6 +27,7 @@ from shiftproof.cli.options import (
     named_corruptions,
     parse_format,
     parse_severities,
+    warn_of_drawn_frost,
 )
 
 
@@ -74,11 +75,13 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
+    named = named_corruptions(corruptions, frost_dir, constants=constants)
+    warn_of_drawn_frost(named)
     if dry_run:
         estimate = estimate_export(
             source,
             target,
-            corruptions=named_corruptions(corruptions, frost_dir, constants=constants),
+            corruptions=named,
             severities=parse_severities(severities),
             seed=seed,
             image_format=parse_format(image_format),
@@ -92,7 +95,7 @@ def corrupt(
     done = export_corrupted(
         source,
         target,
-        corruptions=named_corruptions(corruptions, frost_dir, constants=constants),
+        corruptions=named,
         severities=parse_severities(severities),
         seed=seed,
         image_format=parse_format(image_format),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from shiftproof.cli.printing import warn
 from shiftproof.corruptions import (
     COMMON,
     CORRUPTIONS,
@@ -17,6 +18,7 @@ from shiftproof.corruptions import (
     scale,
     textures,
 )
+from shiftproof.corruptions.identity import identity_of
 from shiftproof.corruptions.table import PUBLISHED
 from shiftproof.errors import InputError, UnknownNameError
 
@@ -32,8 +34,9 @@ CORRUPTIONS_HELP = (
     "noise, blur, weather, digital. `shiftproof corruptions` lists them."
 )
 FROST_HELP = (
-    "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped; "
-    "without it frost is drawn."
+    "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
+    "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof[frost]'); "
+    "without either frost is drawn."
 )
 CONSTANTS_HELP = (
     "The strength of the severities: published (for photographs), or cifar-10-c (for images of "
@@ -99,6 +102,15 @@ def named_corruptions(
     if frost_dir is not None and "frost" in named:
         named["frost"] = frost_with(textures.photographs(frost_dir))
     return named
+
+
+def warn_of_drawn_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
+    """Say on standard error that frost will be drawn, if it will be."""
+    if any(identity_of(one).endswith(textures.DRAWN) for one in named.values()):
+        warn(
+            "Frost is drawn: the published photographs of ice are not here. "
+            "`pip install 'shiftproof[frost]'` brings them, or --frost-dir names their folder."
+        )
 
 
 def parse_severities(text: str) -> list[int]:

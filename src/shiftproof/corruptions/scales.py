@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftproof.corruptions import blur, digital, noise, weather
+from shiftproof.corruptions import blur, digital, noise, textures, weather
 from shiftproof.corruptions.checks import CorruptionFunction, Random
 from shiftproof.types import Image
 
@@ -115,8 +115,8 @@ class AtScale:
     @property
     def identity(self) -> str:
         """What records say."""
-        textures = " with drawn textures" if self.name == "frost" else ""
-        return f"{self.name} ({self.scale}){textures}"
+        of = f" with {textures.describe_published()}" if self.name == "frost" else ""
+        return f"{self.name} ({self.scale}){of}"
 
 
 FUNCTIONS: Mapping[str, CorruptionFunction] = {

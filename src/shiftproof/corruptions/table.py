@@ -62,6 +62,7 @@ _ENTRIES = (
         "ice crystals on a cold pane", is_random=True,
         variants={
             "corrected": weather.frost_corrected,
+            "drawn": weather.frost_drawn,
             "imagenet-c": weather.frost_imagenet_c,
             "photographs": weather.frost_photographs,
         },

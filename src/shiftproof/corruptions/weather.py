@@ -24,7 +24,6 @@ from shiftproof.corruptions.filters import (
     streak,
 )
 from shiftproof.errors import InputError
-from shiftproof.io.files import fingerprint
 from shiftproof.types import F32, F64, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
@@ -294,9 +293,7 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     textures_ = tuple(choice)
     if not textures_:
         raise InputError("Frost needs at least one texture; got none.")
-    print_of_all = fingerprint(texture.pixels.tobytes() for texture in textures_)
-    names = ", ".join(texture.name for texture in textures_)
-    return _FrostWith(textures_, f"frost with {names} ({print_of_all})")
+    return _FrostWith(textures_, f"frost with {textures.describe(textures_)}")
 
 
 def frost(image: Image, severity: float, rng: Random) -> Image:
@@ -304,18 +301,30 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
 
     As in the published code one texture of four has twice the weight of the others.
 
-    Differs from the published code: the textures are drawn by ``textures.py`` to the statistics
-    of the published photographs, whose origin is unknown. With the photographs: the variant
-    ``photographs``, or ``frost_with(textures.photographs(folder))``.
+    The textures are the published photographs where imagecorruptions is installed. Differs from the
+    published code where it is not: they are drawn by ``textures.py`` to the statistics of the
+    photographs, whose origin is unknown. A folder of them: ``frost_with(textures.photographs(...))``.
     """
     return _blend_frost(image, severity, rng, 5, textures.published, FROST_ENLARGED)
+
+
+def frost_drawn(image: Image, severity: float, rng: Random) -> Image:
+    """Lay ice crystals over the image, as on a cold window pane.
+
+    Differs from ``frost``: the textures are drawn, whatever is installed.
+    """
+
+    def texture_at(number: int) -> textures.Texture:
+        return textures.drawn(textures.PUBLISHED_ORDER[number])
+
+    return _blend_frost(image, severity, rng, 5, texture_at, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
-    Differs from ``frost``: a fifth texture, which stands for the photograph that the published
-    code never draws, and the same weight for each.
+    Differs from ``frost``: drawn textures, among them a fifth, which stands for the photograph that
+    the published code never draws, and the same weight for each.
     """
     return _blend_frost(image, severity, rng, 5, textures.drawn, FROST_ENLARGED)
 

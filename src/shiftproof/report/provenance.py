@@ -51,6 +51,23 @@ def byline(run: AnyRun, name: str, counts: Sequence[str]) -> list[str]:
     ]
 
 
+def describe_drawn_frost(run: AnyRun) -> str | None:
+    """Say that a run had ice of our own in the place of the published photographs, if it had."""
+    corruptions = run.settings.get("corruptions")
+    told = (
+        [] if not isinstance(corruptions, Mapping) else [str(one) for one in corruptions.values()]
+    )
+    if look_up(run.settings, "images", "source") != "on the fly" or not any(
+        "frost" in one and one.endswith("drawn textures") for one in told
+    ):
+        return None
+    return (
+        "The frost was drawn, as the published photographs of ice were not there: its figures, and "
+        "every mean that it enters, come from other pictures than published ones. `pip install "
+        "'shiftproof[frost]'` or --frost-dir brings the photographs."
+    )
+
+
 # ---------------------------------------------------------------- comparing runs
 
 
