@@ -14,12 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftproof.corruptions import blur, digital, noise, textures, weather
+from shiftproof.corruptions import blur, digital, noise, patterns, textures, warps, weather
 from shiftproof.corruptions.checks import CorruptionFunction, Random
 from shiftproof.types import Image
 
 CIFAR_10_C = "cifar-10-c"
 """The name of the scale."""
+
+CIFAR_10_C_BAR = "cifar-10-c-bar"
+"""The scale of CIFAR-10-C-bar (Mintun et al. 2021, arXiv 2102.11273)."""
 
 GAUSSIAN_NOISE = (0.04, 0.06, 0.08, 0.09, 0.10)
 SHOT_NOISE = (500, 250, 100, 75, 50)
@@ -123,3 +126,28 @@ FUNCTIONS: Mapping[str, CorruptionFunction] = {
     name: AtScale(name, form, table) for name, form, table in _FORMS
 }
 """The benchmark's 15 corruptions and the 4 hold-out ones at this scale, by name, in order."""
+
+# imagenet_c_bar/cifar10_c_bar.csv of their repository (facebookresearch/augmentation-corruption), in
+# its order. Where a corruption is in no other
+# data set, the table of its family is this one.
+_C_BAR_FORMS: tuple[tuple[str, Callable[..., Image], Sequence[float]], ...] = (
+    ("blue_noise_sample", patterns.blue_noise_sample, (0.7, 1.4, 2.1, 3.5, 4.2)),
+    ("checkerboard_cutout", patterns.checkerboard_cutout, (1.0, 2.0, 3.0, 4.0, 5.0)),
+    ("inverse_sparkles", patterns.inverse_sparkles, (1.0, 1.5, 2.5, 4.5, 5.0)),
+    ("pinch_and_twirl", warps.pinch_and_twirl, warps.PINCH_AND_TWIRL),
+    ("ripple", warps.ripple, warps.RIPPLE),
+    ("brownish_noise", patterns.brownish_noise, (2.5, 4.0, 5.5, 6.5, 7.0)),
+    ("circular_motion_blur", warps.circular_motion_blur, warps.CIRCULAR_MOTION_BLUR),
+    ("lines", patterns.lines, patterns.LINES),
+    ("sparkles", patterns.sparkles, (0.7, 3.5, 5.6, 6.3, 7.0)),
+    (
+        "transverse_chromatic_abberation",
+        warps.transverse_chromatic_abberation,
+        warps.TRANSVERSE_CHROMATIC_ABBERATION,
+    ),
+)
+
+C_BAR_FUNCTIONS: Mapping[str, CorruptionFunction] = {
+    name: AtScale(name, form, table, CIFAR_10_C_BAR) for name, form, table in _C_BAR_FORMS
+}
+"""The ten corruptions of CIFAR-10-C-bar, by name, in its order."""

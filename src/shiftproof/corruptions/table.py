@@ -6,7 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from shiftproof.corruptions import blur, digital, noise, patterns, scales, warps, weather
+from shiftproof.corruptions import (
+    affine,
+    blur,
+    digital,
+    mnist_c,
+    noise,
+    patterns,
+    scales,
+    strokes,
+    warps,
+    weather,
+)
 from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
@@ -204,17 +215,54 @@ _ENTRIES = (
         "transverse_chromatic_abberation", warps.transverse_chromatic_abberation, "warp",
         "channels enlarged differently by a lens", is_random=True,
     ),
+    Corruption(
+        "shear", affine.shear, "geometry",
+        "slanted", is_random=True,
+    ),
+    Corruption(
+        "scale", affine.scale, "geometry",
+        "shrunk on a black ground", is_random=False,
+    ),
+    Corruption(
+        "rotate", affine.rotate, "geometry",
+        "turned by 11 to 57 degrees", is_random=True,
+    ),
+    Corruption(
+        "translate", affine.translate, "geometry",
+        "moved along both sides", is_random=True,
+    ),
+    Corruption(
+        "stripe", strokes.stripe, "stroke",
+        "the outer quarters as negatives; one severity", is_random=False,
+    ),
+    Corruption(
+        "dotted_line", strokes.dotted_line, "stroke",
+        "a dotted line across; one severity", is_random=True,
+    ),
+    Corruption(
+        "zigzag", strokes.zigzag, "stroke",
+        "a zigzag line across; one severity", is_random=True,
+    ),
+    Corruption(
+        "canny_edges", strokes.canny_edges, "stroke",
+        "the edges alone; one severity", is_random=False,
+    ),
 )  # fmt: skip
 
 
-def _with_scales(entry: Corruption) -> Corruption:
-    if entry.name not in scales.FUNCTIONS:
-        return entry
-    variants = {**entry.variants, scales.CIFAR_10_C: scales.FUNCTIONS[entry.name]}
-    return replace(entry, variants=variants)
+_SCALES = {
+    scales.CIFAR_10_C: scales.FUNCTIONS,
+    scales.CIFAR_10_C_BAR: scales.C_BAR_FUNCTIONS,
+    mnist_c.MNIST_C: mnist_c.FUNCTIONS,
+}
 
 
-CORRUPTIONS: dict[str, Corruption] = {entry.name: _with_scales(entry) for entry in _ENTRIES}
+def _add_scales(entry: Corruption) -> Corruption:
+    further = {name: of[entry.name] for name, of in _SCALES.items() if entry.name in of}
+    return replace(entry, variants={**entry.variants, **further})
+
+
+CORRUPTIONS: dict[str, Corruption] = {entry.name: _add_scales(entry) for entry in _ENTRIES}
 """Every corruption by its name."""
 
 COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]

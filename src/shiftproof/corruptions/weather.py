@@ -457,7 +457,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     return grid, min(low, float(grid.min())), max(high, float(grid.max()))
 
 
-def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
+def add_fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
     """Add ``amount`` times the layer scaled to 0..1, and scale back to the brightest value."""
     from shiftproof.corruptions.kernels import weather as kernels
 
@@ -486,7 +486,7 @@ def fog(
     """
     amount, decay = constants(table or FOG, severity)
     layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
-    return _fog(image, amount, layer, low, high)
+    return add_fog(image, amount, layer, low, high)
 
 
 def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: float) -> Image:
@@ -499,7 +499,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
     size = _map_side(height, width)
     layer, low, high = plasma(size, size, decay, rng)
     moved = np.roll(layer[:size, :size], round(drifted * width), axis=1)
-    return _fog(image, amount, np.ascontiguousarray(moved), low, high)
+    return add_fog(image, amount, np.ascontiguousarray(moved), low, high)
 
 
 def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -515,7 +515,7 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     if high <= low:
         # A single pixel has no spread: half the fog.
         low, high = low - 0.5, low + 0.5
-    return _fog(image, amount, layer, low, high)
+    return add_fog(image, amount, layer, low, high)
 
 
 def spatter(
