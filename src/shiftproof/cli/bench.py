@@ -26,10 +26,10 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.options import (
+    check_choice,
     named_corruptions,
     parse_encode,
     parse_severities,
-    warn_of_drawn_frost,
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
@@ -155,7 +155,7 @@ def bench(
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named = named_corruptions(corruptions, frost_dir, others, constants)
     if not isinstance(dataset, CorruptedData):
-        warn_of_drawn_frost(named)
+        check_choice(named, chosen)
     run = benchmark.run(
         classifiers,
         dataset,

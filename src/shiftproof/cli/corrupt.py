@@ -24,10 +24,10 @@ from shiftproof.cli.options import (
     CORRUPTIONS_HELP,
     FROST_HELP,
     SEVERITIES_HELP,
+    check_choice,
     named_corruptions,
     parse_format,
     parse_severities,
-    warn_of_drawn_frost,
 )
 
 
@@ -76,13 +76,14 @@ def corrupt(
     from shiftproof.data import estimate_export, export_corrupted
 
     named = named_corruptions(corruptions, frost_dir, constants=constants)
-    warn_of_drawn_frost(named)
+    chosen = parse_severities(severities)
+    check_choice(named, chosen)
     if dry_run:
         estimate = estimate_export(
             source,
             target,
             corruptions=named,
-            severities=parse_severities(severities),
+            severities=chosen,
             seed=seed,
             image_format=parse_format(image_format),
             split=split,
@@ -96,7 +97,7 @@ def corrupt(
         source,
         target,
         corruptions=named,
-        severities=parse_severities(severities),
+        severities=chosen,
         seed=seed,
         image_format=parse_format(image_format),
         split=split,

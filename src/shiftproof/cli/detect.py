@@ -30,10 +30,10 @@ from shiftproof.cli.options import (
     MEASURE_HELP,
     ROOT_HELP,
     SPLIT_HELP,
+    check_choice,
     named_corruptions,
     parse_encode,
     parse_severities,
-    warn_of_drawn_frost,
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
@@ -143,7 +143,7 @@ def detect(
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants)
     if corrupted is None:
-        warn_of_drawn_frost(named)
+        check_choice(named, chosen)
     dataset = open_detection_data(data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)

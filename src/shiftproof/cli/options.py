@@ -9,29 +9,24 @@ from typing import Literal
 
 from shiftproof.cli.printing import warn
 from shiftproof.corruptions import (
-    COMMON,
     CORRUPTIONS,
-    GROUPS,
-    HOLDOUT,
+    SUITES,
     CorruptionFunction,
     frost_with,
     scale,
+    suite,
     textures,
 )
+from shiftproof.corruptions.chains import has_fixed_severities, parse_chain
 from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.suites import merge
 from shiftproof.corruptions.table import PUBLISHED
 from shiftproof.errors import InputError, UnknownNameError
 
-SETS: dict[str, tuple[str, ...]] = {
-    "common": tuple(COMMON),
-    "holdout": tuple(HOLDOUT),
-    "all": (*COMMON, *HOLDOUT),
-    **{group: tuple(names) for group, names in GROUPS.items()},
-}
-
 CORRUPTIONS_HELP = (
-    "Names separated by commas, or one of common (the 15 of the benchmark), holdout (4), all, "
-    "noise, blur, weather, digital. `shiftproof corruptions` lists them."
+    "Names separated by commas, or sets of them: common (the 15 of the benchmark), holdout, all, noise, "
+    "blur, weather, digital, c-bar, cifar-10-c, cifar-10-c-bar, mnist-c, ccc, ...; a+b is one after the "
+    "other, a-2.5+b with a severity of its own. `shiftproof corruptions` lists them."
 )
 FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
@@ -66,17 +61,27 @@ def parse_corruptions(text: str, others: Sequence[str] = ()) -> list[str]:
 
     ``others`` are names beside those of the table: of the folders of a -C tree.
     """
-    chosen: list[str] = []
+    return list(_read_choice(text, others))
+
+
+def _read_choice(text: str, others: Sequence[str]) -> dict[str, str | CorruptionFunction]:
+    """Read names, sets and chains, and return what each name stands for."""
+    parts: list[Mapping[str, str | CorruptionFunction]] = []
     for word in filter(None, re.split(r"[,\s]+", text)):
-        if word in SETS and word not in others:
-            chosen += SETS[word]
-        elif word in CORRUPTIONS or word in others:
-            chosen.append(word)
+        if word in others:
+            parts.append({word: word})
+        elif word in SUITES:
+            parts.append(suite(word))
+        elif word in CORRUPTIONS:
+            parts.append({word: word})
+        elif "+" in word:
+            one = parse_chain(word, list(SUITES))
+            parts.append({one.__name__: one})
         else:
-            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *others, *SETS])
-    if not chosen:
+            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *others, *SUITES])
+    if not parts:
         raise InputError("Expected at least one corruption, got none.")
-    return list(dict.fromkeys(chosen))
+    return merge(parts)
 
 
 def named_corruptions(
@@ -86,22 +91,39 @@ def named_corruptions(
 
     ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images.
     """
-    named: dict[str, str | CorruptionFunction] = {
-        name: name for name in parse_corruptions(text, others)
-    }
+    named = _read_choice(text, others)
     if constants != PUBLISHED:
         scaled = scale(constants)
         if frost_dir is not None:
             raise InputError(
                 f"--frost-dir: the constants of {constants} have a frost of their own."
             )
-        for name in named:
-            if name not in scaled:
+        for name, one in named.items():
+            if name not in scaled or not isinstance(one, str):
                 raise InputError(f"{constants} has no constants for {name}; leave it out.")
         return {name: scaled[name] for name in named}
-    if frost_dir is not None and "frost" in named:
-        named["frost"] = frost_with(textures.photographs(frost_dir))
+    if frost_dir is not None:
+        for name, one in named.items():
+            if name != "frost" and "frost with " in identity_of(one):
+                raise InputError(f"--frost-dir: {name} takes the installed photographs alone.")
+        if "frost" in named:
+            named["frost"] = frost_with(textures.photographs(frost_dir))
     return named
+
+
+def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequence[int]) -> None:
+    """Refuse a chain at several severities that all have its own; say if frost will be drawn.
+
+    Raises:
+        InputError: such a chain.
+    """
+    fixed = next((name for name, one in named.items() if has_fixed_severities(one)), None)
+    if fixed is not None and len(severities) > 1:
+        raise InputError(
+            f"--severities: all corruptions of {fixed} have a severity of their own, so "
+            f"{len(severities)} cells would be the same; give one, such as --severities 1."
+        )
+    warn_of_drawn_frost(named)
 
 
 def warn_of_drawn_frost(named: Mapping[str, str | CorruptionFunction]) -> None:

@@ -339,14 +339,16 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
-def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
+def frost_imagenet_c(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
     """Lay ice crystals over the image at the textures' own scale.
 
     The form of the original ImageNet-C for images of 224 x 224 pixels.
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _blend_frost(image, severity, rng, 5, textures.published, 1.0)
+    return _blend_frost(image, severity, rng, 5, textures.published, 1.0, table)
 
 
 @lru_cache(maxsize=8)
