@@ -76,7 +76,7 @@ def _read_choice(text: str, others: Sequence[str]) -> dict[str, str | Corruption
             parts.append({word: word})
         elif "+" in word:
             one = parse_chain(word, list(SUITES))
-            parts.append({one.__name__: one})
+            parts.append({one.spec: one})
         else:
             raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *others, *SUITES])
     if not parts:

@@ -131,6 +131,8 @@ class FromZero:
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         """Return a corrupted copy; a severity that is no whole number is interpolated."""
+        if severity == 0:
+            return image.copy()
         form, rows = _SCHEME[self.name]
         row = [float(np.interp(severity, range(6), column)) for column in rows.T]
         return form(image, row, rng)
@@ -186,7 +188,7 @@ def pair(
 def pairs(names: Sequence[str]) -> dict[str, Chain]:
     """Return all ordered pairs by their specs, both corruptions at the severity that is asked for."""
     chained = [pair(first, second) for first, second in permutations(names, 2)]
-    return {one.__name__: one for one in chained}
+    return {one.spec: one for one in chained}
 
 
 def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
@@ -247,4 +249,4 @@ def walk(first: str, second: str, accuracy: ArrayLike, target: float) -> dict[st
         target: as for ``find_walk``.
     """
     chained = [pair(first, second, a, b) for a, b in find_walk(accuracy, target)]
-    return {one.__name__: one for one in chained}
+    return {one.spec: one for one in chained}

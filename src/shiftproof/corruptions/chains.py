@@ -65,7 +65,12 @@ class Chain:
 
     @property
     def __name__(self) -> str:
-        """The spec, by which it is keyed."""
+        """The names alone, by which it is keyed: chains of other severities share their noise."""
+        return "+".join(link.name for link in self.links)
+
+    @property
+    def spec(self) -> str:
+        """The names with the severities, as the command line takes them."""
         return "+".join(map(str, self.links))
 
     @property
