@@ -6,6 +6,7 @@ from shiftproof.bench.estimates import StreamEstimate, estimate_stream
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
+from shiftproof.bench.stability import Stability, measure_stability
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Measured",
     "Prepared",
     "Protocol",
+    "Stability",
     "StreamEstimate",
     "Task",
     "estimate_stream",
+    "measure_stability",
     "parse_protocol",
     "run",
     "score",

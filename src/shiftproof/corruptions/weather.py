@@ -127,7 +127,8 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
     return out
 
 
-def _blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
+def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
+    """Pale an image but for ``share`` of it, and add a layer and another turned by 180 degrees."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
@@ -165,11 +166,29 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     if fallen == 0:
         streaks = streaked(layer)
-        return _blend_snow(image, streaks, streaks, share)
+        return blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
     # The second layer is turned upside down afterwards: to fall it has to rise before.
     first, second = (streaked(np.roll(layer, shift, axis=0)) for shift in (step, -step))
-    return _blend_snow(image, first, second, share)
+    return blend_snow(image, first, second, share)
+
+
+def draw_flakes(
+    height: int,
+    width: int,
+    mean: float,
+    deviation: float,
+    zoom: float,
+    threshold: float,
+    rng: Random,
+) -> F32:
+    """Draw a layer of flakes in 0..1, cut to bytes, as the original ImageNet-C has it."""
+    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
+        top : top + height, left : left + width
+    ]
+    return np.floor(cut * np.float32(255)) / np.float32(255)
 
 
 def snow_imagenet_c(
@@ -186,23 +205,18 @@ def snow_imagenet_c(
 
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
-    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
-        top : top + height, left : left + width
-    ]
-    flakes = np.floor(np.pad(cut, ((0, 0), (copies.margin,) * 2), mode="edge") * np.float32(255))
     streaks = np.empty((height, width), np.uint8)
     kernels.smear_to_bytes(
-        flakes / np.float32(255),
+        np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge"),
         copies.margin,
         copies.down,
         copies.right,
         copies.weights,
         streaks,
     )
-    return _blend_snow(image, streaks, streaks, share)
+    return blend_snow(image, streaks, streaks, share)
 
 
 @lru_cache(maxsize=16)

@@ -35,6 +35,7 @@ from shiftproof.metrics.identifiability import (
     mean_correlation_coefficient,
 )
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics.perturbation import flip_rate, flips, mean_flip_rate, top5_distances
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,
@@ -66,15 +67,19 @@ __all__ = [
     "dci",
     "difference_of_confidences",
     "expected_calibration_error",
+    "flip_rate",
+    "flips",
     "linear_r2",
     "match_precision",
     "mean_correlation_coefficient",
     "mean_corruption_error",
+    "mean_flip_rate",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
+    "top5_distances",
     "top_classes",
     "top_k_error",
     "voc_average_precision",
