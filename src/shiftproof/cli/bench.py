@@ -13,6 +13,7 @@ from shiftproof.cli.grid_options import (
     BatchSize,
     Constants,
     Corruptions,
+    Depth,
     Device,
     EncodeText,
     FrostFolder,
@@ -33,6 +34,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
+from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -115,6 +117,7 @@ def bench(
         ),
     ] = None,
     frost_dir: FrostFolder = None,
+    depth: Depth = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
     protocol: ProtocolText = "online",
@@ -130,6 +133,11 @@ def bench(
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
 
+    if depth is not None and not depth.startswith("onnx:"):
+        raise InputError(
+            "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
+            "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
+        )
     specs = name_specs(model)
     chosen = parse_severities(severities)
     adapters = parse_adapters(adapt)
@@ -153,7 +161,7 @@ def bench(
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    named = named_corruptions(corruptions, frost_dir, others, constants)
+    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
     if not isinstance(dataset, CorruptedData):
         check_choice(named, chosen)
     run = benchmark.run(

@@ -22,6 +22,7 @@ from shiftproof.cli.copying import (
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
+    DEPTH_HELP,
     FROST_HELP,
     SEVERITIES_HELP,
     check_choice,
@@ -51,6 +52,7 @@ def corrupt(
     ] = "common",
     severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
+    depth: Annotated[str | None, typer.Option("--depth", help=DEPTH_HELP)] = None,
     constants: Annotated[str, typer.Option("--constants", help=CONSTANTS_HELP)] = "published",
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
     image_format: Annotated[
@@ -75,7 +77,7 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
-    named = named_corruptions(corruptions, frost_dir, constants=constants)
+    named = named_corruptions(corruptions, frost_dir, constants=constants, depth=depth)
     chosen = parse_severities(severities)
     check_choice(named, chosen)
     if dry_run:

@@ -13,6 +13,7 @@ from shiftproof.cli.grid_options import (
     BatchSize,
     Constants,
     Corruptions,
+    Depth,
     Device,
     EncodeText,
     FrostFolder,
@@ -116,6 +117,7 @@ def detect(
         ),
     ] = None,
     frost_dir: FrostFolder = None,
+    depth: Depth = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
     protocol: ProtocolText = "online",
@@ -141,7 +143,7 @@ def detect(
         class_map=read_class_map(class_map) if class_map else None,
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
-    named = named_corruptions(corruptions, frost_dir, others, constants)
+    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
     if corrupted is None:
         check_choice(named, chosen)
     dataset = open_detection_data(data, split=split, images=images, root=root)

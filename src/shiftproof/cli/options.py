@@ -12,12 +12,16 @@ from shiftproof.corruptions import (
     CORRUPTIONS,
     SUITES,
     CorruptionFunction,
+    DepthFolder,
     frost_with,
     scale,
     suite,
     textures,
+    with_depth,
 )
 from shiftproof.corruptions.chains import has_fixed_severities, parse_chain
+from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
+from shiftproof.corruptions.depth_sources import DepthSource
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.corruptions.suites import merge
 from shiftproof.corruptions.table import PUBLISHED
@@ -32,6 +36,10 @@ FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
     "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof[frost]'); "
     "without either frost is drawn."
+)
+DEPTH_HELP = (
+    "Where the corruptions of the set 3d find depth: a folder with NAME.png (16 bits, 512 a metre) or "
+    "NAME.npy (metres) for every image, or onnx:FILE, a model of inverse depth."
 )
 CONSTANTS_HELP = (
     "The strength of the severities: published (for photographs), or cifar-10-c (for images of "
@@ -72,26 +80,68 @@ def _read_choice(text: str, others: Sequence[str]) -> dict[str, str | Corruption
             parts.append({word: word})
         elif word in SUITES:
             parts.append(suite(word))
-        elif word in CORRUPTIONS:
+        elif word in CORRUPTIONS or word in DEPTH:
             parts.append({word: word})
         elif "+" in word:
             one = parse_chain(word, list(SUITES))
             parts.append({one.spec: one})
         else:
-            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *others, *SUITES])
+            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *DEPTH, *others, *SUITES])
     if not parts:
         raise InputError("Expected at least one corruption, got none.")
     return merge(parts)
 
 
+def open_depth(text: str | None) -> DepthSource | None:
+    """Read ``"depth"`` as a folder of depth maps, ``"onnx:midas.onnx"`` as a model of depth.
+
+    Raises:
+        InputError: neither.
+    """
+    if text is None:
+        return None
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "onnx":
+        from shiftproof.models.depth import OnnxDepth
+
+        return OnnxDepth(rest)
+    if not Path(text).is_dir():
+        raise InputError(f"--depth: expected a folder or onnx:FILE, got {text!r}.")
+    return DepthFolder(Path(text))
+
+
+def _add_depth(
+    named: dict[str, str | CorruptionFunction], depth: str | None, others: Sequence[str]
+) -> None:
+    """Give the corruptions that need depth maps where these are."""
+    needing = [name for name, one in named.items() if one in DEPTH and name not in others]
+    source = open_depth(depth)
+    if needing and source is None:
+        raise InputError(
+            f"{needing[0]} needs depth maps: --depth FOLDER (NAME.png of 16 bits or NAME.npy for every "
+            "image) or --depth onnx:FILE (a model of depth)."
+        )
+    if source is not None and not needing:
+        raise InputError(f"--depth is for {', '.join(DEPTH)}; none of them is asked for.")
+    for name in needing:
+        assert source is not None
+        named[name] = with_depth(name, source)
+
+
 def named_corruptions(
-    text: str, frost_dir: Path | None, others: Sequence[str] = (), constants: str = PUBLISHED
+    text: str,
+    frost_dir: Path | None,
+    others: Sequence[str] = (),
+    constants: str = PUBLISHED,
+    depth: str | None = None,
 ) -> dict[str, str | CorruptionFunction]:
     """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given.
 
-    ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images.
+    ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images;
+    ``depth`` where the corruptions that need it find depth maps.
     """
     named = _read_choice(text, others)
+    _add_depth(named, depth, others)
     if constants != PUBLISHED:
         scaled = scale(constants)
         if frost_dir is not None:

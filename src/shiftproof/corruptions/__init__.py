@@ -2,6 +2,7 @@
 
 from shiftproof.corruptions.chains import chain
 from shiftproof.corruptions.checks import Corruption, CorruptionFunction
+from shiftproof.corruptions.depth_sources import DepthFolder, with_depth
 from shiftproof.corruptions.suites import SUITES, Suite, suite
 from shiftproof.corruptions.table import (
     COMMON,
@@ -34,6 +35,7 @@ __all__ = [
     "CorruptedDataset",
     "Corruption",
     "CorruptionFunction",
+    "DepthFolder",
     "Suite",
     "chain",
     "corrupt",
@@ -43,4 +45,5 @@ __all__ = [
     "function_of",
     "scale",
     "suite",
+    "with_depth",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from shiftproof.corruptions import ccc, mnist_c, scales
+from shiftproof.corruptions import ccc, depth, mnist_c, scales
 from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.corruptions.table import (
     COMMON,
@@ -24,6 +24,7 @@ Named = Mapping[str, "str | CorruptionFunction"]
 IMAGENET_C = "Hendrycks & Dietterich 2019 (arXiv 1903.12261)"
 C_BAR = "Mintun et al. 2021 (arXiv 2102.11273)"
 MNIST_C = "Mu & Gilmer 2019 (arXiv 1906.02337)"
+THREE_D = "Kar et al. 2022 (arXiv 2203.01441)"
 CCC = "Press et al. 2023 (arXiv 2306.05401)"
 OURS = "no benchmark"
 
@@ -96,6 +97,9 @@ _ALL = (
         lambda: dict(scales.C_BAR_FUNCTIONS),
     ),
     Suite("mnist-c", "the 15 of MNIST-C, for digits", MNIST_C, _of_mnist),
+    Suite(
+        "3d", "the 6 that need depth maps: --depth", THREE_D, lambda: {n: n for n in depth.FUNCTIONS}
+    ),
     Suite("ccc-easy", "pairs of 14, one after the other", CCC, lambda: ccc.pairs(ccc.EASY)),
     Suite("ccc", "pairs of 13, one after the other", CCC, lambda: ccc.pairs(ccc.MEDIUM)),
     Suite("ccc-hard", "pairs of 4, one after the other", CCC, lambda: ccc.pairs(ccc.HARD)),

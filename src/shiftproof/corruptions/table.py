@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from shiftproof.corruptions import (
     affine,
@@ -18,6 +19,7 @@ from shiftproof.corruptions import (
     warps,
     weather,
 )
+from shiftproof.corruptions import depth as depths
 from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
@@ -287,8 +289,12 @@ def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
     Raises:
         UnknownNameError: no such corruption, or no such variant of it.
     """
+    if name in depths.FUNCTIONS:
+        raise InputError(
+            f"{name} needs a depth map: corrupt(..., depth=...), or with_depth({name!r}, source)."
+        )
     if name not in CORRUPTIONS:
-        raise UnknownNameError.of("corruption", name, CORRUPTIONS)
+        raise UnknownNameError.of("corruption", name, [*CORRUPTIONS, *depths.FUNCTIONS])
     entry = CORRUPTIONS[name]
     if variant is None or variant == PUBLISHED:
         return entry.function
@@ -323,6 +329,7 @@ def corrupt(
     seed: int = 0,
     key: str = "",
     variant: str | None = None,
+    depth: ArrayLike | None = None,
 ) -> Image:
     """Return a corrupted copy of ``image``.
 
@@ -336,6 +343,8 @@ def corrupt(
         seed: any integer.
         key: what tells this image from others, for example its file name.
         variant: a named variant; None is the published form.
+        depth: ``(H, W)`` floating, 0 at the camera and 1 at 15.6 m, for the corruptions of
+            ``depth.FUNCTIONS`` ("fog_3d"), which need it, and for no others.
 
     Returns:
         uint8, of the same shape.
@@ -351,6 +360,13 @@ def corrupt(
     """
     level = check_severity(severity)
     checked = check_image(image)
+    if isinstance(name, str) and name in depths.FUNCTIONS:
+        if variant is not None:
+            raise UnknownNameError.of(f"variant of {name}", variant, [PUBLISHED])
+        known = depths.check_depth(depth, checked, name)
+        return depths.FUNCTIONS[name](checked, level, generator(seed, name, key), known)
+    if depth is not None:
+        raise InputError(f"Depth is of no use for {name}; it is for {', '.join(depths.FUNCTIONS)}.")
     if isinstance(name, str):
         return function_of(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):
