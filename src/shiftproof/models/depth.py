@@ -12,8 +12,8 @@ from shiftproof.io.border import convert_errors
 from shiftproof.io.files import file_fingerprint
 from shiftproof.types import F32, Image
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+MEAN = np.array((0.485, 0.456, 0.406), np.float32)
+STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 DEFAULT_SIDE = 384
 """Where the graph leaves the size of its input open."""
@@ -61,7 +61,7 @@ class OnnxDepth:
             side if isinstance(side, int) else DEFAULT_SIDE for side in entry.shape[2:]
         )
         resized = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA)
-        scaled = (resized / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+        scaled = (resized / np.float32(255) - MEAN) / STD
         planes = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis], np.float32)
         with convert_errors(self.path, "failed on an image"):
             [output, *_] = session.run(None, {entry.name: planes})

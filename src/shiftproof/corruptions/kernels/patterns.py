@@ -13,7 +13,8 @@ from shiftproof.types import F64, I64, U8, Flags
 @compiled
 def clip_to_byte(value: float) -> np.uint8:
     """Clip to 0..255 and cut fractions off."""
-    return np.uint8(min(max(value, 0.0), 255.0))
+    byte: np.uint8 = np.uint8(min(max(value, 0.0), 255.0))
+    return byte
 
 
 @compiled
@@ -103,7 +104,8 @@ def _gradient_noise(x: float, y: float, order: I64, slopes: F64) -> float:
     corner = order[(second + next_row) % 256]
     other = (right_of - 1) * slopes[corner, 0] + (below - 1) * slopes[corner, 1]
     lower += _ease(right_of) * (other - lower)
-    return 1.5 * (upper + _ease(below) * (lower - upper))
+    eased: float = 1.5 * (upper + _ease(below) * (lower - upper))
+    return eased
 
 
 @compiled
@@ -169,7 +171,8 @@ def star_light(down: float, right: float, rays: F64, power: float) -> float:
     length = rays[ray % count] + between * (rays[(ray + 1) % count] - rays[ray % count])
     light = (length * length / (down * down + right * right + 1e-4)) ** power
     edge = 1 - (between - 0.5) ** 2
-    return min(max(edge * light, 0.0), 1.0)
+    clipped: float = min(max(edge * light, 0.0), 1.0)
+    return clipped
 
 
 @compiled

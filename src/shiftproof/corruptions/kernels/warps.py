@@ -79,7 +79,8 @@ def draw_caustics(time: float, size: float, out: F64) -> None:
 @compiled
 def _at(light: F64, y: int, x: int) -> float:
     inside = 0 <= y < light.shape[0] and 0 <= x < light.shape[1]
-    return light[y, x] if inside else 0.0
+    found: float = light[y, x] if inside else 0.0
+    return found
 
 
 @compiled
