@@ -132,7 +132,7 @@ class FromZero:
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         """Return a corrupted copy; a severity that is no whole number is interpolated."""
         if severity == 0:
-            return image.copy()
+            return np.asarray(image.copy())
         form, rows = _SCHEME[self.name]
         row = [float(np.interp(severity, range(6), column)) for column in rows.T]
         return form(image, row, rng)

@@ -49,12 +49,12 @@ class Chain:
 
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         """Return a corrupted copy; every link has draws of its own."""
-        out = image.copy()
+        out: Image = image.copy()
         for link, draws in zip(self.links, self._split(rng), strict=True):
             own = severity if link.severity is None else link.severity
             if own > 0:
                 out = link.function(out, own, draws)
-        return out
+        return np.asarray(out)
 
     def _split(self, rng: Random) -> list[np.random.Generator]:
         # A link draws the same whatever the severity of the one before it.

@@ -51,7 +51,8 @@ def _blur_down(image: Image, sigma: float) -> Image:
     planes = add_channel_axis(image).astype(np.float32)
     smooth = [filter_gaussian(planes[..., c].copy(), (sigma, 0.0)) for c in range(planes.shape[2])]
     # A flat area keeps its level: floats fall short of it by a little.
-    return np.clip(np.stack(smooth, axis=-1) + 1e-3, 0, 255).astype(np.uint8).reshape(image.shape)
+    levels = np.clip(np.stack(smooth, axis=-1) + 1e-3, 0, 255).astype(np.uint8)
+    return np.asarray(levels.reshape(image.shape))
 
 
 def _draw_offsets(rng: Random, delta: int, width: int, count: int) -> I32:

@@ -53,7 +53,8 @@ Levels = Sequence[float]
 
 def shorter_side(image: Image) -> int:
     """Return the side that the published code's one size stands for."""
-    return min(image.shape[:2])
+    height, width = image.shape[:2]
+    return int(min(height, width))
 
 
 def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
@@ -173,7 +174,7 @@ def _radial_frequencies(image: Image) -> F64:
     height, width = image.shape[:2]
     side = shorter_side(image)
     down = _signed_frequencies(height)[:, np.newaxis] * (side / height)
-    return np.hypot(down, _signed_frequencies(width) * (side / width))
+    return np.asarray(np.hypot(down, _signed_frequencies(width) * (side / width)))
 
 
 def blue_noise_sample(
@@ -219,7 +220,7 @@ def checkerboard_cutout(
     share = constants(table or CHECKERBOARD_CUTOUT, severity) / 10
     out = image.copy()
     out[_draw_squares(image, share, rng)] = GREY
-    return out
+    return np.asarray(out)
 
 
 def _draw_rays(rng: Random, count: int, length: float) -> F64:
@@ -270,6 +271,6 @@ def lines(image: Image, severity: float, rng: Random, table: Levels | None = Non
     # Cut off towards zero, as published.
     starts, ends = (middle - reach).astype(np.int64).T, (middle + reach).astype(np.int64).T
     out = image.copy()
-    for start, end in zip(starts, ends, strict=True):
-        kernels.draw_line(*start, *end, float(GREY), add_channel_axis(out))
-    return out
+    for (row, column), (last_row, last_column) in zip(starts, ends, strict=True):
+        kernels.draw_line(row, column, last_row, last_column, float(GREY), add_channel_axis(out))
+    return np.asarray(out)

@@ -53,7 +53,7 @@ def _draw_line(
     far = np.clip(np.abs(rows[:, np.newaxis] - line), 0, REACH - 1e-10)
     light = np.clip(np.log(1 - far / REACH) + 1, 0, 1)
     light[:, (columns < math.floor(first)) | (columns >= math.ceil(last))] = 0
-    return light
+    return np.asarray(light)
 
 
 def _add_light(image: Image, light: F64) -> Image:
@@ -69,7 +69,7 @@ def stripe(image: Image, severity: float, rng: Random) -> Image:
     outer = (place < width / 4) | (place >= width * 3 / 4)
     out = image.copy()
     out[:, outer] = 255 - out[:, outer]
-    return out
+    return np.asarray(out)
 
 
 def dotted_line(image: Image, severity: float, rng: Random) -> Image:
@@ -164,7 +164,10 @@ def canny_edges(image: Image, severity: float, rng: Random) -> Image:
     )
     smooth = values / weights
     right, down = (
-        cv2.Sobel(smooth, cv2.CV_64F, *order, ksize=3, borderType=cv2.BORDER_REFLECT)
+        np.asarray(
+            cv2.Sobel(smooth, cv2.CV_64F, *order, ksize=3, borderType=cv2.BORDER_REFLECT),
+            dtype=np.float64,
+        )
         for order in ((1, 0), (0, 1))
     )
     strength = np.hypot(right, down)

@@ -188,7 +188,7 @@ def draw_flakes(
     cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
         top : top + height, left : left + width
     ]
-    return np.floor(cut * np.float32(255)) / np.float32(255)
+    return np.asarray(np.floor(cut * np.float32(255)) / np.float32(255))
 
 
 def snow_imagenet_c(
