@@ -161,13 +161,13 @@ def bench(
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
+    shifts = named_corruptions(corruptions, frost_dir, others, constants, depth)
     if not isinstance(dataset, CorruptedData):
-        check_choice(named, chosen)
+        check_choice(shifts, chosen)
     run = benchmark.run(
         classifiers,
         dataset,
-        corruptions=named,
+        corruptions=shifts,
         severities=chosen,
         adapters=adapters,
         out=out,

@@ -35,7 +35,7 @@ Row = Sequence[float]
 Form = Callable[[Image, Row, Random], Image]
 
 
-def _blur_disk(image: Image, row: Row, rng: Random) -> Image:
+def blur_disk(image: Image, row: Row, rng: Random) -> Image:
     """Defocus with a radius that is a fraction, on the grid of the published code."""
     import cv2
 
@@ -100,7 +100,7 @@ _SCHEME: dict[str, tuple[Form, F64]] = {
         _call(noise.shot_noise, _photons), _rows([1 / n for n in noise.SHOT_NOISE], [0.0])
     ),
     "impulse_noise": (_call(noise.impulse_noise, _only), _rows(noise.IMPULSE_NOISE, [0.0])),
-    "defocus_blur": (_blur_disk, _rows(blur.DEFOCUS_BLUR, [0.0, 0.0])),
+    "defocus_blur": (blur_disk, _rows(blur.DEFOCUS_BLUR, [0.0, 0.0])),
     "glass_blur": (_call(blur.glass_blur, _glass_row), _rows(blur.GLASS_BLUR, [0.0, 0.0, 0.0])),
     "motion_blur": (
         _call(blur.motion_blur_rounded, _motion_row), _rows(blur.MOTION_BLUR, [0.0, 0.0])

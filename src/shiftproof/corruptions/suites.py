@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
-from shiftproof.corruptions import ccc, depth, mnist_c, scales
+from shiftproof.corruptions import ccc, depth, medmnist_c, mnist_c, scales
 from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.corruptions.table import (
     COMMON,
@@ -25,6 +25,7 @@ IMAGENET_C = "Hendrycks & Dietterich 2019 (arXiv 1903.12261)"
 C_BAR = "Mintun et al. 2021 (arXiv 2102.11273)"
 MNIST_C = "Mu & Gilmer 2019 (arXiv 1906.02337)"
 THREE_D = "Kar et al. 2022 (arXiv 2203.01441)"
+MEDMNIST_C = "Di Salvo et al. 2024 (arXiv 2406.17536)"
 CCC = "Press et al. 2023 (arXiv 2306.05401)"
 OURS = "no benchmark"
 
@@ -102,6 +103,15 @@ _ALL = (
     ),
     Suite("ccc-easy", "pairs of 14, one after the other", CCC, lambda: ccc.pairs(ccc.EASY)),
     Suite("ccc", "pairs of 13, one after the other", CCC, lambda: ccc.pairs(ccc.MEDIUM)),
+    *(
+        Suite(
+            dataset,
+            f"the {len(tables)} of {dataset} in MedMNIST-C that are here",
+            MEDMNIST_C,
+            partial(medmnist_c.corruptions_of, dataset),
+        )
+        for dataset, tables in medmnist_c.TABLES.items()
+    ),
     Suite("ccc-hard", "pairs of 4, one after the other", CCC, lambda: ccc.pairs(ccc.HARD)),
 )  # fmt: skip
 
