@@ -152,6 +152,13 @@ def test_missing_depth_is_named_on_the_command_line(photos, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_files_do_not_fit_what_a_classifier_sees(photos, tmp_path, capsys):
+    words = ["bench", "--model", "demo", "--data", photos, "--out", tmp_path / "run", "-c", "3d"]
+    assert run(*words, "--depth", tmp_path) == 2
+    assert "shiftproof corrupt --depth" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "run").exists()
+
+
 def test_depth_files_that_cannot_be_used(tmp_path):
     source, image = DepthFolder(tmp_path), np.zeros((4, 4), np.uint8)
     with pytest.raises(InputError, match=r"expected a\.png or a\.npy"):

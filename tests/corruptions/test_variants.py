@@ -261,6 +261,45 @@ def test_a_copy_with_other_ice_is_not_gone_on_with(tmp_path, monkeypatch):
         textures.describe_published.cache_clear()
 
 
+def test_a_run_is_not_gone_on_with_under_other_ice(tmp_path, monkeypatch):
+    from shiftproof.bench import run
+    from support.tiny import make_model, write_photos
+
+    write_photos(tmp_path / "photos", per_class=1)
+
+    def bench(found):
+        monkeypatch.setattr(textures, "find_photographs", lambda: found)
+        textures.describe_published.cache_clear()
+        return run(
+            make_model(), tmp_path / "photos", corruptions=["frost"], severities=[3],
+            out=tmp_path / "run", workers=0,
+        )  # fmt: skip
+
+    try:
+        bench(())
+        assert "frost with drawn textures" in (tmp_path / "run" / "run.json").read_text()
+        with pytest.raises(RunMismatchError, match="frost with drawn textures"):
+            bench(tuple(textures.drawn(n) for n in range(5)))
+    finally:
+        textures.describe_published.cache_clear()
+
+
+def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
+    from types import SimpleNamespace
+
+    from shiftproof.bench.given import grid_settings
+
+    def settings(source):
+        described = SimpleNamespace(settings=lambda: {"source": source})
+        told = grid_settings(
+            described, described, {"frost": "frost"}, [1], batch_size=1, seed=0, protocol={}
+        )
+        return told["corruptions"]["frost"]
+
+    assert settings("from disk") == "frost"
+    assert settings("on the fly").startswith("frost with ")
+
+
 @pytest.mark.parametrize(
     ("identity", "source", "warned"),
     [
