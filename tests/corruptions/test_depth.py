@@ -130,6 +130,10 @@ def test_depth_files_beside_the_images(photos, tmp_path):
     assert np.array_equal(written, expected)
 
     source = DepthFolder(tmp_path / "depth")
+    (tmp_path / "other" / "cats").mkdir(parents=True)
+    np.save(tmp_path / "other" / "cats" / "a.npy", metres * 1.01)
+    assert source.identity.startswith("depth from files (")
+    assert source.identity != DepthFolder(tmp_path / "other").identity
     read = source.find(image, "cats/b.png")
     assert read[5, 5] == pytest.approx(metres[5, 5] / 15.625, abs=1e-4)
     # Where nothing was measured is the farthest that was.

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
-from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from shiftproof.corruptions.checks import CorruptionFunction, Random
 from shiftproof.corruptions.depth import FUNCTIONS, METRES, check_depth
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.arrays import read_array
-from shiftproof.io.border import convert_errors, open_regular
-from shiftproof.io.files import is_file
-from shiftproof.io.images import MAX_PIXELS
+from shiftproof.io.files import file_fingerprints, fingerprint, is_file
+from shiftproof.io.images import read_sixteen_bits
 from shiftproof.types import F32, Image
 
 TASKONOMY = 8000
@@ -55,8 +52,8 @@ class DepthFolder:
 
     @property
     def identity(self) -> str:
-        """What records call it: files beside the images."""
-        return "depth from files"
+        """What records call it: files, with a fingerprint of them all."""
+        return f"depth from files ({_fingerprint(self.folder)})"
 
     def find(self, image: Image, key: str) -> F32:
         """Return the depth map of an image."""
@@ -77,6 +74,15 @@ class DepthFolder:
         )
 
 
+@cache
+def _fingerprint(folder: Path) -> str:
+    """Return what tells the depth maps of a folder from others: their names and contents."""
+    paths = sorted(path for suffix in ("png", "npy") for path in folder.rglob(f"*.{suffix}"))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    parts = zip(names, file_fingerprints(paths), strict=True)
+    return fingerprint(f"{name} {content}\n".encode() for name, content in parts)
+
+
 def _read_metres(path: Path) -> F32:
     depth = read_array(path)
     if depth.ndim != 2 or depth.dtype.kind != "f":
@@ -86,21 +92,8 @@ def _read_metres(path: Path) -> F32:
     return np.asarray(depth / METRES, dtype=np.float32)
 
 
-def _open_png(content: bytes, path: Path) -> PillowImage.Image:
-    try:
-        return PillowImage.open(io.BytesIO(content), formats=("PNG",))
-    except UnidentifiedImageError as error:
-        raise BrokenFileError(f"{path}: not a PNG of 16 bits.") from error
-
-
 def _read_taskonomy(path: Path) -> F32:
-    with convert_errors(path, "not a PNG of 16 bits"), open_regular(path) as file:
-        picture = _open_png(file.read(), path)
-        if picture.mode not in ("I;16", "I") or picture.width * picture.height > MAX_PIXELS:
-            raise BrokenFileError(
-                f"{path}: expected a PNG of 16 bits, grey; got mode {picture.mode}."
-            )
-        depth = np.asarray(picture).astype(np.float32) / TASKONOMY
+    depth = read_sixteen_bits(path).astype(np.float32) / TASKONOMY
     measured = depth[depth < 1]
     if measured.size == 0:
         raise BrokenFileError(f"{path}: no pixel has a depth below {TASKONOMY}.")
