@@ -35,3 +35,20 @@ def test_every_corruption_was_measured_at_every_size():
     for size in ("224x224", "640x480", "2048x1024"):
         for severity in (1, 3, 5):
             assert {(n, size, severity) for n in (*COMMON, *HOLDOUT)} <= measured
+
+
+def test_code_of_the_page_on_further_shifts_runs(tmp_path, monkeypatch):
+    from shiftproof.corruptions import CORRUPTIONS, SUITES
+
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "shifts.md").read_text(encoding="utf-8")
+    names = {"__name__": "page"}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(block, "docs/shifts.md", "exec"), names)
+    assert names["frames"].shape == (31, 96, 96, 3)
+    assert names["changed"].tolist() == [2 / 3]
+    assert len(names["grid"]) == 10
+    for name in SUITES:
+        assert f"`{name}`" in page, name
+    counted = re.match(r"# Corruptions\n\n(\d+) corruptions", PAGE)
+    assert int(counted[1]) == len(CORRUPTIONS)

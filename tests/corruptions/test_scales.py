@@ -46,7 +46,7 @@ def test_its_functions_are_the_variants(name):
 
 def test_a_record_names_the_scale():
     assert identity_of(function_of("fog", CIFAR)) == "fog (cifar-10-c)"
-    assert identity_of(function_of("frost", CIFAR)) == "frost (cifar-10-c) with drawn textures"
+    assert identity_of(function_of("frost", CIFAR)).startswith("frost (cifar-10-c) with ")
     assert identity_of(scale("published")["fog"]) != identity_of(scale(CIFAR)["fog"])
 
 

@@ -5,8 +5,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import corrupt, frost_with, textures, weather
-from shiftproof.errors import InputError
+from shiftproof.corruptions import corrupt, frost_with, function_of, textures, weather
+from shiftproof.corruptions.identity import identity_of
+from shiftproof.errors import InputError, RunMismatchError
 
 
 def test_brightness_by_hand():
@@ -190,7 +191,7 @@ def test_frost_imagenet_c_keeps_the_textures_scale():
 
 def test_frost_photographs_are_found_or_asked_for(tmp_path, monkeypatch):
     image = np.zeros((40, 40, 3), np.uint8)
-    textures.read_installed_photographs.cache_clear()
+    forget_photographs()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="imagecorruptions"):
         corrupt(image, "frost", severity=3, variant="photographs")
@@ -204,14 +205,119 @@ def test_frost_photographs_are_found_or_asked_for(tmp_path, monkeypatch):
         cv2.imwrite(str(package / "frost" / f"frost{number}.{suffix}"), picture)
     spec = importlib.util.spec_from_file_location("imagecorruptions", package / "__init__.py")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    forget_photographs()
     frosted = corrupt(image, "frost", severity=3, variant="photographs")
     # The files are BGR to OpenCV and RGB to us: red.
     assert frosted[..., 0].min() > 20
     assert frosted[..., 1:].max() < 5
-    textures.read_installed_photographs.cache_clear()
+    # What is installed is the default.
+    assert np.array_equal(corrupt(image, "frost", severity=3), frosted)
+    assert identity_of("frost").startswith("frost with frost1.png, frost2.png, frost3.png")
+    assert not np.array_equal(corrupt(image, "frost", severity=3, variant="drawn"), frosted)
+    forget_photographs()
 
     with pytest.raises(InputError, match=r"frost1\.png is not in"):
         textures.read_photographs(tmp_path)
+
+
+def forget_photographs():
+    textures.find_photographs.cache_clear()
+    textures.describe_published.cache_clear()
+
+
+def test_frost_is_drawn_where_no_photographs_are_installed(monkeypatch):
+    image = np.zeros((40, 40, 3), np.uint8)
+    monkeypatch.setattr(textures, "find_photographs", lambda: ())
+    textures.describe_published.cache_clear()
+    drawn = corrupt(image, "frost", severity=3, variant="drawn")
+    assert np.array_equal(corrupt(image, "frost", severity=3), drawn)
+    assert identity_of("frost") == "frost with drawn textures"
+    for variant in ("cifar-10-c", "imagenet-c"):
+        assert identity_of(function_of("frost", variant)).endswith(" with drawn textures")
+    textures.describe_published.cache_clear()
+
+
+def test_a_copy_with_other_ice_is_not_gone_on_with(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from shiftproof.data import export_corrupted
+
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+
+    def export(found):
+        monkeypatch.setattr(textures, "find_photographs", lambda: found)
+        textures.describe_published.cache_clear()
+        export_corrupted(
+            tmp_path / "photos", tmp_path / "out", corruptions=["frost"], severities=[3], workers=0
+        )
+
+    export(())
+    export(())
+    try:
+        with pytest.raises(RunMismatchError, match="corruptions"):
+            export(tuple(textures.draw_texture(n) for n in range(5)))
+    finally:
+        textures.describe_published.cache_clear()
+
+
+def test_a_run_is_not_gone_on_with_under_other_ice(tmp_path, monkeypatch):
+    from shiftproof.bench import run
+    from support.tiny import make_model, write_photos
+
+    write_photos(tmp_path / "photos", per_class=1)
+
+    def bench(found):
+        monkeypatch.setattr(textures, "find_photographs", lambda: found)
+        textures.describe_published.cache_clear()
+        return run(
+            make_model(), tmp_path / "photos", corruptions=["frost"], severities=[3],
+            out=tmp_path / "run", workers=0,
+        )  # fmt: skip
+
+    try:
+        bench(())
+        assert "frost with drawn textures" in (tmp_path / "run" / "run.json").read_text()
+        with pytest.raises(RunMismatchError, match="frost with drawn textures"):
+            bench(tuple(textures.draw_texture(n) for n in range(5)))
+    finally:
+        textures.describe_published.cache_clear()
+
+
+def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
+    from types import SimpleNamespace
+
+    from shiftproof.bench.given import grid_settings
+
+    def settings(source):
+        described = SimpleNamespace(settings=lambda: {"source": source})
+        told = grid_settings(
+            described, described, {"frost": "frost"}, [1], batch_size=1, seed=0, protocol={}
+        )
+        return told["corruptions"]["frost"]
+
+    assert settings("from disk") == "frost"
+    assert settings("on the fly").startswith("frost with ")
+
+
+@pytest.mark.parametrize(
+    ("identity", "source", "warned"),
+    [
+        ("frost with drawn textures", "on the fly", True),
+        ("frost (cifar-10-c) with drawn textures", "on the fly", True),
+        ("frost with frost1.png (ab12)", "on the fly", False),
+        ("frost with drawn textures", "from disk", False),
+    ],
+)
+def test_the_page_says_loudly_that_frost_was_drawn(identity, source, warned):
+    from types import SimpleNamespace
+
+    from shiftproof.report.provenance import describe_drawn_frost
+
+    settings = {"corruptions": {"fog": "fog", "frost": identity}, "images": {"source": source}}
+    said = describe_drawn_frost(SimpleNamespace(settings=settings))
+    assert (said is not None) == warned
+    assert said is None or "shiftproof[frost]" in said
 
 
 def test_frost_needs_a_texture():

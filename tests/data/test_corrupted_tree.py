@@ -87,14 +87,14 @@ def test_the_published_groups_and_a_corruption_that_is_called_like_one(tmp_path,
 
 
 def test_other_names_are_listed_and_can_be_read(tree, photo, classes):
-    fill(photo, tree / "plasma_noise" / "2", 200)
+    fill(photo, tree / "sea_spray" / "2", 200)
     (tree / "logs" / "x").mkdir(parents=True)
     data = CorruptedTree(tree, classes)
-    assert data.other_corruptions == ("plasma_noise",)
-    assert data.cells[-1] == Cell("plasma_noise", 2)
+    assert data.other_corruptions == ("sea_spray",)
+    assert data.cells[-1] == Cell("sea_spray", 2)
     assert (data.read_cell(data.samples[0], data.cells[-1]) == 200).all()
     settings = data.settings()
-    assert settings["corruptions not in the table"] == ["plasma_noise"]
+    assert settings["corruptions not in the table"] == ["sea_spray"]
     assert settings["folders that are no corruption"] == ["logs"]
 
 

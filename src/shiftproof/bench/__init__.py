@@ -7,6 +7,7 @@ from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Recorder, Recording
 from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
+from shiftproof.bench.stability import Stability, measure_stability
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import OnTheFly, View, as_loaded
 
@@ -21,11 +22,13 @@ __all__ = [
     "Protocol",
     "Recorder",
     "Recording",
+    "Stability",
     "StreamEstimate",
     "Task",
     "View",
     "as_loaded",
     "estimate_stream",
+    "measure_stability",
     "parse_protocol",
     "run",
     "score",

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import CorruptedData
 from shiftproof.errors import InputError, UnknownNameError
@@ -55,6 +56,11 @@ def name_corruptions(
             raise InputError(
                 f"A corruption cannot be called {name!r}: it names files, so letters, digits, "
                 "'_', '.', '+' and '-' only, no '.' in front, and not 'clean'."
+            )
+        if isinstance(corruption, str) and corruption in DEPTH and corruption not in known:
+            raise InputError(
+                f"{corruption} needs depth maps: hand in with_depth({corruption!r}, source), or give "
+                "--depth on the command line."
             )
         if isinstance(corruption, str) and corruption not in known:
             raise UnknownNameError.of("corruption", corruption, known)
@@ -117,10 +123,15 @@ def grid_settings(
     protocol: Settings,
 ) -> dict[str, Any]:
     """Return the settings that the runs of all kinds of models have."""
+    pixels = images.settings()
+    # What is read from disk was made elsewhere: nothing that is installed here decides it.
+    made_here = pixels.get("source") != "from disk"
     return {
         "data": data.settings(),
-        "images": images.settings(),
-        "corruptions": {name: identity_of(item) for name, item in corruptions.items()},
+        "images": pixels,
+        "corruptions": {
+            name: identity_of(item) if made_here else name for name, item in corruptions.items()
+        },
         "severities": severities,
         "batch_size": batch_size,
         "seed": seed,

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from shiftproof.corruptions import corrupt
+from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.data.disk import twins
 from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -74,7 +75,7 @@ class OnTheFly:
         try:
             image = corrupt(
                 clean,
-                self.corruptions[cell.corruption],
+                bind_image(self.corruptions[cell.corruption], sample.id),
                 severity=cell.severity,
                 seed=self.seed,
                 key=sample.id,

@@ -15,6 +15,7 @@ from shiftproof.cli.grid_options import (
     ClassesFile,
     Constants,
     Corruptions,
+    Depth,
     Device,
     EncodeText,
     FrostFolder,
@@ -35,12 +36,14 @@ from shiftproof.cli.options import (
     LABEL_KEY_HELP,
     ROOT_HELP,
     SPLIT_HELP,
+    check_choice,
     named_corruptions,
     parse_encode,
     parse_severities,
 )
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
+from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -141,6 +144,7 @@ def bench(
         typer.Option("--label-key", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL),
     ] = None,
     frost_dir: FrostFolder = None,
+    depth: Depth = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
     protocol: ProtocolText = "online",
@@ -156,6 +160,11 @@ def bench(
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
 
+    if depth is not None and not depth.startswith("onnx:"):
+        raise InputError(
+            "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
+            "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
+        )
     specs = name_specs(model)
     chosen = parse_severities(severities)
     adapters = parse_adapters(adapt)
@@ -188,10 +197,13 @@ def bench(
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
+    shifts = named_corruptions(corruptions, frost_dir, others, constants, depth)
+    if not isinstance(dataset, CorruptedData):
+        check_choice(shifts, chosen)
     run = benchmark.run(
         classifiers,
         dataset,
-        corruptions=named_corruptions(corruptions, frost_dir, others, constants),
+        corruptions=shifts,
         severities=chosen,
         adapters=adapters,
         images=count,

@@ -22,8 +22,10 @@ from shiftproof.cli.copying import (
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
+    DEPTH_HELP,
     FROST_HELP,
     SEVERITIES_HELP,
+    check_choice,
     named_corruptions,
     parse_format,
     parse_severities,
@@ -50,6 +52,7 @@ def corrupt(
     ] = "common",
     severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
     frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
+    depth: Annotated[str | None, typer.Option("--depth", help=DEPTH_HELP)] = None,
     constants: Annotated[str, typer.Option("--constants", help=CONSTANTS_HELP)] = "published",
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
     image_format: Annotated[
@@ -74,12 +77,15 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
+    named = named_corruptions(corruptions, frost_dir, constants=constants, depth=depth)
+    chosen = parse_severities(severities)
+    check_choice(named, chosen)
     if dry_run:
         estimate = estimate_export(
             source,
             target,
-            corruptions=named_corruptions(corruptions, frost_dir, constants=constants),
-            severities=parse_severities(severities),
+            corruptions=named,
+            severities=chosen,
             seed=seed,
             image_format=parse_format(image_format),
             split=split,
@@ -92,8 +98,8 @@ def corrupt(
     done = export_corrupted(
         source,
         target,
-        corruptions=named_corruptions(corruptions, frost_dir, constants=constants),
-        severities=parse_severities(severities),
+        corruptions=named,
+        severities=chosen,
         seed=seed,
         image_format=parse_format(image_format),
         split=split,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "corruptions",
         epilog="Examples:  shiftproof corruptions  ·  "
-        "shiftproof corruptions --show cat.jpg --out sheet.png",
+        "shiftproof corruptions --show cat.jpg --corruptions c-bar --out sheet.png",
     )(corruptions)
 
 
@@ -27,36 +28,69 @@ def corruptions(
     show: Annotated[
         Path | None, typer.Option("--show", help="Draw this image under every corruption.")
     ] = None,
+    chosen: Annotated[
+        str, typer.Option("--corruptions", "-c", help="What the sheet shows: names or sets.")
+    ] = "all",
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the sheet goes.")] = Path(
         "sheet.png"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
+    sets: Annotated[bool, typer.Option("--sets", help="List the sets alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the corruptions in one line each, or draw the sheet of all names and severities."""
-    from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT
-
+    """List the corruptions and the sets of them, or draw the sheet of all names and severities."""
     if show is not None:
+        from shiftproof.cli.options import named_corruptions
         from shiftproof.report import write_sheet
 
-        write_sheet(show, out, seed=seed)
+        write_sheet(show, out, corruptions=named_corruptions(chosen, None), seed=seed)
         say(f"sheet   {out}")
         return
-    entries = [
+    entries, found = _list_corruptions(), _list_sets()
+    if as_json:
+        say_json(json.dumps(found if sets else entries, indent=1))
+        return
+    console = Console(file=sys.stdout)
+    if not sets:
+        _print(console, ("name", "family", "set", "description"), entries)
+        console.print()
+    _print(console, ("set", "corruptions", "what it is", "source"), found)
+
+
+def _list_corruptions() -> list[dict[str, str]]:
+    from shiftproof.corruptions import CORRUPTIONS
+    from shiftproof.corruptions.suites import home_of
+
+    return [
         {
             "name": name,
             "family": entry.family,
-            "set": "common" if name in COMMON else "holdout" if name in HOLDOUT else "further",
+            "set": home_of(name).name,
             "description": entry.description,
+            "source": home_of(name).source,
         }
         for name, entry in CORRUPTIONS.items()
     ]
-    if as_json:
-        say_json(json.dumps(entries, indent=1))
-        return
-    table = Table(
-        "name", "family", "set", "what it does", box=None, header_style="bold", pad_edge=False
-    )
-    for entry in entries:
-        table.add_row(*entry.values())
-    Console(file=sys.stdout).print(table)
+
+
+def _list_sets() -> list[dict[str, str | int]]:
+    from shiftproof.corruptions import SUITES
+
+    return [
+        {
+            "set": name,
+            "corruptions": len(suite.corruptions),
+            "what it is": suite.title,
+            "source": suite.source,
+        }
+        for name, suite in SUITES.items()
+    ]
+
+
+def _print(
+    console: Console, columns: Sequence[str], rows: Sequence[Mapping[str, str | int]]
+) -> None:
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    console.print(table)

@@ -13,6 +13,7 @@ from shiftproof.cli.grid_options import (
     BatchSize,
     Constants,
     Corruptions,
+    Depth,
     Device,
     EncodeText,
     FrostFolder,
@@ -32,6 +33,7 @@ from shiftproof.cli.options import (
     MEASURE_HELP,
     ROOT_HELP,
     SPLIT_HELP,
+    check_choice,
     named_corruptions,
     parse_encode,
     parse_severities,
@@ -130,6 +132,7 @@ def detect(
         ),
     ] = None,
     frost_dir: FrostFolder = None,
+    depth: Depth = None,
     constants: Constants = "published",
     batch_size: BatchSize = None,
     protocol: ProtocolText = "online",
@@ -160,6 +163,10 @@ def detect(
     dataset = open_detection_data(
         data, split=split, images=folder, root=root, box_format=box_format
     )
+    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
+    if corrupted is None:
+        check_choice(named, chosen)
+    dataset = open_detection_data(data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:

@@ -12,6 +12,7 @@ import typer
 from shiftproof.cli.options import (
     CONSTANTS_HELP,
     CORRUPTIONS_HELP,
+    DEPTH_HELP,
     FROST_HELP,
     IMAGES_HELP,
     PROTOCOL_HELP,
@@ -46,6 +47,9 @@ Precision: TypeAlias = Annotated[
 ]
 FrostFolder: TypeAlias = Annotated[
     Path | None, typer.Option("--frost-dir", help=FROST_HELP, rich_help_panel=RUN_PANEL)
+]
+Depth: TypeAlias = Annotated[
+    str | None, typer.Option("--depth", help=DEPTH_HELP, rich_help_panel=RUN_PANEL)
 ]
 Constants: TypeAlias = Annotated[
     str, typer.Option("--constants", help=CONSTANTS_HELP, rich_help_panel=RUN_PANEL)

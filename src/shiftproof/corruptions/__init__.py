@@ -1,6 +1,9 @@
 """image -> image: the corruptions of the benchmark, at any size, reproducible to the pixel."""
 
+from shiftproof.corruptions.chains import chain
 from shiftproof.corruptions.checks import Corruption, CorruptionFunction
+from shiftproof.corruptions.depth_sources import DepthFolder, with_depth
+from shiftproof.corruptions.suites import SUITES, Suite, suite
 from shiftproof.corruptions.table import (
     COMMON,
     CORRUPTIONS,
@@ -26,15 +29,21 @@ __all__ = [
     "EXTRA",
     "GROUPS",
     "HOLDOUT",
+    "SUITES",
     "Corrupt",
     "CorruptTargets",
     "CorruptedDataset",
     "Corruption",
     "CorruptionFunction",
+    "DepthFolder",
+    "Suite",
+    "chain",
     "corrupt",
     "corrupt_batch",
     "corrupt_video",
     "frost_with",
     "function_of",
     "scale",
+    "suite",
+    "with_depth",
 ]

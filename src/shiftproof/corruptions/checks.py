@@ -37,7 +37,7 @@ class Corruption:
     name: str
     function: CorruptionFunction
     family: str
-    """One of ``noise``, ``blur``, ``weather``, ``digital``."""
+    """What kind of change it is: ``noise``, ``blur``, ``weather``, ``digital``, ``pattern``, ..."""
     description: str
     """One line, for a list."""
     is_random: bool

@@ -79,3 +79,13 @@ def index(rng: Random, below: int) -> int:
     if isinstance(rng, np.random.RandomState):
         return int(rng.randint(0, below))
     return int(rng.integers(0, below))
+
+
+def fork(rng: Random) -> Random:
+    """Return what inner draws are made from: a generator is itself.
+
+    Published code that seeds an inner generator from the global one does so with a legacy one.
+    """
+    if isinstance(rng, np.random.RandomState):
+        return np.random.RandomState(rng.randint(0, 2**32, dtype=np.int64))
+    return rng

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.io.files import fingerprint
 
@@ -15,13 +16,19 @@ def identity_of(corruption: str | CorruptionFunction) -> str:
     published photographs it is another corruption than with drawn ice.
     """
     if isinstance(corruption, str):
-        return "frost with drawn textures" if corruption == "frost" else corruption
+        of = f" with {textures.describe_published()}" if corruption == "frost" else ""
+        return f"{corruption}{of}"
     identity = getattr(corruption, "identity", None)
     if isinstance(identity, str):
         return identity
     qualified = getattr(corruption, "__qualname__", type(corruption).__qualname__)
     name = f"{corruption.__module__}.{qualified}"
+    of = (
+        f" with {textures.describe_published()}"
+        if corruption in (weather.frost, weather.frost_imagenet_c)
+        else ""
+    )
     try:
-        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}"
+        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}{of}"
     except (OSError, TypeError):  # typed into a console, or not a function
-        return name
+        return f"{name}{of}"

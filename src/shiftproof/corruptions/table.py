@@ -5,8 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from shiftproof.corruptions import blur, digital, noise, scales, weather
+from shiftproof.corruptions import (
+    affine,
+    blur,
+    digital,
+    mnist_c,
+    noise,
+    patterns,
+    scales,
+    strokes,
+    warps,
+    weather,
+)
+from shiftproof.corruptions import depth as depths
 from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
@@ -62,6 +75,7 @@ _ENTRIES = (
         "ice crystals on a cold pane", is_random=True,
         variants={
             "corrected": weather.frost_corrected,
+            "drawn": weather.frost_drawn,
             "imagenet-c": weather.frost_imagenet_c,
             "photographs": weather.frost_photographs,
         },
@@ -143,17 +157,114 @@ _ENTRIES = (
         "jpeg2000_compression", digital.jpeg2000_compression, "digital",
         "a JPEG 2000 file of a small size", is_random=False,
     ),
+    Corruption(
+        "blue_noise_sample", patterns.blue_noise_sample, "noise",
+        "pixels turned black, evenly spread", is_random=True,
+    ),
+    Corruption(
+        "brownish_noise", patterns.brownish_noise, "noise",
+        "slow stains of color", is_random=True,
+    ),
+    Corruption(
+        "caustic_refraction", warps.caustic_refraction, "warp",
+        "a look through moving water", is_random=True,
+    ),
+    Corruption(
+        "checkerboard_cutout", patterns.checkerboard_cutout, "pattern",
+        "grey squares of a turned checkerboard", is_random=True,
+    ),
+    Corruption(
+        "cocentric_sine_waves", patterns.cocentric_sine_waves, "pattern",
+        "swaying rings about a point", is_random=True,
+    ),
+    Corruption(
+        "inverse_sparkles", patterns.inverse_sparkles, "pattern",
+        "a white cover with a star-shaped hole", is_random=True,
+    ),
+    Corruption(
+        "perlin_noise", patterns.perlin_noise, "pattern",
+        "pale marble", is_random=True,
+    ),
+    Corruption(
+        "plasma_noise", patterns.plasma_noise, "pattern",
+        "colored waves bent by waves", is_random=True,
+    ),
+    Corruption(
+        "single_frequency_greyscale", patterns.single_frequency_greyscale, "pattern",
+        "one plane wave", is_random=True,
+    ),
+    Corruption(
+        "sparkles", patterns.sparkles, "pattern",
+        "white stars in front", is_random=True,
+    ),
+    Corruption(
+        "circular_motion_blur", warps.circular_motion_blur, "blur",
+        "a camera turned during the exposure", is_random=False,
+    ),
+    Corruption(
+        "lines", patterns.lines, "pattern",
+        "grey scratches", is_random=True,
+    ),
+    Corruption(
+        "pinch_and_twirl", warps.pinch_and_twirl, "warp",
+        "whirls in blocks", is_random=True,
+    ),
+    Corruption(
+        "ripple", warps.ripple, "warp",
+        "rows and columns moved by waves", is_random=True,
+    ),
+    Corruption(
+        "transverse_chromatic_abberation", warps.transverse_chromatic_abberation, "warp",
+        "channels enlarged differently by a lens", is_random=True,
+    ),
+    Corruption(
+        "shear", affine.shear, "geometry",
+        "slanted", is_random=True,
+    ),
+    Corruption(
+        "scale", affine.scale, "geometry",
+        "shrunk on a black ground", is_random=False,
+    ),
+    Corruption(
+        "rotate", affine.rotate, "geometry",
+        "turned by 11 to 57 degrees", is_random=True,
+    ),
+    Corruption(
+        "translate", affine.translate, "geometry",
+        "moved along both sides", is_random=True,
+    ),
+    Corruption(
+        "stripe", strokes.stripe, "stroke",
+        "the outer quarters as negatives; one severity", is_random=False,
+    ),
+    Corruption(
+        "dotted_line", strokes.dotted_line, "stroke",
+        "a dotted line across; one severity", is_random=True,
+    ),
+    Corruption(
+        "zigzag", strokes.zigzag, "stroke",
+        "a zigzag line across; one severity", is_random=True,
+    ),
+    Corruption(
+        "canny_edges", strokes.canny_edges, "stroke",
+        "the edges alone; one severity", is_random=False,
+    ),
 )  # fmt: skip
 
 
-def _with_scales(entry: Corruption) -> Corruption:
-    if entry.name not in scales.FUNCTIONS:
-        return entry
-    variants = {**entry.variants, scales.CIFAR_10_C: scales.FUNCTIONS[entry.name]}
-    return replace(entry, variants=variants)
+_SCALES = {
+    scales.CIFAR_10_C: scales.FUNCTIONS,
+    scales.CIFAR_10_C_BAR: scales.C_BAR_FUNCTIONS,
+    mnist_c.MNIST_C: mnist_c.FUNCTIONS,
+}
 
 
-CORRUPTIONS: dict[str, Corruption] = {entry.name: _with_scales(entry) for entry in _ENTRIES}
+def _add_scales(entry: Corruption) -> Corruption:
+    further = {name: of[entry.name] for name, of in _SCALES.items() if entry.name in of}
+    return replace(entry, variants={**entry.variants, **further})
+
+
+CORRUPTIONS: dict[str, Corruption] = {entry.name: _add_scales(entry) for entry in _ENTRIES}
 """Every corruption by its name."""
 
 COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
@@ -162,7 +273,7 @@ COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
 HOLDOUT: tuple[str, ...] = tuple(CORRUPTIONS)[15:19]
 """The 4 corruptions kept for choosing hyper-parameters."""
 
-EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:]
+EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:27]
 """Further corruptions of our own, in no benchmark."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -178,8 +289,12 @@ def function_of(name: str, variant: str | None = None) -> CorruptionFunction:
     Raises:
         UnknownNameError: no such corruption, or no such variant of it.
     """
+    if name in depths.FUNCTIONS:
+        raise InputError(
+            f"{name} needs a depth map: corrupt(..., depth=...), or with_depth({name!r}, source)."
+        )
     if name not in CORRUPTIONS:
-        raise UnknownNameError.of("corruption", name, CORRUPTIONS)
+        raise UnknownNameError.of("corruption", name, [*CORRUPTIONS, *depths.FUNCTIONS])
     entry = CORRUPTIONS[name]
     if variant is None or variant == PUBLISHED:
         return entry.function
@@ -214,6 +329,7 @@ def corrupt(
     seed: int = 0,
     key: str = "",
     variant: str | None = None,
+    depth: ArrayLike | None = None,
 ) -> Image:
     """Return a corrupted copy of ``image``.
 
@@ -227,6 +343,8 @@ def corrupt(
         seed: any integer.
         key: what tells this image from others, for example its file name.
         variant: a named variant; None is the published form.
+        depth: ``(H, W)`` floating, 0 at the camera and 1 at 15.6 m, for the corruptions of
+            ``depth.FUNCTIONS`` ("fog_3d"), which need it, and for no others.
 
     Returns:
         uint8, of the same shape.
@@ -242,6 +360,13 @@ def corrupt(
     """
     level = check_severity(severity)
     checked = check_image(image)
+    if isinstance(name, str) and name in depths.FUNCTIONS:
+        if variant is not None:
+            raise UnknownNameError.of(f"variant of {name}", variant, [PUBLISHED])
+        known = depths.check_depth(depth, checked, name)
+        return depths.FUNCTIONS[name](checked, level, generator(seed, name, key), known)
+    if depth is not None:
+        raise InputError(f"Depth is of no use for {name}; it is for {', '.join(depths.FUNCTIONS)}.")
     if isinstance(name, str):
         return function_of(name, variant)(checked, level, generator(seed, name, key))
     if not callable(name):

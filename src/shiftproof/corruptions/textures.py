@@ -1,13 +1,14 @@
-"""Frost textures: drawn here, or read from the user's own photographs.
+"""Frost textures: the published photographs where they are installed, else drawn here.
 
-The photographs that the published code draws from carry no origin, so none is shipped. What is
-drawn here matches their statistics one by one: mean and deviation of each channel, the grey
-values' distribution, and the radial power spectrum.
+The photographs that the published code draws from carry no origin, so none is shipped; the package
+imagecorruptions brings them. What is drawn in their place matches their statistics one by one: mean
+and deviation of each channel, the grey values' distribution, and the radial power spectrum.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.errors import InputError
+from shiftproof.io.files import fingerprint
 from shiftproof.io.images import read_image
 from shiftproof.rng import generator
 from shiftproof.types import F64, Image
@@ -86,10 +88,8 @@ STYLES = (
 PUBLISHED_ORDER = (0, 1, 1, 2, 3)
 """Which style stands for each of the five photographs that are drawn."""
 
-
-def draw_stand_in(number: int) -> Texture:
-    """Return the drawn texture that stands for the published photograph ``number``, 0 to 4."""
-    return draw_texture(PUBLISHED_ORDER[number])
+DRAWN = "drawn textures"
+"""What records say where no photographs were there."""
 
 
 PHOTOGRAPHS = (
@@ -122,22 +122,60 @@ def read_photographs(folder: Path) -> tuple[Texture, ...]:
 
 
 @cache
-def read_installed_photographs() -> tuple[Texture, ...]:
-    """Read the published photographs out of an installed imagecorruptions, without importing it.
+def find_photographs() -> tuple[Texture, ...]:
+    """Read the published photographs of an installed imagecorruptions, without importing it.
+
+    Returns:
+        The five in the order in which they are drawn, or none where none is installed.
 
     Raises:
-        InputError: none is installed.
+        BrokenFileError: one is installed and cannot be read.
     """
     for package in ("imagecorruptions", "imagecorruptions_imaug"):
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
             folder = Path(spec.origin).parent / "frost"
-            if (folder / PHOTOGRAPHS[0][0]).is_file():
+            if all(any((folder / name).is_file() for name in names) for names in PHOTOGRAPHS):
                 return read_photographs(folder)
-    raise InputError(
-        "The published frost photographs come with the package imagecorruptions, which is not "
-        "installed here. Install it, or use frost_with(textures.read_photographs(folder))."
-    )
+    return ()
+
+
+def read_installed_photographs() -> tuple[Texture, ...]:
+    """Return the published photographs of an installed imagecorruptions.
+
+    Raises:
+        InputError: none is installed.
+    """
+    found = find_photographs()
+    if not found:
+        raise InputError(
+            "The published frost photographs come with the package imagecorruptions, which is not "
+            "installed here. Run `pip install 'shiftproof[frost]'`, or use "
+            "frost_with(textures.read_photographs(folder))."
+        )
+    return found
+
+
+def find_texture(number: int) -> Texture:
+    """Return the published photograph ``number``, 0 to 4, or the texture drawn in its place.
+
+    Photographs are there where imagecorruptions is installed.
+    """
+    found = find_photographs()
+    return found[number] if found else draw_texture(PUBLISHED_ORDER[number])
+
+
+def describe(choice: Sequence[Texture]) -> str:
+    """Return the names of textures with a fingerprint of their pixels, for records."""
+    print_of_all = fingerprint(texture.pixels.tobytes() for texture in choice)
+    return f"{', '.join(texture.name for texture in choice)} ({print_of_all})"
+
+
+@cache
+def describe_published() -> str:
+    """Say for records which textures ``find_texture`` returns."""
+    found = find_photographs()
+    return describe(found) if found else DRAWN
 
 
 @cache

@@ -23,7 +23,6 @@ from shiftproof.corruptions.filters import (
     streak,
 )
 from shiftproof.errors import InputError
-from shiftproof.io.files import fingerprint
 from shiftproof.types import F32, F64, U8, U16, Flags, Image
 
 # All constants for severities 1 to 5: Hendrycks & Dietterich 2019 (arXiv 1903.12261), and
@@ -127,7 +126,8 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
     return out
 
 
-def _blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
+def blend_snow(image: Image, layer: Image, other: Image, share: float) -> Image:
+    """Pale an image but for ``share`` of it, and add a layer and another turned by 180 degrees."""
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
@@ -165,11 +165,29 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     if fallen == 0:
         streaks = draw_streaks(layer)
-        return _blend_snow(image, streaks, streaks, share)
+        return blend_snow(image, streaks, streaks, share)
     step = round(fallen * layer.shape[0])
     # The second layer is turned upside down afterwards: to fall it has to rise before.
     first, second = (draw_streaks(np.roll(layer, shift, axis=0)) for shift in (step, -step))
-    return _blend_snow(image, first, second, share)
+    return blend_snow(image, first, second, share)
+
+
+def draw_flakes(
+    height: int,
+    width: int,
+    mean: float,
+    deviation: float,
+    zoom: float,
+    threshold: float,
+    rng: Random,
+) -> F32:
+    """Draw a layer of flakes in 0..1, cut to bytes, as the original ImageNet-C has it."""
+    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
+        top : top + height, left : left + width
+    ]
+    return np.asarray(np.floor(cut * np.float32(255)) / np.float32(255))
 
 
 def snow_imagenet_c(
@@ -186,23 +204,18 @@ def snow_imagenet_c(
 
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
-    layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
+    flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
-        top : top + height, left : left + width
-    ]
-    flakes = np.floor(np.pad(cut, ((0, 0), (copies.margin,) * 2), mode="edge") * np.float32(255))
     streaks = np.empty((height, width), np.uint8)
     kernels.smear_to_bytes(
-        flakes / np.float32(255),
+        np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge"),
         copies.margin,
         copies.down,
         copies.right,
         copies.weights,
         streaks,
     )
-    return _blend_snow(image, streaks, streaks, share)
+    return blend_snow(image, streaks, streaks, share)
 
 
 @lru_cache(maxsize=16)
@@ -293,9 +306,7 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     textures_ = tuple(choice)
     if not textures_:
         raise InputError("Frost needs at least one texture; got none.")
-    print_of_all = fingerprint(texture.pixels.tobytes() for texture in textures_)
-    names = ", ".join(texture.name for texture in textures_)
-    return _FrostWith(textures_, f"frost with {names} ({print_of_all})")
+    return _FrostWith(textures_, f"frost with {textures.describe(textures_)}")
 
 
 def frost(image: Image, severity: float, rng: Random) -> Image:
@@ -303,18 +314,30 @@ def frost(image: Image, severity: float, rng: Random) -> Image:
 
     As in the published code one texture of four has twice the weight of the others.
 
-    Differs from the published code: the textures are drawn by ``textures.py`` to the statistics
-    of the published photographs, whose origin is unknown. With the photographs: the variant
-    ``photographs``, or ``frost_with(textures.read_photographs(folder))``.
+    The textures are the published photographs where imagecorruptions is installed. Differs from the
+    published code where it is not: they are drawn by ``textures.py`` to the statistics of the
+    photographs, whose origin is unknown. A folder of them: ``frost_with(textures.read_photographs(...))``.
     """
-    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, textures.find_texture, FROST_ENLARGED)
+
+
+def frost_drawn(image: Image, severity: float, rng: Random) -> Image:
+    """Lay ice crystals over the image, as on a cold window pane.
+
+    Differs from ``frost``: the textures are drawn, whatever is installed.
+    """
+
+    def texture_at(number: int) -> textures.Texture:
+        return textures.draw_texture(textures.PUBLISHED_ORDER[number])
+
+    return _blend_frost(image, severity, rng, 5, texture_at, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
     """Lay ice crystals over the image, as on a cold window pane.
 
-    Differs from ``frost``: a fifth texture, which stands for the photograph that the published
-    code never draws, and the same weight for each.
+    Differs from ``frost``: drawn textures, among them a fifth, which stands for the photograph that
+    the published code never draws, and the same weight for each.
     """
     return _blend_frost(image, severity, rng, 5, textures.draw_texture, FROST_ENLARGED)
 
@@ -329,14 +352,16 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
 
 
-def frost_imagenet_c(image: Image, severity: float, rng: Random) -> Image:
+def frost_imagenet_c(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]] | None = None
+) -> Image:
     """Lay ice crystals over the image at the textures' own scale.
 
     The form of the original ImageNet-C for images of 224 x 224 pixels.
 
     Differs from ``frost``: a texture is not enlarged, except to cover an image that is larger.
     """
-    return _blend_frost(image, severity, rng, 5, textures.draw_stand_in, 1.0)
+    return _blend_frost(image, severity, rng, 5, textures.find_texture, 1.0, table)
 
 
 @lru_cache(maxsize=8)
@@ -360,7 +385,7 @@ def frost_shrunk(
     """
 
     def texture_at(number: int) -> textures.Texture:
-        return _shrink(textures.draw_stand_in(number))
+        return _shrink(textures.find_texture(number))
 
     return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
 
@@ -447,7 +472,7 @@ def plasma(height: int, width: int, decay: float, rng: Random) -> tuple[F32, flo
     return grid, min(low, float(grid.min())), max(high, float(grid.max()))
 
 
-def _fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
+def add_fog(image: Image, amount: float, layer: F32, low: float, high: float) -> Image:
     """Add ``amount`` times the layer scaled to 0..1, and scale back to the brightest value."""
     from shiftproof.corruptions.kernels import weather as kernels
 
@@ -476,7 +501,7 @@ def fog(
     """
     amount, decay = constants(table or FOG, severity)
     layer, low, high = plasma(image.shape[0], image.shape[1], decay, rng)
-    return _fog(image, amount, layer, low, high)
+    return add_fog(image, amount, layer, low, high)
 
 
 def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: float) -> Image:
@@ -489,7 +514,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
     size = _map_side(height, width)
     layer, low, high = plasma(size, size, decay, rng)
     moved = np.roll(layer[:size, :size], round(drifted * width), axis=1)
-    return _fog(image, amount, np.ascontiguousarray(moved), low, high)
+    return add_fog(image, amount, np.ascontiguousarray(moved), low, high)
 
 
 def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -505,7 +530,7 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     if high <= low:
         # A single pixel has no spread: half the fog.
         low, high = low - 0.5, low + 0.5
-    return _fog(image, amount, layer, low, high)
+    return add_fog(image, amount, layer, low, high)
 
 
 def spatter(

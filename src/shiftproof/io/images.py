@@ -14,7 +14,7 @@ from PIL import TiffImagePlugin, UnidentifiedImageError
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import reason_of
 from shiftproof.io.png import drop_metadata
-from shiftproof.types import Image
+from shiftproof.types import U16, Image
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -85,6 +85,30 @@ def read_image(source: Path | bytes) -> Image:
     except Exception as error:
         # A decoder that meets a damaged file raises anything: OSError, SyntaxError, struct.error, ...
         raise BrokenFileError(f"{name}: damaged image ({reason_of(error)}).") from error
+
+
+def read_sixteen_bits(path: Path) -> U16:
+    """Decode a grey PNG of 16 bits to ``(H, W)``, its values as they are: a depth map, say.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
+    """
+    expected = "expected a grey PNG of 16 bits"
+    try:
+        picture = PillowImage.open(io.BytesIO(_content(path)), formats=("PNG",))
+        if picture.mode not in ("I;16", "I"):
+            raise BrokenFileError(f"{path}: {expected}, got one of mode {picture.mode}.")
+        if picture.width * picture.height > MAX_PIXELS:
+            raise BrokenFileError(
+                f"{path}: {picture.width} x {picture.height} pixels is {_above_the_limit(MAX_PIXELS)}"
+            )
+        return np.asarray(picture).astype(np.uint16)
+    except BrokenFileError:
+        raise
+    except UnidentifiedImageError as error:
+        raise BrokenFileError(f"{path}: {expected}.") from error
+    except Exception as error:
+        raise BrokenFileError(f"{path}: {expected} ({reason_of(error)}).") from error
 
 
 def _content(path: Path) -> bytes:

@@ -108,6 +108,21 @@ def describe_start(run: AnyRun[Any]) -> list[str]:
     return [started[:10]] if isinstance(started, str) else []
 
 
+def describe_drawn_frost(run: AnyRun[Any]) -> str | None:
+    """Say that a run had ice of our own in the place of the published photographs, if it had."""
+    corruptions = run.settings.get("corruptions")
+    told = [str(one) for one in corruptions.values()] if isinstance(corruptions, Mapping) else []
+    if look_up(run.settings, "images", "source") != "on the fly" or not any(
+        "frost" in one and one.endswith("drawn textures") for one in told
+    ):
+        return None
+    return (
+        "The frost was drawn, as the published photographs of ice were not there: its figures, and "
+        "every mean that it enters, come from other pictures than published ones. `pip install "
+        "'shiftproof[frost]'` or --frost-dir brings the photographs."
+    )
+
+
 # ---------------------------------------------------------------- comparing runs
 
 

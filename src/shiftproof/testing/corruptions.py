@@ -19,6 +19,9 @@ __all__ = ["check_corruption"]
 SHAPES = ((1, 1, 3), (1, 1), (1, 50, 3), (50, 1, 3), (2, 3), (31, 17, 3), (31, 17), (64, 48, 3))
 """From one pixel to an ordinary small image, colour and grey."""
 
+OTHER_KEYS = 7
+"""Further keys under which a corruption that draws must differ once."""
+
 
 def check_corruption(corruption: str | CorruptionFunction, *, variant: str | None = None) -> None:
     """Check that a corruption, by name or as a function, keeps the contract of corruptions.
@@ -61,7 +64,9 @@ def check_corruption(corruption: str | CorruptionFunction, *, variant: str | Non
     _check_globals(label, image, expected[2], corruption, variant)
     entry = CORRUPTIONS.get(corruption) if isinstance(corruption, str) else None
     if entry is not None:
-        same = np.array_equal(run(image, 3, key="another key"), expected[2])
+        # A draw of left or right alone is the same for every second key.
+        others = ("another key", *map(str, range(OTHER_KEYS)))
+        same = all(np.array_equal(run(image, 3, key=key), expected[2]) for key in others)
         assert same != entry.is_random, (
             f"{label}: another key gives {'the same' if same else 'other'} pixels, "
             f"but the table says is_random={entry.is_random}"

@@ -66,7 +66,7 @@ def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _texture(number: int, device: torch.device) -> Tensor:
-    pixels = torch.from_numpy(textures.draw_stand_in(number).pixels.copy())
+    pixels = torch.from_numpy(textures.find_texture(number).pixels.copy())
     return pixels.permute(2, 0, 1).float().to(device)
 
 

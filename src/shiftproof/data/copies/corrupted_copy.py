@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.corruptions import CorruptionFunction, corrupt
+from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data.copies.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
@@ -127,7 +128,7 @@ class _Corrupting:
 
     def __call__(self, image: Image, version: Version, key: str) -> tuple[Image, dict[str, str]]:
         cell = self.cells[version.folder]
-        corruption = self.corruptions[cell.corruption]
+        corruption = bind_image(self.corruptions[cell.corruption], key)
         return corrupt(image, corruption, severity=cell.severity, seed=self.seed, key=key), {}
 
 

@@ -20,6 +20,7 @@ from shiftproof.report.sections import (
     Section,
     broken_section,
     byline,
+    describe_drawn_frost,
     differing,
     doubts,
     kicker,
@@ -159,6 +160,8 @@ def _warnings(shown: Shown, kind: Kind) -> list[str]:
                 f"{where}These figures have no intervals: they come from a table of results, and there "
                 "are no images to resample. A small difference may be chance."
             )
+        frost = describe_drawn_frost(run)
+        found += [] if frost is None else [f"{where}{frost}"]
         found += [f"{where}{note}." for note in tables.describe_unanswered(scores)]
         found += [f"{where}{line}" for line in run.faults]
         found += doubts(scores.images, where)

@@ -1,0 +1,372 @@
+"""How steady classifiers are on the sequences of ImageNet-P, with one record per image kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from shiftproof.compute.progress import progress
+from shiftproof.corruptions.sequences import DIFFICULTIES, PERTURBATIONS, perturb
+from shiftproof.data import ImageData, open_data
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io import files, manifest
+from shiftproof.io.holding import frees_folders
+from shiftproof.metrics.classification import top_classes
+from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resamples
+from shiftproof.metrics.perturbation import TOP, flips, top5_distances
+from shiftproof.models.preprocess import Preprocess
+from shiftproof.provenance import provenance
+from shiftproof.runs.names import plain
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import I32, Image, Images, Sample
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from shiftproof.models import ClassifierLike
+
+FLIP = "flip probability"
+DISTANCE = "top-5 distance"
+FLIP_RATE = "flip rate"
+DISTANCE_RATE = "top-5 distance rate"
+MEAN = "mean"
+"""The row of the mean over the perturbations: of the rates mFR and mT5D."""
+
+RUN_FILE = "stability.json"
+SCORES_FILE = "scores.json"
+
+SHORT_SIDE = 256 / 224
+"""The shorter side of the resized image over the side of what is cut out, where a model resizes to
+nothing in particular."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What was measured.
+
+    Attributes:
+        figures: model to perturbation, or ``MEAN``, to ``FLIP``, ``DISTANCE`` and, where there is a
+            reference, the rates against it, each with its interval over the images.
+        images: how many images count.
+        broken: why others do not.
+        reference: the model that the rates are against; None where there are none.
+        path: the folder of the run.
+    """
+
+    figures: Mapping[str, Mapping[str, Mapping[str, Interval]]]
+    images: int
+    broken: Sequence[str]
+    reference: str | None
+    path: Path
+
+
+@frees_folders
+def measure_stability(
+    models: ClassifierLike | Mapping[str, ClassifierLike],
+    data: ImageData | str | Path,
+    *,
+    out: str | Path,
+    perturbations: Sequence[str] = tuple(PERTURBATIONS),
+    reference: str | None = None,
+    difficulty: int = 1,
+    seed: int = 0,
+    show_progress: bool | None = None,
+) -> Stability:
+    """Measure how often predictions flip on sequences in which images change a little.
+
+    Hendrycks & Dietterich 2019, ImageNet-P: the flip probability FP and the unnormalised top-5 distance
+    of each perturbation. The flip rate divides by that of a reference on the same frames, in the
+    paper AlexNet; their means over the perturbations are mFR and mT5D. Labels are not used.
+
+    Args:
+        models: a classifier, or name to classifier, of at least five classes, with a
+            :class:`~shiftproof.models.Preprocess`.
+        data: images, or what ``open_data`` takes.
+        out: the folder of the run; one that was interrupted is gone on with.
+        perturbations: names of ``corruptions.sequences.PERTURBATIONS``.
+        reference: which of ``models`` the rates are against.
+        difficulty: 1 to 3.
+        seed: decides the noise.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: something handed in cannot be used.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+    """
+    named = models if isinstance(models, Mapping) else {"source": models}
+    check_choice(named, perturbations, reference, difficulty)
+    images = data if isinstance(data, ImageData) else _open(data, next(iter(named.values())))
+    folder = Path(out)
+    settings = {
+        "kind": "stability",
+        "models": {name: model.settings for name, model in named.items()},
+        "data": images.settings(),
+        "perturbations": list(perturbations),
+        "reference": reference,
+        "difficulty": difficulty,
+        "seed": seed,
+    }
+    manifest.begin(
+        folder,
+        RUN_FILE,
+        plain(settings),
+        what="a run",
+        about={"provenance": provenance("", 0)},
+        ours=("records",),
+    )
+    _record(folder, named, images, perturbations, difficulty, seed, show_progress)
+    scores = _score(folder, list(named), perturbations, reference, difficulty)
+    files.write_json(folder / SCORES_FILE, as_json(scores))
+    return scores
+
+
+def _open(data: str | Path, model: ClassifierLike) -> ImageData:
+    # The photographs of the demo come with labels and cannot be had without.
+    if str(data) == "demo":
+        return open_data(data, classes=model.classes)
+    return open_data(data, classes=None, labelled=False)
+
+
+def check_choice(
+    models: Mapping[str, ClassifierLike],
+    perturbations: Sequence[str],
+    reference: str | None,
+    difficulty: int,
+) -> None:
+    """Raise an InputError where what was asked for cannot be measured."""
+    if not models:
+        raise InputError("Expected at least one classifier, got none.")
+    for name in perturbations:
+        if name not in PERTURBATIONS:
+            raise UnknownNameError.of("perturbation", name, PERTURBATIONS)
+    if not perturbations or len(set(perturbations)) != len(perturbations):
+        raise InputError(f"Expected perturbations, each once, got {list(perturbations)}.")
+    if difficulty not in DIFFICULTIES:
+        raise InputError(f"Expected a difficulty of 1, 2 or 3, got {difficulty!r}.")
+    if reference is not None and reference not in models:
+        raise UnknownNameError.of("reference", reference, models)
+    for name, model in models.items():
+        if not files.can_name_files(name):
+            raise InputError(f"A model cannot be called {name!r}: it names files.")
+        if not isinstance(model.preprocess, Preprocess):
+            raise InputError(
+                f"{name}: expected a Preprocess, which says how an image is resized before it is cut; "
+                f"got {type(model.preprocess).__name__}."
+            )
+        if len(model.classes) < TOP:
+            raise InputError(
+                f"{name}: the top-5 distance needs {TOP} classes, it has {len(model.classes)}."
+            )
+
+
+def resize_uncut(image: Image, preprocess: Preprocess) -> Image:
+    """Resize an image as a model does before it cuts out the middle."""
+    if isinstance(preprocess.resize, int):
+        side = preprocess.resize
+    else:
+        side = round(min(preprocess.size) * SHORT_SIDE)
+    # The same preprocessing with a cut that takes nothing away.
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    size = max(1, int(side * height / shorter)), max(1, int(side * width / shorter))
+    resampling = PillowImage.Resampling[preprocess.interpolation.upper()]
+    picture = PillowImage.fromarray(image).resize((size[1], size[0]), resampling)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _file(folder: Path, model: str, perturbation: str) -> Path:
+    return folder / "records" / model / f"{perturbation}.parquet"
+
+
+def _record(
+    folder: Path,
+    models: Mapping[str, ClassifierLike],
+    data: ImageData,
+    perturbations: Sequence[str],
+    difficulty: int,
+    seed: int,
+    show_progress: bool | None,
+) -> None:
+    """Write one table for each model and perturbation; those that are there are done."""
+    todo = {
+        name: [one for one in models if not _file(folder, one, name).is_file()]
+        for name in perturbations
+    }
+    steps = len(data.samples) * sum(1 for names in todo.values() if names)
+    with progress("Stability", steps, show=show_progress) as advance:
+        for name, missing in todo.items():
+            if not missing:
+                continue
+            chosen = {one: models[one] for one in missing}
+            rows: dict[str, list[tuple[str, I32 | None, str | None]]] = {one: [] for one in missing}
+            for sample, shown in _frames(chosen, data, name, difficulty, seed):
+                for one, model in chosen.items():
+                    rows[one].append(_row(sample, shown, one, model))
+                advance(1, note=f"{name} {sample.id}")
+            for one in missing:
+                files.make_folder(_file(folder, one, name).parent)
+                write_table(_file(folder, one, name), _table(rows[one]))
+
+
+Shown = dict[str, Images] | BrokenFileError
+
+
+def _row(
+    sample: Sample, shown: Shown, name: str, model: ClassifierLike
+) -> tuple[str, I32 | None, str | None]:
+    if isinstance(shown, BrokenFileError):
+        return sample.id, None, str(shown)
+    return sample.id, top_classes(model.predict(shown[name]), TOP), None
+
+
+def _frames(
+    models: Mapping[str, ClassifierLike], data: ImageData, name: str, difficulty: int, seed: int
+) -> Iterator[tuple[Sample, Shown]]:
+    """Yield the frames of each image for each model; the next image's are made meanwhile."""
+
+    def make(sample: Sample) -> Shown:
+        try:
+            image = data.read(sample)
+        except BrokenFileError as error:
+            return error
+        shown: dict[str, Images] = {}
+        by_size: dict[tuple[object, ...], Images] = {}
+        for one, model in models.items():
+            preprocess = model.preprocess
+            assert isinstance(preprocess, Preprocess)
+            key = (preprocess.size, preprocess.resize, preprocess.interpolation)
+            if key not in by_size:
+                by_size[key] = perturb(
+                    resize_uncut(image, preprocess),
+                    name,
+                    size=preprocess.size,
+                    difficulty=difficulty,
+                    seed=seed,
+                    key=sample.id,
+                )
+            shown[one] = by_size[key]
+        return shown
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, data.samples[0])
+        for sample, following in zip(data.samples, (*data.samples[1:], None), strict=True):
+            shown = ahead.result()
+            if following is not None:
+                ahead = pool.submit(make, following)
+            yield sample, shown
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [("id", pa.string()), ("classes", pa.list_(pa.int32())), ("error", pa.string())]
+    )
+
+
+def _table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
+    """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other."""
+    import pyarrow as pa
+
+    columns = {
+        "id": [row[0] for row in rows],
+        "classes": [None if row[1] is None else row[1].reshape(-1).tolist() for row in rows],
+        "error": [row[2] for row in rows],
+    }
+    return pa.table(columns, schema=_schema())
+
+
+def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
+    """Return ids, rankings ``(N, F, 5)`` of those that could be read, and why others could not."""
+    with open_table(path, _schema()) as table:
+        told = table.column("classes").to_pylist()
+        ids = table.column("id").to_pylist()
+        frames = PERTURBATIONS[perturbation].count
+        kept = [row for row in told if row is not None]
+        rankings = np.array(kept, np.int32).reshape(len(kept), frames, TOP)
+        broken = [str(reason) for reason in table.column("error").to_pylist() if reason is not None]
+        return (
+            [name for name, row in zip(ids, told, strict=True) if row is not None],
+            rankings,
+            broken,
+        )
+
+
+def _score(
+    folder: Path,
+    models: Sequence[str],
+    perturbations: Sequence[str],
+    reference: str | None,
+    difficulty: int,
+) -> Stability:
+    broken: list[str] = []
+    counted: list[str] = []
+    columns: list[NDArray[np.float64]] = []
+    for model in models:
+        for name in perturbations:
+            path = _file(folder, model, name)
+            ids, rankings, broken = _read(path, name)
+            if not ids:
+                raise BrokenFileError(f"{folder}: none of the images could be read. {broken[0]}")
+            if counted and ids != counted:
+                raise BrokenFileError(
+                    f"{path}: its images are not those of the other tables. Delete the records and "
+                    "start the run again."
+                )
+            counted = ids
+            is_noise = PERTURBATIONS[name].is_noise
+            columns.append(flips(rankings[:, :, 0], is_noise=is_noise, step=difficulty))
+            columns.append(top5_distances(rankings, is_noise=is_noise, step=difficulty))
+    [sums] = sum_resamples([lambda: np.stack(columns, axis=1)], len(counted))
+    means = (sums / len(counted)).T.reshape(len(models), len(perturbations), 2, -1)
+    divisor = None if reference is None else means[models.index(reference)]
+    figures = {
+        model: _figures(means[at], divisor, perturbations) for at, model in enumerate(models)
+    }
+    return Stability(figures, len(counted), broken, reference, folder)
+
+
+def _figures(
+    means: NDArray[np.float64], divisor: NDArray[np.float64] | None, perturbations: Sequence[str]
+) -> dict[str, dict[str, Interval]]:
+    """Return the figures of a model from ``(perturbations, 2, 1 + R)`` means over images."""
+    parts = {FLIP: means[:, 0], DISTANCE: means[:, 1]}
+    if divisor is not None:
+        # A reference that never flips in a resample gives no rate there.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rates = means / divisor
+        parts |= {FLIP_RATE: rates[:, 0], DISTANCE_RATE: rates[:, 1]}
+    figures: dict[str, dict[str, Interval]] = {name: {} for name in (*perturbations, MEAN)}
+    for measure, table in parts.items():
+        for name, row in zip((*perturbations, MEAN), (*table, table.mean(axis=0)), strict=True):
+            interval = percentile_interval(row)
+            if interval is not None:
+                figures[name][measure] = interval
+    return figures
+
+
+def as_json(scores: Stability) -> dict[str, object]:
+    """Return what was measured as JSON takes it."""
+
+    def spell(figure: Interval) -> dict[str, float | None]:
+        return {"value": figure.value, "low": figure.low, "high": figure.high}
+
+    return {
+        "images": scores.images,
+        "broken": list(scores.broken),
+        "reference": scores.reference,
+        "models": {
+            model: {
+                name: {measure: spell(figure) for measure, figure in row.items()}
+                for name, row in rows.items()
+            }
+            for model, rows in scores.figures.items()
+        },
+    }

@@ -1,0 +1,132 @@
+"""``shiftproof perturb``: how steady classifiers are on the sequences of ImageNet-P."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shiftproof.cli.grid_options import Device, name_specs, short_name
+from shiftproof.cli.models import show_assumed
+from shiftproof.cli.printing import say, say_json, warn
+
+if TYPE_CHECKING:
+    from shiftproof.bench.stability import Stability
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "perturb",
+        epilog=(
+            "Examples:  shiftproof perturb --model demo --data demo --out run  ·  "
+            "shiftproof perturb --model timm:resnet50 --data photos --out run "
+            "--reference torchvision:alexnet"
+        ),
+    )(perturb)
+
+
+def perturb(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "-d", help="A folder of images, a CSV, or demo. Labels are not used."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="As for bench; several, each with a --model."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="A model by whose figures the others are divided: torchvision:alexnet for mFR and mT5D.",
+        ),
+    ] = None,
+    perturbations: Annotated[
+        str,
+        typer.Option(
+            "--perturbations",
+            "-p",
+            help="all, or names separated by commas: gaussian_noise, shot_noise, motion_blur, "
+            "zoom_blur, snow, brightness, translate, rotate, tilt, scale.",
+        ),
+    ] = "all",
+    difficulty: Annotated[
+        int, typer.Option("--difficulty", min=1, max=3, help="1 to 3, as published.")
+    ] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
+    device: Device = "cpu",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print scores.json on standard output.")
+    ] = False,
+) -> None:
+    """Measure how often predictions flip while images change a little (ImageNet-P)."""
+    from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
+    from shiftproof.corruptions.sequences import PERTURBATIONS
+    from shiftproof.models import load_classifier
+
+    words = [word for word in re.split(r"[,\s]+", perturbations) if word]
+    names = list(PERTURBATIONS) if words == ["all"] else words
+    specs = name_specs(model or ["demo"])
+    named = {"source": specs} if isinstance(specs, str) else dict(specs)
+    referred = None if reference is None else short_name(reference)
+    if reference is not None and referred is not None:
+        named[referred] = reference
+    models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
+    check_choice(models, names, referred, difficulty)
+    for one in models.values():
+        show_assumed(one)
+    scores = measure_stability(
+        models,
+        data,
+        out=out,
+        perturbations=names,
+        reference=referred,
+        difficulty=difficulty,
+        seed=seed,
+    )
+    if as_json:
+        say_json((out / SCORES_FILE).read_text(encoding="utf-8"))
+        return
+    for name, title in models.items():
+        _print(scores, name, title.name)
+    for reason in scores.broken[:5]:
+        warn(f"not readable: {reason}")
+    say(f"scores   {out / SCORES_FILE}")
+
+
+def _print(scores: Stability, model: str, title: str) -> None:
+    from shiftproof.bench.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
+
+    shown = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
+    heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}
+    rows = scores.figures[model]
+    measures = [one for one in shown if any(one in row for row in rows.values())]
+    table = Table(
+        "perturbation", *(heads[one] for one in measures), box=None, header_style="bold",
+        pad_edge=False, title=f"{title}, {scores.images} images", title_justify="left",
+    )  # fmt: skip
+    for name, row in rows.items():
+        cells = []
+        for one in measures:
+            figure = row.get(one)
+            scale = shown[one]
+            cells.append(
+                "-"
+                if figure is None
+                else f"{figure.value * scale:.1f} ({figure.lower * scale:.1f} to "
+                f"{figure.upper * scale:.1f})"
+            )
+        table.add_row(name, *cells)
+    Console(file=sys.stdout).print(table)

@@ -1,0 +1,80 @@
+"""Affine maps about the centre of an image: sheared, turned, shrunk, moved; black outside."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from shiftproof.corruptions import draws
+from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.filters import add_channel_axis
+from shiftproof.types import F64, Image
+
+# All constants for severities 1 to 5: Mu & Gilmer 2019 (arXiv 1906.02337), MNIST-C, from
+# corruptions.py of their repository (google-research/mnist-c).
+
+SHEAR = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Angle by which the rows' axis is turned, in radians."""
+
+ROTATE = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Angle in radians."""
+
+SCALE = (0.9, 0.8, 0.7, 0.6, 0.5)
+"""Share of its size to which the image shrinks."""
+
+TRANSLATE = (1 / 28, 2 / 28, 3 / 28, 4 / 28, 5 / 28)
+"""Share of each side by which the image moves: 1 to 5 of 28 pixels."""
+
+
+def read_affine(image: Image, matrix: F64, moved: tuple[float, float] = (0.0, 0.0)) -> Image:
+    """Read an image at affine places about its centre, between its pixels, black outside.
+
+    Args:
+        image: ``(H, W, 3)`` or ``(H, W)``.
+        matrix: ``(2, 2)``, from a pixel's (x, y) from the centre to where it is read.
+        moved: (x, y) added to that.
+
+    Returns:
+        Of the same shape; fractions are cut off.
+    """
+    from shiftproof.corruptions.kernels import warps as kernels
+
+    height, width = image.shape[:2]
+    y = (np.arange(height) - (height - 1) / 2)[:, np.newaxis]
+    x = np.arange(width) - (width - 1) / 2
+    columns = matrix[0, 0] * x + matrix[0, 1] * y + ((width - 1) / 2 + moved[0])
+    rows = matrix[1, 0] * x + matrix[1, 1] * y + ((height - 1) / 2 + moved[1])
+    out = np.empty_like(image)
+    kernels.warp(add_channel_axis(image), rows, columns, add_channel_axis(out))
+    return out
+
+
+def _draw_sign(rng: Random) -> int:
+    return 2 * draws.index(rng, 2) - 1
+
+
+def shear(image: Image, severity: float, rng: Random) -> Image:
+    """Slant the image to the left or right: its rows move, and it grows a little in height."""
+    angle = constants(SHEAR, severity) * _draw_sign(rng)
+    return read_affine(image, np.array([[1, -math.sin(angle)], [0, math.cos(angle)]]))
+
+
+def rotate(image: Image, severity: float, rng: Random) -> Image:
+    """Turn the image to the left or right about its centre."""
+    angle = constants(ROTATE, severity) * _draw_sign(rng)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return read_affine(image, np.array([[cosine, -sine], [sine, cosine]]))
+
+
+def scale(image: Image, severity: float, rng: Random) -> Image:
+    """Shrink the image about its centre."""
+    return read_affine(image, np.eye(2) / constants(SCALE, severity))
+
+
+def translate(image: Image, severity: float, rng: Random) -> Image:
+    """Move the image along both axes, each to either side."""
+    share = constants(TRANSLATE, severity)
+    right, down = _draw_sign(rng), _draw_sign(rng)
+    height, width = image.shape[:2]
+    return read_affine(image, np.eye(2), (share * width * right, share * height * down))

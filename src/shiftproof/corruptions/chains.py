@@ -1,0 +1,140 @@
+"""Chains: one corruption after the other, each at a severity of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from shiftproof.corruptions.checks import CorruptionFunction, Random, check_severity
+from shiftproof.corruptions.identity import identity_of
+from shiftproof.corruptions.table import CORRUPTIONS, function_of
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.types import Image
+
+
+@dataclass(frozen=True)
+class Link:
+    """One corruption of a chain.
+
+    Attributes:
+        name: of the corruption.
+        function: ``(image, severity, rng) -> image``.
+        severity: its own; None is the severity that the chain is asked for. At 0 the image is handed
+            on as it is.
+    """
+
+    name: str
+    function: CorruptionFunction
+    severity: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.severity is None else f"{self.name}-{self.severity:g}"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Corruptions one after the other: an object, so that records can tell which, and workers get it.
+
+    Attributes:
+        links: in the order in which they are applied.
+        scheme: whose constants, where they are not the published ones of the corruptions.
+    """
+
+    links: tuple[Link, ...]
+    scheme: str = ""
+
+    def __call__(self, image: Image, severity: float, rng: Random) -> Image:
+        """Return a corrupted copy; every link has draws of its own."""
+        out: Image = image.copy()
+        for link, draws in zip(self.links, self._split(rng), strict=True):
+            own = severity if link.severity is None else link.severity
+            if own > 0:
+                out = link.function(out, own, draws)
+        return np.asarray(out)
+
+    def _split(self, rng: Random) -> list[np.random.Generator]:
+        # A link draws the same whatever the severity of the one before it.
+        if isinstance(rng, np.random.RandomState):
+            return [cast(np.random.Generator, rng)] * len(self.links)
+        seeds = rng.integers(2**63, size=len(self.links))
+        return [np.random.Generator(np.random.PCG64(int(seed))) for seed in seeds]
+
+    @property
+    def __name__(self) -> str:
+        """The names alone, by which it is keyed: chains of other severities share their noise."""
+        return "+".join(link.name for link in self.links)
+
+    @property
+    def spec(self) -> str:
+        """The names with the severities, as the command line takes them."""
+        return "+".join(map(str, self.links))
+
+    @property
+    def identity(self) -> str:
+        """What records say: the spec, and what each link is."""
+        parts = [identity_of(link.name) for link in self.links]
+        severities = [
+            "" if link.severity is None else f" at {link.severity:g}" for link in self.links
+        ]
+        text = ", then ".join(part + at for part, at in zip(parts, severities, strict=True))
+        return f"{text} ({self.scheme})" if self.scheme else text
+
+
+def chain(*specs: str | tuple[str, float]) -> Chain:
+    """Return a corruption that applies several one after the other.
+
+    Args:
+        specs: names, or (name, severity); a name alone has the severity that the chain is asked for.
+
+    Raises:
+        UnknownNameError: no such corruption.
+        InputError: fewer than two, or a severity outside 1 to 5.
+
+    >>> from shiftproof.corruptions import corrupt
+    >>> foggy = chain(("gaussian_noise", 1.25), "fog")
+    >>> corrupt(np.zeros((8, 8, 3), np.uint8), foggy, severity=3).shape
+    (8, 8, 3)
+    """
+    if len(specs) < 2:
+        raise InputError(f"A chain has two corruptions or more; got {len(specs)}.")
+    links = []
+    for spec in specs:
+        name, severity = (spec, None) if isinstance(spec, str) else spec
+        checked = None if severity is None else check_severity(severity)
+        links.append(Link(name, function_of(name), checked))
+    return Chain(tuple(links))
+
+
+def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
+    """Read ``"gaussian_noise-1.25+fog"``: names joined by +, each with a severity or without.
+
+    Args:
+        text: the spec.
+        groups: names that may be meant where one is unknown, for the suggestion.
+
+    Raises:
+        UnknownNameError: no such corruption; says the nearest.
+        InputError: a severity outside 1 to 5, or an empty place.
+    """
+    specs: list[str | tuple[str, float]] = []
+    for word in text.split("+"):
+        match = re.fullmatch(r"([a-z0-9_]+)(?:-(\d+(?:\.\d+)?))?", word)
+        if match is None:
+            raise InputError(
+                f"Expected a chain such as gaussian_noise+fog or gaussian_noise-1.25+fog-3; got "
+                f"{text!r}."
+            )
+        name, severity = match.groups()
+        if name not in CORRUPTIONS:
+            raise UnknownNameError.of("corruption", name, [*CORRUPTIONS, *groups])
+        specs.append(name if severity is None else (name, float(severity)))
+    return chain(*specs)
+
+
+def has_fixed_severities(chained: object) -> bool:
+    """Return whether every link has a severity of its own, so that the grid's changes nothing."""
+    return isinstance(chained, Chain) and all(link.severity is not None for link in chained.links)

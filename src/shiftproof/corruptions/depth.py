@@ -1,0 +1,251 @@
+"""3D common corruptions: what depends on how far away things are (Kar et al. 2022, arXiv 2203.01441).
+
+All constants from create_3dcc/ of their repository (EPFL-VILAB/3DCommonCorruptions).
+
+A depth map is ``(H, W)`` floating, of the image's size, 0 at the camera; 1 stands for 15.6 m, as in
+the published code, which divides Taskonomy's 16-bit depth (512 a metre) by 8,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from shiftproof.corruptions import draws
+from shiftproof.corruptions.checks import Random, constants
+from shiftproof.errors import InputError
+from shiftproof.types import F32, F64, Image
+
+DepthFunction: TypeAlias = Callable[[Image, float, Random, F32], Image]
+"""``(image, severity, rng, depth) -> image`` of the same shape."""
+
+NEAREST = 1e-4
+"""Nothing is nearer: depth is divided by."""
+
+METRES = 8000 / 512
+"""What a depth of 1 stands for."""
+
+FOG_3D = (4.0, 8.0, 12.0, 16.0, 20.0)
+"""By which a light is dimmed: exp(-alpha depth) of it is left."""
+
+PARTS = 8
+"""Parts of equal area into which the depths are divided, nearest to farthest."""
+
+NEAR_FOCUS = (3.0, 4.0, 5.0, 6.0, 7.0)
+"""Aperture: the blur's sigma in pixels of what is infinitely far."""
+
+FAR_FOCUS = (1.5, 2.5, 3.5, 4.5, 5.5)
+"""Likewise; the focus is where the last part begins."""
+
+FLASH = (2.4, 1.4, 0.9, 0.6, 0.4)
+"""By which the light that comes back is divided before it is added."""
+
+XY_MOTION_BLUR = (20, 30, 40, 50, 60)
+Z_MOTION_BLUR = (20, 25, 30, 35, 38)
+"""How many of the 60 frames of a camera's move are averaged."""
+
+MOVE = 60
+"""Frames of a whole move."""
+
+MOVE_SIDE = 512
+"""Side of the published frames, that lengths in pixels belong to."""
+
+
+def _blend(image: Image, share: F64, color: float) -> Image:
+    shares = share if image.ndim == 2 else share[..., np.newaxis]
+    mixed = shares * image + (1 - shares) * color
+    return np.asarray(np.clip(mixed + 1e-9, 0, 255).astype(np.uint8))
+
+
+def fog_3d(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Let fog of the image's mean light cover what is far.
+
+    Differs from the published code: the mean is of this image, not of the batch that it came in.
+    """
+    share = np.exp(-constants(FOG_3D, severity) * depth.astype(np.float64))
+    return _blend(image, share, float(image.mean()))
+
+
+def _smooth(image: F32, sigma: float) -> F32:
+    """Smooth with a Gaussian cut at one and a half sigmas, the edge repeated."""
+    import cv2
+
+    size = int(3 * sigma) // 2 * 2 + 1
+    if sigma < 0.1 or size == 1:
+        return image
+    weights = cv2.getGaussianKernel(size, sigma, cv2.CV_32F)
+    result = cv2.sepFilter2D(image, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(result, dtype=np.float32).reshape(image.shape)
+
+
+def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
+    """Blur an image by its distance from the depth at which the part ``focus`` begins.
+
+    At the ends of the parts the image is blurred by ``aperture |end - focus| / end``; between two ends
+    a pixel is blended of both.
+    """
+    ends = np.quantile(depth, np.arange(PARTS + 1) / PARTS)
+    ends[0] -= NEAREST
+    ends[-1] += NEAREST
+    sigmas = aperture * np.abs(ends - ends[focus]) / np.maximum(ends, NEAREST)
+    part = np.clip(np.searchsorted(ends, depth) - 1, 0, PARTS - 1)
+    width = np.maximum(ends[part + 1] - ends[part], 1e-12)
+    before = np.clip((depth - ends[part]) / width, 0, 1)
+    weights = np.stack([1 - before**2, 1 - (1 - before) ** 2])
+    weights /= weights.sum(axis=0)
+    values = image.astype(np.float32)
+    total = np.zeros(image.shape)
+    # No more than the image's side: what is next to the camera would be spread over all.
+    for end, sigma in enumerate(np.minimum(sigmas, max(image.shape[:2]))):
+        share = np.where(part == end, weights[0], 0) + np.where(part + 1 == end, weights[1], 0)
+        if share.any():
+            total += (share if image.ndim == 2 else share[..., np.newaxis]) * _smooth(values, sigma)
+    return np.asarray(np.clip(total + 1e-4, 0, 255).astype(np.uint8))
+
+
+def near_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Focus on what is nearest; what is far blurs."""
+    return _refocus(image, depth, 0, constants(NEAR_FOCUS, severity))
+
+
+def far_focus(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Focus on the farthest eighth; what is near blurs."""
+    return _refocus(image, depth, PARTS - 1, constants(FAR_FOCUS, severity))
+
+
+def _shade(depth: F32) -> F64:
+    """Return the light that comes back from a lamp at the camera, ``(H, W)`` in 0..1.
+
+    By Lambert's law, from surfaces whose slopes are the depth's, seen at a focal length of one side.
+    """
+    height, width = depth.shape
+    if min(height, width) < 2:
+        return np.ones(depth.shape)
+    focal = float(max(height, width))
+    y = ((np.arange(height) - (height - 1) / 2) / focal)[:, np.newaxis]
+    x = (np.arange(width) - (width - 1) / 2) / focal
+    far = np.maximum(depth.astype(np.float64), NEAREST)
+    rays = np.stack(np.broadcast_arrays(x, y, np.ones(depth.shape)), axis=-1)
+    points = rays * far[..., np.newaxis]
+    normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(rays, axis=-1)
+    return np.asarray(np.abs((normals * rays).sum(axis=-1)) / np.maximum(lengths, 1e-12))
+
+
+def flash(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Light the scene by a flash at the camera.
+
+    Differs from the published code: the shading is computed from the depth, where that reads it from
+    a file of its own.
+    """
+    gain = 1 + _shade(depth) / constants(FLASH, severity)
+    gains = gain if image.ndim == 2 else gain[..., np.newaxis]
+    return np.asarray(np.clip(image * gains + 1e-9, 0, 255).astype(np.uint8))
+
+
+def _average(image: Image, places: Iterator[tuple[F32, F32]]) -> Image:
+    """Average an image over frames, each read at ``(columns, rows)`` of its own, the edge repeated."""
+    import cv2
+
+    total, count = np.zeros(image.shape), 0
+    for columns, rows in places:
+        total += cv2.remap(
+            image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ).reshape(image.shape)
+        count += 1
+    return np.asarray((total / count + 1e-9).astype(np.uint8))
+
+
+def _closeness(depth: F32) -> F32:
+    """Return the nearest depth over the depth: by how much of the nearest thing's a thing moves."""
+    near = np.maximum(depth, NEAREST)
+    return np.asarray(near.min() / near, dtype=np.float32)
+
+
+def _draw_move(rng: Random, low: int, high: int) -> float:
+    return float(low + draws.index(rng, high - low))
+
+
+def xy_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Move the camera sideways during the exposure: what is near moves farther.
+
+    Differs from the published code: it renders points in space and invents what comes into sight
+    behind them; here every pixel is read at a place that its own depth moves.
+    """
+    frames = constants(XY_MOTION_BLUR, severity)
+    scale = min(image.shape[:2]) / MOVE_SIDE
+    side = 1 if draws.index(rng, 2) else -1
+    right = side * _draw_move(rng, 50, 75) * scale
+    down = _draw_move(rng, -75, 75) * scale
+    near = _closeness(depth)
+    rows, columns = np.indices(depth.shape, dtype=np.float32)
+
+    def places() -> Iterator[tuple[F32, F32]]:
+        for frame in range(frames):
+            share = np.float32(frame / (MOVE - 1))
+            yield columns + share * np.float32(right) * near, rows + share * np.float32(down) * near
+
+    return _average(image, places())
+
+
+def z_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Image:
+    """Move the camera forwards during the exposure: what is near grows faster.
+
+    Over the whole move the camera comes to between 0.5 and 0.6 of its distance from the nearest
+    thing, and up to 30 of 512 pixels aside.
+
+    Differs from the published code: as ``xy_motion_blur``.
+    """
+    frames = constants(Z_MOTION_BLUR, severity)
+    scale = min(image.shape[:2]) / MOVE_SIDE
+    right, down = (_draw_move(rng, -30, 30) * scale for _ in range(2))
+    left_over = float(rng.uniform(0.5, 0.6))
+    near = _closeness(depth)
+    rows, columns = np.indices(depth.shape, dtype=np.float32)
+    middle = np.float32((depth.shape[0] - 1) / 2), np.float32((depth.shape[1] - 1) / 2)
+
+    def places() -> Iterator[tuple[F32, F32]]:
+        for frame in range(frames):
+            share = frame / (MOVE - 1)
+            shrunk = 1 - np.float32(share * (1 - left_over)) * near
+            yield (
+                middle[1] + (columns - middle[1]) * shrunk + np.float32(share * right) * near,
+                middle[0] + (rows - middle[0]) * shrunk + np.float32(share * down) * near,
+            )
+
+    return _average(image, places())
+
+
+FUNCTIONS: dict[str, DepthFunction] = {
+    "near_focus": near_focus,
+    "far_focus": far_focus,
+    "fog_3d": fog_3d,
+    "flash": flash,
+    "xy_motion_blur": xy_motion_blur,
+    "z_motion_blur": z_motion_blur,
+}
+"""The corruptions that need a depth map, by name."""
+
+
+def check_depth(depth: object, image: Image, name: str) -> F32:
+    """Return a depth map as float32, or say what it should have been.
+
+    Raises:
+        InputError: there is none, or not one of the image's size, finite and of 0 or more.
+    """
+    if depth is None:
+        raise InputError(
+            f"{name} needs a depth map: corrupt(..., depth=...), an array (H, W), 0 at the camera and 1 "
+            f"at {METRES:.1f} m; on the command line --depth FOLDER or --depth onnx:FILE."
+        )
+    table = np.asarray(depth)
+    if table.dtype.kind != "f" or table.shape != image.shape[:2]:
+        raise InputError(
+            f"Expected depth as a floating array {image.shape[:2]}, the size of the image; got "
+            f"{table.dtype} {table.shape}."
+        )
+    if not np.isfinite(table).all() or table.min() < 0:
+        raise InputError("Expected depths that are finite and 0 or more.")
+    return np.ascontiguousarray(table, dtype=np.float32)

@@ -1,0 +1,284 @@
+"""The corruptions of MedMNIST-C, each data set with constants of its own.
+
+All constants: Di Salvo et al. 2024 (arXiv 2406.17536), from medmnistc/corruptions/registry.py of their
+repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels. Not here: stain_deposit,
+which lays pictures of ink over an image that come with that package, and characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageEnhance
+
+from shiftproof.corruptions import blur, digital, draws, noise
+from shiftproof.corruptions.ccc import blur_disk
+from shiftproof.corruptions.checks import CorruptionFunction, Random, constants
+from shiftproof.corruptions.scales import AtScale
+from shiftproof.types import Image
+
+MEDMNIST_C = "medmnist-c"
+
+Levels: TypeAlias = Sequence[Any]
+Form: TypeAlias = Callable[..., Image]
+
+BUBBLES = 7
+BUBBLE_RADIUS = 3
+"""The fewest and the smallest that are drawn."""
+
+BUBBLE_EDGE = 2
+BUBBLE_LIGHT = 100
+EDGE_LIGHT = 130
+"""Width of a bubble's edge in pixels; how opaque bubble and edge are, of 255."""
+
+
+def defocus_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Spread every pixel over a disk: (radius, sigma of its edge)."""
+    return blur_disk(image, constants(table, severity), rng)
+
+
+def gaussian_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Smooth by a Gaussian of so many pixels, mirrored at the edges; sigma is as torchvision's."""
+    import cv2
+
+    size = int(constants(table, severity)) | 1
+    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+    smooth = cv2.GaussianBlur(
+        image.astype(np.float32), (size, size), sigma, borderType=cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(np.round(smooth).astype(np.uint8)).reshape(image.shape)
+
+
+def brightness(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Multiply every value."""
+    factor = constants(table, severity)
+    return np.asarray(ImageEnhance.Brightness(PillowImage.fromarray(image)).enhance(factor))
+
+
+def contrast(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Multiply every value's distance to the mean grey."""
+    factor = constants(table, severity)
+    return np.asarray(ImageEnhance.Contrast(PillowImage.fromarray(image)).enhance(factor))
+
+
+def gamma(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Raise every value, in 0..1, to a power."""
+    levels = (256 - 1e-3) * (np.arange(256) / 255) ** constants(table, severity)
+    return np.asarray(levels.astype(np.uint8)[image])
+
+
+def saturate(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Add to the HSV saturation."""
+    return digital.saturate(image, 1, rng, ((1.0, constants(table, severity)),))
+
+
+def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Black out what is beyond a circle about the centre, whose radius is a share of half the side."""
+    import cv2
+
+    height, width = image.shape[:2]
+    centre = (width // 2, height // 2)
+    radius = min(*centre, width - centre[0], height - centre[1])
+    circle = np.zeros((height, width), np.uint8)
+    cv2.circle(circle, centre, int(radius * constants(table, severity)), 255, thickness=-1)
+    seen = circle > 0
+    return np.asarray(image * (seen if image.ndim == 2 else seen[..., np.newaxis]))
+
+
+def bubble(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Lay air bubbles over a slide: at most this large, at most so many."""
+    largest, most = constants(table, severity)
+    height, width = image.shape[:2]
+    layer = PillowImage.new("RGBA", (width, height), (255, 255, 255, 0))
+    pen = ImageDraw.Draw(layer)
+    for _ in range(BUBBLES + draws.index(rng, most - BUBBLES + 1)):
+        radius = BUBBLE_RADIUS + draws.index(rng, largest - BUBBLE_RADIUS + 1)
+        x, y = (
+            radius + draws.index(rng, max(side - 2 * radius, 0) + 1) for side in (width, height)
+        )
+        for reach, light in ((radius + BUBBLE_EDGE, EDGE_LIGHT), (radius, BUBBLE_LIGHT)):
+            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(255, 255, 255, light))
+    picture = PillowImage.fromarray(image).copy()
+    opaque = layer.getchannel("A")
+    white = 255 if image.ndim == 2 else (255, 255, 255)
+    picture.paste(white, (0, 0, width, height), opaque)
+    return np.asarray(picture)
+
+
+_FORMS: dict[str, Form] = {
+    "pixelate": digital.pixelate,
+    "jpeg_compression": digital.jpeg_compression,
+    "gaussian_noise": noise.gaussian_noise,
+    "speckle_noise": noise.speckle_noise,
+    "impulse_noise": noise.impulse_noise,
+    "shot_noise": noise.shot_noise,
+    "defocus_blur": defocus_blur,
+    "motion_blur": blur.motion_blur_rounded,
+    "zoom_blur": blur.zoom_blur,
+    "gaussian_blur": gaussian_blur,
+    "brightness_up": brightness,
+    "brightness_down": brightness,
+    "contrast_up": contrast,
+    "contrast_down": contrast,
+    "saturate": saturate,
+    "gamma_corr_up": gamma,
+    "gamma_corr_down": gamma,
+    "bubble": bubble,
+    "black_corner": black_corner,
+}
+
+_JPEG = (50, 30, 15, 10, 7)
+_NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
+_SPECKLE = (0.05, 0.15, 0.2, 0.35, 0.45)
+_IMPULSE = (0.01, 0.03, 0.06, 0.09, 0.17)
+_SHOT = (60, 25, 18, 10, 5)
+_UP = (1.1, 1.2, 1.3, 1.4, 1.5)
+_MORE = (1.1, 1.2, 1.3, 1.4, 1.6)
+_DOWN = (0.9, 0.8, 0.7, 0.6, 0.5)
+_LESS = (0.9, 0.8, 0.7, 0.6, 0.4)
+_COARSE = (0.3, 0.25, 0.2, 0.15, 0.1)
+_FOCUS = ((4.0, 0.1), (5.0, 0.2), (6.0, 0.3), (7.0, 0.4), (8.0, 0.5))
+
+_ORGAN: dict[str, Levels] = {
+    "pixelate": (0.7, 0.6, 0.5, 0.4, 0.35),
+    "jpeg_compression": _JPEG,
+    "gaussian_noise": (0.04, 0.08, 0.12, 0.16, 0.2),
+    "speckle_noise": (0.05, 0.1, 0.2, 0.3, 0.4),
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.08),
+    "shot_noise": (200, 100, 50, 25, 15),
+    "gaussian_blur": (11, 13, 15, 17, 21),
+    "brightness_up": (1.2, 1.3, 1.4, 1.5, 1.6),
+    "brightness_down": (0.8, 0.75, 0.7, 0.65, 0.6),
+    "contrast_up": (1.3, 1.4, 1.6, 1.7, 1.8),
+    "contrast_down": (0.8, 0.7, 0.6, 0.55, 0.5),
+    "gamma_corr_up": (1.3, 1.4, 1.6, 1.8, 2.0),
+    "gamma_corr_down": _LESS,
+}
+
+TABLES: dict[str, dict[str, Levels]] = {
+    "pathmnist": {
+        "pixelate": (0.8, 0.6, 0.4, 0.3, 0.25),
+        "jpeg_compression": _JPEG,
+        "defocus_blur": ((3.0, 0.1), (4.0, 0.1), (5.0, 0.2), (6.0, 0.2), (7.0, 0.3)),
+        "motion_blur": ((5, 5.0), (10, 5.0), (15, 5.0), (15, 8.0), (15, 12.0)),
+        "brightness_up": (1.1, 1.15, 1.2, 1.22, 1.25),
+        "brightness_down": (0.85, 0.8, 0.75, 0.72, 0.7),
+        "contrast_up": _MORE,
+        "contrast_down": (0.8, 0.7, 0.6, 0.55, 0.5),
+        "saturate": (0.05, 0.1, 0.15, 0.2, 0.25),
+        "bubble": ((7, 15), (10, 15), (12, 15), (15, 20), (17, 25)),
+    },
+    "bloodmnist": {
+        "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+        "jpeg_compression": _JPEG,
+        "defocus_blur": ((2.0, 0.01), (3.0, 0.1), (4.0, 0.1), (5.0, 0.1), (6.0, 0.1)),
+        "motion_blur": ((3, 3.0), (5, 5.0), (10, 5.0), (10, 7.0), (10, 9.0)),
+        "brightness_up": (1.1, 1.2, 1.3, 1.35, 1.4),
+        "brightness_down": _DOWN,
+        "contrast_up": (1.1, 1.15, 1.2, 1.25, 1.3),
+        "contrast_down": _DOWN,
+        "saturate": (0.05, 0.1, 0.15, 0.17, 0.2),
+        "bubble": ((5, 10), (7, 10), (10, 10), (12, 12), (15, 12)),
+    },
+    "dermamnist": {
+        "pixelate": (0.7, 0.5, 0.4, 0.3, 0.25),
+        "jpeg_compression": (30, 20, 15, 10, 7),
+        "gaussian_noise": _NOISE,
+        "speckle_noise": _SPECKLE,
+        "impulse_noise": _IMPULSE,
+        "shot_noise": _SHOT,
+        "defocus_blur": _FOCUS,
+        "motion_blur": ((10, 5.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)),
+        "zoom_blur": blur.ZOOM_BLUR,
+        "brightness_up": _UP,
+        "brightness_down": _DOWN,
+        "contrast_up": _MORE,
+        "contrast_down": (0.8, 0.7, 0.6, 0.5, 0.4),
+        "black_corner": (1.1, 1.05, 1.0, 0.9, 0.95),
+    },
+    "retinamnist": {
+        "pixelate": (0.8, 0.6, 0.5, 0.4, 0.35),
+        "jpeg_compression": (30, 25, 20, 10, 5),
+        "gaussian_noise": (0.04, 0.08, 0.12, 0.16, 0.2),
+        "speckle_noise": (0.1, 0.15, 0.2, 0.25, 0.3),
+        "defocus_blur": _FOCUS,
+        "motion_blur": ((8, 5.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)),
+        "brightness_down": _DOWN,
+        "contrast_down": _LESS,
+    },
+    "tissuemnist": {
+        "pixelate": (0.4, 0.3, 0.2, 0.15, 0.1),
+        "jpeg_compression": (25, 20, 15, 10, 7),
+        "impulse_noise": (0.01, 0.015, 0.02, 0.025, 0.03),
+        "gaussian_blur": (13, 15, 17, 21, 25),
+        "brightness_up": (1.3, 1.4, 1.5, 1.6, 1.7),
+        "brightness_down": (0.8, 0.7, 0.6, 0.5, 0.4),
+        "contrast_up": _MORE,
+        "contrast_down": _LESS,
+    },
+    "octmnist": {
+        "pixelate": _COARSE,
+        "jpeg_compression": (30, 15, 10, 7, 5),
+        "speckle_noise": (0.15, 0.3, 0.4, 0.5, 0.6),
+        "defocus_blur": ((0.5, 0.6), (1.0, 0.5), (1.5, 0.1), (2.0, 0.5), (2.5, 0.1)),
+        "motion_blur": ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0)),
+        "contrast_down": (0.6, 0.4, 0.3, 0.2, 0.15),
+    },
+    "breastmnist": {
+        "pixelate": _COARSE,
+        "jpeg_compression": _JPEG,
+        "speckle_noise": (0.1, 0.15, 0.2, 0.25, 0.3),
+        "motion_blur": ((5, 5.0), (9, 7.0), (9, 10.0), (13, 10.0), (17, 12.0)),
+        "brightness_up": (1.4, 1.5, 1.6, 1.8, 2.0),
+        "brightness_down": (0.55, 0.5, 0.45, 0.4, 0.3),
+        "contrast_down": _LESS,
+    },
+    "chestmnist": {
+        "pixelate": _COARSE,
+        "jpeg_compression": _JPEG,
+        "gaussian_noise": _NOISE,
+        "speckle_noise": _SPECKLE,
+        "impulse_noise": _IMPULSE,
+        "shot_noise": _SHOT,
+        "gaussian_blur": (3, 5, 7, 9, 11),
+        "brightness_up": _UP,
+        "brightness_down": _DOWN,
+        "contrast_up": _MORE,
+        "contrast_down": _LESS,
+        "gamma_corr_up": _MORE,
+        "gamma_corr_down": _LESS,
+    },
+    "pneumoniamnist": {
+        "pixelate": (0.8, 0.7, 0.6, 0.5, 0.4),
+        "jpeg_compression": _JPEG,
+        "gaussian_noise": (0.04, 0.05, 0.06, 0.07, 0.08),
+        "speckle_noise": (0.05, 0.07, 0.1, 0.15, 0.2),
+        "impulse_noise": (0.005, 0.01, 0.013, 0.017, 0.02),
+        "shot_noise": (300, 200, 150, 100, 80),
+        "gaussian_blur": (3, 5, 7, 9, 11),
+        "brightness_up": _UP,
+        "brightness_down": _DOWN,
+        "contrast_up": _MORE,
+        "contrast_down": _LESS,
+        "gamma_corr_up": _MORE,
+        "gamma_corr_down": _LESS,
+    },
+    "organamnist": _ORGAN,
+    "organcmnist": _ORGAN,
+    "organsmnist": _ORGAN,
+}
+"""Data set to corruption to its constants at severities 1 to 5."""
+
+
+def corruptions_of(dataset: str) -> Mapping[str, CorruptionFunction]:
+    """Return the corruptions of a data set, as ``bench.run(corruptions=...)`` takes them.
+
+    They are called ``pixelate.pathmnist`` and so on, to be told from the benchmark's.
+    """
+    return {
+        f"{name}.{dataset}": AtScale(name, _FORMS[name], table, f"{MEDMNIST_C} {dataset}")
+        for name, table in TABLES[dataset].items()
+    }

@@ -1,0 +1,121 @@
+"""The corruptions of MNIST-C that have a name of the benchmark and another form.
+
+All from Mu & Gilmer 2019 (arXiv 1906.02337): corruptions.py of their repository
+(google-research/mnist-c). Their constants are those of ImageNet-C; what differs stands at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shiftproof.corruptions import blur, draws, noise, weather
+from shiftproof.corruptions.checks import CorruptionFunction, Random, constants
+from shiftproof.corruptions.filters import (
+    add_channel_axis,
+    filter_gaussian,
+    pack_pixels,
+    unpack_pixels,
+)
+from shiftproof.corruptions.scales import AtScale
+from shiftproof.types import I32, Image
+
+MNIST_C = "mnist-c"
+"""The name of the variant."""
+
+MAP_SIDE = 256
+"""Of the fog's map, of which a digit shows a corner."""
+
+MUD_GREY = 63
+"""Of the mud, in every channel."""
+
+PUBLISHED_SEVERITY = {
+    "shot_noise": 5,
+    "impulse_noise": 4,
+    "glass_blur": 1,
+    "motion_blur": 1,
+    "shear": 2,
+    "scale": 3,
+    "rotate": 2,
+    "brightness": 5,
+    "translate": 3,
+    "fog": 5,
+    "spatter": 4,
+}
+"""The one severity at which each is in the data set; the other four have none."""
+
+
+def _blur_down(image: Image, sigma: float) -> Image:
+    """Smooth along the columns alone: a grey image's columns were taken for its channels."""
+    planes = add_channel_axis(image).astype(np.float32)
+    smooth = [filter_gaussian(planes[..., c].copy(), (sigma, 0.0)) for c in range(planes.shape[2])]
+    # A flat area keeps its level: floats fall short of it by a little.
+    levels = np.clip(np.stack(smooth, axis=-1) + 1e-3, 0, 255).astype(np.uint8)
+    return np.asarray(levels.reshape(image.shape))
+
+
+def _draw_offsets(rng: Random, delta: int, width: int, count: int) -> I32:
+    """Draw where each pixel goes; half of them stay."""
+    if not isinstance(rng, np.random.RandomState):
+        places = draws.offsets(rng, delta, width, count)
+        return np.where(rng.random(count) < 0.5, places, 0).astype(np.int32)
+    places = np.zeros(count, np.int32)
+    for i in range(count):
+        if rng.randint(0, 2, size=1)[0] == 0:
+            right, down = rng.randint(-delta, delta, size=2)
+            places[i] = down * width + right
+    return places
+
+
+def glass_blur(
+    image: Image, severity: float, rng: Random, table: Sequence[tuple[float, int, int]]
+) -> Image:
+    """Exchange half of the pixels within a few pixels, between two blurs along the columns."""
+    from shiftproof.corruptions.kernels import blur as kernels
+
+    sigma, delta, rounds = constants(table, severity)
+    height, width = image.shape[:2]
+    smooth = _blur_down(image, sigma)
+    moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
+    if moved:
+        pixels = pack_pixels(smooth)
+        for _ in range(rounds):
+            offsets = _draw_offsets(rng, delta, width, moved)
+            kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, True)
+        unpack_pixels(pixels, smooth)
+    return _blur_down(smooth, sigma)
+
+
+def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float, float]]) -> Image:
+    """Add the corner of a fractal cloud of 256 pixels, or of the image's size where that is more."""
+    amount, decay = constants(table, severity)
+    side = max(MAP_SIDE, *image.shape[:2])
+    layer, low, high = weather.plasma(side, side, decay, rng)
+    return weather.add_fog(image, amount, layer, low, high)
+
+
+def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.Spatter]) -> Image:
+    """Spatter dark grey mud on the lens, at every severity."""
+    from shiftproof.corruptions.kernels import weather as kernels
+
+    mean, deviation, sigma, threshold, mask_sigma, _ = constants(table, severity)
+    layer = draws.normal(rng, (image.shape[0], image.shape[1]))
+    layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
+    mask = filter_gaussian((layer > np.float32(threshold)).astype(np.float32), mask_sigma)
+    planes, out = add_channel_axis(image), np.empty_like(image)
+    color = np.full(planes.shape[2], MUD_GREY, np.float32)
+    kernels.blend_mud(planes, mask, np.float32(0.8), color, add_channel_axis(out))
+    return out
+
+
+FUNCTIONS: dict[str, CorruptionFunction] = {
+    "shot_noise": AtScale("shot_noise", noise.shot_noise, noise.SHOT_NOISE, MNIST_C),
+    "impulse_noise": AtScale("impulse_noise", noise.impulse_noise, noise.IMPULSE_NOISE, MNIST_C),
+    "glass_blur": AtScale("glass_blur", glass_blur, blur.GLASS_BLUR, MNIST_C),
+    "motion_blur": AtScale("motion_blur", blur.motion_blur_rounded, blur.MOTION_BLUR, MNIST_C),
+    "brightness": AtScale("brightness", weather.brightness, weather.BRIGHTNESS, MNIST_C),
+    "fog": AtScale("fog", fog, weather.FOG, MNIST_C),
+    "spatter": AtScale("spatter", spatter, weather.SPATTER, MNIST_C),
+}
+"""Name to its form in MNIST-C."""

@@ -1,0 +1,276 @@
+"""Patterns: waves, clouds, stars and holes that are laid over an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from shiftproof.corruptions import draws
+from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.filters import add_channel_axis, channels_of
+from shiftproof.types import F64, I64, Flags, Image
+
+# All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), ImageNet-C-bar, from
+# imagenet_c_bar/imagenet_c_bar.csv of their repository (facebookresearch/augmentation-corruption).
+# They are levels on a scale from 0 to 10; what a level means stands at each function. ``table``
+# holds the levels of another scale.
+#
+# A length in pixels of the published code is a share of the image's side, 224 or 32. Here it is that
+# share of the shorter side; a place is drawn along each side by itself.
+
+SINGLE_FREQUENCY_GREYSCALE = (1.0, 1.5, 2.0, 4.5, 5.0)
+COCENTRIC_SINE_WAVES = (3.0, 5.0, 8.0, 9.0, 10.0)
+PLASMA_NOISE = (4.75, 7.0, 8.5, 9.25, 10.0)
+PERLIN_NOISE = (4.6, 5.2, 5.8, 7.6, 8.8)
+BLUE_NOISE_SAMPLE = (0.8, 1.6, 2.4, 4.0, 5.6)
+BROWNISH_NOISE = (1.0, 2.0, 3.0, 4.0, 5.0)
+CHECKERBOARD_CUTOUT = (2.0, 3.0, 4.0, 5.0, 6.0)
+SPARKLES = (1.0, 2.0, 3.0, 5.0, 6.0)
+INVERSE_SPARKLES = (1.0, 2.0, 4.0, 9.0, 10.0)
+
+LINES = (0.5, 1.0, 1.5, 2.0, 2.5)
+"""Of CIFAR-10-C-bar alone: imagenet_c_bar/cifar10_c_bar.csv."""
+
+STARS = 5
+"""Stars of ``sparkles``."""
+
+RAY_SPREAD = 0.25
+"""Deviation of a ray's length, as a share of its mean."""
+
+PERLIN_OCTAVES = 5
+"""A published turbulence of 16: octaves of frequency 1, 2, 4, 8 and 16."""
+
+GREY = 128
+"""What a hole is filled with."""
+
+LUMA = np.array((0.2989, 0.5870, 0.1140))
+"""Grey of RGB, where a pattern in color is laid over a grey image."""
+
+Levels = Sequence[float]
+
+
+def shorter_side(image: Image) -> int:
+    """Return the side that the published code's one size stands for."""
+    height, width = image.shape[:2]
+    return int(min(height, width))
+
+
+def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
+    """Return ``keep * image + add * layer``, a layer in color as its grey on a grey image."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    if layer.ndim == 3 and image.ndim == 2:
+        layer = layer @ LUMA
+    out = np.empty_like(image)
+    planes = layer.reshape(*image.shape[:2], -1)
+    kernels.add_layer(add_channel_axis(image), planes, keep, add, add_channel_axis(out))
+    return out
+
+
+def single_frequency_greyscale(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Add one plane wave of a random direction and frequency; a level is an amplitude of 19.6."""
+    amplitude = constants(table or SINGLE_FREQUENCY_GREYSCALE, severity) * 19.6
+    first = rng.uniform(-math.pi, math.pi)
+    both = np.array([first, rng.uniform(-abs(first), abs(first))])
+    across, down = both[rng.permutation(2)]
+    phase = rng.uniform(0, 2 * math.pi)
+    columns = np.arange(image.shape[1]) * across + phase
+    rows = (np.arange(image.shape[0]) * down)[:, np.newaxis]
+    layer = np.sin(rows) * np.cos(columns) + np.cos(rows) * np.sin(columns)
+    return _add_layer(image, layer, 1.0, amplitude)
+
+
+def cocentric_sine_waves(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Add rings about a random point that sway as they go round; a level is a rise of 12.8."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    rise = constants(table or COCENTRIC_SINE_WAVES, severity) * 12.8
+    left = rng.uniform(0, image.shape[1])
+    top = rng.uniform(0, image.shape[0])
+    waves = rng.uniform(0, 10)
+    amplitude, ring = (rng.uniform(0, shorter_side(image) / 10) for _ in range(2))
+    layer = np.empty(image.shape[:2])
+    kernels.draw_rings(top, left, waves, amplitude, max(ring, 1e-9), layer)
+    return _add_layer(image, layer, 1.0, rise)
+
+
+def plasma_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+    """Blend in colored plasma, waves bent by waves; a level is a weight of 6.4 of 255."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    weight = constants(table or PLASMA_NOISE, severity) * 6.4
+    time = rng.uniform(0, 6 * math.pi)
+    folds = 4 + draws.index(rng, 3)
+    sharpness = rng.uniform(0.5, 1.0)
+    scale = rng.uniform(0.075, 0.2) * shorter_side(image)
+    layer = np.empty((*image.shape[:2], 3))
+    kernels.draw_plasma(time, folds, sharpness, scale, layer)
+    return _add_layer(image, layer, 1 - weight / 255, weight)
+
+
+def _draw_slopes(rng: Random) -> tuple[I64, F64]:
+    """Return a permutation ``(256,)`` and unit vectors ``(256, 2)``."""
+    if isinstance(rng, np.random.RandomState):
+        slopes = np.stack([rng.randint(0, 2**31, size=2) for _ in range(514)])[:256] % 512 - 256
+        order = np.arange(256)
+        for i in range(255, -1, -1):
+            j = rng.randint(0, 2**31) % 256
+            order[i], order[j] = order[j], order[i]
+    else:
+        slopes = rng.integers(-256, 256, size=(256, 2))
+        order = rng.permutation(256)
+    lengths = np.hypot(slopes[:, :1], slopes[:, 1:])
+    return order.astype(np.int64), slopes / np.maximum(lengths, 1)
+
+
+def perlin_noise(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+    """Blend in the turbulence of Perlin's noise; a level is a weight of 0.05.
+
+    The first octave has 7 periods along the shorter side.
+    """
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    weight = constants(table or PERLIN_NOISE, severity) * 0.05
+    order, slopes = _draw_slopes(draws.fork(rng))
+    layer = np.empty(image.shape[:2])
+    period = 32 * shorter_side(image) / 224
+    kernels.draw_turbulence(period, PERLIN_OCTAVES, order, slopes, layer)
+    return _add_layer(image, np.clip(0.5 * layer + 0.5, 0, 1), 1 - weight, 255 * weight)
+
+
+def _signed_frequencies(size: int) -> I64:
+    """Return the whole frequencies of a line, the lowest in the middle."""
+    return np.arange(size) - size // 2
+
+
+def _draw_spectrum_noise(rng: Random, height: int, width: int, power: F64) -> F64:
+    """Draw noise ``(H, W)`` of deviation 1 with the amplitudes ``power``, lowest in the middle.
+
+    The phases are the same for two frequencies that are opposite in the array, as published: the
+    noise is nearly the same when it is turned by 180 degrees.
+    """
+    half = rng.uniform(0, 2 * math.pi, size=(height, width // 2))
+    parts = [half, half[::-1, ::-1]]
+    if width % 2:
+        upper = rng.uniform(0, 2 * math.pi, size=(height // 2, 1))
+        middle = [upper, np.zeros((height % 2, 1)), upper[::-1]]
+        parts.insert(1, np.concatenate(middle))
+    phases = np.concatenate(parts, axis=1)
+    spectrum = np.empty(phases.shape, np.complex128)
+    spectrum.real, spectrum.imag = power * np.cos(phases), power * np.sin(phases)
+    noise = np.real(np.fft.ifft2(np.fft.ifftshift(spectrum)))
+    # A single pixel has no deviation.
+    return np.asarray(noise / (float(noise.std()) or 1.0))
+
+
+def _radial_frequencies(image: Image) -> F64:
+    """Return the distance from frequency 0, in periods per shorter side, ``(H, W)``."""
+    height, width = image.shape[:2]
+    side = shorter_side(image)
+    down = _signed_frequencies(height)[:, np.newaxis] * (side / height)
+    return np.asarray(np.hypot(down, _signed_frequencies(width) * (side / width)))
+
+
+def blue_noise_sample(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Turn pixels black where blue noise is low; a level moves the threshold from -2.5 by 0.3."""
+    threshold = constants(table or BLUE_NOISE_SAMPLE, severity) * 0.3 - 2.5
+    inner = draws.fork(rng)
+    height, width = image.shape[:2]
+    keep = _draw_spectrum_noise(inner, height, width, _radial_frequencies(image)) > threshold
+    return image * (keep if image.ndim == 2 else keep[..., np.newaxis])
+
+
+def brownish_noise(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Add noise of low frequencies to each channel; a level is a deviation of 6.4."""
+    deviation = constants(table or BROWNISH_NOISE, severity) * 6.4
+    inner = draws.fork(rng)
+    height, width = image.shape[:2]
+    power = 1 / (_radial_frequencies(image) ** 2 + 1)
+    layers = [_draw_spectrum_noise(inner, height, width, power) for _ in range(channels_of(image))]
+    return _add_layer(image, np.stack(layers, axis=-1).reshape(image.shape), 1.0, deviation)
+
+
+def _draw_squares(image: Image, share: float, rng: Random) -> Flags:
+    """Mark the pixels ``(H, W)`` in a share of the dark squares of a turned checkerboard."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    angle = rng.uniform(0, 2 * math.pi)
+    side = max(rng.uniform(0.1, 0.25) * shorter_side(image), 1.0)
+    count = int(4 * max(image.shape[:2]) // side)
+    grid = draws.fork(rng).uniform(size=(count, count)) < share
+    out = np.empty(image.shape[:2], np.bool_)
+    kernels.mark_squares(angle, side, grid, out)
+    return out
+
+
+def checkerboard_cutout(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Fill squares of a turned checkerboard with grey; a level is a tenth of the dark squares."""
+    share = constants(table or CHECKERBOARD_CUTOUT, severity) / 10
+    out = image.copy()
+    out[_draw_squares(image, share, rng)] = GREY
+    return np.asarray(out)
+
+
+def _draw_rays(rng: Random, count: int, length: float) -> F64:
+    return length * (1 + RAY_SPREAD * rng.standard_normal(count))
+
+
+def sparkles(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+    """Let five stars shine in front; a level is a ray of a hundredth of the shorter side."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    length = constants(table or SPARKLES, severity) * 0.01 * shorter_side(image)
+    places = rng.uniform(size=(STARS, 2)) * image.shape[:2]
+    inner = draws.fork(rng)
+    counts = [50 + draws.index(rng, 150) for _ in range(STARS)]
+    pixels = add_channel_axis(image).astype(np.float64)
+    for (top, left), count in zip(places, counts, strict=True):
+        rays = np.maximum(1.0, _draw_rays(inner, count, length))
+        kernels.add_star(top, left, rays, pixels)
+    return pixels.astype(np.uint8).reshape(image.shape)
+
+
+def inverse_sparkles(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Show the image through a star in a white cover; a level raises the fall-off by 0.13."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    power = constants(table or INVERSE_SPARKLES, severity) * 0.13
+    top, left = rng.uniform(0.25, 0.75, size=2) * image.shape[:2]
+    inner = draws.fork(rng)
+    rays = _draw_rays(inner, 50 + draws.index(rng, 150), 0.25 * shorter_side(image))
+    out = np.empty_like(image)
+    kernels.keep_in_star(add_channel_axis(image), top, left, rays, power, add_channel_axis(out))
+    return out
+
+
+def lines(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+    """Scratch the image with grey lines; a level is a line for every ten pixels of its side."""
+    from shiftproof.corruptions.kernels import patterns as kernels
+
+    side = shorter_side(image)
+    count = int(constants(table or LINES, severity) / 10 * side)
+    angle, spread = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.0)
+    rows, columns, turns = draws.fork(rng).uniform(size=(count, 3)).T
+    angles = angle + 2 * math.pi * spread * (turns - 0.5)
+    middle = np.stack([rows * image.shape[0], columns * image.shape[1]])
+    reach = max(image.shape[:2]) * np.stack([np.cos(angles), np.sin(angles)])
+    # Cut off towards zero, as published.
+    starts, ends = (middle - reach).astype(np.int64).T, (middle + reach).astype(np.int64).T
+    out = image.copy()
+    for (row, column), (last_row, last_column) in zip(starts, ends, strict=True):
+        kernels.draw_line(row, column, last_row, last_column, float(GREY), add_channel_axis(out))
+    return np.asarray(out)

@@ -1,0 +1,251 @@
+"""ImageNet-P: sequences of frames in which an image changes a little from one to the next.
+
+All constants: Hendrycks & Dietterich 2019 (arXiv 1903.12261), ImageNet-P/create_p/
+make_imagenet_p.py of their repository. Made for images whose shorter side is 256 pixels, of which the
+middle 224 x 224 are shown. Lengths in pixels are shares of the shorter side here.
+
+Differs from the published files: those went through a video codec, these frames did not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftproof.corruptions import noise, weather
+from shiftproof.corruptions.checks import check_image
+from shiftproof.corruptions.filters import smear_bytes, streak
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.rng import generator
+from shiftproof.types import F64, Image, Images
+
+FRAMES = 31
+TRANSLATE_FRAMES = 41
+SIDE = 256
+"""The shorter side that lengths in pixels belong to."""
+
+GAUSSIAN_NOISE = (0.03, 0.05, 0.08)
+"""Standard deviation, of an image in 0..1, for difficulties 1 to 3."""
+
+SHOT_NOISE = (300, 120, 60)
+"""Photons that white counts, for difficulties 1 to 3."""
+
+DIFFICULTIES = (1, 2, 3)
+
+Size = tuple[int, int]
+Frames = Callable[[Image, Size, np.random.Generator, int], Iterator[Image]]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """An entry of the table of sequences.
+
+    Attributes:
+        name: of the sequence.
+        frames: ``(image, size, rng, difficulty)`` to the frames, one by one.
+        count: how many frames there are.
+        is_noise: whether frames are compared with the first, not with the one before.
+    """
+
+    name: str
+    frames: Frames
+    count: int = FRAMES
+    is_noise: bool = False
+
+
+def cut_centre(image: Image, size: Size) -> Image:
+    """Return the middle ``(height, width)`` of an image; what is smaller is padded with black."""
+    height, width = size
+    above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
+    if above or left:
+        sides = ((above // 2, (above + 1) // 2), (left // 2, (left + 1) // 2), (0, 0))
+        image = np.pad(image, sides[: image.ndim])
+    top, start = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    return np.ascontiguousarray(image[top : top + height, start : start + width])
+
+
+def _gaussian_noise(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    clean = cut_centre(image, size)
+    yield clean
+    table = (GAUSSIAN_NOISE[difficulty - 1],)
+    for _ in range(FRAMES - 1):
+        yield noise.gaussian_noise(clean, 1, rng, table)
+
+
+def _shot_noise(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    clean = cut_centre(image, size)
+    yield clean
+    for _ in range(FRAMES - 1):
+        yield noise.shot_noise(clean, 1, rng, (SHOT_NOISE[difficulty - 1],))
+
+
+def _motion_blur(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    clean = cut_centre(image, size)
+    for frame in range(FRAMES):
+        yield smear_bytes(clean, 10, 3.0, (frame - 30) * 4.0, rounded=True)
+
+
+def _zoom_blur(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    total = cut_centre(image, size).astype(np.float64)
+    yield total.astype(np.uint8)
+    for frame in range(1, FRAMES):
+        total += cut_centre(_map(image, 0, 1 + 0.004 * frame), size)
+        yield np.asarray((total / (frame + 1)).astype(np.uint8))
+
+
+def _snow(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
+    from shiftproof.corruptions.kernels import weather as kernels
+
+    clean = cut_centre(image, size)
+    flakes = weather.draw_flakes(size[0], size[1], 0.05, 0.3, 3.0, 0.5, rng)
+    for frame in range(FRAMES):
+        copies = streak(14, 4.0, frame * 4.0 - 150, *size)
+        padded = np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge")
+        streaks = np.empty(size, np.uint8)
+        kernels.smear_to_bytes(
+            padded, copies.margin, copies.down, copies.right, copies.weights, streaks
+        )
+        yield weather.blend_snow(clean, streaks, streaks, 0.85)
+
+
+def _shift_value(image: Image, offset: float) -> Image:
+    """Add to the HSV value, in 0..255, less than 0, too."""
+    values = image.astype(np.float64)
+    value = values.max(axis=-1, keepdims=True) if image.ndim == 3 else values
+    moved = np.clip(value + offset, 0, 255)
+    scaled = np.where(value > 0, values * moved / np.maximum(value, 1), moved)
+    return np.asarray(np.clip(scaled + 1e-9, 0, 255).astype(np.uint8))
+
+
+def _brightness(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    clean = cut_centre(image, size)
+    for frame in range(FRAMES):
+        yield _shift_value(clean, (frame - 15) * 0.02 * 255)
+
+
+def _map(image: Image, angle: float, scale: float, right: float = 0.0) -> Image:
+    """Turn an image by degrees clockwise, scale it about its centre, and move it by whole pixels."""
+    import cv2
+
+    height, width = image.shape[:2]
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    cosine, sine = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    matrix = np.column_stack([linear, middle - linear @ middle + (right, 0.0)])
+    flags = cv2.INTER_NEAREST if angle == 0 and scale == 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=flags), dtype=np.uint8)
+
+
+def _translate(
+    image: Image, size: Size, rng: np.random.Generator, difficulty: int
+) -> Iterator[Image]:
+    step = min(image.shape[:2]) / SIDE
+    for frame in range(TRANSLATE_FRAMES):
+        yield cut_centre(_map(image, 0, 1, float(round((frame - 20) * step))), size)
+
+
+def _rotate(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
+    for frame in range(FRAMES):
+        yield cut_centre(_map(image, frame - 15.0, 1), size)
+
+
+def tilt_matrix(height: int, width: int, degrees: float) -> F64:
+    """Return the homography of a picture that is turned about both axes, ``(3, 3)``."""
+    angle = math.radians(degrees)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    far = math.hypot(width, height)
+    lift = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0, 0], [0, cosine, -sine, 0], [0, sine, cosine, 0], [0, 0, 0, 1]])
+    about_y = np.array([[cosine, 0, -sine, 0], [0, 1, 0, 0], [sine, 0, cosine, 0], [0, 0, 0, 1]])
+    away = np.eye(4)
+    away[2, 3] = far
+    view = np.array([[far, 0, width / 2, 0], [0, far, height / 2, 0], [0, 0, 1, 0]])
+    return np.asarray(view @ away @ about_x @ about_y @ lift)
+
+
+def _tilt(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
+    import cv2
+
+    height, width = image.shape[:2]
+    for frame in range(FRAMES):
+        matrix = tilt_matrix(height, width, frame - 15.0)
+        seen = cv2.warpPerspective(image, matrix, (width, height))
+        yield cut_centre(np.asarray(seen, dtype=np.uint8), size)
+
+
+def _scale(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
+    for frame in range(FRAMES):
+        yield cut_centre(_map(image, 0, (frame * 2.5 + 40) / 100), size)
+
+
+PERTURBATIONS: dict[str, Perturbation] = {
+    entry.name: entry
+    for entry in (
+        Perturbation("gaussian_noise", _gaussian_noise, is_noise=True),
+        Perturbation("shot_noise", _shot_noise, is_noise=True),
+        Perturbation("motion_blur", _motion_blur),
+        Perturbation("zoom_blur", _zoom_blur),
+        Perturbation("snow", _snow),
+        Perturbation("brightness", _brightness),
+        Perturbation("translate", _translate, TRANSLATE_FRAMES),
+        Perturbation("rotate", _rotate),
+        Perturbation("tilt", _tilt),
+        Perturbation("scale", _scale),
+    )
+}
+"""The ten sequences of ImageNet-P, in the paper's order."""
+
+
+def perturb(
+    image: Image,
+    name: str,
+    *,
+    size: Size = (224, 224),
+    difficulty: int = 1,
+    seed: int = 0,
+    key: str = "",
+) -> Images:
+    """Return the frames of a sequence, in which the image changes a little from one to the next.
+
+    Args:
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey uint8, resized, but not yet cut: in the paper its
+            shorter side is 256.
+        name: of one of ``PERTURBATIONS``.
+        size: (height, width) that is cut out of the middle of every frame.
+        difficulty: 1 to 3, the strength of the noises; of the others it is the step between the frames
+            that are compared (``metrics.flips``), and changes no frame.
+        seed: any integer.
+        key: what tells this image from others.
+
+    Returns:
+        ``(F, *size, 3)`` or ``(F, *size)`` uint8, 31 frames, of ``translate`` 41.
+
+    Raises:
+        UnknownNameError: no such sequence.
+        InputError: no such difficulty or size.
+        ImageError: not such an image.
+
+    >>> perturb(np.zeros((64, 80, 3), np.uint8), "tilt", size=(56, 56)).shape
+    (31, 56, 56, 3)
+    """
+    if name not in PERTURBATIONS:
+        raise UnknownNameError.of("perturbation", name, PERTURBATIONS)
+    if difficulty not in DIFFICULTIES:
+        raise InputError(f"Expected a difficulty of 1, 2 or 3, got {difficulty!r}.")
+    if min(size) < 1:
+        raise InputError(f"Expected a size of one pixel or more, got {size}.")
+    rng = generator(seed, f"perturbation {name}", key)
+    return np.stack(list(PERTURBATIONS[name].frames(check_image(image), size, rng, difficulty)))

@@ -1,0 +1,180 @@
+"""Strokes: what is drawn over a digit, or left of it. MNIST-C, at any size.
+
+All constants: Mu & Gilmer 2019 (arXiv 1906.02337), from corruptions.py of their repository
+(google-research/mnist-c). They are defined on 28 x 28 pixels and have no severities: the five are
+alike. At other sizes a stroke is drawn on a canvas of 28 x 28 units that covers the image.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from shiftproof.corruptions import draws
+from shiftproof.corruptions.checks import Random
+from shiftproof.corruptions.filters import filter_gaussian
+from shiftproof.types import F64, Flags, Image
+
+CANVAS = 28
+"""Side of the published images."""
+
+REACH = 2.3
+"""Half the height of a line, in units of the canvas, at which it has faded out."""
+
+ZIGZAG = 2.0
+"""Half the length and the height of a tooth."""
+
+CANNY_SIGMA = 1.0
+CANNY_LOW = 0.1
+CANNY_HIGH = 0.2
+"""Sigma of the Gaussian before; the gradients from which an edge goes on, and from which it starts."""
+
+LUMA = np.array((0.2989, 0.5870, 0.1140))
+"""Grey of RGB, where edges are looked for in a color image."""
+
+
+def _canvas(image: Image) -> tuple[F64, F64]:
+    """Return the rows and columns of an image in units of the canvas, ``(H,)`` and ``(W,)``."""
+    height, width = image.shape[:2]
+    return np.arange(height) * (CANVAS / height), np.arange(width) * (CANVAS / width)
+
+
+def _draw_line(
+    canvas: tuple[F64, F64], start: tuple[float, float], end: tuple[float, float]
+) -> F64:
+    """Return the light of a line from ``start`` to ``end``, (column, row) each, ``(H, W)`` in 0..1."""
+    rows, columns = canvas
+    (first, top), (last, bottom) = start, end
+    if first == last:
+        return np.zeros((len(rows), len(columns)))
+    line = top + (bottom - top) / (last - first) * (columns - first)
+    far = np.clip(np.abs(rows[:, np.newaxis] - line), 0, REACH - 1e-10)
+    light = np.clip(np.log(1 - far / REACH) + 1, 0, 1)
+    light[:, (columns < math.floor(first)) | (columns >= math.ceil(last))] = 0
+    return np.asarray(light)
+
+
+def _add_light(image: Image, light: F64) -> Image:
+    """Add light ``(H, W)`` in 0..1 to all channels."""
+    added = light if image.ndim == 2 else light[..., np.newaxis]
+    return np.asarray(np.clip(image + 255 * added + 1e-9, 0, 255).astype(np.uint8))
+
+
+def stripe(image: Image, severity: float, rng: Random) -> Image:
+    """Turn the left and the right quarter of the image into their negative."""
+    width = image.shape[1]
+    place = np.arange(width)
+    outer = (place < width / 4) | (place >= width * 3 / 4)
+    out = image.copy()
+    out[:, outer] = 255 - out[:, outer]
+    return np.asarray(out)
+
+
+def dotted_line(image: Image, severity: float, rng: Random) -> Image:
+    """Draw a bright dotted line from the left to the right edge."""
+    canvas = _canvas(image)
+    top, bottom = (draws.index(rng, CANVAS - 1) for _ in range(2))
+    light = _draw_line(canvas, (0, top), (CANVAS - 1, bottom))
+    light[:, canvas[1] // 2 % 2 == 0] = 0
+    return _add_light(image, light)
+
+
+def _zigzag_corners(length: float) -> list[tuple[float, float]]:
+    """Return the corners of a level zigzag of a length, (along, across) each."""
+    corners = [(0.0, 0.0)]
+    teeth = int((length - ZIGZAG) // (2 * ZIGZAG)) + 1
+    across = 0.0
+    for tooth in range(teeth):
+        across = (-1) ** tooth * ZIGZAG
+        corners.append(((2 * tooth + 1) * ZIGZAG, across))
+    whole = 2 * ZIGZAG * (length // (2 * ZIGZAG))
+    if length != whole:
+        corners.append((length, across / (2 * (length - whole))))
+    return corners
+
+
+def zigzag(image: Image, severity: float, rng: Random) -> Image:
+    """Draw a bright zigzag line across the image."""
+    first, last = 2, CANVAS - 3
+    top = draws.index(rng, CANVAS - 1)
+    angle = math.atan((draws.index(rng, 10) - 5) / (last - first))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    corners = [
+        (first + cosine * along - sine * across, top + sine * along + cosine * across)
+        for along, across in _zigzag_corners((last - first) / cosine)
+    ]
+    canvas = _canvas(image)
+    pieces = (_draw_line(canvas, *pair) for pair in itertools.pairwise(corners))
+    return _add_light(image, sum(pieces, np.zeros(image.shape[:2])))
+
+
+def _shift(values: F64, down: int, right: int) -> F64:
+    """Return what lies (down, right) of each pixel; 0 outside."""
+    height, width = values.shape
+    padded = np.pad(values, 1)
+    return padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+
+
+def _thin(down: F64, right: F64, strength: F64) -> Flags:
+    """Mark where the gradient is no weaker than on either side along its direction.
+
+    Between two neighbours the strength is interpolated (Canny 1986).
+    """
+    steep = np.abs(down) >= np.abs(right)
+    larger = np.where(steep, np.abs(down), np.abs(right))
+    smaller = np.where(steep, np.abs(right), np.abs(down))
+    share = smaller / np.maximum(larger, 1e-300)
+    same = np.sign(down) * np.sign(right) >= 0
+    found = np.ones(strength.shape, bool)
+    for side in (1, -1):
+        straight = np.where(steep, _shift(strength, side, 0), _shift(strength, 0, side))
+        falling, rising = _shift(strength, side, side), _shift(strength, side, -side)
+        other_rising = _shift(strength, -side, side)
+        slanted = np.where(same, falling, np.where(steep, rising, other_rising))
+        found &= share * slanted + (1 - share) * straight <= strength
+    return found
+
+
+def _keep_connected(strong: Flags, weak: Flags) -> Flags:
+    """Return the weak pixels that hang together with a strong one, over corners, too."""
+    import cv2
+
+    _, labels = cv2.connectedComponents(weak.astype(np.uint8), connectivity=8)
+    kept = np.zeros(int(labels.max()) + 1, bool)
+    kept[labels[strong]] = True
+    kept[0] = False
+    return np.asarray(kept[labels])
+
+
+def canny_edges(image: Image, severity: float, rng: Random) -> Image:
+    """Leave the edges alone, white on black (Canny 1986)."""
+    import cv2
+
+    grey = (image if image.ndim == 2 else image @ LUMA) / 255
+    if min(grey.shape) < 3:
+        return np.zeros_like(image)
+    # Outside there is nothing: what the Gaussian misses there is made up for.
+    radius = int(4 * CANNY_SIGMA + 0.5)
+    padded = [np.pad(a.astype(np.float32), radius) for a in (grey, np.ones(grey.shape))]
+    values, weights = (
+        filter_gaussian(a, CANNY_SIGMA)[radius:-radius, radius:-radius].astype(np.float64)
+        for a in padded
+    )
+    smooth = values / weights
+    right, down = (
+        np.asarray(
+            cv2.Sobel(smooth, cv2.CV_64F, *order, ksize=3, borderType=cv2.BORDER_REFLECT),
+            dtype=np.float64,
+        )
+        for order in ((1, 0), (0, 1))
+    )
+    strength = np.hypot(right, down)
+    edges = _thin(down, right, strength) & (strength > 0)
+    edges[[0, -1]] = False
+    edges[:, [0, -1]] = False
+    weak = edges & (strength >= CANNY_LOW)
+    kept = _keep_connected(weak & (strength >= CANNY_HIGH), weak)
+    light = kept.astype(np.uint8) * 255
+    return light if image.ndim == 2 else np.repeat(light[..., np.newaxis], 3, axis=2)

@@ -1,0 +1,165 @@
+"""Named sets of corruptions, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from shiftproof.corruptions import ccc, depth, medmnist_c, mnist_c, scales
+from shiftproof.corruptions.checks import CorruptionFunction
+from shiftproof.corruptions.table import (
+    COMMON,
+    CORRUPTIONS,
+    EXTRA,
+    GROUPS,
+    HOLDOUT,
+    function_of,
+)
+from shiftproof.errors import InputError, UnknownNameError
+
+Named = Mapping[str, "str | CorruptionFunction"]
+"""Name in a run to a name of the table, or a function."""
+
+IMAGENET_C = "Hendrycks & Dietterich 2019 (arXiv 1903.12261)"
+C_BAR = "Mintun et al. 2021 (arXiv 2102.11273)"
+MNIST_C = "Mu & Gilmer 2019 (arXiv 1906.02337)"
+THREE_D = "Kar et al. 2022 (arXiv 2203.01441)"
+MEDMNIST_C = "Di Salvo et al. 2024 (arXiv 2406.17536)"
+CCC = "Press et al. 2023 (arXiv 2306.05401)"
+OURS = "no benchmark"
+
+C_BAR_NAMES = (
+    "blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout",
+    "cocentric_sine_waves", "inverse_sparkles", "perlin_noise", "plasma_noise",
+    "single_frequency_greyscale", "sparkles",
+)  # fmt: skip
+"""The ten corruptions of ImageNet-C-bar."""
+
+MNIST_C_NAMES = (
+    "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "scale", "rotate",
+    "brightness", "translate", "stripe", "fog", "spatter", "dotted_line", "zigzag", "canny_edges",
+)  # fmt: skip
+"""The 15 corruptions of MNIST-C."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of corruptions.
+
+    Attributes:
+        name: by which it is asked for.
+        title: what it is, in a line.
+        source: the paper.
+        make: returns the corruptions, in order.
+    """
+
+    name: str
+    title: str
+    source: str
+    make: Callable[[], Named]
+
+    @cached_property
+    def corruptions(self) -> Named:
+        """Name in a run to what is run, in order."""
+        return self.make()
+
+
+def _plain(names: Sequence[str]) -> Callable[[], Named]:
+    return lambda: {name: name for name in names}
+
+
+def _of_mnist() -> Named:
+    """Tell forms of their own from the benchmark's, which have the same names, by a suffix."""
+    own = mnist_c.FUNCTIONS
+    return {
+        f"{name}.{mnist_c.MNIST_C}" if name in own else name: own.get(name, name)
+        for name in MNIST_C_NAMES
+    }
+
+
+def _of_cifar() -> Named:
+    return {name: function_of(name, scales.CIFAR_10_C) for name in COMMON}
+
+
+_ALL = (
+    Suite("common", "the 15 of ImageNet-C, of which means are taken", IMAGENET_C, _plain(COMMON)),
+    Suite("holdout", "4 for choosing hyper-parameters", IMAGENET_C, _plain(HOLDOUT)),
+    Suite("all", "common and holdout", IMAGENET_C, _plain((*COMMON, *HOLDOUT))),
+    *(
+        Suite(group, f"the {len(names)} of the family {group}", IMAGENET_C, _plain(names))
+        for group, names in GROUPS.items()
+    ),
+    Suite("further", "8 more, such as rain and low light", OURS, _plain(EXTRA)),
+    Suite("cifar-10-c", "the 15 with the constants for 32 x 32 pixels", IMAGENET_C, _of_cifar),
+    Suite("c-bar", "the 10 of ImageNet-C-bar", C_BAR, _plain(C_BAR_NAMES)),
+    Suite(
+        "cifar-10-c-bar", "the 10 of CIFAR-10-C-bar, for 32 x 32 pixels", C_BAR,
+        lambda: dict(scales.C_BAR_FUNCTIONS),
+    ),
+    Suite("mnist-c", "the 15 of MNIST-C, for digits", MNIST_C, _of_mnist),
+    Suite(
+        "3d", "the 6 that need depth maps: --depth", THREE_D, lambda: {n: n for n in depth.FUNCTIONS}
+    ),
+    Suite("ccc-easy", "pairs of 14, one after the other", CCC, lambda: ccc.pairs(ccc.EASY)),
+    Suite("ccc", "pairs of 13, one after the other", CCC, lambda: ccc.pairs(ccc.MEDIUM)),
+    *(
+        Suite(
+            dataset,
+            f"the {len(tables)} of {dataset} in MedMNIST-C that are here",
+            MEDMNIST_C,
+            partial(medmnist_c.corruptions_of, dataset),
+        )
+        for dataset, tables in medmnist_c.TABLES.items()
+    ),
+    Suite("ccc-hard", "pairs of 4, one after the other", CCC, lambda: ccc.pairs(ccc.HARD)),
+)  # fmt: skip
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
+"""Every named set by its name."""
+
+
+def suite(name: str) -> Named:
+    """Return the corruptions of a named set, as ``bench.run(corruptions=...)`` takes them.
+
+    Raises:
+        UnknownNameError: no such set.
+
+    >>> list(suite("holdout"))
+    ['speckle_noise', 'gaussian_blur', 'spatter', 'saturate']
+    """
+    if name not in SUITES:
+        raise UnknownNameError.of("set of corruptions", name, SUITES)
+    return SUITES[name].corruptions
+
+
+def home_of(name: str) -> Suite:
+    """Return the first set that has a corruption of the table.
+
+    >>> home_of("sparkles").name
+    'c-bar'
+    """
+    found = (one for one in _ALL if name in one.corruptions)
+    return next(found)
+
+
+def merge(parts: Sequence[Named]) -> dict[str, str | CorruptionFunction]:
+    """Join sets in order, each name once.
+
+    Raises:
+        InputError: two sets have one name for two different corruptions.
+    """
+    merged: dict[str, str | CorruptionFunction] = {}
+    for part in parts:
+        for name, corruption in part.items():
+            if merged.setdefault(name, corruption) is not corruption:
+                if merged[name] == corruption:
+                    continue
+                raise InputError(
+                    f"{name!r} is meant in two forms, with the constants of two sets; run the sets "
+                    "one by one."
+                )
+    return merged
+
+
+assert all(any(name in one.corruptions for one in _ALL) for name in CORRUPTIONS)

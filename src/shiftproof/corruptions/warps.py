@@ -1,0 +1,195 @@
+"""Warps: an image seen through water, waves, whirls and lenses that scatter colors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from shiftproof.corruptions import draws
+from shiftproof.corruptions.checks import Random, constants
+from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
+from shiftproof.corruptions.patterns import LUMA, shorter_side
+from shiftproof.types import F64, I64, Image
+
+# All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), from
+# imagenet_c_bar/imagenet_c_bar.csv and, where the corruption is one of CIFAR-10-C-bar's alone,
+# imagenet_c_bar/imagenet_new_corruptions.csv or cifar10_c_bar.csv of their repository
+# (facebookresearch/augmentation-corruption). They are levels on a scale from 0 to 10; what a level
+# means stands at each function. ``table`` holds the levels of another scale. Lengths are shares of
+# the shorter side, as in ``patterns.py``.
+
+CAUSTIC_REFRACTION = (2.35, 3.2, 4.9, 6.6, 9.15)
+
+# Of CIFAR-10-C-bar, at whose scale they are defined:
+RIPPLE = (5.5, 6.0, 6.5, 7.5, 8.0)
+PINCH_AND_TWIRL = (5.5, 6.0, 6.5, 8.5, 10.0)
+TRANSVERSE_CHROMATIC_ABBERATION = (1.0, 2.0, 5.0, 9.0, 10.0)
+CIRCULAR_MOTION_BLUR = (2.8, 3.6, 4.4, 5.2, 6.0)
+
+TURNS = 21
+"""Turned copies that ``circular_motion_blur`` averages."""
+
+WHIRLS_OF_LARGE = 5
+WHIRLS_OF_SMALL = 3
+"""Whirls along a side, of images from 224 pixels on and of smaller ones."""
+
+Levels = Sequence[float]
+
+
+def _warp(image: Image, rows: F64, columns: F64) -> Image:
+    """Read an image at places ``(H, W)`` between its pixels, black outside."""
+    from shiftproof.corruptions.kernels import warps as kernels
+
+    out = np.empty_like(image)
+    kernels.warp(add_channel_axis(image), rows, columns, add_channel_axis(out))
+    return out
+
+
+def caustic_refraction(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Look through moving water onto the image, and at the light that it gathers.
+
+    A level bends a ray at right angles by 0.05 of the shorter side, and lights a slope of 1 by 0.2.
+    """
+    from shiftproof.corruptions.kernels import warps as kernels
+
+    level = constants(table or CAUSTIC_REFRACTION, severity)
+    side = shorter_side(image)
+    time = rng.uniform(0.5, 2.0)
+    light = np.empty(image.shape[:2])
+    kernels.draw_caustics(time, rng.uniform(0.75, 1.25) * side, light)
+    softened = filter_gaussian(light.astype(np.float32), 1.0, reflect=True).astype(np.float64)
+    out = np.empty_like(image)
+    kernels.refract(
+        add_channel_axis(image), softened, 0.05 * level * side, 0.2 * level, add_channel_axis(out)
+    )
+    return out
+
+
+def ripple(image: Image, severity: float, rng: Random, table: Levels | None = None) -> Image:
+    """Move rows and columns by a wave each; a level is an amplitude of 0.0025 of the side."""
+    side = shorter_side(image)
+    amplitude = constants(table or RIPPLE, severity) * 0.0025 * side
+    lengths = rng.uniform(0.1, 0.3, size=2) * side
+    phases = rng.uniform(0, 2 * math.pi, size=2)
+    places = [
+        line + amplitude * np.sin(2 * math.pi * line / length + phase)
+        for line, length, phase in zip(
+            map(np.arange, image.shape[:2]), lengths, phases, strict=True
+        )
+    ]
+    rows, columns = np.broadcast_arrays(places[0][:, np.newaxis], places[1])
+    return _warp(image, np.ascontiguousarray(rows), np.ascontiguousarray(columns))
+
+
+def _whirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F64]:
+    """Return where a whirl in a block reads, relative to the block, each ``(height, width)``.
+
+    The block is scaled to a circle's square, so that the whirl fills it.
+    """
+    radius = np.array((height, width)) / 2
+    down = np.arange(height)[:, np.newaxis] - radius[0]
+    right = np.arange(width) - radius[1]
+    far = np.hypot(down / radius[0], right / radius[1])
+    inside = (far <= 1) & (np.round(far * radius.min(), 3) > 0)
+    kept = np.where(inside, far, 1.0)
+    pinch = np.sin(np.pi / 2 * kept) ** -amount
+    turn = angle * (1 - kept) ** 2
+    y, x = down / radius[0] * pinch, right / radius[1] * pinch
+    rows = radius[0] * (1 + y * np.cos(turn) - x * np.sin(turn))
+    columns = radius[1] * (1 + y * np.sin(turn) + x * np.cos(turn))
+    straight_rows, straight_columns = np.broadcast_arrays(down + radius[0], right + radius[1])
+    return np.where(inside, rows, straight_rows), np.where(inside, columns, straight_columns)
+
+
+def pinch_and_twirl(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Pinch and turn the image in blocks, 3 or 5 along each side.
+
+    A level turns by 9 degrees, to the left or right, and pinches by a power of 0.04 more than 0.1.
+
+    Differs from the published code: a block reads the image as it was, not what the blocks before it
+    have made of it, which shows at a block's edge alone.
+    """
+    level = constants(table or PINCH_AND_TWIRL, severity)
+    large = shorter_side(image) >= 224
+    count = min(WHIRLS_OF_LARGE if large else WHIRLS_OF_SMALL, *image.shape[:2])
+    turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
+    high, wide = image.shape[0] // count, image.shape[1] // count
+    rows, columns = (np.ascontiguousarray(a, np.float64) for a in np.indices(image.shape[:2]))
+    for across in range(count):
+        for down in range(count):
+            angle = turns[across * count + down] * level * math.pi / 20
+            block_rows, block_columns = _whirl(high, wide, angle, 0.04 * level + 0.1)
+            block = slice(down * high, (down + 1) * high), slice(across * wide, (across + 1) * wide)
+            rows[block] = block_rows + down * high
+            columns[block] = block_columns + across * wide
+    return _warp(image, rows, columns)
+
+
+def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
+    """Return which pixels of a line the centre of its enlargement reads, and by which weights.
+
+    Cubic B-splines over the pixels themselves, which smooths them; the line is mirrored about its
+    outermost pixels.
+
+    Returns:
+        ``(4, size)`` each.
+    """
+    enlarged = round(size * scale)
+    places = (np.arange(size) + (enlarged - size) // 2) * ((size - 1) / max(enlarged - 1, 1))
+    first = np.floor(places).astype(np.int64)
+    t = places - first
+    weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3]
+    taps = first + np.arange(-1, 3)[:, np.newaxis]
+    period = max(2 * size - 2, 1)
+    taps %= period
+    return np.minimum(taps, period - taps) if size > 1 else taps * 0, np.stack(weights) / 6
+
+
+def _enlarge_plane(plane: F64, scale: float) -> F64:
+    """Enlarge ``(H, W)`` about its centre and cut it to its size."""
+    rows, row_weights = _spline_taps(plane.shape[0], scale)
+    columns, column_weights = _spline_taps(plane.shape[1], scale)
+    across = sum(plane[:, c] * w for c, w in zip(columns, column_weights, strict=True))
+    down = (across[r] * w[:, np.newaxis] for r, w in zip(rows, row_weights, strict=True))
+    return np.asarray(sum(down))
+
+
+def transverse_chromatic_abberation(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Enlarge one channel by 1, one by half and one by the whole of a lens's spread.
+
+    A level is a spread of 0.05. A grey image gets the grey of what its three copies would be.
+    """
+    spread = constants(table or TRANSVERSE_CHROMATIC_ABBERATION, severity) * 0.05
+    scales = np.array((1.0, 1.0 + spread / 2, 1.0 + spread))[rng.permutation(3)]
+    planes = [image] * 3 if image.ndim == 2 else [image[..., c] for c in range(3)]
+    layers = [
+        _enlarge_plane(plane.astype(np.float64), scale)
+        for plane, scale in zip(planes, scales, strict=True)
+    ]
+    stacked = np.stack(layers, axis=-1)
+    result = stacked @ LUMA if image.ndim == 2 else stacked
+    return np.asarray(np.clip(result + (0.5 - 1e-9), 0, 255).astype(np.uint8))
+
+
+def circular_motion_blur(
+    image: Image, severity: float, rng: Random, table: Levels | None = None
+) -> Image:
+    """Turn the image about its centre during the exposure; a level is 1.5 degrees to either side."""
+    from shiftproof.corruptions.kernels import warps as kernels
+
+    amount = math.radians(constants(table or CIRCULAR_MOTION_BLUR, severity) * 1.5)
+    steps = np.linspace(-1, 1, TURNS)
+    weights = np.exp(-2 * steps**2)
+    out = np.empty_like(image)
+    kernels.turn_and_average(
+        add_channel_axis(image), amount * steps, weights / weights.sum(), add_channel_axis(out)
+    )
+    return out

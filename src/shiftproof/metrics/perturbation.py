@@ -1,0 +1,111 @@
+"""How steady predictions are over sequences of frames (Hendrycks & Dietterich 2019, section 4.2).
+
+Results come per sequence; the mean over the sequences is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
+
+TOP = 5
+"""Classes of a ranking that the distance looks at."""
+
+
+def _pairs(frames: int, is_noise: bool, step: int) -> tuple[list[int], list[int]]:
+    """Return the frames that are compared: each with the one ``step`` before, or with the first."""
+    if step < 1 or frames <= step:
+        raise InputError(f"Expected more than {step} frames in steps of 1 or more, got {frames}.")
+    if is_noise:
+        return [0] * (frames - 1), list(range(1, frames))
+    return list(range(frames - step)), list(range(step, frames))
+
+
+def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> NDArray[np.float64]:
+    """Return ``(N,)`` how often the prediction changes along each sequence, in 0..1.
+
+    The mean over the sequences is the flip probability FP of the paper.
+
+    Args:
+        predictions: ``(N, F)``, the predicted class of each frame.
+        is_noise: compare every frame with the first, as for noise, which has no order; otherwise
+            with the frame before.
+        step: compare with the frame this many before: the difficulty, where there is an order.
+
+    Raises:
+        InputError: another shape, or too few frames.
+
+    >>> flips([[1, 1, 2, 1]])
+    array([0.66666667])
+    >>> flips([[1, 1, 2, 1]], is_noise=True)
+    array([0.33333333])
+    """
+    table = np.asarray(predictions)
+    if table.ndim != 2:
+        raise InputError(f"Expected predictions (N, F), got shape {table.shape}.")
+    before, after = _pairs(table.shape[1], is_noise, step)
+    return np.asarray((table[:, before] != table[:, after]).mean(axis=1))
+
+
+def top5_distances(
+    rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
+) -> NDArray[np.float64]:
+    """Return ``(N,)`` how far the five most likely classes move along each sequence, 0 to 15.
+
+    For two frames: over the five classes of the first, how many places between 1 and 6 a class has
+    come up or down, all places beyond the fifth being one. The mean over the sequences is the
+    unnormalised top-5 distance uT5D of the paper.
+
+    Args:
+        rankings: ``(N, F, 5)``, classes of each frame, the likeliest first.
+        is_noise: as for ``flips``.
+        step: as for ``flips``.
+
+    Raises:
+        InputError: another shape, or too few frames.
+
+    >>> swapped = [[[0, 1, 2, 3, 4], [1, 0, 2, 3, 4]]]
+    >>> top5_distances(swapped)
+    array([2.])
+    """
+    table = np.asarray(rankings)
+    if table.ndim != 3 or table.shape[2] != TOP:
+        raise InputError(f"Expected rankings (N, F, {TOP}), got shape {table.shape}.")
+    before, after = _pairs(table.shape[1], is_noise, step)
+    same = table[:, before, :, None] == table[:, after, None, :]
+    places = np.where(same.any(axis=3), same.argmax(axis=3), TOP)
+    return np.asarray(np.abs(places - np.arange(TOP)).sum(axis=2).mean(axis=1))
+
+
+def flip_rate(probability: float, reference: float) -> float:
+    """Return a flip probability, or a distance, over that of a reference on the same sequences.
+
+    In the paper the reference is AlexNet.
+
+    Raises:
+        InputError: a reference that never flips.
+    """
+    if reference <= 0:
+        raise InputError(f"Expected a reference above 0, got {reference!r}.")
+    return probability / reference
+
+
+def mean_flip_rate(probabilities: Mapping[str, float], references: Mapping[str, float]) -> float:
+    """Return the mean over the perturbations of the flip rate: mFR, or mT5D of distances.
+
+    Args:
+        probabilities: perturbation to flip probability or unnormalised distance.
+        references: those of the reference, AlexNet in the paper, on the same sequences.
+
+    Raises:
+        InputError: none, or other perturbations than the reference has.
+    """
+    if not probabilities or set(probabilities) - set(references):
+        missing: Sequence[str] = sorted(set(probabilities) - set(references)) or ["any"]
+        raise InputError(f"The reference has no figure for {', '.join(missing)}.")
+    rates = [flip_rate(value, references[name]) for name, value in probabilities.items()]
+    return float(np.mean(rates))

@@ -1,0 +1,102 @@
+"""Models of depth in ONNX, whose inverse depths are brought to those of the corruptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.errors import BrokenFileError, ImageError, MissingExtraError
+from shiftproof.io.border import convert_errors
+from shiftproof.io.files import file_fingerprint
+from shiftproof.types import F32, Image
+
+MEAN = np.array((0.485, 0.456, 0.406), np.float32)
+STD = np.array((0.229, 0.224, 0.225), np.float32)
+
+DEFAULT_SIDE = 384
+"""Where the graph leaves the size of its input open."""
+
+UNIT = 512 / 65535
+"""The published code takes inverse depths, spread over 16 bits, for 512 over the depth."""
+
+FARTHEST = 0.5
+"""And nothing for farther than this."""
+
+
+class OnnxDepth:
+    """A model of relative inverse depth, as MiDaS and Depth Anything are, in a file.
+
+    The input is ``(1, 3, H, W)`` float32, scaled by ImageNet's mean and deviation; the output, whose
+    values are higher where things are nearer, is spread to 0..1 and turned into ``0.0078 / value``, at
+    most 0.5, as by Kar et al. 2022 for photographs.
+
+    Args:
+        path: the ONNX file.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+        BrokenFileError: no such file, or no graph that can be run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._session: Any = None
+        self._start()
+
+    @property
+    def identity(self) -> str:
+        """What records call it: the file's content."""
+        return f"depth by {self.path.name} ({file_fingerprint(self.path)})"
+
+    def find(self, image: Image, key: str) -> F32:
+        """Return the depth of an image, ``(H, W)``, 0 at the camera."""
+        import cv2
+
+        session = self._start()
+        entry = session.get_inputs()[0]
+        color = image if image.ndim == 3 else np.repeat(image[..., np.newaxis], 3, axis=2)
+        height, width = (
+            side if isinstance(side, int) else DEFAULT_SIDE for side in entry.shape[2:]
+        )
+        resized = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA)
+        scaled = (resized / np.float32(255) - MEAN) / STD
+        planes = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis], np.float32)
+        with convert_errors(self.path, "failed on an image"):
+            [output, *_] = session.run(None, {entry.name: planes})
+        return _as_depth(np.squeeze(output), image.shape[:2], self.path)
+
+    def _start(self) -> Any:
+        if self._session is None:
+            try:
+                import onnxruntime
+            except ImportError as error:
+                raise MissingExtraError.of("onnxruntime", "onnx") from error
+            if not self.path.is_file():
+                raise BrokenFileError(f"{self.path}: there is no such file.")
+            quiet = onnxruntime.SessionOptions()
+            quiet.log_severity_level = 3
+            with convert_errors(self.path, "not an ONNX graph that can be run"):
+                self._session = onnxruntime.InferenceSession(
+                    str(self.path), quiet, providers=["CPUExecutionProvider"]
+                )
+        return self._session
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the session behind: workers start their own."""
+        return {"path": self.path, "_session": None}
+
+
+def _as_depth(output: Any, size: tuple[int, ...], path: Path) -> F32:
+    """Return relative inverse depths ``(h, w)`` as depths of an image's size."""
+    import cv2
+
+    if output.ndim != 2 or not np.isfinite(output).all():
+        raise ImageError(f"{path}: expected finite depths (H, W), got shape {output.shape}.")
+    low, high = float(output.min()), float(output.max())
+    spread = (output - low) / max(high - low, 1e-12)
+    enlarged = cv2.resize(
+        spread.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR
+    )
+    return np.asarray(np.minimum(UNIT / np.maximum(enlarged, 1e-6), FARTHEST), dtype=np.float32)
