@@ -44,6 +44,8 @@ TERMS = {
     # A decorator, and a context: they stand before what they describe.
     "compiled",
     "frozen",
+    # As the paper calls a corruption.
+    "dotted_line",
 }
 
 IRREGULAR = {
@@ -61,8 +63,14 @@ BRITISH = re.compile(
     "quant|random|recogn|regular|serial|special|standard|util|vector|visual)is(e|ing|ation)",
     re.IGNORECASE,
 )
-LEFT_OUT = {"greyed"}
-"""Of ``probe/changes.py``, which is left out."""
+LEFT_OUT = {
+    "greyed",
+    "COCENTRIC_SINE_WAVES",
+    "SINGLE_FREQUENCY_GREYSCALE",
+    "cocentric_sine_waves",
+    "single_frequency_greyscale",
+}
+"""Of ``probe/changes.py``, which is left out; and corruptions by the names that papers gave them."""
 
 
 def is_left_out(path: Path, root: Path) -> bool:

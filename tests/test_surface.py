@@ -35,9 +35,10 @@ SURFACE = {
         "slow_start", "train",
     },
     "shiftproof.corruptions": {
-        "COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "HOLDOUT", "Corrupt", "CorruptTargets",
-        "CorruptedDataset", "Corruption", "CorruptionFunction", "corrupt", "corrupt_batch",
-        "corrupt_video", "frost_with", "function_of", "scale",
+        "COMMON", "CORRUPTIONS", "EXTRA", "GROUPS", "HOLDOUT", "SUITES", "Corrupt", "CorruptTargets",
+        "CorruptedDataset", "Corruption", "CorruptionFunction", "DepthFolder", "Suite", "chain",
+        "corrupt", "corrupt_batch", "corrupt_video", "frost_with", "function_of", "scale", "suite",
+        "with_depth",
     },
     "shiftproof.corruptions.torch": {"corrupt_tensor"},
     "shiftproof.data": {

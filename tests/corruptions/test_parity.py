@@ -46,7 +46,7 @@ def test_pixels_at_the_scale_of_cifar_are_the_published_ones(picture, name, text
         Texture(texture.name, np.kron(texture.pixels, np.ones((7, 7, 1), np.uint8)))
         for texture in textures
     ]
-    monkeypatch.setattr(weather.textures, "draw_stand_in", enlarged.__getitem__)
+    monkeypatch.setattr(weather.textures, "find_texture", enlarged.__getitem__)
     with np.load(FOLDER / f"{picture}.npz") as arrays:
         image, step, seed = arrays["image"], int(arrays["step"]), int(arrays["seed"])
         expected = arrays[name].astype(int)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.corruptions.sequences import PERTURBATIONS, cut_centre, perturb, tilt_matrix
+from shiftproof.corruptions.sequences import PERTURBATIONS, crop_center, perturb, tilt_matrix
 from shiftproof.errors import InputError, UnknownNameError
 
 
@@ -74,7 +74,7 @@ def test_brightness_by_hand():
 
 def test_zoom_blur_is_a_running_mean(image):
     frames = perturb(image, "zoom_blur", size=(56, 56)).astype(int)
-    assert np.array_equal(frames[0], cut_centre(image, (56, 56)))
+    assert np.array_equal(frames[0], crop_center(image, (56, 56)))
     steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2, 3))
     assert steps[0] > 0
     assert np.abs(frames[30] - frames[0]).mean() > np.abs(frames[5] - frames[0]).mean()

@@ -312,7 +312,7 @@ def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
 def test_the_page_says_loudly_that_frost_was_drawn(identity, source, warned):
     from types import SimpleNamespace
 
-    from shiftproof.report.provenance import describe_drawn_frost
+    from shiftproof.report.sections import describe_drawn_frost
 
     settings = {"corruptions": {"fog": "fog", "frost": identity}, "images": {"source": source}}
     said = describe_drawn_frost(SimpleNamespace(settings=settings))

@@ -158,15 +158,13 @@ def detect(
         class_map=read_class_map(class_map) if class_map else None,
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
-    named = named_corruptions(corruptions, frost_dir, others, constants)
+    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
+    if corrupted is None:
+        check_choice(named, chosen)
     count, folder = split_images(images)
     dataset = open_detection_data(
         data, split=split, images=folder, root=root, box_format=box_format
     )
-    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
-    if corrupted is None:
-        check_choice(named, chosen)
-    dataset = open_detection_data(data, split=split, images=images, root=root)
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:

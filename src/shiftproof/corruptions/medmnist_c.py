@@ -76,14 +76,14 @@ def saturate(image: Image, severity: float, rng: Random, table: Levels) -> Image
 
 
 def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> Image:
-    """Black out what is beyond a circle about the centre, whose radius is a share of half the side."""
+    """Black out what is beyond a circle about the center, whose radius is a share of half the side."""
     import cv2
 
     height, width = image.shape[:2]
-    centre = (width // 2, height // 2)
-    radius = min(*centre, width - centre[0], height - centre[1])
+    center = (width // 2, height // 2)
+    radius = min(*center, width - center[0], height - center[1])
     circle = np.zeros((height, width), np.uint8)
-    cv2.circle(circle, centre, int(radius * constants(table, severity)), 255, thickness=-1)
+    cv2.circle(circle, center, int(radius * constants(table, severity)), 255, thickness=-1)
     seen = circle > 0
     return np.asarray(image * (seen if image.ndim == 2 else seen[..., np.newaxis]))
 

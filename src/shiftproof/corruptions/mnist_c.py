@@ -27,7 +27,7 @@ MNIST_C = "mnist-c"
 MAP_SIDE = 256
 """Of the fog's map, of which a digit shows a corner."""
 
-MUD_GREY = 63
+MUD_GRAY = 63
 """Of the mud, in every channel."""
 
 PUBLISHED_SEVERITY = {
@@ -104,7 +104,7 @@ def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.
     layer = np.float32(mean) + np.float32(deviation) * filter_gaussian(layer, sigma)
     mask = filter_gaussian((layer > np.float32(threshold)).astype(np.float32), mask_sigma)
     planes, out = add_channel_axis(image), np.empty_like(image)
-    color = np.full(planes.shape[2], MUD_GREY, np.float32)
+    color = np.full(planes.shape[2], MUD_GRAY, np.float32)
     kernels.blend_mud(planes, mask, np.float32(0.8), color, add_channel_axis(out))
     return out
 

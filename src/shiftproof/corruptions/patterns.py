@@ -42,7 +42,7 @@ RAY_SPREAD = 0.25
 PERLIN_OCTAVES = 5
 """A published turbulence of 16: octaves of frequency 1, 2, 4, 8 and 16."""
 
-GREY = 128
+GRAY = 128
 """What a hole is filled with."""
 
 LUMA = np.array((0.2989, 0.5870, 0.1140))
@@ -144,7 +144,7 @@ def perlin_noise(image: Image, severity: float, rng: Random, table: Levels | Non
     return _add_layer(image, np.clip(0.5 * layer + 0.5, 0, 1), 1 - weight, 255 * weight)
 
 
-def _signed_frequencies(size: int) -> I64:
+def _frequencies(size: int) -> I64:
     """Return the whole frequencies of a line, the lowest in the middle."""
     return np.arange(size) - size // 2
 
@@ -173,8 +173,8 @@ def _radial_frequencies(image: Image) -> F64:
     """Return the distance from frequency 0, in periods per shorter side, ``(H, W)``."""
     height, width = image.shape[:2]
     side = shorter_side(image)
-    down = _signed_frequencies(height)[:, np.newaxis] * (side / height)
-    return np.asarray(np.hypot(down, _signed_frequencies(width) * (side / width)))
+    down = _frequencies(height)[:, np.newaxis] * (side / height)
+    return np.asarray(np.hypot(down, _frequencies(width) * (side / width)))
 
 
 def blue_noise_sample(
@@ -219,7 +219,7 @@ def checkerboard_cutout(
     """Fill squares of a turned checkerboard with grey; a level is a tenth of the dark squares."""
     share = constants(table or CHECKERBOARD_CUTOUT, severity) / 10
     out = image.copy()
-    out[_draw_squares(image, share, rng)] = GREY
+    out[_draw_squares(image, share, rng)] = GRAY
     return np.asarray(out)
 
 
@@ -272,5 +272,5 @@ def lines(image: Image, severity: float, rng: Random, table: Levels | None = Non
     starts, ends = (middle - reach).astype(np.int64).T, (middle + reach).astype(np.int64).T
     out = image.copy()
     for (row, column), (last_row, last_column) in zip(starts, ends, strict=True):
-        kernels.draw_line(row, column, last_row, last_column, float(GREY), add_channel_axis(out))
+        kernels.draw_line(row, column, last_row, last_column, float(GRAY), add_channel_axis(out))
     return np.asarray(out)

@@ -56,7 +56,7 @@ class Perturbation:
     is_noise: bool = False
 
 
-def cut_centre(image: Image, size: Size) -> Image:
+def crop_center(image: Image, size: Size) -> Image:
     """Return the middle ``(height, width)`` of an image; what is smaller is padded with black."""
     height, width = size
     above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
@@ -70,7 +70,7 @@ def cut_centre(image: Image, size: Size) -> Image:
 def _gaussian_noise(
     image: Image, size: Size, rng: np.random.Generator, difficulty: int
 ) -> Iterator[Image]:
-    clean = cut_centre(image, size)
+    clean = crop_center(image, size)
     yield clean
     table = (GAUSSIAN_NOISE[difficulty - 1],)
     for _ in range(FRAMES - 1):
@@ -80,7 +80,7 @@ def _gaussian_noise(
 def _shot_noise(
     image: Image, size: Size, rng: np.random.Generator, difficulty: int
 ) -> Iterator[Image]:
-    clean = cut_centre(image, size)
+    clean = crop_center(image, size)
     yield clean
     for _ in range(FRAMES - 1):
         yield noise.shot_noise(clean, 1, rng, (SHOT_NOISE[difficulty - 1],))
@@ -89,7 +89,7 @@ def _shot_noise(
 def _motion_blur(
     image: Image, size: Size, rng: np.random.Generator, difficulty: int
 ) -> Iterator[Image]:
-    clean = cut_centre(image, size)
+    clean = crop_center(image, size)
     for frame in range(FRAMES):
         yield smear_bytes(clean, 10, 3.0, (frame - 30) * 4.0, rounded=True)
 
@@ -97,17 +97,17 @@ def _motion_blur(
 def _zoom_blur(
     image: Image, size: Size, rng: np.random.Generator, difficulty: int
 ) -> Iterator[Image]:
-    total = cut_centre(image, size).astype(np.float64)
+    total = crop_center(image, size).astype(np.float64)
     yield total.astype(np.uint8)
     for frame in range(1, FRAMES):
-        total += cut_centre(_map(image, 0, 1 + 0.004 * frame), size)
+        total += crop_center(_map(image, 0, 1 + 0.004 * frame), size)
         yield np.asarray((total / (frame + 1)).astype(np.uint8))
 
 
 def _snow(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
     from shiftproof.corruptions.kernels import weather as kernels
 
-    clean = cut_centre(image, size)
+    clean = crop_center(image, size)
     flakes = weather.draw_flakes(size[0], size[1], 0.05, 0.3, 3.0, 0.5, rng)
     for frame in range(FRAMES):
         copies = streak(14, 4.0, frame * 4.0 - 150, *size)
@@ -131,7 +131,7 @@ def _shift_value(image: Image, offset: float) -> Image:
 def _brightness(
     image: Image, size: Size, rng: np.random.Generator, difficulty: int
 ) -> Iterator[Image]:
-    clean = cut_centre(image, size)
+    clean = crop_center(image, size)
     for frame in range(FRAMES):
         yield _shift_value(clean, (frame - 15) * 0.02 * 255)
 
@@ -154,12 +154,12 @@ def _translate(
 ) -> Iterator[Image]:
     step = min(image.shape[:2]) / SIDE
     for frame in range(TRANSLATE_FRAMES):
-        yield cut_centre(_map(image, 0, 1, float(round((frame - 20) * step))), size)
+        yield crop_center(_map(image, 0, 1, float(round((frame - 20) * step))), size)
 
 
 def _rotate(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
     for frame in range(FRAMES):
-        yield cut_centre(_map(image, frame - 15.0, 1), size)
+        yield crop_center(_map(image, frame - 15.0, 1), size)
 
 
 def tilt_matrix(height: int, width: int, degrees: float) -> F64:
@@ -183,12 +183,12 @@ def _tilt(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -
     for frame in range(FRAMES):
         matrix = tilt_matrix(height, width, frame - 15.0)
         seen = cv2.warpPerspective(image, matrix, (width, height))
-        yield cut_centre(np.asarray(seen, dtype=np.uint8), size)
+        yield crop_center(np.asarray(seen, dtype=np.uint8), size)
 
 
 def _scale(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
     for frame in range(FRAMES):
-        yield cut_centre(_map(image, 0, (frame * 2.5 + 40) / 100), size)
+        yield crop_center(_map(image, 0, (frame * 2.5 + 40) / 100), size)
 
 
 PERTURBATIONS: dict[str, Perturbation] = {

@@ -152,12 +152,12 @@ def canny_edges(image: Image, severity: float, rng: Random) -> Image:
     """Leave the edges alone, white on black (Canny 1986)."""
     import cv2
 
-    grey = (image if image.ndim == 2 else image @ LUMA) / 255
-    if min(grey.shape) < 3:
+    gray = (image if image.ndim == 2 else image @ LUMA) / 255
+    if min(gray.shape) < 3:
         return np.zeros_like(image)
     # Outside there is nothing: what the Gaussian misses there is made up for.
     radius = int(4 * CANNY_SIGMA + 0.5)
-    padded = [np.pad(a.astype(np.float32), radius) for a in (grey, np.ones(grey.shape))]
+    padded = [np.pad(a.astype(np.float32), radius) for a in (gray, np.ones(gray.shape))]
     values, weights = (
         filter_gaussian(a, CANNY_SIGMA)[radius:-radius, radius:-radius].astype(np.float64)
         for a in padded

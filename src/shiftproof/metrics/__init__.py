@@ -44,6 +44,7 @@ from shiftproof.metrics.intervals import (
     resample_weights,
     sum_resamples,
 )
+from shiftproof.metrics.perturbation import flip_rate, flips, mean_flip_rate, top5_distances
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,

@@ -167,15 +167,15 @@ def turn_and_average(image: U8, angles: F64, weights: F64, out: U8) -> None:
             _find_spline(spline[y, :, c])
         for x in range(width):
             _find_spline(spline[:, x, c])
-    middle, centre = (height - 1) / 2, (width - 1) / 2
+    middle, center = (height - 1) / 2, (width - 1) / 2
     cosines, sines = np.cos(angles), np.sin(angles)
     down_weights, right_weights, sums = np.empty(4), np.empty(4), np.empty(channels)
     for y in range(height):
         for x in range(width):
             sums[:] = 0.0
             for turn in range(len(angles)):
-                row = cosines[turn] * (y - middle) + sines[turn] * (x - centre) + middle
-                column = cosines[turn] * (x - centre) - sines[turn] * (y - middle) + centre
+                row = cosines[turn] * (y - middle) + sines[turn] * (x - center) + middle
+                column = cosines[turn] * (x - center) - sines[turn] * (y - middle) + center
                 if not (0 <= row <= height - 1 and 0 <= column <= width - 1):
                     continue
                 top, left = int(row), int(column)
