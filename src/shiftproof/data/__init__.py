@@ -34,6 +34,12 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupte
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import ImageFolder, read_class_map
 from shiftproof.data.images.table import ImageTable
+from shiftproof.data.segmentation.dataset import (
+    MaskCounts,
+    SegmentationData,
+    check_masks,
+    open_segmentation_data,
+)
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.images import is_image
 
@@ -56,15 +62,19 @@ __all__ = [
     "ImageFolder",
     "ImageObjects",
     "ImageTable",
+    "MaskCounts",
     "Part",
+    "SegmentationData",
     "VocData",
     "YoloData",
     "check_labels",
+    "check_masks",
     "estimate_export",
     "export_corrupted",
     "find_dataset",
     "open_data",
     "open_detection_data",
+    "open_segmentation_data",
     "read_class_map",
 ]
 

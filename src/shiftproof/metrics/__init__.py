@@ -35,6 +35,13 @@ from shiftproof.metrics.identifiability import (
     mean_correlation_coefficient,
 )
 from shiftproof.metrics.intervals import Interval, bootstrap_mean
+from shiftproof.metrics.segmentation import (
+    class_ious,
+    class_recalls,
+    mean_iou,
+    pixel_accuracy,
+    pixel_confusion,
+)
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,
@@ -57,6 +64,8 @@ __all__ = [
     "agreement",
     "average_thresholded_confidence",
     "bootstrap_mean",
+    "class_ious",
+    "class_recalls",
     "coco_difference_intervals",
     "coco_intervals",
     "coco_metrics",
@@ -70,8 +79,11 @@ __all__ = [
     "match_precision",
     "mean_correlation_coefficient",
     "mean_corruption_error",
+    "mean_iou",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
+    "pixel_accuracy",
+    "pixel_confusion",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
