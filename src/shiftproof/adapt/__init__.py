@@ -11,6 +11,7 @@ from shiftproof.adapt.guard import Guard
 from shiftproof.adapt.lame import LAME
 from shiftproof.adapt.losses import entropy, generalized_cross_entropy
 from shiftproof.adapt.rdumb import RDumb
+from shiftproof.adapt.segmenter import AdaptedSegmenter
 from shiftproof.adapt.selflearning import SelfLearning
 from shiftproof.adapt.state import load, save
 from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
@@ -19,6 +20,7 @@ __all__ = [
     "ADAPTERS",
     "LAME",
     "AdaptedDetector",
+    "AdaptedSegmenter",
     "Adapter",
     "AdapterEntry",
     "BatchNorm",

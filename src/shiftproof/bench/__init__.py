@@ -6,6 +6,7 @@ from shiftproof.bench.estimates import StreamEstimate, estimate_stream
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
+from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Measured",
     "Prepared",
     "Protocol",
+    "Segmentation",
     "StreamEstimate",
     "Task",
     "estimate_stream",

@@ -27,6 +27,7 @@ from shiftproof.cli import (
     report,
     reproduce,
     score,
+    segment,
     stylize,
     subset,
 )
@@ -62,6 +63,7 @@ for verb in (
     demo,
     bench,
     detect,
+    segment,
     score,
     data,
     corrupt,

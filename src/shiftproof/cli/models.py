@@ -41,15 +41,17 @@ def described(entries: Mapping[str, _Described]) -> dict[str, str]:
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List how classifiers, detectors and encoders are named (--model), and the adapters (--adapt)."""
+    """List how models of all kinds are named (--model), and the adapters (--adapt)."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.models import LOADERS
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
+    from shiftproof.models.segmenters.load import SEGMENTER_LOADERS
 
     kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
         "models": ("--model of a classifier", LOADERS),
         "detectors": ("--model of a detector", DETECTOR_LOADERS),
+        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS),
         "encoders": ("--model of an encoder", ENCODER_LOADERS),
         "adapters": ("--adapt", ADAPTERS),
     }

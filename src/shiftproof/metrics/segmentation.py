@@ -55,7 +55,7 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
 def _check_labels(what: str, labels: LabelMap, classes: int) -> None:
     if labels.dtype.kind not in "iu":
         raise InputError(f"Expected a {what} of integers, got {labels.dtype}.")
-    if labels.size and not (-1 <= labels.min() and labels.max() < classes):
+    if labels.size and not (labels.min() >= -1 and labels.max() < classes):
         wrong = labels.max() if labels.max() >= classes else labels.min()
         raise InputError(f"Expected a {what} of -1 to {classes - 1}, got {wrong}.")
 

@@ -16,12 +16,27 @@ from shiftproof.models.detectors.transformers import TransformersConvention
 from shiftproof.models.encoders.encoder import Encoder, EncoderLike
 from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load_encoder
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
+from shiftproof.models.segmenters.load import (
+    SEGMENTER_LOADERS,
+    SegmenterLoader,
+    load_segmenter,
+)
+from shiftproof.models.segmenters.normalized import NormalizedSegmentation
+from shiftproof.models.segmenters.options import LoadedSegmenter
+from shiftproof.models.segmenters.segmenter import (
+    Segmenter,
+    SegmenterConvention,
+    SegmenterLike,
+)
+from shiftproof.models.segmenters.transformers import TransformersSegmentation
+from shiftproof.models.segmenters.windows import Framing
 
 __all__ = [
     "DECODINGS",
     "DETECTOR_LOADERS",
     "ENCODER_LOADERS",
     "LOADERS",
+    "SEGMENTER_LOADERS",
     "CallablePreprocess",
     "ClassMatch",
     "Classifier",
@@ -34,16 +49,25 @@ __all__ = [
     "Encoder",
     "EncoderLike",
     "EncoderLoader",
+    "Framing",
     "Loaded",
     "LoadedDetector",
+    "LoadedSegmenter",
     "Loader",
+    "NormalizedSegmentation",
     "OnnxConvention",
     "Preprocess",
     "Preprocessing",
+    "Segmenter",
+    "SegmenterConvention",
+    "SegmenterLike",
+    "SegmenterLoader",
     "TorchvisionConvention",
     "TransformersConvention",
+    "TransformersSegmentation",
     "load_classifier",
     "load_detector",
     "load_encoder",
+    "load_segmenter",
     "match_classes",
 ]

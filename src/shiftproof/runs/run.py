@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.records import classification, detection
+from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import read_form
@@ -17,7 +17,9 @@ from shiftproof.types import CLEAN, Cell
 if TYPE_CHECKING:
     import pyarrow
 
-CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
+CellRecords: TypeAlias = (
+    classification.CellRecords | detection.DetectionRecords | segmentation.SegmentationRecords
+)
 
 
 class _Folder:
@@ -32,7 +34,7 @@ class _Folder:
 
     @property
     def kind(self) -> str:
-        """What was measured: "classification", "detection", "probe", or a task of one's own."""
+        """What was measured: "classification", "detection", "segmentation", "probe", or another task."""
         return str(self.folder.info().get("kind"))
 
 
@@ -121,6 +123,8 @@ class Run(_Folder):
             return classification.read_cell(path)
         if self.kind == "detection":
             return detection.read_detections(path)
+        if self.kind == "segmentation":
+            return segmentation.read_segmentation(path)
         raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
 
 

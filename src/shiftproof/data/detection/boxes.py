@@ -140,6 +140,8 @@ class DetectionData(ImageData):
     """
 
     classes: Classes
+    annotations = "boxes were drawn"
+    """What errors say of the size of an image: its boxes were drawn in 640 x 480."""
 
     def __init__(
         self,
@@ -186,6 +188,11 @@ class DetectionData(ImageData):
             BrokenFileError: it cannot be read.
         """
         return read_below(self.root, sample.id)
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """Return height and width of an image as its boxes were drawn in."""
+        known = self.objects[sample.id]
+        return known.height, known.width
 
     def content_fingerprints(self) -> list[str]:
         """Return what changes with an image's file, or with a number of its boxes."""

@@ -57,6 +57,8 @@ class SegmentationData(ImageData):
     """
 
     classes: Classes
+    annotations = "label map was made"
+    """What errors say of the size of an image: its label map was made in 640 x 480."""
 
     def __init__(
         self,

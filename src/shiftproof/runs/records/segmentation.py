@@ -6,6 +6,7 @@ figures and their intervals follow from these counts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +172,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
             position=np.asarray(column["position"], dtype=np.int32),
             counts=[
                 PixelCounts(*(values[start:stop] for values in parts.values()))
-                for start, stop in zip(ends[:-1], ends[1:], strict=True)
+                for start, stop in itertools.pairwise(ends)
             ],
             error=texts_of(column["error"]),
         )
