@@ -48,8 +48,8 @@ class AdaptedSegmenter:
         if not isinstance(segmenter, Segmenter) or not is_torch_module(segmenter.module):
             name = getattr(segmenter, "name", type(segmenter).__name__)
             raise ModelError(
-                f"{name} cannot be adapted: expected a Segmenter around a torch.nn.Module. The graph "
-                "of an ONNX file is fixed; adapt the model that it was exported from."
+                f"{name} cannot be adapted: expected a Segmenter around a torch.nn.Module. A "
+                "function hides its network, and the graph of an ONNX file is fixed."
             )
         self._segmenter = segmenter
         self._batchnorm = _batch_norm(segmenter, adapter)

@@ -339,7 +339,7 @@ def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
     )
     mean = Headline(
         "mean accuracy",
-        "Pixel accuracy under corruption",
+        "Corrupted pixel accuracy",
         "mean over what was run",
         lower_is_better=False,
         card=False,

@@ -25,6 +25,7 @@ from shiftproof.report.grid.kind import Kind
 from shiftproof.report.probe import page as probe
 from shiftproof.report.probe.page import ProbeRun
 from shiftproof.report.sections import Document
+from shiftproof.report.segmentation.kind import SEGMENTATION
 from shiftproof.report.similarity import page as similarity
 from shiftproof.report.similarity import pictures as similarity_pictures
 from shiftproof.report.similarity import scores as similarity_scores
@@ -46,7 +47,11 @@ LIMIT = 10_000_000
 AnyRun: TypeAlias = "GridRun | ProbeRun | SimilarityRun"
 """The folder of a run of some kind, read."""
 
-KINDS = {"classification": CLASSIFICATION, "detection": DETECTION}
+KINDS = {
+    "classification": CLASSIFICATION,
+    "detection": DETECTION,
+    "segmentation": SEGMENTATION,
+}
 """What the page of a kind has of its own; that of another kind over the grid has what all have."""
 
 

@@ -1,0 +1,88 @@
+"""The pictures of the page of segmenters: images that lose most, with truth and answers painted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shiftproof.report import wording
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid.entries import Shown
+from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg.markup import Html, element
+from shiftproof.runs.scores.segmentation import Sheet
+
+PICTURE_SIZES = ((320, 82), (288, 80), (256, 78), (224, 76), (192, 72), (160, 70))
+"""Long side and JPEG quality of the pictures, best first."""
+
+
+def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the images that lose most; None where the runs have none."""
+    runs = shown.runs
+    run = next((run for run in runs if run.gallery.sheets), None)
+    if run is None or not pictures.sheets:
+        return None
+    sheets = run.gallery.sheets[: pictures.sheets]
+    colors = {one.name: one.color for one in run.gallery.colors}
+    labels = {entry.scored.name: entry.label for entry in shown.of_run(run)}
+    return Section(
+        "gallery",
+        "Images that lose most",
+        "Pictures",
+        "segmentation_gallery.html.j2",
+        {
+            "cases": [_case(sheet, pictures, labels, colors) for sheet in sheets],
+            "model": next(iter(labels.values())),
+            "legend": [
+                {"swatch": swatch(one.color), "name": one.name} for one in run.gallery.colors
+            ],
+            "left_out": pictures.left_out,
+            "unreadable": len(pictures.unreadable),
+            "run_name": None if len(runs) == 1 else run_names(runs)[list(runs).index(run)],
+        },
+    )
+
+
+def _case(
+    sheet: Sheet,
+    pictures: Pictures,
+    labels: Mapping[str, str],
+    colors: Mapping[str, tuple[int, int, int]],
+) -> dict[str, object]:
+    cell = wording.cell_title(sheet.cell)
+
+    def shot(key: str, title: str, note: str = "") -> dict[str, object]:
+        file = sheet.files.get(key)
+        uri = None if file is None else pictures.uri(file)
+        return {"uri": uri, "alt": f"{sheet.id}: {title}", "title": title, "note": note}
+
+    rows = [[shot("clean", "Clean"), shot("corrupted", cell), shot("truth", "Truth")]]
+    for model, answers in sheet.answers.items():
+        whose = f", {labels.get(model, model)}" if len(sheet.answers) > 1 else ""
+        told = [f"mIoU {wording.share(one.iou)}" for one in answers]
+        named = zip(("clean", "corrupted"), ("Clean", cell), told, strict=False)
+        rows.append(
+            [
+                shot(f"{model} {which}", f"{title}: answer{whose}", note)
+                for which, title, note in named
+            ]
+        )
+    return {
+        "id": sheet.id,
+        "lost": wording.share(sheet.lost).replace(wording.PERCENT, " points"),
+        "shots": [one for row in rows for one in row],
+        "classes": [
+            {"swatch": swatch(colors[name]), "name": name}
+            for name in sheet.classes
+            if name in colors
+        ],
+    }
+
+
+def swatch(color: tuple[int, int, int]) -> Html:
+    """Return a small square of a class's color; its name has to stand beside it."""
+    fill = f"rgb({color[0]},{color[1]},{color[2]})"
+    return element(
+        "svg",
+        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
+        element("rect", {"x": 0, "y": 0, "width": 10, "height": 10, "rx": 2, "fill": fill}),
+    )
