@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -300,9 +301,12 @@ def _figures(
     keys = [(name, cell) for name, cells in tables.items() for cell in cells]
     count = int(used.sum())
     steps = intervals.blocks_of(count) * len(keys)
+    makers = [
+        functools.partial(_used_marginals, tables[name][cell], classes, used) for name, cell in keys
+    ]
     with progress("Measure", steps, show=show_progress) as advance:
         sums = intervals.weighted_sums(
-            [lambda t=tables[name][cell]: t.marginals(classes)[used] for name, cell in keys],
+            makers,
             count,
             seed=SEED,
             done=advance,
@@ -311,6 +315,10 @@ def _figures(
     for (name, cell), one in zip(keys, sums, strict=True):
         figures[name][cell] = _of_sums(one, classes)
     return figures
+
+
+def _used_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
+    return table.marginals(classes)[used]
 
 
 def _of_sums(sums: F64, classes: int) -> CellFigures:

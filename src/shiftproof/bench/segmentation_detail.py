@@ -130,7 +130,7 @@ def _confusion(names: Sequence[str], there: F64, shares: _Shares) -> Confusion |
     if shares.mean is None or len(kept) > DENSE:
         return None
     return Confusion(
-        classes=tuple(names[index] for index in kept),
+        classes=tuple(names[index] for index in kept.tolist()),
         mean=_table(shares.mean, kept),
         clean=None if shares.clean is None else _table(shares.clean, kept),
     )

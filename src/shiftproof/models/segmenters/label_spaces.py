@@ -67,7 +67,7 @@ class LabelSpace:
         if stored.size and not 0 <= stored.min() <= stored.max() < MOST:
             wrong = stored.min() if stored.min() < 0 else stored.max()
             raise self._unknown(int(wrong), int((stored == wrong).sum()))
-        labels = self._table[stored]
+        labels: LabelMap = self._table[stored]
         unknown = labels == _UNKNOWN
         if unknown.any():
             first = int(stored[unknown][0])

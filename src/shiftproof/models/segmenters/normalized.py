@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 
 from shiftproof.errors import ModelError
 from shiftproof.models.structure import input_dtype, is_torch_module
 from shiftproof.types import F32, Image, Settings
+
+if TYPE_CHECKING:
+    import torch
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -37,7 +40,11 @@ class NormalizedSegmentation:
         """Take images through the network."""
         import torch
 
-        dtype = input_dtype(network) if is_torch_module(network) else torch.float32
+        dtype = (
+            input_dtype(cast("torch.nn.Module", network))
+            if is_torch_module(network)
+            else torch.float32
+        )
         found: list[Any] = []
         for batch in batches_of_one_size(images):
             inputs = torch.from_numpy(normalized(batch, self.mean, self.std)).to(device, dtype)

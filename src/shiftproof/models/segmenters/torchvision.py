@@ -86,10 +86,11 @@ def _published(target: str, weights: Any) -> torch.nn.Module:
 
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
-        network: torch.nn.Module = downloaded(target, weights)
+        network = downloaded(target, weights)
     # The second head helps the training alone.
     network.aux_classifier = None
-    return network
+    module: torch.nn.Module = network
+    return module
 
 
 def _own(name: str, path: Path, classes: Classes) -> tuple[torch.nn.Module, str]:

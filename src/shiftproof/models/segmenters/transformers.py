@@ -70,11 +70,12 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
         raise MissingExtraError.of("transformers", "hf") from error
     import torch
 
+    library: Any = transformers
     # Building a network draws its first weights from the global generator: put that back.
     with torch.random.fork_rng(devices=[]):
         try:
-            processor = transformers.AutoImageProcessor.from_pretrained(target)
-            network = transformers.AutoModelForSemanticSegmentation.from_pretrained(target)
+            processor = library.AutoImageProcessor.from_pretrained(target)
+            network = library.AutoModelForSemanticSegmentation.from_pretrained(target)
         except (OSError, ValueError) as error:
             known = download_error(f"transformers:{target}", "torchvision:NAME", error)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

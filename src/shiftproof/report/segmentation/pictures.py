@@ -50,26 +50,24 @@ def _case(
 ) -> dict[str, object]:
     cell = wording.cell_title(sheet.cell)
 
-    def shot(key: str, title: str, note: str = "") -> dict[str, object]:
+    def shot(key: str, title: str, note: str = "", style: str = "") -> dict[str, object]:
         file = sheet.files.get(key)
         uri = None if file is None else pictures.uri(file)
-        return {"uri": uri, "alt": f"{sheet.id}: {title}", "title": title, "note": note}
+        alt = f"{sheet.id}: {title} {note}".rstrip()
+        return {"uri": uri, "alt": alt, "title": title, "note": note, "style": style}
 
-    rows = [[shot("clean", "Clean"), shot("corrupted", cell), shot("truth", "Truth")]]
-    for model, answers in sheet.answers.items():
-        whose = f", {labels.get(model, model)}" if len(sheet.answers) > 1 else ""
-        told = [f"mIoU {wording.share(one.iou)}" for one in answers]
-        named = zip(("clean", "corrupted"), ("Clean", cell), told, strict=False)
-        rows.append(
-            [
-                shot(f"{model} {which}", f"{title}: answer{whose}", note)
-                for which, title, note in named
-            ]
-        )
+    shots = [shot("clean", "Clean"), shot("corrupted", cell), shot("truth", "Truth")]
+    for place, (model, answers) in enumerate(sheet.answers.items()):
+        title = labels.get(model, model) if len(sheet.answers) > 1 else "Answer"
+        for which, told in zip(("clean", "corrupted"), answers, strict=False):
+            note = f"{which}, mIoU {wording.share(told.iou)}"
+            # The answers of the second model stand below those of the first.
+            style = "below" if place and which == "clean" else ""
+            shots.append(shot(f"{model} {which}", title, note, style))
     return {
         "id": sheet.id,
         "lost": wording.share(sheet.lost).replace(wording.PERCENT, " points"),
-        "shots": [one for row in rows for one in row],
+        "shots": shots,
         "classes": [
             {"swatch": swatch(colors[name]), "name": name}
             for name in sheet.classes

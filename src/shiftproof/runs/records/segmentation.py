@@ -113,7 +113,8 @@ class SegmentationRecords:
 def _sum(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) -> F64:
     """Add up pixels by row and column; float64 holds such sums exactly."""
     sums = np.bincount(rows * shape[1] + columns, weights=pixels, minlength=shape[0] * shape[1])
-    return sums.reshape(shape)
+    table: F64 = sums.reshape(shape).astype(np.float64, copy=False)
+    return table
 
 
 def _schema() -> pyarrow.Schema:
