@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, final
 
 from shiftproof.adapt.batchnorm import BatchNorm
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.table import make_adapter
+from shiftproof.adapt.table import ADAPTERS, make_adapter
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.segmenters.segmenter import Segmenter
@@ -123,10 +123,11 @@ class AdaptedSegmenter:
 
 
 def _batch_norm(segmenter: Segmenter, adapter: BatchNorm | str) -> BatchNorm:
-    made = adapter
-    if isinstance(adapter, str):
-        module = cast("torch.nn.Module", segmenter.module)
-        made = cast("BatchNorm", make_adapter(adapter, module))
+    made: object = adapter
+    method = adapter.partition(":")[0] if isinstance(adapter, str) else ""
+    if method == "batchnorm" or (method and method not in ADAPTERS):
+        # A name that no adapter has is said there.
+        made = make_adapter(str(adapter), cast("torch.nn.Module", segmenter.module))
     if not isinstance(made, BatchNorm):
         raise InputError(
             f"{adapter!r}: expected batchnorm with its options, which alone adapts a segmenter. The "
