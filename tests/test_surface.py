@@ -10,18 +10,20 @@ import pytest
 SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
-        "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt", "corruptions",
-        "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run", "metrics", "models",
+        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt",
+        "corruptions", "data", "embed", "load_classifier", "load_detector", "load_encoder", "load_run",
+        "load_segmenter", "metrics", "models",
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
+        "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
+        "Event",
         "Guard", "RDumb", "SelfLearning", "adapting", "entropy", "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "Prepared", "Protocol",
-        "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
+        "Segmentation", "StreamEstimate", "Task", "estimate_stream", "parse_protocol", "run", "score",
     },
     "shiftproof.contrastive": {
         "AnInfoNCE", "LossEnsemble", "Queue", "SlowStart", "info_nce", "mixing", "process",
@@ -31,8 +33,9 @@ SURFACE = {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
         "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
-        "ImageTable", "Part", "VocData", "YoloData", "check_labels", "estimate_export",
-        "export_corrupted", "find_dataset", "open_data", "open_detection_data", "read_class_map",
+        "ImageTable", "MaskCounts", "Part", "SegmentationData", "VocData", "YoloData", "check_labels",
+        "check_masks", "estimate_export", "export_corrupted", "find_dataset", "open_data",
+        "open_detection_data", "open_segmentation_data", "read_class_map",
     },
     "shiftproof.embed": {
         "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
@@ -41,11 +44,12 @@ SURFACE = {
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "Matches", "VocEvaluator", "VocScores", "agreement", "average_thresholded_confidence",
-        "bootstrap_mean", "coco_difference_intervals", "coco_intervals", "coco_metrics",
+        "bootstrap_mean", "class_ious", "class_recalls", "coco_difference_intervals",
+        "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
         "difference_of_confidences", "linear_r2", "match_precision",
         "mean_correlation_coefficient", "expected_calibration_error", "mean_corruption_error",
-        "mean_performance_by_group",
+        "mean_iou", "mean_performance_by_group", "pixel_accuracy", "pixel_confusion",
         "mean_performance_under_corruption", "relative_corruption_error",
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",

@@ -62,7 +62,10 @@ def by_hand(cell, answer):
         [said] = answer([image])
         said = said.argmax(0) if said.ndim == 3 else said
         tables.append(
-            [[((labels == true) & (said == other)).sum() for other in range(3)] for true in range(3)]
+            [
+                [((labels == true) & (said == other)).sum() for other in range(3)]
+                for true in range(3)
+            ]
         )
     return np.array(tables)
 
@@ -80,7 +83,9 @@ def naive_miou(confusion):
 def test_figures_are_those_by_hand(run, cell):
     for model, answer in zip(run.scores.models, (nearest_color, lazy), strict=True):
         tables = by_hand(cell, answer)
-        found = model.clean if cell.is_clean else model.cells[[c.cell for c in model.cells].index(cell)]
+        found = (
+            model.clean if cell.is_clean else model.cells[[c.cell for c in model.cells].index(cell)]
+        )
         total = tables.sum(axis=0)
         assert found.figures["mIoU"].value == pytest.approx(naive_miou(total), abs=1e-9)
         assert found.figures["accuracy"].value == pytest.approx(np.trace(total) / total.sum())
@@ -172,7 +177,12 @@ def test_an_image_that_cannot_be_read_counts_nowhere(data, tmp_path):
 
 def test_corrupted_copies_are_read_with_the_label_maps_of_the_data(run, data, tmp_path):
     export_corrupted(
-        data, tmp_path / "copies", corruptions=["fog"], severities=[4], workers=0, show_progress=False
+        data,
+        tmp_path / "copies",
+        corruptions=["fog"],
+        severities=[4],
+        workers=0,
+        show_progress=False,
     )
     task = bench.Segmentation(corrupted=tmp_path / "copies")
     read = start(data, tmp_path / "run", task=task, corruptions=["fog"], severities=[4])
@@ -248,7 +258,7 @@ def test_what_cannot_be_measured_is_said_before_anything_is_written(data, tmp_pa
     )  # fmt: skip
     shutil.copytree(data, tmp_path / "data")
     save(tmp_path / "data/masks/3.png", np.full((24, 36), 7, np.uint8))
-    refused(tmp_path / "data", tmp_path, r"masks/3.png: 864 pixels with the number 7")
+    refused(tmp_path / "data", tmp_path, r"masks/3\.png: 864 pixels with the number 7")
 
 
 def _photos(data):
@@ -262,6 +272,6 @@ def test_damaged_records_are_named(run, data, tmp_path):
     shutil.copytree(run.path, out)
     path = out / "records/lazy/fog-4.parquet"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(BrokenFileError, match="fog-4.parquet: not a readable record table"):
+    with pytest.raises(BrokenFileError, match=r"fog-4\.parquet: not a readable record table"):
         read_segmentation(path)
     assert load_run(run.path).kind == "segmentation"

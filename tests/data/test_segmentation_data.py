@@ -111,7 +111,13 @@ def test_the_table_of_cityscapes_is_the_published_one():
 
 def test_the_lists_of_ade20k_and_voc_have_their_known_classes():
     names = ade20k().classes.names
-    assert [names[index] for index in (0, 2, 12, 20, 149)] == ["wall", "sky", "person", "car", "flag"]
+    assert [names[index] for index in (0, 2, 12, 20, 149)] == [
+        "wall",
+        "sky",
+        "person",
+        "car",
+        "flag",
+    ]
     assert ade20k().to_classes(np.array([[0, 1, 150]])).tolist() == [[-1, 0, 149]]
     torchvision = pytest.importorskip("torchvision")
     theirs = torchvision.models.segmentation.FCN_ResNet50_Weights.DEFAULT.meta["categories"]
@@ -126,7 +132,7 @@ def test_conditions_are_kept_and_can_be_chosen(tmp_path):
     assert set(open_segmentation_data(foggy).conditions.values()) == {
         "foggy_beta_0.005", "foggy_beta_0.02",
     }  # fmt: skip
-    with pytest.raises(InputError, match="Unknown condition 'fog'.*foggy_beta_0.005"):
+    with pytest.raises(InputError, match=r"Unknown condition 'fog'.*foggy_beta_0\.005"):
         open_segmentation_data(foggy, condition="fog")
 
 

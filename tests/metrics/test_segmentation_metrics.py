@@ -44,7 +44,15 @@ def test_a_class_that_is_only_said_counts_as_nothing():
 def test_ious_are_those_of_torchmetrics():
     # What torchmetrics 1.9.0 gives for these maps: MulticlassJaccardIndex(7, ignore_index=255,
     # average="none"). Its import takes ten seconds, so the numbers are kept.
-    theirs = [0.336363643, 0.389400929, 0.370283008, 0.401805878, 0.393364936, 0.433707863, 0.380743980]
+    theirs = [
+        0.336363643,
+        0.389400929,
+        0.370283008,
+        0.401805878,
+        0.393364936,
+        0.433707863,
+        0.380743980,
+    ]
     truth, said = maps(7)
     ours = class_ious(*marginals(pixel_confusion(truth, said, 7)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
@@ -64,9 +72,7 @@ def test_ious_are_those_of_cityscapes_own_tool():
     theirs = [rule.getIouScoreForLabel(int(number), confusion, rule.args) for number in ids]
     ours = class_ious(*marginals(pixel_confusion(truth, said, 19)))
     np.testing.assert_allclose(ours, theirs)
-    assert mean_iou(ours) == pytest.approx(
-        rule.getScoreAverage(dict(enumerate(theirs)), rule.args)
-    )
+    assert mean_iou(ours) == pytest.approx(rule.getScoreAverage(dict(enumerate(theirs)), rule.args))
 
 
 @pytest.mark.parametrize(
