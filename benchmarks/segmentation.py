@@ -1,6 +1,7 @@
 """Counting the pixels of label maps beside torchmetrics, CPU seconds on one thread.
 
-python -m pip install -e ".[bench]" && python benchmarks/segmentation.py --out benchmarks/results/segmentation.json
+python -m pip install -e ".[bench]"
+python benchmarks/segmentation.py --out benchmarks/results/segmentation.json
 """
 
 from __future__ import annotations

@@ -35,29 +35,34 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
     array([[1, 1, 0],
            [0, 0, 1]])
     """
+    from shiftproof.metrics.pixel_pairs import count_pairs
+
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape:
         raise InputError(
             f"Expected a prediction of the truth's shape {truth.shape}, got {prediction.shape}."
         )
-    for what, labels in (("truth", truth), ("prediction", prediction)):
-        _check_labels(what, labels, classes)
     # Row 0 and column 0 are the pixels that are left out, and those of none of the classes.
-    codes = truth.astype(np.int32) + 1
-    codes *= classes + 1
-    codes += prediction
-    codes += 1
-    counts = np.bincount(codes.ravel(), minlength=(classes + 1) ** 2)
-    table = counts.reshape(classes + 1, classes + 1)[1:]
-    return np.concatenate([table[:, 1:], table[:, :1]], axis=1).astype(np.int64)
+    counts = np.zeros((classes + 1, classes + 1), np.int64)
+    true, said = _as_int16("truth", truth), _as_int16("prediction", prediction)
+    place = count_pairs(true, said, counts)
+    if place >= 0:
+        is_truth = not -1 <= true[place] < classes
+        what, wrong = ("truth", true[place]) if is_truth else ("prediction", said[place])
+        raise InputError(f"Expected a {what} of -1 to {classes - 1}, got {wrong}.")
+    return np.concatenate([counts[1:, 1:], counts[1:, :1]], axis=1)
 
 
-def _check_labels(what: str, labels: LabelMap, classes: int) -> None:
+def _as_int16(what: str, labels: LabelMap) -> LabelMap:
+    """Return labels in one row as int16."""
+    if labels.dtype == np.int16:
+        return np.ascontiguousarray(labels).ravel()
     if labels.dtype.kind not in "iu":
         raise InputError(f"Expected a {what} of integers, got {labels.dtype}.")
-    if labels.size and not (labels.min() >= -1 and labels.max() < classes):
-        wrong = labels.max() if labels.max() >= classes else labels.min()
-        raise InputError(f"Expected a {what} of -1 to {classes - 1}, got {wrong}.")
+    held = np.iinfo(np.int16)
+    if labels.size and (labels.max() > held.max or labels.min() < held.min):
+        raise InputError(f"Expected a {what} of classes, -1 to {held.max}, got {labels.max()}.")
+    return np.ascontiguousarray(labels).astype(np.int16).ravel()
 
 
 def class_ious(hits: F64 | I64, truth: F64 | I64, predicted: F64 | I64) -> F64:
