@@ -109,7 +109,7 @@ class _Painter:
     @property
     def colors(self) -> list[Color]:
         """Of the classes of the data."""
-        return class_colors(len(self.data.classes))
+        return class_colors(self.data.classes.names)
 
     def sheet(self, number: int, row: int, lost: float, cell: Cell) -> Sheet | None:
         """Paint one image; None where it cannot be read any more."""
@@ -156,13 +156,18 @@ class _Painter:
         return path.relative_to(self.folder.path).as_posix()
 
 
-def class_colors(count: int) -> list[Color]:
+BACKGROUND = ("background", "other", "unlabeled")
+"""Names of classes that are all that is left: painted grey, so that the others stand out."""
+
+
+def class_colors(names: Sequence[str]) -> list[Color]:
     """Return a color for each class: hues a golden section apart, so that neighbors differ."""
     colors = []
-    for place in range(count):
+    for place, name in enumerate(names):
         hue = (0.02 + place * 0.618034) % 1
         value = (0.95, 0.65, 0.8)[place % 3]
-        red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, value)
+        is_rest = name.strip("_ ").lower() in BACKGROUND
+        red, green, blue = (0.35,) * 3 if is_rest else colorsys.hsv_to_rgb(hue, 0.75, value)
         colors.append((round(255 * red), round(255 * green), round(255 * blue)))
     return colors
 
