@@ -9,6 +9,7 @@ from shiftproof.data import (
     find_dataset,
     open_segmentation_data,
 )
+from shiftproof.embed import open_pictures
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.models.segmenters.label_spaces import (
     ade20k,
@@ -267,9 +268,18 @@ def test_corrupted_copies_have_the_same_label_maps(write, tmp_path):
 
 def test_masks_beside_images_are_carried_over_and_not_corrupted(tmp_path):
     root = write_folders(tmp_path / "data")
-    export_corrupted(
+    done = export_corrupted(
         root, tmp_path / "copy", corruptions=["fog"], severities=[1], workers=0, show_progress=False
     )
+    assert done.aside == ["4 label maps and other images, in masks/: carried over as they are"]
     for number in range(4):
         name = f"masks/{number}.png"
         assert (tmp_path / "copy/fog/1" / name).read_bytes() == (root / name).read_bytes()
+
+
+def test_images_of_all_conditions_are_embedded_and_no_label_maps(tmp_path):
+    pictures = open_pictures(write_acdc(tmp_path / "acdc"))
+    assert [picture.name for picture in pictures.part(0).pictures] == [
+        "rgb_anon/fog/val/GOPR0475/GOPR0475_1_rgb_anon.png",
+        "rgb_anon/night/val/GOPR0475/GOPR0475_1_rgb_anon.png",
+    ]

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shiftproof.data import ImageData, ImageFolder, open_data, open_detection_data
+from shiftproof.data import (
+    ImageData,
+    ImageFolder,
+    open_data,
+    open_detection_data,
+    open_segmentation_data,
+)
 from shiftproof.data.find import DETECTION, find_dataset, layout_of
+from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.embed.huggingface import SavedDataset, is_saved_dataset
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
@@ -71,6 +78,8 @@ def _data(
         return open_data(path, classes=None)
     if layout_of(path) in DETECTION:
         return open_detection_data(path, split=split, images=images, root=root)
+    if images is None and root is None and layout_of(path) in LABEL_MAPS:
+        return open_segmentation_data(path, split=split)
     found = find_dataset(path, split=split, images=images, root=root)
     if path.is_dir() and found.layout != "corrupted arrays":
         # A -C tree too: every image of it is one to embed.
