@@ -50,6 +50,9 @@ SegmenterGiven: TypeAlias = SegmenterLike | str
 TRUTH = "truth.json"
 """The file of a run with the classes of the data and the conditions of its images."""
 
+SUMS_BYTES = 128_000_000
+"""Memory of the sums over resamples that are held at once: 35 cells of ADE20K's 150 classes."""
+
 MIOU = Measure("mIoU", "mean intersection over union of the classes", lower_is_better=False)
 ACCURACY = Measure("accuracy", "pixel accuracy", lower_is_better=False)
 
@@ -300,20 +303,19 @@ def _figures(
     """Return the figures of each cell on the images and on resamples that all cells share."""
     keys = [(name, cell) for name, cells in tables.items() for cell in cells]
     count = int(used.sum())
-    steps = intervals.blocks_of(count) * len(keys)
-    makers = [
-        functools.partial(_used_marginals, tables[name][cell], classes, used) for name, cell in keys
-    ]
-    with progress("Measure", steps, show=show_progress) as advance:
-        sums = intervals.weighted_sums(
-            makers,
-            count,
-            seed=SEED,
-            done=advance,
-        )
     figures: dict[str, dict[Cell, CellFigures]] = {name: {} for name in tables}
-    for (name, cell), one in zip(keys, sums, strict=True):
-        figures[name][cell] = _of_sums(one, classes)
+    # The sums of so many cells are in memory at once; all have the same resamples, by their seed.
+    several = max(1, SUMS_BYTES // (8 * 3 * classes * (1 + intervals.REPLICATES)))
+    with progress("Measure", intervals.blocks_of(count) * len(keys), show=show_progress) as advance:
+        for start in range(0, len(keys), several):
+            group = keys[start : start + several]
+            makers = [
+                functools.partial(_used_marginals, tables[name][cell], classes, used)
+                for name, cell in group
+            ]
+            sums = intervals.weighted_sums(makers, count, seed=SEED, done=advance)
+            for (name, cell), one in zip(group, sums, strict=True):
+                figures[name][cell] = _of_sums(one, classes)
     return figures
 
 
