@@ -153,6 +153,12 @@ def test_a_function_is_loaded_by_the_name_of_its_module(tmp_path, monkeypatch):
     segmenter = load_segmenter("python:my_nets:dark")
     assert segmenter.classes.names == ("light", "dark")
     assert segmenter.predict([np.zeros((2, 2, 3), np.uint8)])[0].tolist() == [[1, 1], [1, 1]]
+    # What is in the file decides the answers, so the settings change with it.
+    assert segmenter.settings["module"] == "my_nets.dark"
+    before = segmenter.settings["fingerprint"]
+    with (tmp_path / "my_nets.py").open("a") as file:
+        file.write("# changed")
+    assert load_segmenter("python:my_nets:dark").settings["fingerprint"] != before
     with pytest.raises(UnknownNameError, match="Did you mean 'dark'"):
         load_segmenter("python:my_nets:darc")
     with pytest.raises(ModelError, match="cannot be imported"):

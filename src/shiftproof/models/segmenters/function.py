@@ -4,12 +4,49 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any, final
 
 from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.models.segmenters.label_spaces import names_of
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
+from shiftproof.models.structure import is_torch_module
+from shiftproof.types import Image
+
+
+@final
+class ImportedFunction:
+    """A function with what tells it from others: without weights of its own, its module's file.
+
+    Args:
+        function: what is called.
+        module: where it was found.
+
+    Attributes:
+        fingerprint: the function's own, or that of the file, so that a run is not gone on with after
+            the file was changed.
+        device: the function's own, or "cpu".
+        settings: the function's own, or None.
+    """
+
+    def __init__(self, function: Callable[..., Any], module: ModuleType) -> None:
+        self._function = function
+        self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
+        self.__module__ = module.__name__
+        file = getattr(module, "__file__", None)
+        known = getattr(function, "fingerprint", None)
+        written = "unknown" if file is None else files.file_fingerprint(Path(file))
+        self.fingerprint = str(written if known is None else known)
+        self.device = str(getattr(function, "device", "cpu"))
+        self.settings = getattr(function, "settings", None)
+
+    def __call__(self, images: list[Image]) -> Any:
+        """Call the function."""
+        return self._function(images)
 
 
 def load_function_segmenter(target: str, options: SegmenterOptions) -> LoadedSegmenter:
@@ -44,6 +81,7 @@ def load_function_segmenter(target: str, options: SegmenterOptions) -> LoadedSeg
         raise ModelError(f"python:{target} is a {type(function).__name__}; expected a function.")
     own = getattr(function, "classes", None)
     framing = options.framing(None)
+    shown = function if is_torch_module(function) else ImportedFunction(function, module)
     return LoadedSegmenter(
-        function, None if own is None else names_of(own), None, framing, (framing.words(),)
+        shown, None if own is None else names_of(own), None, framing, (framing.words(),)
     )
