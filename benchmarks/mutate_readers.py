@@ -453,7 +453,7 @@ def _packed_parquet(folder: Path) -> list[Path]:
 
 
 def _read_packed(folder: Path) -> None:
-    from shiftproof.classes import named
+    from shiftproof.classes import name_classes
     from shiftproof.data import open_data, open_detection_data
     from shiftproof.data.images import parquet
     from shiftproof.errors import ShiftproofError
@@ -462,7 +462,7 @@ def _read_packed(folder: Path) -> None:
     parquet._images.cache_clear()
     errors = []
     for open_it in (
-        lambda path: open_data(path, classes=named(["cat", "dog"])),
+        lambda path: open_data(path, classes=name_classes(["cat", "dog"])),
         open_detection_data,
     ):
         try:

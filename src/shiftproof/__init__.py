@@ -39,9 +39,11 @@ if TYPE_CHECKING:
         Detector,
         Encoder,
         Preprocess,
+        Segmenter,
         load_classifier,
         load_detector,
         load_encoder,
+        load_segmenter,
     )
     from shiftproof.runs import Run, load_run
     from shiftproof.types import Detections
@@ -54,6 +56,7 @@ __all__ = [
     "Encoder",
     "Preprocess",
     "Run",
+    "Segmenter",
     "ShiftproofError",
     "__version__",
     "adapt",
@@ -68,6 +71,7 @@ __all__ = [
     "load_detector",
     "load_encoder",
     "load_run",
+    "load_segmenter",
     "metrics",
     "models",
     "probe",
@@ -91,12 +95,14 @@ _NAMES = {
     "Encoder": "shiftproof.models",
     "Preprocess": "shiftproof.models",
     "Run": "shiftproof.runs",
+    "Segmenter": "shiftproof.models",
     "ShiftproofError": "shiftproof.errors",
     "corrupt": "shiftproof.corruptions",
     "load_classifier": "shiftproof.models",
     "load_detector": "shiftproof.models",
     "load_encoder": "shiftproof.models",
     "load_run": "shiftproof.runs",
+    "load_segmenter": "shiftproof.models",
 }
 
 

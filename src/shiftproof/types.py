@@ -47,6 +47,9 @@ Images: TypeAlias = NDArray[np.uint8]
 Logits: TypeAlias = NDArray[np.float32]
 """``(N, K)`` float32: one unnormalised log-probability per image and class."""
 
+LabelMap: TypeAlias = NDArray[np.int16]
+"""``(H, W)`` int16: the class of each pixel, or -1 where it has none."""
+
 Settings: TypeAlias = dict[str, Any]
 """What reproduces an object: strings, numbers, booleans, None, and lists and dicts of these."""
 

@@ -87,7 +87,14 @@ def test_models_and_adapters_are_listed(capsys):
     told = json.loads(capsys.readouterr().out)
     assert "open_clip" in told["encoders"]
     assert "ultralytics" in told["detectors"]
-    assert list(told) == ["models", "detectors", "encoders", "text_towers", "adapters"]
+    assert list(told) == [
+        "models",
+        "detectors",
+        "segmenters",
+        "encoders",
+        "text_towers",
+        "adapters",
+    ]
 
 
 # ---------------------------------------------------------------- corrupt

@@ -12,6 +12,7 @@ from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.context import adapting
 from shiftproof.adapt.detector import AdaptedDetector
 from shiftproof.adapt.events import Event
+from shiftproof.adapt.segmenter import AdaptedSegmenter
 from shiftproof.adapt.state import load, save
 from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
 from shiftproof.models.structure import require_torch
@@ -28,6 +29,7 @@ __all__ = [
     "ADAPTERS",
     "LAME",
     "AdaptedDetector",
+    "AdaptedSegmenter",
     "Adapter",
     "AdapterEntry",
     "BatchNorm",

@@ -7,6 +7,7 @@ from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Recorder, Recording
 from shiftproof.bench.run import run
 from shiftproof.bench.scoring import score
+from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.stability import Stability, measure_stability
 from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import OnTheFly, View, as_loaded
@@ -22,6 +23,7 @@ __all__ = [
     "Protocol",
     "Recorder",
     "Recording",
+    "Segmentation",
     "Stability",
     "StreamEstimate",
     "Task",

@@ -24,17 +24,19 @@ from shiftproof.bench.given import (
 )
 from shiftproof.bench.passage import check_that_states_can_be_kept
 from shiftproof.bench.protocol import Protocol, parse_protocol
+from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.stream import episodes
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
 from shiftproof.bench.views import Encode, OnTheFly
 from shiftproof.corruptions import COMMON
-from shiftproof.data import DetectionData, ImageData, choose_images
+from shiftproof.data import DetectionData, ImageData, SegmentationData, choose_images
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.holding import frees_folders
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.detectors.detector import Detector
+from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -79,9 +81,9 @@ def run(
         models: a model, text that the task's loader takes ("timm:resnet50"), or name to either, where
             the first is the one that the others are compared with.
         data: a data set, or what the task opens: a folder, a CSV, a -C tree, COCO, "demo", ...
-        task: :class:`Classification` or :class:`Detection`, with their own options; a task of one's
-            own. By default detection of a :class:`Detector`, or where ``data`` is a data set with
-            boxes, else classification.
+        task: :class:`Classification`, :class:`Detection` or :class:`Segmentation`, with their own
+            options; a task of one's own. By default what the model is (:class:`Detector`,
+            :class:`Segmenter`) or ``data`` has (boxes, label maps), else classification.
         corruptions: names, functions ``(image, severity, rng) -> image``, or name to either; of
             corrupted copies the names of their folders.
         severities: any of 1 to 5.
@@ -96,7 +98,7 @@ def run(
         out: the folder of the run. One that holds an unfinished run with the same settings is
             gone on with; finished cells are not done again.
         batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
-            classifiers, 8 of detectors by default.
+            classifiers, 8 of detectors, 4 of segmenters by default.
         protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
             ("online:mix=severities"). It moves no figure of a model that does not adapt.
         seed: decides the noise of the corruptions and the order of the stream.
@@ -115,7 +117,7 @@ def run(
         RunError: the disk is full, or workers die again and again; finished cells are kept.
     """
     if task is None:
-        task = Detection() if _detects(models, data) else Classification()
+        task = _task_of(models, data)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:
@@ -195,6 +197,10 @@ def run(
     return Run(folder.path)
 
 
-def _detects(models: Any, data: Any) -> bool:
-    given = models.values() if isinstance(models, Mapping) else [models]
-    return isinstance(data, DetectionData) or any(isinstance(one, Detector) for one in given)
+def _task_of(models: Any, data: Any) -> Task:
+    given = [*models.values()] if isinstance(models, Mapping) else [models]
+    if isinstance(data, DetectionData) or any(isinstance(one, Detector) for one in given):
+        return Detection()
+    if isinstance(data, SegmentationData) or any(isinstance(one, Segmenter) for one in given):
+        return Segmentation()
+    return Classification()

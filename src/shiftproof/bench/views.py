@@ -22,7 +22,13 @@ from shiftproof.io.images import decode_own
 from shiftproof.types import Cell, Image, Sample, Settings
 
 if TYPE_CHECKING:
-    from shiftproof.data import CorruptedData, CorruptedTree, DetectionData, ImageData
+    from shiftproof.data import (
+        CorruptedData,
+        CorruptedTree,
+        DetectionData,
+        ImageData,
+        SegmentationData,
+    )
 
 Encode = Literal["none", "jpeg"]
 Geometry = Callable[[Image], Image]
@@ -159,10 +165,10 @@ def as_loaded(image: Image) -> Image:
 
 
 class FromTree:
-    """Read the cells of a corrupted copy of a data set with boxes; the clean cell from the data set.
+    """Read the cells of a corrupted copy of a data set; the clean cell from the data set.
 
     Args:
-        data: the data set as it was, with its boxes.
+        data: the data set as it was, with its boxes or label maps.
         tree: its corrupted copies, ``corruption/severity/<path of the image>``, whose files may have
             another suffix.
 
@@ -170,7 +176,7 @@ class FromTree:
         InputError: the tree has none of the images.
     """
 
-    def __init__(self, data: DetectionData, tree: CorruptedTree) -> None:
+    def __init__(self, data: DetectionData | SegmentationData, tree: CorruptedTree) -> None:
         self.data = data
         self.tree = tree
         names = [sample.id for sample in data.samples]
@@ -182,18 +188,18 @@ class FromTree:
             )
 
     def load(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell, which must have the size that its boxes were drawn in."""
+        """Return the image of a cell, which must have the size that its annotations were made in."""
         if cell.is_clean:
             return self.data.read(sample)
         name = self.twins[sample.id]
         if name is None:
             raise BrokenFileError(f"{sample.id}: {self.tree.name} does not have it.")
         image = self.tree.read_cell(Sample(name), cell)
-        known = self.data.objects[sample.id]
-        if image.shape[:2] != (known.height, known.width):
+        height, width = self.data.size_of(sample)
+        if image.shape[:2] != (height, width):
             raise BrokenFileError(
-                f"{cell}: {name} has {image.shape[1]} x {image.shape[0]} pixels, and its boxes were "
-                f"drawn in {known.width} x {known.height}."
+                f"{cell}: {name} has {image.shape[1]} x {image.shape[0]} pixels, and its "
+                f"{self.data.annotations} in {width} x {height}."
             )
         return image
 

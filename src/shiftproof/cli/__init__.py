@@ -30,6 +30,7 @@ from shiftproof.cli import (
     report,
     reproduce,
     score,
+    segment,
     stylize,
     subset,
 )
@@ -66,6 +67,7 @@ for verb in (
     bench,
     detect,
     perturb,
+    segment,
     score,
     evaluate,
     data,

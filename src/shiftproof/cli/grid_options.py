@@ -1,4 +1,4 @@
-"""The options that `bench` and `detect` share, each spelt once."""
+"""The options that `bench`, `detect` and `segment` share, each spelt once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ BatchSize: TypeAlias = Annotated[
         "--batch-size",
         "-b",
         min=1,
-        help="Images per batch; n of adaptation. 64 of classifiers, 8 of detectors by default.",
+        help="Images per batch; n of adaptation. 64 of classifiers, 8 of detectors, 4 "
+        "of segmenters by default.",
         rich_help_panel=RUN_PANEL,
     ),
 ]

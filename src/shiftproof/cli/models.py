@@ -50,10 +50,12 @@ def models(
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
     from shiftproof.models.encoders.texts import TEXT_LOADERS
+    from shiftproof.models.segmenters.load import SEGMENTER_LOADERS
 
     kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
         "models": ("--model of a classifier", LOADERS),
         "detectors": ("--model of a detector", DETECTOR_LOADERS),
+        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS),
         "encoders": ("--model of an encoder", ENCODER_LOADERS),
         "text_towers": ("--model of texts", TEXT_LOADERS),
         "adapters": ("--adapt", ADAPTERS),

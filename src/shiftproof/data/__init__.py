@@ -35,6 +35,12 @@ from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
 from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarData
+from shiftproof.data.segmentation.dataset import (
+    MaskCounts,
+    SegmentationData,
+    check_masks,
+    open_segmentation_data,
+)
 from shiftproof.data.subset import choose_images
 
 __all__ = [
@@ -56,19 +62,23 @@ __all__ = [
     "ImageFolder",
     "ImageObjects",
     "ImageTable",
+    "MaskCounts",
     "PackedDetectionData",
     "ParquetImages",
     "Part",
     "SavedDataset",
+    "SegmentationData",
     "TarData",
     "VocData",
     "YoloData",
     "check_labels",
+    "check_masks",
     "choose_images",
     "estimate_export",
     "export_corrupted",
     "find_dataset",
     "open_data",
     "open_detection_data",
+    "open_segmentation_data",
     "read_class_map",
 ]

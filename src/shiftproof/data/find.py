@@ -29,6 +29,13 @@ from shiftproof.data.images.rows import RowImages, choose_label, class_names
 from shiftproof.data.images.saved import SavedDataset, is_saved_dataset, saved_splits
 from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarFiles
+from shiftproof.data.segmentation.layouts import (
+    LABEL_MAPS,
+    LAYOUTS,
+    chosen_split,
+    folders_of,
+    layout_in,
+)
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import (
     BrokenFileError,
@@ -58,6 +65,7 @@ TITLES = {
     "table": "a CSV file",
     "corrupted tree": "a -C tree",
     "corrupted arrays": "-C arrays",
+    **{name: LAYOUTS[name].title for name in LABEL_MAPS},
 }
 """The layouts, and what a person calls them."""
 
@@ -254,6 +262,8 @@ def find_dataset(
         if root is not None:
             raise InputError(f"{path} is no YOLO data, so a root has no effect.")
         return _rows(path, layout, split, None if images is None else str(images))
+    if layout == "masks" and images is not None:
+        layout = "plain"  # which folder holds the photographs is said
     folder = None if images is None else _images_folder(path, Path(images))
     if root is not None and layout != "yolo":
         raise InputError(f"{path} is no YOLO data, so a root has no effect.")
@@ -265,6 +275,8 @@ def find_dataset(
         found = _voc(path, split)
     elif layout == "cityscapes":
         found = _cityscapes(path, split)
+    elif layout in LABEL_MAPS:
+        found = _label_maps(path, layout, split)
     else:
         found = _without_annotations(path, layout, split, folder)
     if images is not None and layout not in ("coco", "plain"):
@@ -324,6 +336,8 @@ def _layouts(root: Path) -> Iterable[str]:
         yield "voc"
     elif has_labels(root):
         yield "yolo"
+    if (name := layout_in(root)) in LABEL_MAPS:
+        yield str(name)
     if is_corrupted_tree(root):
         yield "corrupted tree"
     elif is_corrupted_arrays(root):
@@ -520,6 +534,21 @@ def _cityscapes(path: Path, split: str | None) -> FoundDataset:
             title = inner.name if folder.name == "leftImg8bit" else name
             parts.append(Part(title, f"gtFine/{inner.name}", (name,), pictures))
     return FoundDataset(path, "cityscapes", path, tuple(parts))
+
+
+def _label_maps(path: Path, layout: str, split: str | None) -> FoundDataset:
+    reader = LAYOUTS[layout]
+    splits = reader.splits(path) if split is None else [chosen_split(reader, path, split)]
+    parts = []
+    for name in splits:
+        try:
+            found = reader.find(path, name)
+        except InputError as error:
+            parts.append(Part(name, "", (), (), problem=error))
+            continue
+        maps = folders_of(found.masks.values())
+        parts.append(Part(name, maps[0], folders_of(found.masks), tuple(found.masks)))
+    return FoundDataset(path, layout, path, tuple(parts))
 
 
 def _images_in(folder: Path) -> tuple[str, ...]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
@@ -15,6 +18,8 @@ from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import reason_of
 from shiftproof.io.png import drop_metadata
 from shiftproof.types import U16, Image
+
+Pixels = TypeVar("Pixels")
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -56,6 +61,23 @@ def read_image(source: Path | bytes) -> Image:
     Raises:
         BrokenFileError: the file is missing, empty, truncated, no image, or above ``MAX_PIXELS``.
     """
+    return _read(source, _to_rgb)
+
+
+def read_indices(source: Path | bytes) -> NDArray[np.integer[Any]]:
+    """Decode a label map to ``(H, W)`` integers as they are stored: of a palette the indices.
+
+    Nothing is turned, scaled or interpolated: each number names what its pixel is.
+
+    Raises:
+        BrokenFileError: as :func:`read_image`; a picture with several channels; or a format that
+            blurs the numbers, such as JPEG.
+    """
+    name = source.name if isinstance(source, Path) else "image"
+    return _read(source, lambda image: _to_indices(image, name))
+
+
+def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) -> Pixels:
     name = source.name if isinstance(source, Path) else "image"
     try:
         data = _content(source) if isinstance(source, Path) else source
@@ -73,7 +95,7 @@ def read_image(source: Path | bytes) -> Image:
                 raise BrokenFileError(
                     f"{name}: {width} x {height} pixels is {_above_the_limit(MAX_PIXELS)}"
                 )
-            return _decode(image, data)
+            return convert(_decode(image, data))
     except BrokenFileError:
         raise
     except PillowImage.DecompressionBombError as error:
@@ -153,8 +175,8 @@ def _open(source: bytes | Path) -> PillowImage.Image:
         return PillowImage.open(io.BytesIO(plain), formats=_formats())
 
 
-def _decode(image: PillowImage.Image, data: bytes) -> Image:
-    """Return the pixels of an image that was opened; Pillow reads a PNG's last metadata with them."""
+def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
+    """Load the pixels of an image that was opened; Pillow reads a PNG's last metadata with them."""
     try:
         image.load()
     except Exception:
@@ -163,7 +185,7 @@ def _decode(image: PillowImage.Image, data: bytes) -> Image:
             raise
         image = PillowImage.open(io.BytesIO(plain), formats=_formats())
         image.load()
-    return _to_rgb(image)
+    return image
 
 
 def _stored_size(image: PillowImage.Image) -> tuple[int, int]:
@@ -224,6 +246,27 @@ def _to_rgb(image: PillowImage.Image) -> Image:
     if oriented.mode == "P" and "transparency" in oriented.info:
         oriented = oriented.convert("RGBA")
     return np.asarray(oriented.convert("RGB"), dtype=np.uint8)
+
+
+_EXACT = frozenset({"PNG", "TIFF", "BMP", "DIB", "GIF", "PPM"})
+"""Formats that give back the numbers that were stored."""
+
+
+def _to_indices(image: PillowImage.Image, name: str) -> NDArray[np.integer[Any]]:
+    if image.format not in _EXACT:
+        raise BrokenFileError(
+            f"{name}: expected a label map in a format that keeps its numbers, got {image.format}, "
+            "which blurs them; save it as PNG."
+        )
+    if image.mode in ("1", "L", "P"):
+        # A bilevel image as 0 and 1.
+        return np.array(image, dtype=np.uint8)
+    if image.mode.startswith("I"):
+        return np.array(image).astype(np.int32)
+    raise BrokenFileError(
+        f"{name}: expected a label map, one number per pixel, got a picture in {image.mode}; a map "
+        "that paints its classes has to be turned into their numbers first."
+    )
 
 
 def is_image(path: Path) -> bool:

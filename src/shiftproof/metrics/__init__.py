@@ -45,6 +45,13 @@ from shiftproof.metrics.intervals import (
     sum_resamples,
 )
 from shiftproof.metrics.perturbation import flip_rate, flips, mean_flip_rate, top5_distances
+from shiftproof.metrics.segmentation import (
+    class_ious,
+    class_recalls,
+    mean_iou,
+    pixel_accuracy,
+    pixel_confusion,
+)
 from shiftproof.metrics.voc import (
     VocEvaluator,
     VocScores,
@@ -69,6 +76,8 @@ __all__ = [
     "agreement",
     "average_thresholded_confidence",
     "bootstrap_mean",
+    "class_ious",
+    "class_recalls",
     "coco_difference_intervals",
     "coco_intervals",
     "coco_metrics",
@@ -86,9 +95,12 @@ __all__ = [
     "mean_correlation_coefficient",
     "mean_corruption_error",
     "mean_flip_rate",
+    "mean_iou",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
     "percentile_interval",
+    "pixel_accuracy",
+    "pixel_confusion",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",

@@ -18,12 +18,27 @@ from shiftproof.models.encoders.load import ENCODER_LOADERS, EncoderLoader, load
 from shiftproof.models.encoders.texts import TEXT_LOADERS, TextEncoder, load_text_encoder
 from shiftproof.models.image_text.towers import TextTower
 from shiftproof.models.preprocess import CallablePreprocess, Preprocess, Preprocessing
+from shiftproof.models.segmenters.load import (
+    SEGMENTER_LOADERS,
+    SegmenterLoader,
+    load_segmenter,
+)
+from shiftproof.models.segmenters.normalized import NormalizedSegmentation
+from shiftproof.models.segmenters.options import LoadedSegmenter
+from shiftproof.models.segmenters.segmenter import (
+    Segmenter,
+    SegmenterConvention,
+    SegmenterLike,
+)
+from shiftproof.models.segmenters.transformers import TransformersSegmentation
+from shiftproof.models.segmenters.windows import Framing
 
 __all__ = [
     "DECODINGS",
     "DETECTOR_LOADERS",
     "ENCODER_LOADERS",
     "LOADERS",
+    "SEGMENTER_LOADERS",
     "TEXT_LOADERS",
     "CallablePreprocess",
     "ClassMatch",
@@ -37,19 +52,28 @@ __all__ = [
     "Encoder",
     "EncoderLike",
     "EncoderLoader",
+    "Framing",
     "Loaded",
     "LoadedDetector",
+    "LoadedSegmenter",
     "Loader",
+    "NormalizedSegmentation",
     "OnnxConvention",
     "Preprocess",
     "Preprocessing",
+    "Segmenter",
+    "SegmenterConvention",
+    "SegmenterLike",
+    "SegmenterLoader",
     "TextEncoder",
     "TextTower",
     "TorchvisionConvention",
     "TransformersConvention",
+    "TransformersSegmentation",
     "load_classifier",
     "load_detector",
     "load_encoder",
+    "load_segmenter",
     "load_text_encoder",
     "match_classes",
 ]

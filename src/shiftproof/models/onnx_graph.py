@@ -71,6 +71,12 @@ def reading_of(name: str, words: set[str], graph: Mapping[str, Node]) -> Reading
     return "sigmoids" if words & {"sigmoid"} else "logits"
 
 
+def last_operator(name: str, graph: Mapping[str, Node]) -> str | None:
+    """Return the operator that makes the numbers of a value what they are; None where none is known."""
+    node = _last(name, graph)
+    return None if node is None else node.operator
+
+
 def is_computed_from(name: str, source: str, graph: Mapping[str, Node]) -> bool:
     """Whether the value ``name`` is computed from the value ``source``."""
     waiting, seen = [name], {name}

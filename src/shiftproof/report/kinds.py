@@ -11,11 +11,13 @@ from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.page import GridPage
 from shiftproof.report.kind import PageKind
 from shiftproof.report.probe.kind import ProbePage
+from shiftproof.report.segmentation.kind import SEGMENTATION
 from shiftproof.report.similarity.kind import AuditPage
 
 KINDS: dict[str, PageKind[Any, Any]] = {
     "classification": GridPage(CLASSIFICATION),
     "detection": GridPage(DETECTION),
+    "segmentation": GridPage(SEGMENTATION),
     "probe": ProbePage(),
     "similarity": AuditPage(),
     "evaluation": EvaluationPage(),

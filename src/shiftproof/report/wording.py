@@ -226,8 +226,8 @@ def span(interval: Interval | None) -> str:
 
 
 def capital(text: str) -> str:
-    """Return ``text`` with its first letter large, and all others as they are."""
-    return text[:1].upper() + text[1:]
+    """Return ``text`` with its first letter large, and all others as they are; ``mIoU`` stays so."""
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
 def corruption_title(name: str) -> str:

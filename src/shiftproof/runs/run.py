@@ -15,7 +15,7 @@ from shiftproof.io.arrays import read_array
 from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table
-from shiftproof.runs.records import classification, detection
+from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.result_faults import FaultCounts, describe_faults
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
@@ -27,7 +27,9 @@ from shiftproof.types import CLEAN, Cell, Settings
 if TYPE_CHECKING:
     import pyarrow
 
-CellRecords: TypeAlias = classification.CellRecords | detection.DetectionRecords
+CellRecords: TypeAlias = (
+    classification.CellRecords | detection.DetectionRecords | segmentation.SegmentationRecords
+)
 
 Scores = TypeVar("Scores", bound=msgspec.Struct)
 Form = TypeVar("Form", bound=msgspec.Struct)
@@ -211,6 +213,8 @@ class Run(AnyRun[GridScores]):
             return classification.read_cell(path)
         if self.kind == "detection":
             return detection.read_detections(path)
+        if self.kind == "segmentation":
+            return segmentation.read_segmentation(path)
         raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
 
     @cached_property

@@ -12,11 +12,18 @@ from shiftproof.models.structure import require_torch
 from shiftproof.testing.corruptions import check_corruption
 from shiftproof.testing.detectors import check_detector
 from shiftproof.testing.encoders import check_encoder
+from shiftproof.testing.segmenters import check_segmenter
 
 if TYPE_CHECKING:
     from shiftproof.testing.adapters import check_adapter
 
-__all__ = ["check_adapter", "check_corruption", "check_detector", "check_encoder"]
+__all__ = [
+    "check_adapter",
+    "check_corruption",
+    "check_detector",
+    "check_encoder",
+    "check_segmenter",
+]
 
 
 def __getattr__(name: str) -> Any:

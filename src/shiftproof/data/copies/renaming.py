@@ -15,6 +15,7 @@ from shiftproof.data.detection.coco_files import read_names, rename, starts_like
 from shiftproof.data.detection.voc import parse_xml
 from shiftproof.data.detection.voc_files import stem_in
 from shiftproof.data.detection.yolo import SPLITS, inside_of, is_yolo, read_config
+from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
@@ -71,7 +72,7 @@ def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         BrokenFileError: an annotation file that cannot be read.
         InputError: a path that leaves the folder.
     """
-    if tree.layout in ("plain", "webdataset"):
+    if tree.layout in ("plain", "webdataset", *LABEL_MAPS):
         return Carried(dict.fromkeys(carried_names(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()

@@ -13,6 +13,7 @@ from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, written
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shortened
 from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
+from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import is_image
 
@@ -141,10 +142,8 @@ def _known(found: FoundDataset, split: str | None) -> Tree:
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
         shown = shortened(f"{folder}/" for folder in folders)
-        aside.append(
-            f"{len(rest):,} images that the annotations do not name, in {shown}: carried over as "
-            "they are"
-        )
+        what = "label maps and other images" if found.layout in LABEL_MAPS else _UNNAMED
+        aside.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
     named = {part.annotations: part.names for part in found.parts if part.names}
     return Tree(
         found.root,
@@ -155,6 +154,9 @@ def _known(found: FoundDataset, split: str | None) -> Tree:
         named,
         tuple(aside),
     )
+
+
+_UNNAMED = "images that the annotations do not name"
 
 
 def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:

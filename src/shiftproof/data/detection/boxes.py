@@ -141,6 +141,8 @@ class DetectionData(ImageData):
     """
 
     classes: Classes
+    annotations = "boxes were drawn"
+    """What errors say of the size of an image: its boxes were drawn in 640 x 480."""
 
     def __init__(
         self,
@@ -198,6 +200,11 @@ class DetectionData(ImageData):
         if self._images is not None:
             narrowed._images = self._images.narrow(samples, rule)
         return narrowed
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """Return height and width of an image as its boxes were drawn in."""
+        known = self.objects[sample.id]
+        return known.height, known.width
 
     def content_fingerprints(self) -> list[str]:
         """Return what changes with an image's file, or with a number of its boxes."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
 from shiftproof.data.dataset import ImageData
+from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
 from shiftproof.data.disk import folders_in
 from shiftproof.data.find import (
@@ -28,6 +29,8 @@ from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
 from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarData
+from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
+from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.urls import redact_urls
 
@@ -198,7 +201,7 @@ class _Reading:
                 labelled=labelled,
                 only=found.walk,
             )
-        if found.layout in DETECTION:
+        if found.layout in DETECTION or found.layout in LABEL_MAPS:
             return self._photographs(found)
         flat = None if classes is None else _of_model(classes)
         if found.layout == "table":
@@ -212,16 +215,20 @@ class _Reading:
         return CorruptedArrays(path, flat, labelled=labelled, clean=self.clean)
 
     def _photographs(self, found: FoundDataset) -> ImageData:
-        """Open the photographs of data with boxes; those have classes, the photographs none."""
-        data = open_detection_data(
-            found.source, split=self.split, images=self.images, root=self.root
-        )
+        """Open the photographs of data with boxes or label maps; these have classes, those none."""
+        data: DetectionData | SegmentationData
+        if found.layout in LABEL_MAPS:
+            data = open_segmentation_data(found.source, split=self.split)
+        else:
+            data = open_detection_data(
+                found.source, split=self.split, images=self.images, root=self.root
+            )
         if self.classes is None and not self.labelled:
             return data
         if self.labelled or self.class_map is not None:
             raise LabelError(
-                f"{found.source} is {TITLES[found.layout]} data: its photographs have boxes, and no "
-                "label each. Measure without labels (--unlabelled, labelled=False)."
+                f"{found.source} is {TITLES[found.layout]} data: its photographs have no label "
+                "each. Measure without labels (--unlabelled, labelled=False)."
             )
         return ImageFolder(data.root, only=[sample.id for sample in data.samples])
 

@@ -69,6 +69,7 @@ def match_classes(
     *,
     mapping: Mapping[str, str] | None = None,
     synonyms: Sequence[Sequence[str]] = SYNONYMS,
+    called: str = "detector",
 ) -> ClassMatch:
     """Match a detector's classes to a data set's by name.
 
@@ -80,6 +81,7 @@ def match_classes(
         data_classes: the data set's.
         mapping: from a class of the detector to one of the data set, where the names do not say.
         synonyms: groups of names, each of one class.
+        called: what errors call the model.
 
     Raises:
         UnknownNameError: ``mapping`` names a class that is not there; says the nearest.
@@ -98,7 +100,7 @@ def match_classes(
             )
         places[_fold(name)] = index
     groups = [{_fold(name) for name in group} for group in synonyms]
-    chosen = _map_names(mapping or {}, detector, data, places)
+    chosen = _map_names(mapping or {}, detector, data, places, called)
     found: list[int | None] = []
     for name in map(_fold, detector.names):
         others = [
@@ -107,9 +109,9 @@ def match_classes(
         found.append(chosen.get(name, places.get(name, min(others, default=None))))
     if all(index is None for index in found):
         raise LabelError(
-            f"The detector ({', '.join(detector.names[:5])}, …) and the data set "
+            f"The {called} ({', '.join(detector.names[:5])}, …) and the data set "
             f"({', '.join(data.names[:5])}, …) have no class in common. Give mapping=, from the "
-            "detector's names to the data set's."
+            f"{called}'s names to the data set's."
         )
     return ClassMatch(
         tuple(found),
@@ -121,12 +123,16 @@ def match_classes(
 
 
 def _map_names(
-    mapping: Mapping[str, str], detector: Classes, data: Classes, places: Mapping[str, int]
+    mapping: Mapping[str, str],
+    detector: Classes,
+    data: Classes,
+    places: Mapping[str, int],
+    called: str,
 ) -> dict[str, int]:
     own = {_fold(name) for name in detector.names}
     for theirs, meant in mapping.items():
         if _fold(theirs) not in own:
-            raise UnknownNameError.of("class of the detector", theirs, detector.names)
+            raise UnknownNameError.of(f"class of the {called}", theirs, detector.names)
         if _fold(meant) not in places:
             raise UnknownNameError.of("class of the data set", meant, data.names)
     return {_fold(theirs): places[_fold(meant)] for theirs, meant in mapping.items()}

@@ -178,7 +178,7 @@ class Detector:
             ModelError: not one ``Detections`` per image, a label that no class has, a mask of
                 another size than its image, or boxes and scores that ``Detections`` refuses.
         """
-        _check_images(images)
+        check_images(images)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
         found: list[Detections] = []
@@ -200,7 +200,7 @@ class Detector:
         Raises:
             ImageError, ModelError: as for :meth:`predict`.
         """
-        _check_images(images)
+        check_images(images)
         return self._through(network, list(images), 0)
 
     def _through(
@@ -259,7 +259,12 @@ class Detector:
         return list(found)
 
 
-def _check_images(images: Any) -> None:
+def check_images(images: Any) -> None:
+    """Refuse what is no list of images.
+
+    Raises:
+        ImageError: another shape or dtype.
+    """
     if isinstance(images, np.ndarray) and images.ndim == 3:
         raise ImageError(
             f"Expected a list of images (H, W, 3), got one array of shape {images.shape}. "

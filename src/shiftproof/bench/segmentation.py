@@ -1,0 +1,372 @@
+"""Semantic segmentation: mIoU in each cell, mPC and rPC (Kamann and Rother 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, final
+
+import msgspec
+import numpy as np
+
+from shiftproof.adapt import AdaptedSegmenter
+from shiftproof.bench.detection import measured_from
+from shiftproof.bench.measures import Performance
+from shiftproof.bench.segmentation_detail import Cells, detail_of
+from shiftproof.bench.segmentation_gallery import save_gallery
+from shiftproof.bench.segmentation_recorders import SegmenterRecording
+from shiftproof.bench.summary import SEED, list_broken
+from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
+from shiftproof.compute.progress import progress
+from shiftproof.data import (
+    CorruptedTree,
+    ImageData,
+    SegmentationData,
+    check_masks,
+    open_segmentation_data,
+)
+from shiftproof.errors import BrokenFileError, InputError, ModelError
+from shiftproof.metrics import intervals
+from shiftproof.metrics.intervals import without_bias
+from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
+from shiftproof.models import load_segmenter
+from shiftproof.models.segmenters.class_match import match_pixel_classes
+from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import folder_name
+from shiftproof.runs.parquet import other_images
+from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
+from shiftproof.runs.resamples import Replicates
+from shiftproof.runs.scores.grid import Headline, Images, Measure
+from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
+from shiftproof.runs.scores.segmentation import Truth
+from shiftproof.runs.scores.shared import Resampling
+from shiftproof.types import CLEAN, F64, Cell, Flags
+
+SegmenterGiven: TypeAlias = SegmenterLike | str
+
+TRUTH = "truth.json"
+"""The file of a run with the classes of the data and the conditions of its images."""
+
+SUMS_BYTES = 128_000_000
+"""Memory of the sums over resamples that are held at once: 35 cells of ADE20K's 150 classes."""
+
+MIOU = Measure(
+    "mIoU", "mean intersection over union of the classes", lower_is_better=False, unit="share"
+)
+ACCURACY = Measure("accuracy", "pixel accuracy", lower_is_better=False, unit="share")
+
+
+@final
+class Segmentation(Task):
+    """Segmenters on images with label maps: mIoU and pixel accuracy in each cell, mPC and rPC.
+
+    The pixels of all images are counted together, by the rule of Cityscapes (Cordts et al. 2016);
+    intervals are over images. Classes that a segmenter has not are wrong everywhere.
+
+    Args:
+        corrupted: a folder of corrupted copies, ``corruption/severity/<path of the image>``, to be
+            read in the place of corrupting here; label maps are read from the data set.
+        class_map: from a segmenter's class to one of the data set, where the names do not say.
+    """
+
+    kind = "segmentation"
+
+    def __init__(
+        self,
+        *,
+        corrupted: str | Path | None = None,
+        class_map: Mapping[str, str] | None = None,
+    ) -> None:
+        self.corrupted = corrupted
+        self.class_map = class_map
+
+    def prepare(
+        self,
+        models: SegmenterGiven | Mapping[str, SegmenterGiven],
+        data: ImageData | str | Path,
+        adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+        *,
+        device: str,
+    ) -> Prepared:
+        """Load what is given as text; match classes; read every label map once."""
+        if isinstance(data, ImageData) and not isinstance(data, SegmentationData):
+            raise InputError(
+                f"{data.name} has no label maps; expected a data set for segmentation."
+            )
+        dataset = open_segmentation_data(data)
+        named = _models(models, adapters, device)
+        matches = {
+            name: match_pixel_classes(model.classes, dataset.classes, mapping=self.class_map)
+            for name, model in named.items()
+        }
+        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labelled=False)
+        recording = SegmenterRecording(dataset)
+        for name, model in named.items():
+            recording.add(model, matches[name])
+        pixels = check_masks(dataset).pixels
+
+        def make_view(corruptions: Mapping[str, Any], seed: int, encode: Encode) -> View:
+            if tree is None:
+                return OnTheFly(dataset, as_loaded, corruptions, seed=seed, encode=encode)
+            if encode != "none":
+                raise InputError("The corrupted copies are read as they are; leave encode out.")
+            return FromTree(dataset, tree)
+
+        first = next(iter(named.values()))
+        return Prepared(
+            models=named,
+            titles={name: model.name if name == SOURCE else name for name, model in named.items()},
+            data=dataset,
+            recording=recording,
+            settings={
+                **_settings(named),
+                "classes": {name: match.settings() for name, match in matches.items()},
+                "measure": MIOU.name,
+            },
+            about={
+                "classes": {
+                    "title": dataset.classes.title,
+                    "count": len(dataset.classes),
+                    "pixels": pixels.tolist(),
+                }
+            },
+            make_view=make_view,
+            corrupted=tree,
+            device=str(first.settings.get("device", "cpu")),
+            batch_size=4,
+        )
+
+    def begin(self, folder: RunFolder, prepared: Prepared) -> None:
+        """Write the names of the classes, and the conditions of the images."""
+        dataset = prepared.data
+        assert isinstance(dataset, SegmentationData)
+        several = len(set(dataset.conditions.values())) > 1
+        conditions = dict(dataset.conditions) if several else {}
+        write_form(folder.path / TRUTH, Truth(FORMAT, dataset.classes.names, conditions))
+
+    def measure(
+        self,
+        folder: RunFolder,
+        models: Sequence[str],
+        grid: Grid,
+        *,
+        workers: int,
+        show_progress: bool | None,
+    ) -> Measured:
+        """Return mIoU and pixel accuracy in each cell, mPC and rPC, and what becomes of each class."""
+        truth = read_form(folder.path / TRUTH, Truth)
+        tables = _read_tables(folder, models, grid, len(truth.classes))
+        first = next(iter(tables[models[0]].values()))
+        broken = list_broken((cell, t.ids, t.error) for cell, t in tables[models[0]].items())
+        left_out = {entry.id for entry in broken}
+        used = np.array([name not in left_out for name in first.ids], dtype=bool)
+        if not used.any():
+            raise BrokenFileError(f"{folder.path}: no image of the run could be read in all cells.")
+        figures = _figures(tables, used, len(truth.classes), show_progress)
+        measured = measured_from(
+            {name: {c: one[0] for c, one in cells.items()} for name, cells in figures.items()},
+            grid,
+            MIOU.name,
+            MIOU.title,
+            interval=Resampling(
+                level=intervals.LEVEL,
+                method="paired percentile bootstrap over images, moved by its bias",
+                replicates=intervals.REPLICATES,
+                seed=SEED,
+            ),
+            images=Images(len(first), int(used.sum()), broken),
+        )
+        return dataclasses.replace(
+            measured,
+            measures=(MIOU, ACCURACY),
+            headlines=(*measured.headlines, *_accuracy_headlines(grid)),
+            cells={
+                name: {
+                    cell: {MIOU.name: one[0].replicates, ACCURACY.name: one[1]}
+                    for cell, one in cells.items()
+                }
+                for name, cells in figures.items()
+            },
+            summaries={
+                name: {**measured.summaries.get(name, {}), **_accuracies(cells, grid)}
+                for name, cells in figures.items()
+            },
+            details={
+                name: msgspec.to_builtins(detail_of(Cells(table, used), grid, truth))
+                for name, table in tables.items()
+            },
+        )
+
+    def save_gallery(
+        self, folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]
+    ) -> None:
+        """Keep the images that lose most: clean, truth, corrupted, and what was said of them."""
+        save_gallery(folder, prepared, view, cells)
+
+
+# ---------------------------------------------------------------- what was handed in
+
+
+def _settings(named: Mapping[str, SegmenterLike]) -> dict[str, Any]:
+    adapted = {n: model for n, model in named.items() if isinstance(model, AdaptedSegmenter)}
+    return {
+        "models": {n: model.settings for n, model in named.items() if n not in adapted},
+        "adapters": {
+            # The wrapped segmenter stands under "models" already.
+            name: {k: v for k, v in model.settings.items() if k != "segmenter"}
+            for name, model in adapted.items()
+        },
+    }
+
+
+def _models(
+    given: SegmenterGiven | Mapping[str, SegmenterGiven],
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+    device: str,
+) -> dict[str, SegmenterLike]:
+    if isinstance(adapters, str):
+        raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
+    if isinstance(adapters, Mapping):
+        specs = dict(adapters)
+    else:
+        specs = {spec if isinstance(spec, str) else "adapted": spec for spec in adapters}
+    pairs = list(given.items()) if isinstance(given, Mapping) else [(SOURCE, given)]
+    if not pairs:
+        raise InputError("Expected at least one segmenter, got none.")
+    models: dict[str, SegmenterLike] = {}
+    for name, item in pairs:
+        models[_safe(name, models)] = (
+            load_segmenter(item, device=device) if isinstance(item, str) else item
+        )
+    first = next(iter(models.values()))
+    for called, spec in specs.items():
+        models[_safe(called, models)] = _adapted(first, spec)
+    return models
+
+
+def _adapted(first: SegmenterLike, spec: AdapterLike) -> AdaptedSegmenter:
+    if not isinstance(spec, str):
+        raise ModelError(
+            f"Expected the spec of an adapter of a segmenter (batchnorm:prior=16), got {spec!r:.80}."
+        )
+    if not isinstance(first, Segmenter):
+        raise ModelError(
+            f"Expected a Segmenter to adapt, got {type(first).__name__}; wrap its network."
+        )
+    return AdaptedSegmenter(first, spec)
+
+
+def _safe(name: str, others: Mapping[str, object]) -> str:
+    """A name that can name a folder, as no other does."""
+    safe = folder_name(name, "segmenter")
+    if safe in others:
+        raise InputError(f"Two segmenters of the run are called {safe!r}; give them other names.")
+    return safe
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def _read_tables(
+    folder: RunFolder, models: Sequence[str], grid: Grid, classes: int
+) -> dict[str, dict[Cell, SegmentationRecords]]:
+    """Read all tables, which must be of the same images: a cell would be measured on others."""
+    ids: list[str] | None = None
+    tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
+    for name in models:
+        for cell in grid.cells:
+            path = folder.records_file(name, cell)
+            table = read_segmentation(path)
+            ids = table.ids if ids is None else ids
+            if table.ids != ids:
+                raise other_images(path)
+            if table.largest_class() >= classes:
+                raise BrokenFileError(
+                    f"{path}: has the class {table.largest_class()}, but the run has {classes}. "
+                    "Delete it and start the run again: only what is missing is done anew."
+                )
+            tables[name][cell] = table
+    return tables
+
+
+CellFigures: TypeAlias = tuple[Performance, Replicates]
+"""What is reached in mIoU, and the pixel accuracy on the images and their resamples."""
+
+
+def _figures(
+    tables: Mapping[str, Mapping[Cell, SegmentationRecords]],
+    used: Flags,
+    classes: int,
+    show_progress: bool | None,
+) -> dict[str, dict[Cell, CellFigures]]:
+    """Return the figures of each cell on the images and on resamples that all cells share."""
+    keys = [(name, cell) for name, cells in tables.items() for cell in cells]
+    count = int(used.sum())
+    figures: dict[str, dict[Cell, CellFigures]] = {name: {} for name in tables}
+    # The sums of so many cells are in memory at once; all have the same resamples, by their seed.
+    several = max(1, SUMS_BYTES // (8 * 3 * classes * (1 + intervals.REPLICATES)))
+    with progress("Measure", intervals.blocks_of(count) * len(keys), show=show_progress) as advance:
+        for start in range(0, len(keys), several):
+            group = keys[start : start + several]
+            makers = [
+                functools.partial(_used_marginals, tables[name][cell], classes, used)
+                for name, cell in group
+            ]
+            sums = intervals.sum_resamples(makers, count, seed=SEED, done=advance)
+            for (name, cell), one in zip(group, sums, strict=True):
+                figures[name][cell] = _of_sums(one, classes)
+    return figures
+
+
+def _used_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
+    return table.marginals(classes)[used]
+
+
+def _of_sums(sums: F64, classes: int) -> CellFigures:
+    hits, truth, predicted = np.split(sums, [classes, 2 * classes], axis=1)
+    ious = class_ious(hits, truth, predicted)
+    accuracy = pixel_accuracy(hits, truth)
+    mean = mean_iou(ious)
+    recall = mean_iou(class_recalls(hits[0], truth[0]))
+    numbers = {"mean class accuracy": float(recall)}
+    performance = Performance(_moved(mean), numbers, ious[0].tolist())
+    return performance, _moved(accuracy)
+
+
+def _moved(drawn: F64) -> F64:
+    """The resamples without their bias; moved, they may leave the range of shares."""
+    return np.clip(without_bias(drawn), 0, 1)
+
+
+def _accuracy_headlines(grid: Grid) -> tuple[Headline, ...]:
+    clean = Headline(
+        "accuracy",
+        "Clean pixel accuracy",
+        "share of the pixels whose class is right",
+        lower_is_better=False,
+        unit="share",
+        card=False,
+    )
+    mean = Headline(
+        "mean accuracy",
+        "Corrupted pixel accuracy",
+        "mean over what was run",
+        lower_is_better=False,
+        unit="share",
+        card=False,
+    )
+    return (clean, mean) if grid.has_clean else (mean,)
+
+
+def _accuracies(cells: Mapping[Cell, CellFigures], grid: Grid) -> dict[str, Replicates]:
+    found: dict[str, Replicates] = {}
+    if grid.has_clean:
+        found["accuracy"] = cells[CLEAN][1]
+    if grid.averaged:
+        mean = np.mean([cells[cell][1] for cell in grid.averaged], axis=0)
+        found["mean accuracy"] = np.asarray(mean)
+    return found

@@ -1,0 +1,171 @@
+"""What becomes of each class, and under each condition: from the records of a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftproof.bench.task import Grid
+from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
+from shiftproof.runs.records.segmentation import SegmentationRecords
+from shiftproof.runs.resamples import round_figure
+from shiftproof.runs.scores.detection import Fall
+from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, Taker, Truth
+from shiftproof.types import CLEAN, F64, I64, Cell, Flags
+
+TAKERS = 5
+"""So many classes that take a class's pixels are kept."""
+
+DENSE = 32
+"""Up to so many classes the whole table of confusions is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The records of one model in all cells, and ``(N,)`` bool which images count."""
+
+    tables: Mapping[Cell, SegmentationRecords]
+    used: Flags
+
+
+def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
+    """Return the figures of a model that are segmentation's own; they have no intervals."""
+    classes = len(truth.classes)
+    confusions = {
+        cell: table.confusion(classes, cells.used) for cell, table in cells.tables.items()
+    }
+    clean = confusions.get(CLEAN)
+    corrupted = [confusions[cell] for cell in grid.averaged]
+    shares = _Shares(
+        None if clean is None else _row_shares(clean),
+        _mean([_row_shares(one) for one in corrupted]),
+    )
+    some = next(iter(cells.tables.values()))
+    there = some.marginals(classes)[cells.used][:, classes : 2 * classes]
+    return Detail(
+        classes=_classes(truth.classes, there, clean, corrupted, shares),
+        conditions=_conditions(cells, grid, truth),
+        confusion=_confusion(truth.classes, there, shares),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """``(K, K + 1)`` of each class's pixels the share that goes to each class; NaN without pixels."""
+
+    clean: F64 | None
+    mean: F64 | None
+
+
+def _row_shares(confusion: I64) -> F64:
+    return class_recalls(confusion, confusion.sum(axis=1, keepdims=True))
+
+
+def _mean(tables: Sequence[F64]) -> F64 | None:
+    return np.mean(tables, axis=0) if tables else None
+
+
+def _ious(confusion: I64) -> F64:
+    return class_ious(*marginals(confusion))
+
+
+def _classes(
+    names: Sequence[str],
+    there: F64,
+    clean: I64 | None,
+    corrupted: Sequence[I64],
+    shares: _Shares,
+) -> tuple[ClassFall, ...]:
+    """Return the classes that have pixels or are predicted, the largest loss first."""
+    clean_iou = np.full(len(names), np.nan) if clean is None else _ious(clean)
+    mean_ious = _nan_mean([_ious(one) for one in corrupted], len(names))
+    rows = [
+        ClassFall(
+            name=name,
+            index=index,
+            pixels=int(there[:, index].sum()),
+            images=int(np.count_nonzero(there[:, index])),
+            clean=_number(clean_iou[index]),
+            mean=_number(mean_ious[index]),
+            recall=Fall(
+                clean=None if shares.clean is None else _number(shares.clean[index, index]),
+                mean=None if shares.mean is None else _number(shares.mean[index, index]),
+            ),
+            takers=_takers(names, index, shares),
+        )
+        for index, name in enumerate(names)
+        if there[:, index].any() or np.isfinite(mean_ious[index])
+    ]
+    return tuple(sorted(rows, key=lambda row: (-((row.clean or 0) - (row.mean or 0)), row.index)))
+
+
+def _nan_mean(values: Sequence[F64], count: int) -> F64:
+    if not values:
+        return np.full(count, np.nan)
+    return mean_iou(np.stack(values, axis=-1))
+
+
+def _takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
+    """Return the classes that a class's pixels go to, those that take most in corrupted images first."""
+    told = shares.clean if shares.mean is None else shares.mean
+    if told is None or not np.isfinite(told[index]).all():
+        return ()
+    ranked = [at for at in np.argsort(-told[index], kind="stable").tolist() if at != index]
+    return tuple(
+        Taker(
+            name=names[at] if at < len(names) else None,
+            clean=None if shares.clean is None else _number(shares.clean[index, at]),
+            mean=None if shares.mean is None else _number(shares.mean[index, at]),
+        )
+        for at in ranked[:TAKERS]
+        if told[index, at] > 0
+    )
+
+
+def _confusion(names: Sequence[str], there: F64, shares: _Shares) -> Confusion | None:
+    """Return the whole table of confusions of few classes; None of many, or without corrupted cells."""
+    kept = np.flatnonzero(there.any(axis=0))
+    if shares.mean is None or len(kept) > DENSE:
+        return None
+    return Confusion(
+        classes=tuple(names[index] for index in kept.tolist()),
+        mean=_table(shares.mean, kept),
+        clean=None if shares.clean is None else _table(shares.clean, kept),
+    )
+
+
+def _table(shares: F64, kept: I64) -> tuple[tuple[float, ...], ...]:
+    inside = shares[np.ix_(kept, kept)]
+    rest = np.clip(1 - inside.sum(axis=1, keepdims=True), 0, 1)
+    return tuple(
+        tuple(round(float(value), 5) for value in row) for row in np.concatenate([inside, rest], 1)
+    )
+
+
+def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, Fall]:
+    """Return mIoU by the condition under which images were taken; empty where there is one only."""
+    if not truth.conditions:
+        return {}
+    ids = next(iter(cells.tables.values())).ids
+    of_image = np.array([truth.conditions.get(name, "") for name in ids])
+    classes = len(truth.classes)
+
+    def iou(cell: Cell, among: Flags) -> float:
+        return float(mean_iou(_ious(cells.tables[cell].confusion(classes, among))))
+
+    found = {}
+    for name in dict.fromkeys(truth.conditions.values()):
+        among = cells.used & (of_image == name)
+        if among.any():
+            corrupted = [iou(cell, among) for cell in grid.averaged]
+            found[name] = Fall(
+                clean=_number(iou(CLEAN, among)) if grid.has_clean else None,
+                mean=_number(float(np.mean(corrupted))) if corrupted else None,
+            )
+    return found
+
+
+def _number(value: float) -> float | None:
+    return round_figure(float(value)) if np.isfinite(value) else None

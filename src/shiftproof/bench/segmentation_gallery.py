@@ -1,0 +1,197 @@
+"""Small pictures for the report on segmenters: images that lose most, with truth and answers painted."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from shiftproof.bench.recording import Learner
+from shiftproof.bench.segmentation_recorders import SegmenterRecording
+from shiftproof.bench.task import Prepared
+from shiftproof.bench.views import View
+from shiftproof.data import SegmentationData
+from shiftproof.errors import BrokenFileError
+from shiftproof.io import files
+from shiftproof.metrics.segmentation import class_ious, mean_iou
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.scores.segmentation import Answer, ClassColor, Gallery, Sheet
+from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap
+
+WORST = 12
+"""Images that are shown."""
+
+MODELS = 3
+"""So many models' answers are shown; adapted ones are not: an answer alone would have moved them."""
+
+NEARLY = 0.8
+"""An image is shown in the mildest cell in which it loses this share of the most that it loses."""
+
+LONG_SIDE = 320
+QUALITY = 82
+
+Color = tuple[int, int, int]
+
+
+def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]) -> None:
+    """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
+    data = prepared.data
+    assert isinstance(data, SegmentationData)
+    plain = [name for name, one in prepared.models.items() if not isinstance(one, Learner)]
+    shown = plain[:MODELS]
+    tables = {
+        name: {cell: read_segmentation(folder.records_file(name, cell)) for cell in cells}
+        for name in shown
+    }
+    painter = _Painter(folder, prepared, view, data, tables)
+    ious = _ious_per_cell(tables[shown[0]], len(data.classes)) if shown and CLEAN in cells else {}
+    sheets = (
+        painter.sheet(number, row, lost, cell)
+        for number, (row, lost, cell) in enumerate(_choose(ious))
+    )
+    kept = tuple(one for one in sheets if one is not None)
+    named = {name for sheet in kept for name in sheet.classes}
+    colors = tuple(
+        ClassColor(name, color)
+        for name, color in zip(data.classes.names, painter.colors, strict=True)
+        if name in named
+    )
+    write_form(folder.gallery_file, Gallery(colors=colors, sheets=kept))
+
+
+def _ious_per_cell(tables: Mapping[Cell, SegmentationRecords], classes: int) -> dict[Cell, F64]:
+    """Return ``(N,)`` mIoU of each image over its own classes, NaN where it could not be read."""
+    return {cell: image_ious(table, classes) for cell, table in tables.items()}
+
+
+def image_ious(table: SegmentationRecords, classes: int) -> F64:
+    """Return ``(N,)`` mIoU of each image over the classes that it has, NaN where it has none."""
+    hits, truth, predicted = np.split(table.marginals(classes), [classes, 2 * classes], axis=1)
+    ious = class_ious(hits, truth, predicted)
+    return mean_iou(np.where(truth > 0, ious, np.nan))
+
+
+def _choose(ious: Mapping[Cell, F64]) -> list[tuple[int, float, Cell]]:
+    """Return the images that lose most over all cells: the row, the mean loss, the cell to show."""
+    corrupted = [cell for cell in ious if not cell.is_clean]
+    if not corrupted:
+        return []
+    losses = np.stack([ious[CLEAN] - ious[cell] for cell in corrupted])
+    mean = losses.mean(axis=0)
+    rows = [row for row in np.argsort(-mean, kind="stable").tolist() if mean[row] > 0][:WORST]
+    return [(row, float(mean[row]), _telling(corrupted, losses[:, row])) for row in rows]
+
+
+def _telling(cells: Sequence[Cell], losses: F64) -> Cell:
+    """Return the mildest cell in which nearly the most is lost; of several the one that loses most."""
+    enough = [at for at in range(len(cells)) if losses[at] >= NEARLY * losses.max()]
+    best = min(enough, key=lambda at: (cells[at].severity, -losses[at], cells[at].corruption))
+    return cells[best]
+
+
+@dataclass(frozen=True, eq=False)
+class _Painter:
+    """Paints the pictures of one run."""
+
+    folder: RunFolder
+    prepared: Prepared
+    view: View
+    data: SegmentationData
+    tables: Mapping[str, Mapping[Cell, SegmentationRecords]]
+
+    @property
+    def colors(self) -> list[Color]:
+        """Of the classes of the data."""
+        return class_colors(self.data.classes.names)
+
+    def sheet(self, number: int, row: int, lost: float, cell: Cell) -> Sheet | None:
+        """Paint one image; None where it cannot be read any more."""
+        sample = self.data.samples[row]
+        try:
+            images = {"clean": self.view.load(sample, CLEAN)}
+            images["corrupted"] = self.view.load(sample, cell)
+            truth = self.data.read_mask(sample)
+        except BrokenFileError:
+            return None
+        place = files.make_folder(self.folder.path / "gallery" / str(number))
+        pictures = {name: self._save(place / f"{name}.jpg", one) for name, one in images.items()}
+        pictures["truth"] = self._paint(place / "truth.jpg", images["clean"], truth)
+        answers: dict[str, tuple[Answer, ...]] = {}
+        there = set(np.unique(truth).tolist())
+        for at, model in enumerate(self.tables):
+            found = []
+            for which, of in (("clean", CLEAN), ("corrupted", cell)):
+                labels = self._predict(model, images[which])
+                file = self._paint(place / f"{which}-{at}.jpg", images[which], labels)
+                pictures[f"{model} {which}"] = file
+                found.append(Answer(str(of), file, self._iou(model, of, row)))
+                there |= set(np.unique(labels).tolist())
+            answers[model] = tuple(found)
+        names = self.data.classes.names
+        classes = tuple(names[index] for index in sorted(there) if index >= 0)
+        return Sheet(sample.id, str(cell), min(round(lost, 6), 1.0), pictures, classes, answers)
+
+    def _predict(self, model: str, image: Image) -> LabelMap:
+        recording = self.prepared.recording
+        assert isinstance(recording, SegmenterRecording)
+        (labels,) = recording.predict(self.prepared.models[model], [image])
+        return labels
+
+    def _iou(self, model: str, cell: Cell, row: int) -> float | None:
+        value = image_ious(self.tables[model][cell], len(self.data.classes))[row]
+        return None if np.isnan(value) else round(float(value), 6)
+
+    def _paint(self, path: Path, image: Image, labels: LabelMap) -> str:
+        return self._save(path, paint(image, labels, self.colors))
+
+    def _save(self, path: Path, image: Image) -> str:
+        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+        return path.relative_to(self.folder.path).as_posix()
+
+
+BACKGROUND = ("background", "other", "unlabeled")
+"""Names of classes that are all that is left: painted grey, so that the others stand out."""
+
+
+def class_colors(names: Sequence[str]) -> list[Color]:
+    """Return a color for each class: hues a golden section apart, so that neighbors differ."""
+    colors = []
+    for place, name in enumerate(names):
+        hue = (0.02 + place * 0.618034) % 1
+        value = (0.95, 0.65, 0.8)[place % 3]
+        is_rest = name.strip("_ ").lower() in BACKGROUND
+        red, green, blue = (0.35,) * 3 if is_rest else colorsys.hsv_to_rgb(hue, 0.75, value)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colors
+
+
+def paint(image: Image, labels: LabelMap, colors: Sequence[Color]) -> Image:
+    """Return the image in grey with its classes painted over it, small; what has no class stays grey.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        labels: ``(H, W)`` int16, -1 for no class.
+        colors: of the classes.
+
+    Returns:
+        ``(h, w, 3)`` uint8, no longer than ``LONG_SIDE``: the nearest label of each pixel, since
+        labels have no mean.
+    """
+    height, width = labels.shape
+    scale = min(1.0, LONG_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = np.asarray(PillowImage.fromarray(image).convert("L").resize(size), np.float32)
+    rows = np.minimum((np.arange(size[1]) / scale).astype(int), height - 1)
+    columns = np.minimum((np.arange(size[0]) / scale).astype(int), width - 1)
+    small = labels[np.ix_(rows, columns)]
+    table = np.array([*colors, (0, 0, 0)], np.float32)
+    painted = 0.3 * grey[..., None] + 0.7 * table[small]
+    found = np.where((small >= 0)[..., None], painted, grey[..., None])
+    return found.astype(np.uint8)

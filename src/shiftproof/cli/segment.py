@@ -1,0 +1,192 @@
+"""``shiftproof segment``: networks for semantic segmentation on the corruption grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shiftproof.cli.grid_options import (
+    DATA_PANEL,
+    AsJson,
+    BatchSize,
+    Constants,
+    Corruptions,
+    Device,
+    EncodeText,
+    FrostFolder,
+    Out,
+    ProtocolText,
+    Seed,
+    Severities,
+    Workers,
+    name_specs,
+    parse_adapters,
+)
+from shiftproof.cli.models import show_assumed
+from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
+from shiftproof.cli.outcome import show_outcome
+from shiftproof.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "segment",
+        epilog=(
+            "Examples:  shiftproof segment --model torchvision:deeplabv3_resnet50 --data VOCdevkit "
+            "--out run  ·  "
+            "shiftproof segment --model 'onnx:net.onnx?classes=cityscapes&window=512' "
+            "--data cityscapes --out run --corruptions weather --severities 1,3,5"
+        ),
+    )(segment)
+
+
+def segment(
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
+            "?resize=, ?window= and ?stride= say how images are shown. `shiftproof models` says "
+            "more. Several, each with a --model, see the same images.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
+        ),
+    ],
+    out: Out,
+    corruptions: Corruptions = "common",
+    severities: Severities = "1-5",
+    adapt: Annotated[
+        str,
+        typer.Option(
+            "--adapt",
+            "-a",
+            help="Batch-norm adaptations to run beside the first model, separated by spaces: "
+            "'batchnorm:prior=16'. none for the models alone.",
+        ),
+    ] = "none",
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks",
+            help="Folder of label maps of the images in --data, by the same names.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            help="What the numbers of such label maps mean: a file with one name a line, a CSV of "
+            "number,name, or cityscapes, ade20k, voc.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    void: Annotated[
+        str,
+        typer.Option(
+            "--void",
+            help="Numbers of pixels that do not count, separated by commas; none.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = "255",
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-map",
+            help="CSV or JSON: the model's class to that of the data.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            help="val by default; of Pascal VOC a list in ImageSets/Segmentation.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(
+            "--condition",
+            help="fog, night, rain or snow (ACDC), foggy_beta_0.02 (Foggy Cityscapes), all.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    corrupted: Annotated[
+        Path | None,
+        typer.Option(
+            "--corrupted",
+            help="A folder of corrupted copies to read, as `corrupt` writes them.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None,
+    frost_dir: FrostFolder = None,
+    constants: Constants = "published",
+    batch_size: BatchSize = None,
+    protocol: ProtocolText = "online",
+    seed: Seed = 0,
+    encode: EncodeText = "none",
+    device: Device = "cpu",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
+    from shiftproof import bench as benchmark
+    from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
+    from shiftproof.models import load_segmenter
+
+    specs = name_specs(model)
+    chosen = parse_severities(severities)
+    adapters = parse_adapters(adapt)
+    shown = benchmark.parse_protocol(protocol)
+    encoding = parse_encode(encode)
+    task = benchmark.Segmentation(
+        corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
+    )
+    others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
+    named = named_corruptions(corruptions, frost_dir, others, constants)
+    dataset = open_segmentation_data(
+        data, split=split, masks=masks, classes=classes, void=_numbers(void), condition=condition
+    )
+    named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
+    segmenters = {name: load_segmenter(spec, device=device) for name, spec in named_specs.items()}
+    for segmenter in segmenters.values():
+        show_assumed(segmenter)
+    run = benchmark.run(
+        segmenters,
+        dataset,
+        task=task,
+        corruptions=named,
+        severities=chosen,
+        adapters=adapters,
+        out=out,
+        batch_size=batch_size,
+        protocol=shown,
+        seed=seed,
+        encode=encoding,
+        device=device,
+        workers=workers,
+    )
+    show_outcome(run, as_json=as_json)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if text.strip() in ("", "none"):
+        return ()
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and len(word) < 6 and int(word) < 65_536 for word in words):
+        raise InputError(
+            f"--void: expected numbers of 0 to 65535 such as 0,255, or none, got {text!r}."
+        )
+    return tuple(int(word) for word in words)

@@ -1,0 +1,374 @@
+"""Images with label maps: the class of each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import final
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.compute import processes as engine
+from shiftproof.compute.progress import progress
+from shiftproof.compute.tuning import usable_cores
+from shiftproof.data.dataset import ImageData
+from shiftproof.data.detection.boxes import check_inside
+from shiftproof.data.disk import find_images, fingerprints_below, read_below
+from shiftproof.data.images.folder import name_of
+from shiftproof.data.segmentation.layouts import (
+    CLEAR,
+    LAYOUTS,
+    Found,
+    chosen_split,
+    find_beside,
+    layout_in,
+)
+from shiftproof.data.segmentation.pairs import pair, stems, without_ending
+from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
+from shiftproof.io import files
+from shiftproof.io.images import read_indices, read_size
+from shiftproof.models.segmenters.label_spaces import VOID, LabelSpace, number_space, read_space
+from shiftproof.types import I64, Image, LabelMap, Sample, Settings
+
+
+@final
+class SegmentationData(ImageData):
+    """Images with label maps.
+
+    Small to pickle: images and label maps are read when they are asked for. A sample's id is the path
+    of its image below ``root`` and its key for randomness; it has no label of its own.
+
+    Args:
+        name: what tables and records call it.
+        root: the folder below which the images lie.
+        masks: of each image, by its path below ``root``, the path of its label map below
+            ``mask_root``.
+        space: what the numbers in the label maps mean.
+        mask_root: the folder below which the label maps lie; ``root`` where none is given.
+        conditions: under which condition each image was taken, where there are several.
+
+    Attributes:
+        classes: of the pixels.
+
+    Raises:
+        InputError: no images, or paths that leave the folder.
+    """
+
+    classes: Classes
+    annotations = "label map was made"
+    """What errors say of the size of an image: its label map was made in 640 x 480."""
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path,
+        masks: Mapping[str, str],
+        space: LabelSpace,
+        *,
+        mask_root: str | Path | None = None,
+        conditions: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(name, [Sample(key) for key in masks], None)
+        self.root = Path(root)
+        self.mask_root = self.root if mask_root is None else Path(mask_root)
+        for path in (*masks, *masks.values()):
+            check_inside(name, path)
+        self.masks = dict(masks)
+        self.space = space
+        self.classes = space.classes
+        self.conditions = {key: (conditions or {}).get(key, CLEAR) for key in masks}
+
+    def __repr__(self) -> str:
+        return f"SegmentationData({self.name!r}, {len(self)} images, {len(self.classes)} classes)"
+
+    def read(self, sample: Sample) -> Image:
+        """Return the image as ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            BrokenFileError: it cannot be read.
+        """
+        return read_below(self.root, sample.id)
+
+    def read_mask(self, sample: Sample) -> LabelMap:
+        """Return the class of each pixel, ``(H, W)`` int16, -1 where it does not count.
+
+        The numbers are those of the file: nothing is interpolated.
+
+        Raises:
+            BrokenFileError: it cannot be read, or has a number that means nothing.
+        """
+        name = self.masks[sample.id]
+        path = self.mask_root / name
+        try:
+            return self.space.to_classes(read_indices(path))
+        except BrokenFileError as error:
+            raise BrokenFileError(f"{name}: {str(error).removeprefix(f'{path.name}: ')}") from error
+        except LabelError as error:
+            raise BrokenFileError(f"{name}: {error}") from error
+
+    def size_of(self, sample: Sample) -> tuple[int, int]:
+        """Return height and width of an image's label map.
+
+        Raises:
+            BrokenFileError: it cannot be read.
+        """
+        found = read_size(self.mask_root / self.masks[sample.id])
+        if found is None:
+            raise BrokenFileError(f"{self.masks[sample.id]}: not an image that can be decoded.")
+        return found[1], found[0]
+
+    def content_fingerprints(self) -> list[str]:
+        """Return what changes with an image's file or with that of its label map."""
+        pictures = fingerprints_below(self.root, self.masks)
+        maps = fingerprints_below(self.mask_root, self.masks.values())
+        return [
+            files.fingerprint([picture.encode(), found.encode()])
+            for picture, found in zip(pictures, maps, strict=True)
+        ]
+
+    def settings(self) -> Settings:
+        """Return what the record says of the data."""
+        return {
+            **super().settings(),
+            "label maps": self.space.settings(),
+            "conditions": sorted(set(self.conditions.values())),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MaskCounts:
+    """What is in the label maps of a data set: ``(K,)`` pixels of each class, and images with it."""
+
+    pixels: I64
+    images: I64
+
+
+def check_masks(
+    data: SegmentationData, *, workers: int | None = None, show_progress: bool | None = None
+) -> MaskCounts:
+    """Read every label map once, see that it fits its image, and count its pixels.
+
+    An image whose own header cannot be read is left to the run, which names it.
+
+    Args:
+        data: the data set.
+        workers: processes; all cores by default, and none for few images.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        BrokenFileError: a label map that cannot be read, is of another size than its image, or has a
+            number that means nothing; says how many such there are.
+        InputError: no pixel counts.
+    """
+    workers = usable_cores() if workers is None else workers
+    few = len(data) < _FEW
+    results = engine.map_ordered(
+        _check_mask, data.samples, context=data, workers=0 if few else workers
+    )
+    counts = []
+    faults: list[str] = []
+    with progress("Label maps", len(data), show=show_progress) as advance:
+        for sample, found in zip(data.samples, results, strict=True):
+            if isinstance(found, str):
+                faults.append(found)
+            else:
+                counts.append(found)
+            advance(note=sample.id)
+    if faults:
+        more = f" So are {len(faults) - 1:,} more." if len(faults) > 1 else ""
+        raise BrokenFileError(f"{faults[0]}{more}")
+    pixels = np.stack(counts)
+    if not pixels.sum():
+        raise InputError(
+            f"{data.name}: no pixel of its {len(data)} label maps counts; all are void."
+        )
+    return MaskCounts(pixels.sum(axis=0), (pixels > 0).sum(axis=0))
+
+
+_FEW = 64
+"""So many label maps are read sooner than processes start."""
+
+
+def _check_mask(data: SegmentationData, sample: Sample) -> I64 | str:
+    """Runs in a worker: the pixels of each class, or what is wrong."""
+    try:
+        found = data.read_mask(sample)
+    except BrokenFileError as error:
+        return str(error)
+    size = read_size(data.root / sample.id)
+    if size is not None and size != found.shape[::-1]:
+        return (
+            f"{data.masks[sample.id]}: {found.shape[1]} x {found.shape[0]} pixels, but its image "
+            f"{sample.id} has {size[0]} x {size[1]}; expected a label map of the image's size."
+        )
+    return np.bincount(found[found >= 0], minlength=len(data.classes)).astype(np.int64)
+
+
+# ---------------------------------------------------------------- what a person names
+
+
+def open_segmentation_data(
+    source: str | Path | SegmentationData,
+    *,
+    split: str | None = None,
+    masks: str | Path | None = None,
+    classes: str | Path | Classes | Iterable[str] | None = None,
+    void: Iterable[int] = (VOID,),
+    condition: str | None = None,
+) -> SegmentationData:
+    """Open a data set with label maps, by the folders that its layout is known by.
+
+    Cityscapes (``leftImg8bit``, ``gtFine``; ``labelTrainIds`` where they are there, else ``labelIds``),
+    its foggy and rainy copies (``leftImg8bit_foggy``, ``leftImg8bit_rain``), ACDC (``rgb_anon``,
+    ``gt``), ADE20K (``images/validation``, ``annotations/validation``), Pascal VOC (``JPEGImages``,
+    ``SegmentationClass``), or a folder of images and one of label maps of the same names.
+
+    Ids are paths below the folder, so they are also the keys with which
+    :func:`~shiftproof.data.export_corrupted` corrupts that folder.
+
+    Args:
+        source: the folder; or a data set, which comes back as it is.
+        split: val by default, validation of ADE20K; of Pascal VOC a list in
+            ``ImageSets/Segmentation``.
+        masks: a folder of label maps, where ``source`` is a folder of images: the same paths, but for
+            the suffix.
+        classes: what the numbers of such label maps mean: names from 0 on, or a text file of them; a
+            CSV file with rows ``number,name``; "cityscapes", "ade20k" or "voc". None: the numbers
+            that occur are the classes.
+        void: numbers that do not count, unless ``classes`` names them.
+        condition: "fog", say, of ACDC; "foggy_beta_0.02" or "clear" of Cityscapes; "all". By default
+            the images of Cityscapes as they were taken, else all.
+
+    Raises:
+        InputError: no such layout, split or condition; an image without a label map, or a label map
+            without an image.
+        BrokenFileError: a list or file of names that cannot be read.
+    """
+    if isinstance(source, SegmentationData):
+        if any(one is not None for one in (split, masks, classes, condition)):
+            raise InputError(
+                "A data set is open already: give split, masks, classes and condition where it is "
+                "made."
+            )
+        return source
+    path = Path(source)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}; expected the folder of a data set with label maps.")
+    if masks is not None:
+        return _two_folders(path, Path(masks), split, classes, tuple(void), condition)
+    name = layout_in(path)
+    if name is None:
+        raise InputError(f"{path} is no data set with label maps: expected {_MARKS}.")
+    layout = LAYOUTS[name]
+    chosen = chosen_split(layout, path, split)
+    found = _of_condition(layout.find(path, chosen), condition, path)
+    title = name_of(path) + ("" if chosen == "all" else f" {chosen}")
+    if found.space is None:
+        return _with_space(title, path, path, found, classes, tuple(void))
+    if classes is not None:
+        raise InputError(
+            f"{path} is {layout.title}, whose classes are known, so classes have no effect."
+        )
+    return SegmentationData(title, path, found.masks, found.space, conditions=found.conditions)
+
+
+_MARKS = (
+    "leftImg8bit and gtFine (Cityscapes), rgb_anon and gt (ACDC), images/validation and "
+    "annotations/validation (ADE20K), JPEGImages and SegmentationClass (Pascal VOC), or a folder of "
+    "images and one of label maps (--masks)"
+)
+
+
+def _of_condition(found: Found, condition: str | None, root: Path) -> Found:
+    there = list(dict.fromkeys(found.conditions.values()))
+    if condition is None and CLEAR in there:
+        condition = CLEAR
+    if condition is None or condition == "all":
+        return found
+    if not there:
+        raise InputError(f"{root} has no conditions, so {condition!r} has no effect.")
+    if condition not in there:
+        raise UnknownNameError.of("condition", condition, [*there, "all"])
+    kept = {image for image, of in found.conditions.items() if of == condition}
+    return Found(
+        {image: mask for image, mask in found.masks.items() if image in kept},
+        found.space,
+        {image: condition for image in found.masks if image in kept},
+    )
+
+
+def _two_folders(
+    images: Path,
+    masks: Path,
+    split: str | None,
+    classes: str | Path | Classes | Iterable[str] | None,
+    void: tuple[int, ...],
+    condition: str | None,
+) -> SegmentationData:
+    if split is not None or condition is not None:
+        raise InputError("A folder of images has no splits and conditions; leave them out.")
+    folder = masks if masks.is_dir() else images / masks
+    if not folder.is_dir():
+        raise InputError(f"{masks} is no folder; expected the folder of the label maps.")
+    if folder.resolve().is_relative_to(images.resolve()):
+        found = _inside(images, folder)
+    else:
+        pictures = stems({name: name for name in find_images(images).names})
+        maps = stems({name: name for name in find_images(folder).names})
+        keys = {name: stem for stem, name in pictures.items()}
+        found = Found(pair(keys, without_ending(maps, pictures), where=str(images)), None)
+        return _with_space(name_of(images), images, folder, found, classes, void)
+    return _with_space(name_of(images), images, images, found, classes, void)
+
+
+def _inside(images: Path, folder: Path) -> Found:
+    """Return the pairs where the label maps lie in the folder of the images, as a folder of it."""
+    inner = folder.resolve().relative_to(images.resolve()).as_posix()
+    tops = {
+        PurePosixPath(name).parts[0]
+        for name in find_images(images).names
+        if not name.startswith(f"{inner}/") and "/" in name
+    }
+    if len(tops) == 1:
+        return find_beside(images, tops.pop(), inner)
+    pictures = stems(
+        {name: name for name in find_images(images).names if not name.startswith(f"{inner}/")}
+    )
+    maps = stems({name: f"{inner}/{name}" for name in find_images(folder).names})
+    keys = {name: stem for stem, name in pictures.items()}
+    return Found(pair(keys, without_ending(maps, pictures), where=str(images)), None)
+
+
+def _with_space(
+    title: str,
+    root: Path,
+    mask_root: Path,
+    found: Found,
+    classes: str | Path | Classes | Iterable[str] | None,
+    void: tuple[int, ...],
+) -> SegmentationData:
+    paths = [mask_root / mask for mask in found.masks.values()]
+    space = _count_numbers(paths, void) if classes is None else read_space(classes, void)
+    return SegmentationData(title, root, found.masks, space, mask_root=mask_root)
+
+
+def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
+    """Return the numbers up to the largest that occurs as classes without names."""
+    workers = 0 if len(paths) < _FEW else usable_cores()
+    with progress("Numbers of classes", len(paths), show=None) as advance:
+        largest = -1
+        for found in engine.map_ordered(_largest, paths, context=void, workers=workers):
+            largest = max(largest, found)
+            advance()
+    if largest < 0:
+        raise InputError(f"{paths[0].parent}: no pixel of the label maps counts; all are void.")
+    return number_space(largest + 1, void)
+
+
+def _largest(void: tuple[int, ...], path: Path) -> int:
+    stored = read_indices(path)
+    kept = stored[~np.isin(stored, void)]
+    return int(kept.max()) if kept.size else -1

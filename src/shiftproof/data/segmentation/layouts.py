@@ -1,0 +1,360 @@
+"""The layouts of data sets with label maps: by which folders each is known, and what lies where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from PIL import Image as PillowImage
+
+from shiftproof.data.detection.cityscapes import is_cityscapes
+from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.segmentation.pairs import pair, stems, without_ending
+from shiftproof.data.splits import is_asked
+from shiftproof.errors import InputError
+from shiftproof.io.border import convert_errors
+from shiftproof.io.images import is_image
+from shiftproof.io.text import read_text
+from shiftproof.models.segmenters.label_spaces import (
+    LabelSpace,
+    ade20k,
+    cityscapes_ids,
+    cityscapes_train_ids,
+    voc,
+)
+
+CLEAR = "clear"
+"""The condition of images of Cityscapes as they were taken."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a data set with their label maps.
+
+    Attributes:
+        masks: image to label map, both below the root.
+        space: what the numbers mean; None where nothing says so.
+        conditions: image to the condition under which it was taken, where there are several.
+    """
+
+    masks: Mapping[str, str]
+    space: LabelSpace | None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row of ``LAYOUTS``.
+
+    Attributes:
+        title: what a person calls it.
+        is_there: whether a folder has its marks.
+        splits: the splits that are there.
+        split: the one that is measured unless another is asked for.
+        find: the images and label maps of a split.
+    """
+
+    title: str
+    is_there: Callable[[Path], bool]
+    splits: Callable[[Path], list[str]]
+    split: str
+    find: Callable[[Path, str], Found]
+
+
+def layout_in(root: Path) -> str | None:
+    """Return which of ``LAYOUTS`` a folder has the marks of, or None."""
+    return next((name for name, one in LAYOUTS.items() if one.is_there(root)), None)
+
+
+def chosen_split(layout: Layout, root: Path, asked: str | None) -> str:
+    """Return the split that is meant.
+
+    Raises:
+        InputError: there is no such split; says which there are.
+    """
+    there = layout.splits(root)
+    wanted = asked or layout.split
+    if wanted in there:
+        return wanted
+    close = [name for name in there if is_asked(wanted, name)]
+    if close:
+        return close[0]
+    if asked is None and len(there) == 1:
+        return there[0]
+    raise InputError(
+        f"{root} has no split {wanted!r}; there are {shortened(there) or 'none'}. Give one as split "
+        "(--split)."
+    )
+
+
+# ---------------------------------------------------------------- Cityscapes and its weather
+
+_FAMILY = re.compile(r"(?P<stem>.+)_leftImg8bit(?:_(?P<weather>.+))?")
+_PATTERN = re.compile(r"_pattern_\d+$")
+
+
+def _weather_folders(root: Path) -> list[str]:
+    names = ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_rain")
+    return [name for name in names if (root / name).is_dir()]
+
+
+def _is_weather(root: Path) -> bool:
+    return (root / "gtFine").is_dir() and bool(_weather_folders(root))
+
+
+def _city_splits(root: Path) -> list[str]:
+    there = (folder.name for name in _weather_folders(root) for folder in folders_in(root / name))
+    return list(dict.fromkeys(there))
+
+
+def _find_city(root: Path, split: str) -> Found:
+    images: dict[str, str] = {}
+    conditions: dict[str, str] = {}
+    for folder in _weather_folders(root):
+        inner = f"{folder}/{split}"
+        for name in _names(root / inner):
+            image = f"{inner}/{name}"
+            match = _FAMILY.fullmatch(PurePosixPath(name).stem)
+            key = match["stem"] if match else PurePosixPath(name).stem
+            images[image] = str(PurePosixPath(name).with_name(key))
+            weather = match["weather"] if match else None
+            conditions[image] = _PATTERN.sub("", weather) if weather else CLEAR
+    masks, space = _city_masks(root, f"gtFine/{split}", "_gtFine")
+    # The fogged and rained copies are of some images only.
+    is_subset = CLEAR not in conditions.values()
+    return Found(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
+
+
+def _city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
+    """Return the label maps of a folder: those for training, else by all ids of Cityscapes."""
+    names = _names(root / inner)
+    for ending, space in (("_labelTrainIds", cityscapes_train_ids), ("_labelIds", cityscapes_ids)):
+        end = f"{mark}{ending}"
+        chosen = [name for name in names if PurePosixPath(name).stem.endswith(end)]
+        if chosen:
+            found = {str(_bare(name, end)): f"{inner}/{name}" for name in chosen}
+            return found, space()
+    raise InputError(
+        f"{root / inner} has no label maps; expected files called "
+        f"*{mark}_labelTrainIds.png or *{mark}_labelIds.png."
+    )
+
+
+def _bare(name: str, ending: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    return path.with_name(path.stem.removesuffix(ending))
+
+
+# ---------------------------------------------------------------- ACDC
+
+
+def _is_acdc(root: Path) -> bool:
+    return (root / "rgb_anon").is_dir() and (root / "gt").is_dir()
+
+
+def _acdc_splits(root: Path) -> list[str]:
+    conditions = folders_in(root / "rgb_anon")
+    there = (folder.name for condition in conditions for folder in folders_in(condition))
+    # The reference images under normal conditions have no label maps.
+    return [name for name in dict.fromkeys(there) if not name.endswith("_ref")]
+
+
+def _find_acdc(root: Path, split: str) -> Found:
+    images: dict[str, str] = {}
+    conditions: dict[str, str] = {}
+    masks: dict[str, str] = {}
+    spaces = []
+    for condition in folders_in(root / "rgb_anon"):
+        inner = f"{condition.name}/{split}"
+        if not (root / "rgb_anon" / inner).is_dir():
+            continue
+        for name in _names(root / "rgb_anon" / inner):
+            image = f"rgb_anon/{inner}/{name}"
+            images[image] = f"{inner}/{_bare(name, '_rgb_anon')}"
+            conditions[image] = condition.name
+        found, space = _city_masks(root, f"gt/{inner}", "_gt")
+        masks |= {f"{inner}/{key}": mask for key, mask in found.items()}
+        spaces.append(space)
+    if len({id(space) for space in spaces}) > 1:
+        raise InputError(
+            f"{root}: some conditions have label maps for training (labelTrainIds), others by id "
+            "(labelIds) only; bring all into one form."
+        )
+    return Found(pair(images, masks, where=str(root)), spaces[0], conditions)
+
+
+# ---------------------------------------------------------------- ADE20K
+
+
+def _is_ade20k(root: Path) -> bool:
+    return bool(_ade20k_splits(root))
+
+
+def _ade20k_splits(root: Path) -> list[str]:
+    names = ("training", "validation")
+    return [
+        name
+        for name in names
+        if (root / "images" / name).is_dir() and (root / "annotations" / name).is_dir()
+    ]
+
+
+def _find_ade20k(root: Path, split: str) -> Found:
+    return Found(_beside(root, f"images/{split}", f"annotations/{split}"), ade20k())
+
+
+# ---------------------------------------------------------------- Pascal VOC
+
+
+def _voc_home(root: Path) -> Path | None:
+    first = [] if not root.is_dir() else folders_in(root)
+    inner = [folder for outer in first for folder in folders_in(outer)]
+    there = [one for one in (root, *first, *inner) if _has_masks_of_voc(one)]
+    return there[0] if there else None
+
+
+def _has_masks_of_voc(folder: Path) -> bool:
+    return (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir()
+
+
+def _voc_lists(root: Path) -> list[Path]:
+    home = _voc_home(root)
+    lists = [] if home is None else sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
+    return [path for path in lists if path.is_file()]
+
+
+def _voc_splits(root: Path) -> list[str]:
+    return [path.stem for path in _voc_lists(root)] or ["all"]
+
+
+def _find_voc(root: Path, split: str) -> Found:
+    home = _voc_home(root)
+    assert home is not None
+    above = home.relative_to(root).as_posix()
+    images = _stems_in(root, _join(above, "JPEGImages"))
+    masks = _stems_in(root, _join(above, "SegmentationClass"))
+    listed = next((path for path in _voc_lists(root) if path.stem == split), None)
+    if listed is None:
+        # Most images of VOC have boxes alone.
+        images = {stem: name for stem, name in images.items() if stem in masks}
+    else:
+        wanted = read_text(listed).split()
+        if not wanted:
+            raise InputError(f"{listed} names no images.")
+        gone = [stem for stem in wanted if stem not in images]
+        if gone:
+            raise InputError(
+                f"{listed}: {len(gone):,} of its {len(wanted):,} images are not in "
+                f"{_join(above, 'JPEGImages')} (first: {gone[0]})."
+            )
+        images = {stem: images[stem] for stem in wanted}
+        masks = {stem: name for stem, name in masks.items() if stem in images}
+    keys = {name: stem for stem, name in images.items()}
+    return Found(pair(keys, masks, where=str(root)), voc())
+
+
+# ---------------------------------------------------------------- two folders
+
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "photos")
+_MASK_FOLDERS = ("masks", "mask", "annotations", "labels", "label_maps", "SegmentationClass")
+
+
+def mask_folders(root: Path) -> tuple[str, str] | None:
+    """Return the folders of images and of label maps in a folder that has one of each, or None.
+
+    Label maps are told from more photographs by what the files say: one number per pixel.
+    """
+    there = {folder.name for folder in folders_in(root)}
+    images = [name for name in _IMAGE_FOLDERS if name in there]
+    masks = [name for name in _MASK_FOLDERS if name in there]
+    if len(images) != 1 or len(masks) != 1 or not _holds_indices(root / masks[0]):
+        return None
+    return images[0], masks[0]
+
+
+def _holds_indices(folder: Path) -> bool:
+    first = next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
+    if first is None or first.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".gif"):
+        return False
+    try:
+        with (
+            convert_errors(first, "no image"),
+            PillowImage.open(first, formats=["PNG", "TIFF", "BMP", "GIF"]) as image,
+        ):
+            return image.mode in ("1", "L", "P") or image.mode.startswith("I")
+    except InputError:
+        return False
+
+
+def find_beside(root: Path, images: str, masks: str) -> Found:
+    """Return the images and label maps of two folders below ``root``, by their names without suffix.
+
+    Raises:
+        InputError: an image without label map or a label map without image.
+    """
+    return Found(_beside(root, images, masks), None)
+
+
+def _find_masks(root: Path, split: str) -> Found:
+    folders = mask_folders(root)
+    assert folders is not None
+    return find_beside(root, *folders)
+
+
+def _beside(root: Path, images: str, masks: str) -> dict[str, str]:
+    pictures = _stems_in(root, images)
+    maps = without_ending(_stems_in(root, masks), pictures)
+    keys = {name: stem for stem, name in pictures.items()}
+    return pair(keys, maps, where=str(root))
+
+
+def _stems_in(root: Path, inner: str) -> dict[str, str]:
+    return stems({name: _join(inner, name) for name in _names(root / inner)})
+
+
+def _join(folder: str, name: str) -> str:
+    return name if folder == "." else f"{folder}/{name}"
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return find_images(folder).names
+
+
+def _only(name: str) -> Callable[[Path], list[str]]:
+    return lambda root: [name]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "cityscapes": Layout("Cityscapes", is_cityscapes, _city_splits, "val", _find_city),
+    "acdc": Layout("ACDC", _is_acdc, _acdc_splits, "val", _find_acdc),
+    "cityscapes weather": Layout(
+        "Foggy or Rainy Cityscapes", _is_weather, _city_splits, "val", _find_city
+    ),
+    "ade20k": Layout("ADE20K", _is_ade20k, _ade20k_splits, "validation", _find_ade20k),
+    "voc masks": Layout(
+        "Pascal VOC, SegmentationClass",
+        lambda root: _voc_home(root) is not None,
+        _voc_splits,
+        "val",
+        _find_voc,
+    ),
+    "masks": Layout(
+        "images and label maps",
+        lambda root: mask_folders(root) is not None,
+        _only("all"),
+        "all",
+        _find_masks,
+    ),
+}
+"""The layouts in the order in which their marks decide."""
+
+LABEL_MAPS = tuple(name for name in LAYOUTS if name != "cityscapes")
+"""Those that have nothing but label maps; Cityscapes has polygons and boxes, too."""
+
+
+def folders_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the first two folders of paths, each once: where images or label maps lie."""
+    tops = ("/".join(PurePosixPath(name).parts[:-1][:2]) or "." for name in names)
+    return tuple(dict.fromkeys(tops))

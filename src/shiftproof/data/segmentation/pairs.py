@@ -1,0 +1,82 @@
+"""Which label map belongs to which image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from shiftproof.errors import InputError
+
+ENDINGS = (
+    "_mask", "_masks", "_seg", "_label", "_labels", "_gt", "-mask", "_labelTrainIds", "_labelIds",
+)  # fmt: skip
+"""What label maps may be called beside the stem of their image."""
+
+
+def pair(
+    images: Mapping[str, str],
+    masks: Mapping[str, str],
+    *,
+    where: str,
+    subset: bool = False,
+) -> dict[str, str]:
+    """Return the label map of each image.
+
+    Args:
+        images: what tells an image from others (its stem, as a rule), by its path.
+        masks: the same of the label maps, to the path.
+        where: the data set, for errors.
+        subset: whether there may be label maps without an image.
+
+    Raises:
+        InputError: an image without a label map, or a label map without an image.
+    """
+    without = [image for image, key in images.items() if key not in masks]
+    if without:
+        raise InputError(
+            f"{where}: {_count(without, 'image has', 'images have')} no label map (first: "
+            f"{without[0]}). Add what is missing, or take the images away."
+        )
+    unused = sorted(set(masks) - set(images.values()))
+    if unused and not subset:
+        raise InputError(
+            f"{where}: {_count(unused, 'label map has', 'label maps have')} no image (first: "
+            f"{masks[unused[0]]}). Add what is missing, or take the label maps away."
+        )
+    return {image: masks[key] for image, key in images.items()}
+
+
+def stems(names: Mapping[str, str]) -> dict[str, str]:
+    """Return the stem of each path, ``a/b`` for ``a/b.png``, to the path as it is to be called.
+
+    Args:
+        names: path below the folder of its kind to the path below the root.
+
+    Raises:
+        InputError: two of one stem.
+    """
+    found: dict[str, str] = {}
+    for inner, name in names.items():
+        stem = str(PurePosixPath(inner).with_suffix(""))
+        if stem in found:
+            raise InputError(f"{found[stem]} and {name} differ by their suffix alone; rename one.")
+        found[stem] = name
+    return found
+
+
+def without_ending(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
+    """Return label maps by the stem of their image: ``a`` for ``a_mask``, where no image is so called.
+
+    Args:
+        masks: by their stems.
+        images: by their stems.
+    """
+    found: dict[str, str] = {}
+    for stem, name in masks.items():
+        plain = next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
+        found[plain if stem not in images and plain in images else stem] = name
+    return found
+
+
+def _count(names: list[str], one: str, many: str) -> str:
+    return f"{len(names):,} {one if len(names) == 1 else many}"

@@ -1,0 +1,203 @@
+"""A text names a segmenter: ``torchvision:deeplabv3_resnet50``, ``onnx:net.onnx?classes=voc``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.io.naming import hide_folders
+from shiftproof.models.segmenters.function import load_function_segmenter
+from shiftproof.models.segmenters.label_spaces import names_of
+from shiftproof.models.segmenters.onnx import load_onnx_segmenter
+from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, SegmenterOptions
+from shiftproof.models.segmenters.segmenter import Segmenter
+from shiftproof.models.segmenters.torchvision import load_torchvision_segmenter
+from shiftproof.models.segmenters.transformers import load_transformers_segmenter
+from shiftproof.specs import (
+    Pixels,
+    merge_options,
+    parse_spec,
+    read_pixels,
+    read_switch,
+)
+
+
+@dataclass(frozen=True)
+class SegmenterLoader:
+    """One row of ``SEGMENTER_LOADERS``: how the segmenters of one source are loaded.
+
+    ``load`` gets what stands behind the colon. ``options`` names what it takes beside ``classes``,
+    ``resize``, ``window`` and ``stride``, which all take.
+    """
+
+    load: Callable[[str, SegmenterOptions], LoadedSegmenter]
+    description: str
+    example: str
+    options: frozenset[str] = frozenset()
+
+
+SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
+    "torchvision": SegmenterLoader(
+        load_torchvision_segmenter,
+        "DeepLabV3, FCN or LR-ASPP of torchvision, with published weights or ?weights=FILE.",
+        "torchvision:deeplabv3_resnet50",
+        frozenset({"pretrained", "weights", "mean", "std"}),
+    ),
+    "transformers": SegmenterLoader(
+        load_transformers_segmenter,
+        "A network of the Hugging Face hub, or a folder of save_pretrained (SegFormer, UperNet).",
+        "transformers:nvidia/segformer-b0-finetuned-ade-512-512",
+    ),
+    "onnx": SegmenterLoader(
+        load_onnx_segmenter,
+        "An ONNX file that gives logits or label maps, run by ONNX Runtime.",
+        "onnx:net.onnx?classes=cityscapes&window=512&stride=341",
+        frozenset({"output", "mean", "std"}),
+    ),
+    "python": SegmenterLoader(
+        load_function_segmenter,
+        "A function of yours, from images to logits or label maps; importing it runs its module.",
+        "python:my_models:segment?classes=voc",
+    ),
+}
+"""Sources of segmenters by the prefix that ``load_segmenter`` and the command line take."""
+
+
+def load_segmenter(
+    spec: str,
+    *,
+    device: str = "cpu",
+    classes: Classes | Iterable[str] | str | Path | None = None,
+    pretrained: bool | None = None,
+    weights: str | None = None,
+    output: str | None = None,
+    resize: Resize | None = None,
+    window: Pixels | None = None,
+    stride: Pixels | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Segmenter:
+    """Load the segmenter that a text names.
+
+    Args:
+        spec: ``SOURCE:NAME`` with a source of ``SEGMENTER_LOADERS``. Every keyword below but
+            ``device`` may stand in the text instead, as in
+            ``"onnx:model.onnx?classes=cityscapes&window=512&stride=341"``.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        classes: what the outputs mean: names, a text file with one a line, or "cityscapes" (19),
+            "ade20k" (150) or "voc" (21). None takes what the source says.
+        pretrained: False leaves the weights random (``torchvision`` only), for a trial without a
+            network.
+        weights: a file of weights (``torchvision`` only).
+        output: the name of a graph's output, where it has several (``onnx`` only).
+        resize: of the shorter side in pixels, height and width, or "none" for images as they are.
+            None takes the source's: 520 of torchvision, what the image processor does of
+            transformers, the graph's size of ONNX.
+        window: the size of a sliding window; logits are averaged where windows overlap.
+        stride: how far one window is from the next; two thirds of it by default.
+        mean: of each channel, in 0..1.
+        std: of each channel.
+
+    Returns:
+        A segmenter that has been tried on one black image.
+
+    Raises:
+        UnknownNameError: no such source, network, weights or option; says the nearest.
+        InputError: an option that this source does not take, given twice, or out of its range; no
+            classes are given and the source has none.
+        ModelError: the weights cannot be had or do not fit, the outputs are of another number of
+            classes, or the network does not run.
+        BrokenFileError: a file is missing or damaged.
+        MissingExtraError: the library of that source is not installed; says the pip line.
+    """
+    source, target, written = parse_spec(
+        spec, SEGMENTER_LOADERS, _READERS, wrapped="Segmenter(module, classes)"
+    )
+    given: dict[str, Any] = {
+        "classes": classes,
+        "pretrained": pretrained,
+        "weights": weights,
+        "output": output,
+        "resize": resize,
+        "window": window,
+        "stride": stride,
+        "mean": mean,
+        "std": std,
+    }
+    given = merge_options(
+        spec, given, written, source, SEGMENTER_LOADERS,
+        common=("classes", "resize", "window", "stride"),
+    )  # fmt: skip
+    for name in ("window", "stride"):
+        if isinstance(given[name], int):
+            given[name] = (given[name], given[name])
+    _check_channels(given)
+    if given["classes"] is not None:
+        given["classes"] = names_of(given["classes"])
+    options = SegmenterOptions(device=device, **given)
+    loaded = SEGMENTER_LOADERS[source].load(target, options)
+    meant = options.classes or loaded.classes
+    if meant is None:
+        raise InputError(
+            f"{spec!r} does not say what its outputs mean: give classes=NAMES.txt, a text file with "
+            "one name a line, or classes=cityscapes, ade20k or voc."
+        )
+    if loaded.classes is not None and len(loaded.classes) != len(meant):
+        raise InputError(f"{spec!r} has {len(loaded.classes)} classes, but {len(meant)} are named.")
+    segmenter = Segmenter(
+        loaded.module,
+        meant,
+        convention=loaded.convention,
+        framing=loaded.framing,
+        device=device,
+        name=hide_folders(f"{source}:{target}"),
+        assumed=loaded.assumed,
+    )
+    _try(segmenter)
+    return segmenter
+
+
+def _check_channels(given: dict[str, Any]) -> None:
+    for name in ("mean", "std"):
+        value = given[name]
+        if value is not None and (len(value) != 3 or (name == "std" and min(value) <= 0)):
+            raise InputError(f"{name}: expected three numbers, one a channel, got {value!r}.")
+
+
+def _read_resize(text: str) -> Resize:
+    return "none" if text == "none" else read_pixels(text)
+
+
+def _read_numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "classes": str,
+    "pretrained": read_switch,
+    "weights": str,
+    "output": str,
+    "resize": _read_resize,
+    "window": read_pixels,
+    "stride": read_pixels,
+    "mean": _read_numbers,
+    "std": _read_numbers,
+}
+
+
+def _try(segmenter: Segmenter) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
+    try:
+        segmenter.predict([np.zeros((64, 96, 3), np.uint8)])
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{segmenter.name} does not run on an image of 64 x 96 pixels ({error})."
+        ) from error

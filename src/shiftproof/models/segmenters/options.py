@@ -1,0 +1,52 @@
+"""What a loader of segmenters is told, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from shiftproof.classes import Classes
+from shiftproof.models.segmenters.segmenter import SegmenterConvention
+from shiftproof.models.segmenters.windows import Framing, Size
+
+Resize: TypeAlias = int | Size | Literal["none"]
+"""Of the shorter side, or height and width, or ``"none"``: as it is."""
+
+
+class LoadedSegmenter(NamedTuple):
+    """The parts of a ``Segmenter``; ``classes`` is None where the source names none.
+
+    ``assumed`` says in words what was taken for granted.
+    """
+
+    module: Callable[..., Any]
+    classes: Classes | None
+    convention: SegmenterConvention | None
+    framing: Framing = Framing()
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """What the caller of ``load_segmenter`` asked for beside the name; None where nothing."""
+
+    device: str = "cpu"
+    classes: Classes | None = None
+    pretrained: bool | None = None
+    weights: str | None = None
+    output: str | None = None
+    resize: Resize | None = None
+    window: Size | None = None
+    stride: Size | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def framing(self, resize: int | Size | None) -> Framing:
+        """Return how images are shown: what was asked for, else resized to ``resize``."""
+        chosen = resize if self.resize is None else self.resize
+        stride = self.stride
+        if self.window is not None and stride is None:
+            # Two thirds of the window, as 341 of 512, overlap by a third.
+            stride = (max(1, self.window[0] * 2 // 3), max(1, self.window[1] * 2 // 3))
+        return Framing(None if chosen == "none" else chosen, self.window, stride)

@@ -1,0 +1,273 @@
+"""A segmenter with its classes: images of any sizes in, the class of each pixel out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from shiftproof.classes import Classes, name_classes
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.detectors.detector import check_images
+from shiftproof.models.module import (
+    check_module,
+    classes_settings,
+    module_settings,
+    name_of,
+    place_module,
+    qualified_name,
+)
+from shiftproof.models.segmenters.windows import Framing, check_framing, slide, to_labels
+from shiftproof.models.structure import is_torch_module
+from shiftproof.types import Image, LabelMap, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SegmenterLike(Protocol):
+    """What can be measured as a segmenter."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+
+    @property
+    def classes(self) -> Classes:
+        """What its labels mean."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it, as JSON takes it."""
+
+    def predict(self, images: Sequence[Image], *, batch_size: int = 4) -> list[LabelMap]:
+        """Return the class of each pixel of each image, in the order of the images."""
+
+
+class SegmenterConvention(Protocol):
+    """How a network of one library takes images, and what its outputs mean."""
+
+    def score(
+        self, network: Callable[..., Any], images: Sequence[Image], device: str
+    ) -> Sequence[Any]:
+        """Return for each image its logits ``(K, h, w)``, or a label map ``(h, w)`` of integers."""
+
+    def settings(self) -> Settings:
+        """Return what reproduces the reading, as JSON takes it."""
+
+
+@final
+class Segmenter:
+    """A network for semantic segmentation with its classes.
+
+    A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
+    in, and yours is never changed. On the same device its parameters and buffers are shared, so
+    that what you train is what is measured; on another device a copy is used.
+
+    Args:
+        module: any function from a list of uint8 RGB images ``(H, W, 3)`` of any sizes to a list of
+            as many answers: logits ``(K, h, w)`` in floating point, which are resized bilinearly to
+            the image before the best class is taken, or label maps ``(h, w)`` of integers. With
+            ``convention``, a network that takes and gives something else. A function may carry
+            ``fingerprint`` (a string that names its weights), ``device`` and ``settings`` (a dict),
+            which are recorded.
+        classes: what the labels mean: ``Classes``, or a list of names in the order of the labels.
+        convention: how the network takes images; None where it takes images as they are.
+        framing: whether images are resized, or shown in windows.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        name: what the tables call it; None takes the module's class name.
+        assumed: what was taken for granted when it was loaded, in words.
+
+    Attributes:
+        module: what runs: a twin of your module in evaluation mode, on ``device``; or your function.
+        device: where it runs, spelt out (never ``"auto"``).
+
+    Raises:
+        ModelError: the module cannot be called or copied, or the device is not there.
+        InputError: windows that leave gaps.
+
+    >>> import numpy as np
+    >>> def by_brightness(images):
+    ...     return [(image.mean(2) > 127).astype(np.uint8) for image in images]
+    >>> segmenter = Segmenter(by_brightness, ["dark", "bright"])
+    >>> segmenter.predict([np.full((1, 2, 3), [[[9], [200]]], np.uint8)])[0]
+    array([[0, 1]], dtype=int16)
+    """
+
+    module: Callable[..., Any]
+    classes: Classes
+    convention: SegmenterConvention | None
+    framing: Framing
+    device: str
+    name: str
+    assumed: tuple[str, ...]
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[..., Any],
+        classes: Classes | Iterable[str],
+        *,
+        convention: SegmenterConvention | None = None,
+        framing: Framing | None = None,
+        device: str = "cpu",
+        name: str | None = None,
+        assumed: Sequence[str] = (),
+    ) -> None:
+        check_module(
+            module,
+            classes,
+            "Expected a torch.nn.Module or a function from images to label maps, got {}. A file is "
+            "read by load_segmenter('onnx:PATH').",
+        )
+        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
+        self.convention = convention
+        self.framing = framing or Framing()
+        check_framing(self.framing)
+        self.assumed = tuple(assumed)
+        self.name = name or name_of(module)
+        self._module_name = qualified_name(module)
+        self._torch = is_torch_module(module)
+        self.module, self.device = place_module(module, device)
+
+    def __repr__(self) -> str:
+        return f"Segmenter({self.name}, {len(self.classes)} classes, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this segmenter, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        own = None if self._torch else getattr(self.module, "settings", None)
+        return {
+            **module_settings(self.name, self._module_name, self.module, self.device),
+            "classes": classes_settings(self.classes),
+            "convention": None if self.convention is None else self.convention.settings(),
+            "framing": self.framing.settings(),
+            "function": own if isinstance(own, dict) else None,
+        }
+
+    def with_network(
+        self, network: torch.nn.Module | Callable[..., Any], *, name: str | None = None
+    ) -> Segmenter:
+        """Return a segmenter that runs another network in the place of this one's: an adapted one.
+
+        Args:
+            network: takes and gives what ``module`` does.
+            name: what the tables call it; None keeps the name.
+        """
+        return Segmenter(
+            network,
+            self.classes,
+            convention=self.convention,
+            framing=self.framing,
+            device=self.device if is_torch_module(network) else "auto",
+            name=name or self.name,
+            assumed=self.assumed,
+        )
+
+    def predict(self, images: Sequence[Image], *, batch_size: int = 4) -> list[LabelMap]:
+        """Return the class of each pixel of each image, in the order of the images.
+
+        Args:
+            images: ``(H, W, 3)`` uint8 RGB, of any sizes, as loaded: resizing is done here. Not
+                changed.
+            batch_size: how many images are handed over at once.
+
+        Returns:
+            One ``(H, W)`` int16 per image, of the image's size: indexes into the classes. A function
+            of your own may say -1 for none of them.
+
+        Raises:
+            ImageError: another shape or dtype.
+            InputError: a batch size below 1.
+            ModelError: not one answer per image, a number of classes that is not that of ``classes``,
+                a label that no class has, or what is neither logits nor a label map.
+        """
+        check_images(images)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
+        found: list[LabelMap] = []
+        for start in range(0, len(images), batch_size):
+            batch = list(images[start : start + batch_size])
+            with self._inference():
+                found += self._through(self.module, batch, start)
+        return found
+
+    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[LabelMap]:
+        """Return the answers for one batch by another network in the place of this one's.
+
+        They are read as this segmenter's own, in whatever mode torch is in.
+
+        Args:
+            network: takes and gives what ``module`` does, on the same device.
+            images: as for :meth:`predict`.
+
+        Raises:
+            ImageError, ModelError: as for :meth:`predict`.
+        """
+        check_images(images)
+        return self._through(network, list(images), 0)
+
+    def _through(
+        self, network: Callable[..., Any], batch: list[Image], start: int
+    ) -> list[LabelMap]:
+        where = f"{self.name}, images {start} to {start + len(batch) - 1}"
+        try:
+            resized = [self.framing.scale(image) for image in batch]
+            answers = self._answers(network, resized)
+            return [
+                self._labels(answer, image) for answer, image in zip(answers, batch, strict=True)
+            ]
+        except InputError as error:
+            raise ModelError(f"{where}: {error}") from error
+        except (TypeError, AttributeError) as error:
+            if self.convention is not None or not self._torch:
+                raise
+            raise ModelError(
+                f"{self.name} does not take a list of uint8 arrays ({error}). Say what it takes: "
+                "Segmenter(module, classes, convention=NormalizedSegmentation()), or wrap it in a "
+                "function from images to label maps."
+            ) from error
+
+    def _answers(self, network: Callable[..., Any], images: list[Image]) -> Sequence[Any]:
+        if self.framing.window is None:
+            return self._score(network, images)
+        return [
+            slide(image, self.framing, lambda crops: self._score(network, crops))
+            for image in images
+        ]
+
+    def _score(self, network: Callable[..., Any], images: list[Image]) -> Sequence[Any]:
+        if self.convention is None:
+            answers = network(images)
+        else:
+            answers = self.convention.score(network, images, self.device)
+        count = len(answers) if hasattr(answers, "__len__") else None
+        if count != len(images):
+            got = type(answers).__name__ if count is None else count
+            raise ModelError(f"expected {len(images)} answers, one per image, got {got}.")
+        found: Sequence[Any] = answers
+        return found
+
+    def _labels(self, answer: Any, image: Image) -> LabelMap:
+        shape = tuple(getattr(answer, "shape", ()))
+        if len(shape) == 3 and shape[0] != len(self.classes):
+            raise ModelError(
+                f"it gives logits of {shape[0]} classes, but {len(self.classes)} are named. Give the "
+                "classes that it was trained on, in the order of its outputs."
+            )
+        height, width = image.shape[:2]
+        labels = to_labels(answer, (height, width))
+        if labels.max() >= len(self.classes):
+            raise ModelError(
+                f"the label {labels.max()} has no class; expected 0 to {len(self.classes) - 1}."
+            )
+        return labels
+
+    def _inference(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._torch:
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.inference_mode()

@@ -1,0 +1,116 @@
+"""Segmentation networks of torchvision, with their published weights or one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.classes import Classes, name_classes
+from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.io.border import show_name
+from shiftproof.models.checkpoints.checkpoint import read_tensors
+from shiftproof.models.checkpoints.file import check_dense
+from shiftproof.models.checkpoints.names import find_weights
+from shiftproof.models.classifiers.torchvision import download, look_up_weights, torchvision_models
+from shiftproof.models.segmenters.normalized import NormalizedSegmentation
+from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> LoadedSegmenter:
+    """Load ``NAME`` or ``NAME@WEIGHTS``; without ``WEIGHTS`` torchvision's default ones.
+
+    ``weights`` names a file to be read in their place: then ``classes`` are what it was trained on, by
+    default those of Pascal VOC. The shorter side is resized to 520 pixels, as torchvision states for
+    its weights, and the logits are brought back to the image's size.
+
+    Raises:
+        UnknownNameError: no such network or weights.
+        BrokenFileError: the file is missing or damaged.
+        ModelError: the weights cannot be download, or do not fit.
+        MissingExtraError: torchvision is not installed.
+    """
+    name, _, tag = target.partition("@")
+    published = find_segmenter_weights(name, tag)
+    preset = published.transforms()
+    (resize,) = preset.resize_size
+    framing = options.framing(resize)
+    mean = tuple(options.mean or preset.mean)
+    std = tuple(options.std or preset.std)
+    classes = name_classes(published.meta["categories"])
+    if options.weights is not None and options.pretrained is not None:
+        raise InputError(f"{target}: weights are given, so pretrained has no effect; leave it out.")
+    if options.weights is not None:
+        classes = options.classes or classes
+        network, stated = _own(name, Path(options.weights), classes)
+    elif options.pretrained is False:
+        classes = options.classes or classes
+        network, stated = build_torchvision_segmenter(name, len(classes)), "random weights"
+    else:
+        network, stated = _build_network(target, published), f"weights {published}"
+    return LoadedSegmenter(
+        network, classes, NormalizedSegmentation(mean, std), framing, (stated, framing.words())
+    )
+
+
+def build_torchvision_segmenter(name: str, classes: int) -> torch.nn.Module:
+    """Return an untrained network for so many classes; its random weights are the same every time."""
+    find_segmenter_weights(name, "")
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module: torch.nn.Module = torchvision_models().get_model(
+            name, weights=None, weights_backbone=None, num_classes=classes
+        )
+    return module
+
+
+def find_segmenter_weights(name: str, tag: str) -> Any:
+    """Return the weights ``tag`` of the network ``name``; an empty tag is the default.
+
+    Raises:
+        UnknownNameError: no such network or weights; says the nearest.
+    """
+    models = torchvision_models()
+    known = models.list_models(module=models.segmentation)
+    if name not in known:
+        raise UnknownNameError.of("torchvision segmentation network", name, known)
+    return look_up_weights(name, tag)
+
+
+def _build_network(target: str, weights: Any) -> torch.nn.Module:
+    import torch
+
+    # Building a network draws its first weights from the global generator: put that back.
+    with torch.random.fork_rng(devices=[]):
+        network = download(target, weights)
+    # The second head helps the training alone.
+    network.aux_classifier = None
+    module: torch.nn.Module = network
+    return module
+
+
+def _own(name: str, path: Path, classes: Classes) -> tuple[torch.nn.Module, str]:
+    """Return a network with the weights in a file, and what is to be said of them."""
+    network = build_torchvision_segmenter(name, len(classes))
+    expected = network.state_dict()
+    content = read_tensors(path)
+    match = find_weights(
+        content, expected, parameters=frozenset(key for key, _ in network.named_parameters())
+    )
+    state = {} if match is None else match.state
+    for key, tensor in state.items():
+        check_dense(tensor, f"{path}: {show_name(key)}")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        faults = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ModelError(
+            f"The weights in {path} do not fit {name} with {len(classes)} classes "
+            f"({' '.join(faults)[:300]}). Check the network, and name the classes that it was trained "
+            "on: classes=NAMES.txt."
+        ) from error
+    return network, "; ".join((f"weights of {path.name}", *(match.notes if match else ())))

@@ -1,0 +1,242 @@
+"""How an image is brought before a network for segmentation: resized, in windows, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from shiftproof.errors import InputError, ModelError
+from shiftproof.types import F32, Image, LabelMap, Settings
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image is shown to a network.
+
+    Attributes:
+        resize: of the shorter side in pixels, or height and width; None as it is.
+        window: height and width of the windows that the image is shown in; None shows it whole.
+        stride: how far one window is from the next, down and across.
+    """
+
+    resize: int | Size | None = None
+    window: Size | None = None
+    stride: Size | None = None
+
+    def scale(self, image: Image) -> Image:
+        """Return the image at the size at which the network sees it."""
+        return resize_image(image, self.target(image.shape[:2]))
+
+    def target(self, size: Sequence[int]) -> Size:
+        """Return the size to which an image of ``size``, height and width, is brought."""
+        height, width = size
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        # As torchvision: the longer side is cut off to a whole number.
+        if height <= width:
+            return self.resize, max(1, int(self.resize * width / height))
+        return max(1, int(self.resize * height / width)), self.resize
+
+    def settings(self) -> Settings:
+        """Return what it is, as JSON takes it."""
+        return {
+            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
+            "window": None if self.window is None else list(self.window),
+            "stride": None if self.stride is None else list(self.stride),
+        }
+
+    def words(self) -> str:
+        """Say it."""
+        if self.resize is None:
+            said = "images at their size"
+        elif isinstance(self.resize, int):
+            said = f"shorter side resized to {self.resize}"
+        else:
+            said = f"resized to {self.resize[0]}x{self.resize[1]}"
+        if self.window is None or self.stride is None:
+            return said
+        window, stride = ("x".join(map(str, one)) for one in (self.window, self.stride))
+        return f"{said}, windows of {window} every {stride} pixels"
+
+
+def resize_image(image: Image, size: Size) -> Image:
+    """Resize bilinearly with antialiasing (Pillow), as torchvision's and transformers' images are."""
+    if image.shape[:2] == size:
+        return image
+    picture = PillowImage.fromarray(np.ascontiguousarray(image))
+    height, width = size
+    return np.asarray(picture.resize((width, height), PillowImage.Resampling.BILINEAR))
+
+
+def window_places(length: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Return where windows begin and end along a side: the last is moved back to end with it.
+
+    As in mmsegmentation's ``slide_inference``; a side shorter than the window has one window.
+
+    >>> window_places(10, 4, 3)
+    [(0, 4), (3, 7), (6, 10)]
+    >>> window_places(9, 4, 3)
+    [(0, 4), (3, 7), (5, 9)]
+    """
+    count = max(length - window + stride - 1, 0) // stride + 1
+    ends = [min(place * stride + window, length) for place in range(count)]
+    return [(max(end - window, 0), end) for end in ends]
+
+
+def slide(image: Image, framing: Framing, score: Callable[[list[Image]], Sequence[Any]]) -> F32:
+    """Return the mean of the logits of all windows that a pixel is in.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, resized already.
+        framing: with a window and a stride.
+        score: gives ``(K, h, w)`` logits of each of some images.
+
+    Returns:
+        ``(K, H, W)`` float32; logits of a window are resized to it first.
+
+    Raises:
+        ModelError: label maps came, which have no mean.
+    """
+    assert framing.window is not None
+    assert framing.stride is not None
+    height, width = image.shape[:2]
+    rows = window_places(height, framing.window[0], framing.stride[0])
+    columns = window_places(width, framing.window[1], framing.stride[1])
+    total: F32 | None = None
+    count = np.zeros((height, width), np.float32)
+    for top, bottom in rows:
+        for left, right in columns:
+            (answer,) = score([np.ascontiguousarray(image[top:bottom, left:right])])
+            logits = _as_array(answer)
+            if logits.ndim != 3:
+                raise ModelError(
+                    "it gives label maps, which cannot be averaged over windows; leave the window "
+                    "out, or have it give logits (K, H, W)."
+                )
+            if total is None:
+                total = np.zeros((len(logits), height, width), np.float32)
+            total[:, top:bottom, left:right] += resize_logits(logits, (bottom - top, right - left))
+            count[top:bottom, left:right] += 1
+    assert total is not None
+    return total / count
+
+
+def resize_logits(logits: F32, size: Size) -> F32:
+    """Resize ``(K, h, w)`` logits bilinearly to height and width (``align_corners`` false)."""
+    import cv2
+
+    height, width = size
+    if logits.shape[1:] == size:
+        return logits
+    planes = [
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in logits
+    ]
+    return np.stack(planes).astype(np.float32, copy=False)
+
+
+def to_labels(answer: Any, size: Size) -> LabelMap:
+    """Return the best class of each pixel of an image of ``size``, of several equal ones the first.
+
+    Logits are resized bilinearly to the image's size before the best is taken, without antialiasing
+    and with ``align_corners`` false, as torchvision's and transformers' own code does; of a label map
+    the nearest pixel is taken.
+
+    Args:
+        answer: ``(K, h, w)`` logits or ``(h, w)`` integers; numpy or torch.
+        size: height and width of the image.
+
+    Raises:
+        ModelError: another shape or dtype.
+    """
+    shape = tuple(getattr(answer, "shape", ()))
+    if len(shape) == 3 and _is_tensor(answer):
+        return _best_of_tensor(answer, size)
+    array = _as_array(answer)
+    if array.ndim == 3 and array.dtype.kind == "f" and len(array):
+        return _best_of_array(array.astype(np.float32, copy=False), size)
+    if array.ndim == 2 and array.dtype.kind in "iu" and array.size:
+        return _nearest(array, size)
+    raise ModelError(
+        "expected logits (K, H, W) in floating point or a label map (H, W) of integers, got "
+        f"{array.dtype} {array.shape}."
+    )
+
+
+def _best_of_tensor(logits: Any, size: Size) -> LabelMap:
+    import torch
+
+    if not logits.is_floating_point():
+        raise ModelError(f"expected logits (K, H, W) in floating point, got {logits.dtype}.")
+    if tuple(logits.shape[1:]) != size:
+        logits = torch.nn.functional.interpolate(
+            logits[None].float(), size=size, mode="bilinear", align_corners=False
+        )[0]
+    labels: LabelMap = logits.argmax(0).to(torch.int16).cpu().numpy()
+    return labels
+
+
+def _best_of_array(logits: F32, size: Size) -> LabelMap:
+    """Class by class: all logits at the size of the image may not fit into memory."""
+    best = resize_logits(logits[:1], size)[0].copy()
+    labels = np.zeros(size, np.int16)
+    for place in range(1, len(logits)):
+        plane = resize_logits(logits[place : place + 1], size)[0]
+        better = plane > best
+        labels[better] = place
+        np.maximum(best, plane, out=best)
+    return labels
+
+
+def _nearest(labels: Any, size: Size) -> LabelMap:
+    import cv2
+
+    if labels.min() < -1 or labels.max() > np.iinfo(np.int16).max:
+        raise ModelError(f"expected numbers of classes, got {labels.min()} to {labels.max()}.")
+    found = np.ascontiguousarray(labels.astype(np.int16))
+    if found.shape == size:
+        return found
+    height, width = size
+    return np.asarray(
+        cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.int16
+    )
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach") and hasattr(value, "device")
+
+
+def _as_array(value: Any) -> Any:
+    if _is_tensor(value):
+        value = value.detach().float().cpu() if value.is_floating_point() else value.cpu()
+        return value.numpy()
+    return np.asarray(value)
+
+
+def check_framing(framing: Framing) -> None:
+    """Refuse sizes that cannot be.
+
+    Raises:
+        InputError: a size below 1, or a stride that leaves gaps between windows.
+    """
+    sizes = {"resize": framing.resize, "window": framing.window, "stride": framing.stride}
+    for name, size in sizes.items():
+        values = size if isinstance(size, tuple) else (size,)
+        if any(value is not None and not 1 <= value <= 100_000 for value in values):
+            raise InputError(f"{name}: expected pixels, 1 to 100000, got {size!r}.")
+    if framing.window is None and framing.stride is not None:
+        raise InputError("stride: there is no window to move; give window=512, say.")
+    pairs = zip(framing.stride or (), framing.window or (), strict=False)
+    if any(stride > window for stride, window in pairs):
+        raise InputError(
+            f"stride: expected no more than the window {framing.window}, got {framing.stride}: there "
+            "would be gaps."
+        )

@@ -1,0 +1,1 @@
+"""What the page of segmenters has of its own."""

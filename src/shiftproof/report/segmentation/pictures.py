@@ -1,0 +1,86 @@
+"""The pictures of the page of segmenters: images that lose most, with truth and answers painted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shiftproof.report import wording
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.grid.entries import Shown
+from shiftproof.report.sections import Section, run_names
+from shiftproof.report.svg.markup import Html, element
+from shiftproof.runs.scores.segmentation import Gallery, Sheet
+
+PICTURE_SIZES = ((320, 82), (288, 80), (256, 78), (224, 76), (192, 72), (160, 70))
+"""Long side and JPEG quality of the pictures, best first."""
+
+
+def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build the images that lose most; None where the runs have none."""
+    found = shown.find_pictured(Gallery, "sheets")
+    if found is None or not pictures.sheets:
+        return None
+    run, kept = found
+    sheets = kept.sheets[: pictures.sheets]
+    colors = {one.name: one.color for one in kept.colors}
+    labels = {entry.scored.name: entry.label for entry in shown.of_run(run)}
+    return Section(
+        "gallery",
+        "Images that lose most",
+        "Pictures",
+        "segmentation_gallery.html.j2",
+        {
+            "cases": [_case(sheet, pictures, labels, colors) for sheet in sheets],
+            "model": next(iter(labels.values())),
+            "legend": [{"swatch": swatch(one.color), "name": one.name} for one in kept.colors],
+            "left_out": pictures.left_out,
+            "unreadable": len(pictures.unreadable),
+            "run_name": None
+            if len(shown.runs) == 1
+            else run_names(shown.runs)[list(shown.runs).index(run)],
+        },
+    )
+
+
+def _case(
+    sheet: Sheet,
+    pictures: Pictures,
+    labels: Mapping[str, str],
+    colors: Mapping[str, tuple[int, int, int]],
+) -> dict[str, object]:
+    cell = wording.cell_title(sheet.cell)
+
+    def shot(key: str, title: str, note: str = "", style: str = "") -> dict[str, object]:
+        file = sheet.files.get(key)
+        uri = None if file is None else pictures.uri(file)
+        alt = f"{sheet.id}: {title} {note}".rstrip()
+        return {"uri": uri, "alt": alt, "title": title, "note": note, "style": style}
+
+    shots = [shot("clean", "Clean"), shot("corrupted", cell), shot("truth", "Truth")]
+    for place, (model, answers) in enumerate(sheet.answers.items()):
+        title = labels.get(model, model) if len(sheet.answers) > 1 else "Answer"
+        for which, told in zip(("clean", "corrupted"), answers, strict=False):
+            note = f"{which}, mIoU {wording.share(told.iou)}"
+            # The answers of the second model stand below those of the first.
+            style = "below" if place and which == "clean" else ""
+            shots.append(shot(f"{model} {which}", title, note, style))
+    return {
+        "id": sheet.id,
+        "lost": wording.share(sheet.lost).replace(wording.PERCENT, " points"),
+        "shots": shots,
+        "classes": [
+            {"swatch": swatch(colors[name]), "name": name}
+            for name in sheet.classes
+            if name in colors
+        ],
+    }
+
+
+def swatch(color: tuple[int, int, int]) -> Html:
+    """Return a small square of a class's color; its name has to stand beside it."""
+    fill = f"rgb({color[0]},{color[1]},{color[2]})"
+    return element(
+        "svg",
+        {"class": "dot", "viewBox": "0 0 10 10", "width": 10, "height": 10, "aria-hidden": "true"},
+        element("rect", {"x": 0, "y": 0, "width": 10, "height": 10, "rx": 2, "fill": fill}),
+    )

@@ -1,0 +1,65 @@
+"""What is said of segmenters alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.report import wording
+from shiftproof.report.grid.words import over
+from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.segmentation import ClassFall, Detail
+
+_MOST_CLASSES = 12
+
+
+def headline(scores: GridScores, model: Scored, label: str) -> str:
+    """Say in one sentence how a segmenter fares."""
+    clean, mean = model.summary.get("clean"), model.summary.get("mean")
+    name = scores.measure.name
+    if mean is None:
+        return f"{label}: no figure under corruption could be computed."
+    under = f"{wording.share(mean.value)} under corruption ({over(scores)})"
+    if clean is None:
+        return f"{label} reaches {name} {under}."
+    kept = model.summary.get("rpc")
+    keeps = "" if kept is None else f": it keeps {wording.share(kept.value)} of it"
+    return (
+        f"{label} reaches {name} {wording.share(clean.value)} on clean images and {under}{keeps}."
+    )
+
+
+def tell_worst(label: str, classes: Sequence[ClassFall]) -> str:
+    """Say which class loses most, and what takes its pixels; "" where none loses."""
+    row = next((one for one in classes if one.lost is not None and one.lost > 0), None)
+    if row is None:
+        return ""
+    text = (
+        f"{label} loses most on {row.name}: IoU {wording.share(row.clean)} clean, "
+        f"{wording.share(row.mean)} corrupted"
+    )
+    taker = next((one for one in row.takers if one.mean), None)
+    if taker is None:
+        return f"{text}."
+    return f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_of(taker.name)}."
+
+
+def name_of(taker: str | None) -> str:
+    """Return what is said of a class that takes pixels; None is none of the data's."""
+    return "none of the classes" if taker is None else taker
+
+
+def tell_missing(label: str, missing: Sequence[str], detail: Detail, scores: GridScores) -> str:
+    """Say which classes of the data a segmenter has not, and what that does to its mIoU."""
+    there = {one.name for one in detail.classes if one.pixels}
+    counted = [name for name in missing if name in there]
+    more = len(missing) - _MOST_CLASSES
+    listed = wording.listing([*missing[:_MOST_CLASSES], *([f"{more} more"] if more > 0 else [])])
+    it = "it" if len(missing) == 1 else "them"
+    text = f"{label} can never say {listed}: no class of the model stands for {it}. "
+    if not counted:
+        return text + "No pixel here is of such a class, so that changes nothing."
+    return text + (
+        f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the {len(there)} "
+        f"classes here {'counts' if len(counted) == 1 else 'count'} as 0, clean and corrupted: hold "
+        "it only against models with the same gap."
+    )

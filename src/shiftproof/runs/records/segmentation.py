@@ -1,0 +1,189 @@
+"""The record table of segmenters: one row per image with its pixels by true and predicted class.
+
+Only the pairs of classes that occur are kept, so a row is short whatever the data set's classes; all
+figures and their intervals follow from these counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftproof.io.parquet import texts_of
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import F64, I16, I32, I64, Flags
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts:
+    """The pixels of one image, an entry for each pair of classes that occurs.
+
+    ``truth`` ``(E,)`` int16 is the class that they have, ``prediction`` ``(E,)`` int16 the one that
+    was predicted, -1 where it is none of the data's; ``pixels`` ``(E,)`` int64 is how many there are.
+    """
+
+    truth: I16
+    prediction: I16
+    pixels: I64
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+NO_PIXELS = PixelCounts(np.empty(0, np.int16), np.empty(0, np.int16), np.empty(0, np.int64))
+
+
+def as_counts(confusion: I64) -> PixelCounts:
+    """Return the entries above 0 of a ``(K, K + 1)`` confusion, whose last column is no class.
+
+    >>> as_counts(np.array([[3, 0, 1], [0, 2, 0]])).prediction
+    array([ 0, -1,  1], dtype=int16)
+    """
+    truth, prediction = np.nonzero(confusion)
+    pixels = confusion[truth, prediction].astype(np.int64)
+    classes = len(confusion)
+    named = np.where(prediction == classes, -1, prediction)
+    return PixelCounts(truth.astype(np.int16), named.astype(np.int16), pixels)
+
+
+@dataclass(eq=False)
+class SegmentationRecords:
+    """What one segmenter predicted in one cell, one entry per image in the order of the data set.
+
+    ``position`` is the place in the stream; ``error`` says why a file could not be read.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    position: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    counts: list[PixelCounts] = field(default_factory=list)
+    error: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def readable(self) -> Flags:
+        """``(N,)`` bool: which files could be read."""
+        return np.array([reason is None for reason in self.error], dtype=bool)
+
+    def largest_class(self) -> int:
+        """Return the largest class that occurs, -1 where none does."""
+        found = [np.concatenate([one.truth, one.prediction]) for one in self.counts if len(one)]
+        return int(max((part.max() for part in found), default=-1))
+
+    def marginals(self, classes: int) -> F64:
+        """Return ``(N, 3 K)`` pixels per image: hits, truth and predicted of each of K classes."""
+        rows = np.repeat(np.arange(len(self)), [len(one) for one in self.counts])
+        truth, prediction, pixels = self._columns()
+        known = prediction >= 0
+        hit = truth == prediction
+        return np.concatenate(
+            [
+                _sum(rows[hit], truth[hit], pixels[hit], (len(self), classes)),
+                _sum(rows, truth, pixels, (len(self), classes)),
+                _sum(rows[known], prediction[known], pixels[known], (len(self), classes)),
+            ],
+            axis=1,
+        )
+
+    def confusion(self, classes: int, used: Flags) -> I64:
+        """Return ``(K, K + 1)`` pixels of the images that are ``used``, ``(N,)`` bool, together."""
+        rows = np.repeat(used, [len(one) for one in self.counts])
+        truth, prediction, pixels = (column[rows] for column in self._columns())
+        column = np.where(prediction < 0, classes, prediction)
+        return _sum(truth, column, pixels, (classes, classes + 1)).astype(np.int64)
+
+    def _columns(self) -> tuple[I64, I64, I64]:
+        counts = [NO_PIXELS, *self.counts]
+        return (
+            np.concatenate([one.truth for one in counts]).astype(np.int64),
+            np.concatenate([one.prediction for one in counts]).astype(np.int64),
+            np.concatenate([one.pixels for one in counts]),
+        )
+
+
+def _sum(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) -> F64:
+    """Add up pixels by row and column; float64 holds such sums exactly."""
+    sums = np.bincount(rows * shape[1] + columns, weights=pixels, minlength=shape[0] * shape[1])
+    table: F64 = sums.reshape(shape).astype(np.float64, copy=False)
+    return table
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("truth", pa.list_(pa.int16())),
+            pa.field("prediction", pa.list_(pa.int16())),
+            pa.field("pixels", pa.list_(pa.int64())),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_segmentation(path: Path, records: SegmentationRecords) -> None:
+    """Write a cell's table atomically: the same records give the same bytes."""
+    import pyarrow as pa
+
+    offsets = pa.array(np.cumsum([0, *(len(one) for one in records.counts)]).astype(np.int32))
+    counts = [NO_PIXELS, *records.counts]
+
+    def lists(name: str) -> Any:
+        values = np.concatenate([getattr(one, name) for one in counts])
+        return pa.ListArray.from_arrays(offsets, pa.array(values))
+
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.position, pa.int32()),
+        *(lists(name) for name in ("truth", "prediction", "pixels")),
+        pa.array(records.error, pa.string()),
+    ]
+    write_table(path, pa.Table.from_arrays(columns, names=_schema().names).cast(_schema()))
+
+
+def read_segmentation(path: Path) -> SegmentationRecords:
+    """Read a cell's table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with open_table(path, _schema()) as table:
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        if any(column[name].null_count for name in ("position", "truth", "prediction", "pixels")):
+            raise ValueError("a row has no position or no list")
+        offsets = np.asarray(column["truth"].offsets)
+        parts = {
+            name: np.asarray(column[name].flatten()) for name in ("truth", "prediction", "pixels")
+        }
+        _check(parts, [np.asarray(column[name].offsets) for name in parts])
+        ends = offsets - offsets[0]
+        return SegmentationRecords(
+            ids=column["id"].to_pylist(),
+            position=np.asarray(column["position"], dtype=np.int32),
+            counts=[
+                PixelCounts(*(values[start:stop] for values in parts.values()))
+                for start, stop in itertools.pairwise(ends)
+            ],
+            error=texts_of(column["error"]),
+        )
+
+
+def _check(parts: dict[str, Any], offsets: Sequence[Any]) -> None:
+    if any(not np.array_equal(other, offsets[0]) for other in offsets):
+        raise ValueError("its columns are of different lengths")
+    truth, prediction, pixels = parts.values()
+    if any(values.dtype.kind != "i" for values in parts.values()):
+        raise ValueError("a count or a class is missing")
+    if len(pixels) and (truth.min() < 0 or prediction.min() < -1 or pixels.min() < 1):
+        raise ValueError("a class or a number of pixels that there cannot be")
