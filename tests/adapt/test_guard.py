@@ -114,7 +114,7 @@ THRESHOLDS = [name for name, value in vars(guard).items() if isinstance(value, f
 
 
 class TestThresholds:
-    @pytest.mark.parametrize("case", BOUNDARIES, ids=str)
+    @pytest.mark.parametrize("case", BOUNDARIES, ids=lambda case: f"{case[0].__name__} {case[1]}")
     def test_each_lies_where_it_is_said_to(self, case):
         assert holds(*case)
 
