@@ -22,7 +22,8 @@ SURFACE = {
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
         "Event",
-        "Guard", "RDumb", "SelfLearning", "adapting", "entropy", "generalized_cross_entropy", "load",
+        "DeYO", "EATA", "Guard", "RDumb", "ROID", "SAR", "SelfLearning", "T3A", "adapting", "entropy",
+        "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },
     "shiftproof.bench": {

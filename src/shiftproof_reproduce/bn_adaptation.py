@@ -77,7 +77,7 @@ class Runs:
 VARIANTS = {
     "bn-0": ("N = 0", "batchnorm:prior=0"),
     "bn-16": ("N = 16", "batchnorm:prior=16"),
-    "bn-auto": ("N measured", "batchnorm:prior=auto"),
+    "bn-auto": ("N measured", "batchnorm:prior=layerwise"),
     "stream": ("N = 16, all images so far", "batchnorm:prior=16,over=stream"),
     "mean": ("N = 0, mean alone", "batchnorm:prior=0,parts=mean"),
     "variance": ("N = 0, variance alone", "batchnorm:prior=0,parts=variance"),
@@ -90,7 +90,7 @@ TRAPPED = {
     "bn-0": ("N = 0", "batchnorm:prior=0"),
     "guard": ("N = 0, guarded", "guard+batchnorm:prior=0"),
     "bn-16": ("N = 16", "batchnorm:prior=16"),
-    "bn-auto": ("N measured", "batchnorm:prior=auto"),
+    "bn-auto": ("N measured", "batchnorm:prior=layerwise"),
 }
 """The models that are shown what goes wrong."""
 
@@ -139,7 +139,7 @@ def reproduce(
 
 def measure(bench: Bench, plan: Plan) -> Runs:
     """Do all runs, or read those that are done."""
-    priors = {f"bn-{prior}": f"batchnorm:prior={prior}" for prior in plan.priors}
+    priors = {f"bn-{prior}": _spell_prior(prior) for prior in plan.priors}
     grid = functools.partial(
         bench.run,
         images=plan.images,
@@ -269,6 +269,11 @@ def compare_traps(runs: Runs, plan: Plan) -> Table:
 def find_best_prior(run: Measured, priors: Sequence[str]) -> str:
     """Return the N of the lowest mean error; the first of several."""
     return min(priors, key=lambda prior: run.error(f"bn-{prior}").value)
+
+
+def _spell_prior(prior: str) -> str:
+    """Return the adapter of a prior; ``auto`` is measured in each layer by itself."""
+    return f"batchnorm:prior={'layerwise' if prior == 'auto' else prior}"
 
 
 def _name_prior(prior: str) -> str:

@@ -39,8 +39,8 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
     ),
     "self-learning": (
         Part("BN", "batchnorm:prior=0", 128, "online"),
-        Part("ENT", "ent", 128, "offline:epochs=1"),
-        Part("RPL", "rpl", 128, "offline:epochs=5"),
+        Part("ENT", "ent:preset=paper", 128, "offline:epochs=1"),
+        Part("RPL", "rpl:preset=paper", 128, "offline:epochs=5"),
     ),
 }
 """How each recipe is run; the models are reset before each corruption or cell."""

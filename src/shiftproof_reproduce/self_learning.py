@@ -54,7 +54,7 @@ class Setting:
 
     def spec(self, loss: str, *, times: float = 1) -> str:
         """Return what ``make_adapter`` takes, with ``times`` the learning rate."""
-        return f"{loss}:lr={times * self.rate:g},momentum={self.momentum:g}"
+        return f"{loss}:prior=0,lr={times * self.rate:g},momentum={self.momentum:g}"
 
     def name(self, loss: str) -> str:
         """Return the name of the model in the run that compares settings."""

@@ -139,7 +139,9 @@ class TestKnownFaults:
         torch.testing.assert_close(adapter.merge()[1].running_mean, expected)
 
     @pytest.mark.filterwarnings("ignore:BatchNorm.prior=0:RuntimeWarning")
-    @pytest.mark.parametrize("spec", ["batchnorm:prior=0", "batchnorm:over=stream,prior=0", "rpl"])
+    @pytest.mark.parametrize(
+        "spec", ["batchnorm:prior=0", "batchnorm:over=stream,prior=0", "rpl:prior=0"]
+    )
     def test_one_image_and_a_one_pixel_map(self, spec):
         module = nn.Sequential(
             nn.Conv2d(3, 4, 16), nn.BatchNorm2d(4), nn.Flatten(), nn.BatchNorm1d(4)

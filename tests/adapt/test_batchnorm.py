@@ -549,7 +549,8 @@ class TestMakeAdapter:
     @pytest.mark.parametrize(
         ("spec", "prior"),
         [
-            ("batchnorm", 16),
+            ("batchnorm", "auto"),
+            ("batchnorm:prior=layerwise", "layerwise"),
             ("batchnorm:prior=0", 0),
             (" batchnorm: prior = 2.5 ", 2.5),
             ("batchnorm:prior=inf", INFINITY),

@@ -254,11 +254,17 @@ class TestEveryKind:
         if kind in NOT_LEARNT:
             # What is before the norms learns, through their statistics.
             adapter = SelfLearning(
-                module, loss="ent", lr=0.1, parameters=lambda m: {"0.weight": m[0].weight}
+                module,
+                loss="ent",
+                lr=0.1,
+                prior=0,
+                parameters=lambda m: {"0.weight": m[0].weight},
             )
             expected = train(plain, BATCHES, lambda m: [m[0].weight])
         else:
-            adapter = SelfLearning(module, loss="ent", lr=0.025 if kind == "parametrized" else 0.1)
+            adapter = SelfLearning(
+                module, loss="ent", lr=0.025 if kind == "parametrized" else 0.1, prior=0
+            )
             # The gradient of half the weight is twice as large, and the step counts twice.
             half = kind == "parametrized"
             expected = train_parametrized(plain) if half else train(plain, BATCHES, affine)
@@ -313,7 +319,7 @@ class TestLayersThatRunTwice:
         for layer in (plain[1], plain[3].norm):
             layer.training = True
         expected = train(plain, BATCHES, affine)
-        adapter = SelfLearning(module, loss="ent", lr=0.1)
+        adapter = SelfLearning(module, loss="ent", lr=0.1, prior=0)
         for batch, logits in zip(BATCHES, expected, strict=True):
             torch.testing.assert_close(adapter(batch), logits, rtol=1e-5, atol=2e-5)
 
@@ -337,7 +343,7 @@ class TestDimensions:
         for part in (plain[0], plain[2]):
             part.training = True
         expected = train(plain, [x, x, x], lambda m: [*m[0].parameters(), *m[2].parameters()])
-        adapter = SelfLearning(module, loss="ent", lr=0.1)
+        adapter = SelfLearning(module, loss="ent", lr=0.1, prior=0)
         for logits in expected:
             torch.testing.assert_close(adapter(x), logits, rtol=1e-5, atol=1e-5)
 

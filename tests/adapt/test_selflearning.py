@@ -106,7 +106,7 @@ class TestAgainstAPlainLoop:
         expected, student = plain_loop(
             first, BATCHES, name, lr=0.1, momentum=momentum, epochs=2, taught=convolutional()
         )
-        adapter = SelfLearning(convolutional(), loss=name, lr=0.1, momentum=momentum)
+        adapter = SelfLearning(convolutional(), loss=name, lr=0.1, momentum=momentum, prior=0)
         state = adapter.state()
         state["parameter/5.bias"] += torch.arange(6) / 10
         adapter.load_state(state)
@@ -131,7 +131,7 @@ class TestAgainstAPlainLoop:
         """1e-3 at a batch of 128; the last batch is smaller. Seen in the size of single steps."""
         for count in (6, 3):
             batch = noise(count, seed=1)
-            adapter = SelfLearning(convolutional(), loss="ent")
+            adapter = SelfLearning(convolutional(), preset="paper", loss="ent")
             before = [p.detach().double().clone() for p in adapter.parameters()]
             adapter(batch)
             moved = [
@@ -145,7 +145,7 @@ class TestAgainstAPlainLoop:
             assert max(float(step.abs().max()) for step in moved) > 1e-6
 
     def test_answers_after_the_step(self):
-        adapter = SelfLearning(convolutional(), loss="ent", lr=0.1, answers="after")
+        adapter = SelfLearning(convolutional(), prior=0, loss="ent", lr=0.1, answers="after")
         for position in range(len(BATCHES)):
             _, student = plain_loop(convolutional(), BATCHES[: position + 1], "ent", lr=0.1)
             batch = BATCHES[position]
@@ -159,7 +159,7 @@ class TestAgainstAPlainLoop:
         expected, student = plain_loop(
             convolutional(), BATCHES, name, lr=0.1, epochs=2, epoch_teacher=teacher == "epoch"
         )
-        adapter = SelfLearning(convolutional(), loss=name, lr=0.1, teacher=teacher)
+        adapter = SelfLearning(convolutional(), prior=0, loss=name, lr=0.1, teacher=teacher)
         check(adapter, expected, student, epochs=2)
 
     @pytest.mark.parametrize(
@@ -175,7 +175,11 @@ class TestAgainstAPlainLoop:
     )
     def test_what_learns(self, options, learn):
         expected, student = plain_loop(convolutional(), BATCHES, "ent", lr=0.05, learn=learn)
-        check(SelfLearning(convolutional(), loss="ent", lr=0.05, **options), expected, student)
+        check(
+            SelfLearning(convolutional(), prior=0, loss="ent", lr=0.05, **options),
+            expected,
+            student,
+        )
 
     def test_an_infinite_prior_learns_on_the_source_s_statistics(self):
         expected, student = plain_loop(
@@ -185,8 +189,8 @@ class TestAgainstAPlainLoop:
         check(adapter, expected, student)
         assert torch.equal(adapter.merge()[1].running_mean, convolutional()[1].running_mean)
 
-    def test_with_a_prior_the_statistics_are_constants(self):
-        """One batch norm, by hand: n images and N = 4; the gradient knows the mix as numbers."""
+    def test_with_a_prior_the_statistics_are_mixed(self):
+        """One batch norm, by hand: n images and N = 4."""
         module = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         module[0].running_mean.copy_(torch.tensor([0.5, -1, 0]))
         module[0].running_var.copy_(torch.tensor([2.0, 1, 3]))
@@ -208,6 +212,38 @@ class TestAgainstAPlainLoop:
         torch.testing.assert_close(learnt.running_mean.double(), mean)
         torch.testing.assert_close(learnt.running_var.double(), variance)
 
+    def test_the_gradient_flows_through_the_batch_s_share_of_the_statistics(self):
+        """Two batch norms; autograd through the mixture with N = 4, written out."""
+        module, batch = convolutional().double(), BATCHES[0].double()
+        learned = {n: p.detach().clone().requires_grad_() for n, p in module.named_parameters()}
+
+        def normalize(values, name):
+            layer = module.get_submodule(name)
+            axes = (0, 2, 3)
+            mean = 0.4 * layer.running_mean + 0.6 * values.mean(axes)
+            variance = 0.4 * layer.running_var + 0.6 * values.var(axes, correction=0)
+            normal = (values - mean[:, None, None]) / (variance + layer.eps).sqrt()[:, None, None]
+            weight, bias = (learned[f"{name}.{part}"] for part in ("weight", "bias"))
+            return normal * weight[:, None, None] + bias[:, None, None]
+
+        values = F.relu(normalize(module[0](batch), "1"))
+        values = F.relu(normalize(module[4](values), "5")).mean((2, 3))
+        reference_loss("ent", module[9](values), None).backward()
+        adapter = SelfLearning(convolutional(), loss="ent", lr=1.0, prior=4)
+        adapter(BATCHES[0])
+        for name, parameter in adapter.merge().named_parameters():
+            if name.startswith(("1.", "5.")):
+                expected = (learned[name] - learned[name].grad).detach().float()
+                torch.testing.assert_close(parameter.detach(), expected, rtol=1e-4, atol=1e-5)
+        assert learned["1.weight"].grad.abs().max() > 1e-2
+
+    def test_the_paper_s_preset(self):
+        expected, student = plain_loop(convolutional(), BATCHES, "rpl")
+        check(SelfLearning(convolutional(), preset="paper"), expected, student)
+        adapter = make_adapter("rpl:preset=paper", classifier())
+        assert (adapter.prior, adapter.lr, adapter.settings["preset"]) == (0, "auto", "paper")
+        assert SelfLearning(convolutional()).prior == "auto"
+
     def test_a_threshold_leaves_unsure_rows_out_of_the_mean(self):
         batch = BATCHES[0]
         student = training_batch_norm(convolutional())
@@ -218,14 +254,14 @@ class TestAgainstAPlainLoop:
         assert 0 < rows.sum() < len(batch)
         F.cross_entropy(logits[rows], logits[rows].argmax(1)).backward()
         adapter = SelfLearning(
-            convolutional(), loss="hard", teacher="step", lr=1.0, threshold=threshold
+            convolutional(), prior=0, loss="hard", teacher="step", lr=1.0, threshold=threshold
         )
         adapter(batch)
         expected = student[1].weight - student[1].weight.grad
         torch.testing.assert_close(adapter.merge()[1].weight, expected, rtol=1e-5, atol=1e-6)
 
     def test_nothing_is_learnt_where_no_row_is_sure(self):
-        adapter = SelfLearning(convolutional(), lr=1.0, threshold=1.0)
+        adapter = SelfLearning(convolutional(), prior=0, lr=1.0, threshold=1.0)
         with torch.no_grad():
             expected = training_batch_norm(convolutional())(BATCHES[0])
         torch.testing.assert_close(adapter(BATCHES[0]), expected)
@@ -240,7 +276,7 @@ class TestAgainstAPlainLoop:
 
         student = training_batch_norm(convolutional())
         margin(*[logits := student(BATCHES[0]), logits.detach()]).mean().backward()
-        adapter = SelfLearning(convolutional(), loss=margin, lr=0.1)
+        adapter = SelfLearning(convolutional(), prior=0, loss=margin, lr=0.1)
         adapter(BATCHES[0])
         expected = student[5].bias - 0.1 * student[5].bias.grad
         torch.testing.assert_close(adapter.merge()[5].bias, expected)
@@ -249,7 +285,7 @@ class TestAgainstAPlainLoop:
     def test_images_of_a_classifier_are_its_normalised_input(self):
         inputs = torch.from_numpy(pictures()).permute(0, 3, 1, 2) / 127.5 - 1
         expected, _ = plain_loop(convolutional(), [inputs, inputs], "ent", lr=0.1)
-        adapter = SelfLearning(classifier(), loss="ent", lr=0.1)
+        adapter = SelfLearning(classifier(), prior=0, loss="ent", lr=0.1)
         for logits in expected:
             np.testing.assert_allclose(
                 adapter.predict(pictures()), logits.numpy(), rtol=1e-4, atol=1e-5
@@ -258,7 +294,7 @@ class TestAgainstAPlainLoop:
 
 class TestMerged:
     def test_it_has_the_biased_statistics_of_the_last_batch(self):
-        adapter = SelfLearning(convolutional(), lr=0.1)
+        adapter = SelfLearning(convolutional(), prior=0, lr=0.1)
         for batch in BATCHES:
             adapter(batch)
         values = convolutional()[0](BATCHES[-1]).detach().double().numpy()
@@ -451,7 +487,7 @@ class TestModels:
             torch.testing.assert_close(result.clone(), expected(noise()))
 
     def test_images_of_another_size_in_the_stream(self):
-        adapter = SelfLearning(convolutional(), loss="ent", lr=0.1)
+        adapter = SelfLearning(convolutional(), prior=0, loss="ent", lr=0.1)
         expected, student = plain_loop(
             convolutional(), [noise(6), noise(4, size=11)], "ent", lr=0.1
         )
@@ -488,6 +524,8 @@ class TestRefusals:
             ({"prior": -1}, "prior: expected"),
             ({"layers": "last-50%", "parameters": "last"}, "layers: chooses among norm layers"),
             ({"layers": "last-3"}, "asks for 3 of the 2 layers"),
+            ({"preset": "paper", "lr": 0.1}, "preset='paper' sets lr and prior"),
+            ({"preset": "paper", "prior": 16}, "preset='paper' sets lr and prior"),
         ],
     )
     def test_options_out_of_range(self, options, words):
@@ -502,6 +540,7 @@ class TestRefusals:
             ({"answers": "befor"}, "Did you mean 'before'"),
             ({"parameters": "norms"}, "Unknown parameters"),
             ({"layers": ["bn1"]}, "Unknown layer 'bn1'"),
+            ({"preset": "papre"}, "Did you mean 'paper'"),
         ],
     )
     def test_unknown_names(self, options, words):

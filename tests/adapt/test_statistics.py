@@ -10,6 +10,7 @@ from torch import nn
 
 from shiftproof.adapt import BatchNorm, SelfLearning
 from shiftproof.adapt.gradient import through_statistics
+from shiftproof.adapt.shares import Shares
 from shiftproof.adapt.statistics import (
     Statistics,
     _is_table,
@@ -209,8 +210,8 @@ class TestMeasuredPrior:
             outputs.append(made(module, prior=prior)(BATCHES[0]))
         torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
 
-    def test_it_is_what_batch_norm_mixes_with(self):
-        adapter = BatchNorm(convolutional(), prior="auto")
+    def test_layer_by_layer_it_is_what_batch_norm_mixes_with(self):
+        adapter = BatchNorm(convolutional(), prior="layerwise")
         adapter(BATCHES[0])
         values = convolutional()[0](BATCHES[0]).detach()
         layer = convolutional()[1]
@@ -220,6 +221,60 @@ class TestMeasuredPrior:
         expected = (1 - share) * layer.running_mean.numpy() + share * mean
         assert 0.05 < share < 0.999
         np.testing.assert_allclose(adapter.merge()[1].running_mean, expected, rtol=1e-4)
+
+
+class TestShares:
+    """The share of a batch in each layer, on layers whose V and D are known."""
+
+    SOURCE = Statistics(torch.zeros(64), torch.ones(64))
+
+    def batch(self, shift, count=512):
+        """V = 0.36 between images and 0.64 within, D the square of the shift."""
+        rng = np.random.default_rng(0)
+        return TestMeasuredPrior().images(rng, count, shift, 1.0, 0.6, positions=400)
+
+    def measure(self, prior, *batches):
+        shares = Shares(prior)
+        return [
+            shares.measure(str(place), self.SOURCE, batch, count=len(batch), images=len(batch))
+            for place, batch in enumerate(batches)
+        ]
+
+    def test_a_number_is_the_papers(self):
+        assert self.measure(16, self.batch(0.5, 48)) == [0.75]
+        assert self.measure(math.inf, self.batch(0.5, 48)) == [0]
+
+    def test_layers_by_themselves(self):
+        shifted, same = self.batch(1.0), self.batch(0.0)
+        first, second = self.measure("layerwise", same, shifted)
+        assert first < 0.5
+        assert second == pytest.approx(512 / (512 + 0.36), abs=1e-3)
+
+    def test_a_layer_counts_with_the_mean_of_those_before_it(self):
+        """By hand: own shares 0 and about 1 give 0 and 1 * (0 + 1) / 2."""
+        shifted, same = self.batch(1.0), self.batch(0.0)
+        assert self.measure("auto", same, shifted) == pytest.approx([0, 0.5], abs=0.01)
+        assert self.measure("auto", shifted, same) == pytest.approx([1, 0], abs=0.01)
+
+    def test_chance_must_be_exceeded_three_times(self):
+        """Of 4 images chance gives V / n = 0.09 on average; the shift adds its square."""
+        for shift, is_seen in ((0.3, False), (1.0, True)):
+            [share] = self.measure("auto", self.batch(shift, 4))
+            [alone] = self.measure("layerwise", self.batch(shift, 4))
+            assert (share > 0) == is_seen
+            assert alone > 0
+
+    def test_what_runs_again_for_a_gradient_gets_the_same(self):
+        shifted, same = self.batch(1.0, 8), self.batch(0.5, 8)
+        shares = Shares("auto")
+
+        def measure(name, batch, again):
+            return shares.measure(name, self.SOURCE, batch, count=8, images=8, again=again)
+
+        given = [measure("a", shifted, False), measure("b", same, False), measure("a", same, False)]
+        assert len(set(given)) == 3
+        repeated = [measure("b", same, True), measure("a", shifted, True), measure("a", same, True)]
+        assert repeated == [given[1], given[0], given[2]]
 
 
 class TestStream:
@@ -505,10 +560,15 @@ class TestGradient:
         (normal**3 + normal).sum().backward()
         torch.testing.assert_close(values.grad, gradient_of_torch(x), rtol=1e-4, atol=1e-4)
 
-    def test_it_is_that_of_finite_differences(self):
+    @pytest.mark.parametrize("share", [1.0, 0.3])
+    def test_it_is_that_of_finite_differences(self, share):
+        """Of a mixture with the constants 2 and 3, too."""
+
         def normalize(x):
-            mean, variance = (part.detach() for part in batch_statistics(x))
-            handed = through_statistics(x, mean, variance, 0.1)
+            own_mean, own_variance = (part.detach() for part in batch_statistics(x))
+            mean = (1 - share) * 2 + share * own_mean
+            variance = (1 - share) * 3 + share * own_variance
+            handed = through_statistics(x, mean, variance, 0.1, batch_mean=own_mean, share=share)
             return (handed - mean[:, None]) / (variance[:, None] + 0.1).sqrt()
 
         x = noise(4, 3, seed=1).flatten(2).double().requires_grad_()

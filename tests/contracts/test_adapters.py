@@ -29,21 +29,30 @@ MERGED_PREDICTS = [
     "batchnorm:prior=0.5",
     "batchnorm:prior=inf",
     "batchnorm:prior=auto",
+    "batchnorm:prior=layerwise",
     "batchnorm:parts=variance,layers=last-1",
-    "batchnorm:over=stream",
+    "batchnorm:over=stream,prior=16",
     "batchnorm:over=stream,prior=0,warm_up=9",
     "batchnorm:over=stream,momentum=0.1",
     "rpl:prior=16,answers=after",
     "ent:momentum=0.9,lr=0.01,answers=after",
-    "rdumb:every=2+batchnorm:over=stream",
+    "rdumb:every=2+batchnorm:over=stream,prior=16",
     "rdumb:every=1+ent:answers=after",
     "guard+batchnorm",
+    "t3a",
+    "rdumb:every=1+t3a:per_class=1",
 ]
 LEARNS_AFTER = [
-    *("rpl", "ent", "hard", "soft", "lame"),
+    *("rpl", "ent", "hard", "soft", "lame", "eata", "sar", "deyo", "roid"),
+    "eata:margin=1,similarity=1,lr=0.05",
+    "sar:margin=1,lr=0.05,recovery=0.3",
+    "deyo:margin=1,drop=0,lr=0.05",
+    "roid:lr=0.05,keep=0.9",
+    "roid:consistency=false,correction=false,prior=0",
     "batchnorm:over=stream,prior=auto",
     "batchnorm:over=set",
     "rpl:layers=last-50%",
+    "rpl:preset=paper",
     "rpl:parameters=all,prior=auto",
     "rpl:teacher=epoch,lr=0.01",
     "ent:parameters=last,prior=inf,lr=0.1",
@@ -356,7 +365,7 @@ class KeepsEvents(Wrapped):
 
 class LearnsFrozen(Wrapped):
     def __init__(self, classifier):
-        self.inner = BatchNorm(classifier, over="stream")
+        self.inner = BatchNorm(classifier, over="stream", prior=16)
 
     def frozen(self):
         return contextlib.nullcontext()
@@ -382,7 +391,7 @@ class RepeatsNothing(Wrapped):
 
 class ForgetsWhenFrozen(Wrapped):
     def __init__(self, classifier):
-        self.inner = BatchNorm(classifier, over="stream")
+        self.inner = BatchNorm(classifier, over="stream", prior=16)
 
     @contextlib.contextmanager
     def frozen(self):

@@ -19,20 +19,30 @@ from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
     from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.deyo import DeYO
+    from shiftproof.adapt.eata import EATA
     from shiftproof.adapt.guard import Guard
     from shiftproof.adapt.lame import LAME
     from shiftproof.adapt.losses import entropy, generalized_cross_entropy
     from shiftproof.adapt.rdumb import RDumb
+    from shiftproof.adapt.roid import ROID
+    from shiftproof.adapt.sar import SAR
     from shiftproof.adapt.selflearning import SelfLearning
+    from shiftproof.adapt.t3a import T3A
 
 __all__ = [
     "ADAPTERS",
+    "EATA",
     "LAME",
+    "ROID",
+    "SAR",
+    "T3A",
     "AdaptedDetector",
     "AdaptedSegmenter",
     "Adapter",
     "AdapterEntry",
     "BatchNorm",
+    "DeYO",
     "Event",
     "Guard",
     "RDumb",
@@ -47,10 +57,15 @@ __all__ = [
 
 _NAMES = {
     "BatchNorm": "batchnorm",
+    "DeYO": "deyo",
+    "EATA": "eata",
     "Guard": "guard",
     "LAME": "lame",
     "RDumb": "rdumb",
+    "ROID": "roid",
+    "SAR": "sar",
     "SelfLearning": "selflearning",
+    "T3A": "t3a",
     "entropy": "losses",
     "generalized_cross_entropy": "losses",
 }

@@ -15,13 +15,13 @@ from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.normalization import BatchNormLayers, Choice, Choose, Seen
 from shiftproof.adapt.norms import LayerChoice, batch_norm_layers, choose_layers, several_runs_error
+from shiftproof.adapt.shares import Prior, Shares, check_prior
 from shiftproof.adapt.statistics import (
     Parts,
     Statistics,
     batch_statistics,
     blend,
     mix,
-    mix_with_prior,
     pool,
     pool_processes,
 )
@@ -92,8 +92,10 @@ class BatchNorm(NetworkAdapter):
             with its own normalised batch and has neither ``predict`` nor ``classes``.
         prior: N, the strength of the source statistics in images: 0 takes the target alone,
             16 is the paper's choice for small batches, ``float("inf")`` does not adapt.
-            ``"auto"`` measures for each layer and batch how far the batch is from the source, and
-            trusts it the more the further it is (:func:`measure_prior`).
+            ``"auto"`` measures for each batch how far it is from the source, and trusts it the
+            more the further it is, from the first layer on
+            (:class:`~shiftproof.adapt.shares.Shares`); ``"layerwise"`` does so in each layer by
+            itself, which gains more under strong shifts and harms small batches.
         over: which images are the target.
         momentum: above 0 and at most 1, with ``over="stream"``: the weight of a new batch.
         warm_up: with ``over="stream"``: as long as fewer images than this have been seen, the
@@ -120,7 +122,7 @@ class BatchNorm(NetworkAdapter):
         self,
         model: Classifier | torch.nn.Module,
         *,
-        prior: float | Literal["auto"] = 16,
+        prior: Prior = "auto",
         over: Over = "batch",
         momentum: float | None = None,
         warm_up: int = 0,
@@ -312,6 +314,7 @@ class BatchNorm(NetworkAdapter):
 
         ``seen`` gets each layer's statistics of the batch, and those that it normalised by.
         """
+        shares = Shares(self.prior)
 
         def choose(name: str, values: torch.Tensor) -> Choice:
             known = self._look_up_pooled(name)
@@ -322,28 +325,40 @@ class BatchNorm(NetworkAdapter):
             if known is not None and self.over == "set":
                 chosen = known
             elif self.over == "stream":
-                chosen = self._join_stream(name, target, images, values, count)
+                chosen = self._join_stream(name, target, images, values, count, shares)
             else:
-                chosen = self._mix_source(name, target, images, values, count)
+                chosen = self._mix_source(name, target, images, values, count, shares)
             seen.add(name, target, images, chosen)
             return Choice(chosen)
 
         return choose
 
     def _mix_source(
-        self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
+        self,
+        name: str,
+        target: Statistics,
+        images: float,
+        values: torch.Tensor,
+        count: int,
+        shares: Shares,
     ) -> Statistics:
         """Return a layer's source statistics mixed with those of ``images`` target images."""
         source = self._source[name]
-        chosen = mix_with_prior(
-            source, target, values, prior=self.prior, count=images, images=count, parts=self.parts
-        )
-        if chosen is source and self.prior == 0:
-            self._warn_single_value(name)
-        return chosen
+        share = shares.measure(name, source, values, count=images, images=count)
+        if share == 0:
+            if self.prior == 0:
+                self._warn_single_value(name)
+            return source
+        return blend(source, target, share, self.parts)
 
     def _join_stream(
-        self, name: str, target: Statistics, images: float, values: torch.Tensor, count: int
+        self,
+        name: str,
+        target: Statistics,
+        images: float,
+        values: torch.Tensor,
+        count: int,
+        shares: Shares,
     ) -> Statistics:
         """Return what a layer normalises by when this batch joins the stream before it."""
         source = self._source[name]
@@ -352,7 +367,7 @@ class BatchNorm(NetworkAdapter):
             return source
         if self.momentum is not None:
             return self._select_parts(source, joined)
-        return self._mix_source(name, joined, total, values, count)
+        return self._mix_source(name, joined, total, values, count, shares)
 
     def _join(self, name: str, target: Statistics, images: float) -> tuple[Statistics, float]:
         """Return a layer's statistics of the stream with a new batch, and its number of images."""
@@ -393,7 +408,7 @@ class BatchNorm(NetworkAdapter):
             return source
         if self.momentum is not None:
             return self._select_parts(source, learned)
-        prior = 0.0 if self.prior == "auto" else self.prior
+        prior = 0.0 if isinstance(self.prior, str) else self.prior
         return mix(source, learned, prior=prior, count=pooled.images, parts=self.parts)
 
     def _select_parts(self, source: Statistics, learned: Statistics) -> Statistics:
@@ -440,14 +455,3 @@ def _is_share(value: object) -> bool:
     """Whether ``value`` is a number above 0 and at most 1."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 < cast("float", value) <= 1
-
-
-def check_prior(prior: float | Literal["auto"]) -> float | Literal["auto"]:
-    """Return a prior strength that can be used, or raise an InputError."""
-    if prior == "auto":
-        return "auto"
-    if isinstance(prior, bool) or not isinstance(prior, (int, float)):
-        raise InputError(f"prior: expected a number, 0 or more, or 'auto', got {prior!r}.")
-    if math.isnan(prior) or prior < 0:
-        raise InputError(f"prior: expected 0 or more (float('inf') does not adapt), got {prior!r}.")
-    return prior

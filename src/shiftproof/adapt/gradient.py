@@ -4,6 +4,9 @@ A layer's output hangs on its input ``x`` and on the statistics ``m``, ``v`` onl
 ``z = (x - m) / sqrt(v + eps)``. With G the gradient in ``x`` where the statistics are constants, the
 whole one is therefore ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel
 (Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, of which it is the last line).
+
+Where the statistics are a mixture with constants, of which the batch's own, with the mean ``b``, have
+the share w, the same chain of derivatives gives ``G - w mean(G) - w (x - b) / sqrt(v + eps) mean(G z)``.
 """
 
 from __future__ import annotations
@@ -22,21 +25,28 @@ def through_statistics(
     variance: torch.Tensor,
     eps: float,
     group: Any = None,
+    *,
+    batch_mean: torch.Tensor | None = None,
+    share: float = 1.0,
 ) -> torch.Tensor:
-    """Return ``values`` as they are, whose gradient knows that mean and variance are theirs.
+    """Return ``values`` as they are, whose gradient knows that mean and variance hang on them.
 
     Args:
         values: ``(N, C, ...)`` floating: what a layer is about to normalise.
-        mean: ``(C,)``, of ``values``.
-        variance: ``(C,)``, biased.
+        mean: ``(C,)``, of ``values``, or mixed with a constant.
+        variance: ``(C,)``, biased, or mixed likewise.
         eps: the layer's.
         group: the ``torch.distributed`` group whose values the statistics are of; None where they
             are of ``values`` alone.
+        batch_mean: the mean of ``values``, where ``mean`` is a mixture.
+        share: of the batch's own statistics in the mixture, above 0 and at most 1.
 
     Returns:
         ``(N, C, ...)``, a view.
     """
-    result: torch.Tensor = _ThroughStatistics.apply(values, mean, variance, eps, group)
+    result: torch.Tensor = _ThroughStatistics.apply(
+        values, mean, variance, eps, group, mean if batch_mean is None else batch_mean, share
+    )
     return result
 
 
@@ -49,26 +59,30 @@ class _ThroughStatistics(torch.autograd.Function):
         variance: torch.Tensor,
         eps: float,
         group: Any,
+        batch_mean: torch.Tensor,
+        share: float,
     ) -> torch.Tensor:
-        ctx.save_for_backward(values, mean, variance)
-        ctx.eps, ctx.group = eps, group
+        ctx.save_for_backward(values, mean, variance, batch_mean)
+        ctx.eps, ctx.group, ctx.share = eps, group, share
         return values.view_as(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (gradient,) = gradients
-        values, mean, variance = ctx.saved_tensors
+        values, mean, variance, batch_mean = ctx.saved_tensors
         wide = torch.float64 if values.dtype == torch.float64 else torch.float32
         mean, spread = mean.to(wide), (variance.to(wide) + ctx.eps).sqrt()
-        if ctx.group is None and values.device.type in _FUSED_ON:
+        if ctx.group is None and ctx.share == 1 and values.device.type in _FUSED_ON:
             # The one-pass kernel of torch's own batch norm, which divides by the spread.
             result = torch.ops.aten.native_batch_norm_backward(
                 gradient, values, spread, None, None, mean, spread.reciprocal(), True, ctx.eps,
                 [True, False, False],
             )[0]  # fmt: skip
         else:
-            result = _gradient_from_sums(gradient, values, mean, spread, ctx.group)
-        return result, None, None, None, None
+            result = _gradient_from_sums(
+                gradient, values, mean, spread, ctx.group, batch_mean.to(wide), ctx.share
+            )
+        return result, *[None] * 6
 
 
 def _gradient_from_sums(
@@ -77,15 +91,19 @@ def _gradient_from_sums(
     mean: torch.Tensor,
     spread: torch.Tensor,
     group: Any,
+    batch_mean: torch.Tensor,
+    share: float,
 ) -> torch.Tensor:
     """Return the whole gradient from the sums per channel, those of all processes of a group."""
     shape = (-1, *[1] * (values.ndim - 2))
     axes = [axis for axis in range(values.ndim) if axis != 1]
     wide = gradient.to(mean.dtype)
-    normal = (values.to(mean.dtype) - mean.view(shape)) / spread.view(shape)
+    values = values.to(mean.dtype)
+    normal = (values - mean.view(shape)) / spread.view(shape)
     count = wide.new_full((1,), values.numel() // values.shape[1])
     sums = torch.cat([wide.sum(axes), (wide * normal).sum(axes), count])
     if group is not None:
         torch.distributed.all_reduce(sums, group=group)
-    first, second = (sums[:-1] / sums[-1]).chunk(2)
-    return (wide - first.view(shape) - normal * second.view(shape)).to(gradient.dtype)
+    first, second = (share * sums[:-1] / sums[-1]).chunk(2)
+    away = normal if share == 1 else (values - batch_mean.view(shape)) / spread.view(shape)
+    return (wide - first.view(shape) - away * second.view(shape)).to(gradient.dtype)

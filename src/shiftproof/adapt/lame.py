@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.network import AdaptedNetwork, describe_output
+from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
 from shiftproof.adapt.tensors import check_names
-from shiftproof.errors import InputError, ModelError, UnknownNameError
+from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
@@ -141,27 +142,8 @@ class LAME(NetworkAdapter):
         return ()
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        kept: list[torch.Tensor] = []
-
-        def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            kept.append(args[0] if args else next(iter(kwargs.values())))
-
-        handle = self._head.register_forward_pre_hook(keep, with_kwargs=True)
-        try:
-            logits = self._network.forward(inputs)
-        finally:
-            handle.remove()
-        if not kept:
-            raise ModelError("The model ran without calling its last linear layer as a module.")
-        features = kept[-1].flatten(1)
-        for what, rows in (("logits", logits), ("features before its last layer", features)):
-            if not isinstance(rows, torch.Tensor) or rows.shape[:-1] != (len(inputs),):
-                raise ModelError(
-                    f"Expected {what} ({len(inputs)}, K), a row for each image, got "
-                    f"{describe_output(rows)}."
-                )
-        # A logit of minus infinity is a class that is ruled out, and nothing broken.
-        sound = torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)
+        logits, features = run_with_features(self._network, self._head, inputs)
+        sound = find_sound_rows(logits, features)
         assigned = torch.log_softmax(logits.float(), -1)
         assigned[sound] = laplacian_assignments(
             logits[sound], features[sound], self.neighbors, self.links

@@ -20,12 +20,13 @@ Outputs = TypeVar("Outputs")
 class Choice(NamedTuple):
     """What a layer is to normalise its input by.
 
-    ``of_batch`` says that the statistics are those of the input itself, so that a gradient flows
-    through them; others are constants.
+    ``share`` is that of the input's own statistics, ``batch``, in the statistics: a gradient flows
+    through so much of them. The rest is constant.
     """
 
     statistics: Statistics
-    of_batch: bool = False
+    batch: Statistics | None = None
+    share: float = 0.0
 
 
 Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
@@ -133,6 +134,11 @@ class Seen:
         self._is_closed = True
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the forward pass is through, so that what runs now is repeated."""
+        return self._is_closed
+
+    @property
     def layers_run_twice(self) -> list[str]:
         """The layers that ran more than once."""
         return [name for name, times in self._runs.items() if times > 1]
@@ -150,14 +156,21 @@ def _to_float32(values: torch.Tensor) -> torch.Tensor:
 def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         values = args[0] if args else next(iter(kwargs.values()))
-        statistics, of_batch = choose(name, values)
+        statistics, batch, share = choose(name, values)
         handed = values
         if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
             # Statistics of half precision would be off by more than the inputs are.
             handed, statistics = _normalize_half(layer, values, statistics)
         layer.running_mean, layer.running_var = statistics
-        if of_batch and torch.is_grad_enabled() and values.requires_grad:
-            handed = through_statistics(handed, *statistics, eps_of(layer), process_group(layer))
+        if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
+            handed = through_statistics(
+                handed,
+                *statistics,
+                eps_of(layer),
+                process_group(layer),
+                batch_mean=batch.mean,
+                share=share,
+            )
         if handed is values:
             return None
         if args:

@@ -94,36 +94,6 @@ def mix(
     return blend(source, target, count / (prior + count), parts)
 
 
-def mix_with_prior(
-    source: Statistics,
-    target: Statistics,
-    inputs: torch.Tensor,
-    *,
-    prior: float | Literal["auto"],
-    count: float,
-    images: int,
-    parts: Parts = "both",
-) -> Statistics:
-    """Return what a layer normalises ``inputs`` by: :func:`mix` with the prior as users give it.
-
-    Args:
-        source: the layer's running statistics.
-        target: those of ``count`` target images.
-        inputs: ``(N, C, ...)``, the layer's input, on which ``"auto"`` is measured.
-        prior: N; ``"auto"`` takes :func:`measure_prior`.
-        count: n, the number of target images, above 0.
-        images: how many images ``inputs`` are of.
-        parts: which of the two are mixed.
-
-    Returns:
-        ``source`` itself where there is no variance: a single value per channel, and no prior.
-    """
-    if prior == 0 and has_single_values(inputs) and count <= 1:
-        return source
-    strength = measure_prior(source, inputs, images) if prior == "auto" else prior
-    return mix(source, target, prior=strength, count=count, parts=parts)
-
-
 def blend(
     source: Statistics, target: Statistics, weight: float, parts: Parts = "both"
 ) -> Statistics:
@@ -159,7 +129,9 @@ def pool(first: Statistics, count: float, second: Statistics, more: float) -> St
     )
 
 
-def measure_prior(source: Statistics, inputs: torch.Tensor, images: int | None = None) -> float:
+def measure_prior(
+    source: Statistics, inputs: torch.Tensor, images: int | None = None, *, margin: float = 1.0
+) -> float:
     """Return the prior strength N that suits a batch: weak where the shift is large.
 
     A batch's statistics err by ``V / n``, where V is how much single images differ from each
@@ -180,6 +152,8 @@ def measure_prior(source: Statistics, inputs: torch.Tensor, images: int | None =
             ``N / images`` rows that follow each other (the tokens of LeViT, the windows of Swin),
             and rows count as positions. None, or a number that does not divide N (boxes of a
             detector), takes each row for an image.
+        margin: how many times what V adds to the measured distance is taken off it: more than once
+            trusts small batches less.
 
     Returns:
         N, 0 or more; infinity where the batch does not differ by more than chance.
@@ -206,7 +180,7 @@ def measure_prior(source: Statistics, inputs: torch.Tensor, images: int | None =
     else:
         difference = scale / SINGLE_IMAGE
     V = float((difference / scale).clamp_max(1e4).mean())
-    D = float((distance / scale).clamp_max(1e4).mean()) - V / count
+    D = float((distance / scale).clamp_max(1e4).mean()) - margin * V / count
     if not math.isfinite(V) or not math.isfinite(D) or V <= 0:
         return math.inf
     return V / D if D > 0 else math.inf

@@ -12,7 +12,7 @@ from shiftproof.adapt.adapter import Adapter
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
 from shiftproof.models.structure import require_torch
-from shiftproof.specs import read_number, read_options, split_name
+from shiftproof.specs import read_number, read_options, read_switch, split_name
 
 if TYPE_CHECKING:
     import torch
@@ -47,21 +47,28 @@ def _read_number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else read_number(text)
 
 
+def _read_prior(text: str) -> float | str:
+    return "layerwise" if text == "layerwise" else _read_number_or_auto(text)
+
+
 _BATCHNORM: dict[str, Callable[[str], object]] = {
-    "prior": _read_number_or_auto, "over": str, "momentum": float, "warm_up": int, "parts": str,
+    "prior": _read_prior, "over": str, "momentum": float, "warm_up": int, "parts": str,
     "layers": str,
 }  # fmt: skip
 _SELF_LEARNING: dict[str, Callable[[str], object]] = {
     "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "parameters": str,
-    "layers": str, "prior": _read_number_or_auto, "teacher": str, "answers": str,
+    "layers": str, "prior": _read_prior, "preset": str, "teacher": str, "answers": str,
     "sees": str,
+}  # fmt: skip
+_LEARNING: dict[str, Callable[[str], object]] = {
+    "lr": _read_number_or_auto, "momentum": float, "layers": str, "prior": _read_prior,
 }  # fmt: skip
 
 ADAPTERS: dict[str, AdapterEntry] = {
     "batchnorm": AdapterEntry(
         _maker("batchnorm", "BatchNorm"),
-        "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020); "
-        "prior=16 images of trust in the source.",
+        "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020), as far as "
+        "the batch is measurably unlike the source; prior=N trusts the source like N images.",
         _BATCHNORM,
     ),
     "rpl": AdapterEntry(
@@ -88,6 +95,33 @@ ADAPTERS: dict[str, AdapterEntry] = {
         _maker("lame", "LAME"),
         "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
         {"neighbors": int, "links": str},
+    ),
+    "eata": AdapterEntry(
+        _maker("eata", "EATA"),
+        "Minimise the entropy of reliable, new answers (ETA; Niu et al. 2022). In Python, with images "
+        "like the source's, EATA: it holds the parameters near the source.",
+        {"margin": float, "similarity": _read_number_or_auto, **_LEARNING},
+    ),
+    "sar": AdapterEntry(
+        _maker("sar", "SAR"),
+        "Minimise the entropy of reliable answers where it is flat (Niu et al. 2023); for small "
+        "batches and networks with layer or group norm.",
+        {"margin": float, "rho": float, "recovery": float, **_LEARNING},
+    ),
+    "deyo": AdapterEntry(
+        _maker("deyo", "DeYO"),
+        "Minimise the entropy of answers that shuffled patches would change (Lee et al. 2024).",
+        {"margin": float, "drop": float, "patches": int, **_LEARNING},
+    ),
+    "roid": AdapterEntry(
+        _maker("roid", "ROID"),
+        "Weighted likelihood ratios, drawn back to the source at each step (Marsden et al. 2024).",
+        {"keep": float, "consistency": read_switch, "correction": read_switch, **_LEARNING},
+    ),
+    "t3a": AdapterEntry(
+        _maker("t3a", "T3A"),
+        "Move prototypes that stand for the last layer; no gradients (Iwasawa & Matsuo 2021).",
+        {"per_class": int},
     ),
     "rdumb": AdapterEntry(
         _maker("rdumb", "RDumb"),

@@ -11,6 +11,7 @@ from shiftproof.bench import grid
 from shiftproof.bench import precision as planning
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
+from shiftproof.bench.doubts import warn_of_settings
 from shiftproof.bench.filling import fill
 from shiftproof.bench.given import (
     CorruptionLike,
@@ -177,6 +178,8 @@ def run(
     if isinstance(view, OnTheFly) and prepared.keeps_images:
         view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)
+    if show_progress is not False:
+        warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)
     fill(
         folder,
         view,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
+from shiftproof.adapt.cautions import list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
@@ -34,6 +35,7 @@ from shiftproof.report.table_writing import Table
 from shiftproof.report.wording import spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.reading import clean_text
 
 
 @final
@@ -162,10 +164,25 @@ def _warnings(shown: Shown, kind: Kind) -> list[str]:
             )
         frost = describe_drawn_frost(run)
         found += [] if frost is None else [f"{where}{frost}"]
+        found += [f"{where}{line}" for line in _doubt_adapters(shown, run)]
         found += [f"{where}{note}." for note in tables.describe_unanswered(scores)]
         found += [f"{where}{line}" for line in run.faults]
         found += doubts(scores.images, where)
     return found
+
+
+def _doubt_adapters(shown: Shown, run: Run) -> list[str]:
+    """Say which adapters of a run have settings that are known to do harm."""
+    size, protocol = run.settings.get("batch_size"), run.settings.get("protocol")
+    order = protocol.get("order") if isinstance(protocol, Mapping) else None
+    if not isinstance(size, int) or not isinstance(order, str):
+        return []
+    return [
+        f"{clean_text(entry.scored.name)}: {caution}"
+        for entry in shown.entries
+        if entry.run is run and entry.adapter is not None
+        for caution in list_cautions(entry.adapter, batch_size=size, order=order)
+    ]
 
 
 def _reading(shown: Shown) -> Section:

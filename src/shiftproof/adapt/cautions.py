@@ -1,0 +1,85 @@
+"""Settings of adapters that are known to do harm, or nothing at all: the one place that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+FEW_IMAGES = 16
+"""Images in a batch below which its statistics alone are worse than the source's on clean images.
+
+Measured by ``benchmarks/batch_sizes.py``; the tables stand in ``docs/adaptation.md``.
+"""
+
+HALF_SPACING = 2.0**-24
+"""Half the distance from 1 to the number above it in float32: a smaller step is lost in rounding."""
+
+_ORDERS = {
+    "sorted": "sorted by label",
+    "dirichlet": "in bursts of one class (Dirichlet)",
+}
+"""Orders of a stream in which a batch holds few classes, and what to call them."""
+
+
+def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -> list[str]:
+    """Return, a sentence each, what is known to go wrong with an adapter in a stream.
+
+    Args:
+        settings: the adapter's, as a run records them; those of an adapter that is not known here
+            give no sentence.
+        batch_size: n, the images in a batch.
+        order: of the images in the stream: ``"shuffled"``, ``"sorted"`` or ``"dirichlet"``.
+
+    >>> list_cautions({"adapter": "batchnorm", "prior": 16}, batch_size=4, order="shuffled")
+    []
+    """
+    is_guarded = False
+    inner: Any = settings
+    while isinstance(inner, Mapping) and isinstance(inner.get("inner"), Mapping):
+        is_guarded = is_guarded or inner.get("adapter") == "guard"
+        inner = inner["inner"]
+    found = list(_doubt_steps(inner))
+    # The guard answers with the source where the statistics do harm.
+    return found if is_guarded else [*_doubt_statistics(inner, batch_size, order), *found]
+
+
+def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> Iterator[str]:
+    prior = settings.get("prior")
+    if prior in (None, "inf") or settings.get("adapted") == 0 or settings.get("over") == "set":
+        return
+    if prior == 0 and count < FEW_IMAGES and settings.get("over", "batch") == "batch":
+        yield (
+            f"prior=0 normalizes by batches of {_count_images(count)} alone, which does harm below "
+            f"{FEW_IMAGES}, on clean images too. Take prior=auto, or larger batches."
+        )
+    if order in _ORDERS:
+        yield (
+            f"The images come {_ORDERS[order]}, and statistics of few classes are mistaken for a "
+            "shift, with prior=auto too. Take guard+ before the adapter, lame, or prior=inf."
+        )
+
+
+def _doubt_steps(settings: Mapping[str, Any]) -> Iterator[str]:
+    if settings.get("loss") == "soft":
+        yield (
+            "soft learns nothing here: its teacher begins as the model itself, and then its gradient "
+            "is zero. Take rpl or ent."
+        )
+        return
+    lr, momentum = settings.get("lr"), settings.get("momentum")
+    if not _is_number(lr):
+        return
+    reach = lr / (1 - momentum) if _is_number(momentum) and momentum < 1 else lr
+    if reach < HALF_SPACING:
+        yield (
+            f"A learning rate of {lr:g} moves nothing: steps on gradients of up to 1 are lost in the "
+            "rounding of float32. Take lr=auto."
+        )
+
+
+def _count_images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,53 @@
+"""What goes into a network's last layer, beside what comes out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from shiftproof.adapt.network import AdaptedNetwork, describe_output
+from shiftproof.errors import ModelError
+
+
+def run_with_features(
+    network: AdaptedNetwork, head: torch.nn.Module, inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits ``(N, K)`` of the classes and features ``(N, D)`` of a batch.
+
+    Args:
+        network: an adapter's copy.
+        head: the layer in it whose input the features are.
+        inputs: ``(N, ...)``, prepared.
+
+    Raises:
+        ModelError: the head did not run as a module, or there is no row for each image.
+    """
+    kept: list[torch.Tensor] = []
+
+    def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept.append(args[0] if args else next(iter(kwargs.values())))
+
+    handle = head.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        logits = network.forward(inputs)
+    finally:
+        handle.remove()
+    if not kept:
+        raise ModelError("The model ran without calling its last linear layer as a module.")
+    features = kept[-1].flatten(1)
+    for what, rows in (("logits", logits), ("features before its last layer", features)):
+        if not isinstance(rows, torch.Tensor) or rows.shape[:-1] != (len(inputs),):
+            raise ModelError(
+                f"Expected {what} ({len(inputs)}, K), a row for each image, got "
+                f"{describe_output(rows)}."
+            )
+    return logits, features
+
+
+def find_sound_rows(logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Return ``(N,)`` bool: the images whose answer and features are finite.
+
+    A logit of minus infinity is a class that is ruled out, and nothing broken.
+    """
+    return torch.isfinite(logits.float().logsumexp(1)) & torch.isfinite(features).all(1)

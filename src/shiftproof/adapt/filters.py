@@ -1,0 +1,41 @@
+"""Which images a method learns from, and how much: shared by those that choose."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+MOMENTUM = 0.9
+"""Of the mean of predicted distributions (Niu et al. 2022, eq. 4, and Marsden et al. 2024)."""
+
+
+def entropy_margin(share: float, classes: int) -> float:
+    """Return ``share`` of the largest entropy that there is, ``log K``, in nats."""
+    return share * math.log(max(classes, 2))
+
+
+def weigh_entropies(entropies: torch.Tensor, margin: float) -> torch.Tensor:
+    """Return ``exp(E0 - H)``, more than 1 for an entropy below the margin (Niu et al. 2022, eq. 3).
+
+    Args:
+        entropies: ``(N,)`` in nats; no gradient goes there.
+        margin: E0.
+    """
+    return torch.exp(margin - entropies.detach())
+
+
+def similarity_to(mean: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """Return the cosine of each of ``(N, K)`` distributions and a mean one ``(K,)``: ``(N,)``."""
+    return torch.nn.functional.cosine_similarity(mean[None], probabilities.detach(), dim=1)
+
+
+def update_mean(mean: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    """Return an exponential moving average with the mean of some rows.
+
+    Args:
+        mean: ``(K,)``, None before the first rows.
+        rows: ``(M, K)``, M above 0.
+    """
+    new = rows.detach().float().mean(0)
+    return new if mean is None else MOMENTUM * mean + (1 - MOMENTUM) * new

@@ -1,0 +1,216 @@
+"""T3A: prototypes in the place of the last layer (Iwasawa & Matsuo 2021, NeurIPS)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, final
+
+import torch
+
+from shiftproof.adapt.checks import check_count
+from shiftproof.adapt.events import Event
+from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.losses import entropy
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.parameters import last_layer_name
+from shiftproof.adapt.tensors import check_names, copy_tensor, copy_to_cpu
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+
+class Supports(NamedTuple):
+    """Features that stand for classes: ``(M, D)``, the class of each ``(M,)``, its entropy ``(M,)``."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    entropies: torch.Tensor
+
+    def join(self, more: Supports) -> Supports:
+        """Return both, these first."""
+        return Supports(*(torch.cat(pair) for pair in zip(self, more, strict=True)))
+
+    def keep_surest(self, per_class: int, classes: int) -> Supports:
+        """Return of each class the ``per_class`` supports of the least entropy, class after class."""
+        kept = []
+        for label in range(classes):
+            places = torch.nonzero(self.labels == label)[:, 0]
+            order = self.entropies[places].sort(stable=True).indices
+            kept.append(places[order[:per_class]])
+        chosen = torch.cat(kept)
+        return Supports(*(part[chosen] for part in self))
+
+
+def average_supports(supports: Supports, classes: int) -> torch.Tensor:
+    """Return ``(K, D)`` prototypes of unit length: the direction of the mean of the unit supports.
+
+    Iwasawa & Matsuo 2021, eq. 3; a class without supports has the prototype 0.
+    """
+    unit = torch.nn.functional.normalize(supports.features, dim=1)
+    sums = unit.new_zeros(classes, unit.shape[1]).index_add_(0, supports.labels, unit)
+    return torch.nn.functional.normalize(sums, dim=1)
+
+
+@final
+class T3A(NetworkAdapter):
+    """A classifier whose last layer becomes prototypes of the classes, moved by each batch.
+
+    The supports of a class are at first the row of its weights. Each image adds its features, as
+    the network feeds them to its last layer, to the class that the network answers; of each class
+    the ``per_class`` supports of the least entropy stay. The logits are the products of the features
+    with the unit means of the supports (Iwasawa & Matsuo 2021, algorithm 1), without a bias. One
+    forward pass, no gradients, and whatever normalises in the network stays the source's.
+
+    Until the first image it is the source. Logits of prototypes are on another scale than the
+    network's: their order is meant, and not their confidence.
+
+    Args:
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits, whose last
+            layer is linear.
+        per_class: supports of a class that stay, 1 or more; the paper chooses among 1, 5, 20, 50, 100
+            and all.
+
+    Raises:
+        InputError: ``per_class`` is below 1.
+        ModelError: the last layer is not linear, or gives something else than the logits; or the
+            classifier's classes are sums of several outputs.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    >>> T3A(net)(torch.rand(8, 3, 2, 2)).shape
+    torch.Size([8, 3])
+    """
+
+    def __init__(self, model: Classifier | torch.nn.Module, *, per_class: int = 20) -> None:
+        self.per_class = check_count("per_class", per_class)
+        self._network = AdaptedNetwork(model)
+        self._head_name = last_layer_name(self._network.module)
+        head = self._network.module.get_submodule(self._head_name)
+        if not isinstance(head, torch.nn.Linear):
+            raise ModelError(
+                f"The last layer {self._head_name!r} is {type(head).__name__}: prototypes take the "
+                "place of a torch.nn.Linear."
+            )
+        self._head = head
+        self._rows = self._find_rows()
+        self._first = self._read_weights()
+        self._supports = self._first
+        self._images = 0
+
+    def __repr__(self) -> str:
+        return f"T3A(per_class={self.per_class})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {"adapter": "t3a", "per_class": self.per_class, **self._network.settings()}
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """None."""
+        return ()
+
+    def _find_rows(self) -> torch.Tensor:
+        """Return ``(K,)``: which output of the last layer each class is."""
+        outputs = torch.eye(self._head.out_features, device=self._head.weight.device)
+        try:
+            seen = self._network.of_classes(outputs)
+        except (IndexError, RuntimeError) as error:
+            raise ModelError(
+                f"The last layer {self._head_name!r} gives {self._head.out_features} values, which "
+                "are not the outputs that the classifier chooses among."
+            ) from error
+        if not bool(((seen == 0) | (seen == 1)).all() and (seen.sum(0) == 1).all()):
+            raise ModelError(
+                "Classes that are sums or maxima of several outputs have no single row of weights to "
+                "begin with; T3A needs one output a class."
+            )
+        return seen.argmax(0)
+
+    def _read_weights(self) -> Supports:
+        """Return the rows of the last layer as supports, each of the class that it is answered with."""
+        with torch.no_grad():
+            weights = self._head.weight[self._rows].detach().float()
+            bias = self._head.bias
+            logits = weights @ weights.T
+            logits = logits if bias is None else logits + bias[self._rows].float()
+        return Supports(weights.clone(), logits.argmax(1), entropy(logits))
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits, features = run_with_features(self._network, self._head, inputs)
+        if logits.shape[1] != len(self._rows):
+            raise ModelError(
+                f"The last layer {self._head_name!r} gives {len(self._rows)} values, and the model "
+                f"{logits.shape[1]}: they are not its logits."
+            )
+        logits, features = logits.float(), features.float()
+        sound = find_sound_rows(logits, features)
+        supports, images = self._supports, self._images
+        if not self._network.is_frozen:
+            new = Supports(features[sound], logits[sound].argmax(1), entropy(logits[sound]))
+            supports = supports.join(new).keep_surest(self.per_class, len(self._rows))
+            images += len(new.features)
+            self._supports, self._images = supports, images
+        if images == 0:
+            return logits
+        answers = logits.clone()
+        answers[sound] = features[sound] @ average_supports(supports, len(self._rows)).T
+        return answers
+
+    def end_epoch(self) -> None:
+        """Do nothing: a pass over the target set ends nothing here."""
+
+    def reset(self) -> None:
+        """Forget all images that were seen."""
+        with self._network.lock:
+            self._supports, self._images = self._first, 0
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield nothing: no gradient changes anything here."""
+        return iter(())
+
+    def merge(self) -> torch.nn.Module:
+        """Return a copy of the model with the prototypes in its last layer; at first the source."""
+        with self._network.lock, torch.no_grad():
+            module = self._network.copy()
+            if self._images:
+                head = module.get_submodule(self._head_name)
+                assert isinstance(head, torch.nn.Linear)
+                head.weight[self._rows] = average_supports(self._supports, len(self._rows)).to(
+                    head.weight
+                )
+                if head.bias is not None:
+                    head.bias[self._rows] = 0
+        return module
+
+    def state(self) -> State:
+        """Return the supports, and how many images have been seen."""
+        with self._network.lock:
+            parts = {f"supports/{n}": copy_to_cpu(p) for n, p in self._supports._asdict().items()}
+            return {**parts, "images": torch.tensor(self._images)}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another adapter of the same settings has learned."""
+        names = {f"supports/{name}" for name in Supports._fields}
+        check_names(state, (), {*names, "images"})
+        images = int(copy_tensor(state, "images", torch.tensor(0)))
+        given = state.get("supports/labels")
+        count = 0 if given is None or given.ndim != 1 else len(given)
+        like = Supports(
+            self._first.features.new_zeros(count, self._first.features.shape[1]),
+            self._first.labels.new_zeros(count),
+            self._first.entropies.new_zeros(count),
+        )
+        read = {n: copy_tensor(state, f"supports/{n}", part) for n, part in like._asdict().items()}
+        supports = Supports(**read)
+        labels = supports.labels
+        if images < 0 or not bool(((labels >= 0) & (labels < len(self._rows))).all()):
+            raise InputError(
+                "The state is damaged: its supports are of classes that there are not."
+            )
+        with self._network.lock:
+            self._supports, self._images = supports, images
