@@ -18,22 +18,30 @@ from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
     from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.cotta import CoTTA
     from shiftproof.adapt.guard import Guard
     from shiftproof.adapt.lame import LAME
     from shiftproof.adapt.losses import entropy, generalized_cross_entropy
+    from shiftproof.adapt.memo import MEMO
+    from shiftproof.adapt.note import NOTE
     from shiftproof.adapt.rdumb import RDumb
+    from shiftproof.adapt.rotta import RoTTA
     from shiftproof.adapt.selflearning import SelfLearning
 
 __all__ = [
     "ADAPTERS",
     "LAME",
+    "MEMO",
+    "NOTE",
     "AdaptedDetector",
     "Adapter",
     "AdapterEntry",
     "BatchNorm",
+    "CoTTA",
     "Event",
     "Guard",
     "RDumb",
+    "RoTTA",
     "SelfLearning",
     "adapting",
     "entropy",
@@ -45,9 +53,13 @@ __all__ = [
 
 _NAMES = {
     "BatchNorm": "batchnorm",
+    "CoTTA": "cotta",
     "Guard": "guard",
     "LAME": "lame",
+    "MEMO": "memo",
+    "NOTE": "note",
     "RDumb": "rdumb",
+    "RoTTA": "rotta",
     "SelfLearning": "selflearning",
     "entropy": "losses",
     "generalized_cross_entropy": "losses",

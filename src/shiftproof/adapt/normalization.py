@@ -21,11 +21,13 @@ class Choice(NamedTuple):
     """What a layer is to normalise its input by.
 
     ``of_batch`` says that the statistics are those of the input itself, so that a gradient flows
-    through them; others are constants.
+    through them; others are constants. ``inputs`` is what the layer is handed in place of its input,
+    where one mean and variance per channel cannot say how it is normalised.
     """
 
     statistics: Statistics
     of_batch: bool = False
+    inputs: torch.Tensor | None = None
 
 
 Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
@@ -150,11 +152,11 @@ def _to_float32(values: torch.Tensor) -> torch.Tensor:
 def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         values = args[0] if args else next(iter(kwargs.values()))
-        statistics, of_batch = choose(name, values)
-        handed = values
+        statistics, of_batch, inputs = choose(name, values)
+        handed = values if inputs is None else inputs
         if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
             # Statistics of half precision would be off by more than the inputs are.
-            handed, statistics = _normalize_half(layer, values, statistics)
+            handed, statistics = _normalize_half(layer, handed, statistics)
         layer.running_mean, layer.running_var = statistics
         if of_batch and torch.is_grad_enabled() and values.requires_grad:
             handed = through_statistics(handed, *statistics, eps_of(layer), process_group(layer))
