@@ -89,7 +89,8 @@ class RoTTA(NetworkAdapter):
     left out; events say so. The augmentations are functions of the seed and of the number of the step
     since the last ``reset()``. ``state()`` holds the memory's images in float32.
 
-    Differs from the published code: dropout stays off in the steps; layer, group, instance and RMS
+    Differs from the published code: dropout stays off in the steps; the entropy has no 1e-6 in its
+    logarithm; layer, group, instance and RMS
     norms learn as batch norm does; in a process group each process has its own memory and statistics.
 
     Args:
