@@ -17,9 +17,9 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "LAME", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm", "Event",
-        "Guard", "RDumb", "SelfLearning", "adapting", "entropy", "generalized_cross_entropy", "load",
-        "make_adapter", "save",
+        "ADAPTERS", "LAME", "MEMO", "NOTE", "AdaptedDetector", "Adapter", "AdapterEntry", "BatchNorm",
+        "CoTTA", "Event", "Guard", "RDumb", "RoTTA", "SelfLearning", "adapting", "entropy",
+        "generalized_cross_entropy", "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",

@@ -26,6 +26,7 @@ from shiftproof.adapt.tensors import (
     pack,
     read_count,
     unpack,
+    widen,
 )
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
@@ -55,8 +56,8 @@ def symmetric_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(N,)``, 0 or more.
     """
-    student = torch.softmax(logits.float(), -1)
-    log_teacher = torch.log_softmax(teacher.detach().float(), -1)
+    student = torch.softmax(widen(logits), -1)
+    log_teacher = torch.log_softmax(widen(teacher.detach()), -1)
     backward = -(student * log_teacher.masked_fill(student == 0, 0)).sum(-1)
     return (soft_pseudo_label_loss(logits, teacher) + backward) / 2
 

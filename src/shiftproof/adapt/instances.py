@@ -13,6 +13,7 @@ import torch
 from shiftproof.adapt.normalization import Choice, Choose, Seen, eps_of
 from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, detach, hand_normalized
 from shiftproof.adapt.statistics import Statistics, has_single_values
+from shiftproof.adapt.tensors import widen
 
 
 def correct_by_instance(
@@ -38,9 +39,9 @@ def correct_by_instance(
     """
     positions = values[0, 0].numel() if len(values) else 1
     if positions <= 1 or math.isinf(k):
-        return statistics.mean.float(), statistics.variance.float()
-    own_variance, own_mean = torch.var_mean(values.float().flatten(2), 2, correction=1)
-    mean, variance = statistics.mean.float(), statistics.variance.float()
+        return widen(statistics.mean), widen(statistics.variance)
+    own_variance, own_mean = torch.var_mean(widen(values).flatten(2), 2, correction=1)
+    mean, variance = widen(statistics.mean), widen(statistics.variance)
     error_of_mean = ((variance + eps) / positions).sqrt()
     error_of_variance = (variance + eps) * math.sqrt(2 / (positions - 1))
     corrected = variance + _shrink(own_variance - variance, k * error_of_variance)
@@ -79,7 +80,7 @@ def by_batch_and_instance(statistics: Mapping[str, Statistics], k: float) -> Cho
             batch = statistics[name]
             if not has_single_values(values):
                 axes = [axis for axis in range(values.ndim) if axis != 1]
-                variance, mean = torch.var_mean(values.float(), axes, correction=1)
+                variance, mean = torch.var_mean(widen(values), axes, correction=1)
                 batch = Statistics(mean, variance)
             seen.add(name, detach(batch), 1, detach(batch))
             corrected = correct_by_instance(values, batch, k, eps_of(layer))

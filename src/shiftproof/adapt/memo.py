@@ -20,7 +20,7 @@ from shiftproof.adapt.parameters import all_parameters
 from shiftproof.adapt.passes import FollowedNetwork, by_batch
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.steps import GradientSteps
-from shiftproof.adapt.tensors import check_names
+from shiftproof.adapt.tensors import check_names, widen
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
@@ -46,7 +46,7 @@ def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
     >>> round(float(marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))), 4)
     0.6931
     """
-    log_p = torch.log_softmax(logits.float(), -1)
+    log_p = torch.log_softmax(widen(logits), -1)
     # The logarithm of the mean, without an underflow of any single probability.
     mean = log_p.logsumexp(0) - math.log(len(logits))
     p = mean.exp()

@@ -19,6 +19,7 @@ from shiftproof.adapt.statistics import (
     mix_with_prior,
     pool_processes,
 )
+from shiftproof.adapt.tensors import widen
 from shiftproof.errors import ModelError
 
 ChooseFor: TypeAlias = Callable[["FollowedNetwork", Seen], Choose]
@@ -147,7 +148,7 @@ def by_moving_average(statistics: Mapping[str, Statistics], weight: float) -> Ch
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
         def choose(name: str, values: torch.Tensor) -> Choice:
             axes = [axis for axis in range(values.ndim) if axis != 1]
-            variance, mean = torch.var_mean(values.float(), axes, correction=0)
+            variance, mean = torch.var_mean(widen(values), axes, correction=0)
             batch = Statistics(mean, variance)
             used = blend(statistics[name], batch, weight)
             seen.add(name, detach(batch), 1, detach(used))
@@ -178,8 +179,8 @@ def hand_normalized(
     shape = (*mean.shape, *[1] * (values.ndim - 2))
     if mean.ndim == 1:
         shape = (1, *shape)
-    inputs = (values.float() - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
-    like = cast("torch.Tensor", layer.running_mean).float()
+    inputs = (widen(values) - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
+    like = widen(cast("torch.Tensor", layer.running_mean))
     kept = Statistics(torch.zeros_like(like), torch.full_like(like, 1 - eps))
     return Choice(kept, inputs=inputs.to(values.dtype))
 

@@ -98,3 +98,8 @@ def read_count(state: Mapping[str, torch.Tensor], name: str) -> int:
     if count < 0:
         raise InputError(f"The state is damaged: {name} is {count}.")
     return count
+
+
+def widen(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float32 where they are of half precision, else as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
