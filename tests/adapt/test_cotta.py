@@ -75,7 +75,9 @@ class ByHand:
 
 # Not one-sided without augmentations: the student is its own teacher then, its gradient nought, and
 # Adam takes whole steps down the rounding.
-@pytest.mark.parametrize(("loss", "threshold"), [("one-sided", 1), ("symmetric", 1), ("symmetric", 0)])
+@pytest.mark.parametrize(
+    ("loss", "threshold"), [("one-sided", 1), ("symmetric", 1), ("symmetric", 0)]
+)
 @pytest.mark.parametrize("kind", ["batch", "layer"])
 def test_the_published_algorithm(kind, threshold, loss, monkeypatch):
     factors = scale_only(monkeypatch)

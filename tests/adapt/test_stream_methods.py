@@ -125,7 +125,7 @@ def test_a_plain_module_is_refused_as_its_pixels_are_unknown(name):
 @pytest.mark.parametrize("kind", [CoTTA, RoTTA, MEMO])
 def test_a_preprocessing_of_ones_own_is_refused(kind):
     own = CallablePreprocess(lambda image: image.transpose(2, 0, 1).astype(np.float32))
-    with pytest.raises(ModelError, match="undo their normalisation, but this.*CallablePreprocess"):
+    with pytest.raises(ModelError, match=r"undo their normalisation, but this.*CallablePreprocess"):
         kind(Classifier(network("batch"), own, list("abcde")))
 
 
@@ -202,7 +202,9 @@ def test_grey_networks_and_classes_of_some_outputs(kind):
     grey = Preprocess((16, 16), 16, mean=(0.4,), std=(0.3,), channels=1)
     source = Classifier(module, grey, ["a", "b"], outputs=[[1, 4], [3]])
     adapter = kind(source, **({} if kind in (RoTTA, NOTE) else {"augmentations": 2}))
-    assert adapter.predict(pictures(70)[:66] if kind in (RoTTA, NOTE) else pictures(2)).shape[1] == 2
+    assert (
+        adapter.predict(pictures(70)[:66] if kind in (RoTTA, NOTE) else pictures(2)).shape[1] == 2
+    )
     assert not adapter.events
 
 

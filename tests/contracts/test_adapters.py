@@ -51,7 +51,7 @@ LEARNS_AFTER = [
     "cotta:augmentations=1,lr=0.01",
     "rotta:memory=6,every=4,lr=0.1",
     "note:memory=6,every=4,lr=0.1",
-    "memo:augmentations=2,lr=0.1",
+    "memo:augmentations=1,lr=0.1",
     "rdumb:every=2+hard",
     "rdumb+lame",
     "guard+rpl",

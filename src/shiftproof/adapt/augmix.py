@@ -66,7 +66,7 @@ def augment_by_mixing(image: Image, rng: np.random.Generator, crop: Crop = "resi
 
 
 def _scale(picture: PillowImage.Image) -> F32:
-    return np.asarray(picture, np.float32) / np.float32(255)
+    return cast("F32", np.asarray(picture, np.float32) / np.float32(255))
 
 
 def _run_chain(picture: PillowImage.Image, rng: np.random.Generator) -> PillowImage.Image:

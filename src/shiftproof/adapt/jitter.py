@@ -86,22 +86,18 @@ def apply_jitter(pixels: torch.Tensor, jitter: Jitter) -> torch.Tensor:
 
 
 def _adjust_color(images: torch.Tensor, name: str, factor: float) -> torch.Tensor:
-    if name == "brightness":
-        return F.adjust_brightness(images, factor)
-    if name == "contrast":
-        return F.adjust_contrast(images, factor)
-    if name == "saturation":
-        return F.adjust_saturation(images, factor)
-    if name == "hue":
-        return F.adjust_hue(images, factor)
-    return F.adjust_gamma(images.clamp(1e-8, 1), factor)
+    if name == "gamma":
+        # Nothing below 0 has a power.
+        images = images.clamp(1e-8, 1)
+    adjusted: torch.Tensor = getattr(F, f"adjust_{name}")(images, factor)
+    return adjusted
 
 
 def _move(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
     """Rotate, shift and scale images that are padded by their own edge, so that no corner is empty."""
     height, width = images.shape[-2:]
     padded = F.pad(images, [width // 2, height // 2], padding_mode="edge")
-    return F.affine(
+    moved: torch.Tensor = F.affine(
         padded,
         angle=jitter.degrees,
         translate=list(jitter.shift),
@@ -109,6 +105,7 @@ def _move(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
         shear=[0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
     )
+    return moved
 
 
 def _draw_noise(images: torch.Tensor, seed: int) -> torch.Tensor:

@@ -184,7 +184,7 @@ class MEMO(NetworkAdapter):
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        logits = torch.cat([self._answer(image) for image in inputs.split(1)])
+        logits = torch.cat([self._answer(image[None]) for image in inputs])
         if not self._network.is_frozen:
             self._batches += 1
         return logits

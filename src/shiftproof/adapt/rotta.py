@@ -310,7 +310,10 @@ class RoTTA(NetworkAdapter):
         )
         is_sound = seen_by_teacher.is_sound and are_sound({}, answers)
         choose = by_moving_average(self._student_statistics, self.weight)
-        with torch.enable_grad(), self._student.run(self._augment(images), choose) as (logits, seen):
+        with (
+            torch.enable_grad(),
+            self._student.run(self._augment(images), choose) as (logits, seen),
+        ):
             # exp(-age) / (1 + exp(-age))
             losses = soft_pseudo_label_loss(logits, answers) * torch.sigmoid(-ages)
             is_sound = is_sound and seen.is_sound and self._steps.take(losses.mean())

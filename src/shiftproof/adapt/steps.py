@@ -129,7 +129,9 @@ class GradientSteps:
         like = {kind: torch.zeros(()) if kind == "step" else parameter for kind in keys}
         found = {key: copy_tensor(state, key, like[kind]) for kind, key in keys.items()}
         if any(bool((found[keys[k]] < 0).any()) for k in keys if k in ("step", "exp_avg_sq")):
-            raise InputError(f"The state is damaged: the optimiser's memory of {name!r} is below 0.")
+            raise InputError(
+                f"The state is damaged: the optimiser's memory of {name!r} is below 0."
+            )
         return found
 
 
