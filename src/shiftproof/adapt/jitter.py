@@ -81,8 +81,9 @@ def apply_jitter(pixels: torch.Tensor, jitter: Jitter) -> torch.Tensor:
     images = _move(images, jitter)
     images = F.gaussian_blur(images, [5, 5], [jitter.blur, jitter.blur])
     images = F.center_crop(images, list(pixels.shape[-2:]))
-    images = F.hflip(images) if jitter.mirror else images
-    return (images + NOISE * _draw_noise(images, jitter.noise_seed)).clamp(0, 1)
+    images = images.flip(-1) if jitter.mirror else images
+    noisy: torch.Tensor = images + NOISE * _draw_noise(images, jitter.noise_seed)
+    return noisy.clamp(0, 1)
 
 
 def _adjust_color(images: torch.Tensor, name: str, factor: float) -> torch.Tensor:
