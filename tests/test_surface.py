@@ -21,9 +21,8 @@ SURFACE = {
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
-        "Event",
-        "DeYO", "EATA", "Guard", "RDumb", "ROID", "SAR", "SelfLearning", "T3A", "adapting", "entropy",
-        "generalized_cross_entropy", "load",
+        "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR",
+        "SelfLearning", "T3A", "adapting", "entropy", "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },
     "shiftproof.bench": {

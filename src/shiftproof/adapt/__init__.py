@@ -19,13 +19,17 @@ from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
     from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.cotta import CoTTA
     from shiftproof.adapt.deyo import DeYO
     from shiftproof.adapt.eata import EATA
     from shiftproof.adapt.guard import Guard
     from shiftproof.adapt.lame import LAME
     from shiftproof.adapt.losses import entropy, generalized_cross_entropy
+    from shiftproof.adapt.memo import MEMO
+    from shiftproof.adapt.note import NOTE
     from shiftproof.adapt.rdumb import RDumb
     from shiftproof.adapt.roid import ROID
+    from shiftproof.adapt.rotta import RoTTA
     from shiftproof.adapt.sar import SAR
     from shiftproof.adapt.selflearning import SelfLearning
     from shiftproof.adapt.t3a import T3A
@@ -34,6 +38,8 @@ __all__ = [
     "ADAPTERS",
     "EATA",
     "LAME",
+    "MEMO",
+    "NOTE",
     "ROID",
     "SAR",
     "T3A",
@@ -42,10 +48,12 @@ __all__ = [
     "Adapter",
     "AdapterEntry",
     "BatchNorm",
+    "CoTTA",
     "DeYO",
     "Event",
     "Guard",
     "RDumb",
+    "RoTTA",
     "SelfLearning",
     "adapting",
     "entropy",
@@ -59,11 +67,15 @@ _NAMES = {
     "BatchNorm": "batchnorm",
     "DeYO": "deyo",
     "EATA": "eata",
+    "CoTTA": "cotta",
     "Guard": "guard",
     "LAME": "lame",
+    "MEMO": "memo",
+    "NOTE": "note",
     "RDumb": "rdumb",
     "ROID": "roid",
     "SAR": "sar",
+    "RoTTA": "rotta",
     "SelfLearning": "selflearning",
     "T3A": "t3a",
     "entropy": "losses",

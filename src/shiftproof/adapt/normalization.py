@@ -21,12 +21,14 @@ class Choice(NamedTuple):
     """What a layer is to normalise its input by.
 
     ``share`` is that of the input's own statistics, ``batch``, in the statistics: a gradient flows
-    through so much of them. The rest is constant.
+    through so much of them. The rest is constant. ``inputs`` is what the layer is handed in place of
+    its input, where one mean and variance per channel cannot say how it is normalised.
     """
 
     statistics: Statistics
     batch: Statistics | None = None
     share: float = 0.0
+    inputs: torch.Tensor | None = None
 
 
 Choose: TypeAlias = Callable[[str, "torch.Tensor"], Choice]
@@ -156,11 +158,11 @@ def _to_float32(values: torch.Tensor) -> torch.Tensor:
 def _hook(name: str, choose: Choose) -> Callable[..., Any]:
     def run(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         values = args[0] if args else next(iter(kwargs.values()))
-        statistics, batch, share = choose(name, values)
-        handed = values
+        statistics, batch, share, inputs = choose(name, values)
+        handed = values if inputs is None else inputs
         if layer.running_mean.dtype in (torch.float16, torch.bfloat16):
             # Statistics of half precision would be off by more than the inputs are.
-            handed, statistics = _normalize_half(layer, values, statistics)
+            handed, statistics = _normalize_half(layer, handed, statistics)
         layer.running_mean, layer.running_var = statistics
         if batch is not None and share > 0 and torch.is_grad_enabled() and values.requires_grad:
             handed = through_statistics(

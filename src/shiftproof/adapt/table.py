@@ -91,6 +91,64 @@ ADAPTERS: dict[str, AdapterEntry] = {
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
+    "cotta": AdapterEntry(
+        _maker("cotta", "CoTTA"),
+        "Learn all weights from a slow teacher that sees each batch augmented, and restore some at "
+        "random (Wang et al. 2022).",
+        {
+            "lr": read_number,
+            "optimizer": str,
+            "momentum": read_number,
+            "restore": read_number,
+            "threshold": read_number,
+            "augmentations": int,
+            "loss": str,
+            "prior": read_number,
+            "seed": int,
+        },
+    ),
+    "rotta": AdapterEntry(
+        _maker("rotta", "RoTTA"),
+        "Learn from a balanced memory of recent images with a slow teacher and moving statistics "
+        "(Yuan et al. 2023).",
+        {
+            "lr": read_number,
+            "momentum": read_number,
+            "weight": read_number,
+            "memory": int,
+            "every": int,
+            "timeliness": read_number,
+            "uncertainty": read_number,
+            "seed": int,
+        },
+    ),
+    "note": AdapterEntry(
+        _maker("note", "NOTE"),
+        "Correct batch norm image by image, and learn from a memory that is balanced over classes "
+        "(Gong et al. 2022).",
+        {
+            "lr": read_number,
+            "k": read_number,
+            "weight": read_number,
+            "memory": int,
+            "every": int,
+            "seed": int,
+        },
+    ),
+    "memo": AdapterEntry(
+        _maker("memo", "MEMO"),
+        "For each image alone, minimise the entropy of the mean answer over augmentations of it "
+        "(Zhang et al. 2022).",
+        {
+            "lr": read_number,
+            "optimizer": str,
+            "augmentations": int,
+            "steps": int,
+            "crop": str,
+            "prior": read_number,
+            "seed": int,
+        },
+    ),
     "lame": AdapterEntry(
         _maker("lame", "LAME"),
         "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",

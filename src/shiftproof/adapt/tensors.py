@@ -86,3 +86,20 @@ def check_names(
     for name in state:
         if name not in names and not name.startswith(known):
             raise InputError(f"The state is of another adapter: it holds {name!r}.")
+
+
+def read_count(state: Mapping[str, torch.Tensor], name: str) -> int:
+    """Return a whole number that a state holds.
+
+    Raises:
+        InputError: it is not there, of another shape or kind, or below 0.
+    """
+    count = int(copy_tensor(state, name, torch.zeros((), dtype=torch.int64)))
+    if count < 0:
+        raise InputError(f"The state is damaged: {name} is {count}.")
+    return count
+
+
+def widen(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float32 where they are of half precision, else as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

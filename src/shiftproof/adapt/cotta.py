@@ -1,0 +1,315 @@
+"""CoTTA: a slow teacher, many looks at each batch, and weights that are restored (Wang et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+
+from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.jitter import apply_jitter, draw_jitter
+from shiftproof.adapt.losses import soft_pseudo_label_loss
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_number, check_rate
+from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, are_sound, by_batch, by_known
+from shiftproof.adapt.pixels import PixelSpace
+from shiftproof.adapt.shares import check_prior
+from shiftproof.adapt.statistics import Statistics
+from shiftproof.adapt.steps import GradientSteps, weights_and_biases
+from shiftproof.adapt.tensors import (
+    check_names,
+    copy_tensor,
+    copy_to_cpu,
+    pack,
+    read_count,
+    unpack,
+    widen,
+)
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.rng import generator
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+Loss = Literal["one-sided", "symmetric"]
+LOSSES: tuple[Loss, ...] = ("one-sided", "symmetric")
+
+Optimizer = Literal["adam", "nesterov"]
+OPTIMIZERS: tuple[Optimizer, ...] = ("adam", "nesterov")
+
+
+def symmetric_loss(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Return half the cross-entropy to the teacher, and half the teacher's to the student.
+
+    ``-(sum_j t_j log s_j + sum_j s_j log t_j) / 2``: what CoTTA's published code minimises on
+    ImageNet. The gradient flows through the student's probabilities alone.
+
+    Args:
+        logits: ``(N, K)`` floating, the student's.
+        teacher: ``(N, K)`` floating, the teacher's; no gradient goes there.
+
+    Returns:
+        ``(N,)``, 0 or more.
+    """
+    student = torch.softmax(widen(logits), -1)
+    log_teacher = torch.log_softmax(widen(teacher.detach()), -1)
+    backward = -(student * log_teacher.masked_fill(student == 0, 0)).sum(-1)
+    return (soft_pseudo_label_loss(logits, teacher) + backward) / 2
+
+
+@final
+class CoTTA(NetworkAdapter):
+    """Learns all weights from a slow teacher, and restores some of them to the source at random.
+
+    Wang et al. 2022 (arXiv 2203.13591), for streams whose shift changes. For each batch:
+
+    1. The teacher, a moving average of the student's weights, answers. Where the source model is
+       unsure (its mean confidence lies below ``threshold``), the answer is the mean of the
+       teacher's logits over ``augmentations`` random augmentations of the batch (eq. 3 and 4).
+    2. The student takes one step on the cross-entropy to that answer (eq. 1).
+    3. The teacher moves: ``m teacher + (1 - m) student`` (eq. 2).
+    4. Each weight of the student is set back to the source with the probability ``restore`` (eq. 8).
+
+    The logits are the teacher's. Batch norm normalises by the batch's own statistics in all three
+    networks. A step that is not finite is left out, and an event says so.
+
+    What it costs: a batch takes 3 forward passes and 1 backward, and ``augmentations`` further
+    forward passes where the source is unsure; memory for four times the weights (student,
+    teacher and two of Adam), which is also the size of ``state()``.
+
+    The augmentations and the restored weights are functions of the seed and of the batch's number
+    since the last ``reset()``.
+
+    Differs from the published code: dropout stays off; the augmentations are computed only where
+    they are used, as there on ImageNet; and on ImageNet it moves the parameters that a layer calls
+    ``weight`` and ``bias``, as here everywhere.
+
+    Args:
+        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalisation.
+        lr: learning rate: 1e-3 with Adam (CIFAR); 0.01 with ``"nesterov"`` (ImageNet).
+        optimizer: ``"adam"``, or ``"nesterov"``: SGD with Nesterov momentum 0.9.
+        momentum: m of the teacher, from 0 to 1.
+        restore: probability that a weight is restored: 0.01; 0.001 on ImageNet.
+        threshold: mean confidence of the source below which the batch is augmented. Published: 0.92
+            for CIFAR-10, 0.72 for CIFAR-100, 0.1 for ImageNet; 0 never augments.
+        augmentations: 1 or more.
+        loss: ``"one-sided"``, or ``"symmetric"`` as the published code has it on ImageNet.
+        prior: strength of the source statistics in images, as in ``BatchNorm``; 0 as published.
+        seed: of the augmentations and of what is restored.
+
+    Raises:
+        InputError: an option is out of its range.
+        UnknownNameError: no such loss or optimiser.
+        ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
+            half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
+            copied, or batch norm cannot be followed.
+
+    >>> import numpy as np
+    >>> from shiftproof.models import load_classifier
+    >>> adapted = CoTTA(load_classifier("demo"), augmentations=2)
+    >>> adapted
+    CoTTA(lr=0.001, restore=0.01, threshold=0.92, 2 augmentations)
+    """
+
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        lr: float = 1e-3,
+        optimizer: Optimizer = "adam",
+        momentum: float = 0.999,
+        restore: float = 0.01,
+        threshold: float = 0.92,
+        augmentations: int = 32,
+        loss: Loss = "one-sided",
+        prior: float = 0,
+        seed: int = 0,
+    ) -> None:
+        if loss not in LOSSES:
+            raise UnknownNameError.of("loss", str(loss), LOSSES)
+        if optimizer not in OPTIMIZERS:
+            raise UnknownNameError.of("optimizer", str(optimizer), OPTIMIZERS)
+        if isinstance(check_prior(prior), str):
+            raise InputError("prior: expected a number, 0 or more, got 'auto'.")
+        self.lr = check_rate(lr)
+        self.optimizer: Optimizer = optimizer
+        self.momentum = check_number("momentum", momentum, 0, 1)
+        self.restore = check_number("restore", restore, 0, 1)
+        self.threshold = check_number("threshold", threshold, 0, 1)
+        self.augmentations = check_count("augmentations", augmentations)
+        self.loss: Loss = loss
+        self.prior = prior
+        self.seed = check_count("seed", seed, least=0)
+        self._network = AdaptedNetwork(model)
+        self._pixels = PixelSpace(self._network.classifier.preprocess, "CoTTA")
+        names = list(weights_and_biases(self._network.module))
+        self._student = FollowedNetwork(self._network)
+        self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
+        # Its weights stay the caller's, whose memory they share.
+        self._anchor = FollowedNetwork(AdaptedNetwork(model))
+        self._teacher = FollowedNetwork(AdaptedNetwork(model))
+        self._taught = {
+            name: parameter.requires_grad_(False)
+            for name, parameter in self._teacher.network.own(names).items()
+        }
+        self._forget()
+
+    def _forget(self) -> None:
+        self._last: dict[str, Statistics] = {}
+        self._layers_run_twice: list[str] = []
+        self._batches = 0
+        self._events = EventLog()
+
+    def __repr__(self) -> str:
+        return (
+            f"CoTTA(lr={self.lr}, restore={self.restore}, threshold={self.threshold}, "
+            f"{self.augmentations} augmentations)"
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {
+            "adapter": "cotta",
+            "lr": self.lr,
+            "optimizer": self.optimizer,
+            "momentum": self.momentum,
+            "restore": self.restore,
+            "threshold": self.threshold,
+            "augmentations": self.augmentations,
+            "loss": self.loss,
+            "prior": "inf" if self.prior == math.inf else self.prior,
+            "seed": self.seed,
+            "values": sum(p.numel() for p in self._steps.parameters.values()),
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Steps that were left out."""
+        return self._events.events
+
+    def end_epoch(self) -> None:
+        """Do nothing: the teacher moves with every batch."""
+
+    def reset(self) -> None:
+        """Forget everything that was learned."""
+        with self._network.lock, torch.no_grad():
+            self._steps.restore(self._steps.first)
+            for name, value in self._taught.items():
+                value.copy_(self._steps.first[f"parameter/{name}"])
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the student's parameters."""
+        return iter(self._steps.parameters.values())
+
+    def merge(self) -> torch.nn.Module:
+        """Return a plain model with the teacher's weights, and the statistics of the last batch.
+
+        Raises:
+            ModelError: a batch norm ran several times in one forward, each time with other
+                statistics.
+        """
+        with self._network.lock:
+            return self._teacher.copy_with(self._last, self._layers_run_twice)
+
+    def state(self) -> State:
+        """Return student, teacher, what the optimiser remembers, and the last statistics."""
+        with self._network.lock:
+            state = dict(self._steps.capture())
+            state |= {f"teacher/{name}": value for name, value in self._taught.items()}
+            state["batches"] = torch.tensor(self._batches)
+            return {name: copy_to_cpu(v) for name, v in state.items()} | pack("last", self._last)
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another adapter of the same settings has learned."""
+        known = {f"teacher/{name}" for name in self._taught}
+        check_names(state, ("last",), self._steps.names() | known | {"batches"})
+        learned = self._steps.read(state)
+        taught = {n: copy_tensor(state, f"teacher/{n}", v) for n, v in self._taught.items()}
+        batches = read_count(state, "batches")
+        last, _ = unpack("last", state, self._teacher.source)
+        with self._network.lock, torch.no_grad():
+            self._forget()
+            self._steps.restore(learned)
+            for name, value in taught.items():
+                self._taught[name].copy_(value)
+            self._batches, self._last = batches, last
+
+    # ------------------------------------------------------------ one batch
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        answer, seen, is_sound = self._answer(inputs)
+        if self._network.is_frozen:
+            return answer
+        if is_sound and self._learn(inputs, answer):
+            self._last, self._layers_run_twice = seen
+        else:
+            self._events.add(
+                "skipped",
+                self._batches,
+                "The loss, its gradient or the batch's statistics were not finite (NaN or "
+                "infinite activations); no step was taken.",
+            )
+        self._batches += 1
+        return answer
+
+    def _answer(
+        self, inputs: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[dict[str, Statistics], list[str]], bool]:
+        """Return the teacher's answer, what its layers used, and whether all of it is finite."""
+        anchor, _ = self._anchor.predict(inputs, self._choose(inputs))
+        logits, seen = self._teacher.predict(inputs, self._choose(inputs))
+        used = (seen.used, seen.layers_run_twice)
+        batch = {name: statistics for name, (statistics, _) in seen.batch.items()}
+        if not are_sound(batch, logits) or not are_sound({}, anchor):
+            # The source's statistics keep a broken image from the others of its batch.
+            known = by_known(self._teacher.source)
+            return self._teacher.predict(inputs, known)[0], used, False
+        if float(torch.softmax(anchor.float(), -1).amax(-1).mean()) < self.threshold:
+            logits = self._average_augmented(inputs)
+        return logits, used, True
+
+    def _average_augmented(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the teacher's logits over augmentations of the batch (eq. 3)."""
+        pixels = self._pixels.to_pixels(inputs)
+        total: torch.Tensor | None = None
+        for number in range(self.augmentations):
+            rng = generator(self.seed, "cotta", "augmentation", str(self._batches), str(number))
+            augmented = apply_jitter(pixels, draw_jitter(rng, *pixels.shape[-2:]))
+            looked = self._pixels.to_inputs(augmented).to(inputs.dtype)
+            logits, _ = self._teacher.predict(looked, self._choose(inputs))
+            total = logits if total is None else total + logits
+        assert total is not None  # one augmentation or more
+        return total / self.augmentations
+
+    def _choose(self, inputs: torch.Tensor) -> ChooseFor:
+        return by_batch(self.prior, len(inputs))
+
+    def _learn(self, inputs: torch.Tensor, answer: torch.Tensor) -> bool:
+        """Take the student's step, move the teacher and restore; False where it is not finite."""
+        with torch.enable_grad(), self._student.run(inputs, self._choose(inputs)) as (logits, seen):
+            function = symmetric_loss if self.loss == "symmetric" else soft_pseudo_label_loss
+            if not seen.is_sound or not self._steps.take(function(logits, answer).mean()):
+                return False
+        with torch.no_grad():
+            for name, parameter in self._steps.parameters.items():
+                self._taught[name].mul_(self.momentum).add_(parameter, alpha=1 - self.momentum)
+            self._restore_weights()
+        return True
+
+    def _restore_weights(self) -> None:
+        """Set each weight of the student back to the source, with a probability (eq. 8)."""
+        rng = generator(self.seed, "cotta", "restore", str(self._batches))
+        # On the CPU, so that every device restores the same ones.
+        draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        for name, parameter in self._steps.parameters.items():
+            chosen = torch.rand(parameter.shape, generator=draws) < self.restore
+            first = self._steps.first[f"parameter/{name}"]
+            parameter.copy_(torch.where(chosen.to(parameter.device), first, parameter))

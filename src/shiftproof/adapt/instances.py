@@ -1,0 +1,91 @@
+"""Instance-aware batch norm: each image corrected where it differs by more than chance.
+
+Gong et al. 2022 (arXiv 2208.05117, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from shiftproof.adapt.normalization import Choice, Choose, Seen, eps_of
+from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, detach, hand_normalized
+from shiftproof.adapt.statistics import Statistics, has_single_values
+from shiftproof.adapt.tensors import widen
+
+
+def correct_by_instance(
+    values: torch.Tensor, statistics: Statistics, k: float, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and variance by which instance-aware batch norm normalises each image.
+
+    ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the variance
+    ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
+    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))`` (eq. 3 to 6): an image's own statistics
+    ``mu_n``, ``sigma_n^2`` (unbiased) over its L positions move those of the layer by what is beyond
+    k standard errors, and no further.
+
+    Args:
+        values: ``(N, C, ...)`` floating, a layer's input.
+        statistics: ``(C,)`` each, the layer's.
+        k: standard errors that are put down to chance; infinity corrects nothing.
+        eps: the layer's.
+
+    Returns:
+        ``(N, C)`` each; ``(C,)``, the layer's own, where an image has a single position or k is
+        infinite.
+    """
+    positions = values[0, 0].numel() if len(values) else 1
+    if positions <= 1 or math.isinf(k):
+        return widen(statistics.mean), widen(statistics.variance)
+    own_variance, own_mean = torch.var_mean(widen(values).flatten(2), 2, correction=1)
+    mean, variance = widen(statistics.mean), widen(statistics.variance)
+    error_of_mean = ((variance + eps) / positions).sqrt()
+    error_of_variance = (variance + eps) * math.sqrt(2 / (positions - 1))
+    corrected = variance + _shrink(own_variance - variance, k * error_of_variance)
+    return mean + _shrink(own_mean - mean, k * error_of_mean), corrected.clamp_min(0)
+
+
+def _shrink(values: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Return values moved towards 0 by as much, and 0 where they are closer."""
+    return torch.relu(values - by) - torch.relu(-values - by)
+
+
+def by_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
+    """Normalise each image by known statistics, corrected for the image."""
+
+    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
+        def choose(name: str, values: torch.Tensor) -> Choice:
+            layer = network.layers[name]
+            corrected = correct_by_instance(values, statistics[name], k, eps_of(layer))
+            return hand_normalized(layer, values, *corrected)
+
+        return choose
+
+    return choose_for
+
+
+def by_batch_and_instance(statistics: Mapping[str, Statistics], k: float) -> ChooseFor:
+    """Normalise each image by the batch's statistics, corrected for the image; gradients flow through.
+
+    The batch's variance is the unbiased one, in what is normalised by and in what is noted. A batch
+    of a single value per channel has none: the known statistics stand for it.
+    """
+
+    def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:
+        def choose(name: str, values: torch.Tensor) -> Choice:
+            layer = network.layers[name]
+            batch = statistics[name]
+            if not has_single_values(values):
+                axes = [axis for axis in range(values.ndim) if axis != 1]
+                variance, mean = torch.var_mean(widen(values), axes, correction=1)
+                batch = Statistics(mean, variance)
+            seen.add(name, detach(batch), 1, detach(batch))
+            corrected = correct_by_instance(values, batch, k, eps_of(layer))
+            return hand_normalized(layer, values, *corrected)
+
+        return choose
+
+    return choose_for

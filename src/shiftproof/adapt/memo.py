@@ -1,0 +1,236 @@
+"""MEMO: one image, many augmentations, one step towards agreement (Zhang et al. 2022)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, final
+
+import numpy as np
+import torch
+
+from shiftproof.adapt.augmix import CROPS, Crop, augment_by_mixing
+from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_rate
+from shiftproof.adapt.parameters import all_parameters
+from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.pixels import PixelSpace
+from shiftproof.adapt.shares import check_prior
+from shiftproof.adapt.steps import GradientSteps
+from shiftproof.adapt.tensors import check_names, widen
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.rng import generator
+from shiftproof.types import Image, Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+Optimizer = Literal["sgd", "adamw"]
+OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
+
+
+def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of the mean predicted distribution, in nats (Zhang et al. 2022, eq. 2 and 3).
+
+    Args:
+        logits: ``(B, K)`` floating: of B augmentations of one image.
+
+    Returns:
+        A scalar, from 0 to log K.
+
+    >>> import torch
+    >>> round(float(marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))), 4)
+    0.6931
+    """
+    log_p = torch.log_softmax(widen(logits), -1)
+    # The logarithm of the mean, without an underflow of any single probability.
+    mean = log_p.logsumexp(0) - math.log(len(logits))
+    p = mean.exp()
+    # Nothing times minus infinity is nothing: a class that is ruled out.
+    return -(p * mean.masked_fill(p == 0, 0)).sum()
+
+
+@final
+class MEMO(NetworkAdapter):
+    """Learns for each image alone, from augmentations of it, and forgets it again.
+
+    Zhang et al. 2022 (arXiv 2110.09506): all weights take ``steps`` steps on the entropy of the mean
+    answer over ``augmentations`` augmentations of one image (eq. 3), so that the answers agree and
+    are sure; the image is predicted; and the weights go back to the source. Nothing is carried from
+    image to image, so neither their order nor the batches they come in change an answer.
+
+    What it costs: for each image ``steps`` times ``augmentations`` forward and backward passes, and
+    one forward pass more: 65 forward and 64 backward as published.
+
+    Batch norm normalises by the source's statistics mixed with those of the augmentations, or of the
+    image when it is predicted: ``N / (N + 1)`` and ``1 / (N + 1)``, constants to the gradient.
+
+    The augmentations are AugMix on a random crop (:mod:`shiftproof.adapt.augmix`). They are functions
+    of the seed and of the image's pixels. A step that is not finite is left out; an event says so, and
+    the source answers.
+
+    Differs from the published code: it crops what the network takes, after ``preprocess.geometry``,
+    not the image as loaded; floating images are rounded to 8 bits for the augmentations; the batch's
+    variance is the biased one.
+
+    Args:
+        model: a ``Classifier`` on torch, whose ``Preprocess`` tells how to undo the normalisation.
+        lr: learning rate. Published: 2.5e-4 for ResNets on ImageNet and 0.005 on CIFAR-10, with
+            SGD; 1e-5 with AdamW for RVT and ResNeXt-101.
+        optimizer: ``"sgd"`` without momentum, or ``"adamw"`` with weight decay 0.01.
+        augmentations: 1 or more; published 64 on ImageNet, 32 on CIFAR-10.
+        steps: per image, 1 or more.
+        crop: ``"resized"`` (ImageNet), or ``"padded"`` (CIFAR), as in ``augmix.CROPS``.
+        prior: N, 0 or more; infinity keeps the source's statistics.
+        seed: of the augmentations.
+
+    Raises:
+        InputError: an option is out of its range.
+        UnknownNameError: no such optimiser or crop.
+        ModelError: the preprocessing is unknown (a plain module, or a function), the weights are of
+            half precision, the graph is fixed (ONNX, TorchScript, compiled), the model cannot be
+            copied, or batch norm cannot be followed.
+
+    >>> from shiftproof.models import load_classifier
+    >>> MEMO(load_classifier("demo"), augmentations=8)
+    MEMO(lr=0.00025, 8 augmentations)
+    """
+
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        lr: float = 2.5e-4,
+        optimizer: Optimizer = "sgd",
+        augmentations: int = 64,
+        steps: int = 1,
+        crop: Crop = "resized",
+        prior: float = 16,
+        seed: int = 0,
+    ) -> None:
+        if optimizer not in OPTIMIZERS:
+            raise UnknownNameError.of("optimizer", str(optimizer), OPTIMIZERS)
+        if crop not in CROPS:
+            raise UnknownNameError.of("crop", str(crop), CROPS)
+        if isinstance(check_prior(prior), str):
+            raise InputError("prior: expected a number, 0 or more, got 'auto'.")
+        self.lr = check_rate(lr)
+        self.optimizer: Optimizer = optimizer
+        self.augmentations = check_count("augmentations", augmentations)
+        self.steps = check_count("steps", steps)
+        self.crop: Crop = crop
+        self.prior = prior
+        self.seed = check_count("seed", seed, least=0)
+        self._network = AdaptedNetwork(model)
+        self._pixels = PixelSpace(self._network.classifier.preprocess, "MEMO")
+        self._followed = FollowedNetwork(self._network)
+        names = list(all_parameters(self._network.module))
+        self._steps = GradientSteps(self._network.own(names), optimizer, self.lr)
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"MEMO(lr={self.lr}, {self.augmentations} augmentations)"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {
+            "adapter": "memo",
+            "lr": self.lr,
+            "optimizer": self.optimizer,
+            "augmentations": self.augmentations,
+            "steps": self.steps,
+            "crop": self.crop,
+            "prior": "inf" if self.prior == math.inf else self.prior,
+            "seed": self.seed,
+            "values": sum(p.numel() for p in self._steps.parameters.values()),
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Images whose steps were left out."""
+        return self._events.events
+
+    def end_epoch(self) -> None:
+        """Do nothing: nothing is kept."""
+
+    def reset(self) -> None:
+        """Forget the events: nothing else is kept."""
+        with self._network.lock:
+            self._batches = 0
+            self._events = EventLog()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters that learn for an image, and are the source's between images."""
+        return iter(self._steps.parameters.values())
+
+    def merge(self) -> torch.nn.Module:
+        """Return a copy of the model, since nothing is kept."""
+        return self._network.copy()
+
+    def state(self) -> State:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up nothing."""
+        check_names(state, ())
+
+    # ------------------------------------------------------------ one batch
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = torch.cat([self._answer(image[None]) for image in inputs])
+        if not self._network.is_frozen:
+            self._batches += 1
+        return logits
+
+    def _answer(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of one image ``(1, C, H, W)``, for which the weights learn meanwhile."""
+        alone = by_batch(self.prior, 1, count=1)
+        try:
+            if self._learn(image):
+                logits, seen = self._followed.predict(image, alone)
+                if seen.is_sound and bool(torch.isfinite(logits.float().logsumexp(-1)).all()):
+                    return logits
+        finally:
+            self._steps.restore(self._steps.first)
+        if not self._network.is_frozen:
+            self._events.add(
+                "skipped",
+                self._batches,
+                "The loss, its gradient or an image's statistics were not finite; the source "
+                "answered for that image.",
+            )
+        return self._network.forward(image)
+
+    def _learn(self, image: torch.Tensor) -> bool:
+        """Take the steps for one image; False where one of them is not finite."""
+        if not bool(torch.isfinite(image).all()):
+            return False
+        pixels = self._pixels.to_pixels(image)[0].permute(1, 2, 0).cpu().numpy()
+        pixels = np.rint(pixels * 255).astype(np.uint8)
+        for step in range(self.steps):
+            augmented = self._augment(pixels, step).to(image)
+            choose = by_batch(self.prior, self.augmentations, count=1)
+            with torch.enable_grad(), self._followed.run(augmented, choose) as (logits, seen):
+                if not seen.is_sound or not self._steps.take(marginal_entropy(logits)):
+                    return False
+        return True
+
+    def _augment(self, pixels: Image, step: int) -> torch.Tensor:
+        """Return augmentations of an image ``(H, W, 3)`` as the network takes them."""
+        key = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+        size = "x".join(map(str, pixels.shape))
+        looks = [
+            augment_by_mixing(
+                pixels, generator(self.seed, "memo", size, key, str(step), str(number)), self.crop
+            )
+            for number in range(self.augmentations)
+        ]
+        batch = torch.from_numpy(np.stack(looks)).permute(0, 3, 1, 2)
+        return self._pixels.to_inputs(batch)

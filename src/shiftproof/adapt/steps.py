@@ -1,0 +1,174 @@
+"""Gradient steps on some parameters of a network: taken, put back, saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from shiftproof.adapt.parameters import affine_parameters
+from shiftproof.adapt.tensors import copy_tensor
+from shiftproof.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+OptimizerName = Literal["adam", "adamw", "sgd", "nesterov"]
+
+_MEMORIES: dict[OptimizerName, tuple[str, ...]] = {
+    "adam": ("step", "exp_avg", "exp_avg_sq"),
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+    "sgd": (),
+    "nesterov": ("momentum_buffer",),
+}
+"""What torch's optimisers remember of each parameter."""
+
+
+class GradientSteps:
+    """Steps of an optimiser on parameters that an adapter owns.
+
+    A step that is not finite is left out. What the parameters and the optimiser have come to is
+    taken with ``capture`` and put back, to the last bit, with ``restore``.
+
+    Args:
+        parameters: by name, of single precision or more.
+        optimizer: ``"adam"`` (betas 0.9 and 0.999), ``"adamw"`` (weight decay 0.01), ``"sgd"``,
+            or ``"nesterov"`` (SGD with Nesterov momentum 0.9).
+        lr: the learning rate.
+
+    Raises:
+        ModelError: there is none, or one is of half precision.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, torch.nn.Parameter], optimizer: OptimizerName, lr: float
+    ) -> None:
+        _check_precision(parameters)
+        self.parameters = dict(parameters)
+        self._kind: OptimizerName = optimizer
+        self._lr = lr
+        self._optimizer = self._make_optimizer()
+        self.first = self.capture()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        learned = list(self.parameters.values())
+        if self._kind == "adam":
+            return torch.optim.Adam(learned, self._lr, betas=(0.9, 0.999))
+        if self._kind == "adamw":
+            return torch.optim.AdamW(learned, self._lr, weight_decay=0.01)
+        if self._kind == "nesterov":
+            return torch.optim.SGD(learned, self._lr, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(learned, self._lr)
+
+    def take(self, loss: torch.Tensor) -> bool:
+        """Take one step down a loss; return False, and change nothing, where it is not finite."""
+        if not loss.requires_grad:
+            raise ModelError(
+                "The loss depends on none of the parameters that are to be learned: the model "
+                "turns gradients off in its forward, or does not use them."
+            )
+        try:
+            # Not autograd.grad: reentrant checkpoints know no other way.
+            torch.autograd.backward(loss)
+            sizes = [loss.detach().float()]
+            sizes += [p.grad.abs().sum() for p in self.parameters.values() if p.grad is not None]
+            if not bool(torch.isfinite(torch.stack(sizes)).all()):
+                return False
+            self._optimizer.step()
+            return True
+        finally:
+            for parameter in self.parameters.values():
+                parameter.grad = None
+
+    def capture(self) -> State:
+        """Return copies of the parameters and of what the optimiser remembers, on their device."""
+        captured = {f"parameter/{n}": p.detach().clone() for n, p in self.parameters.items()}
+        for kind in _MEMORIES[self._kind]:
+            for name, parameter in self.parameters.items():
+                value = self._optimizer.state.get(parameter, {}).get(kind)
+                if value is not None:
+                    captured[f"optimizer/{kind}/{name}"] = value.detach().clone()
+        return captured
+
+    def restore(self, captured: Mapping[str, torch.Tensor]) -> None:
+        """Put back what ``capture`` or ``read`` gave."""
+        with torch.no_grad():
+            self._optimizer = self._make_optimizer()
+            for name, parameter in self.parameters.items():
+                parameter.copy_(captured[f"parameter/{name}"])
+                for kind in _MEMORIES[self._kind]:
+                    value = captured.get(f"optimizer/{kind}/{name}")
+                    if value is not None:
+                        self._optimizer.state[parameter][kind] = value.clone()
+
+    def names(self) -> set[str]:
+        """Return the names that ``capture`` may give."""
+        kinds = ["parameter", *(f"optimizer/{kind}" for kind in _MEMORIES[self._kind])]
+        return {f"{kind}/{name}" for kind in kinds for name in self.parameters}
+
+    def read(self, state: Mapping[str, torch.Tensor]) -> State:
+        """Return of a state what ``restore`` takes, checked.
+
+        Raises:
+            InputError: something is missing, of another shape or kind, or not finite.
+        """
+        found = {}
+        for name, parameter in self.parameters.items():
+            key = f"parameter/{name}"
+            found[key] = copy_tensor(state, key, parameter)
+            found |= self._read_memories(state, name, parameter)
+        return found
+
+    def _read_memories(
+        self, state: Mapping[str, torch.Tensor], name: str, parameter: torch.nn.Parameter
+    ) -> State:
+        keys = {kind: f"optimizer/{kind}/{name}" for kind in _MEMORIES[self._kind]}
+        if not any(key in state for key in keys.values()):
+            return {}
+        like = {kind: torch.zeros(()) if kind == "step" else parameter for kind in keys}
+        found = {key: copy_tensor(state, key, like[kind]) for kind, key in keys.items()}
+        if any(bool((found[keys[k]] < 0).any()) for k in keys if k in ("step", "exp_avg_sq")):
+            raise InputError(
+                f"The state is damaged: the optimiser's memory of {name!r} is below 0."
+            )
+        return found
+
+
+def norm_parameters(network: torch.nn.Module, method: str) -> dict[str, torch.nn.Parameter]:
+    """Return scale and shift of all norm layers by name.
+
+    Raises:
+        ModelError: there are none; names the method and what to use instead.
+    """
+    try:
+        return affine_parameters(network)
+    except ModelError as error:
+        raise ModelError(
+            f"{method} learns the scale and shift of norm layers, and {type(network).__name__} has "
+            "none to learn. CoTTA and MEMO move all weights."
+        ) from error
+
+
+def weights_and_biases(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the floating parameters that their layer calls ``weight`` or ``bias``, by full name.
+
+    Those the published CoTTA moves: all of a convolutional network; of a transformer not the
+    position embedding, the class token and the joint projection of torch's own attention.
+    """
+    return {
+        name: parameter
+        for name, parameter in network.named_parameters()
+        if name.rpartition(".")[2] in ("weight", "bias") and parameter.is_floating_point()
+    }
+
+
+def _check_precision(parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    if not parameters:
+        raise ModelError("The model has no parameter to learn.")
+    for name, parameter in parameters.items():
+        if not parameter.is_floating_point() or parameter.element_size() < 4:
+            raise ModelError(
+                f"The parameter {name!r} is {parameter.dtype}: the steps are smaller than its "
+                "precision. Use model.float(), and torch.autocast for speed."
+            )
