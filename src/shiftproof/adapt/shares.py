@@ -48,9 +48,9 @@ class Shares:
     With a number N is that. ``"layerwise"`` measures it in each layer by itself
     (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"auto"`` asks for more, as a small batch
     looks unlike the source by chance and by what is on its images: the measured distance must
-    exceed what chance gives several times over (:func:`margin_of`), and a layer's share is multiplied by the mean of
-    the shares measured so far, from the first layer to itself. A corruption shows from the first
-    layers on; classes that are missing show in the last ones alone.
+    exceed what chance gives several times over (:func:`margin_of`), and a layer's share is
+    multiplied by the mean of the shares measured so far, from the first layer to itself. A corruption
+    shows from the first layers on; classes that are missing show in the last ones alone.
 
     Args:
         prior: N, ``"auto"`` or ``"layerwise"``.
