@@ -15,7 +15,18 @@ Prior: TypeAlias = float | Literal["auto", "layerwise"]
 """N, the strength of the source statistics in images, or how it is measured."""
 
 MARGIN = 3.0
-"""How many times what chance alone gives the distance from the source must be, for ``"auto"``."""
+"""How many times what chance alone gives the distance from the source must be, for ``"auto"``, in
+large batches."""
+
+FEW = 6.0
+"""How much more is asked of few images: ``MARGIN (1 + FEW / (n - 1))``. What chance gives is itself
+measured on n images, with n - 1 degrees of freedom, and of few it is often far too small. Both were
+chosen on clean images (``benchmarks/batch_sizes.py``)."""
+
+
+def margin_of(images: int) -> float:
+    """Return how many times what chance gives the distance must be in a batch of so many images."""
+    return MARGIN * (1 + FEW / max(images - 1, 1))
 
 
 def check_prior(prior: Prior) -> Prior:
@@ -37,9 +48,9 @@ class Shares:
     With a number N is that. ``"layerwise"`` measures it in each layer by itself
     (:func:`~shiftproof.adapt.statistics.measure_prior`). ``"auto"`` asks for more, as a small batch
     looks unlike the source by chance and by what is on its images: the measured distance must
-    exceed what chance gives ``MARGIN`` times over, and a layer's share is multiplied by the mean of
-    the shares measured so far, from the first layer to itself. A corruption shows from the first
-    layers on; classes that are missing show in the last ones alone.
+    exceed what chance gives several times over (:func:`margin_of`), and a layer's share is
+    multiplied by the mean of the shares measured so far, from the first layer to itself. A corruption
+    shows from the first layers on; classes that are missing show in the last ones alone.
 
     Args:
         prior: N, ``"auto"`` or ``"layerwise"``.
@@ -84,7 +95,7 @@ class Shares:
 
     def _choose(self, source: Statistics, inputs: torch.Tensor, count: float, images: int) -> float:
         if isinstance(self.prior, str):
-            margin = MARGIN if self.prior == "auto" else 1.0
+            margin = margin_of(images) if self.prior == "auto" else 1.0
             share = _share(measure_prior(source, inputs, images, margin=margin), count)
             self._measured.append(share)
             if self.prior == "layerwise":

@@ -91,8 +91,8 @@ def bench(
         typer.Option(
             "--adapt",
             "-a",
-            help="Adapters to run beside the model, separated by spaces: 'batchnorm:prior=auto rpl "
-            "guard+ent:lr=0.001'. none for the model alone.",
+            help="Adapters to run beside the model, separated by spaces: 'batchnorm eata:margin=0.5 "
+            "guard+rpl:lr=0.001'. `shiftproof models` lists them. none for the model alone.",
         ),
     ] = "none",
     images: WhichImages = None,
