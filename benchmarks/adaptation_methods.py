@@ -41,7 +41,7 @@ class Passes:
         self.forward = self.backward = 0
 
     def __call__(self, module: object, inputs: Any, logits: torch.Tensor) -> None:
-        """Count a pass."""
+        """Count one pass, as a forward hook."""
         self.forward += len(logits)
         self.backward += len(logits) if logits.requires_grad else 0
 

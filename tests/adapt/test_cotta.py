@@ -137,6 +137,18 @@ def test_restore_sets_back_that_share_of_the_weights():
     assert abs(counts[0.3] - 0.3) < 0.04  # six standard errors
 
 
+def test_each_batch_restores_other_weights():
+    source = network("batch")
+    adapter = CoTTA(classifier_of(source), lr=0.1, restore=0.3, threshold=0)
+    back = []
+    for seed in range(2):
+        adapter.predict(pictures(4, seed=seed))
+        back.append(adapter.state()["parameter/0.weight"] == source[0].weight)
+    assert not torch.equal(*back)
+    # 0.3 of those that had been restored are restored again, and not all of them.
+    assert 0.05 < float(back[1][back[0]].float().mean()) < 0.7
+
+
 def test_what_learns_are_weights_and_biases_of_all_layers():
     adapter = CoTTA(classifier_of(network("batch")))
     assert len(list(adapter.parameters())) == len(list(network("batch").parameters()))

@@ -53,11 +53,13 @@ def affine(module):
 class SharedOut:
     """The memory of Yuan et al. 2023, algorithm 1, as one list per class."""
 
-    def __init__(self, capacity, classes):
+    def __init__(self, capacity, classes, timeliness=1):
         self.capacity, self.lists = capacity, [[] for _ in range(classes)]
+        self.timeliness = timeliness
 
     def badness(self, age, entropy):
-        return 1 / (1 + math.exp(-age / self.capacity)) + entropy / math.log(len(self.lists))
+        recency = self.timeliness / (1 + math.exp(-age / self.capacity))
+        return recency + entropy / math.log(len(self.lists))
 
     def offer(self, thing, label, entropy):
         sizes = [len(part) for part in self.lists]
@@ -148,13 +150,16 @@ def learn(student, teacher, optimizer, memory, factor):
         layer.moves = False
 
 
+@pytest.mark.parametrize("timeliness", [1, 0])
 @pytest.mark.parametrize("capacity", [1, 4, 7, 20])
-def test_the_memory_is_that_of_the_algorithm(capacity):
+def test_the_memory_is_that_of_the_algorithm(capacity, timeliness):
     rng = np.random.default_rng(capacity)
-    memory, wanted = TimelyMemory(capacity), SharedOut(capacity, 4)
+    memory = TimelyMemory(capacity, timeliness)
+    wanted = SharedOut(capacity, 4, timeliness)
     for number in range(120):
         label = int(rng.integers(4)) if number % 3 else 0
-        entropy = float(rng.uniform(0, math.log(4)))
+        # Without ages many are equally dispensable: then the last one goes.
+        entropy = float(rng.uniform(0, math.log(4)) if timeliness else rng.integers(3) / 3)
         memory = memory.add(torch.full((1, 1, 1), number), label, entropy, 4)
         wanted.offer(number, label, entropy)
         held = sorted(

@@ -1,7 +1,7 @@
 """The augmentation of MEMO: AugMix with weak operations on a random crop.
 
 Hendrycks et al. 2020 (arXiv 1912.02781) with the constants that MEMO's published code has (Zhang
-et al. 2022, arXiv 2110.09506, appendix A).
+et al. 2022, arXiv 2110.09506).
 """
 
 from __future__ import annotations

@@ -70,10 +70,10 @@ class CoTTA(NetworkAdapter):
 
     1. The teacher, a moving average of the student's weights, answers. Where the source model is
        unsure (its mean confidence lies below ``threshold``), the answer is the mean of the
-       teacher's logits over ``augmentations`` random augmentations of the batch (eq. 3 and 4).
-    2. The student takes one step on the cross-entropy to that answer (eq. 1).
-    3. The teacher moves: ``m teacher + (1 - m) student`` (eq. 2).
-    4. Each weight of the student is set back to the source with the probability ``restore`` (eq. 8).
+       teacher's logits over ``augmentations`` random augmentations of the batch.
+    2. The student takes one step on the cross-entropy to that answer.
+    3. The teacher moves: ``m teacher + (1 - m) student``.
+    4. Each weight of the student is set back to the source with the probability ``restore``.
 
     The logits are the teacher's. Batch norm normalises by the batch's own statistics in all three
     networks. A step that is not finite is left out, and an event says so.
@@ -277,7 +277,7 @@ class CoTTA(NetworkAdapter):
         return logits, used, True
 
     def _average_augmented(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the teacher's logits over augmentations of the batch (eq. 3)."""
+        """Return the mean of the teacher's logits over augmentations of the batch."""
         pixels = self._pixels.to_pixels(inputs)
         total: torch.Tensor | None = None
         for number in range(self.augmentations):
@@ -305,7 +305,7 @@ class CoTTA(NetworkAdapter):
         return True
 
     def _restore_weights(self) -> None:
-        """Set each weight of the student back to the source, with a probability (eq. 8)."""
+        """Set each weight of the student back to the source, with a probability."""
         rng = generator(self.seed, "cotta", "restore", str(self._batches))
         # On the CPU, so that every device restores the same ones.
         draws = torch.Generator().manual_seed(int(rng.integers(2**62)))

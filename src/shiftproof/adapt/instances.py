@@ -23,7 +23,7 @@ def correct_by_instance(
 
     ``mu + shrink(mu_n - mu, k s_mu)`` with ``s_mu = sqrt((sigma^2 + eps) / L)``, and for the variance
     ``sigma^2 + shrink(sigma_n^2 - sigma^2, k s_sigma)``, not below 0, with
-    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))`` (eq. 3 to 6): an image's own statistics
+    ``s_sigma = (sigma^2 + eps) sqrt(2 / (L - 1))``: an image's own statistics
     ``mu_n``, ``sigma_n^2`` (unbiased) over its L positions move those of the layer by what is beyond
     k standard errors, and no further.
 

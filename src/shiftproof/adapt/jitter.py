@@ -1,7 +1,7 @@
 """The augmentation of CoTTA and RoTTA: color, geometry, blur and noise, the same for a whole batch.
 
-The ranges are those of both papers' published code (Wang et al. 2022, arXiv 2203.13591, section 4;
-Yuan et al. 2023, arXiv 2303.13899, section 4).
+The ranges are those of both papers' published code (Wang et al. 2022, arXiv 2203.13591;
+Yuan et al. 2023, arXiv 2303.13899).
 """
 
 from __future__ import annotations

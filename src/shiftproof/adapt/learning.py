@@ -342,7 +342,7 @@ PUBLISHED_RATE = 0.00025 / 64
 for networks with batch norm."""
 
 
-def published_rate(count: int) -> float:
+def rate_as_published(count: int) -> float:
     """Return the published learning rate for a batch of ``count`` images, in proportion to it.
 
     SAR's code lets it fall so for batches below 32, too (from twice as much).
@@ -379,7 +379,7 @@ class LearningAdapter(NetworkAdapter):
             layers=layers,
             prior=prior,
             lr=lr,
-            auto=published_rate,
+            auto=rate_as_published,
             momentum=momentum,
         )
         self._network = self._learner.network

@@ -34,7 +34,7 @@ OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
 
 
 def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Return the entropy of the mean predicted distribution, in nats (Zhang et al. 2022, eq. 2 and 3).
+    """Return the entropy of the mean predicted distribution, in nats (Zhang et al. 2022).
 
     Args:
         logits: ``(B, K)`` floating: of B augmentations of one image.
@@ -59,7 +59,7 @@ class MEMO(NetworkAdapter):
     """Learns for each image alone, from augmentations of it, and forgets it again.
 
     Zhang et al. 2022 (arXiv 2110.09506): all weights take ``steps`` steps on the entropy of the mean
-    answer over ``augmentations`` augmentations of one image (eq. 3), so that the answers agree and
+    answer over ``augmentations`` augmentations of one image, so that the answers agree and
     are sure; the image is predicted; and the weights go back to the source. Nothing is carried from
     image to image, so neither their order nor the batches they come in change an answer.
 

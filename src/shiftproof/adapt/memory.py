@@ -35,8 +35,8 @@ class Item(NamedTuple):
 class TimelyMemory:
     """RoTTA's memory: balanced over classes, of the latest and surest images of each.
 
-    Category-balanced sampling with timeliness and uncertainty (Yuan et al. 2023, arXiv 2303.13899,
-    section 3.2). It is a value: ``add`` returns another memory.
+    Category-balanced sampling with timeliness and uncertainty (Yuan et al. 2023, arXiv 2303.13899).
+    It is a value: ``add`` returns another memory.
 
     Attributes:
         capacity: N, how many images it holds.
@@ -95,7 +95,7 @@ class TimelyMemory:
         return self.items[: places[worst]] + self.items[places[worst] + 1 :]
 
     def score(self, item: Item, classes: int) -> float:
-        """Return how dispensable an image is (eq. 5): the old and the uncertain most.
+        """Return how dispensable an image is: the old and the uncertain most.
 
         ``lambda_t / (1 + exp(-age / N)) + lambda_u entropy / log K``.
         """

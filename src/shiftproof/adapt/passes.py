@@ -146,7 +146,7 @@ def by_moving_average(statistics: Mapping[str, Statistics], weight: float) -> Ch
     """Normalise by known statistics moved towards the batch's, through which gradients flow.
 
     ``(1 - a) known + a batch``, with biased variances: the robust batch norm of Yuan et al. 2023
-    (arXiv 2303.13899, eq. 1). What the layers saw of the batch is noted without the known part.
+    (arXiv 2303.13899). What the layers saw of the batch is noted without the known part.
     """
 
     def choose_for(network: FollowedNetwork, seen: Seen) -> Choose:

@@ -72,12 +72,12 @@ class RoTTA(NetworkAdapter):
        (:class:`~shiftproof.adapt.memory.TimelyMemory`).
     2. After every ``every`` images, the student takes one step on the memory: the cross-entropy of
        its answers to a strong augmentation to the teacher's answers to the images as they are, each
-       weighted by ``exp(-age) / (1 + exp(-age))`` (eq. 6 and 7). Scale and shift of the norm layers
+       weighted by ``exp(-age) / (1 + exp(-age))``. Scale and shift of the norm layers
        learn, by Adam.
-    3. The teacher moves: ``(1 - m) teacher + m student`` (eq. 8).
+    3. The teacher moves: ``(1 - m) teacher + m student``.
 
     Batch norm predicts by moving statistics, which start at the source and move by ``weight`` towards
-    those of the memory at each step (eq. 1). So a prediction does not hang on the batch that an image
+    those of the memory at each step. So a prediction does not hang on the batch that an image
     comes in, and single images are as good as many. A network with layer or group norm in place of
     batch norm has no such statistics and learns from the memory alone.
 
