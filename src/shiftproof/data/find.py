@@ -603,7 +603,7 @@ def _rows(path: Path, layout: str, split: str | None, column: str | None) -> Fou
         title = name or path.name
         try:
             kind = SavedDataset if layout == "saved" else ParquetImages
-            data = kind(path, name, labelled=False, column=column)
+            data = kind(path, name, labeled=False, column=column)
         except ShiftproofError as error:
             parts.append(Part(title, "", (), (), problem=error))
             continue

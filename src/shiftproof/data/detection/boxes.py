@@ -72,7 +72,7 @@ HIDDEN = "hidden by what lies before it"
 
 @dataclass(frozen=True, eq=False)
 class ImageObjects:
-    """The labelled objects of one image, in the order of the file.
+    """The labeled objects of one image, in the order of the file.
 
     Boxes are kept as position and size, the form in which COCO's measures are defined: turned into
     corners and back, a last bit would move and an overlap could fall short of its threshold.

@@ -110,7 +110,7 @@ def _packed(
         return boxes_of_tars(TarFiles.find(found.address or found.source), box_format=box_format)
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     column = None if images is None else str(images)
-    opened = kind(found.source, split, labelled=False, column=column)
+    opened = kind(found.source, split, labeled=False, column=column)
     return boxes_of_rows(opened, box_format=box_format)
 
 

@@ -143,7 +143,7 @@ def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectio
         if member.suffix == "json":
             found[member.sample] = _stated(read_object(member.read(), member.name))
 
-    images = TarData(tars, labelled=False, note=note)
+    images = TarData(tars, labeled=False, note=note)
     stated = [found.get(sample, StatedObjects(None)) for sample in images.sample_keys]
     return PackedDetectionData(images, stated, box_format=box_format)
 

@@ -39,7 +39,7 @@ class CorruptedTree(CorruptedData):
 
     Args:
         root: the tree.
-        classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
+        classes, class_map, labeled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
         clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
 
     Raises:
@@ -54,7 +54,7 @@ class CorruptedTree(CorruptedData):
         classes: Classes | LabelSet | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         clean: str | Path | None = None,
     ) -> None:
         self.root = Path(root)
@@ -65,7 +65,7 @@ class CorruptedTree(CorruptedData):
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
         self._folders, self.passed_over = _cells(self.root, clean_folder)
         names, missing = _pair(self._folders)
-        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
         self.left_aside = labels.left_aside(names)
         self.border = labels.border

@@ -49,7 +49,7 @@ class CorruptedArrays(CorruptedData):
     Args:
         root: the folder.
         classes: the model's classes, which the labels index; None passes the labels over.
-        labelled: None finds out; False passes the labels over; True insists on them.
+        labeled: None finds out; False passes the labels over; True insists on them.
         clean: the clean images in the same order, as an array of the shape of a cell: a ``.npy``
             file, or in the second layout the folder with ``test_images.npy``. By default
             ``ROOT/clean.npy``, ``ROOT/clean`` or ``ROOT/identity`` (as in MNIST-C), where there is
@@ -67,12 +67,12 @@ class CorruptedArrays(CorruptedData):
         root: str | Path,
         classes: Classes | None = None,
         *,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         clean: str | Path | None = None,
         split: Split = "test",
     ) -> None:
         self.root = Path(root)
-        if labelled and classes is None:
+        if labeled and classes is None:
             raise LabelError(f"{root}: labels need the classes that they are of; none were given.")
         if split not in ("test", "train"):
             raise UnknownNameError.of("split", split, ["test", "train"])
@@ -90,7 +90,7 @@ class CorruptedArrays(CorruptedData):
             self._slabs[CLEAN] = _Slab(open_array(clean_file), 0, count)
         self.severities = "stacked in each file" if stacked else "one, without a number: 1"
         _check_shapes(self._slabs, count)
-        if classes is None or labelled is False:
+        if classes is None or labeled is False:
             samples = [Sample(f"{number:06}") for number in range(count)]
         else:
             _check_range(labels, classes, self.root)

@@ -87,7 +87,7 @@ class ParquetImages(RowImages):
     Args:
         root: a file, or a folder of files.
         split: which of several; needed where there are several.
-        classes, class_map, labelled, label_key, column: as for
+        classes, class_map, labeled, label_key, column: as for
             :class:`~shiftproof.data.SavedDataset`.
 
     Raises:
@@ -103,7 +103,7 @@ class ParquetImages(RowImages):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
@@ -118,7 +118,7 @@ class ParquetImages(RowImages):
         ]
         self._groups = [(number, group) for number, group, _ in groups]
         self._starts = np.cumsum([0, *(rows for _, _, rows in groups)])
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         prefix = f"{found.split}/" if found.split else ""
         name = found.home.resolve().stem
         count = int(self._starts[-1])

@@ -103,13 +103,13 @@ class RowImages(ImageData):
         return [files.fingerprint([self.image_bytes(row) or b""]) for row in rows]
 
     def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
-        if stated.labelled is False:
+        if stated.labeled is False:
             return None, None
         if stated.classes is None:
             return self._own_labels(where)
         self.label_key = choose_label(self.features, stated.key, f"{where}")
         if self.label_key is None:
-            if stated.labelled:
+            if stated.labeled:
                 raise LabelError(
                     f"{where}: no column states the label; it has "
                     f"{show_name(shortened(self.features))}. Say which does (--label-key)."
@@ -121,15 +121,15 @@ class RowImages(ImageData):
         if names is None and _is_of_classes(self.features[self.label_key]):
             raise LabelError(
                 f"{place}: the names of its classes are missing, so that its numbers mean nothing; "
-                "write them into the features, or measure without labels (--unlabelled, "
-                "labelled=False)."
+                "write them into the features, or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
         if names is None:
             meant = {value: stated.index(value, place) for value in _distinct(values, place)}
             return [meant[value] for value in values], stated.classes
         numbers = _numbers(values, names, place)
         if numbers is None:
-            if stated.labelled:
+            if stated.labeled:
                 raise LabelError(f"{place}: the labels are kept secret (-1).")
             return None, None
         known = stated.translate(names, numbers, place)

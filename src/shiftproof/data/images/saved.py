@@ -35,7 +35,7 @@ class SavedDataset(RowImages):
         split: which of several splits; needed where there are several.
         classes: the model's classes. None takes those of a ClassLabel ``label`` as they are.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over labels; True insists on them.
+        labeled: None finds out; False passes over labels; True insists on them.
         label_key: the column of the labels, where several could be it.
         column: that of the images, where several hold some and none is called ``image``.
 
@@ -52,7 +52,7 @@ class SavedDataset(RowImages):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class SavedDataset(RowImages):
         tables = [_table(path) for path in self._files]
         counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
         self._starts = np.cumsum([0, *counts])
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         with convert_errors(home, "its columns are not what dataset_info.json says"):
             super().__init__(
                 home, home.name, prefix, int(self._starts[-1]), features, chosen, stated

@@ -111,7 +111,7 @@ class TarData(ImageData):
             (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
         classes: the model's classes; None leaves the images without labels.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over labels; True insists on them.
+        labeled: None finds out; False passes over labels; True insists on them.
         label_key: the member (``cls``, ``txt``) or the field of the JSON that states the label.
         note: is given what lies beside the images, in place of looking for labels.
 
@@ -132,12 +132,12 @@ class TarData(ImageData):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         note: Note | None = None,
     ) -> None:
         tars = source if isinstance(source, TarFiles) else TarFiles.find(source)
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         states = _Statements(stated)
         index = list_tars(tars, states.add if stated.are_read else note)
         if not index.ids:
@@ -321,7 +321,7 @@ class _Statements:
         """Return the class of each image by its id; None where nothing states any."""
         found = self._chosen(title)
         if not found:
-            if self._stated.labelled or self._stated.key is not None or self._of_json:
+            if self._stated.labeled or self._stated.key is not None or self._of_json:
                 raise LabelError(self._none(title))
             return None
         without = [
@@ -330,8 +330,8 @@ class _Statements:
         if without:
             raise LabelError(
                 f"{title}: {len(without)} of {len(index.ids)} images have no {self.key} (first: "
-                f"{without[0]}); expected a label of all, or measure without labels (--unlabelled, "
-                "labelled=False)."
+                f"{without[0]}); expected a label of all, or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
         meant: dict[str, int] = {}
         labels = {}
@@ -367,5 +367,5 @@ class _Statements:
         there = f"; the JSON has {shortened(self._fields)}" if self._fields else ""
         return (
             f"{title}: no sample has {looked}{there}. Say what states the label (--label-key), or "
-            "measure without labels (--unlabelled, labelled=False)."
+            "measure without labels (--unlabeled, labeled=False)."
         )
