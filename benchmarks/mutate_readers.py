@@ -458,7 +458,7 @@ def _read_packed(folder: Path) -> None:
     from shiftproof.data.images import parquet
     from shiftproof.errors import ShiftproofError
 
-    parquet._opened_as.cache_clear()
+    parquet._open_state.cache_clear()
     parquet._images.cache_clear()
     errors = []
     for open_it in (

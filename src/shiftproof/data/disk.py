@@ -80,7 +80,7 @@ def find_images(root: Path) -> Found:
                 others[Path(name).suffix.lower() or "no suffix"] += 1
     if not names:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        there = shortened((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
+        there = shorten((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
         beside = f"; the files that it holds are {there}" if there else ""
         raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
@@ -241,7 +241,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise BrokenFileError(f"{path}, line {reader.line_num}: no CSV ({error}).") from error
 
 
-def shortened(names: Iterable[str], count: int = 5) -> str:
+def shorten(names: Iterable[str], count: int = 5) -> str:
     """Return the first few of ``names``, and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""

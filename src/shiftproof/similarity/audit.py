@@ -35,7 +35,7 @@ from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, hi
 from shiftproof.similarity.questions.above import AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK
-from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Parts, Place, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
 from shiftproof.types import Settings
@@ -169,9 +169,9 @@ def _check(of: _Audit) -> None:
 
 def _settings(of: _Audit) -> Settings:
     return {
-        "train": described(of.rows),
-        "tests": {name: described(of_set) for name, of_set in of.sets.items()},
-        "reference": None if of.reference is None else described(of.reference),
+        "train": describe(of.rows),
+        "tests": {name: describe(of_set) for name, of_set in of.sets.items()},
+        "reference": None if of.reference is None else describe(of.reference),
         "k": of.k,
         "duplicates": of.duplicates,
         "leakage": of.leakage,
@@ -420,7 +420,7 @@ def _write_nearest(of: _Audit, parts: Parts[Nearest]) -> _TrainSide:
                 values[name].write(near.similarity.tobytes())
                 places[name].write(near.index.tobytes())
                 counts[name] += histogram(near.similarity, findings.BINS)[1]
-                certificates[name] = _joined(certificates.get(name), near.certificate)
+                certificates[name] = _join(certificates.get(name), near.certificate)
     skipped = next(iter(certificates.values())).skipped
     histograms = {name: tuple(count.tolist()) for name, count in counts.items()}
     return _TrainSide(histograms, certificates, skipped)
@@ -471,7 +471,7 @@ def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
             combined += int(marks.any(axis=0).sum())
             for name, mark in zip(names, marks, strict=True):
                 removed[name].write(mark.tobytes())
-                certificates[name] = _joined(certificates.get(name), found[name].certificate)
+                certificates[name] = _join(certificates.get(name), found[name].certificate)
     return _Pruned(names, both, combined, len(rows), certificates)
 
 
@@ -483,5 +483,5 @@ def _growing(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLi
     return file
 
 
-def _joined(first: Certificate | None, second: Certificate) -> Certificate:
-    return second if first is None else first.merged(second)
+def _join(first: Certificate | None, second: Certificate) -> Certificate:
+    return second if first is None else first.merge(second)

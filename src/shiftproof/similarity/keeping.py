@@ -24,7 +24,7 @@ from shiftproof.similarity.dedup import (
 from shiftproof.similarity.keeplists import find_misfit, has_uids, write_datacomp, write_keys
 from shiftproof.similarity.prune import PruningRule, check_size, closest, keep_by_similarity
 from shiftproof.similarity.questions.nearest import NearestQuestion
-from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Place, prove_in_parts, prune_in_parts, search_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
 from shiftproof.similarity.subset import read_keep
@@ -168,9 +168,9 @@ def write_pruned(
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings: Settings = {
         "rule": rule,
-        "train": described(rows),
-        "tests": {name: described(of_set) for name, of_set in sets.items()},
-        "reference": None if of_comparison is None else described(of_comparison),
+        "train": describe(rows),
+        "tests": {name: describe(of_set) for name, of_set in sets.items()},
+        "reference": None if of_comparison is None else describe(of_comparison),
         "threshold": threshold,
         "size": size,
         "seed": seed,
@@ -269,7 +269,7 @@ def write_deduplicated(
     folder = Path(out)
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
-        "train": described(rows),
+        "train": describe(rows),
         "threshold": threshold,
         "rule": rule,
         "clusters": clusters,
@@ -326,8 +326,8 @@ def write_coreset(
     folder = Path(out)
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
-        "train": described(rows),
-        "tests": {name: described(of_set) for name, of_set in sets.items()},
+        "train": describe(rows),
+        "tests": {name: describe(of_set) for name, of_set in sets.items()},
         "size": size,
         "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
     }

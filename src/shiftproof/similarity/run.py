@@ -14,7 +14,7 @@ from shiftproof.types import Settings
 RUN_FILE = "run.json"
 
 
-def described(rows: Embeddings) -> Settings:
+def describe(rows: Embeddings) -> Settings:
     """Return what tells embeddings from others, and what they were called."""
     return {
         "source": rows.name,

@@ -20,7 +20,7 @@ from shiftproof._version import __version__
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
-from shiftproof.data.copies.renaming import Form, carried_names, carried_over
+from shiftproof.data.copies.renaming import Form, carry_over, name_carried
 from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
 from shiftproof.data.copies.writing import (
@@ -31,8 +31,8 @@ from shiftproof.data.copies.writing import (
     Job,
     Version,
     encode,
-    marked,
-    written_name,
+    mark_name,
+    output_name,
 )
 from shiftproof.data.disk import read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
@@ -75,7 +75,7 @@ class Plan:
         forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
         for mark in marks:
             layout, outputs = self.tree.layout, self.outputs.items()
-            forms.append(Form(mark, {name: marked(layout, new, mark) for name, new in outputs}))
+            forms.append(Form(mark, {name: mark_name(layout, new, mark) for name, new in outputs}))
         return tuple(forms)
 
 
@@ -216,16 +216,16 @@ def _outside(plan: Plan, target: Path) -> Plan:
         return plan
     below = f"{inner.relative_to(root).as_posix()}/"
 
-    def left(names: Iterable[str]) -> tuple[str, ...]:
+    def outside(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in names if not name.startswith(below))
 
     tree = dataclasses.replace(
-        plan.tree, pictures=left(plan.tree.pictures), carried=left(plan.tree.carried)
+        plan.tree, pictures=outside(plan.tree.pictures), carried=outside(plan.tree.carried)
     )
     if not tree.pictures:
         raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
     return dataclasses.replace(
-        plan, tree=tree, outputs={name: plan.outputs[name] for name in left(plan.outputs)}
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in outside(plan.outputs)}
     )
 
 
@@ -269,7 +269,7 @@ class _Carry:
 def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
     """Bring a file into every folder, in a worker; True says that it is an untouched picture."""
     name, is_picture = item
-    new_names = [name] if is_picture else carried_names(carry.tree, name, carry.forms)
+    new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
     paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
     missing = {path for every in paths.values() for path in every if not path.exists()}
     done = Exported(carried=len(missing))
@@ -281,7 +281,7 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
         except (BrokenFileError, FileNotFoundError):
             return Exported()  # named when its versions are to be made
         return done
-    becomes = carried_over(carry.tree, name, carry.forms)
+    becomes = carry_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
         _bring(carry.tree.root / name, becomes.contents[new], every, missing)
     done.aside += becomes.unmatched
@@ -412,7 +412,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
     tree = plan.tree
     # What belongs to one picture comes once for each form; so do the objects in a JSON.
     copies = len(plan.versions) + plan.with_originals
-    other_bytes = _carried_bytes(tree, copies)
+    other_bytes = _count_carried_bytes(tree, copies)
     if plan.with_originals:
         other_bytes += sum(_size(tree.root / name) for name in tree.pictures)
     tried: Iterator[tuple[str, str, Image]]
@@ -422,7 +422,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         other_bytes += len(plan.versions) * sum(size for _, _, size in counts)
         tar = tree.pictures[0]
         tried = (
-            (f"{tar}/{name}", written_name(name, plan.image_format), image)
+            (f"{tar}/{name}", output_name(name, plan.image_format), image)
             for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
         )
     else:
@@ -479,7 +479,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _carried_bytes(tree: Tree, cells: int) -> int:
+def _count_carried_bytes(tree: Tree, cells: int) -> int:
     total = 0
     for name in tree.carried:
         size = (tree.root / name).stat().st_size

@@ -56,8 +56,8 @@ __all__ = [
     "ImageObjects",
     "Row",
     "below",
+    "check_boxes",
     "check_inside",
-    "checked",
     "image_sizes",
     "number",
     "size_faults",
@@ -290,7 +290,7 @@ class Row:
     instead: str = ""
 
 
-def checked(
+def check_boxes(
     where: str, size: tuple[int, int], rows: Iterable[Row], *, keep_negative: bool = False
 ) -> tuple[ImageObjects, list[Fault]]:
     """Return the objects of an image of ``size`` (width, height), and what is wrong with them.

@@ -21,12 +21,12 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     Row,
-    checked,
+    check_boxes,
     image_sizes,
     number,
     size_faults,
 )
-from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
@@ -70,7 +70,7 @@ class CityscapesData(DetectionData):
             raise InputError(f"{home} has no folders leftImg8bit and gtFine; expected Cityscapes.")
         there = [folder.name for folder in folders_in(home / "leftImg8bit")]
         if split is not None and split not in there:
-            raise InputError(f"{home} has no split {split!r}; there are {shortened(there)}.")
+            raise InputError(f"{home} has no split {split!r}; there are {shorten(there)}.")
         faults: list[Fault] = []
         objects = {}
         said = []
@@ -89,7 +89,7 @@ class CityscapesData(DetectionData):
                 continue
             faults += wrong
             said.append(size)
-            objects[name], wrong = checked(name, size, rows)
+            objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
             first = f" (first: {faults[0]})" if faults else ""

@@ -15,8 +15,8 @@ from shiftproof.data.detection.boxes import (
     ImageObjects,
     Row,
     below,
+    check_boxes,
     check_inside,
-    checked,
     image_sizes,
     size_faults,
 )
@@ -88,7 +88,7 @@ class CocoData(DetectionData):
                 raise InputError(f"{where}: {name} stands for two images; expected it once.")
             # Without any size no box can be outside.
             whole = size or own or (2**31, 2**31)
-            objects[name], wrong = checked(name, whole, rows[identity], keep_negative=True)
+            objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
             faults += wrong
         super().__init__(
             f"{name_of(home)} ({path.stem})",

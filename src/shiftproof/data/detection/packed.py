@@ -15,7 +15,7 @@ from shiftproof.data.detection.boxes import (
     Fault,
     ImageObjects,
     Row,
-    checked,
+    check_boxes,
     number,
 )
 from shiftproof.data.images.rows import RowImages, class_names
@@ -105,7 +105,7 @@ class PackedDetectionData(DetectionData):
             if each.value is None:
                 faults.append(Fault(key, NO_ANNOTATIONS, kept=True, detail="nothing is stated"))
             converted = (one.row(classes, box_format) for one in found)
-            objects[key], wrong = checked(key, size, converted, keep_negative=True)
+            objects[key], wrong = check_boxes(key, size, converted, keep_negative=True)
             faults += wrong
         identities = [each.identity for each in stated]
         are_known = None not in identities and len(set(identities)) == len(identities)
@@ -141,7 +141,7 @@ def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectio
 
     def note(member: Beside) -> None:
         if member.suffix == "json":
-            found[member.sample] = _stated(read_object(member.read(), member.name))
+            found[member.sample] = _parse_objects(read_object(member.read(), member.name))
 
     images = TarData(tars, labeled=False, note=note)
     stated = [found.get(sample, StatedObjects(None)) for sample in images.sample_keys]
@@ -158,14 +158,14 @@ def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetec
     wanted = [name for name in (column, "width", "height", "image_id") if name in images.features]
     columns = {name: images.values(name) for name in wanted if name is not None}
     stated = [
-        _stated({name: values[row] for name, values in columns.items()})
+        _parse_objects({name: values[row] for name, values in columns.items()})
         for row in range(len(images))
     ]
     names = None if column is None else _names_in(images.features[column])
     return PackedDetectionData(images, stated, names=names, box_format=box_format)
 
 
-def _stated(value: Mapping[str, Any]) -> StatedObjects:
+def _parse_objects(value: Mapping[str, Any]) -> StatedObjects:
     objects = next((value[name] for name in OBJECTS if name in value), None)
     width, height = _count(value.get("width")), _count(value.get("height"))
     size = None if width is None or height is None else (width, height)

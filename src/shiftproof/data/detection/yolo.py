@@ -19,7 +19,7 @@ from shiftproof.data.detection.boxes import (
     Fault,
     Row,
     below,
-    checked,
+    check_boxes,
     image_sizes,
     number,
 )
@@ -98,7 +98,7 @@ class YoloData(DetectionData):
                     continue
                 numbers = [number(word) for word in words[1:]]
                 rows.append(_row(place, places[int(label)], numbers, size, layout.key_points))
-            objects[name], wrong = checked(name, size, rows)
+            objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
             raise InputError(f"{layout.where}: {split} has no image that is there and can be read.")
@@ -132,7 +132,7 @@ class YoloConfig:
         self.numbered = False
         value: Mapping[str, Any]
         if config.is_dir():
-            value = _told_by_folders(config)
+            value = _infer_config(config)
             self.numbered = "names" not in value
         else:
             value = read_config(config)
@@ -316,7 +316,7 @@ def _class_file(root: Path) -> Path | None:
     return next((p for p in (*named, *sorted(root.glob("*.names"))) if p.is_file()), None)
 
 
-def _told_by_folders(root: Path) -> dict[str, Any]:
+def _infer_config(root: Path) -> dict[str, Any]:
     """Return what a YAML file would say of a folder that has none."""
     value: dict[str, Any] = {}
     for base in _bases(root):

@@ -137,11 +137,11 @@ class _Reading:
                 f"{path} is {TITLES[found.layout]}; a label key says what states the label in tars, "
                 "saved data sets and Parquet files."
             )
-        data = self._packed(found) if found.layout in PACKED else self._open(found)
+        data = self._open_packed(found) if found.layout in PACKED else self._open(found)
         data.aside = (*data.aside, *found.left_aside, *found.said)
         return data
 
-    def _packed(self, found: FoundDataset) -> ImageData:
+    def _open_packed(self, found: FoundDataset) -> ImageData:
         classes = None if self.classes is None else _of_model(self.classes)
         if found.layout == "webdataset":
             return TarData(

@@ -15,7 +15,7 @@ from shiftproof.data.disk import (
     fingerprints_below,
     read_below,
     read_csv,
-    shortened,
+    shorten,
 )
 from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.io.text import read_json
@@ -64,7 +64,7 @@ class ImageFolder(ImageData):
         self.others, self.links = found.others, found.links
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(found.names)
-        self.left_aside = labels.left_aside(found.names)
+        self.left_aside = labels.count_left_out(found.names)
         self.border = labels.border
         super().__init__(name_of(self.root), samples, labels.classes)
 
@@ -163,12 +163,12 @@ class FolderLabels:
                 f"{loose[0]}). Put them into one, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )
-        aside = self.left_aside(names)
+        aside = self.count_left_out(names)
         kept = [folder for folder in folders if folder not in aside]
         if not kept:
             raise LabelError(
                 f"{self._where}: none of the {len(folders)} class folders is of a class of "
-                f"{self.classes.title}, which leaves them all out: {shortened(folders)}."
+                f"{self.classes.title}, which leaves them all out: {shorten(folders)}."
             )
         where = f"{self._where}, class map"
         index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
@@ -188,7 +188,7 @@ class FolderLabels:
         named = compose(folder) in self._class_map or self.classes.find(folder) is not None
         return named or (self._label_set is not None and self._label_set.leaves_out(folder))
 
-    def left_aside(self, names: Iterable[str]) -> dict[str, int]:
+    def count_left_out(self, names: Iterable[str]) -> dict[str, int]:
         """Return the folders that the label set leaves out, and how many images each holds."""
         if self._label_set is None or self._labeled is False:
             return {}
@@ -246,7 +246,7 @@ def _unknown_folders(
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
         f"{where}: the model knows {known} of the {len(folders)} class folders. Unknown: "
-        f"{shortened(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
+        f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
         f"classes ({shown}). {todo}"
     )
 

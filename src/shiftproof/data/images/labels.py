@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.classes import Classes, compose
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
 
 
@@ -76,7 +76,7 @@ class StatedLabels:
             )
             raise LabelError(
                 f"{where}: the model knows {len(known) or 'none'} of the {len(numbers)} classes that "
-                f"the images are of. Unknown: {shortened(unknown)}. Expected names of its "
+                f"the images are of. Unknown: {shorten(unknown)}. Expected names of its "
                 f"{len(self.classes)} classes ({', '.join(shown)}). Give a class map (--class-map "
                 "FILE, rows of folder,class), or measure without labels (--unlabeled, "
                 "labeled=False)."

@@ -9,7 +9,7 @@ from typing import Any
 
 from shiftproof.classes import Classes, name_classes
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
@@ -112,7 +112,7 @@ class RowImages(ImageData):
             if stated.labeled:
                 raise LabelError(
                     f"{where}: no column states the label; it has "
-                    f"{show_name(shortened(self.features))}. Say which does (--label-key)."
+                    f"{show_name(shorten(self.features))}. Say which does (--label-key)."
                 )
             return None, None
         values = self.values(self.label_key)
@@ -181,7 +181,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     there = image_columns(features)
     if asked is not None:
         if asked not in there:
-            shown = show_name(shortened(there)) or "none"
+            shown = show_name(shorten(there)) or "none"
             raise InputError(f"{where} has no images in a column {asked}; they are in {shown}.")
         return asked
     if not there:
@@ -189,7 +189,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
         raise InputError(f"{where} has no column of images (found {found}).")
     if len(there) > 1 and "image" not in there:
         raise InputError(
-            f"{where} has images in the columns {show_name(shortened(there))}; say which are meant "
+            f"{where} has images in the columns {show_name(shorten(there))}; say which are meant "
             f"(--images {show_name(there[0])})."
         )
     return "image" if "image" in there else there[0]
@@ -204,7 +204,7 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
     if asked is not None:
         if asked not in features:
             raise LabelError(
-                f"{where} has no column {asked!r}; it has {show_name(shortened(features))}."
+                f"{where} has no column {asked!r}; it has {show_name(shorten(features))}."
             )
         return asked
     found = choose_key(features, LABELS, where)

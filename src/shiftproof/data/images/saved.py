@@ -57,7 +57,7 @@ class SavedDataset(RowImages):
         column: str | None = None,
     ) -> None:
         home, prefix = _split_folder(Path(root), split)
-        self._files, features = _described(home)
+        self._files, features = _read_description(home)
         chosen = choose_image_column(home, features, column)
         tables = [_table(path) for path in self._files]
         counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
@@ -82,7 +82,7 @@ class SavedDataset(RowImages):
         return [value for path in self._files for value in _table(path)[column].to_pylist()]
 
 
-def saved_splits(root: Path) -> list[str]:
+def list_splits(root: Path) -> list[str]:
     """Return the names of the splits; none where the folder is one split alone.
 
     Raises:
@@ -101,7 +101,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
         if split is not None:
             raise InputError(f"{root} holds one split, so the split {split!r} has no effect.")
         return root, ""
-    splits = saved_splits(root)
+    splits = list_splits(root)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None:
@@ -111,7 +111,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
     return root / split, f"{split}/"
 
 
-def _described(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
+def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     """Return the files of a split, and what its columns are, by ``datasets``' two JSON files."""
     path = home / "state.json"
     with convert_errors(path, "not as datasets writes it"):

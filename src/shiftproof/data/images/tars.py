@@ -14,7 +14,7 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import all_files, shortened
+from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
@@ -91,7 +91,7 @@ class TarFiles:
         if missing:
             raise InputError(
                 f"{Place(pattern)}: {len(missing)} of {len(every)} tars are not there: "
-                f"{shortened(missing)}."
+                f"{shorten(missing)}."
             )
         return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
 
@@ -319,7 +319,7 @@ class _Statements:
 
     def labels(self, title: str, index: TarIndex) -> dict[str, int] | None:
         """Return the class of each image by its id; None where nothing states any."""
-        found = self._chosen(title)
+        found = self._choose_labels(title)
         if not found:
             if self._stated.labeled or self._stated.key is not None or self._of_json:
                 raise LabelError(self._none(title))
@@ -342,7 +342,7 @@ class _Statements:
             labels[key] = meant[text]
         return labels
 
-    def _chosen(self, title: str) -> Mapping[str, Any]:
+    def _choose_labels(self, title: str) -> Mapping[str, Any]:
         """Return what states the label of each sample."""
         if self._of_member:
             self.key = self._stated.key or MEMBER
@@ -364,7 +364,7 @@ class _Statements:
             if wanted
             else (f"a member .{MEMBER}, or a field {', '.join(FIELDS)} in its JSON")
         )
-        there = f"; the JSON has {shortened(self._fields)}" if self._fields else ""
+        there = f"; the JSON has {shorten(self._fields)}" if self._fields else ""
         return (
             f"{title}: no sample has {looked}{there}. Say what states the label (--label-key), or "
             "measure without labels (--unlabeled, labeled=False)."

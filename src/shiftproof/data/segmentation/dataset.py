@@ -21,7 +21,7 @@ from shiftproof.data.segmentation.layouts import (
     CLEAR,
     LAYOUTS,
     Found,
-    chosen_split,
+    choose_split,
     find_beside,
     layout_in,
 )
@@ -263,7 +263,7 @@ def open_segmentation_data(
     if name is None:
         raise InputError(f"{path} is no data set with label maps: expected {_MARKS}.")
     layout = LAYOUTS[name]
-    chosen = chosen_split(layout, path, split)
+    chosen = choose_split(layout, path, split)
     found = _of_condition(layout.find(path, chosen), condition, path)
     title = name_of(path) + ("" if chosen == "all" else f" {chosen}")
     if found.space is None:

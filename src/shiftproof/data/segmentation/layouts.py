@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image as PillowImage
 
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.segmentation.pairs import pair, stems, without_ending
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
@@ -68,7 +68,7 @@ def layout_in(root: Path) -> str | None:
     return next((name for name, one in LAYOUTS.items() if one.is_there(root)), None)
 
 
-def chosen_split(layout: Layout, root: Path, asked: str | None) -> str:
+def choose_split(layout: Layout, root: Path, asked: str | None) -> str:
     """Return the split that is meant.
 
     Raises:
@@ -84,7 +84,7 @@ def chosen_split(layout: Layout, root: Path, asked: str | None) -> str:
     if asked is None and len(there) == 1:
         return there[0]
     raise InputError(
-        f"{root} has no split {wanted!r}; there are {shortened(there) or 'none'}. Give one as split "
+        f"{root} has no split {wanted!r}; there are {shorten(there) or 'none'}. Give one as split "
         "(--split)."
     )
 
