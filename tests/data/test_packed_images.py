@@ -28,7 +28,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.io.places import Place, expand_braces
+from shiftproof.io.places import Location, expand_braces
 from shiftproof.types import Cell
 from support.coloured_images import colours, png, write_saved_dataset, write_tar
 
@@ -228,7 +228,7 @@ def test_braces_that_stand_for_too_much(pattern):
 
 
 def test_secrets_of_a_url_are_not_told():
-    assert "secret" not in str(Place("https://user:secret@host/a.tar"))
+    assert "secret" not in str(Location("https://user:secret@host/a.tar"))
 
 
 @pytest.fixture(scope="module")
@@ -493,10 +493,10 @@ def test_bench_reads_tars_from_the_command_line(tmp_path, capsys):
 
 
 def test_a_png_in_a_bytes_buffer_is_read_where_it_lies():
-    assert Place(__file__).read(0, 3) == b'"""'
+    assert Location(__file__).read(0, 3) == b'"""'
     with pytest.raises(BrokenFileError, match="it ends before byte"):
-        Place(__file__).read(0, 10**7)
-    with Place(__file__).open() as file:
+        Location(__file__).read(0, 10**7)
+    with Location(__file__).open() as file:
         assert isinstance(file, io.BufferedReader)
 
 

@@ -20,7 +20,7 @@ from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, convert_errors
 from shiftproof.io.images import read_image
-from shiftproof.io.places import Place, expand_braces, has_braces, is_url
+from shiftproof.io.places import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
 from shiftproof.types import Image, Sample, Settings
 
@@ -39,7 +39,7 @@ class TarFiles:
     """Tars that belong together: where each lies by its name, in the order of their numbers."""
 
     title: str
-    places: Mapping[str, Place]
+    places: Mapping[str, Location]
 
     @property
     def home(self) -> Path:
@@ -62,16 +62,16 @@ class TarFiles:
             return cls._of_addresses(text)
         path = Path(source)
         if path.is_file():
-            return cls(path.name, {path.name: Place(str(path))})
+            return cls(path.name, {path.name: Location(str(path))})
         names = sorted(filter(is_tar, all_files(path) if path.is_dir() else ()), key=sort_key)
         check_names(path, names)
         if not names:
             raise InputError(f"{path} is no tar and holds none.")
-        return cls(path.resolve().name, {name: Place(str(path / name)) for name in names})
+        return cls(path.resolve().name, {name: Location(str(path / name)) for name in names})
 
     @classmethod
     def _of_addresses(cls, pattern: str) -> TarFiles:
-        every = [Place(address) for address in expand_braces(pattern)]
+        every = [Location(address) for address in expand_braces(pattern)]
         paths = [
             place.address.split("?")[0] if is_url(pattern) else place.address for place in every
         ]
@@ -83,14 +83,14 @@ class TarFiles:
         strange = next((name for name in places if not is_tar(name)), None)
         if strange is not None:
             raise InputError(
-                f"{Place(pattern)}: expected tars that are not compressed, got {strange}."
+                f"{Location(pattern)}: expected tars that are not compressed, got {strange}."
             )
         if len(places) < len(every):
-            raise InputError(f"{Place(pattern)} names a tar twice.")
-        missing = [name for name, place in places.items() if not place.exists()]
+            raise InputError(f"{Location(pattern)} names a tar twice.")
+        missing = [name for name, place in places.items() if not place.is_file()]
         if missing:
             raise InputError(
-                f"{Place(pattern)}: {len(missing)} of {len(every)} tars are not there: "
+                f"{Location(pattern)}: {len(missing)} of {len(every)} tars are not there: "
                 f"{shorten(missing)}."
             )
         return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
@@ -173,7 +173,11 @@ class TarData(ImageData):
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes; behind a URL, of its tar's state and place."""
-        states = {name: place.state() for name, place in self._places.items() if place.is_remote}
+        states = {
+            name: f"{place.size()} {place.state() or ''}"
+            for name, place in self._places.items()
+            if place.is_remote
+        }
 
         def of_row(row: int) -> str:
             tar, offset, size = self._index.spot(row)
