@@ -20,7 +20,7 @@ from shiftproof.types import Image
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageListing:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
     ``others`` counts the files that are no images; ``links`` are the links to folders
@@ -35,7 +35,7 @@ class Found:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path) -> ImageListing:
     """Return the images below ``root``, at any depth, in an order that no locale changes.
 
     An image is what ends like one, or is one by its first bytes, whatever it is called.
@@ -84,7 +84,7 @@ def find_images(root: Path) -> Found:
         beside = f"; the files that it holds are {there}" if there else ""
         raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
-    return Found(
+    return ImageListing(
         tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)), others
     )
 

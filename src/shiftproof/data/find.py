@@ -21,7 +21,7 @@ from shiftproof.data.detection.coco_files import (
 from shiftproof.data.detection.voc import voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
-from shiftproof.data.disk import Found, all_files, find_images, folders_in, shorten
+from shiftproof.data.disk import ImageListing, all_files, find_images, folders_in, shorten
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
@@ -132,7 +132,7 @@ class FoundDataset:
     said: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
-    walk: Found | None = field(default=None, repr=False, compare=False)
+    walk: ImageListing | None = field(default=None, repr=False, compare=False)
 
     @property
     def pictures(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ PROBE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Row:
+class MetadataRow:
     """One line of a shard's metadata: an image's name and size in pixels, and what else is known.
 
     Of a text neither name nor size is written; its text is the ``caption`` among the columns.
@@ -139,7 +139,7 @@ class EmbeddingFolder:
         number: int,
         name: str,
         vectors: NDArray[np.float16],
-        rows: Sequence[Row],
+        rows: Sequence[MetadataRow],
         broken: Mapping[str, str],
     ) -> None:
         """Write one shard; until its last file is there it is not done.
@@ -155,7 +155,7 @@ class EmbeddingFolder:
             {"name": name, "rows": len(rows), "broken": dict(broken)},
         )
 
-    def _write_metadata(self, number: int, rows: Sequence[Row]) -> None:
+    def _write_metadata(self, number: int, rows: Sequence[MetadataRow]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -34,7 +34,7 @@ from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import BrokenImage
-from shiftproof.types import Cell, Image, Sample
+from shiftproof.types import Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
 
@@ -112,18 +112,7 @@ def probe(
     folder = RunFolder.create(
         Path(out),
         KIND,
-        plain(
-            {
-                "encoders": {name: encoder.settings for name, encoder in named.items()},
-                "data": dataset.settings(),
-                "factors": [factor.name for factor in wanted],
-                "versions": versions,
-                "images_at_most": images,
-                "folds": FOLDS,
-                "network": importlib.util.find_spec("torch") is not None,
-                "seed": seed,
-            }
-        ),
+        _settings(named, dataset, wanted, versions, images, seed),
         {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
@@ -136,20 +125,35 @@ def probe(
         folder,
         work.probed,
         wanted,
-        ProbeImages(
-            total=len(dataset),
-            used=len(work.samples),
-            versions=versions,
-            broken=tuple(
-                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
-                for name, reason in work.broken.items()
-            ),
-        ),
+        work.count_images(),
     )
     write_form(folder.scores_file, scores)
     save_strips(folder, work.versions_for(first), wanted, work.samples)
     folder.drop_cache()
     return ProbeRun(folder.path)
+
+
+def _settings(
+    named: Mapping[str, EncoderLike],
+    dataset: ImageData,
+    wanted: Sequence[Factor],
+    versions: int,
+    images: int,
+    seed: int,
+) -> Settings:
+    """Return what decides the numbers of a run."""
+    return plain(
+        {
+            "encoders": {name: encoder.settings for name, encoder in named.items()},
+            "data": dataset.settings(),
+            "factors": [factor.name for factor in wanted],
+            "versions": versions,
+            "images_at_most": images,
+            "folds": FOLDS,
+            "network": importlib.util.find_spec("torch") is not None,
+            "seed": seed,
+        }
+    )
 
 
 class _Work:
@@ -177,6 +181,18 @@ class _Work:
         self.store = embedding.Store(folder.cache / "vectors")
         self.probed = [Column(name, encoder.name) for name, encoder in encoders.items()]
         self.groups = _by_geometry(encoders)
+
+    def count_images(self) -> ProbeImages:
+        """Return how many images there are, how many were used, and which could not be read."""
+        return ProbeImages(
+            total=len(self.data),
+            used=len(self.samples),
+            versions=self.versions,
+            broken=tuple(
+                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
+                for name, reason in self.broken.items()
+            ),
+        )
 
     def versions_for(self, encoder: EncoderLike) -> Versions:
         return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)

@@ -112,7 +112,7 @@ def audit(
     return run
 
 
-def _score(of: _Audit, found: _Found) -> AuditScores:
+def _score(of: _Audit, found: _NearestRows) -> AuditScores:
     gaps = _gaps(found)
     train_side = _write_nearest(of, found.nearest)
     pruned = None if of.reference is None else _prune(of, gaps)
@@ -188,7 +188,7 @@ def _count_rows(rows: Embeddings, skipped: int) -> RowCounts:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Found:
+class _NearestRows:
     """What the searches found that need nothing but the rows.
 
     Attributes:
@@ -202,7 +202,7 @@ class _Found:
     nearest: Parts[Nearest]
 
 
-def _search(of: _Audit) -> _Found:
+def _search(of: _Audit) -> _NearestRows:
     """Do this worker's share of all that needs nothing but the rows, then see whether others have."""
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
@@ -218,7 +218,7 @@ def _search(of: _Audit) -> _Found:
     if unfinished:
         raise unfinished[0]
     assert nearest is not None
-    return _Found(near, of_reference_rows, nearest)
+    return _NearestRows(near, of_reference_rows, nearest)
 
 
 @contextlib.contextmanager
@@ -229,7 +229,7 @@ def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
         unfinished.append(error)
 
 
-def _gaps(found: _Found) -> dict[str, SimilarityGap]:
+def _gaps(found: _NearestRows) -> dict[str, SimilarityGap]:
     """Return the gap of each test set."""
     reference = found.of_reference
     return {
@@ -243,7 +243,7 @@ def _gaps(found: _Found) -> dict[str, SimilarityGap]:
 
 def _score_sets(
     of: _Audit,
-    found: _Found,
+    found: _NearestRows,
     gaps: Mapping[str, SimilarityGap],
     train_side: _TrainSide,
     pruned: _Pruned | None,

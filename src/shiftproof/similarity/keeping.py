@@ -22,7 +22,14 @@ from shiftproof.similarity.dedup import (
     deduplicate_in_parts,
 )
 from shiftproof.similarity.keeplists import find_misfit, has_uids, write_datacomp, write_keys
-from shiftproof.similarity.prune import PruningRule, check_size, closest, keep_by_similarity
+from shiftproof.similarity.prune import (
+    Proof,
+    Pruning,
+    PruningRule,
+    check_size,
+    closest,
+    keep_by_similarity,
+)
 from shiftproof.similarity.questions.nearest import NearestQuestion
 from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Place, prove_in_parts, prune_in_parts, search_in_parts
@@ -190,14 +197,23 @@ def write_pruned(
     if not keep.any():
         raise InputError("Nothing would stay. Use a higher threshold or a closer reference.")
     proofs = prove_in_parts(rows, sets, how, pruning.thresholds)
+    return write_keep(
+        folder, rows, keep, _describe_pruning(rule, list(sets), pruning, proofs), uids
+    )
+
+
+def _describe_pruning(
+    rule: Rule, names: list[str], pruning: Pruning, proofs: Mapping[str, Proof]
+) -> dict[str, Any]:
+    """Return what each test set costs, what each removes of the others', and the proof."""
     shared = [
         [None if np.isnan(share) else share for share in row] for row in pruning.shared.tolist()
     ]
-    about = {
+    return {
         "rule": rule,
         "removed": pruning.counts,
         "skipped": int(pruning.skipped.sum()),
-        "shared": {"names": list(sets), "matrix": shared},
+        "shared": {"names": names, "matrix": shared},
         "proof": {
             name: {
                 "holds": proof.holds,
@@ -210,7 +226,6 @@ def write_pruned(
             name: dataclasses.asdict(one) for name, one in pruning.certificates.items()
         },
     }
-    return write_keep(folder, rows, keep, about, uids)
 
 
 def _check_pruning(

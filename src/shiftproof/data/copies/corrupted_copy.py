@@ -9,7 +9,7 @@ from pathlib import Path
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data.copies.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -142,7 +142,7 @@ def _plan(
     split: str | None,
     images: str | Path | None,
     root: str | Path | None,
-) -> tuple[Plan, _Corrupting]:
+) -> tuple[CopyPlan, _Corrupting]:
     named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
     if isinstance(corruptions, Mapping):
         named.update(corruptions)

@@ -46,7 +46,7 @@ COPIED_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class CopyPlan:
     """What is to be copied, seen before anything is written.
 
     Attributes:
@@ -88,7 +88,7 @@ def plan_copy(
     split: str | None = None,
     images: str | Path | None = None,
     root: str | Path | None = None,
-) -> Plan:
+) -> CopyPlan:
     """Look at a source and decide on all names; see :func:`export_copy`.
 
     ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
@@ -105,13 +105,13 @@ def plan_copy(
         raise UnknownNameError.of("image format", image_format, ENCODER)
     tree = open_tree(source, split=split, images=images, root=root)
     outputs = output_names(tree, image_format)
-    plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
+    plan = CopyPlan(tree, outputs, tuple(versions), with_originals, image_format)
     if len(plan.forms) > 1:
         _check_told_apart(plan)
     return plan
 
 
-def _check_told_apart(plan: Plan) -> None:
+def _check_told_apart(plan: CopyPlan) -> None:
     """Check that no file of the copy gets the name of another."""
     seen = set(plan.tree.carried)
     for form in plan.forms:
@@ -126,7 +126,7 @@ def _check_told_apart(plan: Plan) -> None:
 
 @frees_folders
 def export_copy(
-    plan: Plan,
+    plan: CopyPlan,
     target: Path,
     edit: Edit,
     *,
@@ -174,24 +174,9 @@ def export_copy(
     if tree.layout == "webdataset":
         about["tars"] = about.pop("images")
     known, told = _claim(target, about, tree.aside)
-    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
-    carried = [(name, False) for name in tree.carried]
-    if plan.with_originals:
-        carried += [(name, True) for name in tree.pictures]
-    for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
-        for folder in plan.folders:
-            files.make_folder(target / folder / inner)
-    done = Exported(aside=list(tree.aside))
-    with progress("Annotations", len(carried), show=show_progress) as advance:
-        carry = _Carry(tree, target, plan.folders, plan.forms)
-        for (name, _), one in zip(
-            carried,
-            engine.map_ordered(_carry_one, carried, context=carry, workers=workers),
-            strict=True,
-        ):
-            done.add(one)
-            advance(note=name)
+    done = _carry_all(plan, target, workers, show_progress)
+    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
         if tree.layout == "webdataset":
             results = engine.map_ordered(export_tar, outputs, context=job, workers=workers)
@@ -209,7 +194,7 @@ def export_copy(
     return done
 
 
-def _outside(plan: Plan, target: Path) -> Plan:
+def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
     """Leave out what lies in the target: of a copy within its own source there may be some already."""
     root, inner = plan.tree.root.resolve(), target.resolve()
     if inner == root or not inner.is_relative_to(root):
@@ -264,6 +249,26 @@ class _Carry:
     target: Path
     folders: tuple[str, ...]
     forms: tuple[Form, ...]
+
+
+def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool | None) -> Exported:
+    """Make all folders of the copy, and bring into them what is not changed."""
+    tree = plan.tree
+    carried = [(name, False) for name in tree.carried]
+    if plan.with_originals:
+        carried += [(name, True) for name in tree.pictures]
+    names = (*plan.outputs.values(), *(name for name, _ in carried))
+    for inner in {PurePosixPath(name).parent for name in names}:
+        for folder in plan.folders:
+            files.make_folder(target / folder / inner)
+    done = Exported(aside=list(tree.aside))
+    with progress("Annotations", len(carried), show=show_progress) as advance:
+        carry = _Carry(tree, target, plan.folders, plan.forms)
+        results = engine.map_ordered(_carry_one, carried, context=carry, workers=workers)
+        for (name, _), one in zip(carried, results, strict=True):
+            done.add(one)
+            advance(note=name)
+    return done
 
 
 def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
@@ -398,7 +403,9 @@ class Estimate:
         return self.cpu_seconds / max(self.workers, 1)
 
 
-def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None = None) -> Estimate:
+def estimate_copy(
+    plan: CopyPlan, target: Path, edit: Edit, *, workers: int | None = None
+) -> Estimate:
     """Return what :func:`export_copy` with the same arguments will take; write nothing.
 
     Up to twelve images, evenly spread (of tars the first of the first one), get all their versions
@@ -462,7 +469,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
     )
 
 
-def _some_pictures(plan: Plan) -> Iterator[tuple[str, str, Image]]:
+def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
     """Yield name, new name and pixels of some pictures from start to end, those that can be read."""
     names = plan.tree.pictures
     count = min(len(names), SAMPLED_IMAGES)

@@ -54,7 +54,7 @@ __all__ = [
     "DetectionData",
     "Fault",
     "ImageObjects",
-    "Row",
+    "RawObject",
     "below",
     "check_boxes",
     "check_inside",
@@ -273,7 +273,7 @@ class DetectionData(ImageData):
 
 
 @dataclass
-class Row:
+class RawObject:
     """One object as a reader found it, not checked yet.
 
     ``position`` is x, y, width, height in pixels, NaN where there was no number; ``instead`` says
@@ -291,7 +291,7 @@ class Row:
 
 
 def check_boxes(
-    where: str, size: tuple[int, int], rows: Iterable[Row], *, keep_negative: bool = False
+    where: str, size: tuple[int, int], rows: Iterable[RawObject], *, keep_negative: bool = False
 ) -> tuple[ImageObjects, list[Fault]]:
     """Return the objects of an image of ``size`` (width, height), and what is wrong with them.
 
@@ -299,7 +299,7 @@ def check_boxes(
     Boxes outside the image or without area, and those that stand there twice, are kept as they are:
     the field's own tools count them.
     """
-    kept: list[Row] = []
+    kept: list[RawObject] = []
     faults: list[Fault] = []
     seen: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:

@@ -20,7 +20,7 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
+    RawObject,
     check_boxes,
     image_sizes,
     number,
@@ -117,7 +117,7 @@ def polygons_of(name: str) -> str:
     return f"gtFine/{stem}_gtFine_polygons.json"
 
 
-def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[Row], list[Fault]]:
+def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
     """Return width and height, the objects that are visible, and what is wrong with the others.
 
     Raises:
@@ -215,7 +215,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         )
 
 
-def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> Row | None:
+def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
     """Return the object of what can be seen of a polygon; None where it is hidden."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
@@ -225,7 +225,7 @@ def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> Row | None:
         return None
     seen = seen[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
     left, top = int(xs[0]) + wide.start, int(ys[0]) + high.start
-    return Row(
+    return RawObject(
         f"objects[{polygon.at}]",
         CITYSCAPES_CLASSES.index(polygon.label),
         (left, top, seen.shape[1], seen.shape[0]),

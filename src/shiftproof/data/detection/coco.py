@@ -13,7 +13,7 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     ImageObjects,
-    Row,
+    RawObject,
     below,
     check_boxes,
     check_inside,
@@ -117,9 +117,9 @@ def _nothing(where: str, part: str, faults: Sequence[Fault]) -> InputError:
 
 def _rows(
     where: str, read: Annotations, named: Mapping[ImageId, str], faults: list[Fault]
-) -> dict[ImageId, list[Row]]:
+) -> dict[ImageId, list[RawObject]]:
     """The annotations of each image that has a name."""
-    rows: dict[ImageId, list[Row]] = {identity: [] for identity in named}
+    rows: dict[ImageId, list[RawObject]] = {identity: [] for identity in named}
     labels = {category: place for place, category in enumerate(read.categories)}
     for at, identity in enumerate(read.image):
         if identity not in rows:
@@ -128,7 +128,7 @@ def _rows(
             continue
         x, y, width, height = read.boxes[at].tolist()
         rows[identity].append(
-            Row(
+            RawObject(
                 read.places[at],
                 labels[read.category[at]],
                 (x, y, width, height),

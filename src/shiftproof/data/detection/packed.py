@@ -14,7 +14,7 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     ImageObjects,
-    Row,
+    RawObject,
     check_boxes,
     number,
 )
@@ -187,13 +187,13 @@ class _Object:
     crowd: bool = False
     instead: str = field(default="")
 
-    def row(self, classes: Classes, box_format: str) -> Row:
+    def row(self, classes: Classes, box_format: str) -> RawObject:
         x, y, width, height = self.box
         if box_format == "xyxy":
             width, height = width - x, height - y
         names = classes.names
         label = self.category if isinstance(self.category, int) else names.index(self.category)
-        return Row(
+        return RawObject(
             self.place, label, (x, y, width, height), self.area, self.crowd, instead=self.instead
         )
 

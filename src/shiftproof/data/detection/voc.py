@@ -19,7 +19,7 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
+    RawObject,
     below,
     check_boxes,
     check_inside,
@@ -183,7 +183,7 @@ class _Annotated:
     """What an XML says: width and height, each object's class and row, and what is wrong."""
 
     size: tuple[int, int] | None
-    rows: list[tuple[str, Row]]
+    rows: list[tuple[str, RawObject]]
     faults: list[Fault]
 
 
@@ -205,7 +205,7 @@ def _read(path: Path) -> _Annotated:
             if difficult is None or text not in ("", "0", "1"):
                 faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
             x1, y1, x2, y2 = _corners(item)
-            row = Row(
+            row = RawObject(
                 place,
                 -1,
                 (x1, y1, x2 - x1, y2 - y1),

@@ -17,7 +17,7 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
+    RawObject,
     below,
     check_boxes,
     image_sizes,
@@ -366,25 +366,25 @@ def _row(
     values: Sequence[float],
     size: tuple[int, int],
     key_points: int | None,
-) -> Row:
+) -> RawObject:
     width, height = size
     if len(values) == 4 + (key_points or 0):
         cx, cy, w, h = values[:4]
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
-        return Row(place, label, box)
+        return RawObject(place, label, box)
     is_outline = key_points is None and len(values) >= 6 and len(values) % 2 == 0
     if not is_outline:
         points = f"{key_points} for key points" if key_points else "the points of an outline"
         count = f"{len(values)} number{'' if len(values) == 1 else 's'} behind the class"
         expected = f"expected 4{' and' if key_points else ', or'} {points}"
-        return Row(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
+        return RawObject(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
     if not all(map(math.isfinite, values)):
-        return Row(place, label, (math.nan,) * 4, instead="an outline with what is no number")
+        return RawObject(place, label, (math.nan,) * 4, instead="an outline with what is no number")
     xs = [x * width for x in values[::2]]
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]
     box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return Row(place, label, box, area=_polygon_area(xs, ys), outline=outline)
+    return RawObject(place, label, box, area=_polygon_area(xs, ys), outline=outline)
 
 
 def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:

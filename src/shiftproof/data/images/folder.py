@@ -10,7 +10,7 @@ from typing import final
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
-    Found,
+    ImageListing,
     find_images,
     fingerprints_below,
     read_below,
@@ -56,11 +56,11 @@ class ImageFolder(ImageData):
         *,
         class_map: Mapping[str, str] | None = None,
         labeled: bool | None = None,
-        only: Sequence[str] | Found | None = None,
+        only: Sequence[str] | ImageListing | None = None,
     ) -> None:
         self.root = Path(root)
         found = find_images(self.root) if only is None else only
-        found = found if isinstance(found, Found) else Found(tuple(found), 0, ())
+        found = found if isinstance(found, ImageListing) else ImageListing(tuple(found), 0, ())
         self.others, self.links = found.others, found.links
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(found.names)

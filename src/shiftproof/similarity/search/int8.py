@@ -27,7 +27,7 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
 from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
-from shiftproof.similarity.search.tiles import EVERY, Maxima, Scores
+from shiftproof.similarity.search.tiles import EVERY, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
@@ -445,7 +445,7 @@ class Int8:
 
     def emit(
         self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
-    ) -> Iterator[Maxima | Scores]:
+    ) -> Iterator[Maxima | ProductTile]:
         """Yield the maxima of groups of test rows, and float32 products for the rows without."""
         thresholds = reduction.thresholds
         products = None
