@@ -1,4 +1,4 @@
-"""One plain loop for contrastive training, which goes on exactly where it was interrupted."""
+"""One plain loop for contrastive training, which resumes exactly where it was interrupted."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def train(
             gradients.
         checkpoint: a ``.safetensors`` file, written at each check; None keeps nothing.
         about: what else decides the result (data, seed, network): a checkpoint that says
-            something else is not gone on with.
+            something else is refused.
         device: where encoder, loss and batches go.
         title: what is shown beside the progress.
         show_progress: None shows it on a terminal only.

@@ -118,10 +118,10 @@ class FoundDataset:
         source: the file or folder that was named.
         parts: its splits, or the JSON files that have images of their own.
         left_aside: a sentence for each thing that is not used, with the reason.
-        said: what else a person has to know of how it was read.
+        said: further notes on how it was read, for a person.
         rooted: whether the root was given, in place of what the annotations say.
         address: the URL or the brace pattern that was named, where it was one.
-        walk: all that was met below a folder of images alone, so that it is walked once.
+        walk: the listing of a plain folder of images, kept so that it is walked once.
     """
 
     root: Path
@@ -242,7 +242,7 @@ def find_dataset(
         source: a folder, or the file that says what belongs to the data set; of tars also a brace
             pattern, or a URL of fsspec as text.
         split: the part to look at alone.
-        images: the folder of the images, where two could be it; as it stands, or below the source.
+        images: the folder of the images, where several could be meant; as it stands, or below the source.
             Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
@@ -308,7 +308,7 @@ def is_address(source: str | Path) -> bool:
 
 
 def _find_packed_layout(root: Path) -> str | None:
-    """Return what a folder is packed in that holds no images: what lies beside some is their source."""
+    """Return the packed layout of a folder; None where images lie beside the packed files."""
     found: str | None = None
     for name in all_files(root):
         if is_image(Path(name)):
@@ -627,7 +627,7 @@ def _columns_of(data: RowImages) -> str:
 
 
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
-    """Take a folder for one of images alone, whatever lies beside them.
+    """Read a folder as a plain folder of images; all other files are ignored.
 
     Args:
         path: the folder.

@@ -1,4 +1,4 @@
-"""Every image through an encoder, shard by shard, so that an interrupted run goes on."""
+"""Every image through an encoder, shard by shard, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def embed(
     ``metadata/metadata_0.parquet`` (``image_path``, ``caption``, and what else is known), with a
     ``manifest.json`` and the shards' records beside them. An image that cannot be read, or whose
     vector is zero or not finite in float16, has no row: it is named in its shard's record. A run
-    that was interrupted goes on with the first shard that is not done. The bytes of a shard do not
+    that was interrupted resumes at the first shard that is not done. The bytes of a shard do not
     depend on ``workers``.
 
     Args:
@@ -89,7 +89,7 @@ def embed(
         batch_size: images that the encoder is given at a time.
         workers: processes that read and resize; None takes one less than there are cores, 0 none.
         split: which part of a data set that has several.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A folder of embeddings: what it holds, whom it belongs to, and how it is gone on with."""
+"""A folder of embeddings: what it holds, whose it is, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shiftproof.types import Settings
 MANIFEST = "manifest.json"
 
 Content = Literal["img", "text"]
-"""What the vectors are of, as clip-retrieval spells it in the names of folders and files."""
+"""What was embedded, as clip-retrieval spells it in the names of folders and files."""
 
 _LARGEST = 1e300
 
@@ -76,7 +76,7 @@ class EmbeddingFolder:
             about: only tells how they came about.
             probe: some numbers that the encoder gave for a fixed picture; what differs from them
                 is another encoder, also where no fingerprint says so.
-            content: what the vectors are of.
+            content: what was embedded.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.

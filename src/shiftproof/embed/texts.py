@@ -1,4 +1,4 @@
-"""Every text through a text tower, shard by shard, so that an interrupted run goes on."""
+"""Every text through a text tower, shard by shard, so that an interrupted run resumes."""
 
 from __future__ import annotations
 

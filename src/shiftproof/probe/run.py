@@ -75,7 +75,7 @@ def probe(
             are then not scaled to length 1), or by the names they shall have. The first is what the
             others are compared with.
         data: a data set, or what ``open_data`` takes: a folder, a CSV, "demo". Labels are not used.
-        out: the folder of the run; one that was interrupted goes on.
+        out: the folder of the run; an interrupted one resumes.
         factors: names of factors, or of sets of them: "all", "augmentations", "corruptions",
             "geometry", "color", "texture", "weather".
         versions: of each image under each factor, 2 or more; half of them with a yes or no.
@@ -157,7 +157,7 @@ def _settings(
 
 
 class _Work:
-    """What is embedded and read in one run, and by whom."""
+    """The images, versions and encoders of one run, and its two passes over them."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class _Work:
         return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)
 
     def prepare(self, advance: Advance) -> None:
-        """Read the images as they are, add the controls, and embed once what all is held against."""
+        """Read the unchanged images, add the controls, and embed the images once as the reference."""
         for number, group in enumerate(self.groups):
             first = next(iter(group.values()))
             usable, images, broken = embedding.read_unchanged(

@@ -68,7 +68,7 @@ def audit(
     ``records/tests/NAME.parquet`` (one row per test row), ``records/train/NAME.npy`` (each training
     row's similarity to its nearest test row; beside it which one), with a reference
     ``records/removed/NAME.npy`` (what gap-matched pruning removes), and ``parts/``, from which an
-    audit that was interrupted goes on.
+    audit that was interrupted resumes.
 
     Args:
         train: embeddings of the training set.
@@ -80,7 +80,7 @@ def audit(
         leakage: how many test rows are shown with their nearest training rows.
         images: for each test set, the folder in which its keys name images; for the page.
         train_images: the same for the training set.
-        place: how and where it is searched; its ``folder`` is of no account. By default in one process
+        place: how and where it is searched; its ``folder`` is ignored. By default in one process
             per core.
 
     Returns:
@@ -189,7 +189,7 @@ def _count_rows(rows: Embeddings, skipped: int) -> RowCounts:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _NearestRows:
-    """What the searches found that need nothing but the rows.
+    """The results of the searches, before anything is derived from them.
 
     Attributes:
         near: the nearest training rows of each test set's rows.
@@ -203,7 +203,7 @@ class _NearestRows:
 
 
 def _search(of: _Audit) -> _NearestRows:
-    """Do this worker's share of all that needs nothing but the rows, then see whether others have."""
+    """Run this worker's share of the searches, then check whether the other workers have run theirs."""
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
     of_reference_rows: dict[str, TopK] | None = None

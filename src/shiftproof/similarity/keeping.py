@@ -1,4 +1,4 @@
-"""The rows that stay, written for whoever goes on with them."""
+"""The rows that stay, written for the tools that use them next."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ def write_pruned(
         threshold: in its place, how close training rows may come to any test row.
         size: how many rows stay.
         seed: of "random".
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``: for "gap-matched" with what each test set costs, the matrix of
@@ -266,8 +266,8 @@ def write_deduplicated(
         rule: see there.
         clusters: see there.
         seed: see there.
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.
@@ -324,8 +324,8 @@ def write_coreset(
         out: a new or empty folder, or that of the core set to go on with.
         among: only of these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.

@@ -98,7 +98,7 @@ def plan(
     """Say what an audit would take, by some ten seconds of it on this machine.
 
     The calibration compares rows that lie in clusters; how many pairs an 8-bit product cannot rule out
-    hangs on the rows, so an audit of others may take half or twice as long.
+    depends on the rows, so an audit of others may take half or twice as long.
 
     Args:
         train_rows: rows of the training set.

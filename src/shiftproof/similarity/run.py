@@ -1,4 +1,4 @@
-"""The folder of a run over embeddings: of what it is, and whether it may be gone on with."""
+"""The folder of a run over embeddings: what it is of, and whether it may be resumed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rows of embeddings read as they lie: arrays, ``.npy`` files, folders of shards, buckets.
 
-Nothing is read whole: what comes out is blocks of float32 rows. The identity of a row is its shard
+Nothing is read whole: rows come in blocks of float32. The identity of a row is its shard
 and its place in it, because keys are not unique across the tars of LAION.
 """
 

@@ -1,4 +1,4 @@
-"""Write a stylised copy of a data set to disk, alone or beside the original, annotations with it."""
+"""Write a stylized copy of a data set to disk, alone or beside the original, annotations with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def export_stylized(
     """Write ``target/<path below source>`` for every image, in the style that belongs to its path.
 
     The sources are those of :func:`~shiftproof.data.export_corrupted`, and so is what holds for the
-    copy: whole files only, gone on with by the same call, annotations carried over with the images'
+    copy: whole files only, resumed by the same call, annotations carried over with the images'
     new names, ``manifest.json`` beside them.
 
     With ``combined``, or several styles for each image, every form of an image has a name of its own:
@@ -59,7 +59,7 @@ def export_stylized(
         seed: decides which styles.
         image_format: "png" is lossless; "jpeg" is saved at quality 95; "source" keeps the formats.
         split: the images of this split alone; those of the others are left out.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.

@@ -1,6 +1,6 @@
 """Write a changed copy of a data set to disk, its annotations with it: what all such copies share.
 
-Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylised ones another.
+Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylized ones another.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COPIED_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What is to be copied, seen before anything is written.
+    """What is to be copied, known before anything is written.
 
     Attributes:
         tree: the source.
@@ -138,7 +138,7 @@ def export_copy(
     """Write all versions of every image, and what lies beside them into each folder of versions.
 
     Each source is decoded once; its key is the path below the source. Every file appears whole or not
-    at all, and one that is there is not done again: an interrupted copy is gone on with by the same
+    at all, and one that is there is not done again: an interrupted copy is resumed by the same
     call. ``manifest.json`` says what the folder holds.
 
     Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
@@ -272,7 +272,7 @@ def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool |
 
 
 def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
-    """Bring a file into every folder, in a worker; True says that it is an untouched picture."""
+    """Copy or link a file into every folder, in a worker; True says that it is an untouched picture."""
     name, is_picture = item
     new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
     paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
@@ -330,7 +330,7 @@ def _copy(original: Path, path: Path) -> None:
 
 
 def _fingerprints(tree: Tree) -> dict[str, str]:
-    """Return what tells this source from another one, of the pictures and of the other files."""
+    """Return fingerprints of the source's pictures and of its other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):
         size = sum((tree.root / name).stat().st_size for name in names)
@@ -348,7 +348,7 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
 def _claim(
     target: Path, settings: dict[str, Any], aside: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Make the target this copy's; return what was found to be broken, and what was left aside at first.
+    """Claim the target for this copy; return the broken images and the unused files that it lists.
 
     Of a copy within its own source there is more to leave aside the next time.
     """

@@ -1,4 +1,4 @@
-"""What lies in a folder that is copied: the images, and what is carried over beside them."""
+"""The files of a folder that is copied: the images, and those copied beside them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tree:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """The pictures, to look up."""
+        """The pictures as a set."""
         return frozenset(self.pictures)
 
 

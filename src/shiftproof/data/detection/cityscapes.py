@@ -1,4 +1,4 @@
-"""Cityscapes: polygons in the order in which they were drawn, boxes of what stays visible."""
+"""Cityscapes: polygons in the order in which they were drawn, boxes of their visible parts."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
 
 
 def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
-    """Return the object of what can be seen of a polygon; None where it is hidden."""
+    """Return the visible part of a polygon as an object; None where it is hidden."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
     seen = pixels[high, wide] == polygon.at + 1

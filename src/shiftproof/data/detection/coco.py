@@ -143,7 +143,7 @@ def _rows(
 
 
 def lacking(value: Any) -> str:
-    """Return which parts of COCO annotations a JSON object lacks, in words to put behind others.
+    """Return which parts of COCO annotations a JSON object lacks, as the end of a sentence.
 
     >>> lacking({"images": [], "annotations": []})
     '; it has no list of categories'

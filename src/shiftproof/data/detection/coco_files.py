@@ -92,7 +92,7 @@ def coco_candidates(root: Path) -> list[Path]:
 
 
 def tell_nearly_coco(root: Path) -> str:
-    """Return which JSON of a folder lacks but a part of COCO annotations, in words; "" for none."""
+    """Return which JSON of a folder is nearly COCO annotations and what it lacks; "" for none."""
     for path in _jsons(root):
         with contextlib.suppress(BrokenFileError):
             value = read_json(path) if starts_like_coco(path) else None
@@ -113,7 +113,7 @@ def _jsons(root: Path) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    """Whether a JSON has the three parts of COCO, by its text; or is cut, and begins like it."""
+    """Whether a JSON's text has the three parts of COCO, or is cut short and begins like one."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:

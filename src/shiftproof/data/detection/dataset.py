@@ -36,7 +36,7 @@ def open_detection_data(
     root: str | Path | None = None,
     box_format: str | None = None,
 ) -> DetectionData:
-    """Open a data set for detection by the marks of its layout; nothing is told by values.
+    """Open a data set for detection by the marks of its layout; nothing is inferred from values.
 
     :func:`~shiftproof.data.find_dataset` says by which marks. Where two readings are possible, such
     as two folders that hold images of the names in a JSON, neither is taken.

@@ -1,4 +1,4 @@
-"""Boxes that tars and tables state beside their images, as COCO has them."""
+"""Boxes in COCO's form, stored in tars and tables beside their images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BOX_FORMATS = ("xywh", "xyxy")
 
 @dataclass(frozen=True)
 class StatedObjects:
-    """What is stated of one image.
+    """The annotation of one image as it is stored.
 
     Attributes:
         value: its objects: a dict of lists, or a list of dicts; None where nothing is stated.
@@ -199,7 +199,7 @@ class _Object:
 
 
 def _objects(key: str, value: Any) -> Iterator[_Object]:
-    """Yield the objects that are stated of an image.
+    """Yield the annotated objects of an image.
 
     Raises:
         BrokenFileError: lists of other lengths, or an object without box or category.
@@ -235,7 +235,7 @@ def _category(place: str, one: Mapping[str, Any]) -> int | str:
 
 
 def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
-    """Return objects one by one, whether they are stated so or as a list of each property."""
+    """Return objects one by one, from a list of objects or a list of each property."""
     if value is None:
         return []
     if isinstance(value, list) and all(isinstance(each, dict) for each in value):

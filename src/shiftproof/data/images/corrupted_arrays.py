@@ -73,7 +73,7 @@ class CorruptedArrays(CorruptedData):
     ) -> None:
         self.root = Path(root)
         if labeled and classes is None:
-            raise LabelError(f"{root}: labels need the classes that they are of; none were given.")
+            raise LabelError(f"{root}: labels need classes; none were given.")
         if split not in ("test", "train"):
             raise UnknownNameError.of("split", split, ["test", "train"])
         if not self.root.is_dir():

@@ -68,7 +68,7 @@ def open_data(
         labeled: None finds out; False ignores labels; True insists on them.
         clean: the clean images of a -C tree or -C arrays.
         split: which part of a data set that has several.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
             Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         label_key: what states the label in tars (a member's suffix, or a field of the JSON) or

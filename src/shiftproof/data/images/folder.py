@@ -135,7 +135,7 @@ class FolderLabels:
         where: str,
     ) -> None:
         if labeled and classes is None:
-            raise LabelError(f"{where}: labels need the classes that they are of; none were given.")
+            raise LabelError(f"{where}: labels need classes; none were given.")
         self._label_set = classes if isinstance(classes, LabelSet) else None
         self.classes = classes.classes if isinstance(classes, LabelSet) else classes
         self.border = 0 if self._label_set is None else self._label_set.border

@@ -31,7 +31,7 @@ class StatedLabels:
         key: str | None = None,
     ) -> None:
         if labeled and classes is None:
-            raise LabelError("Labels need the classes that they are of; none were given.")
+            raise LabelError("Labels need classes; none were given.")
         self.classes = classes
         self.labeled = labeled
         self.key = key

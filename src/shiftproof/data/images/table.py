@@ -55,7 +55,7 @@ class ImageTable(ImageData):
     ) -> None:
         source = Path(path)
         if labeled and classes is None:
-            raise LabelError(f"{source}: labels need the classes that they are of; none given.")
+            raise LabelError(f"{source}: labels need classes; none were given.")
         given_root = source.parent if root is None else Path(root)
         # Without links on the way, ".." means the same in an id as on the disk.
         self.root = given_root.resolve()
