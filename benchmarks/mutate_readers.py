@@ -417,7 +417,7 @@ def _read_saved(folder: Path) -> None:
         data.read(sample)
 
 
-def _labelled_tar(folder: Path) -> list[Path]:
+def _labeled_tar(folder: Path) -> list[Path]:
     path = folder / "a.tar"
     value = {"label": 1, "objects": {"bbox": [[1, 2, 3, 4]], "category": ["cat"]}, "width": 16}
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as target:
@@ -458,7 +458,7 @@ def _read_packed(folder: Path) -> None:
     from shiftproof.data.images import parquet
     from shiftproof.errors import ShiftproofError
 
-    parquet._opened_as.cache_clear()
+    parquet._open_state.cache_clear()
     parquet._images.cache_clear()
     errors = []
     for open_it in (
@@ -887,7 +887,7 @@ READERS: dict[str, Reader] = {
     "tar-corrupt": Reader(_tar, _corrupt_tar, slow=True),
     "tar-subset": Reader(_tar, _subset_tar),
     "saved-datasets": Reader(_saved, _read_saved),
-    "tar-labels": Reader(_labelled_tar, _read_packed),
+    "tar-labels": Reader(_labeled_tar, _read_packed),
     "packed-parquet": Reader(_packed_parquet, _read_packed),
     "embeddings-resumed": Reader(_embedded, _read_embedded, slow=True),
     "run-resumed": Reader(_run, _go_on, slow=True),

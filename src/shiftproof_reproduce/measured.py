@@ -22,7 +22,7 @@ Shares: TypeAlias = NDArray[np.float64]
 
 
 class Measured:
-    """What a run of labelled images says of its models.
+    """What a run of labeled images says of its models.
 
     Errors are means over cells, corrupted ones unless others are named. Intervals are bootstraps
     over the images, with the same resamples for all models, so that changes are paired.

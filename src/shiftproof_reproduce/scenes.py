@@ -52,7 +52,7 @@ def read_backgrounds(folder: str | Path | None = None) -> list[Image]:
             installed, drawn textures.
     """
     if folder is not None:
-        data = open_data(folder, classes=None, labelled=False)
+        data = open_data(folder, classes=None, labeled=False)
         return [data.read(sample) for sample in data.samples]
     try:
         photographs = DemoPhotographs()

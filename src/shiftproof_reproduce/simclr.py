@@ -43,7 +43,7 @@ Pixels = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images for training and for the read-outs."""
+    """Labeled images for training and for the read-outs."""
 
     name: str
     train: Pixels
@@ -421,7 +421,7 @@ def read_folder(folder: Path, threads: int) -> tuple[Images, int]:
             f"{folder}: expected the folders train and test (or val), each with a folder per class."
         )
     classes = Classes(tuple(sorted(p.name for p in parts[0].iterdir() if p.is_dir())))
-    training, test = (open_data(part, classes=classes, labelled=True) for part in parts)
+    training, test = (open_data(part, classes=classes, labeled=True) for part in parts)
     side = max(training.read(training.samples[0]).shape[:2])
     side = side if side <= 64 else 256
     labels = np.array([sample.label for sample in test.samples], np.int64)

@@ -21,10 +21,10 @@ FOG = Cell("fog", 3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A labelled run that calibrates, and a stream of other images without labels."""
+    """A labeled run that calibrates, and a stream of other images without labels."""
     path = tmp_path_factory.mktemp("estimates")
-    write_run(path / "labelled", draw_tables(2000, hope=0.006))
-    write_run(path / "stream", draw_tables(100, seed=1, cells=[FOG], hope=0.006, labelled=False))
+    write_run(path / "labeled", draw_tables(2000, hope=0.006))
+    write_run(path / "stream", draw_tables(100, seed=1, cells=[FOG], hope=0.006, labeled=False))
     return path
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_estimated_without_a_clean_cell_or_two_images():
 
 
 def test_the_scores_hold_every_estimate_and_how_far_it_is_off(folder):
-    scores = Run(folder / "labelled").scores
+    scores = Run(folder / "labeled").scores
     for model in scores.models:
         names = ["atc", "doc"] + (["disagreement"] if model.name == "BN" else [])
         assert [entry["name"] for entry in model.detail["estimators"]] == names
@@ -161,12 +161,12 @@ def test_a_run_without_labels_has_no_estimates_of_its_own(folder):
 # ---------------------------------------------------------------- a stream
 
 
-def test_a_stream_is_estimated_from_all_labelled_clean_images(folder):
-    found = estimate_stream(folder / "stream", Run(folder / "labelled"))
+def test_a_stream_is_estimated_from_all_labeled_clean_images(folder):
+    found = estimate_stream(folder / "stream", Run(folder / "labeled"))
     assert [model.name for model in found.models] == ["source", "BN"]
     assert (found.images, found.corruptions) == (2000, ("fog", "contrast"))
     for model in found.models:
-        clean = Run(folder / "labelled").cell(model.name, "clean", 0)
+        clean = Run(folder / "labeled").cell(model.name, "clean", 0)
         right = clean.prediction == clean.target
         for cell in model.cells:
             record = Run(folder / "stream").cell(model.name, *vars(cell.cell).values())
@@ -189,10 +189,10 @@ def test_a_stream_is_estimated_from_all_labelled_clean_images(folder):
 
 
 def test_the_interval_adds_chance_and_the_misses_seen_with_labels(folder):
-    [source, _] = estimate_stream(folder / "stream", folder / "labelled").models
+    [source, _] = estimate_stream(folder / "stream", folder / "labeled").models
     [entry] = [
         entry
-        for entry in Run(folder / "labelled").scores.models[0].detail["estimators"]
+        for entry in Run(folder / "labeled").scores.models[0].detail["estimators"]
         if entry["name"] == "doc"
     ]
     assert source.quality["doc"].root_mean_square == pytest.approx(entry["root_mean_square"])
@@ -208,19 +208,19 @@ def test_the_interval_adds_chance_and_the_misses_seen_with_labels(folder):
 
 
 def test_the_best_estimator_is_the_one_that_was_off_least(folder):
-    for model in estimate_stream(folder / "stream", folder / "labelled").models:
+    for model in estimate_stream(folder / "stream", folder / "labeled").models:
         spreads = {name: quality.root_mean_square for name, quality in model.quality.items()}
         assert spreads[model.best] == min(spreads.values())
-        scores = Run(folder / "labelled").scores
+        scores = Run(folder / "labeled").scores
         [cells] = [m.cells for m in scores.models if m.name == model.name]
         assert model.hardest == pytest.approx(max(c.figures["error"].value for c in cells))
 
 
 def test_with_labels_the_truth_stands_beside_and_is_not_used(folder, tmp_path):
     tables = draw_tables(100, seed=1, cells=[FOG], hope=0.006)
-    write_run(tmp_path / "labelled", tables)
-    known = estimate_stream(tmp_path / "labelled", folder / "labelled")
-    blind = estimate_stream(folder / "stream", folder / "labelled")
+    write_run(tmp_path / "labeled", tables)
+    known = estimate_stream(tmp_path / "labeled", folder / "labeled")
+    blind = estimate_stream(folder / "stream", folder / "labeled")
     for these, those in zip(known.models, blind.models, strict=True):
         for cell, other in zip(these.cells, those.cells, strict=True):
             assert cell.estimates == other.estimates
@@ -228,12 +228,12 @@ def test_with_labels_the_truth_stands_beside_and_is_not_used(folder, tmp_path):
 
 
 def test_a_stream_image_that_could_not_be_read_counts_nowhere(folder, tmp_path):
-    tables = draw_tables(50, seed=2, models=("source",), labelled=False)
+    tables = draw_tables(50, seed=2, models=("source",), labeled=False)
     record = tables["source"][CLEAN]
     record.error[0], record.prediction[0], record.confidence[0] = "torn", -1, np.nan
     write_run(tmp_path / "stream", tables)
-    [model] = estimate_stream(tmp_path / "stream", folder / "labelled").models
-    clean = Run(folder / "labelled").cell("source", "clean", 0)
+    [model] = estimate_stream(tmp_path / "stream", folder / "labeled").models
+    clean = Run(folder / "labeled").cell("source", "clean", 0)
     assert model.cells[0].images == 49
     assert model.cells[0].estimates["atc"].value == pytest.approx(
         average_thresholded_confidence(
@@ -243,26 +243,26 @@ def test_a_stream_image_that_could_not_be_read_counts_nowhere(folder, tmp_path):
 
 
 def test_another_name_or_device_is_the_same_model(folder, tmp_path):
-    tables = draw_tables(50, cells=[FOG], labelled=False, models=("source",))
+    tables = draw_tables(50, cells=[FOG], labeled=False, models=("source",))
     other = {**MODEL, "name": "mine", "device": "cuda"}
     write_run(tmp_path / "stream", tables, model=other)
-    assert estimate_stream(tmp_path / "stream", folder / "labelled").models[0].name == "source"
+    assert estimate_stream(tmp_path / "stream", folder / "labeled").models[0].name == "source"
     # Nothing but its name tells a function from another.
     write_run(tmp_path / "nameless", tables, model={**other, "fingerprint": "unknown"})
     write_run(
-        tmp_path / "labelled", draw_tables(50, models=("source",)),
+        tmp_path / "labeled", draw_tables(50, models=("source",)),
         model={**MODEL, "fingerprint": "unknown"},
     )  # fmt: skip
     with pytest.raises(RunMismatchError, match="differ in the name"):
-        estimate_stream(tmp_path / "nameless", tmp_path / "labelled")
+        estimate_stream(tmp_path / "nameless", tmp_path / "labeled")
 
 
 def test_an_adapter_is_known_by_its_settings_and_not_by_its_name(folder, tmp_path):
-    tables = draw_tables(50, cells=[FOG], labelled=False)
+    tables = draw_tables(50, cells=[FOG], labeled=False)
     tables["mine"] = tables.pop("BN")
     write_run(tmp_path / "stream", tables, adapters={"mine": ADAPTERS["BN"]})
     names = [
-        model.name for model in estimate_stream(tmp_path / "stream", folder / "labelled").models
+        model.name for model in estimate_stream(tmp_path / "stream", folder / "labeled").models
     ]
     assert names == ["source", "mine"]
 
@@ -277,10 +277,10 @@ def test_an_adapter_is_known_by_its_settings_and_not_by_its_name(folder, tmp_pat
     ],
 )
 def test_another_model_cannot_calibrate(folder, tmp_path, changes, says):
-    tables = draw_tables(50, cells=[FOG], labelled=False)
+    tables = draw_tables(50, cells=[FOG], labeled=False)
     write_run(tmp_path / "stream", tables, **changes)
     with pytest.raises(RunMismatchError, match=says):
-        estimate_stream(tmp_path / "stream", folder / "labelled")
+        estimate_stream(tmp_path / "stream", folder / "labeled")
 
 
 def test_a_run_that_cannot_calibrate(folder, tmp_path):
@@ -300,7 +300,7 @@ def test_a_run_that_cannot_calibrate(folder, tmp_path):
 
 
 def test_a_run_that_is_not_finished_or_damaged(folder, tmp_path):
-    shutil.copytree(folder / "labelled", tmp_path / "run")
+    shutil.copytree(folder / "labeled", tmp_path / "run")
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     (tmp_path / "run" / "scores.json").unlink()
     with pytest.raises(InputError, match="not finished"):
@@ -312,7 +312,7 @@ def test_a_run_that_is_not_finished_or_damaged(folder, tmp_path):
         elif damage == "name":
             del damaged["models"][1]["name"]
         else:
-            damaged["models"][1]["name"] = "../../labelled/records/BN"
+            damaged["models"][1]["name"] = "../../labeled/records/BN"
         (tmp_path / "run" / "scores.json").write_text(json.dumps(damaged), encoding="utf-8")
         with pytest.raises(BrokenFileError, match="not what a run writes"):
             estimate_stream(folder / "stream", tmp_path / "run")
@@ -329,9 +329,9 @@ def test_the_page_says_what_is_believed(folder, tmp_path):
     from shiftproof.report import write_report
 
     page = write_report(
-        folder / "stream", tmp_path / "page.html", calibration=folder / "labelled"
+        folder / "stream", tmp_path / "page.html", calibration=folder / "labeled"
     ).read_text(encoding="utf-8")
-    [source, _] = estimate_stream(folder / "stream", folder / "labelled").models
+    [source, _] = estimate_stream(folder / "stream", folder / "labeled").models
     interval = source.cells[0].estimates[source.best]
     half = max(interval.high - interval.value, interval.value - interval.low)
     belief = (
@@ -343,7 +343,7 @@ def test_the_page_says_what_is_believed(folder, tmp_path):
 def test_the_command_line_takes_a_calibration(folder, tmp_path, capsys):
     from shiftproof.cli import run
 
-    words = ["report", str(folder / "stream"), "--calibration", str(folder / "labelled")]
+    words = ["report", str(folder / "stream"), "--calibration", str(folder / "labeled")]
     assert run([*words, "--out", str(tmp_path / "page.html")]) == 0
     assert 'id="belief"' in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert run([*words, "--table", "csv"]) == 2

@@ -325,7 +325,7 @@ def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos
 
 
 def test_without_labels_agreement_with_the_clean_answer_is_measured(model, photos, tmp_path):
-    data = open_photos(photos, model, labelled=False)
+    data = open_photos(photos, model, labeled=False)
     run = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
     scores = run.scores
     assert scores.measure.name == "disagreement"

@@ -395,7 +395,7 @@ def test_without_anything_told_there_is_no_folder_of_it(folder, tmp_path):
 
 
 def test_sorted_without_labels_is_refused_before_anything_is_written(folder, tmp_path):
-    data = open_data(folder / "photos", classes=make_model().classes, labelled=False)
+    data = open_data(folder / "photos", classes=make_model().classes, labeled=False)
     with pytest.raises(InputError, match="expected labels, or order=shuffled"):
         bench.run(make_model(), data, out=tmp_path / "run", protocol="online:order=sorted")
     assert not (tmp_path / "run").exists()

@@ -62,11 +62,11 @@ def test_class_folders_are_found_in_either_form_of_unicode(tmp_path):
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     assert composed != apart
     classes = name_classes([composed, "dog"])
-    assert ImageFolder(photographs(tmp_path / "a", (apart, "dog")), classes).is_labelled
+    assert ImageFolder(photographs(tmp_path / "a", (apart, "dog")), classes).is_labeled
     mapped = ImageFolder(
         photographs(tmp_path / "b", (apart, "dog")),
         name_classes(["x", "dog"]),
         class_map={composed: "x"},
     )
-    assert mapped.is_labelled
+    assert mapped.is_labeled
     assert match_classes([apart], [composed]).data_class == (0,)

@@ -162,7 +162,7 @@ def test_the_sheet_is_drawn(photos, tmp_path):
 
 # ---------------------------------------------------------------- errors and exit codes
 
-BENCH = ["bench", "--model", "demo", "--data", "photos", "--out", "r", "--unlabelled"]
+BENCH = ["bench", "--model", "demo", "--data", "photos", "--out", "r", "--unlabeled"]
 
 
 @pytest.mark.parametrize(
@@ -357,12 +357,12 @@ def test_a_copy_into_a_folder_of_its_own_source_can_be_made_again(photos, tmp_pa
 
 
 def test_a_run_within_its_own_data_goes_on(photos, capsys):
-    words = ("bench", "-m", "demo", "-d", photos, "-o", photos / "run", "--unlabelled", "-w", 0,
+    words = ("bench", "-m", "demo", "-d", photos, "-o", photos / "run", "-w", 0,
              "-s", "3", "-c", "contrast")  # fmt: skip
-    assert run(*words) == 0
+    assert run(*words, "--unlabeled") == 0
     scores = (photos / "run" / "scores.json").read_bytes()
     assert list((photos / "run").rglob("*.jpg"))
-    assert run(*words) == 0
+    assert run(*words, "--unlabelled") == 0
     assert (photos / "run" / "scores.json").read_bytes() == scores
     capsys.readouterr()
     assert run("data", photos) == 0

@@ -66,11 +66,11 @@ def test_each_file_holds_five_severities(cifar):
 
 
 def test_without_classes_there_are_no_labels(cifar):
-    for data in (CorruptedArrays(cifar), CorruptedArrays(cifar, CIFAR, labelled=False)):
-        assert not data.is_labelled
+    for data in (CorruptedArrays(cifar), CorruptedArrays(cifar, CIFAR, labeled=False)):
+        assert not data.is_labeled
         assert data.classes is None
     with pytest.raises(LabelError, match="none were given"):
-        CorruptedArrays(cifar, labelled=True)
+        CorruptedArrays(cifar, labeled=True)
 
 
 def test_the_clean_images_are_an_array_in_the_same_order(cifar, tmp_path):
@@ -159,7 +159,7 @@ def test_the_fingerprint_changes_with_a_pixel_a_label_and_a_cell(cifar, monkeypa
     def print_of(**options):
         return CorruptedArrays(cifar, CIFAR, **options).fingerprint()
 
-    prints = [print_of(), print_of(labelled=False)]
+    prints = [print_of(), print_of(labeled=False)]
     assert print_of() == prints[0]
     images = np.load(cifar / "fog.npy")
     images[13, 0, 0, 0] ^= 1

@@ -212,17 +212,17 @@ def test_a_clean_folder_that_is_not_there_or_empty_is_refused(tree, classes, tmp
 
 def test_a_flat_tree_has_no_labels(tmp_path, photo, classes):
     photo(tmp_path / "fog" / "1" / "a.png")
-    assert not CorruptedTree(tmp_path, classes).is_labelled
+    assert not CorruptedTree(tmp_path, classes).is_labeled
 
 
-def test_labels_follow_the_class_map_and_labelled(tree, photo, classes):
+def test_labels_follow_the_class_map_and_labeled(tree, photo, classes):
     for cell in ("snow/1", "snow/3", "fog/1", "fog/3"):
         (tree / cell / "cat").rename(tree / cell / "Katze")
     with pytest.raises(LabelError, match=r"only 1 of the 2 class folders\. Unknown: Katze\."):
         CorruptedTree(tree, classes)
     data = CorruptedTree(tree, classes, class_map={"Katze": "cat"})
     assert [sample.label for sample in data.samples] == [0, 0, 1]
-    assert not CorruptedTree(tree, classes, labelled=False).is_labelled
+    assert not CorruptedTree(tree, classes, labeled=False).is_labeled
 
 
 @pytest.mark.parametrize("severity", ["0", "6", "severity_7", "10"])

@@ -21,7 +21,7 @@ SEEN = {
 def test_there_are_twenty_and_all_can_be_read():
     data = DemoPhotographs()
     assert len(data) == 20
-    assert data.is_labelled
+    assert data.is_labeled
     for sample in data.samples:
         image = data.read(sample)
         assert image.ndim == 3
@@ -61,7 +61,7 @@ def test_labels_follow_the_order_of_the_models_classes():
 
 def test_a_model_of_other_classes_is_refused(classes):
     for others in (classes, number_classes(1000)):
-        with pytest.raises(LabelError, match="labelled with ImageNet's classes"):
+        with pytest.raises(LabelError, match="labeled with ImageNet's classes"):
             open_data("demo", classes=others)
 
 

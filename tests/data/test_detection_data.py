@@ -793,7 +793,7 @@ def test_boxes_from_anywhere_else_make_a_data_set(tmp_path):
         DetectionData("mine", tmp_path, {"../a.png": found}, Classes(("a", "b")))
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the 100 labelled photographs of voc100")
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the 100 labeled photographs of voc100")
 def test_three_formats_of_real_photographs_are_the_same_boxes_to_the_pixel(tmp_path):
     names = (REAL / "yolo" / "obj.names").read_text().split()
     (tmp_path / "images").symlink_to(REAL / "images")

@@ -514,7 +514,7 @@ def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     label = next(root.rglob("*labelIds.png")).stat().st_size
     text = next(root.rglob("*.json")).stat().st_size
     tree = export.open_tree(root)
-    assert export._carried_bytes(tree, 4) == label + 4 * text
+    assert export._count_carried_bytes(tree, 4) == label + 4 * text
 
 
 def test_an_estimate_without_any_readable_image(tmp_path):

@@ -380,9 +380,7 @@ def test_all_verbs_read_a_folder_alike(tmp_path, make, split):
     make(tmp_path)
 
     def of_bench():
-        return open_data(
-            tmp_path, classes=name_classes(["cat", "dog"]), labelled=False, split=split
-        )
+        return open_data(tmp_path, classes=name_classes(["cat", "dog"]), labeled=False, split=split)
 
     def of_probe():
         return open_data(tmp_path, classes=None, split=split)
@@ -414,7 +412,7 @@ def _ids_or_refusal(open_it):
 
 def test_bench_asks_what_maps_beside_photographs_are(tmp_path, capsys):
     masks_beside(tmp_path / "c")
-    bench = ["bench", "-m", "demo", "-d", str(tmp_path / "c"), "--unlabelled", "-o"]
+    bench = ["bench", "-m", "demo", "-d", str(tmp_path / "c"), "--unlabeled", "-o"]
     assert cli.run([*bench, str(tmp_path / "out")]) == 2
     assert "masks/ holds images of the same names" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -435,10 +433,10 @@ def test_class_folders_are_classes_whatever_lies_beside_their_images(tmp_path):
 def test_photographs_with_boxes_have_no_labels(tmp_path):
     coco_tree(tmp_path)
     data = open_data(tmp_path, classes=name_classes(["cat", "dog"]))
-    assert not data.is_labelled
+    assert not data.is_labeled
     assert data.samples == open_detection_data(tmp_path).samples
     with pytest.raises(LabelError, match="have no label each"):
-        open_data(tmp_path, classes=name_classes(["cat", "dog"]), labelled=True)
+        open_data(tmp_path, classes=name_classes(["cat", "dog"]), labeled=True)
 
 
 def test_splits_of_class_folders_are_named(tmp_path):

@@ -28,7 +28,7 @@ def test_what_is_read_can_be_changed_without_harm():
 def test_images_of_any_size_and_grey_ones():
     images = [IMAGES[0], IMAGES[1, :2], IMAGES[2, :, :, 0]]
     data = ImageArrays(images, ids=["a", "b", "c"])
-    assert not data.is_labelled
+    assert not data.is_labeled
     assert [data.read(sample).shape for sample in data.samples] == [(4, 5, 3), (2, 5, 3), (4, 5, 3)]
     grey = data.read(data.samples[2])
     for channel in range(3):

@@ -36,7 +36,7 @@ def test_class_folders_go_by_wordnet_id_name_synonym_and_index(tmp_path, photo):
         "n02123045/a.png": 281, "goldfish/a.png": 1, "Great White Shark/a.png": 2,
         "carcharodon_carcharias/a.png": 2, "999/a.png": 999,
     }  # fmt: skip
-    assert data.is_labelled
+    assert data.is_labeled
     assert data.classes is imagenet()
 
 
@@ -48,20 +48,20 @@ def test_an_image_lies_at_any_depth_below_its_class_folder(tmp_path, photo, clas
 def test_images_in_the_root_have_no_labels(tmp_path, photo, classes):
     photo(tmp_path / "a.png")
     data = ImageFolder(tmp_path, classes)
-    assert not data.is_labelled
+    assert not data.is_labeled
     assert data.classes is None
     assert data.samples == (Sample("a.png", None),)
 
 
 def test_without_classes_there_are_no_labels(tmp_path, photo):
     photo(tmp_path / "holiday" / "a.png")
-    assert not ImageFolder(tmp_path).is_labelled
+    assert not ImageFolder(tmp_path).is_labeled
 
 
 def test_labels_can_be_ignored(tmp_path, photo, classes):
     photo(tmp_path / "cat" / "a.png")
     photo(tmp_path / "b.png")
-    assert not ImageFolder(tmp_path, classes, labelled=False).is_labelled
+    assert not ImageFolder(tmp_path, classes, labeled=False).is_labeled
 
 
 def test_unknown_class_folders_are_named_and_it_is_said_what_to_do(tmp_path, photo, classes):
@@ -69,7 +69,7 @@ def test_unknown_class_folders_are_named_and_it_is_said_what_to_do(tmp_path, pho
         photo(tmp_path / f"thing{number}" / "a.png")
     with pytest.raises(LabelError, match="knows none of the 8 class folders") as caught:
         ImageFolder(tmp_path, classes)
-    for words in ("thing0, thing1", "and 3 more", "class map", "labelled=False", "cat, dog"):
+    for words in ("thing0, thing1", "and 3 more", "class map", "labeled=False", "cat, dog"):
         assert words in str(caught.value)
 
 
@@ -96,9 +96,9 @@ def test_images_beside_class_folders_are_refused(tmp_path, photo, classes):
 def test_labels_that_are_insisted_on_must_be_there(tmp_path, photo, classes):
     photo(tmp_path / "a.png")
     with pytest.raises(LabelError, match="in no class folder"):
-        ImageFolder(tmp_path, classes, labelled=True)
+        ImageFolder(tmp_path, classes, labeled=True)
     with pytest.raises(LabelError, match="labels need the classes"):
-        ImageFolder(tmp_path, labelled=True)
+        ImageFolder(tmp_path, labeled=True)
 
 
 def test_a_class_folder_without_images_is_no_matter(tmp_path, photo, classes):
@@ -343,7 +343,7 @@ def test_settings_say_what_it_is_and_not_where(tmp_path, photo, classes):
     settings = ImageFolder(tmp_path / "pets", classes).settings()
     assert settings["name"] == "pets"
     assert settings["images"] == 1
-    assert settings["labelled"] is True
+    assert settings["labeled"] is True
     assert str(tmp_path) not in str(settings)
 
 
@@ -366,5 +366,5 @@ def test_the_current_folder_has_a_name(tmp_path, photo, monkeypatch):
 def test_its_text_says_what_it_is(tmp_path, photo, classes):
     photo(tmp_path / "pets" / "cat" / "a.png")
     data = ImageFolder(tmp_path / "pets", classes)
-    assert repr(data) == "ImageFolder('pets', 1 labelled images)"
+    assert repr(data) == "ImageFolder('pets', 1 labeled images)"
     assert len(data) == 1

@@ -40,7 +40,7 @@ def samples(data):
 def test_rows_are_read_in_their_order(table, classes, text):
     data = ImageTable(table(text), classes)
     assert samples(data) == [("z.png", 0), ("a.png", 1)]
-    assert data.is_labelled
+    assert data.is_labeled
     assert data.name == "list.csv"
 
 
@@ -53,8 +53,8 @@ def test_paths_alone_have_no_labels(table, classes, text):
 
 def test_labels_can_be_passed_over(table, classes):
     path = table("a.png,hamster\nb.png\n")
-    assert samples(ImageTable(path, classes, labelled=False)) == [("a.png", None), ("b.png", None)]
-    assert not ImageTable(path).is_labelled
+    assert samples(ImageTable(path, classes, labeled=False)) == [("a.png", None), ("b.png", None)]
+    assert not ImageTable(path).is_labeled
 
 
 def test_labels_of_imagenet_go_by_id_name_and_index(table):
@@ -83,9 +83,9 @@ def test_a_label_that_is_no_class_is_named_with_its_line(table, classes, text, s
 
 def test_labels_that_are_insisted_on_must_be_there(table, classes):
     with pytest.raises(LabelError, match=r"line 1: .*the label is missing"):
-        ImageTable(table("a.png\n"), classes, labelled=True)
+        ImageTable(table("a.png\n"), classes, labeled=True)
     with pytest.raises(LabelError, match="labels need the classes"):
-        ImageTable(table("a.png,cat\n"), labelled=True)
+        ImageTable(table("a.png,cat\n"), labeled=True)
 
 
 @pytest.mark.parametrize(

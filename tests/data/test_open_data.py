@@ -56,7 +56,7 @@ def test_options_are_handed_on(tmp_path, photo, classes):
     for name in ("pets", "tree", "list.csv"):
         data = open_data(tmp_path / name, classes=classes, class_map={"Katze": "cat"})
         assert data.samples[0].label == 0
-        assert not open_data(tmp_path / name, classes=classes, labelled=False).is_labelled
+        assert not open_data(tmp_path / name, classes=classes, labeled=False).is_labeled
     tree = open_data(tmp_path / "tree", classes=None, clean=tmp_path / "pets")
     assert tree.has_clean
 
@@ -69,7 +69,7 @@ def test_a_data_set_comes_back_as_it_is_if_its_labels_fit(classes):
     with pytest.raises(LabelError, match="000000 has the label 3, but the model has 3 classes"):
         open_data(ImageArrays([image], labels=[3]), classes=classes)
     with pytest.raises(InputError, match="open already"):
-        open_data(data, classes=classes, labelled=False)
+        open_data(data, classes=classes, labeled=False)
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_only_a_tree_has_a_clean_twin(tmp_path, photo, classes):
 def test_the_labels_of_the_demo_cannot_be_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="have their labels"):
-        open_data("demo", classes=None, labelled=False)
+        open_data("demo", classes=None, labeled=False)

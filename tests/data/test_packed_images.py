@@ -28,7 +28,7 @@ from shiftproof.errors import (
     RunMismatchError,
     UnknownNameError,
 )
-from shiftproof.io.places import Place, expand_braces
+from shiftproof.io.places import Location, expand_braces
 from shiftproof.types import Cell
 from support.coloured_images import colours, png, write_saved_dataset, write_tar
 
@@ -104,9 +104,9 @@ class TestTars:
 
     def test_images_alone_or_with_captions_have_no_labels(self, tmp_path, classes):
         tar = tar_of(tmp_path / "a.tar", {"txt": "a cat"}, {})
-        assert not open_data(tar, classes=classes).is_labelled
+        assert not open_data(tar, classes=classes).is_labeled
         with pytest.raises(LabelError, match=r"no sample has a member \.cls, or a field label"):
-            open_data(tar, classes=classes, labelled=True)
+            open_data(tar, classes=classes, labeled=True)
 
     @pytest.mark.parametrize(
         ("states", "says"),
@@ -129,7 +129,7 @@ class TestTars:
         tar = tar_of(tmp_path / "a.tar", *states)
         with pytest.raises((LabelError, BrokenFileError), match=says):
             open_data(tar, classes=classes)
-        assert not open_data(tar, classes=classes, labelled=False).is_labelled
+        assert not open_data(tar, classes=classes, labeled=False).is_labeled
 
     def test_bytes_that_are_no_text_are_no_label(self, tmp_path, classes):
         tar = write_tar(tmp_path / "a.tar", [("1.png", png(COLOURS[0])), ("1.cls", b"\xff")])
@@ -228,7 +228,7 @@ def test_braces_that_stand_for_too_much(pattern):
 
 
 def test_secrets_of_a_url_are_not_told():
-    assert "secret" not in str(Place("https://user:secret@host/a.tar"))
+    assert "secret" not in str(Location("https://user:secret@host/a.tar"))
 
 
 @pytest.fixture(scope="module")
@@ -389,9 +389,9 @@ class TestParquet:
         features = {"label": {"_type": "ClassLabel", "names": ["dog", "cat"]}}
         columns = {"image": cells(), "label": [-1] * 4}
         path = parquet_of(tmp_path / "a.parquet", columns, features=features)
-        assert not open_data(path, classes=classes).is_labelled
+        assert not open_data(path, classes=classes).is_labeled
         with pytest.raises(LabelError, match="kept secret"):
-            open_data(path, classes=classes, labelled=True)
+            open_data(path, classes=classes, labeled=True)
 
     def test_damaged_files(self, tmp_path, classes):
         path = parquet_of(tmp_path / "a.parquet", {"image": cells()})
@@ -493,10 +493,10 @@ def test_bench_reads_tars_from_the_command_line(tmp_path, capsys):
 
 
 def test_a_png_in_a_bytes_buffer_is_read_where_it_lies():
-    assert Place(__file__).read(0, 3) == b'"""'
+    assert Location(__file__).read(0, 3) == b'"""'
     with pytest.raises(BrokenFileError, match="it ends before byte"):
-        Place(__file__).read(0, 10**7)
-    with Place(__file__).open() as file:
+        Location(__file__).read(0, 10**7)
+    with Location(__file__).open() as file:
         assert isinstance(file, io.BufferedReader)
 
 

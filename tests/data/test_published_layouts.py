@@ -59,7 +59,7 @@ def test_tiny_imagenet_c_is_a_tree(tmp_path, photo):
     [("imagenet-a", {"n01498041": 0, "n01531178": 1, "n12267677": 199}),
      ("imagenet-r", {"n01443537": 0, "n01484850": 1, "n12267677": 199})],
 )  # fmt: skip
-def test_a_and_r_are_labelled_among_their_own_classes(tmp_path, photo, name, folders):
+def test_a_and_r_are_labeled_among_their_own_classes(tmp_path, photo, name, folders):
     for folder in folders:
         photo(tmp_path / name / folder / "a.jpg")
     data = open_data(tmp_path / name, classes=label_set(name))
@@ -155,7 +155,7 @@ def test_a_class_map_goes_before_what_is_left_out(tmp_path, photo):
 
 def test_without_labels_nothing_is_left_aside(tmp_path, photo):
     photo(tmp_path / "squeegee" / "a.png")
-    data = ImageFolder(tmp_path, label_set("objectnet"), labelled=False)
+    data = ImageFolder(tmp_path, label_set("objectnet"), labeled=False)
     assert (len(data), data.classes, data.left_aside) == (1, None, {})
 
 
@@ -178,7 +178,7 @@ def test_a_corrupted_copy_of_such_a_data_set(tmp_path):
 # ---------------------------------------------------------------- with a model
 
 
-def test_what_is_labelled_and_what_is_predicted_meet(tmp_path, photo):
+def test_what_is_labeled_and_what_is_predicted_meet(tmp_path, photo):
     """A network that always says "coffee mug" is right about no cup of ImageNet-D but on ObjectNet."""
     coffee_mug = imagenet().index("coffee mug")
 

@@ -183,7 +183,7 @@ class TestSavedDatasets:
 
     def test_labels_that_are_kept_secret_are_none(self, tmp_path):
         saved = write_saved_dataset(tmp_path / "saved", colours(2), labels=[-1, -1])
-        assert not SavedDataset(saved).is_labelled
+        assert not SavedDataset(saved).is_labeled
 
     def test_it_says_when_an_image_changes(self, tmp_path):
         one = SavedDataset(write_saved_dataset(tmp_path / "a", colours(3)))

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from shiftproof.probe.mlp import read_out_by_network
 from shiftproof.probe.readout import PENALTIES, Ridge, folds_of, read_out
 from shiftproof.probe.records import Readings
-from shiftproof.probe.summary import kept_of, parts_of
+from shiftproof.probe.summary import parts_of, share_kept
 
 
 def rows(width, images=15, versions=4, noise=0.3):
@@ -126,9 +126,9 @@ def test_of_a_number_kept_is_r2():
     rng = np.random.default_rng(0)
     values = rng.normal(5, 2, (20, 3))
     read = values + rng.normal(size=(20, 3))
-    (kept,) = kept_of(sums(values, read, binary=False), binary=False)
+    (kept,) = share_kept(sums(values, read, binary=False), binary=False)
     assert kept == pytest.approx(r2_score(values.ravel(), read.ravel()))
-    (nothing,) = kept_of(sums(values, -values, binary=False), binary=False)
+    (nothing,) = share_kept(sums(values, -values, binary=False), binary=False)
     assert nothing == 0
 
 
@@ -136,7 +136,7 @@ def test_of_a_yes_or_no_kept_is_balanced_accuracy_above_chance():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 2, (20, 3)).astype(float)
     read = 0.3 * values + 0.2 + 0.5 * rng.random((20, 3))
-    (kept,) = kept_of(sums(values, read, binary=True), binary=True)
+    (kept,) = share_kept(sums(values, read, binary=True), binary=True)
     accuracy = balanced_accuracy_score(values.ravel(), (read > 0.5).ravel())
     assert 0.6 < accuracy < 1
     assert kept == pytest.approx(2 * accuracy - 1)

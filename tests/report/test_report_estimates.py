@@ -194,7 +194,7 @@ def believed(
                 (CellEstimate(CLEAN, images, estimates), CellEstimate(Cell("fog", 3), 9, estimates)),
             ),
         ),
-        calibration=Path("somewhere/labelled"),
+        calibration=Path("somewhere/labeled"),
         images=2000,
         corruptions=("fog", "glass_blur"),
         severities=(1, 2, 3, 4, 5),
@@ -203,7 +203,7 @@ def believed(
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Node]:
-    run = write_run(tmp_path / "run", scores(models=("source",), labelled=False), sheets=0)
+    run = write_run(tmp_path / "run", scores(models=("source",), labeled=False), sheets=0)
 
     def build(stream: StreamEstimate) -> Node:
         monkeypatch.setattr("shiftproof.bench.estimate_stream", lambda run, calibration: stream)
@@ -221,7 +221,7 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
     assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
     for words in (
         "Average thresholded confidence",
-        "Learnt on 2,000 labelled images of the run “labelled”",
+        "Learnt on 2,000 labeled images of the run “labeled”",
         "In its 75 corrupted cells, where the truth is known, this guess was off by 3.0 points",
         "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
         "61.0 %)",
@@ -265,7 +265,7 @@ def test_a_calibration_needs_one_run_without_labels(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", scores(), sheets=0)
     with pytest.raises(InputError, match="its errors are measured and need no estimate"):
         write_report(run, calibration=run)
-    blind = write_run(tmp_path / "blind", scores(labelled=False), sheets=0)
+    blind = write_run(tmp_path / "blind", scores(labeled=False), sheets=0)
     with pytest.raises(InputError, match="Expected one run to calibrate, got 2"):
         write_report([blind, blind], calibration=run)
 

@@ -267,7 +267,7 @@ def test_few_images_are_warned_of(tmp_path: Path) -> None:
 
 
 def test_without_labels_nothing_is_called_an_error(tmp_path: Path) -> None:
-    page = page_of(write_run(tmp_path / "run", scores(labelled=False)))
+    page = page_of(write_run(tmp_path / "run", scores(labeled=False)))
     assert "These images have no labels" in page.one("header").text
     cards = [card.one("h3").text for card in page.all(style="card")]
     assert cards == ["Disagreement under corruption"]
@@ -652,7 +652,7 @@ def test_runs_that_are_not_alike_are_not_compared_silently(
 
 def test_errors_and_disagreements_are_not_put_on_one_page(tmp_path: Path) -> None:
     first = write_run(tmp_path / "first", sheets=0)
-    second = write_run(tmp_path / "second", scores(labelled=False), sheets=0)
+    second = write_run(tmp_path / "second", scores(labeled=False), sheets=0)
     with pytest.raises(RunMismatchError, match="measure"):
         write_report([first, second])
     assert not (first / "report.html").exists()

@@ -69,7 +69,7 @@ def test_csv_of_every_cell_stands_on_the_page(tmp_path: Path) -> None:
 
 
 def test_csv_leaves_out_what_does_not_apply() -> None:
-    rows = {row["row"]: row for row in read_csv(table_csv(scores(labelled=False)))}
+    rows = {row["row"]: row for row in read_csv(table_csv(scores(labeled=False)))}
     assert "clean" not in rows
     assert "mce" not in rows
     assert rows["fog"]["measure"] == "disagreement"
@@ -140,7 +140,7 @@ def test_latex_is_balanced_whatever_the_names() -> None:
 
 def test_latex_says_when_there_are_no_labels() -> None:
     assert r"\caption{Disagreement with the clean prediction in \%" in table_latex(
-        scores(labelled=False)
+        scores(labeled=False)
     )
 
 
@@ -180,7 +180,7 @@ def test_the_terminal_table_says_what_it_is() -> None:
     assert "error in %, 20 images, severity 3, 95 % intervals" in text
     assert "no mCE: it needs all 15 benchmark corruptions" in text
     assert "few images" in text
-    text = " ".join(" ".join(printed(scores(labelled=False))).split())
+    text = " ".join(" ".join(printed(scores(labeled=False))).split())
     assert "disagreement with the clean prediction in %" in text
     assert "no mCE: the images have no labels" in text
 

@@ -75,7 +75,7 @@ def test_what_lies_behind_a_url(state, monkeypatch):
     fsspec = pytest.importorskip("fsspec")
     import io
 
-    from shiftproof.similarity.sources import _Location
+    from shiftproof.io.places import Location
 
     system = fsspec.filesystem("memory")
 
@@ -98,6 +98,6 @@ def test_what_lies_behind_a_url(state, monkeypatch):
     assert known() != first
     put(ROWS)
     assert known() == first
-    assert _Location.of("memory://bucket/rows.npy").state() == (
+    assert Location.of("memory://bucket/rows.npy").state() == (
         None if not state else " ".join(map(str, next(iter(state.items()))))
     )

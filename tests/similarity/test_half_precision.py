@@ -285,7 +285,7 @@ def test_a_gpu_takes_fp16_and_the_certificate_says_so(monkeypatch):
     assert 0 < told.bound < 1e-3
     assert 1100 <= told.rechecked <= told.candidates < 3 * 1100
     assert plain.certificate.device == "cpu"
-    both = told.merged(plain.certificate)
+    both = told.merge(plain.certificate)
     assert (both.precision, both.device) == ("mixed", "mixed")
 
 

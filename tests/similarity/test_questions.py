@@ -88,7 +88,7 @@ class CountQuestion:
     def merge(self, parts):
         certificate = parts[0].certificate
         for part in parts[1:]:
-            certificate = certificate.merged(part.certificate)
+            certificate = certificate.merge(part.certificate)
         return Counted(sum(part.counts for part in parts), certificate)
 
 

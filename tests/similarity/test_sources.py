@@ -163,6 +163,20 @@ def test_metadata_that_is_no_parquet(tmp_path):
         open_embeddings(folder)
 
 
+def test_metadata_that_claims_more_than_it_has_room_for(tmp_path):
+    folder = trees.clip_retrieval(tmp_path, {0: trees.unit_rows(2)})
+    file = folder / "metadata" / "metadata_0.parquet"
+    # num_rows, field 3 of the footer: 2 becomes a thousand million.
+    data = file.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = data[-8 - length : -8]
+    claimed = footer.replace(b"\x16\4\x19", b"\x16\x80\xa8\xd6\xb9\7\x19", 1)
+    assert claimed != footer
+    file.write_bytes(data[: -8 - length] + claimed + len(claimed).to_bytes(4, "little") + data[-4:])
+    with pytest.raises(BrokenFileError, match="values are claimed"):
+        open_embeddings(folder)
+
+
 def test_a_truncated_file(tmp_path):
     file = tmp_path / "rows.npy"
     np.save(file, trees.unit_rows(50))

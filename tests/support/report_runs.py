@@ -65,7 +65,7 @@ def scores(
     models: Sequence[str] = ("source", "BN"),
     corruptions: Sequence[str] = tuple(COMMON),
     severities: Sequence[int] = (1, 2, 3, 4, 5),
-    labelled: bool = True,
+    labeled: bool = True,
     images: int = 20,
     broken: Sequence[dict[str, Any]] = (),
     labels: Sequence[str] = tuple(LABELS),
@@ -77,8 +77,8 @@ def scores(
     rng = np.random.default_rng(seed)
     width = 1.0 / np.sqrt(images)
     hardness = {name: 0.2 + 0.5 * rng.random() for name in corruptions}
-    measure = "error" if labelled else "disagreement"
-    complete = len(corruptions) == 15 and len(severities) == 5 and labelled
+    measure = "error" if labeled else "disagreement"
+    complete = len(corruptions) == 15 and len(severities) == 5 and labeled
     built: list[dict[str, Any]] = []
     for number, model in enumerate(models):
         clean = 0.15 + 0.03 * number
@@ -105,7 +105,7 @@ def scores(
                             "calibration_error": interval(error / 3, width),
                             "loss": interval(4 * error, width, 0, 99),
                         }
-                        if labelled
+                        if labeled
                         else {"disagreement": interval(error, width)},
                     }
                 )
@@ -127,12 +127,12 @@ def scores(
                 "name": model,
                 "title": title,
                 "summary": {
-                    "clean": interval(clean, width) if labelled else None,
+                    "clean": interval(clean, width) if labeled else None,
                     "mean": interval(mean, 0.5 * width),
                     "mce": interval(mean / 0.79, 0.5 * width, 0, 9) if complete else None,
                     "relative_mce": interval(mean / 0.7, 0.6 * width, 0, 9) if complete else None,
-                    "rpc": interval((1 - mean) / (1 - clean), 0.5 * width) if labelled else None,
-                    "calibration_error": interval(0.21, width) if labelled else None,
+                    "rpc": interval((1 - mean) / (1 - clean), 0.5 * width) if labeled else None,
+                    "calibration_error": interval(0.21, width) if labeled else None,
                 },
                 "clean": {
                     "figures": {
@@ -141,7 +141,7 @@ def scores(
                         "calibration_error": interval(0.07, width),
                         "loss": interval(0.61, width, 0, 99),
                     }
-                    if labelled
+                    if labeled
                     else {"disagreement": interval(0.0, 0.0)},
                     "numbers": {},
                     "images": images,
@@ -155,12 +155,12 @@ def scores(
                             "name": label,
                             "index": 281 + index,
                             "images": max(1, images // len(labels)),
-                            "clean_error": 0.0 if labelled else None,
+                            "clean_error": 0.0 if labeled else None,
                             "error": round(float(np.clip(mean + 0.2 * rng.normal(), 0, 1)), 4),
                         }
                         for index, label in enumerate(labels)
                     ]
-                    if labelled
+                    if labeled
                     else []
                 },
             }
@@ -168,8 +168,8 @@ def scores(
     return {
         "format": 2,
         "kind": "classification",
-        "measures": [ERROR, TOP5, CALIBRATION, LOSS] if labelled else [DISAGREEMENT],
-        "headlines": HEADLINES if labelled else [DISAGREES],
+        "measures": [ERROR, TOP5, CALIBRATION, LOSS] if labeled else [DISAGREEMENT],
+        "headlines": HEADLINES if labeled else [DISAGREES],
         "interval": {
             "level": 0.95,
             "method": "percentile bootstrap over images",
@@ -185,7 +185,7 @@ def scores(
             "reason": None
             if complete
             else "it needs all 15 benchmark corruptions at severities 1 to 5"
-            if labelled
+            if labeled
             else "the images have no labels",
         },
         "models": built,
@@ -252,7 +252,7 @@ def write_run(
 ) -> Path:
     content = scores() if content is None else content
     folder.mkdir(parents=True, exist_ok=True)
-    labelled = content["measures"][0]["name"] == "error"
+    labeled = content["measures"][0]["name"] == "error"
     grid = content["grid"]
     run = {
         "format": 1,
@@ -287,7 +287,7 @@ def write_run(
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     (folder / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     if sheets:
-        _write_gallery(folder, content, sheets, size, ids, labels, labelled)
+        _write_gallery(folder, content, sheets, size, ids, labels, labeled)
     return folder
 
 
@@ -298,7 +298,7 @@ def _write_gallery(
     size: int,
     ids: Sequence[str] | None,
     labels: Sequence[str],
-    labelled: bool,
+    labeled: bool,
 ) -> None:
     rng = np.random.default_rng(3)
     names = [model["name"] for model in content["models"]]
@@ -330,12 +330,12 @@ def _write_gallery(
                 predictions[model][cell] = {
                     "name": label if right else other,
                     "confidence": round(float(0.3 + 0.6 * rng.random()), 3),
-                    "correct": right if labelled else None,
+                    "correct": right if labeled else None,
                 }
         built.append(
             {
                 "id": ids[number] if ids else f"{label}/photo_{number}.jpg",
-                "label": label if labelled else None,
+                "label": label if labeled else None,
                 "files": {
                     cell: f"gallery/{number}/{name}.jpg" for cell, name in names_on_disk.items()
                 },

@@ -21,7 +21,7 @@ MODEL = {
 ADAPTERS = {"BN": {"adapter": "batchnorm", "prior": 16}}
 
 
-def answers(count, severity, rng, *, hope=0.0, labelled=True, first=None):
+def answers(count, severity, rng, *, hope=0.0, labeled=True, first=None):
     """Draw a cell: sure of ``p``, right with the chance ``p - hope * severity``.
 
     ``first`` are another model's answers; half of this model's are the same.
@@ -37,10 +37,10 @@ def answers(count, severity, rng, *, hope=0.0, labelled=True, first=None):
     return records.CellRecords(
         ids=[f"{number:05d}.png" for number in range(count)],
         position=np.arange(count, dtype=np.int32),
-        target=target.astype(np.int32) if labelled else np.full(count, -1, np.int32),
+        target=target.astype(np.int32) if labeled else np.full(count, -1, np.int32),
         prediction=prediction.astype(np.int32),
         confidence=confidence.astype(np.float32),
-        loss=np.full(count, 1.0 if labelled else np.nan, np.float32),
+        loss=np.full(count, 1.0 if labeled else np.nan, np.float32),
         top=np.stack([(prediction + k) % len(CLASSES) for k in range(5)], axis=1).astype(np.int32),
         error=[None] * count,
     )

@@ -79,7 +79,7 @@ WITH_LABELS = (
 
 @final
 class Classification(Task):
-    """Classifiers on labelled images: error, mCE and its relatives (Hendrycks & Dietterich 2019).
+    """Classifiers on labeled images: error, mCE and its relatives (Hendrycks & Dietterich 2019).
 
     Without labels the answers are held against those on the clean images: disagreement.
     """
@@ -103,7 +103,7 @@ class Classification(Task):
             _check_alike(name, model, first)
         on_disk = dataset if isinstance(dataset, CorruptedData) else None
         has_clean = on_disk is None or on_disk.has_clean
-        if not dataset.is_labelled and not has_clean:
+        if not dataset.is_labeled and not has_clean:
             raise InputError(
                 "Without labels the answers are compared with those on the clean images, and this "
                 "data set has none: give labels (class folders), or the clean images."
@@ -162,10 +162,10 @@ class Classification(Task):
         tables = read_tables(folder.path, models, grid.cells)
         classes = read_form(folder.path / CLASS_NAMES, ClassNames)
         first = tables[models[0]]
-        labelled = bool((first[grid.cells[0]].target >= 0).all())
-        reason = _why_no_mce(grid, labelled, classes)
-        cells = _replicate(tables, labelled, len(classes.names), show_progress)
-        estimated = estimates.estimate_grid(tables) if labelled else {}
+        labeled = bool((first[grid.cells[0]].target >= 0).all())
+        reason = _why_no_mce(grid, labeled, classes)
+        cells = _replicate(tables, labeled, len(classes.names), show_progress)
+        estimated = estimates.estimate_grid(tables) if labeled else {}
         details = {
             name: Detail(
                 classes=_score_classes(tables[name], classes.names),
@@ -178,15 +178,15 @@ class Classification(Task):
                 },
             )
             for name in models
-            if labelled
+            if labeled
         }
         summaries, corruptions = {}, {}
         for name in models:
-            summaries[name], corruptions[name] = _summarize(cells[name], grid, labelled, reason)
+            summaries[name], corruptions[name] = _summarize(cells[name], grid, labeled, reason)
         return Measured(
-            measures=WITH_LABELS if labelled else (DISAGREEMENT,),
+            measures=WITH_LABELS if labeled else (DISAGREEMENT,),
             headlines=(CLEAN_ERROR, MEAN_ERROR, MCE, RELATIVE_MCE, RPC, CALIBRATION)
-            if labelled
+            if labeled
             else (MEAN_DISAGREEMENT,),
             cells=cells,
             images=Images(
@@ -296,8 +296,8 @@ def _name_adapters(
 # ---------------------------------------------------------------- what is measured
 
 
-def _why_no_mce(grid: Grid, labelled: bool, classes: ClassNames) -> str | None:
-    if not labelled:
+def _why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
+    if not labeled:
         return "the images have no labels"
     if classes.title != "imagenet-1k":
         return (
@@ -314,7 +314,7 @@ def _why_no_mce(grid: Grid, labelled: bool, classes: ClassNames) -> str | None:
 
 def _replicate(
     tables: Mapping[str, Mapping[Cell, CellRecords]],
-    labelled: bool,
+    labeled: bool,
     classes: int,
     show_progress: bool | None,
 ) -> dict[str, dict[Cell, dict[str, Replicates]]]:
@@ -322,7 +322,7 @@ def _replicate(
     keys = [(name, cell) for name, table in tables.items() for cell in table]
     count = len(tables[keys[0][0]][keys[0][1]])
     columns = [
-        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labelled, classes)
+        functools.partial(_columns, tables[name][cell], tables[name].get(CLEAN), labeled, classes)
         for name, cell in keys
     ]
     with progress(
@@ -331,18 +331,18 @@ def _replicate(
         sums = intervals.sum_resamples(columns, count, seed=SEED, done=advance)
     found: dict[str, dict[Cell, dict[str, Replicates]]] = {name: {} for name in tables}
     for (name, cell), values in zip(keys, sums, strict=True):
-        found[name][cell] = _figures(values, labelled)
+        found[name][cell] = _figures(values, labeled)
     return found
 
 
-def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool, classes: int) -> F64:
+def _columns(record: CellRecords, clean: CellRecords | None, labeled: bool, classes: int) -> F64:
     """``(N, 2)`` or ``(N, 4 + BINS)``: what is summed over the images to make a cell's figures.
 
     Whether the image counts, whether the answer is wrong; with labels also whether it is wrong among
     the first five, the loss, and confidence minus right in the bin of the confidence.
     """
     counts = record.readable
-    if not labelled:
+    if not labeled:
         assert clean is not None
         counts = counts & clean.readable
         return np.stack([counts, counts & (record.prediction != clean.prediction)], axis=1).astype(
@@ -364,11 +364,11 @@ def _columns(record: CellRecords, clean: CellRecords | None, labelled: bool, cla
     return columns
 
 
-def _figures(sums: F64, labelled: bool) -> dict[str, Replicates]:
+def _figures(sums: F64, labeled: bool) -> dict[str, Replicates]:
     """Return the figures of a cell from the sums of its columns."""
     counted = sums[:, 0]
     wrong = _divide(sums[:, 1], counted)
-    if not labelled:
+    if not labeled:
         return {"disagreement": wrong}
     calibration = _divide(calibration_error_of(sums[:, 4:]), counted)
     return {
@@ -381,10 +381,10 @@ def _figures(sums: F64, labelled: bool) -> dict[str, Replicates]:
 
 
 def _summarize(
-    cells: Mapping[Cell, Mapping[str, Replicates]], grid: Grid, labelled: bool, reason: str | None
+    cells: Mapping[Cell, Mapping[str, Replicates]], grid: Grid, labeled: bool, reason: str | None
 ) -> tuple[dict[str, Replicates], dict[str, dict[str, Replicates]]]:
     """Return the headlines of a model beside clean and mean, and what is further known of corruptions."""
-    if not labelled:
+    if not labeled:
         return {}, {}
     averaged = grid.averaged
     summary = {

@@ -184,7 +184,7 @@ class _Truth:
                 "name": answers.where,
                 "kind": "images of a file of answers",
                 "images": len(samples),
-                "labelled": answers.labels is not None,
+                "labeled": answers.labels is not None,
                 "fingerprint": content,
             },
         )

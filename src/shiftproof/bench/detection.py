@@ -96,7 +96,7 @@ class Detection(Task):
         measure = measure_of(self.measure_name, dataset)
         truth = _without_outlines(dataset.ground_truth(), measure)
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
-        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labelled=False)
+        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
         named = _models(models, adapters, device, dataset.classes)
         first = next(iter(named.values()))
         recording = DetectorRecording(masks=measure == "coco-masks")

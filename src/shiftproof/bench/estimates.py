@@ -102,7 +102,7 @@ class StreamEstimate:
     models: tuple[ModelEstimate, ...]
     calibration: Path
     images: int
-    """Labelled clean images that the estimators were learnt on."""
+    """Labeled clean images that the estimators were learnt on."""
     corruptions: tuple[str, ...]
     severities: tuple[int, ...]
 
@@ -121,7 +121,7 @@ def estimate_grid(
     photographs of one data set: on others an estimator does worse rather than better.
 
     Args:
-        tables: per model its labelled records by cell; the first model is the one that the
+        tables: per model its labeled records by cell; the first model is the one that the
             disagreement is with.
 
     Returns:
@@ -198,7 +198,7 @@ def _halves(count: int) -> NDArray[np.bool_]:
     return np.asarray(drawn)
 
 
-# ---------------------------------------------------------------- learnt on labelled clean images
+# ---------------------------------------------------------------- learnt on labeled clean images
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _true_errors(table: Mapping[Cell, CellRecords]) -> dict[Cell, float]:
 def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> StreamEstimate:
     """Estimate the error of each model of ``run`` in each of its cells, without its labels.
 
-    The estimators are learnt on the labelled clean images of ``calibration``, a run of the same
+    The estimators are learnt on the labeled clean images of ``calibration``, a run of the same
     models. Its corrupted cells say how far they are off there: the root mean square of that, times
     1.96, and the bootstrap interval over the images of ``run`` are independent and added in
     quadrature. What the estimators were off by in the calibration's grid they may well exceed on a
@@ -280,20 +280,20 @@ def estimate_stream(run: Run | str | Path, calibration: Run | str | Path) -> Str
     """
     here, there = _Opened.of(run), _Opened.of(calibration)
     pairs = _pair_models(here, there)
-    labelled = there.tables(list(dict.fromkeys([there.models[0], *pairs.values()])))
-    clean = _check_calibration(there, labelled)
+    labeled = there.tables(list(dict.fromkeys([there.models[0], *pairs.values()])))
+    clean = _check_calibration(there, labeled)
     stream = here.tables(list(pairs))
-    grid = estimate_grid(labelled)
+    grid = estimate_grid(labeled)
     models = []
     for name, twin in pairs.items():
-        errors = _true_errors(labelled[twin])
+        errors = _true_errors(labeled[twin])
         quality = judge(grid[twin], errors)
         if not quality:
             raise InputError(
                 f"{there.folder.path} has too few readable images to learn from: expected at least "
                 "two in its clean cell."
             )
-        source = _learn(labelled[twin][CLEAN], labelled[twin][CLEAN].readable)
+        source = _learn(labeled[twin][CLEAN], labeled[twin][CLEAN].readable)
         other = None if name == here.models[0] else stream[here.models[0]]
         models.append(
             ModelEstimate(
@@ -441,7 +441,7 @@ def _pair_models(here: _Opened, there: _Opened) -> dict[str, str]:
         raise RunMismatchError(
             f"{there.folder.path} cannot calibrate {here.folder.path}: expected a run of the same "
             f"model, but they differ in {', '.join(f'the {what}' for what in differences)}. Run "
-            "the benchmark with this model on labelled images."
+            "the benchmark with this model on labeled images."
         )
     return {name: _twin(here, there, name) for name in here.models}
 
@@ -454,7 +454,7 @@ def _twin(here: _Opened, there: _Opened, name: str) -> str:
     if wanted is None or not same:
         raise RunMismatchError(
             f"{there.folder.path} has no adapter like {name!r} of {here.folder.path}, with the same "
-            "settings and the same batch size. Run the benchmark with it on labelled images."
+            "settings and the same batch size. Run the benchmark with it on labeled images."
         )
     return name if name in same else same[0]
 
@@ -496,7 +496,7 @@ def _check_calibration(
     )
     if missing is not None or clean is None:
         raise InputError(
-            f"{opened.folder.path} cannot calibrate: {missing}. Give a run on labelled images, "
+            f"{opened.folder.path} cannot calibrate: {missing}. Give a run on labeled images, "
             "clean and corrupted."
         )
     return clean

@@ -71,8 +71,8 @@ def _wrong_by_image(table: dict[Cell, CellRecords]) -> tuple[Any, Any]:
     for cell, record in table.items():
         if cell.is_clean:
             continue
-        unlabelled = record.target < 0
-        expected = np.where(unlabelled, clean.prediction, record.target) if clean else record.target
+        unlabeled = record.target < 0
+        expected = np.where(unlabeled, clean.prediction, record.target) if clean else record.target
         wrong += record.readable & (record.prediction != expected)
         seen += record.readable
     return wrong, seen

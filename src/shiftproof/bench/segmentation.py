@@ -103,7 +103,7 @@ class Segmentation(Task):
             name: match_pixel_classes(model.classes, dataset.classes, mapping=self.class_map)
             for name, model in named.items()
         }
-        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labelled=False)
+        tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
         recording = SegmenterRecording(dataset)
         for name, model in named.items():
             recording.add(model, matches[name])

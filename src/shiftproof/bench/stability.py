@@ -131,7 +131,7 @@ def _open(data: str | Path, model: ClassifierLike) -> ImageData:
     # The photographs of the demo come with labels and cannot be had without.
     if str(data) == "demo":
         return open_data(data, classes=model.classes)
-    return open_data(data, classes=None, labelled=False)
+    return open_data(data, classes=None, labeled=False)
 
 
 def check_choice(

@@ -116,9 +116,10 @@ def bench(
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    unlabelled: Annotated[
+    unlabeled: Annotated[
         bool,
         typer.Option(
+            "--unlabeled",
             "--unlabelled",
             help="Ignore folder names; measure agreement.",
             rich_help_panel=DATA_PANEL,
@@ -186,7 +187,7 @@ def bench(
         data,
         classes=first.classes if share is None else share,
         class_map=read_class_map(class_map) if class_map else None,
-        labelled=False if unlabelled else None,
+        labeled=False if unlabeled else None,
         clean=clean,
         split=split,
         images=folder,

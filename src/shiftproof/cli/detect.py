@@ -157,7 +157,7 @@ def detect(
         corrupted=corrupted,
         class_map=read_class_map(class_map) if class_map else None,
     )
-    others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
+    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants, depth)
     if corrupted is None:
         check_choice(named, chosen)

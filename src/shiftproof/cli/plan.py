@@ -12,7 +12,7 @@ from shiftproof.cli import embeddings as words
 from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
-    from shiftproof.similarity.plan import Plan
+    from shiftproof.similarity.plan import AuditPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def plan(
         _show(planned, processes)
 
 
-def _show(plan: Plan, workers: int) -> None:
+def _show(plan: AuditPlan, workers: int) -> None:
     gigabyte = 1e9
     lines = {
         "work": f"{plan.products:.2e} pairs of rows, {plan.operations:.2e} operations",

@@ -34,7 +34,7 @@ def report(
         Path | None,
         typer.Option(
             "--calibration",
-            help="For a run without labels: a labelled run of the same model, to say how right it "
+            help="For a run without labels: a labeled run of the same model, to say how right it "
             "is believed to be.",
         ),
     ] = None,

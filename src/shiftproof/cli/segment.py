@@ -154,7 +154,7 @@ def segment(
     task = benchmark.Segmentation(
         corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
     )
-    others = () if corrupted is None else CorruptedTree(corrupted, labelled=False).other_corruptions
+    others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
     named = named_corruptions(corruptions, frost_dir, others, constants)
     dataset = open_segmentation_data(
         data, split=split, masks=masks, classes=classes, void=_numbers(void), condition=condition

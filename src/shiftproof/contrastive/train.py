@@ -1,4 +1,4 @@
-"""One plain loop for contrastive training, which goes on exactly where it was interrupted."""
+"""One plain loop for contrastive training, which resumes exactly where it was interrupted."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def train(
             gradients.
         checkpoint: a ``.safetensors`` file, written at each check; None keeps nothing.
         about: what else decides the result (data, seed, network): a checkpoint that says
-            something else is not gone on with.
+            something else is refused.
         device: where encoder, loss and batches go.
         title: what is shown beside the progress.
         show_progress: None shows it on a terminal only.
@@ -159,20 +159,12 @@ def train(
     """
     import torch
 
-    from shiftproof.contrastive.optimizers import make_optimizer
-
     place = torch.device(device)
     encoder.to(place).train()
     loss.to(place).train()
     own = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    groups = _parameter_groups(encoder, own, training)
-    optimizer = make_optimizer(
-        training.optimizer,
-        groups,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-    )
-    rates = [group["lr"] for group in groups]
+    optimizer = _make_optimizer(encoder, own, training)
+    rates = [group["lr"] for group in optimizer.param_groups]
     settings: Settings = json.loads(
         json.dumps({"training": training.settings, "about": about or {}})
     )
@@ -225,17 +217,24 @@ class _Progress:
     seconds: float
 
 
-def _parameter_groups(
+def _make_optimizer(
     encoder: torch.nn.Module, own: list[torch.nn.Parameter], training: Training
-) -> list[dict[str, Any]]:
-    """Return the encoder's parameters and the loss's ``own``, each with their rate."""
+) -> torch.optim.Optimizer:
+    """Return what trains the encoder's parameters and the loss's ``own``, each at their rate."""
+    from shiftproof.contrastive.optimizers import make_optimizer
+
     groups: list[dict[str, Any]] = [
         {"params": [p for p in encoder.parameters() if p.requires_grad], "lr": training.rate}
     ]
     if own:
         rate = training.rate if training.loss_rate is None else training.loss_rate
         groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
-    return groups
+    return make_optimizer(
+        training.optimizer,
+        groups,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
 
 
 def _take_step(

@@ -62,11 +62,11 @@ class ImageData(ABC):
         return len(self.samples)
 
     def __repr__(self) -> str:
-        kind = "labelled" if self.is_labelled else "unlabelled"
+        kind = "labeled" if self.is_labeled else "unlabeled"
         return f"{type(self).__name__}({self.name!r}, {len(self)} {kind} images)"
 
     @property
-    def is_labelled(self) -> bool:
+    def is_labeled(self) -> bool:
         """Whether the images have labels."""
         return self.samples[0].label is not None
 
@@ -113,6 +113,6 @@ class ImageData(ABC):
             "kind": type(self).__name__,
             "images": len(self),
             **({} if self.subset is None else {"subset": self.subset}),
-            "labelled": self.is_labelled,
+            "labeled": self.is_labeled,
             "fingerprint": self.fingerprint(),
         }

@@ -20,7 +20,7 @@ from shiftproof.types import Image
 
 
 @dataclass(frozen=True)
-class Found:
+class ImageListing:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
     ``others`` counts the files that are no images; ``links`` are the links to folders
@@ -35,7 +35,7 @@ class Found:
     kinds: Mapping[str, int] = field(default_factory=dict)
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path) -> ImageListing:
     """Return the images below ``root``, at any depth, in an order that no locale changes.
 
     An image is what ends like one, or is one by its first bytes, whatever it is called.
@@ -80,11 +80,11 @@ def find_images(root: Path) -> Found:
                 others[Path(name).suffix.lower() or "no suffix"] += 1
     if not names:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        there = shortened((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
+        there = shorten((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
         beside = f"; the files that it holds are {there}" if there else ""
         raise InputError(f"{root} holds no images ({kinds}){beside}.")
     check_names(root, names)
-    return Found(
+    return ImageListing(
         tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)), others
     )
 
@@ -241,7 +241,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise BrokenFileError(f"{path}, line {reader.line_num}: no CSV ({error}).") from error
 
 
-def shortened(names: Iterable[str], count: int = 5) -> str:
+def shorten(names: Iterable[str], count: int = 5) -> str:
     """Return the first few of ``names``, and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - count} more" if len(listed) > count else ""

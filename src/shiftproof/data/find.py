@@ -21,18 +21,18 @@ from shiftproof.data.detection.coco_files import (
 from shiftproof.data.detection.voc import voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
-from shiftproof.data.disk import Found, all_files, find_images, folders_in, shortened
+from shiftproof.data.disk import ImageListing, all_files, find_images, folders_in, shorten
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, class_names
-from shiftproof.data.images.saved import SavedDataset, is_saved_dataset, saved_splits
+from shiftproof.data.images.saved import SavedDataset, is_saved_dataset, list_splits
 from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.segmentation.layouts import (
     LABEL_MAPS,
     LAYOUTS,
-    chosen_split,
+    choose_split,
     folders_of,
     layout_in,
 )
@@ -118,10 +118,10 @@ class FoundDataset:
         source: the file or folder that was named.
         parts: its splits, or the JSON files that have images of their own.
         left_aside: a sentence for each thing that is not used, with the reason.
-        said: what else a person has to know of how it was read.
+        said: further notes on how it was read, for a person.
         rooted: whether the root was given, in place of what the annotations say.
         address: the URL or the brace pattern that was named, where it was one.
-        walk: all that was met below a folder of images alone, so that it is walked once.
+        walk: the listing of a plain folder of images, kept so that it is walked once.
     """
 
     root: Path
@@ -132,7 +132,7 @@ class FoundDataset:
     said: tuple[str, ...] = ()
     rooted: bool = False
     address: str = ""
-    walk: Found | None = field(default=None, repr=False, compare=False)
+    walk: ImageListing | None = field(default=None, repr=False, compare=False)
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -174,12 +174,12 @@ class FoundDataset:
         )
         if len(self.parts) > 1 and broken is not None:
             raise BrokenFileError(
-                f"{broken} {self.source} holds {shortened(self.splits)}; give one of them, or a "
+                f"{broken} {self.source} holds {shorten(self.splits)}; give one of them, or a "
                 "split (--split)."
             ) from broken
         if len(self.parts) != 1:
             raise InputError(
-                f"{self.source} holds {shortened(self.splits) or 'no such annotations'}; give one "
+                f"{self.source} holds {shorten(self.splits) or 'no such annotations'}; give one "
                 "of them, or a split (--split)."
             )
         if self.parts[0].problem is not None:
@@ -214,7 +214,7 @@ def _sentence(title: str, part: Part) -> str:
     heading = ", ".join(filter(None, [title, name, part.title if part.title != name else ""]))
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
-    where = shortened(f"{folder}/" for folder in part.folders if folder != ".")
+    where = shorten(f"{folder}/" for folder in part.folders if folder != ".")
     what = "tar" if title == TITLES["webdataset"] else "image"
     images = f"{len(part.pictures):,} {what}{'' if len(part.pictures) == 1 else 's'}"
     missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
@@ -242,7 +242,7 @@ def find_dataset(
         source: a folder, or the file that says what belongs to the data set; of tars also a brace
             pattern, or a URL of fsspec as text.
         split: the part to look at alone.
-        images: the folder of the images, where two could be it; as it stands, or below the source.
+        images: the folder of the images, where several could be meant; as it stands, or below the source.
             Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
@@ -252,7 +252,7 @@ def find_dataset(
     """
     path = Path(source)
     if is_address(source):
-        return _addressed(str(source), split, images, root)
+        return _find_at_address(str(source), split, images, root)
     if not path.exists():
         raise InputError(
             f"{path} does not exist; expected a data set, a folder of images, or a file."
@@ -298,7 +298,7 @@ def layout_of(path: Path) -> str:
         if is_parquet(path.name):
             return "parquet"
         return "webdataset" if is_tar(path.name) else "image"
-    return next(iter(_layouts(path)), None) or _packed_layout(path) or "plain"
+    return next(iter(_layouts(path)), None) or _find_packed_layout(path) or "plain"
 
 
 def is_address(source: str | Path) -> bool:
@@ -307,8 +307,8 @@ def is_address(source: str | Path) -> bool:
     return is_url(text) or (has_braces(text) and not Path(text).exists())
 
 
-def _packed_layout(root: Path) -> str | None:
-    """Return what a folder is packed in that holds no images: what lies beside some is their source."""
+def _find_packed_layout(root: Path) -> str | None:
+    """Return the packed layout of a folder; None where images lie beside the packed files."""
     found: str | None = None
     for name in all_files(root):
         if is_image(Path(name)):
@@ -401,7 +401,7 @@ def _coco(path: Path, split: str | None, images: Path | None) -> FoundDataset:
     else:
         files, others = find_coco(path, candidates, split=split, images=images)
         if not files:
-            there = shortened(other.relative_to(path).as_posix() for other in candidates)
+            there = shorten(other.relative_to(path).as_posix() for other in candidates)
             asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
             raise InputError(f"{path} has {asked}; there are {there}{tell_nearly_coco(path)}.")
         files, persons = _main(files)
@@ -466,7 +466,7 @@ def _yolo(path: Path, split: str | None, root: Path | None) -> FoundDataset:
     config = path
     if path.is_dir() and (there := yolo_files(path)):
         if len(there) > 1:
-            names = shortened(file.name for file in there)
+            names = shorten(file.name for file in there)
             raise InputError(f"{path} holds {names}; give one of them.")
         config = there[0]
     layout = YoloConfig(config, root=root)
@@ -504,7 +504,7 @@ def _voc(path: Path, split: str | None) -> FoundDataset:
         every = find_voc(path)
     parts = []
     for found in every:
-        narrowed = found if split is None else found.narrowed(path, split)
+        narrowed = found if split is None else found.narrow(path, split)
         if narrowed is not None:
             title = path.name if narrowed.title == "." else narrowed.title
             pictures = narrowed.pictures(path)
@@ -512,7 +512,7 @@ def _voc(path: Path, split: str | None) -> FoundDataset:
     if not parts:
         there = dict.fromkeys(name for found in every for name in found.splits(path))
         raise InputError(
-            f"{path} has no split {split!r}; there are the splits {shortened(there) or 'none'}."
+            f"{path} has no split {split!r}; there are the splits {shorten(there) or 'none'}."
         )
     return FoundDataset(path, "voc", path, tuple(parts))
 
@@ -538,7 +538,7 @@ def _cityscapes(path: Path, split: str | None) -> FoundDataset:
 
 def _label_maps(path: Path, layout: str, split: str | None) -> FoundDataset:
     reader = LAYOUTS[layout]
-    splits = reader.splits(path) if split is None else [chosen_split(reader, path, split)]
+    splits = reader.splits(path) if split is None else [choose_split(reader, path, split)]
     parts = []
     for name in splits:
         try:
@@ -558,7 +558,7 @@ def _images_in(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def _addressed(
+def _find_at_address(
     address: str, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> FoundDataset:
     if any(given is not None for given in (split, images, root)):
@@ -583,7 +583,7 @@ def _tar_part(title: str, tars: TarFiles) -> Part:
             kinds = Counter(entry.suffix for entry in first if entry.info.isreg())
     except BrokenFileError as error:
         return Part(title, "", (".",), tuple(tars.places), about=f"; {error}")
-    shown = shortened(show_name(f".{kind}") for kind, _ in kinds.most_common())
+    shown = shorten(show_name(f".{kind}") for kind, _ in kinds.most_common())
     return Part(
         title, "", (".",), tuple(tars.places), about=f"; the first holds {shown or 'nothing'}"
     )
@@ -593,7 +593,7 @@ def _rows(path: Path, layout: str, split: str | None, column: str | None) -> Fou
     """Find the splits of a data set whose images are rows of tables."""
     splits: list[str | None]
     if layout == "saved":
-        splits = list(saved_splits(path)) or [None]
+        splits = list(list_splits(path)) or [None]
     else:
         splits = [found.split or None for found in parquet_splits(path)]
     if split is not None and split not in splits:
@@ -603,7 +603,7 @@ def _rows(path: Path, layout: str, split: str | None, column: str | None) -> Fou
         title = name or path.name
         try:
             kind = SavedDataset if layout == "saved" else ParquetImages
-            data = kind(path, name, labelled=False, column=column)
+            data = kind(path, name, labeled=False, column=column)
         except ShiftproofError as error:
             parts.append(Part(title, "", (), (), problem=error))
             continue
@@ -627,7 +627,7 @@ def _columns_of(data: RowImages) -> str:
 
 
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
-    """Take a folder for one of images alone, whatever lies beside them.
+    """Read a folder as a plain folder of images; all other files are ignored.
 
     Args:
         path: the folder.
@@ -660,7 +660,7 @@ def _without_annotations(
         return FoundDataset(path, layout, path, ())
     found = find_images(path)
     names = found.names
-    aside = _said_of(found.kinds)
+    aside = _name_other_files(found.kinds)
     inner = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
@@ -685,7 +685,7 @@ def _no_data(path: Path) -> str:
     return f"{path} is a file of no known kind; expected images or a data set."
 
 
-def _said_of(kinds: Mapping[str, int]) -> list[str]:
+def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
     """Say which files of a plain folder are no images."""
     if not kinds:
         return []

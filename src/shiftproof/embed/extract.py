@@ -1,4 +1,4 @@
-"""Every image through an encoder, shard by shard, so that an interrupted run goes on."""
+"""Every image through an encoder, shard by shard, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data import ImageData
-from shiftproof.embed.folder import EmbeddingFolder, Row, same_probe
+from shiftproof.embed.folder import EmbeddingFolder, MetadataRow, same_probe
 from shiftproof.embed.pictures import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
@@ -78,7 +78,7 @@ def embed(
     ``metadata/metadata_0.parquet`` (``image_path``, ``caption``, and what else is known), with a
     ``manifest.json`` and the shards' records beside them. An image that cannot be read, or whose
     vector is zero or not finite in float16, has no row: it is named in its shard's record. A run
-    that was interrupted goes on with the first shard that is not done. The bytes of a shard do not
+    that was interrupted resumes at the first shard that is not done. The bytes of a shard do not
     depend on ``workers``.
 
     Args:
@@ -89,7 +89,7 @@ def embed(
         batch_size: images that the encoder is given at a time.
         workers: processes that read and resize; None takes one less than there are cores, 0 none.
         split: which part of a data set that has several.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:
@@ -116,15 +116,7 @@ def embed(
         probe,
     )
     done = Embedded(folder.path, encoder.width, aside=pictures.aside)
-    pending = []
-    for number in range(pictures.parts):
-        record = folder.record(number)
-        if record is None:
-            pending.append(number)
-            continue
-        done.kept += 1
-        done.rows += record["rows"]
-        done.broken.update(record["broken"])
+    pending = _find_pending(folder, pictures.parts, done)
     known = pictures.count is not None
     total = pictures.count if pictures.count is not None else pictures.parts
     with progress("embed", total) as advance:
@@ -138,11 +130,7 @@ def embed(
                     advance(note=part.name)
             vectors = shard.vectors()
             if _identity(encoder) != identity or not same_probe(probe, _probe(encoder)):
-                raise RunMismatchError(
-                    f"The encoder {encoder.name} changed while shard {number} was made, so the "
-                    "shard was not written. Finished shards stay; embed with an encoder that is "
-                    "not trained meanwhile."
-                )
+                raise _error_of_change(encoder, number)
             broken = {**part.broken, **shard.broken}
             folder.write(number, part.name, vectors, shard.rows, broken)
             done.written += 1
@@ -161,9 +149,9 @@ class _Shard:
     def __init__(self, encoder: EncoderLike, batch_size: int) -> None:
         self._encoder = encoder
         self._batch_size = batch_size
-        self._waiting: list[tuple[Row, Image]] = []
+        self._waiting: list[tuple[MetadataRow, Image]] = []
         self._vectors: list[NDArray[np.float16]] = []
-        self.rows: list[Row] = []
+        self.rows: list[MetadataRow] = []
         self.broken: dict[str, str] = {}
 
     def add(self, picture: Picture, found: _Read) -> None:
@@ -171,7 +159,7 @@ class _Shard:
             self.broken[picture.name] = found
             return
         image, height, width = found
-        self._waiting.append((Row(picture.name, height, width, picture.columns), image))
+        self._waiting.append((MetadataRow(picture.name, height, width, picture.columns), image))
         if len(self._waiting) == self._batch_size:
             self._encode()
 
@@ -196,6 +184,27 @@ class _Shard:
                 )
         self._vectors.append(kept[usable])
         self._waiting.clear()
+
+
+def _error_of_change(encoder: EncoderLike, number: int) -> RunMismatchError:
+    return RunMismatchError(
+        f"The encoder {encoder.name} changed while shard {number} was made, so the shard was not "
+        "written. Finished shards stay; embed with an encoder that is not trained meanwhile."
+    )
+
+
+def _find_pending(folder: EmbeddingFolder, parts: int, done: Embedded) -> list[int]:
+    """Return the shards that are to be made; what those say that are there is added to ``done``."""
+    pending = []
+    for number in range(parts):
+        record = folder.record(number)
+        if record is None:
+            pending.append(number)
+            continue
+        done.kept += 1
+        done.rows += record["rows"]
+        done.broken.update(record["broken"])
+    return pending
 
 
 def _parts(

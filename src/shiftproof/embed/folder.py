@@ -1,4 +1,4 @@
-"""A folder of embeddings: what it holds, whom it belongs to, and how it is gone on with."""
+"""A folder of embeddings: what it holds, whose it is, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shiftproof.types import Settings
 MANIFEST = "manifest.json"
 
 Content = Literal["img", "text"]
-"""What the vectors are of, as clip-retrieval spells it in the names of folders and files."""
+"""What was embedded, as clip-retrieval spells it in the names of folders and files."""
 
 _LARGEST = 1e300
 
@@ -27,7 +27,7 @@ PROBE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Row:
+class MetadataRow:
     """One line of a shard's metadata: an image's name and size in pixels, and what else is known.
 
     Of a text neither name nor size is written; its text is the ``caption`` among the columns.
@@ -76,7 +76,7 @@ class EmbeddingFolder:
             about: only tells how they came about.
             probe: some numbers that the encoder gave for a fixed picture; what differs from them
                 is another encoder, also where no fingerprint says so.
-            content: what the vectors are of.
+            content: what was embedded.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.
@@ -139,7 +139,7 @@ class EmbeddingFolder:
         number: int,
         name: str,
         vectors: NDArray[np.float16],
-        rows: Sequence[Row],
+        rows: Sequence[MetadataRow],
         broken: Mapping[str, str],
     ) -> None:
         """Write one shard; until its last file is there it is not done.
@@ -155,7 +155,7 @@ class EmbeddingFolder:
             {"name": name, "rows": len(rows), "broken": dict(broken)},
         )
 
-    def _write_metadata(self, number: int, rows: Sequence[Row]) -> None:
+    def _write_metadata(self, number: int, rows: Sequence[MetadataRow]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -111,7 +111,7 @@ class SplitPictures(Pictures):
             columns: dict[str, str | int | None] = {}
             if any(text is not None for text in captions):
                 columns["caption"] = caption
-            if self.data.is_labelled:
+            if self.data.is_labeled:
                 columns["label"] = sample.label
             pictures.append(Picture(sample.id, sample, columns))
         return Part(f"{self.name}, from image {start} on", tuple(pictures))

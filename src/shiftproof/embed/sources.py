@@ -32,7 +32,7 @@ def open_pictures(
             rows ``path,label``; "demo"; or what is open already.
         shard_size: images in a shard, 10,000 by default. Of tars each is one shard.
         split: which part of a data set that has several.
-        images: the folder of the images, where two could be it; of tables the column.
+        images: the folder of the images, where several could be meant; of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
 
     Raises:

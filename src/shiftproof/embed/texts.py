@@ -1,4 +1,4 @@
-"""Every text through a text tower, shard by shard, so that an interrupted run goes on."""
+"""Every text through a text tower, shard by shard, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shiftproof.compute.progress import progress
 from shiftproof.embed.extract import Embedded
-from shiftproof.embed.folder import EmbeddingFolder, Row
+from shiftproof.embed.folder import EmbeddingFolder, MetadataRow
 from shiftproof.embed.sources import SHARD_SIZE
 from shiftproof.embed.text_source import Texts, open_texts
 from shiftproof.errors import InputError
@@ -123,6 +123,6 @@ def _encode(encoder: TextEncoder, texts: Sequence[str], batch_size: int) -> NDAr
         return np.concatenate(parts).astype(np.float16)
 
 
-def _row(texts: Texts, place: int) -> Row:
+def _row(texts: Texts, place: int) -> MetadataRow:
     others = {name: values[place] for name, values in texts.columns.items()}
-    return Row("", 0, 0, {**others, "caption": texts.captions[place]})
+    return MetadataRow("", 0, 0, {**others, "caption": texts.captions[place]})

@@ -1,4 +1,4 @@
-"""Every model on every test set: one record per image, so that an interrupted run goes on."""
+"""Every model on every test set: one record per image, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def evaluate(
             the one that the others are compared with. All have the same classes; they may take
             images of different sizes.
         data: name to test set, or to what ``open_data`` takes.
-        out: the folder of the run; one that was interrupted goes on.
+        out: the folder of the run; an interrupted one resumes.
         labels: name of a test set to a label set, in the place of what its name says; "all" for all
             classes of the models.
         class_map: name of a class folder to a class, for folders that are called otherwise.

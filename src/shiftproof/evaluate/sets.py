@@ -101,7 +101,7 @@ def _open(
             f"{name}: {opened.name} holds corrupted copies; measure them by `shiftproof bench`."
         )
     check_labels(opened, chosen.classes if chosen else classes)
-    if not opened.is_labelled:
+    if not opened.is_labeled:
         raise InputError(
             f"{name}: {opened.name} has no labels, so no accuracy; expected one folder per class, or "
             "a CSV of path,label."

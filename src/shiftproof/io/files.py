@@ -58,12 +58,12 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            with raw.watched():
+            with raw.watch():
                 if durable:
                     os.fsync(file.fileno())
                 if os.name != "nt":  # which moves no open file
                     held = os.dup(file.fileno())  # and with it the lock, until it has its name
-        with raw.watched():
+        with raw.watch():
             # mkstemp makes files that only the owner may read; give the usual rights back.
             umask = os.umask(0)
             os.umask(umask)
@@ -139,11 +139,11 @@ class WatchedFile(io.FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write, and remember the error that this meets."""
-        with self.watched():
+        with self.watch():
             return super().write(data)
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
         """Remember an OSError of the block."""
         try:
             yield

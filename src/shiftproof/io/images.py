@@ -156,7 +156,7 @@ def read_size(source: Path | bytes) -> tuple[int, int] | None:
         warnings.simplefilter("ignore")
         if isinstance(source, bytes) or source.is_file():
             with _open(source) as image:
-                width, height = _stored_size(image)
+                width, height = _size_in_file(image)
                 is_turned = _orientation(image) in _QUARTER_TURNS
                 return (height, width) if is_turned else (width, height)
     return None
@@ -188,7 +188,7 @@ def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
     return image
 
 
-def _stored_size(image: PillowImage.Image) -> tuple[int, int]:
+def _size_in_file(image: PillowImage.Image) -> tuple[int, int]:
     """Return width and height as they are stored; of a TIFF some versions of Pillow turn them."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[_WIDTH_TAG]), int(image.tag_v2[_HEIGHT_TAG])
@@ -241,8 +241,8 @@ def _to_rgb(image: PillowImage.Image) -> Image:
         raise ValueError("a floating-point image; save it as 8 or 16 bit")
     if oriented.mode.startswith("I"):
         # 16-bit grey, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
-        grey = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        gray = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if oriented.mode == "P" and "transparency" in oriented.info:
         oriented = oriented.convert("RGBA")
     return np.asarray(oriented.convert("RGB"), dtype=np.uint8)

@@ -13,6 +13,9 @@ from shiftproof.io.text import read_json
 
 FORMAT = 1
 
+_SPELLED_BEFORE = {"labelled": "labeled"}
+"""Keys of settings as folders that were begun earlier spell them."""
+
 _TOLD = 3
 
 
@@ -98,9 +101,15 @@ def _read_same(
             f"{file}: expected an object of settings, got a {type(there).__name__}. Choose another "
             "output folder, or delete this one to start anew."
         )
-    known = {key: there.get(key) for key in settings}
+    known = _spell({key: there.get(key) for key in settings})
     check_same(file.parent, _without(known, unnamed), _without(settings, unnamed), what=what)
     return there
+
+
+def _spell(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {_SPELLED_BEFORE.get(key, key): _spell(value) for key, value in settings.items()}
 
 
 def _without(settings: Any, unnamed: Collection[str]) -> Any:

@@ -117,7 +117,7 @@ class _Reader:
         elif name == "EMPTY_LIST":
             stack.append([])
         elif name == "DICT":
-            stack.append(_filled({}, self._above_mark()))
+            stack.append(_fill({}, self._above_mark()))
         elif name == "LIST":
             stack.append(self._above_mark())
         elif name == "TUPLE":
@@ -137,10 +137,10 @@ class _Reader:
             _list(stack[-1]).extend(new)
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
-            _filled(stack[-1], [key, value])
+            _fill(stack[-1], [key, value])
         elif name == "SETITEMS":
             new = self._above_mark()
-            _filled(stack[-1], new)
+            _fill(stack[-1], new)
         else:
             raise ValueError(f"the instruction {name} is of no table of results")
 
@@ -166,7 +166,7 @@ class _Named:
 
     def make(self, *values: Any) -> Any:
         if self._name == _MAPPING:
-            return _filled({}, [part for pair in (values[0] if values else ()) for part in pair])
+            return _fill({}, [part for pair in (values[0] if values else ()) for part in pair])
         if self._name == _DTYPE:
             return _Dtype(values[0])
         if self._name == _ENCODE:
@@ -206,7 +206,7 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-def _filled(mapping: Any, pairs: list[Any]) -> dict[Any, Any]:
+def _fill(mapping: Any, pairs: list[Any]) -> dict[Any, Any]:
     if type(mapping) is not dict:
         raise TypeError(f"expected a mapping, got {type(mapping).__name__}")
     for key, value in zip(pairs[::2], pairs[1::2], strict=True):

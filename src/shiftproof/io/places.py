@@ -15,8 +15,18 @@ from shiftproof.io import files
 from shiftproof.io.border import convert_errors, open_regular, reason_of
 from shiftproof.io.urls import redact_urls
 
-_STATES = ("etag", "ETag", "md5Hash", "generation", "LastModified", "last_modified", "mtime")
-"""What file systems of fsspec call that which changes with a file; the surest first."""
+_STATES = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "checksum",
+    "generation",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "updated",
+)
+"""What the file systems of fsspec call that which changes with a file; the surest first."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -72,10 +82,16 @@ def _choices(inner: str, pattern: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file, by its path here or by its URL. Small to pickle; nothing is held open."""
+class Location:
+    """A file or folder, by its path here or by its URL. Small to pickle; nothing is held open."""
 
     address: str
+
+    @classmethod
+    def of(cls, source: str | Path) -> Location:
+        """Return where a source lies; a path is never a URL."""
+        text = str(source)
+        return cls(text.rstrip("/") if isinstance(source, str) and is_url(text) else text)
 
     def __str__(self) -> str:
         return redact_urls(self.address)
@@ -85,13 +101,60 @@ class Place:
         """Whether it lies behind a URL."""
         return is_url(self.address)
 
-    def exists(self) -> bool:
+    @property
+    def path(self) -> Path:
+        """Where it lies here."""
+        return Path(self.address)
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.address.replace("\\", "/").rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, in lower case."""
+        return Path(self.name).suffix.lower()
+
+    def beside(self, name: str) -> Location:
+        """Return a file of the same folder."""
+        if self.is_remote:
+            return Location(f"{self.address.rpartition('/')[0]}/{name}")
+        return Location(str(self.path.with_name(name)))
+
+    def list_folder(self) -> list[Location] | None:
+        """Return what a folder holds, or None where there is no folder.
+
+        Raises:
+            BrokenFileError: it cannot be listed.
+        """
+        if not self.is_remote:
+            if not self.path.is_dir():
+                return None
+            with convert_errors(str(self), "cannot be listed"):
+                return [Location(str(path)) for path in sorted(self.path.iterdir())]
+        system, path = self._find_system()
+        with convert_errors(str(self), "cannot be listed"):
+            if not system.isdir(path):
+                return None
+            names = sorted(system.ls(path, detail=False))
+        return [Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}") for name in names]
+
+    def is_file(self) -> bool:
         """Whether there is such a file."""
         if not self.is_remote:
-            return files.is_file(Path(self.address))
-        system, path = self._system()
+            return files.is_file(self.path)
+        system, path = self._find_system()
         with convert_errors(str(self), "cannot be read"):
             return bool(system.isfile(path))
+
+    def exists(self) -> bool:
+        """Whether anything is there."""
+        if not self.is_remote:
+            return self.path.exists()
+        system, path = self._find_system()
+        with convert_errors(str(self), "cannot be read"):
+            return bool(system.exists(path))
 
     def size(self) -> int:
         """Return its bytes.
@@ -101,33 +164,33 @@ class Place:
         """
         with convert_errors(str(self), "cannot be read"):
             if not self.is_remote:
-                return Path(self.address).stat().st_size
-            system, path = self._system()
+                return self.path.stat().st_size
+            system, path = self._find_system()
             return int(system.size(path))
 
-    def state(self) -> str:
-        """Return what changes with the content, as far as can be told without reading it all."""
+    def state(self) -> str | None:
+        """Return what changes with a file's content, or None where nothing is known to."""
         if not self.is_remote:
-            return f"{self.size()} {Path(self.address).stat().st_mtime_ns}"
-        system, path = self._system()
+            with convert_errors(str(self), "cannot be read"):
+                return str(self.path.stat().st_mtime_ns)
+        system, path = self._find_system()
         with convert_errors(str(self), "cannot be read"):
             about = system.info(path)
-        known = next((f"{name} {about[name]}" for name in _STATES if about.get(name)), "")
-        return f"{about.get('size')} {known}"
+        return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it for reading at any place.
+        """Open a file for reading at any place.
 
         Raises:
             BrokenFileError: it cannot be read.
             MissingExtraError: a URL, and fsspec is not installed.
         """
         if not self.is_remote:
-            with open_regular(Path(self.address)) as file:
+            with open_regular(self.path) as file:
                 yield file
             return
-        system, path = self._system()
+        system, path = self._find_system()
         with contextlib.ExitStack() as stack:
             with convert_errors(str(self), "cannot be read"):
                 file = stack.enter_context(system.open(path, "rb"))
@@ -141,17 +204,17 @@ class Place:
         """
         with convert_errors(str(self), "cannot be read"):
             if self.is_remote:
-                system, path = self._system()
+                system, path = self._find_system()
                 data = bytes(system.cat_file(path, start=start, end=start + count))
             else:
-                with Path(self.address).open("rb") as file:
+                with self.path.open("rb") as file:
                     file.seek(start)
                     data = file.read(count)
         if len(data) < count:
             raise BrokenFileError(f"{self}: it ends before byte {start + count}.")
         return data
 
-    def _system(self) -> tuple[Any, str]:
+    def _find_system(self) -> tuple[Any, str]:
         try:
             import fsspec.core
         except ImportError as error:

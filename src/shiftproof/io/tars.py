@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.border import convert_errors, is_utf8, show_name
 from shiftproof.io.images import is_image
-from shiftproof.io.places import Place
+from shiftproof.io.places import Location
 
 _WRITTEN_ANEW = frozenset(
     {"gid", "gname", "hdrcharset", "linkpath", "mtime", "path", "size", "uid", "uname"}
@@ -149,7 +149,7 @@ class TarReader:
 
 
 @contextlib.contextmanager
-def open_tar(path: Path | Place, name: str | None = None) -> Iterator[TarReader]:
+def open_tar(path: Path | Location, name: str | None = None) -> Iterator[TarReader]:
     """Open a tar that is not compressed.
 
     Args:
@@ -160,7 +160,7 @@ def open_tar(path: Path | Place, name: str | None = None) -> Iterator[TarReader]
         BrokenFileError: it cannot be read as a tar.
     """
     called = str(path) if name is None else name
-    place = path if isinstance(path, Place) else Place(str(path))
+    place = path if isinstance(path, Location) else Location(str(path))
     with contextlib.ExitStack() as stack:
         with convert_errors(called, "cannot be read as a tar"):
             local = Path(place.address)

@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:
             raise BrokenFileError(f"{path}: above {MAX_BYTES // 1_000_000} MB; no data.yaml.")
         with convert_errors(path, "not valid YAML"):
             loader = yaml.SafeLoader(file.read(MAX_BYTES))
-            loader.compose_node = _counted(loader.compose_node)
+            loader.compose_node = _limit_count(loader.compose_node)
             constructors = {**loader.yaml_constructors, _TIMESTAMP: loader.yaml_constructors[_TEXT]}
             loader.yaml_constructors = constructors
             try:
@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> Any:
                 loader.dispose()
 
 
-def _counted(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _limit_count(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return what composes a value, but stops at too many."""
     numbers = iter(range(_MOST_VALUES))
 

@@ -53,7 +53,7 @@ GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The labelled objects of a data set, in the order of the file.
+    """The labeled objects of a data set, in the order of the file.
 
     Attributes:
         image_ids: the I images, sorted.

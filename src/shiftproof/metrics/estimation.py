@@ -1,6 +1,6 @@
 """How often a model is wrong on images without labels, guessed from its own confidence.
 
-Each guess is learnt on labelled images of the source and made on unlabelled images of the target.
+Each guess is learnt on labeled images of the source and made on unlabeled images of the target.
 None can be right whatever the shift: without an assumption on it, the target's error cannot be
 known (Garg et al. 2022). How far each is off is measured where labels are.
 """
@@ -111,7 +111,7 @@ def difference_of_confidences(
     so ``error = source error + mean source confidence - mean target confidence``. A result outside
     0..1 is brought to the nearer end.
 
-    Differs from the paper's regression on the difference, which needs labelled shifts to learn from:
+    Differs from the paper's regression on the difference, which needs labeled shifts to learn from:
     this is the difference itself, without a slope.
 
     Args:

@@ -1,4 +1,4 @@
-"""What can be wrong with a labelled or a found object, one sentence for each kind."""
+"""What can be wrong with a labeled or a found object, one sentence for each kind."""
 
 from __future__ import annotations
 

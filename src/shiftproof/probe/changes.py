@@ -67,8 +67,8 @@ def scale_contrast(image: Image, factor: float) -> Image:
 
 def scale_saturation(image: Image, factor: float) -> Image:
     """Return the image with every value's distance from its pixel's luminosity multiplied."""
-    grey = luminosity(image)[..., None].astype(np.float32)
-    return _round(grey + (image - grey) * np.float32(factor))
+    gray = luminosity(image)[..., None].astype(np.float32)
+    return _round(gray + (image - gray) * np.float32(factor))
 
 
 def shift_hue(image: Image, turns: float) -> Image:
@@ -79,9 +79,9 @@ def shift_hue(image: Image, turns: float) -> Image:
     return _round(rgb * np.float32(255))
 
 
-def drop_color(image: Image, grey: float) -> Image:
+def drop_color(image: Image, gray: float) -> Image:
     """Return the image as it is (0), or its luminosity in all three channels (1)."""
-    return _three(luminosity(image)) if grey else _copy(image)
+    return _three(luminosity(image)) if gray else _copy(image)
 
 
 def blur(image: Image, deviation: float) -> Image:
@@ -103,8 +103,8 @@ def _copy(image: Image) -> Image:
     return np.array(image, np.uint8, order="C")
 
 
-def _three(grey: NDArray[np.uint8]) -> Image:
-    return np.stack([grey, grey, grey], axis=2)
+def _three(gray: NDArray[np.uint8]) -> Image:
+    return np.stack([gray, gray, gray], axis=2)
 
 
 def _round(values: NDArray[np.floating]) -> Image:

@@ -34,7 +34,7 @@ from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import BrokenImage
-from shiftproof.types import Cell, Image, Sample
+from shiftproof.types import Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
 
@@ -75,7 +75,7 @@ def probe(
             are then not scaled to length 1), or by the names they shall have. The first is what the
             others are compared with.
         data: a data set, or what ``open_data`` takes: a folder, a CSV, "demo". Labels are not used.
-        out: the folder of the run; one that was interrupted goes on.
+        out: the folder of the run; an interrupted one resumes.
         factors: names of factors, or of sets of them: "all", "augmentations", "corruptions",
             "geometry", "color", "texture", "weather".
         versions: of each image under each factor, 2 or more; half of them with a yes or no.
@@ -112,18 +112,7 @@ def probe(
     folder = RunFolder.create(
         Path(out),
         KIND,
-        plain(
-            {
-                "encoders": {name: encoder.settings for name, encoder in named.items()},
-                "data": dataset.settings(),
-                "factors": [factor.name for factor in wanted],
-                "versions": versions,
-                "images_at_most": images,
-                "folds": FOLDS,
-                "network": importlib.util.find_spec("torch") is not None,
-                "seed": seed,
-            }
-        ),
+        _settings(named, dataset, wanted, versions, images, seed),
         {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
@@ -136,15 +125,7 @@ def probe(
         folder,
         work.probed,
         wanted,
-        ProbeImages(
-            total=len(dataset),
-            used=len(work.samples),
-            versions=versions,
-            broken=tuple(
-                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
-                for name, reason in work.broken.items()
-            ),
-        ),
+        work.count_images(),
     )
     write_form(folder.scores_file, scores)
     save_strips(folder, work.versions_for(first), wanted, work.samples)
@@ -152,8 +133,31 @@ def probe(
     return ProbeRun(folder.path)
 
 
+def _settings(
+    named: Mapping[str, EncoderLike],
+    dataset: ImageData,
+    wanted: Sequence[Factor],
+    versions: int,
+    images: int,
+    seed: int,
+) -> Settings:
+    """Return what decides the numbers of a run."""
+    return plain(
+        {
+            "encoders": {name: encoder.settings for name, encoder in named.items()},
+            "data": dataset.settings(),
+            "factors": [factor.name for factor in wanted],
+            "versions": versions,
+            "images_at_most": images,
+            "folds": FOLDS,
+            "network": importlib.util.find_spec("torch") is not None,
+            "seed": seed,
+        }
+    )
+
+
 class _Work:
-    """What is embedded and read in one run, and by whom."""
+    """The images, versions and encoders of one run, and its two passes over them."""
 
     def __init__(
         self,
@@ -178,11 +182,23 @@ class _Work:
         self.probed = [Column(name, encoder.name) for name, encoder in encoders.items()]
         self.groups = _by_geometry(encoders)
 
+    def count_images(self) -> ProbeImages:
+        """Return how many images there are, how many were used, and which could not be read."""
+        return ProbeImages(
+            total=len(self.data),
+            used=len(self.samples),
+            versions=self.versions,
+            broken=tuple(
+                BrokenImage(name, first_cell=UNCHANGED, reason=reason)
+                for name, reason in self.broken.items()
+            ),
+        )
+
     def versions_for(self, encoder: EncoderLike) -> Versions:
         return Versions(self.data, encoder.preprocess.geometry, self.versions, self.seed)
 
     def prepare(self, advance: Advance) -> None:
-        """Read the images as they are, add the controls, and embed once what all is held against."""
+        """Read the unchanged images, add the controls, and embed the images once as the reference."""
         for number, group in enumerate(self.groups):
             first = next(iter(group.values()))
             usable, images, broken = embedding.read_unchanged(

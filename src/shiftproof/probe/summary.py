@@ -160,13 +160,13 @@ def _read_shares(folder: RunFolder, probed: Sequence[Column], factors: Sequence[
     found: dict[str, dict[str, dict[Reading, Replicates]]] = {}
     sums = intervals.sum_resamples(tables, len(ids or ()), seed=SEED)
     for (name, factor, reading), summed in zip(keys, sums, strict=True):
-        shares = kept_of(summed, binary=factor.binary)
+        shares = share_kept(summed, binary=factor.binary)
         found.setdefault(name, {}).setdefault(factor.name, {})[reading] = shares
     return found
 
 
 def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.float64]:
-    """Return ``(N, 4)`` per image, of which sums make ``kept_of``."""
+    """Return ``(N, 4)`` per image, of which sums make ``share_kept``."""
     values, read = readings.values, readings.read[reading]
     if binary:
         right = (read > 0.5) == (values > 0.5)
@@ -178,7 +178,7 @@ def parts_of(readings: Readings, reading: str, *, binary: bool) -> NDArray[np.fl
     return np.stack([((values - read) ** 2).sum(axis=1), values.sum(axis=1), squares, ones], axis=1)
 
 
-def kept_of(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
+def share_kept(sums: NDArray[np.float64], *, binary: bool) -> Replicates:
     """Return ``(R,)`` shares that are kept, 0 to 1, from ``(R, 4)`` sums over images."""
     first, second, third, count = sums.T
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -51,7 +51,7 @@ def write_report(
     Args:
         run: the folder of a run, or a list of such folders.
         out: the file to write; the default is ``report.html`` in the (first) run's folder.
-        calibration: for one run without labels, the folder of a labelled run of the same model and
+        calibration: for one run without labels, the folder of a labeled run of the same model and
             adapters: the page then says how right the model is believed to be, and how far such
             beliefs were off where the truth is known (:func:`~shiftproof.bench.estimate_stream`).
         images: of an audit, folders below which its pictures lie; ``NAME=FOLDER`` those of one test

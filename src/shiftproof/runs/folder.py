@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, whom it belongs to, and how it is gone on with."""
+"""A run's folder: what it holds, whose it is, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Decoded images and what adapters have learnt while the run goes on; taken away at its end."""
+        """Decoded images and what adapters have learnt while the run goes on; removed at its end."""
         return self.path / "cache"
 
     def records_file(self, model: str, cell: Cell) -> Path:

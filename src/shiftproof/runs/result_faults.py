@@ -1,4 +1,4 @@
-"""What was wrong with annotations and result files, as ``run.json`` keeps it and a person reads it."""
+"""What was wrong with annotations and result files, for ``run.json`` and for a person."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Job(Generic[Context]):
             same shard always gives the same part.
         context: what the function needs: paths and settings, not arrays, as it is sent to workers.
         shards: how many there are.
-        settings: what decides the parts' content: another job's folder is not gone on with.
+        settings: what decides the parts' content: another job's folder is refused.
     """
 
     name: str
@@ -48,7 +48,7 @@ def run_shards(
     """Make every part that is not there yet, and return the folder when all are.
 
     Whatever ends this early (a killed worker or driver, a full disk) costs the shards that were
-    under way: the same call goes on with the rest. The parts are the same on every backend.
+    under way: the same call does the rest. The parts are the same on every backend.
 
     Args:
         job: what to do.

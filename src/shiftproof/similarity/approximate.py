@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from shiftproof import rng
 from shiftproof.errors import InputError
 from shiftproof.similarity.clusters import cluster_rows
-from shiftproof.similarity.questions.nearest import nearest
+from shiftproof.similarity.questions.nearest import Nearest, nearest
 from shiftproof.similarity.questions.pairs import read_rows
 from shiftproof.similarity.questions.top_k import TopK, merge_lists, top_k, top_k_of_each
 from shiftproof.similarity.search.options import Precision
@@ -102,34 +103,10 @@ def approximate_top_k(
         )
         for name, values in held.items()
     }
-    lists = {
-        name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))
-        for name, values in held.items()
-    }
-    for block in rows.blocks(_BLOCK):
-        usable = np.flatnonzero(block.usable)
-        if not len(usable):
-            continue
-        found = nearest(
-            block.values[usable],
-            centers,
-            precision=precision,
-            device=device,
-            memory=memory,
-            threads=threads,
-        )
-        order = np.argsort(found.index, kind="stable")
-        members = found.index[order]
-        starts = np.flatnonzero(np.r_[True, members[1:] != members[:-1]])
-        for places, cluster in zip(
-            np.split(usable[order], starts[1:]), members[starts].tolist(), strict=True
-        ):
-            for name, values in held.items():
-                some = wanted[name][cluster]
-                if len(some):
-                    _enter(
-                        lists[name], some, values[some], block.values[places], places + block.first
-                    )
+    find_cluster = partial(
+        nearest, test=centers, precision=precision, device=device, memory=memory, threads=threads
+    )
+    lists = _search_clusters(rows, held, wanted, k, find_cluster)
     exact_of = _draw_samples(held, seed)
     exact = top_k_of_each(
         rows,
@@ -170,6 +147,49 @@ def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
     lengths = np.linalg.norm(sums, axis=1)
     centers: F32 = (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
     return centers
+
+
+def _search_clusters(
+    rows: Embeddings,
+    held: Mapping[str, F32],
+    wanted: Mapping[str, list[I64]],
+    k: int,
+    find_cluster: Callable[[F32], Nearest],
+) -> dict[str, tuple[F64, I64]]:
+    """Compare each training row with the test rows that look into its cluster.
+
+    Args:
+        rows: the training rows.
+        held: the test rows of each set.
+        wanted: of each set, the test rows that look into each cluster.
+        k: length of the lists.
+        find_cluster: the nearest center of each of some training rows.
+
+    Returns:
+        Of each set the similarities and indexes of the nearest rows, as in :class:`ApproximateTopK`.
+    """
+    lists = {
+        name: (np.full((len(values), k), -np.inf), np.full((len(values), k), -1, dtype=np.int64))
+        for name, values in held.items()
+    }
+    for block in rows.blocks(_BLOCK):
+        usable = np.flatnonzero(block.usable)
+        if not len(usable):
+            continue
+        found = find_cluster(block.values[usable])
+        order = np.argsort(found.index, kind="stable")
+        members = found.index[order]
+        starts = np.flatnonzero(np.r_[True, members[1:] != members[:-1]])
+        for places, cluster in zip(
+            np.split(usable[order], starts[1:]), members[starts].tolist(), strict=True
+        ):
+            for name, values in held.items():
+                some = wanted[name][cluster]
+                if len(some):
+                    _enter(
+                        lists[name], some, values[some], block.values[places], places + block.first
+                    )
+    return lists
 
 
 def _group_by_cluster(nearest_centers: I64, count: int) -> list[I64]:

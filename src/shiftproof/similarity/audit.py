@@ -35,7 +35,7 @@ from shiftproof.similarity.gap import SimilarityGap, check_threshold, gap_of, hi
 from shiftproof.similarity.questions.above import AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK
-from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Parts, Place, search_in_parts, top_k_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
 from shiftproof.types import Settings
@@ -68,7 +68,7 @@ def audit(
     ``records/tests/NAME.parquet`` (one row per test row), ``records/train/NAME.npy`` (each training
     row's similarity to its nearest test row; beside it which one), with a reference
     ``records/removed/NAME.npy`` (what gap-matched pruning removes), and ``parts/``, from which an
-    audit that was interrupted goes on.
+    audit that was interrupted resumes.
 
     Args:
         train: embeddings of the training set.
@@ -80,7 +80,7 @@ def audit(
         leakage: how many test rows are shown with their nearest training rows.
         images: for each test set, the folder in which its keys name images; for the page.
         train_images: the same for the training set.
-        place: how and where it is searched; its ``folder`` is of no account. By default in one process
+        place: how and where it is searched; its ``folder`` is ignored. By default in one process
             per core.
 
     Returns:
@@ -112,7 +112,7 @@ def audit(
     return run
 
 
-def _score(of: _Audit, found: _Found) -> AuditScores:
+def _score(of: _Audit, found: _NearestRows) -> AuditScores:
     gaps = _gaps(found)
     train_side = _write_nearest(of, found.nearest)
     pruned = None if of.reference is None else _prune(of, gaps)
@@ -169,9 +169,9 @@ def _check(of: _Audit) -> None:
 
 def _settings(of: _Audit) -> Settings:
     return {
-        "train": described(of.rows),
-        "tests": {name: described(of_set) for name, of_set in of.sets.items()},
-        "reference": None if of.reference is None else described(of.reference),
+        "train": describe(of.rows),
+        "tests": {name: describe(of_set) for name, of_set in of.sets.items()},
+        "reference": None if of.reference is None else describe(of.reference),
         "k": of.k,
         "duplicates": of.duplicates,
         "leakage": of.leakage,
@@ -188,8 +188,8 @@ def _count_rows(rows: Embeddings, skipped: int) -> RowCounts:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Found:
-    """What the searches found that need nothing but the rows.
+class _NearestRows:
+    """The results of the searches, before anything is derived from them.
 
     Attributes:
         near: the nearest training rows of each test set's rows.
@@ -202,8 +202,8 @@ class _Found:
     nearest: Parts[Nearest]
 
 
-def _search(of: _Audit) -> _Found:
-    """Do this worker's share of all that needs nothing but the rows, then see whether others have."""
+def _search(of: _Audit) -> _NearestRows:
+    """Run this worker's share of the searches, then check whether the other workers have run theirs."""
     unfinished: list[UnfinishedError] = []
     near: dict[str, TopK] = {}
     of_reference_rows: dict[str, TopK] | None = None
@@ -218,7 +218,7 @@ def _search(of: _Audit) -> _Found:
     if unfinished:
         raise unfinished[0]
     assert nearest is not None
-    return _Found(near, of_reference_rows, nearest)
+    return _NearestRows(near, of_reference_rows, nearest)
 
 
 @contextlib.contextmanager
@@ -229,7 +229,7 @@ def _noting(unfinished: list[UnfinishedError]) -> Iterator[None]:
         unfinished.append(error)
 
 
-def _gaps(found: _Found) -> dict[str, SimilarityGap]:
+def _gaps(found: _NearestRows) -> dict[str, SimilarityGap]:
     """Return the gap of each test set."""
     reference = found.of_reference
     return {
@@ -243,7 +243,7 @@ def _gaps(found: _Found) -> dict[str, SimilarityGap]:
 
 def _score_sets(
     of: _Audit,
-    found: _Found,
+    found: _NearestRows,
     gaps: Mapping[str, SimilarityGap],
     train_side: _TrainSide,
     pruned: _Pruned | None,
@@ -420,7 +420,7 @@ def _write_nearest(of: _Audit, parts: Parts[Nearest]) -> _TrainSide:
                 values[name].write(near.similarity.tobytes())
                 places[name].write(near.index.tobytes())
                 counts[name] += histogram(near.similarity, findings.BINS)[1]
-                certificates[name] = _joined(certificates.get(name), near.certificate)
+                certificates[name] = _join(certificates.get(name), near.certificate)
     skipped = next(iter(certificates.values())).skipped
     histograms = {name: tuple(count.tolist()) for name, count in counts.items()}
     return _TrainSide(histograms, certificates, skipped)
@@ -471,7 +471,7 @@ def _prune(of: _Audit, gaps: Mapping[str, SimilarityGap]) -> _Pruned:
             combined += int(marks.any(axis=0).sum())
             for name, mark in zip(names, marks, strict=True):
                 removed[name].write(mark.tobytes())
-                certificates[name] = _joined(certificates.get(name), found[name].certificate)
+                certificates[name] = _join(certificates.get(name), found[name].certificate)
     return _Pruned(names, both, combined, len(rows), certificates)
 
 
@@ -483,5 +483,5 @@ def _growing(stack: contextlib.ExitStack, path: Path, count: int, dtype: DTypeLi
     return file
 
 
-def _joined(first: Certificate | None, second: Certificate) -> Certificate:
-    return second if first is None else first.merged(second)
+def _join(first: Certificate | None, second: Certificate) -> Certificate:
+    return second if first is None else first.merge(second)

@@ -82,7 +82,7 @@ class Deduplicated:
     def pairs(self) -> I64:
         """``(count, 2)`` int64, the pairs above the threshold, the earlier row first, in order.
 
-        Of copies there are as many as the square of the rows. Few are held from the search; many
+        Copies alone can make as many pairs as the square of the rows. Few are held from the search; many
         are searched again at the first call, and held then, whatever memory was allowed.
         """
         return self._found[0]

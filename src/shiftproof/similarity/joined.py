@@ -1,4 +1,4 @@
-"""What the pairs of a source say of its rows, without the pairs, which may be the square of the rows."""
+"""Rows joined by pairs of a source, without a list of the pairs, which may be as long as rows squared."""
 
 from __future__ import annotations
 

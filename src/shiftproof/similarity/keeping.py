@@ -1,4 +1,4 @@
-"""The rows that stay, written for whoever goes on with them."""
+"""The rows that stay, written for the tools that use them next."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ from shiftproof.similarity.dedup import (
     deduplicate_in_parts,
 )
 from shiftproof.similarity.keeplists import find_misfit, has_uids, write_datacomp, write_keys
-from shiftproof.similarity.prune import PruningRule, check_size, closest, keep_by_similarity
+from shiftproof.similarity.prune import (
+    Proof,
+    Pruning,
+    PruningRule,
+    check_size,
+    closest,
+    keep_by_similarity,
+)
 from shiftproof.similarity.questions.nearest import NearestQuestion
-from shiftproof.similarity.run import begin, described
+from shiftproof.similarity.run import begin, describe
 from shiftproof.similarity.sharded import Place, prove_in_parts, prune_in_parts, search_in_parts
 from shiftproof.similarity.sources import Embeddings, Source, open_both, open_embeddings
 from shiftproof.similarity.subset import read_keep
@@ -150,8 +157,8 @@ def write_pruned(
         threshold: in its place, how close training rows may come to any test row.
         size: how many rows stay.
         seed: of "random".
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``: for "gap-matched" with what each test set costs, the matrix of
@@ -168,9 +175,9 @@ def write_pruned(
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings: Settings = {
         "rule": rule,
-        "train": described(rows),
-        "tests": {name: described(of_set) for name, of_set in sets.items()},
-        "reference": None if of_comparison is None else described(of_comparison),
+        "train": describe(rows),
+        "tests": {name: describe(of_set) for name, of_set in sets.items()},
+        "reference": None if of_comparison is None else describe(of_comparison),
         "threshold": threshold,
         "size": size,
         "seed": seed,
@@ -190,14 +197,23 @@ def write_pruned(
     if not keep.any():
         raise InputError("Nothing would stay. Use a higher threshold or a closer reference.")
     proofs = prove_in_parts(rows, sets, how, pruning.thresholds)
+    return write_keep(
+        folder, rows, keep, _describe_pruning(rule, list(sets), pruning, proofs), uids
+    )
+
+
+def _describe_pruning(
+    rule: Rule, names: list[str], pruning: Pruning, proofs: Mapping[str, Proof]
+) -> dict[str, Any]:
+    """Return what each test set costs, what each removes of the others', and the proof."""
     shared = [
         [None if np.isnan(share) else share for share in row] for row in pruning.shared.tolist()
     ]
-    about = {
+    return {
         "rule": rule,
         "removed": pruning.counts,
         "skipped": int(pruning.skipped.sum()),
-        "shared": {"names": list(sets), "matrix": shared},
+        "shared": {"names": names, "matrix": shared},
         "proof": {
             name: {
                 "holds": proof.holds,
@@ -210,7 +226,6 @@ def write_pruned(
             name: dataclasses.asdict(one) for name, one in pruning.certificates.items()
         },
     }
-    return write_keep(folder, rows, keep, about, uids)
 
 
 def _check_pruning(
@@ -251,8 +266,8 @@ def write_deduplicated(
         rule: see there.
         clusters: see there.
         seed: see there.
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.
@@ -269,7 +284,7 @@ def write_deduplicated(
     folder = Path(out)
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
-        "train": described(rows),
+        "train": describe(rows),
         "threshold": threshold,
         "rule": rule,
         "clusters": clusters,
@@ -309,8 +324,8 @@ def write_coreset(
         out: a new or empty folder, or that of the core set to go on with.
         among: only of these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
-        place: how and where it is searched; its ``folder`` is of no account.
-        say: shown what is to be known before the search, such as that no uids will be listed.
+        place: how and where it is searched; its ``folder`` is ignored.
+        say: called with warnings before the search, such as that no uids will be listed.
 
     Returns:
         The content of ``keep.json``.
@@ -326,8 +341,8 @@ def write_coreset(
     folder = Path(out)
     how = dataclasses.replace(place or Place(folder), folder=folder / "parts")
     settings = {
-        "train": described(rows),
-        "tests": {name: described(of_set) for name, of_set in sets.items()},
+        "train": describe(rows),
+        "tests": {name: describe(of_set) for name, of_set in sets.items()},
         "size": size,
         "among": None if allowed is None else files.fingerprint([np.packbits(allowed).tobytes()]),
     }

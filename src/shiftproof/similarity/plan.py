@@ -51,7 +51,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """What an audit would take.
 
     Attributes:
@@ -94,11 +94,11 @@ def plan(
     precision: Precision = "auto",
     memory: int | str | None = None,
     gpu_rate: float | None = None,
-) -> Plan:
+) -> AuditPlan:
     """Say what an audit would take, by some ten seconds of it on this machine.
 
     The calibration compares rows that lie in clusters; how many pairs an 8-bit product cannot rule out
-    hangs on the rows, so an audit of others may take half or twice as long.
+    depends on the rows, so an audit of others may take half or twice as long.
 
     Args:
         train_rows: rows of the training set.
@@ -143,7 +143,7 @@ def plan(
     # Each training row's similarity, nearest row and mark, for each set, in a part and in a record;
     # and each test row's list in every part.
     disk = train_rows * sets * (2 * 12 + 2) + parts * test_rows * k * 16
-    return Plan(
+    return AuditPlan(
         products=products,
         operations=2.0 * width * products,
         core_hours=seconds / 3600,

@@ -202,7 +202,7 @@ def merge_prunings(parts: Sequence[Pruning]) -> Pruning:
         thresholds=parts[0].thresholds,
         skipped=np.concatenate([part.skipped for part in parts]),
         certificates={
-            name: reduce(Certificate.merged, (part.certificates[name] for part in parts))
+            name: reduce(Certificate.merge, (part.certificates[name] for part in parts))
             for name in names
         },
     )

@@ -1,4 +1,4 @@
-"""The folder of a run over embeddings: of what it is, and whether it may be gone on with."""
+"""The folder of a run over embeddings: what it is of, and whether it may be resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shiftproof.types import Settings
 RUN_FILE = "run.json"
 
 
-def described(rows: Embeddings) -> Settings:
+def describe(rows: Embeddings) -> Settings:
     """Return what tells embeddings from others, and what they were called."""
     return {
         "source": rows.name,

@@ -267,7 +267,7 @@ _kept: dict[str, list[Chunk]] = {}
 def _ready(search: Search[Any]) -> Iterator[list[Chunk]]:
     """Yield the test rows of a search, made ready once in a process if memory holds all of them.
 
-    How they are made ready hangs on the search alone, so that a part does not on those before it.
+    How they are made ready depends on the search alone, so that a part does not on those before it.
     """
     chunks = _kept.get(search.key)
     if chunks is None:

@@ -1,6 +1,6 @@
 """Rows of embeddings read as they lie: arrays, ``.npy`` files, folders of shards, buckets.
 
-Nothing is read whole: what comes out is blocks of float32 rows. The identity of a row is its shard
+Nothing is read whole: rows come in blocks of float32. The identity of a row is its shard
 and its place in it, because keys are not unique across the tars of LAION.
 """
 
@@ -21,11 +21,13 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
-from shiftproof.io.arrays import Header, open_archive, open_regular, read_header
-from shiftproof.io.border import convert_errors, reason_of, show_name
+from shiftproof.io.arrays import Header, open_archive, read_header
+from shiftproof.io.border import convert_errors, show_name
 from shiftproof.io.naming import name_source
+from shiftproof.io.parquet import check_footer
+from shiftproof.io.places import Location
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
 from shiftproof.types import F32
@@ -44,18 +46,6 @@ WHOLE_BYTES = 1 << 30
 
 _SAMPLES, _SAMPLED = 64, 4096
 """So many places of a larger file, and so many bytes at each, make its fingerprint."""
-
-_STATES = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "checksum",
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "updated",
-)
-"""What the file systems of fsspec call that which changes with a file; the surest first."""
 
 _CUT = "damaged or cut short"
 _NO_PARQUET = "no Parquet file that can be read"
@@ -101,10 +91,10 @@ class _ShardFile:
     """
 
     shard: Shard
-    location: _Location | None
+    location: Location | None
     array: NDArray[Any] | None
     member: str | None
-    metadata: _Location | None
+    metadata: Location | None
     start: int = 0
 
 
@@ -405,7 +395,7 @@ def open_embeddings(
         parts = [_ShardFile(Shard(0, "array", len(source)), None, source, None, None)]
         shapes = [_check_array("The array", source.shape, source.dtype)]
     else:
-        location = _Location.of(source)
+        location = Location.of(source)
         found = _find_shards(location)
         parts, shapes = [], []
         for number, (file, metadata) in enumerate(found):
@@ -462,7 +452,7 @@ def _check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int
     return shape[1]
 
 
-def _check_metadata(metadata: _Location, file: _Location, rows: int) -> None:
+def _check_metadata(metadata: Location, file: Location, rows: int) -> None:
     with _open_parquet(metadata) as table:
         count = table.metadata.num_rows
     if count != rows:
@@ -472,110 +462,12 @@ def _check_metadata(metadata: _Location, file: _Location, rows: int) -> None:
         )
 
 
-# ---------------------------------------------------------------- places, here and elsewhere
+# ---------------------------------------------------------------- shards
 
 
-@dataclass(frozen=True)
-class _Location:
-    """A file or folder on this machine, or behind a URL of fsspec."""
-
-    address: str
-    remote: bool
-
-    @classmethod
-    def of(cls, source: str | Path) -> _Location:
-        remote = isinstance(source, str) and "://" in source
-        return cls(str(source).rstrip("/") if remote else str(source), remote)
-
-    def __str__(self) -> str:
-        return redact_urls(self.address)
-
-    @property
-    def path(self) -> Path:
-        return Path(self.address)
-
-    @property
-    def name(self) -> str:
-        return self.address.replace("\\", "/").rpartition("/")[2]
-
-    @property
-    def suffix(self) -> str:
-        return Path(self.name).suffix.lower()
-
-    def beside(self, name: str) -> _Location:
-        if self.remote:
-            return _Location(f"{self.address.rpartition('/')[0]}/{name}", remote=True)
-        return _Location(str(self.path.with_name(name)), remote=False)
-
-    def listing(self) -> list[_Location] | None:
-        """Return what a folder holds, or None where there is no folder."""
-        if not self.remote:
-            if not self.path.is_dir():
-                return None
-            with convert_errors(str(self), "cannot be listed"):
-                here = sorted(self.path.iterdir())
-            return [_Location(str(path), remote=False) for path in here]
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be listed"):
-            if not system.isdir(path):
-                return None
-            names = sorted(system.ls(path, detail=False))
-        return [
-            _Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}", remote=True)
-            for name in names
-        ]
-
-    def exists(self) -> bool:
-        if not self.remote:
-            return self.path.exists()
-        system, path = self._find_system()
-        return bool(system.exists(path))
-
-    def size(self) -> int:
-        with convert_errors(str(self), "cannot be read"):
-            if not self.remote:
-                return self.path.stat().st_size
-            system, path = self._find_system()
-            return int(system.size(path))
-
-    def state(self) -> str | None:
-        """Return what changes with the file's content, or None where nothing is known to."""
-        if not self.remote:
-            with convert_errors(str(self), "cannot be read"):
-                return str(self.path.stat().st_mtime_ns)
-        system, path = self._find_system()
-        with convert_errors(str(self), "cannot be read"):
-            about = system.info(path)
-        return next((f"{name} {about[name]}" for name in _STATES if about.get(name)), None)
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Open for reading; an error of the disk or the network becomes one clear sentence."""
-        if not self.remote:
-            with open_regular(self.path) as file:
-                yield file
-            return
-        system, path = self._find_system()
-        with contextlib.ExitStack() as stack:
-            with convert_errors(str(self), "cannot be read"):
-                file = stack.enter_context(system.open(path, "rb"))
-            yield file
-
-    def _find_system(self) -> tuple[Any, str]:
-        try:
-            import fsspec.core
-        except ImportError as error:
-            raise MissingExtraError.of("fsspec", "similarity") from error
-        try:
-            system, path = fsspec.core.url_to_fs(self.address)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"{self} cannot be reached ({reason_of(error)}).") from error
-        return system, path
-
-
-def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]]:
+def _find_shards(location: Location) -> list[tuple[Location, Location | None]]:
     """Return the files of rows in the order of their numbers, each with its metadata if any."""
-    listing = location.listing()
+    listing = location.list_folder()
     if listing is None:
         if location.suffix not in (".npy", _DATACOMP_SUFFIX):
             raise InputError(
@@ -589,9 +481,11 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
     children = {child.name: child for child in listing}
     vectors = next((name for name in ("img_emb", "text_emb") if name in children), None)
     if vectors is not None:
-        tables = _order_by_number(children["metadata"].listing() if "metadata" in children else [])
+        tables = _order_by_number(
+            children["metadata"].list_folder() if "metadata" in children else []
+        )
         shards = _order_by_number(
-            child for child in children[vectors].listing() or [] if child.suffix == ".npy"
+            child for child in children[vectors].list_folder() or [] if child.suffix == ".npy"
         )
         return [(shard, tables.get(number)) for number, shard in sorted(shards.items())]
     for suffix in (".npy", _DATACOMP_SUFFIX):
@@ -607,8 +501,8 @@ def _find_shards(location: _Location) -> list[tuple[_Location, _Location | None]
     )
 
 
-def _order_by_number(locations: Any) -> dict[int, _Location]:
-    numbered: dict[int, _Location] = {}
+def _order_by_number(locations: Any) -> dict[int, Location]:
+    numbered: dict[int, Location] = {}
     for location in locations or []:
         numbers = _NUMBER.findall(Path(location.name).stem)
         if not numbers:
@@ -626,7 +520,7 @@ def _order_by_number(locations: Any) -> dict[int, _Location]:
 # ---------------------------------------------------------------- arrays in files
 
 
-def _choose_member(file: _Location, array: str | None) -> str:
+def _choose_member(file: Location, array: str | None) -> str:
     """Return the name of the ``.npz``'s member that holds the rows."""
     with _open_archive_of(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -644,13 +538,13 @@ def _choose_member(file: _Location, array: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _open_archive_of(file: _Location) -> Iterator[zipfile.ZipFile]:
+def _open_archive_of(file: Location) -> Iterator[zipfile.ZipFile]:
     with file.open() as raw, open_archive(raw, str(file)) as archive:
         yield archive
 
 
 @contextlib.contextmanager
-def _open_array(file: _Location, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
+def _open_array(file: Location, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
     """Open the bytes of an array in ``.npy`` form, with their number."""
     if member is None:
         with file.open() as raw:
@@ -667,7 +561,7 @@ def _open_array(file: _Location, member: str | None) -> Iterator[tuple[IO[bytes]
                 yield raw, entry.file_size
 
 
-def _read_header_of(file: _Location, member: str | None) -> Header:
+def _read_header_of(file: Location, member: str | None) -> Header:
     with _open_array(file, member) as (raw, size):
         return read_header(raw, str(file), size)
 
@@ -722,12 +616,12 @@ def _fingerprint_part(part: _ShardFile, known: dict[str, bytes], whole: bool) ->
     return about.encode("utf-8", "surrogateescape") + known[name]
 
 
-def _fingerprint_file(file: _Location, whole: bool) -> bytes:
+def _fingerprint_file(file: Location, whole: bool) -> bytes:
     with _open_array(file, None) as (raw, size):
         digest = hashlib.blake2b(str(size).encode())
         state = file.state()
         with convert_errors(str(file), "cannot be read"):
-            if (whole and not file.remote) or (file.remote and state is None):
+            if (whole and not file.is_remote) or (file.is_remote and state is None):
                 while block := raw.read(1 << 20):
                     digest.update(block)
                 return digest.digest()
@@ -755,11 +649,13 @@ def _convert_to_float32(values: NDArray[Any]) -> F32:
 
 
 @contextlib.contextmanager
-def _open_parquet(file: _Location) -> Iterator[Any]:
+def _open_parquet(file: Location) -> Iterator[Any]:
     import pyarrow.parquet
 
     with file.open() as raw:
         with convert_errors(str(file), _NO_PARQUET):
+            check_footer(raw, raw.seek(0, os.SEEK_END))
+            raw.seek(0)
             table = pyarrow.parquet.ParquetFile(raw)
         yield table
 

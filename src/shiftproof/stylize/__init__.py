@@ -1,4 +1,4 @@
-"""Stylised training data: the texture and colours of a painting, the shapes of the photograph.
+"""Stylized training data: the texture and colours of a painting, the shapes of the photograph.
 
 Michaelis et al. 2019 (arXiv 1907.07484) train detectors on it beside the original data and lose less
 under corruptions: a network that cannot trust texture learns shapes. Geometry is preserved, so boxes,

@@ -1,4 +1,4 @@
-"""Write a stylised copy of a data set to disk, alone or beside the original, annotations with it."""
+"""Write a stylized copy of a data set to disk, alone or beside the original, annotations with it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, cast
 
 from shiftproof.corruptions.identity import identity_of
 from shiftproof.data import Estimate, Exported
-from shiftproof.data.copies.export import Plan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.export import CopyPlan, estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.stylize.apply import choose_style, stylize_keyed
 from shiftproof.stylize.contract import Engine, check_alpha
 from shiftproof.stylize.free import free
 from shiftproof.stylize.styles import Styles, open_styles
-from shiftproof.types import Image
+from shiftproof.types import Image, Settings
 
 
 def export_stylized(
@@ -38,7 +38,7 @@ def export_stylized(
     """Write ``target/<path below source>`` for every image, in the style that belongs to its path.
 
     The sources are those of :func:`~shiftproof.data.export_corrupted`, and so is what holds for the
-    copy: whole files only, gone on with by the same call, annotations carried over with the images'
+    copy: whole files only, resumed by the same call, annotations carried over with the images'
     new names, ``manifest.json`` beside them.
 
     With ``combined``, or several styles for each image, every form of an image has a name of its own:
@@ -59,7 +59,7 @@ def export_stylized(
         seed: decides which styles.
         image_format: "png" is lossless; "jpeg" is saved at quality 95; "source" keeps the formats.
         split: the images of this split alone; those of the others are left out.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
@@ -89,14 +89,7 @@ def export_stylized(
         plan,
         target,
         edit,
-        settings={
-            "stylized": "free" if engine is free else identity_of(cast(Any, engine)),
-            "styles": edit.styles.identity(),
-            "alpha": edit.alpha,
-            "combined": combined,
-            "per_image": per_image,
-            "seed": seed,
-        },
+        settings=edit.settings(combined=combined),
         title="Stylizing",
         workers=workers,
         show_progress=show_progress,
@@ -151,6 +144,17 @@ class _Stylizing:
     seed: int
     turns: dict[Version, int]
 
+    def settings(self, *, combined: bool) -> Settings:
+        """Return what decides the pixels and the names of the copy, for its manifest."""
+        return {
+            "stylized": "free" if self.engine is free else identity_of(cast(Any, self.engine)),
+            "styles": self.styles.identity(),
+            "alpha": self.alpha,
+            "combined": combined,
+            "per_image": len(self.turns),
+            "seed": self.seed,
+        }
+
     def __call__(self, image: Image, version: Version, key: str) -> tuple[Image, dict[str, str]]:
         result, chosen = stylize_keyed(
             image,
@@ -177,7 +181,7 @@ def _plan(
     split: str | None,
     images: str | Path | None,
     root: str | Path | None,
-) -> tuple[Plan, _Stylizing]:
+) -> tuple[CopyPlan, _Stylizing]:
     share = check_alpha(alpha)
     if isinstance(per_image, bool) or not isinstance(per_image, int) or per_image < 1:
         raise InputError(f"Expected one style for each image or more, got {per_image!r}.")

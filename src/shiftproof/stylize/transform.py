@@ -1,4 +1,4 @@
-"""Stylised images in a training loop, without a copy on the disk."""
+"""Stylized images in a training loop, without a copy on the disk."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Stylize:
         self.epoch = 0
 
     def __call__(self, image: Picture, key: str | None = None) -> Picture:
-        """Return a stylised copy of ``image``, of its own kind, or the image itself.
+        """Return a stylized copy of ``image``, of its own kind, or the image itself.
 
         Raises:
             InputError: a grey image, or no style that can be read.

@@ -9,7 +9,7 @@ from pathlib import Path
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data.copies.export import Estimate, Plan, estimate_copy, export_copy, plan_copy
+from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -35,7 +35,7 @@ def export_corrupted(
     Each source is decoded once; the corruption is applied at full size; its random key is the path
     below ``source`` (for a single image: its name), so that ``corrupt`` gives the same pixels.
     Every file appears whole or not at all, and one that is there is not done again: an interrupted
-    copy is gone on with by the same call. ``manifest.json`` says what the folder holds.
+    copy is resumed by the same call. ``manifest.json`` says what the folder holds.
 
     A folder in the layout of COCO, Pascal VOC, Cityscapes or YOLO (by the marks that
     :func:`~shiftproof.data.find_dataset` names) is carried over whole: every cell is a data
@@ -56,7 +56,7 @@ def export_corrupted(
             "source" keeps names and formats, so that annotations stay as they are to the byte: JPEG
             at quality 95, the others lossless.
         split: the images of this split alone; those of the others are left out.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         show_progress: None shows it on a terminal only.
@@ -142,7 +142,7 @@ def _plan(
     split: str | None,
     images: str | Path | None,
     root: str | Path | None,
-) -> tuple[Plan, _Corrupting]:
+) -> tuple[CopyPlan, _Corrupting]:
     named: dict[str, str | CorruptionFunction] = {name: name for name in corruptions}
     if isinstance(corruptions, Mapping):
         named.update(corruptions)

@@ -1,6 +1,6 @@
 """Write a changed copy of a data set to disk, its annotations with it: what all such copies share.
 
-Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylised ones another.
+Corrupted copies (:mod:`shiftproof.data.copies.corrupted_copy`) are one kind, stylized ones another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shiftproof._version import __version__
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
-from shiftproof.data.copies.renaming import Form, carried_names, carried_over
+from shiftproof.data.copies.renaming import Form, carry_over, name_carried
 from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
 from shiftproof.data.copies.writing import (
@@ -31,8 +31,8 @@ from shiftproof.data.copies.writing import (
     Job,
     Version,
     encode,
-    marked,
-    written_name,
+    mark_name,
+    output_name,
 )
 from shiftproof.data.disk import read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
@@ -46,8 +46,8 @@ COPIED_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be copied, seen before anything is written.
+class CopyPlan:
+    """What is to be copied, known before anything is written.
 
     Attributes:
         tree: the source.
@@ -75,7 +75,7 @@ class Plan:
         forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
         for mark in marks:
             layout, outputs = self.tree.layout, self.outputs.items()
-            forms.append(Form(mark, {name: marked(layout, new, mark) for name, new in outputs}))
+            forms.append(Form(mark, {name: mark_name(layout, new, mark) for name, new in outputs}))
         return tuple(forms)
 
 
@@ -88,7 +88,7 @@ def plan_copy(
     split: str | None = None,
     images: str | Path | None = None,
     root: str | Path | None = None,
-) -> Plan:
+) -> CopyPlan:
     """Look at a source and decide on all names; see :func:`export_copy`.
 
     ``split``, ``images`` and ``root`` are those of :func:`~shiftproof.data.find_dataset`.
@@ -105,13 +105,13 @@ def plan_copy(
         raise UnknownNameError.of("image format", image_format, ENCODER)
     tree = open_tree(source, split=split, images=images, root=root)
     outputs = output_names(tree, image_format)
-    plan = Plan(tree, outputs, tuple(versions), with_originals, image_format)
+    plan = CopyPlan(tree, outputs, tuple(versions), with_originals, image_format)
     if len(plan.forms) > 1:
         _check_told_apart(plan)
     return plan
 
 
-def _check_told_apart(plan: Plan) -> None:
+def _check_told_apart(plan: CopyPlan) -> None:
     """Check that no file of the copy gets the name of another."""
     seen = set(plan.tree.carried)
     for form in plan.forms:
@@ -126,7 +126,7 @@ def _check_told_apart(plan: Plan) -> None:
 
 @frees_folders
 def export_copy(
-    plan: Plan,
+    plan: CopyPlan,
     target: Path,
     edit: Edit,
     *,
@@ -138,7 +138,7 @@ def export_copy(
     """Write all versions of every image, and what lies beside them into each folder of versions.
 
     Each source is decoded once; its key is the path below the source. Every file appears whole or not
-    at all, and one that is there is not done again: an interrupted copy is gone on with by the same
+    at all, and one that is there is not done again: an interrupted copy is resumed by the same
     call. ``manifest.json`` says what the folder holds.
 
     Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
@@ -174,24 +174,9 @@ def export_copy(
     if tree.layout == "webdataset":
         about["tars"] = about.pop("images")
     known, told = _claim(target, about, tree.aside)
-    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     workers = usable_cores() if workers is None else workers
-    carried = [(name, False) for name in tree.carried]
-    if plan.with_originals:
-        carried += [(name, True) for name in tree.pictures]
-    for inner in {PurePosixPath(n).parent for n in (*outputs.values(), *(n for n, _ in carried))}:
-        for folder in plan.folders:
-            files.make_folder(target / folder / inner)
-    done = Exported(aside=list(tree.aside))
-    with progress("Annotations", len(carried), show=show_progress) as advance:
-        carry = _Carry(tree, target, plan.folders, plan.forms)
-        for (name, _), one in zip(
-            carried,
-            engine.map_ordered(_carry_one, carried, context=carry, workers=workers),
-            strict=True,
-        ):
-            done.add(one)
-            advance(note=name)
+    done = _carry_all(plan, target, workers, show_progress)
+    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
     with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
         if tree.layout == "webdataset":
             results = engine.map_ordered(export_tar, outputs, context=job, workers=workers)
@@ -209,23 +194,23 @@ def export_copy(
     return done
 
 
-def _outside(plan: Plan, target: Path) -> Plan:
+def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
     """Leave out what lies in the target: of a copy within its own source there may be some already."""
     root, inner = plan.tree.root.resolve(), target.resolve()
     if inner == root or not inner.is_relative_to(root):
         return plan
     below = f"{inner.relative_to(root).as_posix()}/"
 
-    def left(names: Iterable[str]) -> tuple[str, ...]:
+    def outside(names: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in names if not name.startswith(below))
 
     tree = dataclasses.replace(
-        plan.tree, pictures=left(plan.tree.pictures), carried=left(plan.tree.carried)
+        plan.tree, pictures=outside(plan.tree.pictures), carried=outside(plan.tree.carried)
     )
     if not tree.pictures:
         raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
     return dataclasses.replace(
-        plan, tree=tree, outputs={name: plan.outputs[name] for name in left(plan.outputs)}
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in outside(plan.outputs)}
     )
 
 
@@ -266,10 +251,30 @@ class _Carry:
     forms: tuple[Form, ...]
 
 
+def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool | None) -> Exported:
+    """Make all folders of the copy, and bring into them what is not changed."""
+    tree = plan.tree
+    carried = [(name, False) for name in tree.carried]
+    if plan.with_originals:
+        carried += [(name, True) for name in tree.pictures]
+    names = (*plan.outputs.values(), *(name for name, _ in carried))
+    for inner in {PurePosixPath(name).parent for name in names}:
+        for folder in plan.folders:
+            files.make_folder(target / folder / inner)
+    done = Exported(aside=list(tree.aside))
+    with progress("Annotations", len(carried), show=show_progress) as advance:
+        carry = _Carry(tree, target, plan.folders, plan.forms)
+        results = engine.map_ordered(_carry_one, carried, context=carry, workers=workers)
+        for (name, _), one in zip(carried, results, strict=True):
+            done.add(one)
+            advance(note=name)
+    return done
+
+
 def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
-    """Bring a file into every folder, in a worker; True says that it is an untouched picture."""
+    """Copy or link a file into every folder, in a worker; True says that it is an untouched picture."""
     name, is_picture = item
-    new_names = [name] if is_picture else carried_names(carry.tree, name, carry.forms)
+    new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
     paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
     missing = {path for every in paths.values() for path in every if not path.exists()}
     done = Exported(carried=len(missing))
@@ -281,7 +286,7 @@ def _carry_one(carry: _Carry, item: tuple[str, bool]) -> Exported:
         except (BrokenFileError, FileNotFoundError):
             return Exported()  # named when its versions are to be made
         return done
-    becomes = carried_over(carry.tree, name, carry.forms)
+    becomes = carry_over(carry.tree, name, carry.forms)
     for new, every in paths.items():
         _bring(carry.tree.root / name, becomes.contents[new], every, missing)
     done.aside += becomes.unmatched
@@ -325,7 +330,7 @@ def _copy(original: Path, path: Path) -> None:
 
 
 def _fingerprints(tree: Tree) -> dict[str, str]:
-    """Return what tells this source from another one, of the pictures and of the other files."""
+    """Return fingerprints of the source's pictures and of its other files."""
     found = {}
     for what, names in (("images", tree.pictures), ("other files", tree.carried)):
         size = sum((tree.root / name).stat().st_size for name in names)
@@ -343,7 +348,7 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
 def _claim(
     target: Path, settings: dict[str, Any], aside: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Make the target this copy's; return what was found to be broken, and what was left aside at first.
+    """Claim the target for this copy; return the broken images and the unused files that it lists.
 
     Of a copy within its own source there is more to leave aside the next time.
     """
@@ -398,7 +403,9 @@ class Estimate:
         return self.cpu_seconds / max(self.workers, 1)
 
 
-def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None = None) -> Estimate:
+def estimate_copy(
+    plan: CopyPlan, target: Path, edit: Edit, *, workers: int | None = None
+) -> Estimate:
     """Return what :func:`export_copy` with the same arguments will take; write nothing.
 
     Up to twelve images, evenly spread (of tars the first of the first one), get all their versions
@@ -412,7 +419,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
     tree = plan.tree
     # What belongs to one picture comes once for each form; so do the objects in a JSON.
     copies = len(plan.versions) + plan.with_originals
-    other_bytes = _carried_bytes(tree, copies)
+    other_bytes = _count_carried_bytes(tree, copies)
     if plan.with_originals:
         other_bytes += sum(_size(tree.root / name) for name in tree.pictures)
     tried: Iterator[tuple[str, str, Image]]
@@ -422,7 +429,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
         other_bytes += len(plan.versions) * sum(size for _, _, size in counts)
         tar = tree.pictures[0]
         tried = (
-            (f"{tar}/{name}", written_name(name, plan.image_format), image)
+            (f"{tar}/{name}", output_name(name, plan.image_format), image)
             for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
         )
     else:
@@ -462,7 +469,7 @@ def estimate_copy(plan: Plan, target: Path, edit: Edit, *, workers: int | None =
     )
 
 
-def _some_pictures(plan: Plan) -> Iterator[tuple[str, str, Image]]:
+def _some_pictures(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
     """Yield name, new name and pixels of some pictures from start to end, those that can be read."""
     names = plan.tree.pictures
     count = min(len(names), SAMPLED_IMAGES)
@@ -479,7 +486,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _carried_bytes(tree: Tree, cells: int) -> int:
+def _count_carried_bytes(tree: Tree, cells: int) -> int:
     total = 0
     for name in tree.carried:
         size = (tree.root / name).stat().st_size

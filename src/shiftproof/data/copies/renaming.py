@@ -48,7 +48,7 @@ class Carried:
     unmatched: tuple[str, ...] = ()
 
 
-def carried_names(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
+def name_carried(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
     """Return what a carried file will be called: several names where each form has one of its own."""
     split = _of_one_picture(tree, name) if any(form.mark for form in forms) else None
     if split is None:
@@ -56,7 +56,7 @@ def carried_names(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
     return [f"{split[0]}{form.mark}{split[1]}" for form in forms]
 
 
-def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     """Return what becomes of a carried file.
 
     Annotations get the images' new names: ``file_name`` in COCO files, ``<filename>`` in VOC's XML,
@@ -73,10 +73,10 @@ def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         InputError: a path that leaves the folder.
     """
     if tree.layout in ("plain", "webdataset", *LABEL_MAPS):
-        return Carried(dict.fromkeys(carried_names(tree, name, forms)))
+        return Carried(dict.fromkeys(name_carried(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()
-    new_names = carried_names(tree, name, forms)
+    new_names = name_carried(tree, name, forms)
     if suffix == ".xml":
         return Carried(
             {
@@ -156,7 +156,7 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     ):
         return None
     shown_as = _pictures_of(tree, name, [item["file_name"] for item in images])
-    every = [{**item, "file_name": _renamed(item["file_name"], shown_as, forms[0])}
+    every = [{**item, "file_name": _new_name(item["file_name"], shown_as, forms[0])}
              for item in images]  # fmt: skip
     annotations = value.get("annotations")
     notes = annotations if isinstance(annotations, list) else []
@@ -169,7 +169,7 @@ def _coco_json(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
         for item, identity in zip(images, new_images[place], strict=True):
             if shown_as.get(item["file_name"]) in form.outputs and identity is not None:
                 shown[item["id"]] = identity
-                file_name = _renamed(item["file_name"], shown_as, form)
+                file_name = _new_name(item["file_name"], shown_as, form)
                 every.append({**item, "id": identity, "file_name": file_name})
         numbers = fresh_ids([note.get("id") for note in notes], form.mark, place)
         for note, number in zip(notes, numbers, strict=True):
@@ -217,7 +217,7 @@ def fresh_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | Non
     ]  # fmt: skip
 
 
-def _renamed(text: str, pictures: Mapping[str, str], form: Form) -> str:
+def _new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
     output = form.outputs.get(pictures.get(text, ""))
     return text if output is None else rename(text, output)
 
@@ -302,7 +302,7 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     if not filled or tree.layout != "yolo":
         return None
     here = str(PurePosixPath(name).parent)
-    pictures = [_listed(tree, here, word) for word in filled]
+    pictures = [_picture_of_line(tree, here, word) for word in filled]
     if not any(pictures) and not all(is_image(Path(word)) for word in filled):
         return None
     changed = []
@@ -312,14 +312,14 @@ def _image_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
             changed.append(line)
             continue
         word = _below_root(tree, name, word)
-        picture = _listed(tree, here, word)
+        picture = _picture_of_line(tree, here, word)
         changed += dict.fromkeys(
             word if picture is None else rename(word, form.outputs[picture]) for form in forms
         )
     return _lines(changed)
 
 
-def _listed(tree: Tree, here: str, word: str) -> str | None:
+def _picture_of_line(tree: Tree, here: str, word: str) -> str | None:
     """Return the picture that a line of a list means: "./" stands for the folder of the list."""
     slashed = word.replace("\\", "/")
     bases = (here,) if slashed.startswith("./") else (".", here)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode, written_name
+from shiftproof.data.copies.writing import Exported, ImageFormat, Job, Version, encode, output_name
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
@@ -84,7 +84,7 @@ def _copy_member(
         done.broken[key] = f"{key}: {str(error).removeprefix('image: ')}"
         return
     done.decode_seconds += time.process_time() - start
-    written = copy_header(member, name=written_name(member.name, job.image_format))
+    written = copy_header(member, name=output_name(member.name, job.image_format))
     for version, output in outputs.items():
         start = time.process_time()
         changed, unusable = job.edit(image, version, key)
@@ -137,7 +137,7 @@ def check_names(path: Path, image_format: ImageFormat) -> None:
             name = entry.info.name
             if entry.fault is not None or not entry.info.isreg():
                 continue
-            written = written_name(name, image_format) if entry.is_image else name
+            written = output_name(name, image_format) if entry.is_image else name
             if seen.setdefault(written, name) != name:
                 raise InputError(
                     f"{path.name}: {seen[written]} and {name} would both be {written}; "

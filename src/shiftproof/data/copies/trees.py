@@ -1,4 +1,4 @@
-"""What lies in a folder that is copied: the images, and what is carried over beside them."""
+"""The files of a folder that is copied: the images, and those copied beside them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from shiftproof.data.copies.tars import check_names
-from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, written_name
+from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_name
 from shiftproof.data.detection.yolo import labels_of
-from shiftproof.data.disk import all_files, shortened
+from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
 from shiftproof.data.segmentation.layouts import LABEL_MAPS
 from shiftproof.errors import BrokenFileError, InputError
@@ -51,7 +51,7 @@ class Tree:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """The pictures, to look up."""
+        """The pictures as a set."""
         return frozenset(self.pictures)
 
 
@@ -107,7 +107,7 @@ def open_tree(
             raise part.problem
     if found.layout in ("plain", "corrupted tree"):
         return _plain(found)
-    return _known(found, split)
+    return _tree_of_data_set(found, split)
 
 
 def _plain(found: FoundDataset) -> Tree:
@@ -122,7 +122,7 @@ def _plain(found: FoundDataset) -> Tree:
     return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, aside)
 
 
-def _known(found: FoundDataset, split: str | None) -> Tree:
+def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     """Return the tree of a data set with annotations, or of tars."""
     pictures = tuple(sorted(found.pictures))
     if not pictures:
@@ -141,7 +141,7 @@ def _known(found: FoundDataset, split: str | None) -> Tree:
     rest = sorted(name for name in carried if is_image(Path(name)))
     if rest and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
-        shown = shortened(f"{folder}/" for folder in folders)
+        shown = shorten(f"{folder}/" for folder in folders)
         what = "label maps and other images" if found.layout in LABEL_MAPS else _UNNAMED
         aside.append(f"{len(rest):,} {what}, in {shown}: carried over as they are")
     named = {part.annotations: part.names for part in found.parts if part.names}
@@ -175,7 +175,7 @@ def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
             except BrokenFileError:
                 continue  # named when its turn comes
         return {name: name for name in tree.pictures}
-    plain = {name: written_name(name, image_format) for name in tree.pictures}
+    plain = {name: output_name(name, image_format) for name in tree.pictures}
     # What is carried over keeps its name: a map of labels beside its photograph, for one.
     shared = Counter([*plain.values(), *tree.carried])
     doubled = [name for name, output in plain.items() if shared[output] > 1]

@@ -112,10 +112,10 @@ class Job:
 
     def path(self, version: Version, name: str) -> Path:
         """Return where the picture ``name``, as it is called without a mark, lies in a version."""
-        return self.target / version.folder / marked(self.layout, name, version.mark)
+        return self.target / version.folder / mark_name(self.layout, name, version.mark)
 
 
-def marked(layout: str, name: str, mark: str) -> str:
+def mark_name(layout: str, name: str, mark: str) -> str:
     """Return the name of a picture with a mark in it, so that its labels are found by theirs.
 
     It stands before the suffix, and in Cityscapes behind the number of the frame.
@@ -135,7 +135,7 @@ def cityscapes_stem(stem: str) -> tuple[str, str]:
     return shared, kind + rest
 
 
-def written_name(name: str, image_format: ImageFormat) -> str:
+def output_name(name: str, image_format: ImageFormat) -> str:
     """Return what an image is called once it is written.
 
     A suffix that is none (``frame.0001``) stays, and the new one stands behind it.

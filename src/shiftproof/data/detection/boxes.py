@@ -54,10 +54,10 @@ __all__ = [
     "DetectionData",
     "Fault",
     "ImageObjects",
-    "Row",
+    "RawObject",
     "below",
+    "check_boxes",
     "check_inside",
-    "checked",
     "image_sizes",
     "number",
     "size_faults",
@@ -72,7 +72,7 @@ HIDDEN = "hidden by what lies before it"
 
 @dataclass(frozen=True, eq=False)
 class ImageObjects:
-    """The labelled objects of one image, in the order of the file.
+    """The labeled objects of one image, in the order of the file.
 
     Boxes are kept as position and size, the form in which COCO's measures are defined: turned into
     corners and back, a last bit would move and an overlap could fall short of its threshold.
@@ -273,7 +273,7 @@ class DetectionData(ImageData):
 
 
 @dataclass
-class Row:
+class RawObject:
     """One object as a reader found it, not checked yet.
 
     ``position`` is x, y, width, height in pixels, NaN where there was no number; ``instead`` says
@@ -290,8 +290,8 @@ class Row:
     instead: str = ""
 
 
-def checked(
-    where: str, size: tuple[int, int], rows: Iterable[Row], *, keep_negative: bool = False
+def check_boxes(
+    where: str, size: tuple[int, int], rows: Iterable[RawObject], *, keep_negative: bool = False
 ) -> tuple[ImageObjects, list[Fault]]:
     """Return the objects of an image of ``size`` (width, height), and what is wrong with them.
 
@@ -299,7 +299,7 @@ def checked(
     Boxes outside the image or without area, and those that stand there twice, are kept as they are:
     the field's own tools count them.
     """
-    kept: list[Row] = []
+    kept: list[RawObject] = []
     faults: list[Fault] = []
     seen: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Cityscapes: polygons in the order in which they were drawn, boxes of what stays visible."""
+"""Cityscapes: polygons in the order in which they were drawn, boxes of their visible parts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
-    checked,
+    RawObject,
+    check_boxes,
     image_sizes,
     number,
     size_faults,
 )
-from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
@@ -70,7 +70,7 @@ class CityscapesData(DetectionData):
             raise InputError(f"{home} has no folders leftImg8bit and gtFine; expected Cityscapes.")
         there = [folder.name for folder in folders_in(home / "leftImg8bit")]
         if split is not None and split not in there:
-            raise InputError(f"{home} has no split {split!r}; there are {shortened(there)}.")
+            raise InputError(f"{home} has no split {split!r}; there are {shorten(there)}.")
         faults: list[Fault] = []
         objects = {}
         said = []
@@ -89,7 +89,7 @@ class CityscapesData(DetectionData):
                 continue
             faults += wrong
             said.append(size)
-            objects[name], wrong = checked(name, size, rows)
+            objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
             first = f" (first: {faults[0]})" if faults else ""
@@ -117,7 +117,7 @@ def polygons_of(name: str) -> str:
     return f"gtFine/{stem}_gtFine_polygons.json"
 
 
-def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[Row], list[Fault]]:
+def visible_objects(value: Any, where: str) -> tuple[tuple[int, int], list[RawObject], list[Fault]]:
     """Return width and height, the objects that are visible, and what is wrong with the others.
 
     Raises:
@@ -215,8 +215,8 @@ def _check_effort(polygons: list[_Polygon], size: tuple[int, int], where: str) -
         )
 
 
-def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> Row | None:
-    """Return the object of what can be seen of a polygon; None where it is hidden."""
+def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> RawObject | None:
+    """Return the visible part of a polygon as an object; None where it is hidden."""
     height, width = pixels.shape
     high, wide = polygon.window((width, height))
     seen = pixels[high, wide] == polygon.at + 1
@@ -225,7 +225,7 @@ def _visible(pixels: NDArray[np.int32], polygon: _Polygon) -> Row | None:
         return None
     seen = seen[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
     left, top = int(xs[0]) + wide.start, int(ys[0]) + high.start
-    return Row(
+    return RawObject(
         f"objects[{polygon.at}]",
         CITYSCAPES_CLASSES.index(polygon.label),
         (left, top, seen.shape[1], seen.shape[0]),

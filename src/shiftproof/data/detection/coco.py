@@ -13,10 +13,10 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     ImageObjects,
-    Row,
+    RawObject,
     below,
+    check_boxes,
     check_inside,
-    checked,
     image_sizes,
     size_faults,
 )
@@ -88,7 +88,7 @@ class CocoData(DetectionData):
                 raise InputError(f"{where}: {name} stands for two images; expected it once.")
             # Without any size no box can be outside.
             whole = size or own or (2**31, 2**31)
-            objects[name], wrong = checked(name, whole, rows[identity], keep_negative=True)
+            objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
             faults += wrong
         super().__init__(
             f"{name_of(home)} ({path.stem})",
@@ -117,9 +117,9 @@ def _nothing(where: str, part: str, faults: Sequence[Fault]) -> InputError:
 
 def _rows(
     where: str, read: Annotations, named: Mapping[ImageId, str], faults: list[Fault]
-) -> dict[ImageId, list[Row]]:
+) -> dict[ImageId, list[RawObject]]:
     """The annotations of each image that has a name."""
-    rows: dict[ImageId, list[Row]] = {identity: [] for identity in named}
+    rows: dict[ImageId, list[RawObject]] = {identity: [] for identity in named}
     labels = {category: place for place, category in enumerate(read.categories)}
     for at, identity in enumerate(read.image):
         if identity not in rows:
@@ -128,7 +128,7 @@ def _rows(
             continue
         x, y, width, height = read.boxes[at].tolist()
         rows[identity].append(
-            Row(
+            RawObject(
                 read.places[at],
                 labels[read.category[at]],
                 (x, y, width, height),
@@ -143,7 +143,7 @@ def _rows(
 
 
 def lacking(value: Any) -> str:
-    """Return which parts of COCO annotations a JSON object lacks, in words to put behind others.
+    """Return which parts of COCO annotations a JSON object lacks, as the end of a sentence.
 
     >>> lacking({"images": [], "annotations": []})
     '; it has no list of categories'

@@ -13,7 +13,7 @@ from typing import Any
 
 from shiftproof.data.detection.boxes import below, check_inside
 from shiftproof.data.detection.coco import is_coco, lacking
-from shiftproof.data.disk import folders_in, shortened
+from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.splits import is_asked, split_of, splits_in
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -92,7 +92,7 @@ def coco_candidates(root: Path) -> list[Path]:
 
 
 def tell_nearly_coco(root: Path) -> str:
-    """Return which JSON of a folder lacks but a part of COCO annotations, in words; "" for none."""
+    """Return which JSON of a folder is nearly COCO annotations and what it lacks; "" for none."""
     for path in _jsons(root):
         with contextlib.suppress(BrokenFileError):
             value = read_json(path) if starts_like_coco(path) else None
@@ -113,7 +113,7 @@ def _jsons(root: Path) -> list[Path]:
 
 
 def _may_be(path: Path) -> bool:
-    """Whether a JSON has the three parts of COCO, by its text; or is cut, and begins like it."""
+    """Whether a JSON's text has the three parts of COCO, or is cut short and begins like one."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -163,7 +163,7 @@ def find_coco(
     asked = [path for path in candidates if split is None or _is_of(root, path, split)]
     if split is not None and not asked and len(candidates) == 1:
         # Its name says nothing: the split is that of the images.
-        asked = [path for path in candidates if not _said(root, path)]
+        asked = [path for path in candidates if not _splits_in_path(root, path)]
     for path in candidates:
         name = _name(root, path)
         if path not in asked:
@@ -188,7 +188,7 @@ def _is_of(root: Path, path: Path, split: str) -> bool:
     return bool(folder) and is_asked(split, folder)
 
 
-def _said(root: Path, path: Path) -> frozenset[str]:
+def _splits_in_path(root: Path, path: Path) -> frozenset[str]:
     return splits_in(path.stem) or (
         splits_in(path.parent.name) if path.parent != root else frozenset()
     )
@@ -221,7 +221,7 @@ def _with_images(
         if not readings:
             raise _AbsentError(
                 f"{path}: no folder in {home / folders[0]} holds its images "
-                f"({shortened(map(show_name, said), 3) or 'none named'}); give the folder as images "
+                f"({shorten(map(show_name, said), 3) or 'none named'}); give the folder as images "
                 "(--images)."
             )
         reading = (

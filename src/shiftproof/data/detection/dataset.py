@@ -11,7 +11,7 @@ from shiftproof.data.detection.coco_files import tell_nearly_coco
 from shiftproof.data.detection.packed import boxes_of_rows, boxes_of_tars
 from shiftproof.data.detection.voc import VocData, voc_folders
 from shiftproof.data.detection.yolo import YoloData
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.data.find import (
     DETECTION,
     MARKS,
@@ -36,7 +36,7 @@ def open_detection_data(
     root: str | Path | None = None,
     box_format: str | None = None,
 ) -> DetectionData:
-    """Open a data set for detection by the marks of its layout; nothing is told by values.
+    """Open a data set for detection by the marks of its layout; nothing is inferred from values.
 
     :func:`~shiftproof.data.find_dataset` says by which marks. Where two readings are possible, such
     as two folders that hold images of the names in a JSON, neither is taken.
@@ -73,7 +73,7 @@ def open_detection_data(
     layout = "webdataset" if is_address(source) else layout_of(path)
     if layout in PACKED:
         found = find_dataset(source, split=split, images=images, root=root)
-        return _packed(found, split, images, "xywh" if box_format is None else box_format)
+        return _open_packed(found, split, images, "xywh" if box_format is None else box_format)
     if box_format is not None:
         raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")
     if layout not in DETECTION:
@@ -88,7 +88,7 @@ def open_detection_data(
 
 def _open(found: FoundDataset, split: str | None) -> DetectionData:
     if found.layout in PACKED:
-        return _packed(found, split, None, "xywh")
+        return _open_packed(found, split, None, "xywh")
     if found.layout == "cityscapes":
         only = found.parts[0].title if len(found.parts) == 1 else "val"
         return CityscapesData(found.root, split or only)
@@ -103,14 +103,14 @@ def _open(found: FoundDataset, split: str | None) -> DetectionData:
     return CocoData(found.root / part.folders[0], json, root=found.root, paths=part.names)
 
 
-def _packed(
+def _open_packed(
     found: FoundDataset, split: str | None, images: str | Path | None, box_format: str
 ) -> DetectionData:
     if found.layout == "webdataset":
         return boxes_of_tars(TarFiles.find(found.address or found.source), box_format=box_format)
     kind = SavedDataset if found.layout == "saved" else ParquetImages
     column = None if images is None else str(images)
-    opened = kind(found.source, split, labelled=False, column=column)
+    opened = kind(found.source, split, labeled=False, column=column)
     return boxes_of_rows(opened, box_format=box_format)
 
 
@@ -130,7 +130,7 @@ def _yolo(found: FoundDataset, split: str | None) -> DetectionData:
     wanted = split or ("val" if "val" in there or len(there) != 1 else next(iter(there)))
     if split is None and wanted not in there:
         raise InputError(
-            f"{found.source} has no split 'val'; it has {shortened(there)}. Give one as split "
+            f"{found.source} has no split 'val'; it has {shorten(there)}. Give one as split "
             "(--split)."
         )
     if wanted not in there:

@@ -1,4 +1,4 @@
-"""Boxes that tars and tables state beside their images, as COCO has them."""
+"""Boxes in COCO's form, stored in tars and tables beside their images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shiftproof.data.detection.boxes import (
     DetectionData,
     Fault,
     ImageObjects,
-    Row,
-    checked,
+    RawObject,
+    check_boxes,
     number,
 )
 from shiftproof.data.images.rows import RowImages, class_names
@@ -40,7 +40,7 @@ BOX_FORMATS = ("xywh", "xyxy")
 
 @dataclass(frozen=True)
 class StatedObjects:
-    """What is stated of one image.
+    """The annotation of one image as it is stored.
 
     Attributes:
         value: its objects: a dict of lists, or a list of dicts; None where nothing is stated.
@@ -105,7 +105,7 @@ class PackedDetectionData(DetectionData):
             if each.value is None:
                 faults.append(Fault(key, NO_ANNOTATIONS, kept=True, detail="nothing is stated"))
             converted = (one.row(classes, box_format) for one in found)
-            objects[key], wrong = checked(key, size, converted, keep_negative=True)
+            objects[key], wrong = check_boxes(key, size, converted, keep_negative=True)
             faults += wrong
         identities = [each.identity for each in stated]
         are_known = None not in identities and len(set(identities)) == len(identities)
@@ -141,9 +141,9 @@ def boxes_of_tars(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetectio
 
     def note(member: Beside) -> None:
         if member.suffix == "json":
-            found[member.sample] = _stated(read_object(member.read(), member.name))
+            found[member.sample] = _parse_objects(read_object(member.read(), member.name))
 
-    images = TarData(tars, labelled=False, note=note)
+    images = TarData(tars, labeled=False, note=note)
     stated = [found.get(sample, StatedObjects(None)) for sample in images.sample_keys]
     return PackedDetectionData(images, stated, box_format=box_format)
 
@@ -158,14 +158,14 @@ def boxes_of_rows(images: RowImages, *, box_format: str = "xywh") -> PackedDetec
     wanted = [name for name in (column, "width", "height", "image_id") if name in images.features]
     columns = {name: images.values(name) for name in wanted if name is not None}
     stated = [
-        _stated({name: values[row] for name, values in columns.items()})
+        _parse_objects({name: values[row] for name, values in columns.items()})
         for row in range(len(images))
     ]
     names = None if column is None else _names_in(images.features[column])
     return PackedDetectionData(images, stated, names=names, box_format=box_format)
 
 
-def _stated(value: Mapping[str, Any]) -> StatedObjects:
+def _parse_objects(value: Mapping[str, Any]) -> StatedObjects:
     objects = next((value[name] for name in OBJECTS if name in value), None)
     width, height = _count(value.get("width")), _count(value.get("height"))
     size = None if width is None or height is None else (width, height)
@@ -187,19 +187,19 @@ class _Object:
     crowd: bool = False
     instead: str = field(default="")
 
-    def row(self, classes: Classes, box_format: str) -> Row:
+    def row(self, classes: Classes, box_format: str) -> RawObject:
         x, y, width, height = self.box
         if box_format == "xyxy":
             width, height = width - x, height - y
         names = classes.names
         label = self.category if isinstance(self.category, int) else names.index(self.category)
-        return Row(
+        return RawObject(
             self.place, label, (x, y, width, height), self.area, self.crowd, instead=self.instead
         )
 
 
 def _objects(key: str, value: Any) -> Iterator[_Object]:
-    """Yield the objects that are stated of an image.
+    """Yield the annotated objects of an image.
 
     Raises:
         BrokenFileError: lists of other lengths, or an object without box or category.
@@ -235,7 +235,7 @@ def _category(place: str, one: Mapping[str, Any]) -> int | str:
 
 
 def _as_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
-    """Return objects one by one, whether they are stated so or as a list of each property."""
+    """Return objects one by one, from a list of objects or a list of each property."""
     if value is None:
         return []
     if isinstance(value, list) and all(isinstance(each, dict) for each in value):

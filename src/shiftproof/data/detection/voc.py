@@ -19,15 +19,15 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
+    RawObject,
     below,
+    check_boxes,
     check_inside,
-    checked,
     image_sizes,
     number,
     size_faults,
 )
-from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
@@ -128,7 +128,7 @@ class VocData(DetectionData):
                     rows.append(row)
                 else:
                     faults.append(Fault(f"{name}, {row.place}", UNKNOWN_CLASS, False, repr(word)))
-            objects[name], wrong = checked(name, one.size or size or (2**31, 2**31), rows)
+            objects[name], wrong = check_boxes(name, one.size or size or (2**31, 2**31), rows)
             faults += wrong
         super().__init__(
             name_of(base) + (f" {split}" if split else ""),
@@ -157,13 +157,15 @@ def read_split(base: Path, split: str, known: Collection[str] = ()) -> list[str]
     folder = base / "ImageSets" / "Main"
     path = folder / f"{check_inside('split', split)}.txt"
     if not path.is_file():
-        there = shortened(sorted(other.stem for other in folder.glob("*.txt")))
+        there = shorten(sorted(other.stem for other in folder.glob("*.txt")))
         raise InputError(f"{path} does not exist; there are the splits {there or 'none'}.")
     lines = read_text(path, errors="replace").splitlines()
-    return list(dict.fromkeys(_listed(line.strip(), known) for line in lines if line.strip()))
+    return list(
+        dict.fromkeys(_image_of_line(line.strip(), known) for line in lines if line.strip())
+    )
 
 
-def _listed(line: str, known: Collection[str]) -> str:
+def _image_of_line(line: str, known: Collection[str]) -> str:
     """The image that a line of a list names."""
     column = re.fullmatch(r"(.*\S)\s+[-+]?[01]", line)
     names = [line, *([column[1]] if column else [])]
@@ -181,7 +183,7 @@ class _Annotated:
     """What an XML says: width and height, each object's class and row, and what is wrong."""
 
     size: tuple[int, int] | None
-    rows: list[tuple[str, Row]]
+    rows: list[tuple[str, RawObject]]
     faults: list[Fault]
 
 
@@ -203,7 +205,7 @@ def _read(path: Path) -> _Annotated:
             if difficult is None or text not in ("", "0", "1"):
                 faults.append(Fault(place, ODD_FLAG, True, f"difficult {text!r:.40}"))
             x1, y1, x2, y2 = _corners(item)
-            row = Row(
+            row = RawObject(
                 place,
                 -1,
                 (x1, y1, x2 - x1, y2 - y1),

@@ -35,7 +35,7 @@ class VocFiles:
     annotations: str
     listed: frozenset[str] | None = None
 
-    def narrowed(self, root: Path, split: str) -> VocFiles | None:
+    def narrow(self, root: Path, split: str) -> VocFiles | None:
         """Return what a split has of it: by the folder's name, a list or folders in it, else None."""
         if is_asked(split, PurePosixPath(self.title).name):
             return self

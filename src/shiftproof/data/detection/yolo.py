@@ -17,9 +17,9 @@ from shiftproof.data.detection.boxes import (
     UNREADABLE,
     DetectionData,
     Fault,
-    Row,
+    RawObject,
     below,
-    checked,
+    check_boxes,
     image_sizes,
     number,
 )
@@ -98,7 +98,7 @@ class YoloData(DetectionData):
                     continue
                 numbers = [number(word) for word in words[1:]]
                 rows.append(_row(place, places[int(label)], numbers, size, layout.key_points))
-            objects[name], wrong = checked(name, size, rows)
+            objects[name], wrong = check_boxes(name, size, rows)
             faults += wrong
         if not objects:
             raise InputError(f"{layout.where}: {split} has no image that is there and can be read.")
@@ -132,7 +132,7 @@ class YoloConfig:
         self.numbered = False
         value: Mapping[str, Any]
         if config.is_dir():
-            value = _told_by_folders(config)
+            value = _infer_config(config)
             self.numbered = "names" not in value
         else:
             value = read_config(config)
@@ -316,7 +316,7 @@ def _class_file(root: Path) -> Path | None:
     return next((p for p in (*named, *sorted(root.glob("*.names"))) if p.is_file()), None)
 
 
-def _told_by_folders(root: Path) -> dict[str, Any]:
+def _infer_config(root: Path) -> dict[str, Any]:
     """Return what a YAML file would say of a folder that has none."""
     value: dict[str, Any] = {}
     for base in _bases(root):
@@ -366,25 +366,25 @@ def _row(
     values: Sequence[float],
     size: tuple[int, int],
     key_points: int | None,
-) -> Row:
+) -> RawObject:
     width, height = size
     if len(values) == 4 + (key_points or 0):
         cx, cy, w, h = values[:4]
         box = ((cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height)
-        return Row(place, label, box)
+        return RawObject(place, label, box)
     is_outline = key_points is None and len(values) >= 6 and len(values) % 2 == 0
     if not is_outline:
         points = f"{key_points} for key points" if key_points else "the points of an outline"
         count = f"{len(values)} number{'' if len(values) == 1 else 's'} behind the class"
         expected = f"expected 4{' and' if key_points else ', or'} {points}"
-        return Row(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
+        return RawObject(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
     if not all(map(math.isfinite, values)):
-        return Row(place, label, (math.nan,) * 4, instead="an outline with what is no number")
+        return RawObject(place, label, (math.nan,) * 4, instead="an outline with what is no number")
     xs = [x * width for x in values[::2]]
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]
     box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return Row(place, label, box, area=_polygon_area(xs, ys), outline=outline)
+    return RawObject(place, label, box, area=_polygon_area(xs, ys), outline=outline)
 
 
 def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:

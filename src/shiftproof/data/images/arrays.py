@@ -51,7 +51,7 @@ class ImageArrays(ImageData):
                 f"Expected images, got one array of shape {images.shape}: for a single image, give "
                 "[image]."
             )
-        arrays = [_checked(image, number) for number, image in enumerate(images)]
+        arrays = [_check(image, number) for number, image in enumerate(images)]
         keys = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
         if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
             raise InputError(
@@ -78,7 +78,7 @@ class ImageArrays(ImageData):
         ]
 
 
-def _checked(image: Image, number: int) -> Image:
+def _check(image: Image, number: int) -> Image:
     array = np.asarray(image)
     is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not is_shaped or array.size == 0:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.errors import InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
@@ -68,11 +68,11 @@ class CorruptedData(ImageData):
         return self.read_cell(sample, CLEAN)
 
     def _no_cell(self, cell: Cell) -> InputError:
-        there = shortened(str(other) for other in self.cells)
+        there = shorten(str(other) for other in self.cells)
         return InputError(f"{self.name} has no cell {cell}; it has {there}.")
 
 
-def ordered(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return the corrupted ones of ``cells``: the table's corruptions first, in its order."""
     known = {name: place for place, name in enumerate(CORRUPTIONS)}
 

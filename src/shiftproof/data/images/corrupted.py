@@ -11,7 +11,7 @@ from shiftproof.classes import Classes, LabelSet
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.data.disk import find_images, fingerprints_below, folders_in, read_below, twins
 from shiftproof.data.images import cells
-from shiftproof.data.images.cells import CorruptedData, canonical, ordered
+from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
 from shiftproof.data.images.folder import FolderLabels, name_of, without_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
@@ -39,7 +39,7 @@ class CorruptedTree(CorruptedData):
 
     Args:
         root: the tree.
-        classes, class_map, labelled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
+        classes, class_map, labeled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
         clean: folder of the clean images, by default ``ROOT/clean`` where that exists.
 
     Raises:
@@ -54,7 +54,7 @@ class CorruptedTree(CorruptedData):
         classes: Classes | LabelSet | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         clean: str | Path | None = None,
     ) -> None:
         self.root = Path(root)
@@ -65,9 +65,9 @@ class CorruptedTree(CorruptedData):
         clean_folder = Path(clean) if clean is not None else self.root / "clean"
         self._folders, self.passed_over = _cells(self.root, clean_folder)
         names, missing = _pair(self._folders)
-        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
-        self.left_aside = labels.left_aside(names)
+        self.left_aside = labels.count_left_out(names)
         self.border = labels.border
         names = [sample.id for sample in samples]
         self.missing = _only(missing, names)
@@ -104,7 +104,7 @@ class CorruptedTree(CorruptedData):
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The corrupted cells that there are: the table's corruptions first, in its order."""
-        return ordered(self._folders)
+        return order_cells(self._folders)
 
     @property
     def has_clean(self) -> bool:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.data.disk import folders_in, shortened
+from shiftproof.data.disk import folders_in, shorten
 from shiftproof.data.images import cells
-from shiftproof.data.images.cells import CorruptedData, canonical, ordered
+from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
 from shiftproof.data.images.folder import name_of
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
@@ -43,13 +43,13 @@ class CorruptedArrays(CorruptedData):
     - ``ROOT/<corruption>/test_images.npy`` beside ``test_labels.npy`` (or ``train_``), as MNIST-C
       is published: each corruption at one strength, which has no number and stands as severity 1.
 
-    The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255; grey
+    The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255; gray
     becomes three equal channels. The n-th image is the same one in every cell, and its id is n.
 
     Args:
         root: the folder.
         classes: the model's classes, which the labels index; None passes the labels over.
-        labelled: None finds out; False passes the labels over; True insists on them.
+        labeled: None finds out; False passes the labels over; True insists on them.
         clean: the clean images in the same order, as an array of the shape of a cell: a ``.npy``
             file, or in the second layout the folder with ``test_images.npy``. By default
             ``ROOT/clean.npy``, ``ROOT/clean`` or ``ROOT/identity`` (as in MNIST-C), where there is
@@ -67,13 +67,13 @@ class CorruptedArrays(CorruptedData):
         root: str | Path,
         classes: Classes | None = None,
         *,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         clean: str | Path | None = None,
         split: Split = "test",
     ) -> None:
         self.root = Path(root)
-        if labelled and classes is None:
-            raise LabelError(f"{root}: labels need the classes that they are of; none were given.")
+        if labeled and classes is None:
+            raise LabelError(f"{root}: labels need classes; none were given.")
         if split not in ("test", "train"):
             raise UnknownNameError.of("split", split, ["test", "train"])
         if not self.root.is_dir():
@@ -81,7 +81,7 @@ class CorruptedArrays(CorruptedData):
         clean_file = _clean_file(self.root, clean, split)
         stacked = (self.root / _LABELS).is_file()
         self._slabs, labels = (
-            _stacked(self.root, clean_file)
+            _read_stacked(self.root, clean_file)
             if stacked
             else _one_folder_each(self.root, split, clean_file)
         )
@@ -90,7 +90,7 @@ class CorruptedArrays(CorruptedData):
             self._slabs[CLEAN] = _Slab(open_array(clean_file), 0, count)
         self.severities = "stacked in each file" if stacked else "one, without a number: 1"
         _check_shapes(self._slabs, count)
-        if classes is None or labelled is False:
+        if classes is None or labeled is False:
             samples = [Sample(f"{number:06}") for number in range(count)]
         else:
             _check_range(labels, classes, self.root)
@@ -100,7 +100,7 @@ class CorruptedArrays(CorruptedData):
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The corrupted cells that there are: the table's corruptions first, in its order."""
-        return ordered(self._slabs)
+        return order_cells(self._slabs)
 
     @property
     def has_clean(self) -> bool:
@@ -130,9 +130,9 @@ class CorruptedArrays(CorruptedData):
             (image,) = slab.array.read(slab.start + int(sample.id), 1)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {sample.id}: {error}") from error
-        grey = image if image.ndim == 2 else image[:, :, 0]
-        is_grey = image.ndim == 2 or image.shape[2] == 1
-        return np.repeat(grey[:, :, None], 3, axis=2) if is_grey else image
+        gray = image if image.ndim == 2 else image[:, :, 0]
+        is_gray = image.ndim == 2 or image.shape[2] == 1
+        return np.repeat(gray[:, :, None], 3, axis=2) if is_gray else image
 
     def content_fingerprints(self) -> list[str]:
         """Return what tells each image, in all cells together, from any other.
@@ -190,7 +190,7 @@ def is_corrupted_arrays(root: Path) -> bool:
     )
 
 
-def _stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
+def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
     """Return the cells of one file per corruption, and the labels of one severity."""
     labels = _labels(root / _LABELS)
     count, over = divmod(len(labels), SEVERITIES)
@@ -304,5 +304,5 @@ def _check_shapes(slabs: Mapping[Cell, _Slab], count: int) -> None:
             )
         sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None
     if len(sizes) > 1:
-        shown = "; ".join(f"{size}: {shortened(paths, 2)}" for size, paths in sizes.items())
+        shown = "; ".join(f"{size}: {shorten(paths, 2)}" for size, paths in sizes.items())
         raise InputError(f"Expected images of one size in all arrays, got {shown}.")

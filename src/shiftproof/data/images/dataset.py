@@ -40,7 +40,7 @@ def open_data(
     *,
     classes: Classes | LabelSet | None,
     class_map: Mapping[str, str] | None = None,
-    labelled: bool | None = None,
+    labeled: bool | None = None,
     clean: str | Path | None = None,
     split: str | None = None,
     images: str | Path | None = None,
@@ -65,10 +65,10 @@ def open_data(
         classes: the model's classes, into which labels are looked up; the label set of a published
             data set that shares some of them; None for no labels.
         class_map: folder name or label to class, for those that are not the model's.
-        labelled: None finds out; False ignores labels; True insists on them.
+        labeled: None finds out; False ignores labels; True insists on them.
         clean: the clean images of a -C tree or -C arrays.
         split: which part of a data set that has several.
-        images: the folder of the images, where two could be it.
+        images: the folder of the images, where several could be meant.
             Of tables the column.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         label_key: what states the label in tars (a member's suffix, or a field of the JSON) or
@@ -80,17 +80,17 @@ def open_data(
         MissingExtraError: "demo" without the extra that brings the photographs.
     """
     if isinstance(source, ImageData):
-        options = (class_map, labelled, clean, split, images, root, label_key)
+        options = (class_map, labeled, clean, split, images, root, label_key)
         if any(given is not None for given in options):
             raise InputError(
-                "A data set is open already: give class_map, labelled, clean, split, images, root "
+                "A data set is open already: give class_map, labeled, clean, split, images, root "
                 "and label_key where it is made."
             )
         if classes is not None:
             check_labels(source, _of_model(classes))
         return source
     path = Path(source)
-    reading = _Reading(classes, class_map, labelled, clean, split, images, root, label_key)
+    reading = _Reading(classes, class_map, labeled, clean, split, images, root, label_key)
     if path.exists() or is_address(source):
         return reading.open(source if is_address(source) else path)
     if any(given is not None for given in (split, images, root, label_key)):
@@ -101,7 +101,7 @@ def open_data(
         raise InputError(
             f"{path} does not exist; expected a folder of images, a .csv file, a -C tree, or demo."
         )
-    if class_map is not None or labelled is not None:
+    if class_map is not None or labeled is not None:
         raise InputError("The demo photographs have their labels; leave out what changes them.")
     return DemoPhotographs(None if classes is None else _of_model(classes))
 
@@ -112,7 +112,7 @@ class _Reading:
 
     classes: Classes | LabelSet | None
     class_map: Mapping[str, str] | None
-    labelled: bool | None
+    labeled: bool | None
     clean: str | Path | None
     split: str | None
     images: str | Path | None
@@ -137,18 +137,18 @@ class _Reading:
                 f"{path} is {TITLES[found.layout]}; a label key says what states the label in tars, "
                 "saved data sets and Parquet files."
             )
-        data = self._packed(found) if found.layout in PACKED else self._open(found)
+        data = self._open_packed(found) if found.layout in PACKED else self._open(found)
         data.aside = (*data.aside, *found.left_aside, *found.said)
         return data
 
-    def _packed(self, found: FoundDataset) -> ImageData:
+    def _open_packed(self, found: FoundDataset) -> ImageData:
         classes = None if self.classes is None else _of_model(self.classes)
         if found.layout == "webdataset":
             return TarData(
                 found.address or found.source,
                 classes,
                 class_map=self.class_map,
-                labelled=self.labelled,
+                labeled=self.labeled,
                 label_key=self.label_key,
             )
         kind = SavedDataset if found.layout == "saved" else ParquetImages
@@ -157,7 +157,7 @@ class _Reading:
             self.split,
             classes,
             class_map=self.class_map,
-            labelled=self.labelled,
+            labeled=self.labeled,
             label_key=self.label_key,
             column=None if self.images is None else str(self.images),
         )
@@ -166,7 +166,7 @@ class _Reading:
         if is_address(source):
             return find_dataset(source, split=self.split, images=self.images, root=self.root)
         path = Path(source)
-        if self.labelled is False or not path.is_dir() or not self._knows_folders(path):
+        if self.labeled is False or not path.is_dir() or not self._knows_folders(path):
             # Lists of images and folders of Cityscapes are the readers' own.
             is_own = layout_of(path) in DETECTION and layout_of(path) != "coco"
             split = None if is_own else self.split
@@ -184,35 +184,35 @@ class _Reading:
 
     def _folder_labels(self, path: Path) -> FolderLabels:
         return FolderLabels(
-            self.classes, class_map=self.class_map, labelled=self.labelled, where=str(path)
+            self.classes, class_map=self.class_map, labeled=self.labeled, where=str(path)
         )
 
     def _open(self, found: FoundDataset) -> ImageData:
-        path, classes, labelled = found.source, self.classes, self.labelled
+        path, classes, labeled = found.source, self.classes, self.labeled
         if found.layout == "corrupted tree":
             return CorruptedTree(
-                path, classes, class_map=self.class_map, labelled=labelled, clean=self.clean
+                path, classes, class_map=self.class_map, labeled=labeled, clean=self.clean
             )
         if found.layout == "plain":
             return ImageFolder(
                 path / found.folders[0],
                 classes,
                 class_map=self.class_map,
-                labelled=labelled,
+                labeled=labeled,
                 only=found.walk,
             )
         if found.layout in DETECTION or found.layout in LABEL_MAPS:
             return self._photographs(found)
         flat = None if classes is None else _of_model(classes)
         if found.layout == "table":
-            return ImageTable(path, flat, class_map=self.class_map, labelled=labelled)
+            return ImageTable(path, flat, class_map=self.class_map, labeled=labeled)
         if found.layout == "image":
             raise InputError(
                 f"{path} is an image; expected a folder of images: give {path.parent}."
             )
         if self.class_map is not None:
             raise InputError(f"{path} has its labels as numbers, so a class map has no effect.")
-        return CorruptedArrays(path, flat, labelled=labelled, clean=self.clean)
+        return CorruptedArrays(path, flat, labeled=labeled, clean=self.clean)
 
     def _photographs(self, found: FoundDataset) -> ImageData:
         """Open the photographs of data with boxes or label maps; these have classes, those none."""
@@ -223,12 +223,12 @@ class _Reading:
             data = open_detection_data(
                 found.source, split=self.split, images=self.images, root=self.root
             )
-        if self.classes is None and not self.labelled:
+        if self.classes is None and not self.labeled:
             return data
-        if self.labelled or self.class_map is not None:
+        if self.labeled or self.class_map is not None:
             raise LabelError(
                 f"{found.source} is {TITLES[found.layout]} data: its photographs have no label "
-                "each. Measure without labels (--unlabelled, labelled=False)."
+                "each. Measure without labels (--unlabeled, labeled=False)."
             )
         return ImageFolder(data.root, only=[sample.id for sample in data.samples])
 

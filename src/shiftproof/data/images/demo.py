@@ -1,4 +1,4 @@
-"""The 20 labelled ImageNet photographs that the package foolbox carries."""
+"""The 20 labeled ImageNet photographs that the package foolbox carries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"imagenet_\d\d_(\d{1,3})\.jpg")
 
 @final
 class DemoPhotographs(ImageData):
-    """Twenty ImageNet photographs, labelled by the class's index in their names.
+    """Twenty ImageNet photographs, labeled by the class's index in their names.
 
     Found among the files of foolbox without importing it: its import brings in far more than
     pictures, and fails beside some versions of scipy.
@@ -70,7 +70,7 @@ def _label(file_name: str, classes: Classes) -> int:
         if (found := classes.find(spelling)) is not None:
             return found
     raise LabelError(
-        "The demo photographs are labelled with ImageNet's classes, and the model's "
+        "The demo photographs are labeled with ImageNet's classes, and the model's "
         f"({classes.title}, {len(classes)} classes) lack {usual.names[index]!r}. Use a model of "
         "ImageNet, or measure on your own images."
     )

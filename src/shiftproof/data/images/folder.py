@@ -10,12 +10,12 @@ from typing import final
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
-    Found,
+    ImageListing,
     find_images,
     fingerprints_below,
     read_below,
     read_csv,
-    shortened,
+    shorten,
 )
 from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.io.text import read_json
@@ -37,7 +37,7 @@ class ImageFolder(ImageData):
             them: then folders that it leaves out are left aside, and its frame is cut off. None
             leaves the images without labels.
         class_map: folder name to class, for names that are not the model's.
-        labelled: None finds out; False ignores the folders' names; True insists on labels.
+        labeled: None finds out; False ignores the folders' names; True insists on labels.
         only: the images, as paths below the root, where somebody says which, or what
             ``find_images`` found there; by default all that are there.
 
@@ -55,16 +55,16 @@ class ImageFolder(ImageData):
         classes: Classes | LabelSet | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
-        only: Sequence[str] | Found | None = None,
+        labeled: bool | None = None,
+        only: Sequence[str] | ImageListing | None = None,
     ) -> None:
         self.root = Path(root)
         found = find_images(self.root) if only is None else only
-        found = found if isinstance(found, Found) else Found(tuple(found), 0, ())
+        found = found if isinstance(found, ImageListing) else ImageListing(tuple(found), 0, ())
         self.others, self.links = found.others, found.links
-        labels = FolderLabels(classes, class_map=class_map, labelled=labelled, where=str(root))
+        labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(found.names)
-        self.left_aside = labels.left_aside(found.names)
+        self.left_aside = labels.count_left_out(found.names)
         self.border = labels.border
         super().__init__(name_of(self.root), samples, labels.classes)
 
@@ -131,16 +131,16 @@ class FolderLabels:
         classes: Classes | LabelSet | None,
         *,
         class_map: Mapping[str, str] | None,
-        labelled: bool | None,
+        labeled: bool | None,
         where: str,
     ) -> None:
-        if labelled and classes is None:
-            raise LabelError(f"{where}: labels need the classes that they are of; none were given.")
+        if labeled and classes is None:
+            raise LabelError(f"{where}: labels need classes; none were given.")
         self._label_set = classes if isinstance(classes, LabelSet) else None
         self.classes = classes.classes if isinstance(classes, LabelSet) else classes
         self.border = 0 if self._label_set is None else self._label_set.border
         self._class_map = {compose(key): name for key, name in (class_map or {}).items()}
-        self._labelled = labelled
+        self._labeled = labeled
         self._where = where
 
     def samples(self, names: Sequence[str]) -> list[Sample]:
@@ -151,24 +151,24 @@ class FolderLabels:
         """
         folders = sorted({name.split("/")[0] for name in names if "/" in name})
         if (
-            self._labelled is False
+            self._labeled is False
             or self.classes is None
-            or (not folders and self._labelled is None)
+            or (not folders and self._labeled is None)
         ):
             return [Sample(name) for name in names]
         loose = [name for name in names if "/" not in name]
         if loose:
             raise LabelError(
                 f"{self._where}: {len(loose)} of {len(names)} images lie in no class folder (first: "
-                f"{loose[0]}). Put them into one, or measure without labels (--unlabelled, "
-                "labelled=False)."
+                f"{loose[0]}). Put them into one, or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
-        aside = self.left_aside(names)
+        aside = self.count_left_out(names)
         kept = [folder for folder in folders if folder not in aside]
         if not kept:
             raise LabelError(
                 f"{self._where}: none of the {len(folders)} class folders is of a class of "
-                f"{self.classes.title}, which leaves them all out: {shortened(folders)}."
+                f"{self.classes.title}, which leaves them all out: {shorten(folders)}."
             )
         where = f"{self._where}, class map"
         index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
@@ -188,9 +188,9 @@ class FolderLabels:
         named = compose(folder) in self._class_map or self.classes.find(folder) is not None
         return named or (self._label_set is not None and self._label_set.leaves_out(folder))
 
-    def left_aside(self, names: Iterable[str]) -> dict[str, int]:
+    def count_left_out(self, names: Iterable[str]) -> dict[str, int]:
         """Return the folders that the label set leaves out, and how many images each holds."""
-        if self._label_set is None or self._labelled is False:
+        if self._label_set is None or self._labeled is False:
             return {}
         counts = Counter(name.split("/")[0] for name in names if "/" in name)
         return {
@@ -241,12 +241,12 @@ def _unknown_folders(
     else:
         todo = (
             "Give a class map (--class-map FILE, rows of folder,class), or measure without labels "
-            "(--unlabelled, labelled=False)."
+            "(--unlabeled, labeled=False)."
         )
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
         f"{where}: the model knows {known} of the {len(folders)} class folders. Unknown: "
-        f"{shortened(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
+        f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its {len(classes)} "
         f"classes ({shown}). {todo}"
     )
 

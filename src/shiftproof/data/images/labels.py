@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.classes import Classes, compose
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
 
 
@@ -15,7 +15,7 @@ class StatedLabels:
     Args:
         classes: the model's classes; None where it has none to look labels up in.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over labels; True insists on them.
+        labeled: None finds out; False passes over labels; True insists on them.
         key: what states the label, where several could.
 
     Raises:
@@ -27,20 +27,20 @@ class StatedLabels:
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         key: str | None = None,
     ) -> None:
-        if labelled and classes is None:
-            raise LabelError("Labels need the classes that they are of; none were given.")
+        if labeled and classes is None:
+            raise LabelError("Labels need classes; none were given.")
         self.classes = classes
-        self.labelled = labelled
+        self.labeled = labeled
         self.key = key
         self._class_map = {compose(name): meant for name, meant in (class_map or {}).items()}
 
     @property
     def are_read(self) -> bool:
         """Whether labels are looked for."""
-        return self.labelled is not False and self.classes is not None
+        return self.labeled is not False and self.classes is not None
 
     def index(self, value: object, place: str) -> int:
         """Return the class that a number or a name means; see ``Classes.find``.
@@ -76,10 +76,10 @@ class StatedLabels:
             )
             raise LabelError(
                 f"{where}: the model knows {len(known) or 'none'} of the {len(numbers)} classes that "
-                f"the images are of. Unknown: {shortened(unknown)}. Expected names of its "
+                f"the images are of. Unknown: {shorten(unknown)}. Expected names of its "
                 f"{len(self.classes)} classes ({', '.join(shown)}). Give a class map (--class-map "
-                "FILE, rows of folder,class), or measure without labels (--unlabelled, "
-                "labelled=False)."
+                "FILE, rows of folder,class), or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
         return known
 

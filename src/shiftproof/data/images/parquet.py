@@ -87,7 +87,7 @@ class ParquetImages(RowImages):
     Args:
         root: a file, or a folder of files.
         split: which of several; needed where there are several.
-        classes, class_map, labelled, label_key, column: as for
+        classes, class_map, labeled, label_key, column: as for
             :class:`~shiftproof.data.SavedDataset`.
 
     Raises:
@@ -103,7 +103,7 @@ class ParquetImages(RowImages):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
@@ -118,7 +118,7 @@ class ParquetImages(RowImages):
         ]
         self._groups = [(number, group) for number, group, _ in groups]
         self._starts = np.cumsum([0, *(rows for _, _, rows in groups)])
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         prefix = f"{found.split}/" if found.split else ""
         name = found.home.resolve().stem
         count = int(self._starts[-1])
@@ -141,7 +141,7 @@ class ParquetImages(RowImages):
         found = []
         for path in self._paths:
             with convert_errors(path, f"no column {column} that can be read"):
-                found += _opened(path).read([column])[column].to_pylist()
+                found += _open(path).read([column])[column].to_pylist()
         return found
 
 
@@ -169,12 +169,12 @@ def holds_images(paths: Iterable[Path]) -> bool:
     return any(image_columns(_features(path)) for path in list(paths)[:1])
 
 
-def _opened(path: Path) -> Any:
-    return _opened_as(path, state_of(path))
+def _open(path: Path) -> Any:
+    return _open_state(path, state_of(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _opened_as(path: Path, state: str) -> Any:
+def _open_state(path: Path, state: str) -> Any:
     """Open a Parquet file whose footer was checked; its content stays on the disk."""
     import pyarrow.parquet as pq
 
@@ -185,7 +185,7 @@ def _opened_as(path: Path, state: str) -> Any:
 
 def _features(path: Path) -> dict[str, Any]:
     """Return what each column is, as ``datasets`` says it, or by its type."""
-    schema = _opened(path).schema_arrow
+    schema = _open(path).schema_arrow
     with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = dict(((told.get("info") or {}).get("features")) or {})
@@ -210,7 +210,7 @@ def _has_bytes(kind: Any) -> bool:
 def _group_sizes(path: Path, column: str) -> list[int]:
     """Return how many rows each group of a file has, once its images are such."""
     with convert_errors(path, f"expected images in the column {column}"):
-        file = _opened(path)
+        file = _open(path)
         kind = file.schema_arrow.field(column).type
         if _by_type(kind) != {"_type": "Image"}:
             raise TypeError(f"it holds {kind}")
@@ -224,7 +224,7 @@ def _group_sizes(path: Path, column: str) -> list[int]:
 def _images(path: Path, state: str, group: int, column: str) -> Any:
     """Return the images of a row group: neighbors are read one after the other."""
     with convert_errors(path, f"its images of row group {group} cannot be read"):
-        file = _opened(path)
+        file = _open(path)
         kind = file.schema_arrow.field(column).type
         wanted = f"{column}.bytes" if _has_bytes(kind) else column
         table = file.read_row_group(group, columns=[wanted])

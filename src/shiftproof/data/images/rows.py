@@ -9,7 +9,7 @@ from typing import Any
 
 from shiftproof.classes import Classes, name_classes
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import shortened
+from shiftproof.data.disk import shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
@@ -103,16 +103,16 @@ class RowImages(ImageData):
         return [files.fingerprint([self.image_bytes(row) or b""]) for row in rows]
 
     def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
-        if stated.labelled is False:
+        if stated.labeled is False:
             return None, None
         if stated.classes is None:
             return self._own_labels(where)
         self.label_key = choose_label(self.features, stated.key, f"{where}")
         if self.label_key is None:
-            if stated.labelled:
+            if stated.labeled:
                 raise LabelError(
                     f"{where}: no column states the label; it has "
-                    f"{show_name(shortened(self.features))}. Say which does (--label-key)."
+                    f"{show_name(shorten(self.features))}. Say which does (--label-key)."
                 )
             return None, None
         values = self.values(self.label_key)
@@ -121,15 +121,15 @@ class RowImages(ImageData):
         if names is None and _is_of_classes(self.features[self.label_key]):
             raise LabelError(
                 f"{place}: the names of its classes are missing, so that its numbers mean nothing; "
-                "write them into the features, or measure without labels (--unlabelled, "
-                "labelled=False)."
+                "write them into the features, or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
         if names is None:
             meant = {value: stated.index(value, place) for value in _distinct(values, place)}
             return [meant[value] for value in values], stated.classes
         numbers = _numbers(values, names, place)
         if numbers is None:
-            if stated.labelled:
+            if stated.labeled:
                 raise LabelError(f"{place}: the labels are kept secret (-1).")
             return None, None
         known = stated.translate(names, numbers, place)
@@ -181,7 +181,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     there = image_columns(features)
     if asked is not None:
         if asked not in there:
-            shown = show_name(shortened(there)) or "none"
+            shown = show_name(shorten(there)) or "none"
             raise InputError(f"{where} has no images in a column {asked}; they are in {shown}.")
         return asked
     if not there:
@@ -189,7 +189,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
         raise InputError(f"{where} has no column of images (found {found}).")
     if len(there) > 1 and "image" not in there:
         raise InputError(
-            f"{where} has images in the columns {show_name(shortened(there))}; say which are meant "
+            f"{where} has images in the columns {show_name(shorten(there))}; say which are meant "
             f"(--images {show_name(there[0])})."
         )
     return "image" if "image" in there else there[0]
@@ -204,7 +204,7 @@ def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> 
     if asked is not None:
         if asked not in features:
             raise LabelError(
-                f"{where} has no column {asked!r}; it has {show_name(shortened(features))}."
+                f"{where} has no column {asked!r}; it has {show_name(shorten(features))}."
             )
         return asked
     found = choose_key(features, LABELS, where)

@@ -35,7 +35,7 @@ class SavedDataset(RowImages):
         split: which of several splits; needed where there are several.
         classes: the model's classes. None takes those of a ClassLabel ``label`` as they are.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over labels; True insists on them.
+        labeled: None finds out; False passes over labels; True insists on them.
         label_key: the column of the labels, where several could be it.
         column: that of the images, where several hold some and none is called ``image``.
 
@@ -52,17 +52,17 @@ class SavedDataset(RowImages):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
         home, prefix = _split_folder(Path(root), split)
-        self._files, features = _described(home)
+        self._files, features = _read_description(home)
         chosen = choose_image_column(home, features, column)
         tables = [_table(path) for path in self._files]
         counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
         self._starts = np.cumsum([0, *counts])
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         with convert_errors(home, "its columns are not what dataset_info.json says"):
             super().__init__(
                 home, home.name, prefix, int(self._starts[-1]), features, chosen, stated
@@ -82,7 +82,7 @@ class SavedDataset(RowImages):
         return [value for path in self._files for value in _table(path)[column].to_pylist()]
 
 
-def saved_splits(root: Path) -> list[str]:
+def list_splits(root: Path) -> list[str]:
     """Return the names of the splits; none where the folder is one split alone.
 
     Raises:
@@ -101,7 +101,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
         if split is not None:
             raise InputError(f"{root} holds one split, so the split {split!r} has no effect.")
         return root, ""
-    splits = saved_splits(root)
+    splits = list_splits(root)
     if split is None and len(splits) == 1:
         split = splits[0]
     if split is None:
@@ -111,7 +111,7 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
     return root / split, f"{split}/"
 
 
-def _described(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
+def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     """Return the files of a split, and what its columns are, by ``datasets``' two JSON files."""
     path = home / "state.json"
     with convert_errors(path, "not as datasets writes it"):

@@ -36,7 +36,7 @@ class ImageTable(ImageData):
         classes: the model's classes; None leaves the images without labels.
         root: what paths are relative to; by default the folder of the CSV file.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over the labels; True insists on them.
+        labeled: None finds out; False passes over the labels; True insists on them.
 
     Raises:
         BrokenFileError: the file is no CSV, or a row is not ``path,label``; with its line.
@@ -51,11 +51,11 @@ class ImageTable(ImageData):
         *,
         root: str | Path | None = None,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
     ) -> None:
         source = Path(path)
-        if labelled and classes is None:
-            raise LabelError(f"{source}: labels need the classes that they are of; none given.")
+        if labeled and classes is None:
+            raise LabelError(f"{source}: labels need classes; none were given.")
         given_root = source.parent if root is None else Path(root)
         # Without links on the way, ".." means the same in an id as on the disk.
         self.root = given_root.resolve()
@@ -70,12 +70,12 @@ class ImageTable(ImageData):
             lines[name] = line
             labels[name] = (
                 None
-                if labelled is False or classes is None
+                if labeled is False or classes is None
                 else _label(label, classes, translated, where)
             )
         known = [name for name, found in labels.items() if found is not None]
         without = [name for name, found in labels.items() if found is None]
-        if without and (known or labelled):
+        if without and (known or labeled):
             raise LabelError(
                 f"{source}, line {lines[without[0]]}: expected path,label; the label is missing "
                 f"here and in {len(without) - 1} more of {len(labels)} rows."

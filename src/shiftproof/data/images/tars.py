@@ -14,13 +14,13 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import all_files, shortened
+from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, convert_errors
 from shiftproof.io.images import read_image
-from shiftproof.io.places import Place, expand_braces, has_braces, is_url
+from shiftproof.io.places import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
 from shiftproof.types import Image, Sample, Settings
 
@@ -39,7 +39,7 @@ class TarFiles:
     """Tars that belong together: where each lies by its name, in the order of their numbers."""
 
     title: str
-    places: Mapping[str, Place]
+    places: Mapping[str, Location]
 
     @property
     def home(self) -> Path:
@@ -62,16 +62,16 @@ class TarFiles:
             return cls._of_addresses(text)
         path = Path(source)
         if path.is_file():
-            return cls(path.name, {path.name: Place(str(path))})
+            return cls(path.name, {path.name: Location(str(path))})
         names = sorted(filter(is_tar, all_files(path) if path.is_dir() else ()), key=sort_key)
         check_names(path, names)
         if not names:
             raise InputError(f"{path} is no tar and holds none.")
-        return cls(path.resolve().name, {name: Place(str(path / name)) for name in names})
+        return cls(path.resolve().name, {name: Location(str(path / name)) for name in names})
 
     @classmethod
     def _of_addresses(cls, pattern: str) -> TarFiles:
-        every = [Place(address) for address in expand_braces(pattern)]
+        every = [Location(address) for address in expand_braces(pattern)]
         paths = [
             place.address.split("?")[0] if is_url(pattern) else place.address for place in every
         ]
@@ -83,15 +83,15 @@ class TarFiles:
         strange = next((name for name in places if not is_tar(name)), None)
         if strange is not None:
             raise InputError(
-                f"{Place(pattern)}: expected tars that are not compressed, got {strange}."
+                f"{Location(pattern)}: expected tars that are not compressed, got {strange}."
             )
         if len(places) < len(every):
-            raise InputError(f"{Place(pattern)} names a tar twice.")
-        missing = [name for name, place in places.items() if not place.exists()]
+            raise InputError(f"{Location(pattern)} names a tar twice.")
+        missing = [name for name, place in places.items() if not place.is_file()]
         if missing:
             raise InputError(
-                f"{Place(pattern)}: {len(missing)} of {len(every)} tars are not there: "
-                f"{shortened(missing)}."
+                f"{Location(pattern)}: {len(missing)} of {len(every)} tars are not there: "
+                f"{shorten(missing)}."
             )
         return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
 
@@ -111,7 +111,7 @@ class TarData(ImageData):
             (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
         classes: the model's classes; None leaves the images without labels.
         class_map: label to class, for labels that are not the model's.
-        labelled: None finds out; False passes over labels; True insists on them.
+        labeled: None finds out; False passes over labels; True insists on them.
         label_key: the member (``cls``, ``txt``) or the field of the JSON that states the label.
         note: is given what lies beside the images, in place of looking for labels.
 
@@ -132,12 +132,12 @@ class TarData(ImageData):
         classes: Classes | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
-        labelled: bool | None = None,
+        labeled: bool | None = None,
         label_key: str | None = None,
         note: Note | None = None,
     ) -> None:
         tars = source if isinstance(source, TarFiles) else TarFiles.find(source)
-        stated = StatedLabels(classes, class_map=class_map, labelled=labelled, key=label_key)
+        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
         states = _Statements(stated)
         index = list_tars(tars, states.add if stated.are_read else note)
         if not index.ids:
@@ -173,7 +173,11 @@ class TarData(ImageData):
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes; behind a URL, of its tar's state and place."""
-        states = {name: place.state() for name, place in self._places.items() if place.is_remote}
+        states = {
+            name: f"{place.size()} {place.state() or ''}"
+            for name, place in self._places.items()
+            if place.is_remote
+        }
 
         def of_row(row: int) -> str:
             tar, offset, size = self._index.spot(row)
@@ -319,9 +323,9 @@ class _Statements:
 
     def labels(self, title: str, index: TarIndex) -> dict[str, int] | None:
         """Return the class of each image by its id; None where nothing states any."""
-        found = self._chosen(title)
+        found = self._choose_labels(title)
         if not found:
-            if self._stated.labelled or self._stated.key is not None or self._of_json:
+            if self._stated.labeled or self._stated.key is not None or self._of_json:
                 raise LabelError(self._none(title))
             return None
         without = [
@@ -330,8 +334,8 @@ class _Statements:
         if without:
             raise LabelError(
                 f"{title}: {len(without)} of {len(index.ids)} images have no {self.key} (first: "
-                f"{without[0]}); expected a label of all, or measure without labels (--unlabelled, "
-                "labelled=False)."
+                f"{without[0]}); expected a label of all, or measure without labels (--unlabeled, "
+                "labeled=False)."
             )
         meant: dict[str, int] = {}
         labels = {}
@@ -342,7 +346,7 @@ class _Statements:
             labels[key] = meant[text]
         return labels
 
-    def _chosen(self, title: str) -> Mapping[str, Any]:
+    def _choose_labels(self, title: str) -> Mapping[str, Any]:
         """Return what states the label of each sample."""
         if self._of_member:
             self.key = self._stated.key or MEMBER
@@ -364,8 +368,8 @@ class _Statements:
             if wanted
             else (f"a member .{MEMBER}, or a field {', '.join(FIELDS)} in its JSON")
         )
-        there = f"; the JSON has {shortened(self._fields)}" if self._fields else ""
+        there = f"; the JSON has {shorten(self._fields)}" if self._fields else ""
         return (
             f"{title}: no sample has {looked}{there}. Say what states the label (--label-key), or "
-            "measure without labels (--unlabelled, labelled=False)."
+            "measure without labels (--unlabeled, labeled=False)."
         )

@@ -20,8 +20,8 @@ from shiftproof.data.images.folder import name_of
 from shiftproof.data.segmentation.layouts import (
     CLEAR,
     LAYOUTS,
-    Found,
-    chosen_split,
+    MaskPairs,
+    choose_split,
     find_beside,
     layout_in,
 )
@@ -220,7 +220,7 @@ def open_segmentation_data(
 ) -> SegmentationData:
     """Open a data set with label maps, by the folders that its layout is known by.
 
-    Cityscapes (``leftImg8bit``, ``gtFine``; ``labelTrainIds`` where they are there, else ``labelIds``),
+    Cityscapes (``leftImg8bit``, ``gtFine``; ``labelTrainIds`` where present, else ``labelIds``),
     its foggy and rainy copies (``leftImg8bit_foggy``, ``leftImg8bit_rain``), ACDC (``rgb_anon``,
     ``gt``), ADE20K (``images/validation``, ``annotations/validation``), Pascal VOC (``JPEGImages``,
     ``SegmentationClass``), or a folder of images and one of label maps of the same names.
@@ -263,7 +263,7 @@ def open_segmentation_data(
     if name is None:
         raise InputError(f"{path} is no data set with label maps: expected {_MARKS}.")
     layout = LAYOUTS[name]
-    chosen = chosen_split(layout, path, split)
+    chosen = choose_split(layout, path, split)
     found = _of_condition(layout.find(path, chosen), condition, path)
     title = name_of(path) + ("" if chosen == "all" else f" {chosen}")
     if found.space is None:
@@ -282,7 +282,7 @@ _MARKS = (
 )
 
 
-def _of_condition(found: Found, condition: str | None, root: Path) -> Found:
+def _of_condition(found: MaskPairs, condition: str | None, root: Path) -> MaskPairs:
     there = list(dict.fromkeys(found.conditions.values()))
     if condition is None and CLEAR in there:
         condition = CLEAR
@@ -293,7 +293,7 @@ def _of_condition(found: Found, condition: str | None, root: Path) -> Found:
     if condition not in there:
         raise UnknownNameError.of("condition", condition, [*there, "all"])
     kept = {image for image, of in found.conditions.items() if of == condition}
-    return Found(
+    return MaskPairs(
         {image: mask for image, mask in found.masks.items() if image in kept},
         found.space,
         {image: condition for image in found.masks if image in kept},
@@ -319,12 +319,12 @@ def _two_folders(
         pictures = stems({name: name for name in find_images(images).names})
         maps = stems({name: name for name in find_images(folder).names})
         keys = {name: stem for stem, name in pictures.items()}
-        found = Found(pair(keys, without_ending(maps, pictures), where=str(images)), None)
+        found = MaskPairs(pair(keys, without_ending(maps, pictures), where=str(images)), None)
         return _with_space(name_of(images), images, folder, found, classes, void)
     return _with_space(name_of(images), images, images, found, classes, void)
 
 
-def _inside(images: Path, folder: Path) -> Found:
+def _inside(images: Path, folder: Path) -> MaskPairs:
     """Return the pairs where the label maps lie in the folder of the images, as a folder of it."""
     inner = folder.resolve().relative_to(images.resolve()).as_posix()
     tops = {
@@ -339,14 +339,14 @@ def _inside(images: Path, folder: Path) -> Found:
     )
     maps = stems({name: f"{inner}/{name}" for name in find_images(folder).names})
     keys = {name: stem for stem, name in pictures.items()}
-    return Found(pair(keys, without_ending(maps, pictures), where=str(images)), None)
+    return MaskPairs(pair(keys, without_ending(maps, pictures), where=str(images)), None)
 
 
 def _with_space(
     title: str,
     root: Path,
     mask_root: Path,
-    found: Found,
+    found: MaskPairs,
     classes: str | Path | Classes | Iterable[str] | None,
     void: tuple[int, ...],
 ) -> SegmentationData:

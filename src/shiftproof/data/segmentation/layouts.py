@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image as PillowImage
 
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, folders_in, shortened
+from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.segmentation.pairs import pair, stems, without_ending
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
@@ -30,7 +30,7 @@ CLEAR = "clear"
 
 
 @dataclass(frozen=True)
-class Found:
+class MaskPairs:
     """The images of a data set with their label maps.
 
     Attributes:
@@ -60,7 +60,7 @@ class Layout:
     is_there: Callable[[Path], bool]
     splits: Callable[[Path], list[str]]
     split: str
-    find: Callable[[Path, str], Found]
+    find: Callable[[Path, str], MaskPairs]
 
 
 def layout_in(root: Path) -> str | None:
@@ -68,7 +68,7 @@ def layout_in(root: Path) -> str | None:
     return next((name for name, one in LAYOUTS.items() if one.is_there(root)), None)
 
 
-def chosen_split(layout: Layout, root: Path, asked: str | None) -> str:
+def choose_split(layout: Layout, root: Path, asked: str | None) -> str:
     """Return the split that is meant.
 
     Raises:
@@ -84,7 +84,7 @@ def chosen_split(layout: Layout, root: Path, asked: str | None) -> str:
     if asked is None and len(there) == 1:
         return there[0]
     raise InputError(
-        f"{root} has no split {wanted!r}; there are {shortened(there) or 'none'}. Give one as split "
+        f"{root} has no split {wanted!r}; there are {shorten(there) or 'none'}. Give one as split "
         "(--split)."
     )
 
@@ -109,7 +109,7 @@ def _city_splits(root: Path) -> list[str]:
     return list(dict.fromkeys(there))
 
 
-def _find_city(root: Path, split: str) -> Found:
+def _find_city(root: Path, split: str) -> MaskPairs:
     images: dict[str, str] = {}
     conditions: dict[str, str] = {}
     for folder in _weather_folders(root):
@@ -124,7 +124,7 @@ def _find_city(root: Path, split: str) -> Found:
     masks, space = _city_masks(root, f"gtFine/{split}", "_gtFine")
     # The fogged and rained copies are of some images only.
     is_subset = CLEAR not in conditions.values()
-    return Found(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
+    return MaskPairs(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
 
 
 def _city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
@@ -161,7 +161,7 @@ def _acdc_splits(root: Path) -> list[str]:
     return [name for name in dict.fromkeys(there) if not name.endswith("_ref")]
 
 
-def _find_acdc(root: Path, split: str) -> Found:
+def _find_acdc(root: Path, split: str) -> MaskPairs:
     images: dict[str, str] = {}
     conditions: dict[str, str] = {}
     masks: dict[str, str] = {}
@@ -182,7 +182,7 @@ def _find_acdc(root: Path, split: str) -> Found:
             f"{root}: some conditions have label maps for training (labelTrainIds), others by id "
             "(labelIds) only; bring all into one form."
         )
-    return Found(pair(images, masks, where=str(root)), spaces[0], conditions)
+    return MaskPairs(pair(images, masks, where=str(root)), spaces[0], conditions)
 
 
 # ---------------------------------------------------------------- ADE20K
@@ -201,8 +201,8 @@ def _ade20k_splits(root: Path) -> list[str]:
     ]
 
 
-def _find_ade20k(root: Path, split: str) -> Found:
-    return Found(_beside(root, f"images/{split}", f"annotations/{split}"), ade20k())
+def _find_ade20k(root: Path, split: str) -> MaskPairs:
+    return MaskPairs(_beside(root, f"images/{split}", f"annotations/{split}"), ade20k())
 
 
 # ---------------------------------------------------------------- Pascal VOC
@@ -229,7 +229,7 @@ def _voc_splits(root: Path) -> list[str]:
     return [path.stem for path in _voc_lists(root)] or ["all"]
 
 
-def _find_voc(root: Path, split: str) -> Found:
+def _find_voc(root: Path, split: str) -> MaskPairs:
     home = _voc_home(root)
     assert home is not None
     above = home.relative_to(root).as_posix()
@@ -252,7 +252,7 @@ def _find_voc(root: Path, split: str) -> Found:
         images = {stem: images[stem] for stem in wanted}
         masks = {stem: name for stem, name in masks.items() if stem in images}
     keys = {name: stem for stem, name in images.items()}
-    return Found(pair(keys, masks, where=str(root)), voc())
+    return MaskPairs(pair(keys, masks, where=str(root)), voc())
 
 
 # ---------------------------------------------------------------- two folders
@@ -288,16 +288,16 @@ def _holds_indices(folder: Path) -> bool:
         return False
 
 
-def find_beside(root: Path, images: str, masks: str) -> Found:
+def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
     """Return the images and label maps of two folders below ``root``, by their names without suffix.
 
     Raises:
         InputError: an image without label map or a label map without image.
     """
-    return Found(_beside(root, images, masks), None)
+    return MaskPairs(_beside(root, images, masks), None)
 
 
-def _find_masks(root: Path, split: str) -> Found:
+def _find_masks(root: Path, split: str) -> MaskPairs:
     folders = mask_folders(root)
     assert folders is not None
     return find_beside(root, *folders)

@@ -42,7 +42,7 @@ class ClassMatch:
     unused: tuple[str, ...]
 
     def translate(self, detections: Detections) -> Detections:
-        """Return the detections of classes that the data set has, labelled by its classes.
+        """Return the detections of classes that the data set has, labeled by its classes.
 
         >>> match = match_classes(["person", "kite", "tv"], ["tvmonitor", "person"])
         >>> match.translate(Detections(np.zeros((3, 4)), [0.9, 0.8, 0.7], [0, 1, 2])).labels

@@ -32,7 +32,7 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
     return reading_section(
         "reading.html.j2",
         {
-            "labelled": has_labels(scores),
+            "labeled": has_labels(scores),
             "level": level(scores),
             "interval": scores.interval,
         },

@@ -43,7 +43,7 @@ def gallery_section(shown: Shown, pictures: Pictures) -> Section | None:
             "sheets": [
                 _sheet(run, own, sheet, pictures) for sheet in kept.sheets[: pictures.sheets]
             ],
-            "labelled": has_labels(run.scores),
+            "labeled": has_labels(run.scores),
             "entries": list_dots(own),
             **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
@@ -113,18 +113,18 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
                 "name": prediction.name,
                 "confidence": _confidence(prediction),
                 **_mark(
-                    _right(sheet, entry.scored.name, cell), labelled=prediction.correct is not None
+                    _right(sheet, entry.scored.name, cell), labeled=prediction.correct is not None
                 ),
             }
         )
     return found
 
 
-def _mark(right: bool | None, *, labelled: bool) -> dict[str, str]:
+def _mark(right: bool | None, *, labeled: bool) -> dict[str, str]:
     """Return a sign, its words and its style: never colour alone."""
     if right is None:
         return {"sign": "?", "words": "not judged", "style": "unknown"}
-    if labelled:
+    if labeled:
         return (
             {"sign": "✓", "words": "right", "style": "right"}
             if right
@@ -203,7 +203,7 @@ def worst_section(shown: Shown, pictures: Pictures) -> Section | None:
                 (entry.label for entry in shown.entries if entry.run is pictured), ""
             ),
             "losers": losers,
-            "labelled": has_labels(runs[0].scores),
+            "labeled": has_labels(runs[0].scores),
             "measure": shown.measure,
             "most": MOST,
             "most_classes": MOST_CLASSES,
@@ -279,7 +279,7 @@ def _picture(shown: ShownPicture | None, pictures: Pictures) -> dict[str, object
         "cell": wording.cell_title(shown.cell),
         "mark": None
         if shown.prediction.correct is None
-        else _mark(shown.prediction.correct, labelled=True),
+        else _mark(shown.prediction.correct, labeled=True),
         "name": shown.prediction.name or "",
         "confidence": _confidence(shown.prediction),
     }

@@ -59,7 +59,7 @@ class Certificate:
     skipped: Count
     device: str = "cpu"
 
-    def merged(self, other: Certificate) -> Certificate:
+    def merge(self, other: Certificate) -> Certificate:
         """Return the certificate of both parts of the work."""
         return Certificate(
             precision=self.precision if self.precision == other.precision else "mixed",

@@ -21,7 +21,7 @@ class Fall(msgspec.Struct, frozen=True):
 
     @property
     def lost(self) -> float | None:
-        """What corruption takes; negative where there is more than before."""
+        """The loss under corruption; negative where the figure rises."""
         return None if self.clean is None or self.mean is None else self.clean - self.mean
 
 

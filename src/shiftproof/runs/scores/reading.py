@@ -72,7 +72,7 @@ def write_form(path: Path, form: msgspec.Struct) -> None:
 
 
 def clean_text(text: str) -> str:
-    """Return ``text`` without what no page, table or terminal should be handed.
+    """Return ``text`` without characters that are unsafe on a page, in a table or on a terminal.
 
     Control characters (an escape sequence in a file name moves the cursor of a terminal) and
     lone surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line

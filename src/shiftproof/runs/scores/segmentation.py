@@ -12,7 +12,7 @@ from shiftproof.runs.scores.shared import Count, Share
 
 
 class Taker(msgspec.Struct, frozen=True):
-    """A class that a class's pixels are taken for.
+    """A wrong class that pixels of a class are predicted as.
 
     ``name`` is None for what is none of the data's classes; ``clean`` and ``mean`` are shares of the
     pixels of the class that is taken, on clean images and as the mean over the grid.

@@ -19,7 +19,7 @@ from shiftproof.similarity.sources import Block, Embeddings, open_embeddings
 from shiftproof.types import F32, F64, I64, Flags
 
 PAIRS = 1 << 18
-"""Pairs that a thread holds at a time, 6 MB: of copies there are as many as the square of the rows."""
+"""Pairs that a thread holds at a time, 6 MB: copies can make as many pairs as the square of the rows."""
 
 Enter: TypeAlias = Callable[[I64, F64], None]
 """Takes some pairs ``(p, 2)``, the earlier row first, and their similarities ``(p,)``; one call at a

@@ -132,7 +132,7 @@ def merge_top_k(first: TopK, second: TopK) -> TopK:
         [(first.similarity, first.index), (second.similarity, second.index)],
         first.similarity.shape[1],
     )
-    return TopK(values, indices, first.certificate.merged(second.certificate))
+    return TopK(values, indices, first.certificate.merge(second.certificate))
 
 
 # ---------------------------------------------------------------- the question

@@ -16,7 +16,7 @@ __all__ = ["Certificate", "Tally", "merge_certificates"]
 
 def merge_certificates(parts: Iterable[Certificate]) -> Certificate:
     """Return the certificate of all parts of the work, of which there is one at least."""
-    return reduce(Certificate.merged, parts)
+    return reduce(Certificate.merge, parts)
 
 
 GROUPS, CANDIDATES, RECHECKED, BROKEN = range(4)

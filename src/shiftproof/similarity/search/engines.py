@@ -106,7 +106,7 @@ def prepare_passes(
     Args:
         train: the training rows.
         tests: the test sets.
-        options: how they are compared; its ``threads`` are of no account.
+        options: how they are compared; its ``threads`` are ignored.
         threads: how many there will be.
         sample: some training rows (:func:`~shiftproof.similarity.search.passes.sample_rows`).
         k: how many training rows each test row keeps.

@@ -15,7 +15,7 @@ import numpy as np
 
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
-from shiftproof.similarity.search.tiles import EVERY, Scores
+from shiftproof.similarity.search.tiles import EVERY, ProductTile
 from shiftproof.similarity.sources import NORM_TOLERANCE
 from shiftproof.types import F32, Flags
 
@@ -51,7 +51,7 @@ class Float32:
 
     def emit(
         self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
-    ) -> Iterator[Scores]:
+    ) -> Iterator[ProductTile]:
         """Yield the products with some test rows after the other."""
         from shiftproof.similarity.search import kernels
 
@@ -67,7 +67,7 @@ class Float32:
         step = COLUMNS // kernels.FLOAT_COLUMNS
         for panel in range(0, len(panels), step):
             first = panel * kernels.FLOAT_COLUMNS
-            yield Scores(
+            yield ProductTile(
                 scores=multiply_floats(some, panels[panel : panel + step]),
                 places=places,
                 first=first,

@@ -27,7 +27,7 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
 from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
-from shiftproof.similarity.search.tiles import EVERY, Maxima, Scores
+from shiftproof.similarity.search.tiles import EVERY, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
@@ -394,7 +394,7 @@ def choose_dimensions(
     few = np.ascontiguousarray(tests[some])
     limits = None if thresholds is None else thresholds[some]
     largest = (rows @ few.T).max(axis=1) if thresholds is None else np.zeros(len(rows))
-    # How many products lie near the largest hardly hangs on how many there are.
+    # How many products lie near the largest hardly depends on how many there are.
     share = 1.0 if thresholds is None else len(tests) / len(few)
     costs = {}
     for size in sizes:
@@ -445,7 +445,7 @@ class Int8:
 
     def emit(
         self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
-    ) -> Iterator[Maxima | Scores]:
+    ) -> Iterator[Maxima | ProductTile]:
         """Yield the maxima of groups of test rows, and float32 products for the rows without."""
         thresholds = reduction.thresholds
         products = None
@@ -465,7 +465,7 @@ class Int8:
         yield from self._float32.emit(rows, left, reduction, tally)
 
     def _tests_for(self, reduction: Reduction) -> QuantizedTests:
-        """Return the rounded test rows; how they are made hangs on the question, not on the block."""
+        """Return the rounded test rows; how they are made depends on the question, not on the block."""
         with self._lock:
             if self._tests is None:
                 self._tests = self._round_tests(reduction)

@@ -105,7 +105,7 @@ def run_pass(
         keep: only these training rows.
         skipped: marked where a training row cannot be used.
     """
-    # The first rows fill one set of partial results; every thread goes on with a fork of it. What is
+    # The first rows fill one set of partial results; every thread continues with a fork of it. What is
     # found does not depend on who finds it.
     partials = [partial for _, partial in begun]
     forks = [partials]

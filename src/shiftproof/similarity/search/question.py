@@ -26,7 +26,7 @@ class Partial(Protocol):
         """Compare a block of training rows with the chunk; ``here`` are its places among all of them."""
 
     def fork(self) -> Partial:
-        """Return what another thread goes on with: itself where threads do not get into each other's way."""
+        """Return a state for another thread: itself where threads write to different rows."""
 
     def join(self, others: Sequence[Partial]) -> None:
         """Take in what other threads have found, of which one may be itself."""

@@ -38,7 +38,7 @@ class Maxima(NamedTuple):
     largest: bool
 
 
-class Scores(NamedTuple):
+class ProductTile(NamedTuple):
     """Float32 products with some neighbouring test rows.
 
     Attributes:
@@ -74,4 +74,4 @@ class Candidates(NamedTuple):
     error: F64
 
 
-Tile: TypeAlias = Maxima | Scores | Candidates
+Tile: TypeAlias = Maxima | ProductTile | Candidates

@@ -1,4 +1,4 @@
-"""Compiled inner loops of the search: low-precision products, exact ones, and what follows from them."""
+"""Compiled inner loops of the search: low-precision products, exact ones, and the questions they answer."""
 
 from shiftproof.similarity.search.kernels.joining import flatten, join_edges, join_pairs
 from shiftproof.similarity.search.kernels.maxima import (

@@ -22,7 +22,7 @@ from shiftproof.io import files
 from shiftproof.similarity.search.certificate import BROKEN, CANDIDATES, GROUPS, RECHECKED
 from shiftproof.similarity.search.kernels.maxima import MEMBERS
 from shiftproof.similarity.search.kernels.products import exact_product, whole_product
-from shiftproof.similarity.search.tiles import Candidates, Maxima, Scores, Tile
+from shiftproof.similarity.search.tiles import Candidates, Maxima, ProductTile, Tile
 from shiftproof.types import F32, I32, I64
 
 LOWEST = np.float32(-4.0)
@@ -174,7 +174,7 @@ def _limit(value: float, reach: float, scale: float) -> int:
 # ---------------------------------------------------------------- float32 products
 
 
-def _walk_scores(tile: Scores, rows: F32, tests: F32, state: Any, counts: I64) -> None:
+def _walk_product_tile(tile: ProductTile, rows: F32, tests: F32, state: Any, counts: I64) -> None:
     low = np.empty(0 if tile.largest else tile.columns, np.float32)
     for j in range(low.shape[0]):
         low[j] = max(_floor(state, 0, tile.first + j), LOWEST)
@@ -192,7 +192,7 @@ def _walk_scores(tile: Scores, rows: F32, tests: F32, state: Any, counts: I64) -
 
 @_inline
 def _walk_largest(
-    tile: Scores, scores: F32, values: F32, row: int, tests: F32, state: Any, counts: I64
+    tile: ProductTile, scores: F32, values: F32, row: int, tests: F32, state: Any, counts: I64
 ) -> None:
     top = np.float64(_largest(scores))
     if top + tile.slack < _floor(state, row, 0):
@@ -208,7 +208,14 @@ def _walk_largest(
 
 @_inline
 def _walk_above(
-    tile: Scores, scores: F32, values: F32, row: int, tests: F32, state: Any, counts: I64, low: F32
+    tile: ProductTile,
+    scores: F32,
+    values: F32,
+    row: int,
+    tests: F32,
+    state: Any,
+    counts: I64,
+    low: F32,
 ) -> None:
     limit = np.float32(-tile.slack - _ROUNDED)
     if not _any_above(scores, low, limit):
@@ -266,6 +273,6 @@ def _walk_candidates(tile: Candidates, rows: F32, tests: F32, state: Any, counts
 
 _LOOPS: dict[type, Callable[..., None]] = {
     Maxima: _walk_maxima,
-    Scores: _walk_scores,
+    ProductTile: _walk_product_tile,
     Candidates: _walk_candidates,
 }
