@@ -44,7 +44,7 @@ from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
 from shiftproof.runs.scores.segmentation import Truth
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.types import CLEAN, F64, Cell, Flags
+from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Settings
 
 SegmenterGiven: TypeAlias = SegmenterLike | str
 
@@ -127,13 +127,7 @@ class Segmentation(Task):
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": MIOU.name,
             },
-            about={
-                "classes": {
-                    "title": dataset.classes.title,
-                    "count": len(dataset.classes),
-                    "pixels": pixels.tolist(),
-                }
-            },
+            about={"classes": describe_classes(dataset, pixels)},
             make_view=make_view,
             corrupted=tree,
             device=str(first.settings.get("device", "cpu")),
@@ -144,9 +138,7 @@ class Segmentation(Task):
         """Write the names of the classes, and the conditions of the images."""
         dataset = prepared.data
         assert isinstance(dataset, SegmentationData)
-        several = len(set(dataset.conditions.values())) > 1
-        conditions = dict(dataset.conditions) if several else {}
-        write_form(folder.path / TRUTH, Truth(FORMAT, dataset.classes.names, conditions))
+        write_truth(folder, dataset)
 
     def measure(
         self,
@@ -206,6 +198,22 @@ class Segmentation(Task):
     ) -> None:
         """Keep the images that lose most: clean, truth, corrupted, and what was said of them."""
         save_gallery(folder, prepared, view, cells)
+
+
+def write_truth(folder: RunFolder, data: SegmentationData) -> None:
+    """Write the names of the classes, and the conditions of the images where there are several."""
+    several = len(set(data.conditions.values())) > 1
+    conditions = dict(data.conditions) if several else {}
+    write_form(folder.path / TRUTH, Truth(FORMAT, data.classes.names, conditions))
+
+
+def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
+    """Return what ``run.json`` says of the classes; ``pixels`` is ``(K,)``, those of each in the truth."""
+    return {
+        "title": data.classes.title,
+        "count": len(data.classes),
+        "pixels": pixels.tolist(),
+    }
 
 
 # ---------------------------------------------------------------- what was handed in

@@ -105,7 +105,8 @@ class Sheet(msgspec.Struct, frozen=True):
     """One image: clean, with its truth, and in the mildest cell in which it loses most.
 
     ``files`` are the pictures below the run folder: "clean", "truth", "corrupted", and the answers
-    as "MODEL clean" and "MODEL corrupted"; ``answers`` is by model, clean first. ``lost`` is the mean
+    as "MODEL clean" and "MODEL corrupted"; "corrupted" is missing where label maps made elsewhere were
+    scored. ``answers`` is by model, clean first. ``lost`` is the mean
     loss of mIoU of the first model over all cells.
     """
 
