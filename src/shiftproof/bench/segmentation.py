@@ -14,7 +14,7 @@ import numpy as np
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.detection import measured_from
 from shiftproof.bench.measures import Performance
-from shiftproof.bench.segmentation_detail import Cells, detail_of
+from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, list_broken
@@ -159,6 +159,11 @@ class Segmentation(Task):
         if not used.any():
             raise BrokenFileError(f"{folder.path}: no image of the run could be read in all cells.")
         figures = _figures(tables, used, len(truth.classes), show_progress)
+        by_condition = {
+            name: _figures(tables, used & among, len(truth.classes), show_progress)
+            for name, among in images_by_condition(truth, first.ids).items()
+            if (used & among).any()
+        }
         measured = measured_from(
             {name: {c: one[0] for c, one in cells.items()} for name, cells in figures.items()},
             grid,
@@ -188,7 +193,23 @@ class Segmentation(Task):
                 for name, cells in figures.items()
             },
             details={
-                name: msgspec.to_builtins(detail_of(Cells(table, used), grid, truth))
+                name: msgspec.to_builtins(
+                    detail_of(
+                        Cells(
+                            table,
+                            used,
+                            Drawn.of({c: one[2] for c, one in figures[name].items()}, grid),
+                            {
+                                condition: Drawn.of(
+                                    {c: one[0].replicates for c, one in found[name].items()}, grid
+                                )
+                                for condition, found in by_condition.items()
+                            },
+                        ),
+                        grid,
+                        truth,
+                    )
+                )
                 for name, table in tables.items()
             },
         )
@@ -301,8 +322,9 @@ def _read_tables(
     return tables
 
 
-CellFigures: TypeAlias = tuple[Performance, Replicates]
-"""What is reached in mIoU, and the pixel accuracy on the images and their resamples."""
+CellFigures: TypeAlias = tuple[Performance, Replicates, F64]
+"""What is reached in mIoU; the pixel accuracy, and ``(1 + R, K)`` the IoU of each class, on the images
+and their resamples."""
 
 
 def _figures(
@@ -342,7 +364,7 @@ def _of_sums(sums: F64, classes: int) -> CellFigures:
     recall = mean_iou(class_recalls(hits[0], truth[0]))
     numbers = {"mean class accuracy": float(recall)}
     performance = Performance(_moved(mean), numbers, ious[0].tolist())
-    return performance, _moved(accuracy)
+    return performance, _moved(accuracy), ious
 
 
 def _moved(drawn: F64) -> F64:
