@@ -14,6 +14,7 @@ import numpy as np
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.detection import measured_from
 from shiftproof.bench.measures import Performance
+from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
@@ -176,6 +177,7 @@ class Segmentation(Task):
                 seed=SEED,
             ),
             images=Images(len(first), int(used.sum()), broken),
+            changed=why_other_corruptions(folder),
         )
         return dataclasses.replace(
             measured,
