@@ -47,7 +47,9 @@ def test_mce_needs_the_published_constants(tmp_path):
     scaled = scale("cifar-10-c")
     note(folder, {name: identity_of(scaled[name]) for name in COMMON})
     reason, mce = measure(folder)
-    assert reason.startswith("15 of the 15 corruptions are not the benchmark's own (gaussian_noise (c")
+    assert reason.startswith(
+        "15 of the 15 corruptions are not the benchmark's own (gaussian_noise (c"
+    )
     assert mce is None
 
 
@@ -68,7 +70,9 @@ def rain(image, severity, rng):
 def test_what_a_run_says_of_fog_decides(tmp_path, one, is_published):
     folder = RunFolder(tmp_path)
     folder.run_file.write_text("{}")
-    content = {"settings": {"corruptions": {"fog": identity_of(one), "frost": identity_of("frost")}}}
+    content = {
+        "settings": {"corruptions": {"fog": identity_of(one), "frost": identity_of("frost")}}
+    }
     folder.run_file.write_text(json.dumps(content))
     assert (why_other_corruptions(folder) is None) is is_published
 
