@@ -140,7 +140,9 @@ def test_a_method_that_learns_is_refused_for_what_it_is():
     """Not for layers that it would lack, or for a library."""
     frozen = Detector(torch.nn.Sequential(torch.nn.ReLU()), ["thing"])
     for spec in ("ent", "rpl:lr=0.01", "guard+rpl", "lame"):
-        with pytest.raises(InputError, match=r"batchnorm with its options.* a detector gives boxes"):
+        with pytest.raises(
+            InputError, match=r"batchnorm with its options.* a detector gives boxes"
+        ):
             AdaptedDetector(frozen, spec)
     with pytest.raises(UnknownNameError, match="Did you mean 'batchnorm'"):
         AdaptedDetector(frozen, "batchnrm")
