@@ -9,12 +9,13 @@ from shiftproof.stylize import export_stylized, free
 from support.label_map_trees import NAMES, save, scene
 
 
-@pytest.mark.parametrize("layout", ["masks", "endings", "ade20k"])
+@pytest.mark.parametrize("layout", ["masks", "endings", "ade20k", "voc"])
 def test_each_form_has_the_label_map_of_its_image(tmp_path, layout):
     images, masks = {
         "masks": ("images/{}.png", "masks/{}.png"),
         "endings": ("images/{}.png", "masks/{}_mask.png"),
         "ade20k": ("images/validation/{}.png", "annotations/validation/{}.png"),
+        "voc": ("VOC/JPEGImages/{}.png", "VOC/SegmentationClass/{}.png"),
     }[layout]
     truth = {}
     for number in range(2):
@@ -23,9 +24,13 @@ def test_each_form_has_the_label_map_of_its_image(tmp_path, layout):
         labels = np.where(labels == 255, 0, labels + 1).astype(np.uint8)
         save(tmp_path / "data" / masks.format(number), labels)
         truth[str(number)] = labels
+    if layout == "voc":
+        lists = tmp_path / "data/VOC/ImageSets/Segmentation"
+        lists.mkdir(parents=True)
+        (lists / "val.txt").write_text("0\n1\n")
     out = tmp_path / "out"
     export_stylized(tmp_path / "data", out, engine=free, combined=True, workers=0)
-    given = {} if layout == "ade20k" else {"classes": ["nothing", *NAMES]}
+    given = {} if layout in ("ade20k", "voc") else {"classes": ["nothing", *NAMES]}
     copy = open_segmentation_data(out, **given)
     assert len(copy) == 4
     shift = 1 if layout == "ade20k" else 0

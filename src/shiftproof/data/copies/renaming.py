@@ -72,6 +72,8 @@ def carried_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         BrokenFileError: an annotation file that cannot be read.
         InputError: a path that leaves the folder.
     """
+    if tree.layout == "voc masks" and name.endswith(".txt"):
+        return _image_set(tree, name, forms)
     if tree.layout in ("plain", "webdataset", *LABEL_MAPS):
         return Carried(dict.fromkeys(carried_names(tree, name, forms)))
     path = tree.root / name
