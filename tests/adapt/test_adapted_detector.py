@@ -5,7 +5,7 @@ import pytest
 
 from shiftproof import Detections, Detector
 from shiftproof.adapt import AdaptedDetector, BatchNorm
-from shiftproof.errors import InputError, ModelError
+from shiftproof.errors import InputError, ModelError, UnknownNameError
 
 torch = pytest.importorskip("torch")
 
@@ -134,3 +134,15 @@ def test_what_cannot_be_adapted_is_refused(detector):
 
 def test_nothing_in_is_nothing_out(detector):
     assert AdaptedDetector(detector).predict([]) == []
+
+
+def test_a_method_that_learns_is_refused_for_what_it_is():
+    """Not for layers that it would lack, or for a library."""
+    frozen = Detector(torch.nn.Sequential(torch.nn.ReLU()), ["thing"])
+    for spec in ("ent", "rpl:lr=0.01", "guard+rpl", "lame"):
+        with pytest.raises(
+            InputError, match=r"batchnorm with its options.* a detector gives boxes"
+        ):
+            AdaptedDetector(frozen, spec)
+    with pytest.raises(UnknownNameError, match="Did you mean 'batchnorm'"):
+        AdaptedDetector(frozen, "batchnrm")

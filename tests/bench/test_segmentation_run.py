@@ -276,3 +276,50 @@ def test_damaged_records_are_named(run, data, tmp_path):
     with pytest.raises(BrokenFileError, match=r"fog-4\.parquet: not a readable record table"):
         read_segmentation(path)
     assert load_run(run.path).kind == "segmentation"
+
+
+def test_classes_and_conditions_have_intervals_by_hand(tmp_path):
+    """The resamples are drawn here once more; each condition's images are drawn among themselves."""
+    root = write_folders(tmp_path / "data", COUNT)
+    opened_data = open_segmentation_data(root, classes=list(NAMES))
+    foggy = [f"images/{number}.png" for number in range(2)]
+    data = type(opened_data)(
+        "data",
+        opened_data.root,
+        opened_data.masks,
+        opened_data.space,
+        conditions={name: "fog" if name in foggy else "sun" for name in opened_data.masks},
+    )
+    model = Segmenter(nearest_color, NAMES)
+    run = bench.run(
+        model, data, out=tmp_path / "run", corruptions=["fog"], severities=[1, 4], workers=0
+    )
+    detail = run.scores.models[0].detail
+    clean = by_hand(CLEAN, nearest_color)
+    corrupted = [by_hand(Cell("fog", severity), nearest_color) for severity in (1, 4)]
+
+    def ends(figure, rows):
+        [weights] = intervals.resample_weights(len(rows), intervals.REPLICATES, seed=0)
+        whole = figure(np.ones(len(rows)), rows)
+        drawn = np.array([figure(row, rows) for row in weights])
+        drawn += whole - np.nanmean(drawn)
+        return whole, *np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
+
+    def lost(figure):
+        return lambda weights, rows: (
+            figure(np.tensordot(weights, clean[rows], 1))
+            - np.mean([figure(np.tensordot(weights, one[rows], 1)) for one in corrupted])
+        )
+
+    def iou(index):
+        return lambda t: t[index, index] / (t[index].sum() + t[:, index].sum() - t[index, index])
+
+    for one in detail["classes"]:
+        found = one["ranges"]["lost"]
+        expected = ends(lost(iou(one["index"])), list(range(COUNT)))
+        assert [found["value"], found["low"], found["high"]] == pytest.approx(expected, abs=1e-8)
+        assert found["low"] < found["value"] < found["high"]
+    for name, rows in (("fog", [0, 1]), ("sun", [2, 3, 4, 5])):
+        found = detail["conditions"][name]["ranges"]["lost"]
+        expected = ends(lost(naive_miou), rows)
+        assert [found["value"], found["low"], found["high"]] == pytest.approx(expected, abs=1e-8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image as PillowImage
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -476,3 +477,47 @@ class TestText:
         assert repr(detector) == "Detector(mine:x, 2 classes, cpu)"
         with pytest.raises(InputError, match="what its labels mean"):
             load_detector("mine:x")
+
+
+@pytest.fixture(scope="module")
+def detr(tmp_path_factory):
+    """A tiny Conditional DETR over a backbone of transformers' own."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    folder = tmp_path_factory.mktemp("detr")
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage4"],
+    )  # fmt: skip
+    config = transformers.DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+        backbone_config=backbone, d_model=16, num_queries=5, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, id2label={0: "cat", 1: "dog"}, label2id={"cat": 0, "dog": 1},
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.DetrForObjectDetection(config).save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    transformers.DetrImageProcessor(size=size).save_pretrained(folder)
+    return folder
+
+
+def test_what_detr_finds_does_not_depend_on_the_batch(detr):
+    """Images of three sizes together, held against transformers' pipeline, one by one."""
+    import transformers
+
+    rng = np.random.default_rng(0)
+    sizes = [(40, 64), (64, 40), (40, 64), (50, 50)]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    detector = load_detector(f"transformers:{detr}", score=0.0)
+    pipeline = transformers.pipeline("object-detection", str(detr))
+    together = detector.predict(images, batch_size=4)
+    assert [len(found) for found in together] == [5] * 4
+    for image, found in zip(images, together, strict=True):
+        told = pipeline(PillowImage.fromarray(image), threshold=0.0)
+        told = sorted(told, key=lambda one: -one["score"])
+        np.testing.assert_allclose(found.scores, [one["score"] for one in told], atol=1e-5)
+        boxes = np.array([list(one["box"].values()) for one in told])
+        # The pipeline cuts its boxes to whole pixels.
+        np.testing.assert_allclose(np.trunc(found.boxes), boxes, atol=1)

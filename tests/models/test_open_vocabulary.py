@@ -12,7 +12,7 @@ from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.models import load_detector
 from shiftproof.testing import check_detector
 from shiftproof.types import Detections
-from support.image_text import photographs, write_grounding, write_owl
+from support.image_text import photographs, write_grounding, write_owl, write_owl_v2
 
 transformers = pytest.importorskip("transformers", exc_type=ImportError)
 
@@ -72,6 +72,26 @@ class TestOwl:
         assert both.classes.names == ("dog",)
         with pytest.raises(LabelError, match="both called 'dog'"):
             load_detector(f"transformers:{owl}", classes=["dog", "dog"])
+
+
+class TestOwl2:
+    """OWLv2 pads each image to a square, so its boxes are in shares of the longer side."""
+
+    def test_images_of_two_shapes_are_found_as_its_own_pipeline_finds_them(self, tmp_path):
+        folder = write_owl_v2(tmp_path)
+        pictures = [*PICTURES, *photographs(1, side=(70, 30), seed=1)]
+        detector = load_detector(f"transformers:{folder}", classes=["red cat"], score=0.0)
+        pipeline = transformers.pipeline("zero-shot-object-detection", str(folder))
+        for picture, found in zip(pictures, detector.predict(pictures), strict=True):
+            told = pipeline(Image.fromarray(picture), candidate_labels=["red cat"], threshold=0.0)
+            told = sorted(told, key=lambda entry: -entry["score"])
+            assert len(found) == len(told) > 0
+            np.testing.assert_allclose(found.scores, [one["score"] for one in told], atol=1e-3)
+            # The pipeline cuts its boxes to whole pixels; a box need not be inside the image.
+            boxes = np.array([list(one["box"].values()) for one in told])
+            inside = found.boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
+            theirs = boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
+            np.testing.assert_allclose(inside, theirs, atol=1.01)
 
 
 class TestGroundingDino:

@@ -317,6 +317,33 @@ def test_transformers_segment_as_their_own_code_does(tmp_path):
         load_segmenter(f"transformers:{tmp_path}")
 
 
+def test_upernet_segments_as_its_own_code_does(tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    backbone = transformers.ConvNextConfig(
+        hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = transformers.UperNetConfig(
+        backbone_config=backbone, hidden_size=8, pool_scales=[1, 2], auxiliary_in_channels=16,
+        auxiliary_channels=8, id2label=dict(enumerate(NAMES)), num_labels=3,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = transformers.UperNetForSemanticSegmentation(config).eval()
+    processor = transformers.SegformerImageProcessor(size={"height": 64, "width": 64})
+    network.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    segmenter = load_segmenter(f"transformers:{tmp_path}")
+    with torch.no_grad():
+        outputs = network(**processor(images=[IMAGE], return_tensors="pt"))
+    [theirs] = processor.post_process_semantic_segmentation(outputs, target_sizes=[(40, 56)])
+    [ours] = segmenter.predict([IMAGE])
+    assert segmenter.classes.names == NAMES
+    assert len(np.unique(ours)) > 1
+    assert np.array_equal(ours, theirs.numpy())
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -59,7 +59,9 @@ def test_classes_stand_with_their_loss_first(page, run):
     first = detail[0]
     assert cells[0] == "3"
     assert cells[1] == f"{first['pixels']:,}"
-    assert cells[3] == f"{100 * first['clean']:.1f} → {100 * first['mean']:.1f}"
+    ends = first["ranges"]["mean"]
+    span = f"{100 * ends['low']:.1f}–{100 * ends['high']:.1f}"
+    assert cells[3] == f"{100 * first['clean']:.1f} → {100 * first['mean']:.1f} {span}"
 
 
 def test_confusions_are_shown_in_percent_of_the_row(page, run):

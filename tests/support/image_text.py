@@ -176,6 +176,20 @@ def write_owl(folder: Path) -> Path:
     return folder
 
 
+def write_owl_v2(folder: Path) -> Path:
+    """A folder with an OWLv2, its image processor and a tokenizer."""
+    import transformers
+
+    text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16}
+    vision = {**_TOWER, "image_size": SIDE, "patch_size": 8}
+    config = transformers.Owlv2Config(text_config=text, vision_config=vision, projection_dim=32)
+    _seeded(lambda: transformers.Owlv2ForObjectDetection(config)).save_pretrained(folder)
+    size = {"height": SIDE, "width": SIDE}
+    transformers.Owlv2ImageProcessor(size=size).save_pretrained(folder)
+    _save_tokenizer(folder, 16)
+    return folder
+
+
 def write_grounding(folder: Path) -> Path:
     """A folder with a Grounding DINO, its image processor and a tokenizer with BERT's own tokens."""
     import tokenizers

@@ -13,6 +13,7 @@ import numpy as np
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.bench import estimates
 from shiftproof.bench.gallery import save_gallery
+from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.summary import SEED, average, list_broken
 from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
@@ -82,9 +83,16 @@ class Classification(Task):
     """Classifiers on labeled images: error, mCE and its relatives (Hendrycks & Dietterich 2019).
 
     Without labels the answers are held against those on the clean images: disagreement.
+
+    Args:
+        kept: the folder of a run that may have the vectors of zero-shot classes already, for models
+            given as text; ``bench.run`` takes the run's own.
     """
 
     kind = "classification"
+
+    def __init__(self, *, kept: str | Path | None = None) -> None:
+        self.kept = kept
 
     def prepare(
         self,
@@ -95,7 +103,7 @@ class Classification(Task):
         device: str,
     ) -> Prepared:
         """Load what is given as text; name the models; see that labels and classes fit."""
-        named = _name_models(models, device)
+        named = _name_models(models, device, self.kept)
         first = next(iter(named.values()))
         dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
         check_labels(dataset, first.classes)
@@ -163,7 +171,7 @@ class Classification(Task):
         classes = read_form(folder.path / CLASS_NAMES, ClassNames)
         first = tables[models[0]]
         labeled = bool((first[grid.cells[0]].target >= 0).all())
-        reason = _why_no_mce(grid, labeled, classes)
+        reason = _why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labeled else {}
         details = {
@@ -203,7 +211,9 @@ class Classification(Task):
             ),
             claim="mCE",
             reason=reason,
-            complete=set(COMMON) <= set(grid.corruptions) and grid.severities == [1, 2, 3, 4, 5],
+            complete=set(COMMON) <= set(grid.corruptions)
+            and grid.severities == [1, 2, 3, 4, 5]
+            and why_cells_lack(grid) is None,
             summaries=summaries,
             corruptions=corruptions,
             counts={
@@ -225,7 +235,9 @@ class Classification(Task):
 
 
 def _name_models(
-    models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
+    device: str,
+    kept: str | Path | None,
 ) -> dict[str, ClassifierLike]:
     if not isinstance(models, Mapping):
         models = {SOURCE: models}
@@ -236,7 +248,9 @@ def _name_models(
         safe = folder_name(name, "classifier")
         if safe in named:
             raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
-        named[safe] = load_classifier(model, device=device) if isinstance(model, str) else model
+        named[safe] = (
+            load_classifier(model, device=device, kept=kept) if isinstance(model, str) else model
+        )
     return named
 
 
@@ -309,7 +323,7 @@ def _why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
         return f"{len(missing)} of the 15 corruptions were not run ({', '.join(missing)})"
     if grid.severities != [1, 2, 3, 4, 5]:
         return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 were run"
-    return None
+    return why_cells_lack(grid)
 
 
 def _replicate(

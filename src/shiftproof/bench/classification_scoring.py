@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,11 @@ from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
 from shiftproof.bench.classification import CLASS_NAMES, Classification
 from shiftproof.bench.given import default_workers
-from shiftproof.bench.predictions import cells_of, find_predictions, list_corruptions
+from shiftproof.bench.predictions import find_predictions
 from shiftproof.bench.recorders import CellRecorder
+from shiftproof.bench.refusal import Beginning
+from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import summarize
-from shiftproof.bench.task import Grid
 from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.compute.progress import progress
 from shiftproof.data import ImageData, open_data
@@ -58,9 +58,8 @@ def score_answers(
 ) -> Run:
     """Score answers of classifiers; see :func:`shiftproof.bench.score`."""
     sources = {name: _Source.find(path) for name, path in given.items()}
-    everywhere = set.intersection(*(set(one.cells) for one in sources.values()))
-    anywhere = set.union(*(set(one.cells) for one in sources.values()))
-    cells, missing = cells_of(everywhere, anywhere)
+    shared = share_cells({name: one.cells for name, one in sources.items()})
+    cells = shared.grid.cells
     first = next(iter(sources.values())).read(cells[0])
     known = classes or _guess_classes(first)
     dataset = (
@@ -71,7 +70,7 @@ def score_answers(
         known = (
             dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
         )
-    is_new = not out.exists()
+    beginning = Beginning(out)
     folder = RunFolder.create(
         out,
         "classification",
@@ -81,35 +80,33 @@ def score_answers(
                 "adapters": {},
                 "data": truth.settings if dataset is None else dataset.settings(),
                 "images": {"source": "answers made elsewhere"},
-                "corruptions": dict.fromkeys(list_corruptions(cells)),
-                "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
+                **shared.settings(),
             }
         ),
         {
             "classes": {"title": known.title, "count": len(known)},
+            **shared.about(),
             "provenance": provenance("none", 0),
         },
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
-    try:
-        with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
-            for name, source in sources.items():
-                files.make_folder(folder.path / "records" / name)
-                for cell in cells:
-                    if not folder.has(name, cell):
-                        records = truth.record(source.read(cell), known)
-                        write_cell(folder.records_file(name, cell), records)
-                    advance(note=str(cell))
-    except InputError:
-        # Nothing of files that do not fit is kept; what was there before is another's.
-        if is_new:
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+    total = len(sources) * len(cells)
+    with (
+        beginning.undo_when_refused(),
+        progress("Read", total, show=show_progress) as advance,
+    ):
+        for name, source in sources.items():
+            files.make_folder(folder.path / "records" / name)
+            for cell in cells:
+                if not folder.has(name, cell):
+                    records = truth.record(source.read(cell), known)
+                    write_cell(folder.records_file(name, cell), records)
+                advance(note=str(cell))
     scores = summarize(
         folder,
         Classification(),
         {name: name for name in sources},
-        Grid(cells, missing),
+        shared.grid,
         workers=default_workers("none") if workers is None else workers,
         show_progress=show_progress,
     )

@@ -16,6 +16,7 @@ from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_recorders import DetectorRecording
 from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
 from shiftproof.bench.measures import Measure as MeasureOfData
+from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.summary import SEED, average, list_broken
 from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
@@ -194,6 +195,7 @@ class Detection(Task):
             images=Images(len(ids), len(at), broken, sum(objects)),
             classes=[str(record["name"]) for record in truth["categories"]],
             objects=objects,
+            changed=why_other_corruptions(folder),
         )
 
     def save_gallery(
@@ -244,6 +246,7 @@ def measured_from(
     images: Images,
     classes: Sequence[str] = (),
     objects: Sequence[int | None] = (),
+    changed: str | None = None,
 ) -> Measured:
     """Return what was measured, from P in each cell.
 
@@ -256,8 +259,9 @@ def measured_from(
         images: counts, and what could not be read.
         classes: names of the classes, where the performances have P of each.
         objects: how many there are of each class.
+        changed: why the corruptions are not the benchmark's, where they are not.
     """
-    reason = _why_no_mpc(grid)
+    reason = _why_no_mpc(grid) or changed
     return Measured(
         measures=(Measure(name, title, lower_is_better=False, unit="share"),),
         headlines=_headlines(name, complete=reason is None),
@@ -432,14 +436,7 @@ def _why_no_mpc(grid: Grid) -> str | None:
         return f"{len(grid.missing)} cells are missing ({named}{more})"
     if grid.severities != [1, 2, 3, 4, 5]:
         return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 are there"
-    there = set(grid.cells)
-    gone = [
-        f"{name}-{severity}"
-        for name in COMMON
-        for severity in grid.severities
-        if Cell(name, severity) not in there
-    ]
-    return f"{len(gone)} cells are missing ({', '.join(gone[:5])})" if gone else None
+    return why_cells_lack(grid)
 
 
 def _headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:

@@ -96,18 +96,39 @@ def cell_of(name: str) -> Cell | None:
     """
     parts = list(PurePosixPath(name).parts)
     parts[-1] = _without_endings(parts[-1])
-    if len(parts) > 1 and parts[0].lower() in {*GROUPS, "extra"}:
-        parts = parts[1:]
-    for at, part in enumerate(parts):
+    found = _find_cell(parts)
+    return None if found is None else found[0]
+
+
+def split_cell(name: str) -> tuple[Cell, str] | None:
+    """Return the cell that the folders of a path say, and the path below them, or None.
+
+    >>> split_cell("weather/fog/3/images/0.png")
+    (Cell(corruption='fog', severity=3), 'images/0.png')
+    >>> split_cell("clean/0.png"), split_cell("fog-3/0.png")
+    ((Cell(corruption='clean', severity=0), '0.png'), (Cell(corruption='fog', severity=3), '0.png'))
+    """
+    *folders, file = PurePosixPath(name).parts
+    found = _find_cell(folders)
+    if found is None:
+        return None
+    cell, used = found
+    return cell, "/".join([*folders[used:], file])
+
+
+def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
+    """Return the cell that the parts of a path say, and how many of them it takes to say it."""
+    group = int(len(parts) > 1 and parts[0].lower() in {*GROUPS, "extra"})
+    for at, part in enumerate(parts[group:], start=group):
         if part.lower() in _CLEAN_NAMES:
-            return CLEAN
+            return CLEAN, at + 1
         joined = _JOINED.fullmatch(part)
         if joined and canonical(joined["name"]) in CORRUPTIONS:
-            return _cell(joined["name"], int(joined["severity"]))
+            return _cell(joined["name"], int(joined["severity"])), at + 1
         following = parts[at + 1] if at + 1 < len(parts) else ""
         severity = _SEVERITY.fullmatch(following)
-        if severity and (canonical(part) in CORRUPTIONS or at == 0):
-            return _cell(part, int(severity[1]))
+        if severity and (canonical(part) in CORRUPTIONS or at == group):
+            return _cell(part, int(severity[1])), at + 2
     return None
 
 

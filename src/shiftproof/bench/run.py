@@ -119,6 +119,9 @@ def run(
     """
     if task is None:
         task = _task_of(models, data)
+    if isinstance(task, Classification) and task.kept is None:
+        # Thousands of sentences need not be read again where the run that goes on has their vectors.
+        task = Classification(kept=out)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:

@@ -19,15 +19,14 @@ from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_
 from shiftproof.bench.naming import Names
 from shiftproof.bench.predictions import (
     PredictionFiles,
-    cells_of,
     find_predictions,
-    list_corruptions,
 )
+from shiftproof.bench.refusal import Beginning
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
+from shiftproof.bench.segmentation_scoring import Named, holds_label_maps, score_label_maps
+from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import SEED, summarize
 from shiftproof.bench.summary import score as score_measured
-from shiftproof.bench.task import Grid
-from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
 from shiftproof.data import CocoData, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import InputError, UnknownNameError
@@ -38,6 +37,7 @@ from shiftproof.metrics.annotations import Annotations, read_annotations
 from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read_objects
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
+from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
@@ -64,7 +64,8 @@ def score(
     *,
     out: str | Path,
     measure: str = "auto",
-    classes: Classes | None = None,
+    classes: Named | None = None,
+    class_map: Mapping[str, str] | None = None,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Run:
@@ -74,6 +75,10 @@ def score(
     for each corruption and severity, or one table with the columns corruption, severity and image;
     what may be in them is said by :func:`~shiftproof.bench.answers.read_answers`. Every image is
     answered once in every cell.
+
+    Answers of segmenters are label maps as PNG, a folder of them for each corruption and severity,
+    ``fog/3/<path of the image>.png`` and ``clean/<path of the image>.png``; of a palette the indices
+    count, and 255 says no class. Every image has one in every cell, of the size of its truth.
 
     Of detectors there is for each corruption and severity there is a file in COCO's format of
     results, a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``. How
@@ -90,11 +95,15 @@ def score(
             path, file name, or file name without suffix; and categories by id (of data that has none,
             from 1 in the order of the classes) or by name. A table needs none. For classifiers what
             ``open_data`` takes: class folders, a CSV of path,label, whose images need not be there;
-            none where the files have images and labels.
+            none where the files have images and labels. For segmenters what
+            ``open_segmentation_data`` takes.
         out: the folder of the run.
         measure: of detectors, as for :class:`Detection`.
         classes: of classifiers, what the scores stand for; by default ImageNet's classes for 1,000
-            scores, else numbers.
+            scores, else numbers. Of segmenters, what the numbers in the label maps mean: "index" for
+            places in the data's classes (the default where the data's own label maps have the same),
+            "label-maps" for the numbers of those, or as of ``open_segmentation_data``.
+        class_map: of segmenters, from a class of the answers (or a number) to one of the data.
         workers: processes that measure.
         show_progress: None shows it on a terminal only.
 
@@ -105,6 +114,26 @@ def score(
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     given = _named(predictions)
+    if task_of(given) == "segmentation":
+        if measure != "auto":
+            raise InputError(f"The measure {measure!r} is of detections; these are label maps.")
+        if data is None:
+            raise InputError(
+                "Expected the data set beside the label maps: data=, a folder with the true ones."
+            )
+        if not isinstance(predictions, Mapping):
+            given = {"segmenter": next(iter(given.values()))}
+        return score_label_maps(
+            given,
+            data,
+            Path(out),
+            classes=classes,
+            class_map=class_map,
+            workers=workers,
+            show_progress=show_progress,
+        )
+    if class_map is not None:
+        raise InputError("A class map is of segmenters' label maps; give none.")
     answered = {name: path for name, path in given.items() if holds_answers(path)}
     if answered and len(answered) < len(given):
         raise InputError(
@@ -120,7 +149,7 @@ def score(
             answered,
             data,
             Path(out),
-            classes=classes,
+            classes=None if classes is None else read_classes(classes),
             workers=workers,
             show_progress=show_progress,
         )
@@ -144,6 +173,21 @@ def score(
             f"{data.name} has no boxes; expected annotations for result files of boxes."
         )
     return _score_files(given, data, Path(out), measure, workers, show_progress)
+
+
+def task_of(given: Mapping[str, Path]) -> str:
+    """Return what answers are of, by their files: classification, detection or segmentation.
+
+    Raises:
+        InputError: some are label maps and others are not.
+        BrokenFileError: a table that cannot be read.
+    """
+    maps = [path for path in given.values() if holds_label_maps(path)]
+    if maps and len(maps) < len(given):
+        raise InputError(f"{maps[0]} are label maps and others are not; score them apart.")
+    if maps:
+        return "segmentation"
+    return "classification" if any(map(holds_answers, given.values())) else "detection"
 
 
 def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
@@ -183,10 +227,9 @@ def _score_files(
     masks = truth.measure == "coco-masks"
     objects = read_objects(truth.annotations, masks=masks)
     found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
-    cells, missing = cells_of(
-        set.intersection(*(set(one.files) for one in found.values())),
-        set.union(*(set(one.files) for one in found.values())),
-    )
+    shared = share_cells({name: one.files for name, one in found.items()})
+    cells = shared.grid.cells
+    beginning = Beginning(out)
     folder = RunFolder.create(
         out,
         "detection",
@@ -196,12 +239,12 @@ def _score_files(
                 "measure": truth.measure,
                 "data": truth.settings,
                 "images": {"source": "result files of another framework"},
-                "corruptions": dict.fromkeys(list_corruptions(cells)),
-                "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
+                **shared.settings(),
             }
         ),
         {
             "classes": {"title": truth.title, "count": len(objects.categories)},
+            **shared.about(),
             **(
                 {"data_faults": msgspec.to_builtins(summarize_faults(truth.faults))}
                 if truth.faults
@@ -212,7 +255,10 @@ def _score_files(
     )
     write_ground_truth(folder, truth.annotations, truth.measure)
     total = len(found) * len(cells)
-    with progress("Read", total, show=show_progress) as advance:
+    with (
+        beginning.undo_when_refused(),
+        progress("Read", total, show=show_progress) as advance,
+    ):
         for name, one in found.items():
             files.make_folder(folder.path / "records" / name)
             results = _Results(truth, objects, [one.files[cell] for cell in cells], masks=masks)
@@ -228,7 +274,7 @@ def _score_files(
         folder,
         Detection(measure=truth.measure),
         {name: name for name in found},
-        Grid(cells, missing),
+        shared.grid,
         workers=default_workers("none") if workers is None else workers,
         show_progress=show_progress,
     )
@@ -458,14 +504,8 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
     if len(names) > 1:
         raise InputError(f"The tables have different measures: {' and '.join(sorted(names))}.")
     performance = {name: cells for name, (_, cells) in read.items()}
-    found = {
-        name: PredictionFiles(dict.fromkeys(cells, Path()), ())
-        for name, cells in performance.items()
-    }
-    cells, missing = cells_of(
-        set.intersection(*(set(one.files) for one in found.values())),
-        set.union(*(set(one.files) for one in found.values())),
-    )
+    shared = share_cells(performance)
+    grid = shared.grid
     called = names.pop()
     title = f"{called}, as the table has it" + (" (masks)" if kind == "segm" else "")
     folder = RunFolder.create(
@@ -480,18 +520,18 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
                 "measure": measure,
                 "data": {"name": "unknown", "kind": "table of results"},
                 "images": {"source": "table of results"},
-                "corruptions": dict.fromkeys(list_corruptions(cells)),
-                "severities": sorted({cell.severity for cell in cells if not cell.is_clean}),
+                **shared.settings(),
             }
         ),
         {
             "classes": {"title": "unknown", "count": None},
+            **shared.about(),
             "provenance": provenance("none", 0),
         },
     )
     measured = measured_from(
         performance,
-        Grid(cells, missing),
+        grid,
         called,
         title,
         interval=Resampling(level=LEVEL, method="none", replicates=0, seed=SEED),
@@ -499,10 +539,8 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
         classes=_voc_classes(performance),
     )
     titles = {name: name for name in performance}
-    write_form(
-        folder.scores_file, score_measured("detection", measured, titles, Grid(cells, missing))
-    )
-    save_gallery(folder, None, cells, [], list(performance), {})
+    write_form(folder.scores_file, score_measured("detection", measured, titles, grid))
+    save_gallery(folder, None, grid.cells, [], list(performance), {})
     return Run(folder.path)
 
 

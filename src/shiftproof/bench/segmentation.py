@@ -14,7 +14,8 @@ import numpy as np
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.detection import measured_from
 from shiftproof.bench.measures import Performance
-from shiftproof.bench.segmentation_detail import Cells, detail_of
+from shiftproof.bench.published import why_other_corruptions
+from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, list_broken
@@ -44,7 +45,7 @@ from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
 from shiftproof.runs.scores.segmentation import Truth
 from shiftproof.runs.scores.shared import Resampling
-from shiftproof.types import CLEAN, F64, Cell, Flags
+from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Settings
 
 SegmenterGiven: TypeAlias = SegmenterLike | str
 
@@ -127,13 +128,7 @@ class Segmentation(Task):
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": MIOU.name,
             },
-            about={
-                "classes": {
-                    "title": dataset.classes.title,
-                    "count": len(dataset.classes),
-                    "pixels": pixels.tolist(),
-                }
-            },
+            about={"classes": describe_classes(dataset, pixels)},
             make_view=make_view,
             corrupted=tree,
             device=str(first.settings.get("device", "cpu")),
@@ -144,9 +139,7 @@ class Segmentation(Task):
         """Write the names of the classes, and the conditions of the images."""
         dataset = prepared.data
         assert isinstance(dataset, SegmentationData)
-        several = len(set(dataset.conditions.values())) > 1
-        conditions = dict(dataset.conditions) if several else {}
-        write_form(folder.path / TRUTH, Truth(FORMAT, dataset.classes.names, conditions))
+        write_truth(folder, dataset)
 
     def measure(
         self,
@@ -167,6 +160,11 @@ class Segmentation(Task):
         if not used.any():
             raise BrokenFileError(f"{folder.path}: no image of the run could be read in all cells.")
         figures = _figures(tables, used, len(truth.classes), show_progress)
+        by_condition = {
+            name: _figures(tables, used & among, len(truth.classes), show_progress)
+            for name, among in images_by_condition(truth, first.ids).items()
+            if (used & among).any()
+        }
         measured = measured_from(
             {name: {c: one[0] for c, one in cells.items()} for name, cells in figures.items()},
             grid,
@@ -179,6 +177,7 @@ class Segmentation(Task):
                 seed=SEED,
             ),
             images=Images(len(first), int(used.sum()), broken),
+            changed=why_other_corruptions(folder),
         )
         return dataclasses.replace(
             measured,
@@ -196,7 +195,23 @@ class Segmentation(Task):
                 for name, cells in figures.items()
             },
             details={
-                name: msgspec.to_builtins(detail_of(Cells(table, used), grid, truth))
+                name: msgspec.to_builtins(
+                    detail_of(
+                        Cells(
+                            table,
+                            used,
+                            Drawn.of({c: one[2] for c, one in figures[name].items()}, grid),
+                            {
+                                condition: Drawn.of(
+                                    {c: one[0].replicates for c, one in found[name].items()}, grid
+                                )
+                                for condition, found in by_condition.items()
+                            },
+                        ),
+                        grid,
+                        truth,
+                    )
+                )
                 for name, table in tables.items()
             },
         )
@@ -206,6 +221,22 @@ class Segmentation(Task):
     ) -> None:
         """Keep the images that lose most: clean, truth, corrupted, and what was said of them."""
         save_gallery(folder, prepared, view, cells)
+
+
+def write_truth(folder: RunFolder, data: SegmentationData) -> None:
+    """Write the names of the classes, and the conditions of the images where there are several."""
+    several = len(set(data.conditions.values())) > 1
+    conditions = dict(data.conditions) if several else {}
+    write_form(folder.path / TRUTH, Truth(FORMAT, data.classes.names, conditions))
+
+
+def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
+    """Return what ``run.json`` says of the classes; ``pixels`` is ``(K,)``, those of each in the truth."""
+    return {
+        "title": data.classes.title,
+        "count": len(data.classes),
+        "pixels": pixels.tolist(),
+    }
 
 
 # ---------------------------------------------------------------- what was handed in
@@ -293,8 +324,9 @@ def _read_tables(
     return tables
 
 
-CellFigures: TypeAlias = tuple[Performance, Replicates]
-"""What is reached in mIoU, and the pixel accuracy on the images and their resamples."""
+CellFigures: TypeAlias = tuple[Performance, Replicates, F64]
+"""What is reached in mIoU; the pixel accuracy, and ``(1 + R, K)`` the IoU of each class, on the images
+and their resamples."""
 
 
 def _figures(
@@ -334,7 +366,7 @@ def _of_sums(sums: F64, classes: int) -> CellFigures:
     recall = mean_iou(class_recalls(hits[0], truth[0]))
     numbers = {"mean class accuracy": float(recall)}
     performance = Performance(_moved(mean), numbers, ious[0].tolist())
-    return performance, _moved(accuracy)
+    return performance, _moved(accuracy), ious
 
 
 def _moved(drawn: F64) -> F64:

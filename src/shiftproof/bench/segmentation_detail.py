@@ -8,11 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.bench.task import Grid
+from shiftproof.metrics.intervals import Interval, percentile_interval, without_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
 from shiftproof.runs.records.segmentation import SegmentationRecords
 from shiftproof.runs.resamples import round_figure
 from shiftproof.runs.scores.detection import Fall
-from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, Taker, Truth
+from shiftproof.runs.scores.segmentation import (
+    ClassFall,
+    Confusion,
+    Detail,
+    RangedFall,
+    Ranges,
+    Taker,
+    Truth,
+)
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags
 
 TAKERS = 5
@@ -24,14 +33,57 @@ DENSE = 32
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The records of one model in all cells, and ``(N,)`` bool which images count."""
+    """The records of one model in all cells, and ``(N,)`` bool which images count.
+
+    Attributes:
+        classes: the IoU of each class on the resamples of the images.
+        conditions: mIoU on the resamples of the images of each condition.
+    """
 
     tables: Mapping[Cell, SegmentationRecords]
     used: Flags
+    classes: Drawn
+    conditions: Mapping[str, Drawn]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Figures on the images and on each resample of them, ``(1 + R,)`` or ``(1 + R, K)``.
+
+    ``clean`` is on clean images and ``mean`` the mean over the grid; None where there is no such cell.
+    """
+
+    clean: F64 | None
+    mean: F64 | None
+
+    @classmethod
+    def of(cls, cells: Mapping[Cell, F64], grid: Grid) -> Drawn:
+        """Gather the cells of a grid; what is NaN in a cell is left out of the mean."""
+        corrupted = [cells[cell] for cell in grid.averaged]
+        return cls(cells.get(CLEAN), mean_iou(np.stack(corrupted, -1)) if corrupted else None)
+
+    def ranges(self, index: int | None = None) -> Ranges:
+        """Return the intervals, of one of K figures where there are K."""
+
+        def pick(values: F64 | None) -> F64 | None:
+            return values if values is None or index is None else values[:, index]
+
+        clean, mean = pick(self.clean), pick(self.mean)
+        lost = None if clean is None or mean is None else clean - mean
+        return Ranges(_interval(clean, 0), _interval(mean, 0), _interval(lost, -1))
+
+
+def _interval(values: F64 | None, least: int) -> Interval | None:
+    """Return the interval moved by its bias, as that of mIoU is, within ``least`` to 1."""
+    found = None if values is None else percentile_interval(without_bias(values))
+    if found is None:
+        return None
+    ends = (min(max(round_figure(end), least), 1.0) for end in (found.lower, found.upper))
+    return Interval(round_figure(found.value), *ends)
 
 
 def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
-    """Return the figures of a model that are segmentation's own; they have no intervals."""
+    """Return the figures of a model that are segmentation's own."""
     classes = len(truth.classes)
     confusions = {
         cell: table.confusion(classes, cells.used) for cell, table in cells.tables.items()
@@ -45,7 +97,7 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
     some = next(iter(cells.tables.values()))
     there = some.marginals(classes)[cells.used][:, classes : 2 * classes]
     return Detail(
-        classes=_classes(truth.classes, there, clean, corrupted, shares),
+        classes=_classes(truth.classes, there, clean, corrupted, shares, cells.classes),
         conditions=_conditions(cells, grid, truth),
         confusion=_confusion(truth.classes, there, shares),
     )
@@ -77,6 +129,7 @@ def _classes(
     clean: I64 | None,
     corrupted: Sequence[I64],
     shares: _Shares,
+    drawn: Drawn,
 ) -> tuple[ClassFall, ...]:
     """Return the classes that have pixels or are predicted, the largest loss first."""
     clean_iou = np.full(len(names), np.nan) if clean is None else _ious(clean)
@@ -89,6 +142,7 @@ def _classes(
             images=int(np.count_nonzero(there[:, index])),
             clean=_number(clean_iou[index]),
             mean=_number(mean_ious[index]),
+            ranges=drawn.ranges(index),
             recall=Fall(
                 clean=None if shares.clean is None else _number(shares.clean[index, index]),
                 mean=None if shares.mean is None else _number(shares.mean[index, index]),
@@ -144,25 +198,31 @@ def _table(shares: F64, kept: I64) -> tuple[tuple[float, ...], ...]:
     )
 
 
-def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, Fall]:
+def images_by_condition(truth: Truth, ids: Sequence[str]) -> dict[str, Flags]:
+    """Return for each condition ``(N,)`` bool which images were taken under it; none where one is."""
+    of_image = np.array([truth.conditions.get(name, "") for name in ids])
+    return {name: of_image == name for name in dict.fromkeys(truth.conditions.values())}
+
+
+def _conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, RangedFall]:
     """Return mIoU by the condition under which images were taken; empty where there is one only."""
     if not truth.conditions:
         return {}
     ids = next(iter(cells.tables.values())).ids
-    of_image = np.array([truth.conditions.get(name, "") for name in ids])
     classes = len(truth.classes)
 
     def iou(cell: Cell, among: Flags) -> float:
         return float(mean_iou(_ious(cells.tables[cell].confusion(classes, among))))
 
     found = {}
-    for name in dict.fromkeys(truth.conditions.values()):
-        among = cells.used & (of_image == name)
+    for name, taken in images_by_condition(truth, ids).items():
+        among = cells.used & taken
         if among.any():
             corrupted = [iou(cell, among) for cell in grid.averaged]
-            found[name] = Fall(
+            found[name] = RangedFall(
                 clean=_number(iou(CLEAN, among)) if grid.has_clean else None,
                 mean=_number(float(np.mean(corrupted))) if corrupted else None,
+                ranges=cells.conditions[name].ranges(),
             )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from shiftproof.runs.records.segmentation import SegmentationRecords, read_segme
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.segmentation import Answer, ClassColor, Gallery, Sheet
 from shiftproof.runs.thumbnails import small_jpeg
-from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap
+from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap, Sample
 
 WORST = 12
 """Images that are shown."""
@@ -40,17 +40,45 @@ QUALITY = 82
 Color = tuple[int, int, int]
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What the pictures of a run are made from.
+
+    Attributes:
+        data: has the label maps.
+        models: whose answers are shown; the first decides which images.
+        photograph: the image in a cell; None where only the clean one is known.
+        answer: the label map that a model gives of an image in a cell, in the data's classes.
+    """
+
+    data: SegmentationData
+    models: Sequence[str]
+    photograph: Callable[[Sample, Cell], Image | None]
+    answer: Callable[[str, Sample, Cell, Image], LabelMap]
+
+
 def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]) -> None:
-    """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
-    data = prepared.data
+    """Write ``gallery.json`` and its pictures for models that are at hand to be asked again."""
+    data, recording = prepared.data, prepared.recording
     assert isinstance(data, SegmentationData)
+    assert isinstance(recording, SegmenterRecording)
+
+    def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
+        (labels,) = recording.predict(prepared.models[name], [photo])
+        return labels
+
     plain = [name for name, one in prepared.models.items() if not isinstance(one, Learner)]
-    shown = plain[:MODELS]
+    save_shown(folder, Shown(data, plain, view.load, answer), cells)
+
+
+def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
+    """Write ``gallery.json`` and the pictures it names, for a run whose records are complete."""
+    data, shown = source.data, source.models[:MODELS]
     tables = {
         name: {cell: read_segmentation(folder.records_file(name, cell)) for cell in cells}
         for name in shown
     }
-    painter = _Painter(folder, prepared, view, data, tables)
+    painter = _Painter(folder, source, tables)
     ious = _ious_per_cell(tables[shown[0]], len(data.classes)) if shown and CLEAN in cells else {}
     sheets = (
         painter.sheet(number, row, lost, cell)
@@ -101,51 +129,46 @@ class _Painter:
     """Paints the pictures of one run."""
 
     folder: RunFolder
-    prepared: Prepared
-    view: View
-    data: SegmentationData
+    source: Shown
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]]
 
     @property
     def colors(self) -> list[Color]:
         """Of the classes of the data."""
-        return class_colors(self.data.classes.names)
+        return class_colors(self.source.data.classes.names)
 
     def sheet(self, number: int, row: int, lost: float, cell: Cell) -> Sheet | None:
         """Paint one image; None where it cannot be read any more."""
-        sample = self.data.samples[row]
+        sample = self.source.data.samples[row]
         try:
-            images = {"clean": self.view.load(sample, CLEAN)}
-            images["corrupted"] = self.view.load(sample, cell)
-            truth = self.data.read_mask(sample)
+            clean = self.source.photograph(sample, CLEAN)
+            corrupted = self.source.photograph(sample, cell)
+            truth = self.source.data.read_mask(sample)
         except BrokenFileError:
             return None
+        assert clean is not None
+        images = {"clean": clean} if corrupted is None else {"clean": clean, "corrupted": corrupted}
         place = files.make_folder(self.folder.path / "gallery" / str(number))
         pictures = {name: self._save(place / f"{name}.jpg", one) for name, one in images.items()}
-        pictures["truth"] = self._paint(place / "truth.jpg", images["clean"], truth)
+        pictures["truth"] = self._paint(place / "truth.jpg", clean, truth)
         answers: dict[str, tuple[Answer, ...]] = {}
         there = set(np.unique(truth).tolist())
         for at, model in enumerate(self.tables):
             found = []
             for which, of in (("clean", CLEAN), ("corrupted", cell)):
-                labels = self._predict(model, images[which])
-                file = self._paint(place / f"{which}-{at}.jpg", images[which], labels)
+                photo = images.get(which, clean)
+                labels = self.source.answer(model, sample, of, photo)
+                file = self._paint(place / f"{which}-{at}.jpg", photo, labels)
                 pictures[f"{model} {which}"] = file
                 found.append(Answer(str(of), file, self._iou(model, of, row)))
                 there |= set(np.unique(labels).tolist())
             answers[model] = tuple(found)
-        names = self.data.classes.names
+        names = self.source.data.classes.names
         classes = tuple(names[index] for index in sorted(there) if index >= 0)
         return Sheet(sample.id, str(cell), min(round(lost, 6), 1.0), pictures, classes, answers)
 
-    def _predict(self, model: str, image: Image) -> LabelMap:
-        recording = self.prepared.recording
-        assert isinstance(recording, SegmenterRecording)
-        (labels,) = recording.predict(self.prepared.models[model], [image])
-        return labels
-
     def _iou(self, model: str, cell: Cell, row: int) -> float | None:
-        value = image_ious(self.tables[model][cell], len(self.data.classes))[row]
+        value = image_ious(self.tables[model][cell], len(self.source.data.classes))[row]
         return None if np.isnan(value) else round(float(value), 6)
 
     def _paint(self, path: Path, image: Image, labels: LabelMap) -> str:

@@ -81,8 +81,12 @@ class SegmentationRecorder:
     ) -> None:
         """Count the label maps of some images, given by their places among the samples."""
         for row, labels, position in zip(rows, answers, positions, strict=True):
-            self._counts[row] = self._truths.count(self._samples[row], labels)
-            self._position[row] = position
+            self.add_counted(row, self._truths.count(self._samples[row], labels), position)
+
+    def add_counted(self, row: int, counts: PixelCounts, position: int) -> None:
+        """Record the pixels of one image, counted already."""
+        self._counts[row] = counts
+        self._position[row] = position
 
     def add_broken(self, row: int, reason: str, position: int) -> None:
         """Record a file that could not be read."""

@@ -1,9 +1,9 @@
-"""``shiftproof score``: detections of any framework, from their result files."""
+"""``shiftproof score``: what any framework has answered, from its result files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from shiftproof.cli.options import MEASURE_HELP
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.data import ImageData
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +25,8 @@ def register(app: typer.Typer) -> None:
             "Examples:  shiftproof score --predictions results --data instances_val2017.json "
             "--out run  ·  shiftproof score --predictions mine=results --predictions "
             "theirs=other/results --data VOCdevkit --out run  ·  "
-            "shiftproof score --predictions test_robustness_results.pkl --out run"
+            "shiftproof score --predictions test_robustness_results.pkl --out run  ·  "
+            "shiftproof score --predictions label_maps --data cityscapes --out run"
         ),
     )(score)
 
@@ -35,7 +39,8 @@ def score(
             "-p",
             help="Folder with one file per cell: fog/3.json, fog/3/results.bbox.json or fog-3.json, "
             "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet: logits, "
-            "probabilities, top1 to top5). Or one table: of classes with columns corruption, "
+            "probabilities, top1 to top5). Of segmenters a folder of PNG label maps per cell: "
+            "fog/3/<path of the image>.png. Or one table: of classes with columns corruption, "
             "severity, image; of results the .pkl of mmdetection's test_robustness, .json or .csv. "
             "Several as NAME=PATH, each with a --predictions.",
         ),
@@ -50,7 +55,8 @@ def score(
             "--data",
             "-d",
             help="The annotations: a COCO JSON (its images are not needed), or a folder of Pascal "
-            "VOC, Cityscapes or YOLO. Of classes: class folders, or a CSV of path,label. A table "
+            "VOC, Cityscapes or YOLO. Of classes: class folders, or a CSV of path,label. Of label "
+            "maps: a folder as `segment` takes. A table "
             "of results needs none, nor do files with images and labels.",
         ),
     ] = None,
@@ -59,8 +65,25 @@ def score(
         typer.Option(
             "--classes",
             help="What the scores of classifiers stand for: imagenet, or a file with one name a "
-            "line. By default imagenet for 1,000 scores, else numbers.",
+            "line. By default imagenet for 1,000 scores, else numbers. What the numbers of label "
+            "maps mean: index (places in the data's classes), label-maps (the data's numbers), "
+            "cityscapes, ade20k, voc, a file with one name a line, or a CSV of number,name.",
         ),
+    ] = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-map",
+            help="CSV or JSON: from a class or number of label maps to a class of the data.",
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option("--masks", help="Folder of the true label maps of the images in --data."),
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
     ] = None,
     measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
     split: Split = None,
@@ -73,28 +96,57 @@ def score(
         bool, typer.Option("--json", help="Print scores.json on standard output.")
     ] = False,
 ) -> None:
-    """Score classes or detections under corruption that were made elsewhere; no model is needed."""
+    """Score classes, detections or label maps under corruption, made elsewhere; no model is needed."""
     from shiftproof import bench
-    from shiftproof.data import open_detection_data
-    from shiftproof.models.classifiers.class_names import read_classes
+    from shiftproof.data import read_class_map
 
-    is_plain = split is None and images is None and root is None
-    truth = (
-        data
-        if data is None or is_plain
-        else open_detection_data(data, split=split, images=images, root=root)
-    )
+    named = _named(predictions)
     run = bench.score(
-        _named(predictions),
-        truth,
+        named,
+        _open(named, data, split, images, root, masks, condition, classes),
         out=out,
         measure=measure,
-        classes=None if classes is None else read_classes(classes),
+        classes=classes,
+        class_map=None if class_map is None else read_class_map(class_map),
         workers=workers,
     )
     for line in run.head.describe_faults():
         say(line, error=True)
     show_outcome(run, as_json=as_json)
+
+
+def _open(
+    predictions: str | dict[str, str | Path],
+    data: str | None,
+    split: str | None,
+    images: Path | None,
+    root: Path | None,
+    masks: Path | None,
+    condition: str | None,
+    classes: str | None,
+) -> ImageData | str | None:
+    """Open the truth where options say how; else leave it as it was given."""
+    from shiftproof.bench.scoring import task_of
+    from shiftproof.bench.segmentation_scoring import ANSWER_NUMBERS
+    from shiftproof.data import open_detection_data, open_segmentation_data
+
+    if data is None:
+        return None
+    given = predictions if isinstance(predictions, dict) else {"": predictions}
+    if task_of({name: Path(path) for name, path in given.items()}) == "segmentation":
+        if images is not None or root is not None:
+            raise InputError("--images and --root are of boxes and classes; give --masks.")
+        if split is None and masks is None and condition is None:
+            return data
+        names = None if masks is None or classes in ANSWER_NUMBERS else classes
+        return open_segmentation_data(
+            data, split=split, masks=masks, condition=condition, classes=names
+        )
+    if masks is not None or condition is not None:
+        raise InputError("--masks and --condition are of label maps; these are no label maps.")
+    if split is None and images is None and root is None:
+        return data
+    return open_detection_data(data, split=split, images=images, root=root)
 
 
 def _named(texts: list[str]) -> str | dict[str, str | Path]:

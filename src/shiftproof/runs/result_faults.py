@@ -11,6 +11,7 @@ from msgspec import Meta
 from shiftproof.io import files
 from shiftproof.metrics.faults import Fault, count_faults
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Cell
 
 SHOWN = 3
@@ -69,6 +70,25 @@ def describe_faults(
             lines.append(f"{name}: passed over, as their names say no cell: {shown}{more}.")
     for name, cells in results.items():
         lines += _list_faults(_join(cells.values()), f"the result files of {name}")
+    return lines
+
+
+def describe_names(lacking: Mapping[str, Sequence[str]], alike: Mapping[str, str]) -> list[str]:
+    """Return the lines that tell which cells are left out, and which names may be slips.
+
+    Args:
+        lacking: model to the cells that others have and it has not.
+        alike: a corruption that is in no table to the one that it is nearly called.
+    """
+    lines = [
+        f"{clean_text(name)!r} is no corruption of the table; it stands as one of your own. Is it "
+        f"{meant!r}? Then rename its folder."
+        for name, meant in alike.items()
+    ]
+    for model, cells in lacking.items():
+        more = f" and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
+        shown = ", ".join(map(clean_text, cells[:SHOWN]))
+        lines.append(f"{model} has no answers for {shown}{more}: left out for all models.")
     return lines
 
 

@@ -16,7 +16,7 @@ from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection, segmentation
-from shiftproof.runs.result_faults import FaultCounts, describe_faults
+from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
@@ -46,6 +46,8 @@ class Head(msgspec.Struct, frozen=True):
         provenance: how the numbers came about.
         data_faults: what was wrong with the annotations.
         result_faults: what was wrong with result files, by model and cell.
+        cells_lacking: of answers made elsewhere, by model, the cells that others alone have.
+        names_alike: corruptions in no table, and the one of the table that each is nearly called.
     """
 
     kind: str
@@ -55,12 +57,17 @@ class Head(msgspec.Struct, frozen=True):
     provenance: dict[str, Any] = {}
     data_faults: FaultCounts | None = None
     result_faults: dict[str, dict[str, FaultCounts]] = {}
+    cells_lacking: dict[str, list[str]] = {}
+    names_alike: dict[str, str] = {}
 
     def describe_faults(self) -> list[str]:
-        """Return what was wrong with annotations and result files, a sentence each."""
+        """Return what was wrong with annotations, result files and their names, a sentence each."""
         models = self.settings.get("models")
         named = models if isinstance(models, dict) else {}
-        return describe_faults(named, self.data_faults, self.result_faults)
+        return [
+            *describe_names(self.cells_lacking, self.names_alike),
+            *describe_faults(named, self.data_faults, self.result_faults),
+        ]
 
 
 class AnyRun(ABC, Generic[Scores]):

@@ -64,7 +64,7 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     original.
 
     Where there are several forms, every form of a picture is an image of its own. What belongs to one
-    picture by its name (VOC's XML and masks, YOLO's labels, the files in ``gtFine``) comes once for
+    picture by its name (VOC's XML, label maps, YOLO's labels, the files in ``gtFine``) comes once for
     each form, under the name of the form; COCO's images and annotations come once for each form, with
     fresh ids (see :func:`fresh_ids`); lists of images (YOLO's, and VOC's ImageSets) name all forms.
 
@@ -72,6 +72,8 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
         BrokenFileError: an annotation file that cannot be read.
         InputError: a path that leaves the folder.
     """
+    if tree.layout == "voc masks" and name.endswith(".txt"):
+        return _image_set(tree, name, forms)
     if tree.layout in ("plain", "webdataset", *LABEL_MAPS):
         return Carried(dict.fromkeys(name_carried(tree, name, forms)))
     path = tree.root / name
@@ -113,6 +115,9 @@ def _of_one_picture(tree: Tree, name: str) -> tuple[str, str] | None:
     if tree.layout == "yolo":
         bare = str(path.with_suffix(""))
         return (bare, path.suffix) if path.suffix == ".txt" and bare in tree.owners else None
+    if (picture := tree.mask_owners.get(name)) is not None:
+        stem = PurePosixPath(picture).stem
+        return str(path.with_name(stem)), path.stem.removeprefix(stem) + path.suffix
     if tree.layout == "voc":
         found = _voc_owner(tree, name)
         return None if found is None else (str(path.with_suffix("")), path.suffix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,13 @@ from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
-from shiftproof.data.segmentation.layouts import LABEL_MAPS
+from shiftproof.data.segmentation.layouts import LABEL_MAPS, LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import is_image
+from shiftproof.io.urls import redact_urls
+
+PAIRED = ("ade20k", "voc masks", "masks")
+"""Layouts in which a label map is called like its image, but for an ending."""
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -43,6 +48,21 @@ class Tree:
     folders: tuple[str, ...] = ()
     named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+
+    @cached_property
+    def mask_owners(self) -> dict[str, str]:
+        """The picture of each label map that is called like it; empty in other layouts."""
+        if self.layout not in PAIRED:
+            return {}
+        layout = LAYOUTS[self.layout]
+        found: dict[str, str] = {}
+        for split in layout.splits(self.root):
+            try:
+                pairs = layout.find(self.root, split).masks
+            except InputError:
+                continue  # a split without its label maps is carried over as it is
+            found |= {mask: image for image, mask in pairs.items()}
+        return found
 
     @cached_property
     def owners(self) -> Mapping[str, str]:
@@ -84,6 +104,13 @@ def open_tree(
         InputError: nothing that could be corrupted, or two readings.
         BrokenFileError: annotations that cannot be read.
     """
+    source = Path(source)
+    # A path has lost one of the slashes of a URL.
+    if re.match(r"[A-Za-z][A-Za-z0-9+.\-]+:/", str(source)) and not source.exists():
+        raise InputError(
+            f"{redact_urls(str(source))} is a URL; copies are made of what lies on this machine: an "
+            "image, a folder, or tars. Download it first."
+        )
     if not source.exists() and not is_address(source):
         raise InputError(f"{source} does not exist; expected an image or a folder of images.")
     found = find_dataset(source, split=split, images=images, root=root)

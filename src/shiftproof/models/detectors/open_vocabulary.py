@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
+from shiftproof.models.detectors.by_size import detect_by_size
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.models.image_text.prompts import make_class_names, read_templates
@@ -103,16 +104,20 @@ class OwlConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network."""
-        inputs = _prepare(self.processor, images)
-        words = {name: value.repeat(len(images), 1) for name, value in self.words.items()}
-        outputs = network(**{name: value.to(device) for name, value in {**words, **inputs}.items()})
-        results = self.processor.post_process_object_detection(
-            outputs,
-            threshold=self.score,
-            target_sizes=[(image.shape[0], image.shape[1]) for image in images],
-        )
-        return [self._read(result) for result in results]
+        """Take a batch of images through the network, those of one size together."""
+
+        def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
+            words = {name: value.repeat(len(some), 1) for name, value in self.words.items()}
+            given = {**words, **inputs}
+            outputs = network(**{name: value.to(device) for name, value in given.items()})
+            results = self.processor.post_process_object_detection(
+                outputs,
+                threshold=self.score,
+                target_sizes=[(image.shape[0], image.shape[1]) for image in some],
+            )
+            return [self._read(result) for result in results]
+
+        return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
         """Return what reproduces the reading; the processor by its own account."""
@@ -215,20 +220,21 @@ class GroundingConvention:
     ) -> list[Detections]:
         import torch
 
-        inputs = _prepare(self.processor, images)
-        sizes = torch.tensor([[image.shape[1], image.shape[0]] * 2 for image in images])
-        scores, boxes = [], []
-        for prompt in self.prompts:
-            words = {name: value.repeat(len(images), 1) for name, value in prompt.words.items()}
-            outputs = network(
-                **{name: value.to(device) for name, value in {**words, **inputs}.items()}
-            )
-            tokens = outputs.logits.float().sigmoid()
-            means = [tokens[:, :, low:high].mean(dim=2) for low, high in prompt.spans]
-            scores.append(self._among_all(torch.stack(means, dim=2), prompt))
-            boxes.append(_corners(outputs.pred_boxes.float()) * sizes[:, None].to(device))
-        together = zip(torch.cat(scores, dim=1), torch.cat(boxes, dim=1), strict=True)
-        return [self._read(*each) for each in together]
+        def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
+            sizes = torch.tensor([[image.shape[1], image.shape[0]] * 2 for image in some])
+            scores, boxes = [], []
+            for prompt in self.prompts:
+                words = {name: value.repeat(len(some), 1) for name, value in prompt.words.items()}
+                given = {**words, **inputs}
+                outputs = network(**{name: value.to(device) for name, value in given.items()})
+                tokens = outputs.logits.float().sigmoid()
+                means = [tokens[:, :, low:high].mean(dim=2) for low, high in prompt.spans]
+                scores.append(self._among_all(torch.stack(means, dim=2), prompt))
+                boxes.append(_corners(outputs.pred_boxes.float()) * sizes[:, None].to(device))
+            together = zip(torch.cat(scores, dim=1), torch.cat(boxes, dim=1), strict=True)
+            return [self._read(*each) for each in together]
+
+        return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
         """Return what reproduces the reading; the processor by its own account."""
@@ -305,18 +311,6 @@ def _corners(boxes: torch.Tensor) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------- both
-
-
-def _prepare(processor: Any, images: Sequence[Image]) -> dict[str, Any]:
-    return dict(
-        processor(
-            # Copies: torch warns of arrays that it could write to but must not.
-            images=[image.copy() for image in images],
-            return_tensors="pt",
-            # Said, since a narrow image looks as if its channels came first.
-            input_data_format="channels_last",
-        )
-    )
 
 
 def _fingerprint(words: Mapping[str, torch.Tensor]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from shiftproof.errors import InputError, ModelError
+from shiftproof.models.detectors.by_size import detect_by_size
 from shiftproof.models.detectors.open_vocabulary import load_open_vocabulary
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import class_of, compact_classes
@@ -35,21 +36,18 @@ class TransformersConvention:
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
     ) -> list[Detections]:
-        """Take a batch of images through the network."""
-        inputs = self.processor(
-            # Copies: torch warns of arrays that it could write to but must not.
-            images=[image.copy() for image in images],
-            return_tensors="pt",
-            # Said, since a narrow image looks as if its channels came first.
-            input_data_format="channels_last",
-        )
-        outputs = network(**{name: value.to(device) for name, value in inputs.items()})
-        results = self.processor.post_process_object_detection(
-            outputs,
-            threshold=self.score,
-            target_sizes=[(image.shape[0], image.shape[1]) for image in images],
-        )
-        return [self._read(result) for result in results]
+        """Take a batch of images through the network, those of one size together."""
+
+        def detect(inputs: Mapping[str, Any], some: Sequence[Image]) -> list[Detections]:
+            outputs = network(**{name: value.to(device) for name, value in inputs.items()})
+            results = self.processor.post_process_object_detection(
+                outputs,
+                threshold=self.score,
+                target_sizes=[(image.shape[0], image.shape[1]) for image in some],
+            )
+            return [self._read(result) for result in results]
+
+        return detect_by_size(self.processor, images, detect)
 
     def settings(self, network: Callable[..., Any]) -> Settings:
         """Return what reproduces the reading; the processor by its own account."""

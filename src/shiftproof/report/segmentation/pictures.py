@@ -56,11 +56,15 @@ def _case(
         alt = f"{sheet.id}: {title} {note}".rstrip()
         return {"uri": uri, "alt": alt, "title": title, "note": note, "style": style}
 
-    shots = [shot("clean", "Clean"), shot("corrupted", cell), shot("truth", "Truth")]
+    shots = [shot("clean", "Clean")]
+    # Of label maps that were made elsewhere, the corrupted photograph is not known.
+    shots += [shot("corrupted", cell)] if "corrupted" in sheet.files else []
+    shots += [shot("truth", "Truth")]
     for place, (model, answers) in enumerate(sheet.answers.items()):
         title = labels.get(model, model) if len(sheet.answers) > 1 else "Answer"
         for which, told in zip(("clean", "corrupted"), answers, strict=False):
-            note = f"{which}, mIoU {wording.share(told.iou)}"
+            seen = which if "corrupted" in sheet.files else wording.cell_title(told.cell).lower()
+            note = f"{seen}, mIoU {wording.share(told.iou)}"
             # The answers of the second model stand below those of the first.
             style = "below" if place and which == "clean" else ""
             shots.append(shot(f"{model} {which}", title, note, style))

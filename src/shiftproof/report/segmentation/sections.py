@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.words import over
@@ -11,8 +12,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.segmentation.wording import name_of, tell_worst
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
-from shiftproof.runs.scores.detection import Fall
-from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, Taker
+from shiftproof.runs.scores.segmentation import ClassFall, Confusion, Detail, RangedFall, Taker
 
 MOST_CLASSES = 25
 """So many classes are listed openly, the others to be unfolded."""
@@ -44,8 +44,8 @@ def classes_section(shown: Shown) -> Section | None:
         "segmentation_classes.html.j2",
         {
             "words": "Intersection over union of each class, over the pixels of all images, on clean "
-            f"images and as the mean {over(shown.first.scores)}, the largest loss{whose} first. These "
-            "figures have no intervals.",
+            f"images and as the mean {over(shown.first.scores)}, the largest loss{whose} first. "
+            f"{_told_ranges(order)}",
             "worst": tell_worst(first.label, order),
             "first": "Class",
             "counted": True,
@@ -62,6 +62,7 @@ def conditions_section(shown: Shown) -> Section | None:
     names = list(dict.fromkeys(name for detail in details for name in detail.conditions))
     if not names:
         return None
+    told = [fall for detail in details for fall in detail.conditions.values()]
     rows = [
         _fall_row(shown.entries, name, None, [detail.conditions.get(name) for detail in details])
         for name in names
@@ -74,7 +75,7 @@ def conditions_section(shown: Shown) -> Section | None:
         {
             "words": "mIoU over the images of each condition as they were taken, and with the "
             "corruptions on top. Conditions hold different images, or the same ones where a data set "
-            "was fogged; these figures have no intervals.",
+            f"was fogged. {_told_ranges(told)}",
             "worst": "",
             "first": "Condition",
             "counted": False,
@@ -93,9 +94,9 @@ def _entries(entries: Sequence[Entry]) -> dict[str, object]:
 
 
 def _fall_row(
-    entries: Sequence[Entry], title: str, row: ClassFall | None, falls: Sequence[Fall | None]
+    entries: Sequence[Entry], title: str, row: ClassFall | None, falls: Sequence[RangedFall | None]
 ) -> dict[str, object]:
-    known = [fall or Fall() for fall in falls]
+    known = [fall or RangedFall() for fall in falls]
     drawn = [(e.look, fall.clean, fall.mean) for e, fall in zip(entries, known, strict=True)]
     return {
         "title": title,
@@ -106,11 +107,35 @@ def _fall_row(
             {
                 "clean": wording.percent(fall.clean),
                 "mean": wording.percent(fall.mean),
+                "span": _span(fall.ranges.mean),
                 "change": wording.points(None if fall.lost is None else -fall.lost),
+                "change_span": _change_span(fall.ranges.lost),
+                "sure": fall.ranges.lost is not None and not fall.ranges.lost.spans_zero,
             }
             for fall in known
         ],
     }
+
+
+def _span(found: Interval | None) -> str:
+    return "" if found is None or found.bare else wording.span(found)
+
+
+def _change_span(lost: Interval | None) -> str:
+    """Return the interval of a change, which is minus what is lost."""
+    if lost is None or lost.bare:
+        return ""
+    return wording.SHARES.change_span(Interval(-lost.value, -lost.upper, -lost.lower))
+
+
+def _told_ranges(falls: Iterable[RangedFall]) -> str:
+    """Say what the small figures are; records of older runs were measured without."""
+    if all(fall.ranges.mean is None for fall in falls):
+        return "These figures have no intervals."
+    return (
+        "The small figures are intervals over images, of the corrupted figure and of the change; a "
+        "change in bold has one that leaves out 0."
+    )
 
 
 # ---------------------------------------------------------------- where the pixels go

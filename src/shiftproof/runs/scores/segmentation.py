@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.detection import Fall
 from shiftproof.runs.scores.shared import Count, Share
 
@@ -23,7 +24,21 @@ class Taker(msgspec.Struct, frozen=True):
     mean: Share | None = None
 
 
-class ClassFall(Fall, frozen=True, kw_only=True):
+class Ranges(msgspec.Struct, frozen=True):
+    """The intervals of a fall: of both ends, and of what is lost, resample by resample."""
+
+    clean: Interval | None = None
+    mean: Interval | None = None
+    lost: Interval | None = None
+
+
+class RangedFall(Fall, frozen=True, kw_only=True):
+    """A fall with its intervals over images."""
+
+    ranges: Ranges = Ranges()
+
+
+class ClassFall(RangedFall, frozen=True, kw_only=True):
     """How the intersection over union of a class falls, how its recall does, and to whom it goes.
 
     ``pixels`` is how many it has, ``images`` in how many images it is; ``takers`` are those classes
@@ -66,7 +81,7 @@ class Detail(msgspec.Struct, frozen=True):
     """
 
     classes: tuple[ClassFall, ...] = ()
-    conditions: dict[str, Fall] = {}
+    conditions: dict[str, RangedFall] = {}
     confusion: Confusion | None = None
 
 
@@ -105,7 +120,8 @@ class Sheet(msgspec.Struct, frozen=True):
     """One image: clean, with its truth, and in the mildest cell in which it loses most.
 
     ``files`` are the pictures below the run folder: "clean", "truth", "corrupted", and the answers
-    as "MODEL clean" and "MODEL corrupted"; ``answers`` is by model, clean first. ``lost`` is the mean
+    as "MODEL clean" and "MODEL corrupted"; "corrupted" is missing where label maps made elsewhere were
+    scored. ``answers`` is by model, clean first. ``lost`` is the mean
     loss of mIoU of the first model over all cells.
     """
 

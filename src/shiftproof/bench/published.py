@@ -1,0 +1,59 @@
+"""Whether the corruptions of a run are the benchmark's: by their names alone they could be others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shiftproof.bench.task import Grid
+from shiftproof.corruptions.table import COMMON, function_of
+from shiftproof.runs.folder import RunFolder
+from shiftproof.types import Cell
+
+
+def why_other_corruptions(folder: RunFolder) -> str | None:
+    """Return why figures over the 15 corruptions are not the benchmark's, or None.
+
+    A run records of each corruption what it was: other constants (those of CIFAR-10-C, for images of
+    32 x 32 pixels), or a function of one's own under a name of the table, make another number. What
+    was read from disk or answered elsewhere is known by its name alone. Frost with other textures
+    passes: where it was drawn, the page says so in its place.
+    """
+    settings = folder.info().get("settings")
+    told = settings.get("corruptions") if isinstance(settings, Mapping) else None
+    if not isinstance(told, Mapping):
+        return None
+    others = {name: told[name] for name in COMMON if not _is_published(name, told.get(name))}
+    if not others:
+        return None
+    listed = ", ".join(str(identity)[:60] for identity in list(others.values())[:3])
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    is_one = len(others) == 1
+    return (
+        f"{len(others)} of the 15 corruptions {'is' if is_one else 'are'} not the benchmark's own "
+        f"({listed}{more})"
+    )
+
+
+def why_cells_lack(grid: Grid) -> str | None:
+    """Return which cells of the 15 corruptions a grid has not at its severities, or None."""
+    there = set(grid.cells)
+    gone = [
+        str(cell)
+        for name in COMMON
+        for severity in grid.severities
+        if (cell := Cell(name, severity)) not in there
+    ]
+    if not gone:
+        return None
+    more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
+    return f"{len(gone)} cells are missing ({', '.join(gone[:5])}{more})"
+
+
+def _is_published(name: str, identity: Any) -> bool:
+    if identity is None:
+        return True
+    function = function_of(name)
+    own = f"{function.__module__}.{function.__qualname__}"
+    words = str(identity)
+    return words == name or words.startswith((f"{name} with ", f"{own} ", f"{own}_imagenet_c "))

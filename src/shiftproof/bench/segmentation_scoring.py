@@ -1,0 +1,393 @@
+"""Score label maps that segmenters made elsewhere: their files in, the same run as ours out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from shiftproof.bench import naming
+from shiftproof.bench.answers import SUFFIXES as ANSWERS
+from shiftproof.bench.given import default_workers
+from shiftproof.bench.predictions import cell_of, split_cell
+from shiftproof.bench.refusal import Beginning
+from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
+from shiftproof.bench.segmentation_gallery import Shown, save_shown
+from shiftproof.bench.segmentation_recorders import SegmentationRecorder, Truths
+from shiftproof.bench.shared_cells import share_cells
+from shiftproof.bench.summary import summarize
+from shiftproof.classes import Classes
+from shiftproof.compute import processes as engine
+from shiftproof.compute.progress import progress
+from shiftproof.data import ImageData, SegmentationData, check_masks, open_segmentation_data
+from shiftproof.data.segmentation.layouts import layout_in
+from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.io import files
+from shiftproof.io.border import show_name
+from shiftproof.io.images import is_image, read_indices
+from shiftproof.models.detectors.class_match import ClassMatch
+from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
+from shiftproof.models.segmenters.label_spaces import VOID, LabelSpace, read_space
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.records.segmentation import PixelCounts, write_segmentation
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.types import Cell, Image, LabelMap, Sample, Settings
+
+Named: TypeAlias = Classes | str | Path | Sequence[str]
+"""What the numbers of answers mean, as a person says it."""
+
+INDEX = "index"
+"""The word for numbers that are places in the classes of the data: what an argmax gives."""
+
+LABEL_MAPS = "label-maps"
+"""The word for numbers as they stand in the label maps of the data."""
+
+ANSWER_NUMBERS = (INDEX, LABEL_MAPS)
+"""The words of ``classes`` that name no classes, but say which of the data's numbers are meant."""
+
+_FEW = 64
+"""So many label maps are read sooner than processes start."""
+
+
+def holds_label_maps(path: Path) -> bool:
+    """Whether a folder has images in folders that say cells, and no result files of other tasks."""
+    if not path.is_dir():
+        return False
+    others = {".json", *ANSWERS}
+    has_images = False
+    for inner in _files_below(path):
+        if PurePosixPath(inner).suffix.lower() in others and cell_of(inner) is not None:
+            return False
+        has_images = has_images or (split_cell(inner) is not None and is_image(path / inner))
+    return has_images
+
+
+def score_label_maps(
+    given: Mapping[str, Path],
+    data: ImageData | str | Path,
+    out: Path,
+    *,
+    classes: Named | None,
+    class_map: Mapping[str, str] | None,
+    workers: int | None,
+    show_progress: bool | None,
+) -> Run:
+    """Score label maps of segmenters; see :func:`shiftproof.bench.score`."""
+    dataset = _open(data, classes)
+    meaning = Meaning.of(classes, class_map, dataset)
+    sources = {name: _Source.find(path, dataset) for name, path in given.items()}
+    shared = share_cells({name: one.cells for name, one in sources.items()})
+    cells = shared.grid.cells
+    for source in sources.values():
+        source.check_complete(cells)
+    pixels = check_masks(dataset, workers=workers, show_progress=show_progress).pixels
+    beginning = Beginning(out)
+    folder = RunFolder.create(
+        out,
+        "segmentation",
+        plain(
+            {
+                "models": {
+                    name: one.settings(cells, meaning, show_progress)
+                    for name, one in sources.items()
+                },
+                "adapters": {},
+                "classes": {name: meaning.match.settings() for name in sources},
+                "measure": MIOU.name,
+                "data": dataset.settings(),
+                "images": {"source": "label maps made elsewhere"},
+                **shared.settings(),
+            }
+        ),
+        {
+            "classes": describe_classes(dataset, pixels),
+            **shared.about(),
+            "provenance": provenance("none", 0),
+        },
+    )
+    workers = default_workers("none") if workers is None else workers
+    with (
+        beginning.undo_when_refused(),
+        progress("Read", len(sources) * len(cells), show=show_progress) as advance,
+    ):
+        write_truth(folder, dataset)
+        for name, source in sources.items():
+            files.make_folder(folder.path / "records" / name)
+            for cell in cells:
+                if not folder.has(name, cell):
+                    reader = _Reader(dataset, meaning, source.path, source.cells[cell])
+                    _write_cell(folder.records_file(name, cell), reader, workers)
+                advance(note=str(cell))
+    scores = summarize(
+        folder,
+        Segmentation(),
+        {name: name for name in sources},
+        shared.grid,
+        workers=workers,
+        show_progress=show_progress,
+    )
+    write_form(folder.scores_file, scores)
+
+    def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
+        source = sources[name]
+        return _Reader(dataset, meaning, source.path, source.cells[cell]).read(sample)
+
+    def photograph(sample: Sample, cell: Cell) -> Image | None:
+        # What the model was shown lies elsewhere; only the clean image is known.
+        return dataset.read(sample) if cell.is_clean else None
+
+    save_shown(folder, Shown(dataset, list(sources), photograph, answer), cells)
+    return Run(folder.path)
+
+
+def _open(data: ImageData | str | Path, classes: Named | None) -> SegmentationData:
+    if isinstance(data, ImageData):
+        if not isinstance(data, SegmentationData):
+            raise InputError(f"{data.name} has no label maps; expected the truth of label maps.")
+        return data
+    root = Path(data)
+    named = classes is not None and classes not in ANSWER_NUMBERS
+    if named and root.is_dir() and layout_in(root) == "masks":
+        # A folder of images and label maps names no classes; those of the answers are its own.
+        return open_segmentation_data(root, classes=classes)
+    return open_segmentation_data(root)
+
+
+# ---------------------------------------------------------------- what the numbers mean
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """What the numbers in answers mean, and which class of the data each of those is."""
+
+    space: LabelSpace
+    match: ClassMatch
+
+    @classmethod
+    def of(
+        cls,
+        classes: Named | None,
+        class_map: Mapping[str, str] | None,
+        data: SegmentationData,
+    ) -> Meaning:
+        """Read what a person says of the numbers; without a word they are places in the data's classes.
+
+        Raises:
+            InputError: nothing is said, and the numbers of the data's label maps are other ones, so
+                that either could be meant.
+        """
+        if classes is None and class_map and all(key.isdecimal() for key in class_map):
+            space = _of_numbers([int(key) for key in class_map])
+        else:
+            space = _space_of(classes, data)
+        mapping = class_map or None
+        return cls(space, match_pixel_classes(space.classes, data.classes, mapping=mapping))
+
+    def read(self, path: Path) -> LabelMap:
+        """Return a label map in the data's classes, -1 where none is said.
+
+        Raises:
+            BrokenFileError: it is no picture with one number a pixel.
+            LabelError: a number that means nothing.
+        """
+        return translate_labels(self.match, self.space.to_classes(read_indices(path)))
+
+
+def _space_of(classes: Named | None, data: SegmentationData) -> LabelSpace:
+    if classes == LABEL_MAPS:
+        return data.space
+    if classes is not None and classes != INDEX:
+        return read_space(classes, (VOID,))
+    moved = [number for number, index in data.space.index_of.items() if number != index]
+    if classes is None and moved:
+        name = data.classes.names[data.space.index_of[moved[0]]]
+        raise InputError(
+            f"{data.name}: the number {moved[0]} of its label maps is the class {name!r} at place "
+            f"{data.space.index_of[moved[0]]}, so it is open which of the two your label maps have. "
+            f"Say classes={INDEX!r} (--classes {INDEX}: places from 0 on, as an argmax gives them) or "
+            f"{LABEL_MAPS!r} (numbers as in the label maps)."
+        )
+    numbers = {index: index for index in range(len(data.classes))}
+    return LabelSpace(data.classes, numbers, frozenset({VOID}) - set(numbers))
+
+
+def _of_numbers(numbers: Sequence[int]) -> LabelSpace:
+    names = Classes(tuple(map(str, numbers)), title="the class map's numbers")
+    places = {number: place for place, number in enumerate(numbers)}
+    return LabelSpace(names, places, frozenset({VOID}) - set(numbers))
+
+
+# ---------------------------------------------------------------- which file is which image
+
+
+class _Source:
+    """The label maps of one model: of each cell, of each image by its id the path below ``path``."""
+
+    def __init__(self, path: Path, cells: Mapping[Cell, Mapping[str, str]], ids: list[str]) -> None:
+        self.path = path
+        self.cells = cells
+        self._ids = ids
+
+    @classmethod
+    def find(cls, path: Path, data: SegmentationData) -> _Source:
+        """Find which file is which image in which cell.
+
+        Raises:
+            InputError: a label map of no image, two of one image, or one that is no PNG.
+        """
+        ids = [sample.id for sample in data.samples]
+        names = _ImageNames(ids)
+        cells: dict[Cell, dict[str, str]] = {}
+        for inner in _files_below(path):
+            place = split_cell(inner)
+            if place is None or not is_image(path / inner):
+                continue
+            cell, below = place
+            _check_png(path, inner)
+            image = names.find(below)
+            if image is None:
+                raise InputError(
+                    f"{path}: {show_name(inner)} is of none of the {len(ids)} images; expected such "
+                    f"as {cell.corruption}/{_level(cell)}{_expected(ids[0])}."
+                )
+            there = cells.setdefault(cell, {})
+            if image in there and not (cell.is_clean and _same(path, there[image], inner)):
+                raise InputError(
+                    f"{path}: {show_name(there[image])} and {show_name(inner)} are both of {image} "
+                    f"in the cell {cell}; expected one."
+                )
+            there.setdefault(image, inner)
+        if not cells:
+            raise InputError(
+                f"{path} holds no label map in a cell; expected such as fog/3/{_expected(ids[0])}, "
+                f"and clean/{_expected(ids[0])}."
+            )
+        return cls(path, cells, ids)
+
+    def check_complete(self, cells: Sequence[Cell]) -> None:
+        """Raise where an image has no label map in one of the cells."""
+        for cell in cells:
+            lacking = [name for name in self._ids if name not in self.cells[cell]]
+            if lacking:
+                raise InputError(
+                    f"{self.path}: {len(lacking)} of {len(self._ids)} images have no label map in "
+                    f"the cell {cell} (first: {lacking[0]}); expected one for each."
+                )
+
+    def settings(
+        self, cells: Sequence[Cell], meaning: Meaning, show_progress: bool | None
+    ) -> Settings:
+        """Return what the label maps are, for the record: one fingerprint a cell."""
+        prints = {}
+        with progress("Fingerprints", len(cells), show=show_progress) as advance:
+            for cell in cells:
+                maps = self.cells[cell]
+                digests = files.file_fingerprints(self.path / maps[name] for name in self._ids)
+                prints[str(cell)] = files.fingerprint(digest.encode() for digest in digests)
+                advance(note=str(cell))
+        return {"name": self.path.name, "answers": prints, "numbers": meaning.space.settings()}
+
+
+class _ImageNames:
+    """Finds the image that a label map is of, by its path below the cell."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._by_path: dict[str, str] = {}
+        for name in ids:
+            self._by_path[str(PurePosixPath(name).with_suffix(""))] = name
+        # "a.jpg.png" is of "a.jpg", whatever else is called a.
+        self._by_path |= {name: name for name in ids}
+        self._aliases = naming.aliases([{"file_name": name, "id": name} for name in ids])
+
+    def find(self, below: str) -> str | None:
+        """Return the id of the image, or None."""
+        stem = str(PurePosixPath(below).with_suffix(""))
+        found = self._by_path.get(stem, self._aliases.get(stem))
+        return None if found is None else str(found)
+
+
+def _files_below(root: Path) -> list[str]:
+    """Return the files at any depth but the hidden ones, in an order that no locale changes."""
+    paths = (path for path in root.rglob("*") if path.is_file())
+    inner = (path.relative_to(root) for path in paths)
+    return sorted(one.as_posix() for one in inner if not any(p.startswith(".") for p in one.parts))
+
+
+def _check_png(root: Path, inner: str) -> None:
+    suffix = PurePosixPath(inner).suffix.lower()
+    if suffix != ".png":
+        blurs = " JPEG blurs the numbers of classes." if suffix in (".jpg", ".jpeg") else ""
+        raise InputError(
+            f"{root}: {show_name(inner)} is no PNG; expected label maps as PNG, of one number a "
+            f"pixel.{blurs}"
+        )
+
+
+def _same(root: Path, one: str, other: str) -> bool:
+    return files.file_fingerprint(root / one) == files.file_fingerprint(root / other)
+
+
+def _level(cell: Cell) -> str:
+    return "" if cell.is_clean else f"{cell.severity}/"
+
+
+def _expected(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(".png"))
+
+
+# ---------------------------------------------------------------- counting
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Reads the label maps of one cell, and counts them against the truth; small to pickle."""
+
+    data: SegmentationData
+    meaning: Meaning
+    root: Path
+    maps: Mapping[str, str]
+
+    def read(self, sample: Sample) -> LabelMap:
+        """Return what is said of an image, in the data's classes.
+
+        Raises:
+            BrokenFileError: it cannot be read, has a number that means nothing, or another size than
+                the truth.
+        """
+        inner = show_name(self.maps[sample.id])
+        path = self.root / self.maps[sample.id]
+        try:
+            labels = self.meaning.read(path)
+        except BrokenFileError as error:
+            raise BrokenFileError(
+                f"{inner}: {str(error).removeprefix(f'{path.name}: ')}"
+            ) from error
+        except LabelError as error:
+            raise BrokenFileError(f"{inner}: {error}") from error
+        height, width = self.data.size_of(sample)
+        if labels.shape != (height, width):
+            raise BrokenFileError(
+                f"{inner}: {labels.shape[1]} x {labels.shape[0]} pixels, and the truth of "
+                f"{sample.id} has {width} x {height}; expected label maps of the truth's size."
+            )
+        return labels
+
+
+def _write_cell(path: Path, reader: _Reader, workers: int) -> None:
+    samples = reader.data.samples
+    counts = engine.map_ordered(
+        _count, samples, context=reader, workers=0 if len(samples) < _FEW else workers
+    )
+    recorder = SegmentationRecorder(samples, Truths(reader.data))
+    for row, counted in enumerate(counts):
+        recorder.add_counted(row, counted, row)
+    write_segmentation(path, recorder.finish())
+
+
+def _count(reader: _Reader, sample: Sample) -> PixelCounts:
+    """Runs in a worker."""
+    return Truths(reader.data).count(sample, reader.read(sample))

@@ -1,0 +1,78 @@
+"""Which cells answers made elsewhere are measured in, and what a person should know of the others."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shiftproof.bench.predictions import cells_of, list_corruptions
+from shiftproof.bench.task import Grid
+from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.types import Cell, Settings
+
+_ALIKE = 0.6
+"""difflib's ratio above which a name is taken for a slip: fgo and fog have 0.67."""
+
+
+@dataclass(frozen=True)
+class SharedCells:
+    """The cells that all models have answers for.
+
+    Attributes:
+        grid: those cells, and what lacks to make a whole grid.
+        lacking: model to the cells that others have and it has not.
+    """
+
+    grid: Grid
+    lacking: Mapping[str, tuple[Cell, ...]]
+
+    def settings(self) -> Settings:
+        """Return the corruptions and severities of the cells, as the record of a run has them."""
+        return {
+            "corruptions": dict.fromkeys(self.grid.corruptions),
+            "severities": self.grid.severities,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Return what a person should know, as ``run.json`` keeps it; empty where all is usual."""
+        told: dict[str, Any] = {}
+        if self.lacking:
+            told["cells_lacking"] = {
+                name: [str(cell) for cell in cells] for name, cells in self.lacking.items()
+            }
+        alike = suggest_corruptions([*self.grid.corruptions, *_names(self.lacking)])
+        return {**told, "names_alike": alike} if alike else told
+
+
+def share_cells(of_models: Mapping[str, Iterable[Cell]]) -> SharedCells:
+    """Return the cells that all models have, and which of them lacks which.
+
+    Raises:
+        InputError: all models have no corrupted cell.
+    """
+    sets = {name: set(cells) for name, cells in of_models.items()}
+    anywhere = set.union(*sets.values())
+    cells, missing = cells_of(set.intersection(*sets.values()), anywhere)
+    lacking = {
+        name: tuple(sorted(anywhere - there)) for name, there in sets.items() if anywhere - there
+    }
+    return SharedCells(Grid(cells, missing), lacking)
+
+
+def suggest_corruptions(names: Iterable[str]) -> dict[str, str]:
+    """Return for each name that is in no table the one that it is nearly called, where there is one.
+
+    >>> suggest_corruptions(["fog", "fgo", "lens flare"])
+    {'fgo': 'fog'}
+    """
+    unknown = [name for name in dict.fromkeys(names) if name not in CORRUPTIONS]
+    close = {
+        name: difflib.get_close_matches(name.lower(), CORRUPTIONS, 1, _ALIKE) for name in unknown
+    }
+    return {name: found[0] for name, found in close.items() if found}
+
+
+def _names(lacking: Mapping[str, Iterable[Cell]]) -> list[str]:
+    return list_corruptions(cell for cells in lacking.values() for cell in cells)

@@ -1,0 +1,58 @@
+"""Batches of images that a processor brings to one size: none is padded for the sake of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shiftproof.types import Detections, Image
+
+
+def detect_by_size(
+    processor: Any,
+    images: Sequence[Image],
+    detect: Callable[[Mapping[str, Any], Sequence[Image]], Sequence[Detections]],
+) -> list[Detections]:
+    """Take images through a processor of transformers one by one, and those of one size together.
+
+    The processors of DETR and its kin pad all images of a call to the largest. The padding reaches the
+    features at its border, and some networks look into it, so that what is found in an image would
+    depend on its neighbors in the batch. The library's own pipeline shows images one by one.
+
+    Args:
+        processor: the image processor.
+        images: in any sizes.
+        detect: takes the inputs of some images, which are of one size, and those images.
+
+    Returns:
+        What is found in each image, in their order.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    prepared = [_prepare(processor, image) for image in images]
+    for place, inputs in enumerate(prepared):
+        shapes = tuple((name, tuple(value.shape)) for name, value in sorted(inputs.items()))
+        groups.setdefault(shapes, []).append(place)
+    found: dict[int, Detections] = {}
+    for places in groups.values():
+        inputs = _join([prepared[place] for place in places])
+        answers = detect(inputs, [images[place] for place in places])
+        found |= dict(zip(places, answers, strict=True))
+    return [found[place] for place in range(len(images))]
+
+
+def _prepare(processor: Any, image: Image) -> dict[str, Any]:
+    return dict(
+        processor(
+            # A copy: torch warns of arrays that it could write to but must not.
+            images=[image.copy()],
+            return_tensors="pt",
+            # Said, since a narrow image looks as if its channels came first.
+            input_data_format="channels_last",
+        )
+    )
+
+
+def _join(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}
