@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.scores.audit import AuditScores
@@ -53,11 +54,24 @@ def print_table(scores: Scores, console: Console) -> None:
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
     """
-    console.print(as_terminal(_summarize(scores)))
+    typed = _read(scores)
+    console.print(as_terminal(_summarize(typed)))
+    ranked = ranking_for_terminal(typed, typed.ranking) if isinstance(typed, GridScores) else None
+    if ranked is not None:
+        console.print(ranked)
 
 
 def _summarize(scores: Scores) -> Table:
+    typed = _read(scores)
+    return find_kind(typed.kind).summarize(typed)
+
+
+def _read(scores: Scores) -> GridScores | ProbeScores | AuditScores | EvaluationScores:
+    """Return the scores in their form, as they are or from what was parsed."""
     if isinstance(scores, GridScores | ProbeScores | AuditScores | EvaluationScores):
-        return find_kind(scores.kind).summarize(scores)
+        return scores
     kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")
-    return kind.summarize(convert(scores, kind.form, Path("scores.json")))
+    found: GridScores | ProbeScores | AuditScores | EvaluationScores = convert(
+        scores, kind.form, Path("scores.json")
+    )
+    return found

@@ -13,6 +13,7 @@ from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.overview import overview_section, write_lead
+from shiftproof.report.grid.ranking import ranking_section
 from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
@@ -34,6 +35,7 @@ from shiftproof.report.table_writing import Table
 from shiftproof.report.wording import spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.ranking import Ranking
 
 
 @final
@@ -42,8 +44,10 @@ class GridPage(PageKind[Run, GridScores]):
 
     form = GridScores
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, ranking: Ranking | None = None) -> None:
+        """Keep the kind, and of several runs the ranking of all their models, where there is one."""
         self.kind = kind
+        self.ranking = ranking
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
@@ -52,6 +56,7 @@ class GridPage(PageKind[Run, GridScores]):
         found = [
             kind.first(shown),
             overview_section(shown, kind, alike=not alarms),
+            ranking_section(shown, self.ranking if len(runs) > 1 else shown.first.scores.ranking),
             bars_section(grid),
             heat_section(grid),
             curves_section(grid),

@@ -1,0 +1,76 @@
+"""Models side by side: their places, every two of them, and what may be claimed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from shiftproof.report import print_table
+from support.page_checks import page_of
+from support.page_reading import Node
+from support.report_runs import interval, scores, write_run
+
+PAIRS = [("BN", "source", -0.2, 0.05), ("BN", "ENT", -0.3, 0.05), ("source", "ENT", -0.1, 0.15)]
+
+
+def ranked(adjusted: tuple[float, ...] = (0.01, 0.02, 0.2)) -> dict[str, Any]:
+    content = scores(models=("source", "BN", "ENT"))
+    content["ranking"] = {
+        "headline": "mean",
+        "places": [
+            {"name": name, "figure": interval(value, 0.1), "rank": rank, "first": 1, "last": rank}
+            for rank, (name, value) in enumerate([("BN", 0.3), ("source", 0.5), ("ENT", 0.6)], 1)
+        ],
+        "pairs": [
+            {
+                "name": name, "against": against, "p": p / 3, "adjusted": p,
+                "difference": {"value": value, "low": value - width, "high": value + width},
+            }
+            for (name, against, value, width), p in zip(PAIRS, adjusted, strict=True)
+        ],
+    }  # fmt: skip
+    return content
+
+
+def section_of(page: Node) -> Node:
+    return page.by_id("ranking")
+
+
+def test_the_page_ranks_the_models_with_their_places(tmp_path: Path) -> None:
+    section = section_of(page_of(write_run(tmp_path / "run", ranked(), sheets=0)))
+    rows = [[cell.text for cell in row.inside("td")] for row in section.all("tr")]
+    told = [(row[0], row[1], row[-1]) for row in rows[1:4]]
+    assert told == [
+        ("1", "30.0 20.0–40.0", "1"), ("2", "50.0 40.0–60.0", "1–2"), ("3", "60.0 50.0–70.0", "1–3"),
+    ]  # fmt: skip
+
+
+def test_the_matrix_marks_what_is_told_from_chance_and_what_holds_together(tmp_path: Path) -> None:
+    section = section_of(page_of(write_run(tmp_path / "run", ranked((0.01, 0.06, 0.2)), sheets=0)))
+    cells = [one for one in section.all("td") if "title" in one.attributes]
+    told = [
+        (cell.text.split()[0], "sure" in cell.attributes["class"], "*" in cell.text)
+        for cell in cells
+    ]
+    assert told == [("−20.0*", True, True), ("−30.0", True, False), ("−10.0", False, False)]
+    assert "3 pairs are compared" in section.text
+    assert "Holm (1979)" in section.text
+
+
+def test_a_run_without_a_ranking_has_no_such_section(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", scores(models=("source", "BN")), sheets=0))
+    assert "ranking" not in [one.attributes.get("id") for one in page.all("section")]
+
+
+def test_the_terminal_shows_the_ranking_behind_the_table() -> None:
+    target = io.StringIO()
+    print_table(ranked(), Console(file=target, width=100))
+    told = target.getvalue().partition("Ranking by")[2].splitlines()
+    assert "error under corruption in %, lower is better" in told[0]
+    assert told[2].split()[:4] == ["1", "BN", "30.0", "20.0-40.0"]
+    assert told[2].rstrip().endswith("2 of 2, 2*")
+    assert told[4].rstrip().endswith("1 of 2, 1*")
+    assert "Holm's correction for 3 pairs" in "".join(told)
