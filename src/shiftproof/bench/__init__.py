@@ -1,6 +1,7 @@
 """Measure models on the corruption grid and keep one record per image."""
 
 from shiftproof.bench.classification import Classification
+from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
 from shiftproof.bench.protocol import Protocol, parse_protocol
@@ -34,4 +35,5 @@ __all__ = [
     "parse_protocol",
     "run",
     "score",
+    "score_conditions",
 ]

@@ -68,7 +68,7 @@ def summarize(
 def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) -> GridScores:
     """Return the content of ``scores.json`` for what was measured."""
     names = list(models)
-    replicates = {name: _replicate(measured, name, grid) for name in names}
+    replicates = {name: replicate(measured, name, grid) for name in names}
     return GridScores(
         format=FORMAT,
         kind=kind,
@@ -134,8 +134,10 @@ def average(replicates: Sequence[Replicates]) -> Replicates:
 # ---------------------------------------------------------------- figures over the resamples
 
 
-def _replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
-    """Return all figures of one model that have intervals."""
+def replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
+    """Return all figures of one model that have intervals: those of the cells, of each corruption and
+    each whole group of them, and the headlines.
+    """
     cells = measured.cells[model]
     first = measured.measures[0].name
     out: dict[Key, Replicates] = {
