@@ -96,8 +96,8 @@ SURFACE = {
     },
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
-        "corruption_title", "draw_bars", "draw_curves", "print_table", "table_csv", "table_latex",
-        "write_report", "write_sheet",
+        "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
+        "print_conditions", "print_table", "table_csv", "table_latex", "write_report", "write_sheet",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {

@@ -77,13 +77,13 @@ def _match(source: Path, by: str, images: Sequence[str]) -> dict[str, str]:
             continue
         if found.setdefault(image, condition) != condition:
             raise InputError(
-                f"{show_name(source)}: {show_name(name)} is there as {found[image]!r:.60} and as "
+                f"{source}: {show_name(name)} is there as {found[image]!r:.60} and as "
                 f"{condition!r:.60}; expected one {by} for each image."
             )
     if not found:
         told = f" It names {show_name(first)}, the run {show_name(images[0])}." if first else ""
         raise InputError(
-            f"{show_name(source)} says nothing of any of the {len(images):,} images of the run."
+            f"{source} says nothing of any of the {len(images):,} images of the run."
             f"{told} Expected their paths or file names, and a {by} beside them."
         )
     return found
@@ -103,7 +103,7 @@ def _read_rows(source: Path, by: str) -> Iterator[tuple[str, str]]:
         return _read_parquet(source, by)
     if suffix in (".csv", ".txt"):
         return _read_csv(source, by)
-    raise InputError(f"Expected metadata as .csv, .parquet or .json, got {show_name(source)}.")
+    raise InputError(f"Expected metadata as .csv, .parquet or .json, got {source}.")
 
 
 def _read_csv(source: Path, by: str) -> Iterator[tuple[str, str]]:
@@ -116,7 +116,7 @@ def _read_csv(source: Path, by: str) -> Iterator[tuple[str, str]]:
             continue
         if len(cells) != len(head):
             raise InputError(
-                f"{show_name(source)}, line {number}: expected {len(head)} columns, got {len(cells)}."
+                f"{source}, line {number}: expected {len(head)} columns, got {len(cells)}."
             )
         yield cells[image].strip(), cells[condition].strip()
 
@@ -133,7 +133,7 @@ def _find_columns(source: Path, by: str, names: Sequence[str]) -> tuple[int, int
     image = next((names.index(one) for one in IMAGE_COLUMNS if one in names and one != by), None)
     if image is None:
         raise InputError(
-            f"{show_name(source)}: expected a column with the images' names, called "
+            f"{source}: expected a column with the images' names, called "
             f"{' or '.join(IMAGE_COLUMNS)}; got {', '.join(map(show_name, names[:8])) or 'none'}."
         )
     if by not in names:
@@ -147,7 +147,7 @@ def _read_records(source: Path, by: str) -> Iterator[tuple[str, str]]:
         content = next((content[one] for one in _LISTS if one in content), content)
     if not isinstance(content, list) or not all(isinstance(one, Mapping) for one in content):
         raise InputError(
-            f"{show_name(source)}: expected a list of records with a name and attributes, got a "
+            f"{source}: expected a list of records with a name and attributes, got a "
             f"{type(content).__name__}."
         )
     records = [{**one, **_attributes(one)} for one in content]

@@ -3,13 +3,23 @@
 from shiftproof.report.page import write_report
 from shiftproof.report.sheet import write_sheet
 from shiftproof.report.svg.figures import draw_bars, draw_curves
-from shiftproof.report.tables import print_table, table_csv, table_latex
+from shiftproof.report.tables import (
+    conditions_csv,
+    conditions_latex,
+    print_conditions,
+    print_table,
+    table_csv,
+    table_latex,
+)
 from shiftproof.report.wording import corruption_title
 
 __all__ = [
+    "conditions_csv",
+    "conditions_latex",
     "corruption_title",
     "draw_bars",
     "draw_curves",
+    "print_conditions",
     "print_table",
     "table_csv",
     "table_latex",

@@ -251,6 +251,23 @@ def _terminal_figure(table: Table, row: Row, at: int) -> Text:
     return text.append(f" {plain_text(span)}", style="dim")
 
 
+def describe_figure(
+    interval: Interval | None, spelling: Spelling, *, is_difference: bool = False
+) -> Text:
+    """Return a figure for a terminal, its ends dim; a difference whose interval leaves out 0 is bold."""
+    if interval is None:
+        return Text("-", style="dim")
+    value, span = (
+        (spelling.change(interval.value), spelling.change_span(interval))
+        if is_difference
+        else (spelling.figure(interval.value), spelling.span(interval))
+    )
+    text = Text(
+        plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
+    )
+    return text.append(f" {plain_text(span)}", style="dim not bold") if span else text
+
+
 def plain_text(text: str) -> str:
     """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
     return text.translate(_PLAIN)

@@ -11,10 +11,13 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from shiftproof.report.grid import conditions
+from shiftproof.report.grid.conditions import conditions_for_terminal
 from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.conditions import ConditionScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
@@ -59,6 +62,21 @@ def print_table(scores: Scores, console: Console) -> None:
     ranked = ranking_for_terminal(typed, typed.ranking) if isinstance(typed, GridScores) else None
     if ranked is not None:
         console.print(ranked)
+
+
+def print_conditions(scores: ConditionScores, console: Console) -> None:
+    """Print the figures by condition to a terminal: a block for each model."""
+    console.print(conditions_for_terminal(scores))
+
+
+def conditions_csv(scores: ConditionScores) -> str:
+    """Return the figures by condition as CSV: a line for each condition in each headline."""
+    return as_csv(conditions.summarize(scores))
+
+
+def conditions_latex(scores: ConditionScores) -> str:
+    r"""Return the figures by condition as a LaTeX ``table``, which needs ``\usepackage{booktabs}``."""
+    return as_latex(conditions.summarize(scores))
 
 
 def _summarize(scores: Scores) -> Table:

@@ -9,6 +9,7 @@ from typing import final
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
+from shiftproof.report.grid.conditions import conditions_sections
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.kind import Kind
@@ -60,6 +61,7 @@ class GridPage(PageKind[Run, GridScores]):
             bars_section(grid),
             heat_section(grid),
             curves_section(grid),
+            *conditions_sections(shown, spell=kind.spell),
             *kind.sections(shown, pictures),
             events_section(shown),
             broken_section(runs, kind.broken),

@@ -8,12 +8,11 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
-from shiftproof.report.table_writing import plain_text
+from shiftproof.report.table_writing import describe_figure, plain_text
 from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Headline
 from shiftproof.runs.scores.ranking import Pair, Place, Ranking
@@ -203,25 +202,14 @@ def _terminal_table(scores: GridScores, ranking: Ranking, spelling: Spelling) ->
         table.add_row(
             str(place.rank),
             Text(plain_text(place.name)),
-            _figure(spelling.figure(place.figure.value), spelling.span(place.figure)),
+            describe_figure(place.figure, spelling),
             plain_text(tell_places(place)) or "-",
-            _next(pair, spelling),
+            Text("")
+            if pair is None
+            else describe_figure(pair.difference, spelling, is_difference=True),
             _count_told(place.name, ranking, level=scores.interval.level),
         )
     return table
-
-
-def _figure(value: str, span: str, *, sure: bool = False) -> Text:
-    text = Text(plain_text(value), style="bold" if sure else "")
-    return text.append(f" {plain_text(span)}", style="dim not bold") if span else text
-
-
-def _next(pair: Pair | None, spelling: Spelling) -> Text:
-    if pair is None:
-        return Text("")
-    figure: Interval = pair.difference
-    sure = not figure.spans_zero
-    return _figure(spelling.change(figure.value), spelling.change_span(figure), sure=sure)
 
 
 def _count_told(name: str, ranking: Ranking, *, level: float) -> str:
