@@ -28,7 +28,7 @@ SURFACE = {
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
-        "estimate_stream", "measure_stability", "parse_protocol", "run", "score",
+        "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
         "score_conditions",
     },
     "shiftproof.compute": {"processes", "progress"},
@@ -97,7 +97,8 @@ SURFACE = {
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
         "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
-        "print_conditions", "print_table", "table_csv", "table_latex", "write_report", "write_sheet",
+        "describe_differences", "print_conditions", "print_ranking", "print_table", "table_csv",
+        "table_latex", "write_report", "write_sheet",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from shiftproof.report import print_table
+from shiftproof import cli
+from shiftproof.report import print_table, write_report
+from support import simulated_runs
 from support.page_checks import page_of
-from support.page_reading import Node
+from support.page_reading import Node, parse
 from support.report_runs import interval, scores, write_run
+from support.simulated_runs import draw_tables
 
 PAIRS = [("BN", "source", -0.2, 0.05), ("BN", "ENT", -0.3, 0.05), ("source", "ENT", -0.1, 0.15)]
 
@@ -74,3 +79,50 @@ def test_the_terminal_shows_the_ranking_behind_the_table() -> None:
     assert told[2].rstrip().endswith("2 of 2, 2*")
     assert told[4].rstrip().endswith("1 of 2, 1*")
     assert "Holm's correction for 3 pairs" in "".join(told)
+
+
+# ---------------------------------------------------------------- several runs
+
+
+def write_two(folder: Path) -> tuple[Path, Path]:
+    tables = draw_tables(60)
+    first = simulated_runs.write_run(folder / "one", {"source": tables["source"]})
+    return first, simulated_runs.write_run(folder / "two", {"source": tables["BN"]})
+
+
+def change_settings(run: Path, **settings: Any) -> None:
+    content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    content["settings"].update(settings)
+    (run / "run.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_runs_that_are_alike_are_ranked_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = write_two(tmp_path)
+    page = parse(write_report([one, two], tmp_path / "page.html").read_text(encoding="utf-8"))
+    rows = [row.all("th")[0].text for row in section_of(page).all("tr") if row.all("td")]
+    assert set(rows[:2]) == {"one: source", "two: source"}
+    assert "paired by image" in page.by_id("overview").text
+    assert cli.run(["report", str(one), str(two), "--table", "text"]) == 0
+    assert "two: source" in capsys.readouterr().out
+
+
+def test_runs_that_are_not_alike_say_so_on_the_page_and_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = write_two(tmp_path)
+    change_settings(one, seed=0, corruptions={"fog": "fog", "frost": "frost, photographs"})
+    change_settings(two, seed=1, corruptions={"fog": "fog", "frost": "frost, drawn textures"})
+    out = tmp_path / "page.html"
+    assert cli.run(["report", str(one), str(two), "--out", str(out)]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    page = parse(out.read_text(encoding="utf-8"))
+    for text in (told, page.text):
+        assert "not like for like" in text
+        assert "seed (one: 0; two: 1)" in text
+        assert "how frost is made (one: frost, photographs; two: frost, drawn textures)" in text
+        assert "how fog" not in text
+    assert "ranking" not in [section.attributes.get("id") for section in page.all("section")]
+    assert cli.run(["report", str(one), str(two), "--table", "text"]) == 2
+    assert "not like for like" in capsys.readouterr().err

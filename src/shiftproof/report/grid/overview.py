@@ -44,8 +44,18 @@ def _finding(change: Change, kind: Kind) -> str:
     return words.finding(scores, change.scored, change.entry.label, kind.words(scores))
 
 
-def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
-    """Build the cards of the models and of the changes; ``alike``: the runs may be compared."""
+def overview_section(
+    shown: Shown, kind: Kind, *, alike: bool, paired: bool = False, why: str | None = None
+) -> Section:
+    """Build the cards of the models and of the changes.
+
+    Args:
+        shown: what the page shows.
+        kind: of the runs.
+        alike: whether several runs may be compared.
+        paired: whether they are, image by image.
+        why: the reason why they are not, in a sentence.
+    """
     scores = shown.first.scores
     reach = _reach_of(
         (change.scored.summary.get("mean") for change in shown.changes), words.spelling(scores)
@@ -64,6 +74,8 @@ def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
             "claim": scores.grid.claim,
             "lower": scores.measure.lower_is_better,
             "alike": alike,
+            "paired": paired,
+            "why": why,
             "protocols": protocols(shown.runs) if adapts else [],
             "level": words.level(scores),
             "several": len(shown.runs) > 1,

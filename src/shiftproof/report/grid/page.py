@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -45,10 +45,17 @@ class GridPage(PageKind[Run, GridScores]):
 
     form = GridScores
 
-    def __init__(self, kind: Kind, ranking: Ranking | None = None) -> None:
-        """Keep the kind, and of several runs the ranking of all their models, where there is one."""
+    def __init__(
+        self, kind: Kind, ranking: Ranking | None = None, unpaired: str | None = None
+    ) -> None:
+        """Keep the kind, and of several runs the ranking of all their models, or why there is none."""
         self.kind = kind
         self.ranking = ranking
+        self.unpaired = unpaired
+
+    def describe_differences(self, runs: Sequence[Run]) -> list[str]:
+        """Say in what runs differ that makes their figures no fair comparison; nothing: in nothing."""
+        return _differing(Shown.of(runs), self.kind)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
@@ -56,7 +63,9 @@ class GridPage(PageKind[Run, GridScores]):
         grid, alarms = Grid.of(shown, kind.spell), _differing(shown, kind)
         found = [
             kind.first(shown),
-            overview_section(shown, kind, alike=not alarms),
+            overview_section(
+                shown, kind, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
+            ),
             ranking_section(shown, self.ranking if len(runs) > 1 else shown.first.scores.ranking),
             bars_section(grid),
             heat_section(grid),
@@ -144,8 +153,27 @@ def _differing(shown: Shown, kind: Kind) -> list[str]:
                 else {}
             ),
             **kind.differing,
+            **_corruption_aspects(shown.runs),
         },
     )
+
+
+def _corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
+    """Return each corruption of all runs with how it is made: frost from photographs or drawn, ..."""
+    made = [_corruption_settings(run) for run in runs]
+    shared = [name for name in made[0] if all(name in one for one in made)]
+
+    def aspect(name: str) -> Callable[[Run], object]:
+        return lambda run: _corruption_settings(run)[name]
+
+    return {
+        f"how {wording.corruption_title(name).lower()} is made": aspect(name) for name in shared
+    }
+
+
+def _corruption_settings(run: Run) -> Mapping[str, object]:
+    found = run.settings.get("corruptions")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _warnings(shown: Shown, kind: Kind) -> list[str]:
