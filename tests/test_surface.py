@@ -97,8 +97,8 @@ SURFACE = {
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
         "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
-        "describe_differences", "print_conditions", "print_ranking", "print_table", "table_csv",
-        "table_latex", "write_report", "write_sheet",
+        "describe_differences", "describe_subset", "print_conditions", "print_ranking",
+        "print_table", "table_csv", "table_latex", "write_report", "write_sheet",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {

@@ -57,6 +57,7 @@ def report(
     from shiftproof.io import files
     from shiftproof.report import (
         describe_differences,
+        describe_subset,
         print_ranking,
         print_table,
         table_csv,
@@ -88,6 +89,9 @@ def report(
             say(table_latex(scores), newline=False)
         elif table == "text":
             print_table(scores, Console(file=sys.stdout))
+            bought = describe_subset(opened[0])
+            if bought is not None:
+                say(bought)
         else:
             raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
         return

@@ -6,6 +6,7 @@ from shiftproof.report.svg.figures import draw_bars, draw_curves
 from shiftproof.report.tables import (
     conditions_csv,
     conditions_latex,
+    describe_subset,
     print_conditions,
     print_table,
     table_csv,
@@ -18,6 +19,7 @@ __all__ = [
     "conditions_latex",
     "corruption_title",
     "describe_differences",
+    "describe_subset",
     "draw_bars",
     "draw_curves",
     "print_conditions",

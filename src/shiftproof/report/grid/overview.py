@@ -29,6 +29,14 @@ def write_lead(shown: Shown, kind: Kind) -> list[str]:
             ]
         ).strip()
         for entry in shown.alone[:MOST_IN_LEAD]
+    ] + _subsets(shown.runs)
+
+
+def _subsets(runs: Sequence[Run]) -> list[str]:
+    """Say of each run of some images alone what it bought."""
+    told = zip(run_names(runs), map(words.describe_subset, runs), strict=True)
+    return [
+        said if len(runs) == 1 else f"{name}: {said}" for name, said in told if said is not None
     ]
 
 
@@ -41,7 +49,9 @@ def _headline(entry: Entry, shown: Shown, kind: Kind) -> str:
 
 def _finding(change: Change, kind: Kind) -> str:
     scores = change.run.scores
-    return words.finding(scores, change.scored, change.entry.label, kind.words(scores))
+    label = change.entry.label
+    found = words.finding(scores, change.scored, label, kind.words(scores))
+    return f"{found} {words.price_in_brief(scores, change.scored, label)}".strip()
 
 
 def overview_section(
@@ -153,6 +163,7 @@ def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
         ),
         "verdict": verdict,
         "clean": words.clean_verdict(scores, scored),
+        "price": words.price(scores, scored),
         "tally": words.tally(list(moved.values()), lower_is_better=lower),
         "hurt": [
             {"name": wording.corruption_title(name), **spelling.change_cell(found)}

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.words import inside
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import describe_figure, plain_text
@@ -35,7 +36,7 @@ def ranking_section(shown: Shown, ranking: Ranking | None) -> Section | None:
     spelling = spelling_of(headline.unit)
     return Section(
         "ranking",
-        f"Ranking by {_inside(headline.title)}",
+        f"Ranking by {inside(headline.title)}",
         "Ranking",
         "ranking.html.j2",
         {
@@ -57,11 +58,6 @@ def _headline(scores: GridScores, ranking: Ranking | None) -> Headline | None:
     if ranking is None:
         return None
     return next((one for one in scores.headlines if one.name == ranking.headline), None)
-
-
-def _inside(title: str) -> str:
-    """Return a title as it stands inside of a sentence; ``mCE`` and ``AP`` stay so."""
-    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _has_places(ranking: Ranking) -> bool:
@@ -180,7 +176,7 @@ def ranking_for_terminal(scores: GridScores, ranking: Ranking | None) -> Group |
         Text(""),
         Text(
             plain_text(
-                f"Ranking by {_inside(headline.title)}{spelling.short_phrase}, {better} is better"
+                f"Ranking by {inside(headline.title)}{spelling.short_phrase}, {better} is better"
             ),
             style="bold",
         ),
