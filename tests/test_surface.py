@@ -28,7 +28,8 @@ SURFACE = {
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
-        "estimate_stream", "measure_stability", "parse_protocol", "run", "score",
+        "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
+        "score_conditions",
     },
     "shiftproof.compute": {"processes", "progress"},
     "shiftproof.compute.processes": {"map_ordered"},
@@ -95,8 +96,9 @@ SURFACE = {
     },
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
-        "corruption_title", "draw_bars", "draw_curves", "print_table", "table_csv", "table_latex",
-        "write_report", "write_sheet",
+        "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
+        "describe_differences", "describe_subset", "print_conditions", "print_ranking",
+        "print_table", "table_csv", "table_latex", "write_report", "write_sheet",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {

@@ -239,3 +239,19 @@ def test_the_report_can_be_written_from_the_run(finished):
     assert f"{100 * error:.1f}" in text
     assert "gaussian_noise" in table_csv(finished.scores)
     assert r"\toprule" in table_latex(finished.scores)
+
+
+def test_a_ranking_holds_every_pair_with_the_interval_of_a_bootstrap_over_images(finished):
+    ranking = finished.scores.ranking
+    assert ranking.headline == "mean"
+    values = [per_image_errors(finished, place.name).mean() for place in ranking.places]
+    assert values == sorted(values)
+    assert len(ranking.pairs) == 3
+    for pair in ranking.pairs:
+        paired = per_image_errors(finished, pair.name) - per_image_errors(finished, pair.against)
+        expected = stats.bootstrap(
+            (paired,), np.mean, method="percentile", n_resamples=4000, random_state=1
+        ).confidence_interval
+        assert pair.difference.value == pytest.approx(paired.mean())
+        assert pair.difference.low == pytest.approx(expected.low, abs=0.02)
+        assert pair.difference.high == pytest.approx(expected.high, abs=0.02)

@@ -1,8 +1,10 @@
 """Measure models on the corruption grid and keep one record per image."""
 
 from shiftproof.bench.classification import Classification
+from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
+from shiftproof.bench.pairing import rank_runs
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Recorder, Recording
 from shiftproof.bench.run import run
@@ -32,6 +34,8 @@ __all__ = [
     "estimate_stream",
     "measure_stability",
     "parse_protocol",
+    "rank_runs",
     "run",
     "score",
+    "score_conditions",
 ]

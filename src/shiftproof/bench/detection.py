@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
@@ -147,6 +147,11 @@ class Detection(Task):
         dataset = prepared.data
         assert isinstance(dataset, DetectionData)
         write_ground_truth(folder, dataset.ground_truth(), prepared.settings["measure"])
+
+    def carry(self, folder: RunFolder, target: RunFolder, images: Collection[str]) -> None:
+        """Write the objects of those images alone: others would count as not found."""
+        truth = read_json(folder.path / GROUND_TRUTH)
+        files.write_json(target.path / GROUND_TRUTH, _narrow(folder, truth, images))
 
     def measure(
         self,
@@ -406,11 +411,26 @@ def _ground_truth(
             "annotations": [one for one in truth["annotations"] if one["image_id"] not in left_out],
         }
     except (KeyError, TypeError) as error:
-        raise BrokenFileError(
-            f"{path}: not the ground truth of this run ({error!r:.100}). It was changed, or is of "
-            "another one."
-        ) from error
+        raise _other_truth(path, error) from error
     return kept, places
+
+
+def _narrow(folder: RunFolder, truth: Any, images: Collection[str]) -> dict[str, Any]:
+    """Return the ground truth of some images alone."""
+    try:
+        kept = [one for one in truth["images"] if one["file_name"] in images]
+        ids = {one["id"] for one in kept}
+        objects = [one for one in truth["annotations"] if one["image_id"] in ids]
+        return {**truth, "images": kept, "annotations": objects}
+    except (KeyError, TypeError) as error:
+        raise _other_truth(folder.path / GROUND_TRUTH, error) from error
+
+
+def _other_truth(path: Path, error: Exception) -> BrokenFileError:
+    return BrokenFileError(
+        f"{path}: not the ground truth of this run ({error!r:.100}). It was changed, or is of "
+        "another one."
+    )
 
 
 def _objects_per_class(truth: Mapping[str, Any]) -> list[int]:

@@ -55,20 +55,10 @@ def plan_images(pilot: Run, precision: float) -> int:
 
 def _half_widths(scores: GridScores) -> list[float]:
     """Return half the width of each model's interval of the headline that is planned for."""
-    headline = _headline(scores)
-    figures = [model.summary.get(headline) for model in scores.models] if headline else []
+    headline = scores.headline
+    figures = [model.summary.get(headline.name) for model in scores.models] if headline else []
     return [
         (figure.upper - figure.lower) / 2
         for figure in figures
-        if figure is not None and figure.lower is not None and figure.upper is not None
+        if figure is not None and not figure.bare
     ]
-
-
-def _headline(scores: GridScores) -> str | None:
-    """Return the benchmark's own headline where it is claimed, else the mean over the grid."""
-    claimed = scores.grid.claim if scores.grid.reason is None else None
-    by_title = {one.title: one.name for one in scores.headlines}
-    names = [one.name for one in scores.headlines if one.name != "clean"]
-    if claimed in by_title:
-        return by_title[claimed]
-    return "mean" if "mean" in names else next(iter(names), None)

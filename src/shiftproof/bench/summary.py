@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.ranking import rank
 from shiftproof.bench.task import Grid, Measured, Task
 from shiftproof.corruptions import GROUPS
-from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.resamples import Key, Replicates, difference, group_of, round_figure
+from shiftproof.runs.resamples import Key, Replicates, difference, group_of, make_interval
 from shiftproof.runs.scores.grid import (
     CellFigures,
     CorruptionFigures,
@@ -24,8 +24,10 @@ from shiftproof.runs.scores.grid import (
     GridScores,
     GroupFigures,
     Scored,
+    find_headline,
 )
 from shiftproof.runs.scores.grid import Grid as GridForm
+from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import FORMAT
 from shiftproof.runs.scores.shared import BrokenImage
 from shiftproof.types import CLEAN, Cell
@@ -66,7 +68,7 @@ def summarize(
 def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) -> GridScores:
     """Return the content of ``scores.json`` for what was measured."""
     names = list(models)
-    replicates = {name: _replicate(measured, name, grid) for name in names}
+    replicates = {name: replicate(measured, name, grid) for name in names}
     return GridScores(
         format=FORMAT,
         kind=kind,
@@ -92,7 +94,17 @@ def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) 
             )
             for name in names[1:]
         ),
+        ranking=_rank(measured, replicates),
     )  # fmt: skip
+
+
+def _rank(measured: Measured, replicates: Mapping[str, Mapping[Key, Replicates]]) -> Ranking | None:
+    claimed = measured.claim if measured.reason is None else None
+    headline = find_headline(measured.headlines, claimed)
+    if headline is None:
+        return None
+    key = ("summary", headline.name)
+    return rank(headline, {name: one[key] for name, one in replicates.items() if key in one})
 
 
 def list_broken(
@@ -122,8 +134,10 @@ def average(replicates: Sequence[Replicates]) -> Replicates:
 # ---------------------------------------------------------------- figures over the resamples
 
 
-def _replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
-    """Return all figures of one model that have intervals."""
+def replicate(measured: Measured, model: str, grid: Grid) -> dict[Key, Replicates]:
+    """Return all figures of one model that have intervals: those of the cells, of each corruption and
+    each whole group of them, and the headlines.
+    """
     cells = measured.cells[model]
     first = measured.measures[0].name
     out: dict[Key, Replicates] = {
@@ -169,17 +183,7 @@ def _score_model(
     """Return the figures of a model, or of a difference: then without numbers, counts and details."""
 
     def figure(*key: Any) -> Interval | None:
-        values = replicates.get(key)
-        if values is None or not np.isfinite(values[0]):
-            return None
-        if len(values) == 1:
-            return Interval(round_figure(values[0]))
-        found = intervals.percentile_interval(values)
-        if found is None:
-            return None
-        return Interval(
-            round_figure(found.value), round_figure(found.lower), round_figure(found.upper)
-        )
+        return make_interval(replicates.get(key))
 
     def figures(*place: Any) -> dict[str, Interval | None]:
         return {one.name: figure("cell", *place, one.name) for one in measured.measures}

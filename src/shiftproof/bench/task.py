@@ -7,8 +7,9 @@ recorded, what is measured of the records, and which pictures are kept.
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -167,6 +168,21 @@ class Task(ABC):
     @abstractmethod
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
         """Write into the run's folder what measuring will need beside the records."""
+
+    def carry(self, folder: RunFolder, target: RunFolder, images: Collection[str]) -> None:
+        """Lay what :meth:`begin` wrote into another folder, whose records are of some images only.
+
+        Everything is copied as it is. A task that holds all records against what it wrote
+        narrows that to those images.
+
+        Args:
+            folder: of the run.
+            target: a new folder, in which :meth:`measure` is to be called.
+            images: ids of the images whose records are there.
+        """
+        for path in folder.task_files:
+            copy = shutil.copytree if path.is_dir() else shutil.copyfile
+            copy(path, target.path / path.name)
 
     @abstractmethod
     def measure(

@@ -13,6 +13,7 @@ from shiftproof._version import __version__
 from shiftproof.cli import (
     audit,
     bench,
+    conditions,
     coreset,
     corrupt,
     corruptions,
@@ -81,6 +82,7 @@ for verb in (
     coreset,
     subset,
     probe,
+    conditions,
     report,
     reproduce,
     models,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
-    from shiftproof.report import print_table
+    from shiftproof.report import describe_subset, print_table
 
     scores = run.scores
     page = write_page(run.path)
@@ -28,6 +28,9 @@ def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
         return
     broken = scores.images.broken
     print_table(scores, Console(file=sys.stdout))
+    bought = describe_subset(run)
+    if bought is not None:
+        say(bought)
     for entry in broken[:5]:
         warn(f"not readable: {entry.reason}")
     if len(broken) > 5:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from shiftproof.cli.printing import say, say_json
+from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
 
@@ -55,7 +55,15 @@ def report(
 ) -> None:
     """Write the HTML page of one run, or of several side by side."""
     from shiftproof.io import files
-    from shiftproof.report import print_table, table_csv, table_latex, write_report
+    from shiftproof.report import (
+        describe_differences,
+        describe_subset,
+        print_ranking,
+        print_table,
+        table_csv,
+        table_latex,
+        write_report,
+    )
     from shiftproof.runs import load_run
 
     opened = [load_run(path) for path in runs]
@@ -64,8 +72,14 @@ def report(
             raise InputError(
                 "--calibration and --images are for the page; leave out --table and --json."
             )
+        if len(opened) > 1 and table == "text" and not as_json:
+            print_ranking(runs, Console(file=sys.stdout))
+            return
         if len(opened) > 1:
-            raise InputError("A table is of one run; give one folder.")
+            raise InputError(
+                "A table is of one run; give one folder. Of several, --table text prints the ranking "
+                "of their models."
+            )
         scores = opened[0].scores
         if as_json:
             say_json(opened[0].folder.scores_file.read_text(encoding="utf-8"))
@@ -75,6 +89,9 @@ def report(
             say(table_latex(scores), newline=False)
         elif table == "text":
             print_table(scores, Console(file=sys.stdout))
+            bought = describe_subset(opened[0])
+            if bought is not None:
+                say(bought)
         else:
             raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
         return
@@ -84,4 +101,6 @@ def report(
     page = write_report(
         runs[0] if len(runs) == 1 else runs, out, calibration=calibration, images=images or ()
     )
+    for sentence in describe_differences(runs) if len(runs) > 1 else ():
+        warn(sentence)
     say(f"report   {page}")

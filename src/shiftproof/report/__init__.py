@@ -1,15 +1,29 @@
 """A run, shown: one self-contained HTML page, and its table for terminal, spreadsheet and paper."""
 
-from shiftproof.report.page import write_report
+from shiftproof.report.page import describe_differences, print_ranking, write_report
 from shiftproof.report.sheet import write_sheet
 from shiftproof.report.svg.figures import draw_bars, draw_curves
-from shiftproof.report.tables import print_table, table_csv, table_latex
+from shiftproof.report.tables import (
+    conditions_csv,
+    conditions_latex,
+    describe_subset,
+    print_conditions,
+    print_table,
+    table_csv,
+    table_latex,
+)
 from shiftproof.report.wording import corruption_title
 
 __all__ = [
+    "conditions_csv",
+    "conditions_latex",
     "corruption_title",
+    "describe_differences",
+    "describe_subset",
     "draw_bars",
     "draw_curves",
+    "print_conditions",
+    "print_ranking",
     "print_table",
     "table_csv",
     "table_latex",

@@ -16,14 +16,17 @@ from shiftproof.report import gallery
 from shiftproof.report.classification.kind import believe
 from shiftproof.report.detection.pictures import MOST_DRAWN
 from shiftproof.report.grid.page import GridPage
+from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
-from shiftproof.report.sections import Document
+from shiftproof.report.sections import Document, run_names
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.markup import Html
-from shiftproof.runs.run import AnyRun, load_run
+from shiftproof.runs.run import AnyRun, Run, load_run
+from shiftproof.runs.scores.ranking import Ranking
 
 if TYPE_CHECKING:
     import jinja2
+    from rich.console import Console
 
     from shiftproof.bench.estimates import StreamEstimate
 
@@ -45,7 +48,8 @@ def write_report(
     Several runs are shown in one page with their models side by side. Where the runs differ in
     what makes a comparison fair (data, images used, corruptions, severities, protocol, encoding,
     seed, classes), the page says so in a banner at its top. Runs of different kinds, or errors
-    beside disagreements, or AP beside AP50, are refused: one axis cannot show both. An audit of
+    beside disagreements, or AP beside AP50, are refused: one axis cannot show both. Where runs are
+    like for like their models are ranked together, paired by image from the records. An audit of
     embeddings has a page of its own.
 
     Args:
@@ -75,6 +79,8 @@ def write_report(
     kind = find_kind(runs[0].kind)
     if calibration is not None:
         kind = GridPage(believe(_estimate(runs, Path(calibration))))
+    elif len(runs) > 1 and isinstance(kind, GridPage):
+        kind = GridPage(kind.kind, *_rank(kind, runs))
     folders = [Path(folder) for folder in images]
     if folders and not kind.takes_images:
         raise InputError(
@@ -90,6 +96,63 @@ def write_report(
     target = paths[0] / "report.html" if out is None else Path(out)
     files.write_bytes(target, page)
     return target
+
+
+def describe_differences(run: Sequence[str | Path]) -> list[str]:
+    """Say in what several runs differ that makes their figures no fair comparison.
+
+    Returns:
+        Sentences; none where the runs are like for like, or are of a kind without a page for several.
+
+    Raises:
+        InputError: a folder is not a finished run.
+        BrokenFileError: a file of a run is damaged.
+        RunMismatchError: runs of different kinds or measures.
+    """
+    runs = [load_run(path) for path in run]
+    _check_alike(runs)
+    kind = find_kind(runs[0].kind) if runs else None
+    return kind.describe_differences(runs) if isinstance(kind, GridPage) else []
+
+
+def _rank(
+    kind: GridPage, runs: Sequence[AnyRun[Any]], *, show_progress: bool | None = None
+) -> tuple[Ranking | None, str | None]:
+    """Return the ranking of all models of runs that are alike, or why there is none."""
+    from shiftproof.bench import rank_runs
+
+    alike = [run for run in runs if isinstance(run, Run)]
+    if kind.describe_differences(alike):
+        return None, None  # said at the top of the page
+    try:
+        return rank_runs(alike, run_names(alike), show_progress=show_progress), None
+    except (InputError, RunMismatchError) as error:
+        return None, str(error)
+
+
+def print_ranking(run: Sequence[str | Path], console: Console) -> None:
+    """Print the ranking of the models of several runs to a terminal, paired by image.
+
+    Raises:
+        RunMismatchError: the runs are not like for like; the message names what differs.
+        InputError: a folder is not a finished run; a kind whose models cannot be ranked.
+        BrokenFileError: a file of a run is damaged.
+    """
+    runs = [load_run(path) for path in run]
+    _check_alike(runs)
+    kind = find_kind(runs[0].kind)
+    if not isinstance(kind, GridPage):
+        raise InputError(
+            f"Runs of the kind {runs[0].kind!r} are not ranked together; give one folder."
+        )
+    alike = [one for one in runs if isinstance(one, Run)]
+    if told := kind.describe_differences(alike):
+        raise RunMismatchError(" ".join(told))
+    ranking, why = _rank(kind, alike)
+    shown = ranking_for_terminal(alike[0].scores, ranking)
+    if shown is None:
+        raise InputError(why or "These runs have no headline to rank their models by.")
+    console.print(shown)
 
 
 def _check_alike(runs: Sequence[AnyRun[Any]]) -> None:

@@ -213,7 +213,7 @@ def as_terminal(table: Table) -> Group:
     alone = [[at] for name, at in place.items() if name not in compared]
     return Group(
         *(_terminal_block(table, block) for block in alone + pairs),
-        *(Text(_terminal(note), style="dim") for note in table.notes),
+        *(Text(plain_text(note), style="dim") for note in table.notes),
     )
 
 
@@ -222,7 +222,7 @@ def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
     written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
     for at in block:
         column = table.columns[at]
-        label = _terminal(column.label) if column.against is None else "difference"
+        label = plain_text(column.label) if column.against is None else "difference"
         written.add_column(Text(label), justify="right", no_wrap=True, overflow="ellipsis")
     section = ""
     for row in table.rows:
@@ -233,7 +233,7 @@ def _terminal_block(table: Table, block: Sequence[int]) -> RichTable:
         section = row.kind
         style = "bold" if row.kind == "summary" else ""
         written.add_row(
-            Text(_terminal(row.title), style=style),
+            Text(plain_text(row.title), style=style),
             *(_terminal_figure(table, row, at) for at in block),
         )
     return written
@@ -245,12 +245,29 @@ def _terminal_figure(table: Table, row: Row, at: int) -> Text:
         return Text("-", style="dim")
     value, span = _spell(table, row, column, interval)
     sure = column.against is not None and not interval.spans_zero
-    text = Text(_terminal(value), style="bold" if sure else "")
+    text = Text(plain_text(value), style="bold" if sure else "")
     if interval.bare:
         return text
-    return text.append(f" {_terminal(span)}", style="dim")
+    return text.append(f" {plain_text(span)}", style="dim")
 
 
-def _terminal(text: str) -> str:
+def describe_figure(
+    interval: Interval | None, spelling: Spelling, *, is_difference: bool = False
+) -> Text:
+    """Return a figure for a terminal, its ends dim; a difference whose interval leaves out 0 is bold."""
+    if interval is None:
+        return Text("-", style="dim")
+    value, span = (
+        (spelling.change(interval.value), spelling.change_span(interval))
+        if is_difference
+        else (spelling.figure(interval.value), spelling.span(interval))
+    )
+    text = Text(
+        plain_text(value), style="bold" if is_difference and not interval.spans_zero else ""
+    )
+    return text.append(f" {plain_text(span)}", style="dim not bold") if span else text
+
+
+def plain_text(text: str) -> str:
     """Return ``text`` with plain signs and nothing that turns a terminal's writing direction."""
     return text.translate(_PLAIN)

@@ -11,9 +11,14 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from shiftproof.report.grid import conditions, words
+from shiftproof.report.grid.conditions import conditions_for_terminal
+from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
+from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.conditions import ConditionScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
@@ -53,11 +58,49 @@ def print_table(scores: Scores, console: Console) -> None:
     Raises:
         BrokenFileError: ``scores`` is not what a run writes.
     """
-    console.print(as_terminal(_summarize(scores)))
+    typed = _read(scores)
+    console.print(as_terminal(_summarize(typed)))
+    ranked = ranking_for_terminal(typed, typed.ranking) if isinstance(typed, GridScores) else None
+    if ranked is not None:
+        console.print(ranked)
+
+
+def describe_subset(run: AnyRun[Any]) -> str | None:
+    """Say how many of a data set's images a run took, by which rule, and how near that brings its headline.
+
+    Returns:
+        ``5,000 of 50,000 images, drawn by id, stratified by label; mCE ±0.8 points.``; None of a run of
+        all images, or of another kind than those over the corruption grid.
+    """
+    return words.describe_subset(run) if isinstance(run, Run) else None
+
+
+def print_conditions(scores: ConditionScores, console: Console) -> None:
+    """Print the figures by condition to a terminal: a block for each model."""
+    console.print(conditions_for_terminal(scores))
+
+
+def conditions_csv(scores: ConditionScores) -> str:
+    """Return the figures by condition as CSV: a line for each condition in each headline."""
+    return as_csv(conditions.summarize(scores))
+
+
+def conditions_latex(scores: ConditionScores) -> str:
+    r"""Return the figures by condition as a LaTeX ``table``, which needs ``\usepackage{booktabs}``."""
+    return as_latex(conditions.summarize(scores))
 
 
 def _summarize(scores: Scores) -> Table:
+    typed = _read(scores)
+    return find_kind(typed.kind).summarize(typed)
+
+
+def _read(scores: Scores) -> GridScores | ProbeScores | AuditScores | EvaluationScores:
+    """Return the scores in their form, as they are or from what was parsed."""
     if isinstance(scores, GridScores | ProbeScores | AuditScores | EvaluationScores):
-        return find_kind(scores.kind).summarize(scores)
+        return scores
     kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")
-    return kind.summarize(convert(scores, kind.form, Path("scores.json")))
+    found: GridScores | ProbeScores | AuditScores | EvaluationScores = convert(
+        scores, kind.form, Path("scores.json")
+    )
+    return found

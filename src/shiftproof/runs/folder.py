@@ -9,9 +9,16 @@ from typing import Any
 from shiftproof.errors import InputError
 from shiftproof.io import manifest
 from shiftproof.io.text import read_object
+from shiftproof.runs.names import folder_name
 from shiftproof.types import Cell, Settings
 
 RUN_FILE = "run.json"
+
+_PARTS = {
+    RUN_FILE, "records", "events", "cache", "gallery", "gallery.json", "scores.json", "report.html",
+}  # fmt: skip
+
+_CONDITIONS = "conditions-"
 
 
 class RunFolder:
@@ -78,6 +85,24 @@ class RunFolder:
     def report_file(self) -> Path:
         """The page."""
         return self.path / "report.html"
+
+    def conditions_file(self, by: str) -> Path:
+        """The figures by condition, of the column ``by`` of some metadata."""
+        return self.path / f"{_CONDITIONS}{folder_name(by, 'column')}.json"
+
+    @property
+    def conditions_files(self) -> list[Path]:
+        """All figures by condition that were made of this run, in the order of their names."""
+        return sorted(self.path.glob(f"{_CONDITIONS}*.json"))
+
+    @property
+    def task_files(self) -> list[Path]:
+        """What the task wrote at the beginning, to measure the records by: files and folders."""
+        return sorted(
+            one
+            for one in self.path.iterdir()
+            if one.name not in _PARTS and not one.name.startswith((".", _CONDITIONS))
+        )
 
     @property
     def cache(self) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.corruptions import GROUPS
+from shiftproof.metrics.intervals import Interval, percentile_interval
 
 Replicates: TypeAlias = NDArray[np.float64]
 """``(1 + R,)``: the figure on the images as they are, then on each resample of them."""
@@ -28,6 +29,18 @@ def difference(
 def round_figure(value: float) -> float:
     """Ten digits: all that the figures hold, and the last bits of a sum are not worth a difference."""
     return float(f"{value:.10g}")
+
+
+def make_interval(values: Replicates | None) -> Interval | None:
+    """Return a figure with its interval, as it is written; None where it has no meaning."""
+    if values is None or not np.isfinite(values[0]):
+        return None
+    if len(values) == 1:
+        return Interval(round_figure(values[0]))
+    found = percentile_interval(values)
+    if found is None:
+        return None
+    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
 
 
 def group_of(corruption: str) -> str:

@@ -29,6 +29,14 @@ def write_lead(shown: Shown, kind: Kind) -> list[str]:
             ]
         ).strip()
         for entry in shown.alone[:MOST_IN_LEAD]
+    ] + _subsets(shown.runs)
+
+
+def _subsets(runs: Sequence[Run]) -> list[str]:
+    """Say of each run of some images alone what it bought."""
+    told = zip(run_names(runs), map(words.describe_subset, runs), strict=True)
+    return [
+        said if len(runs) == 1 else f"{name}: {said}" for name, said in told if said is not None
     ]
 
 
@@ -41,11 +49,23 @@ def _headline(entry: Entry, shown: Shown, kind: Kind) -> str:
 
 def _finding(change: Change, kind: Kind) -> str:
     scores = change.run.scores
-    return words.finding(scores, change.scored, change.entry.label, kind.words(scores))
+    label = change.entry.label
+    found = words.finding(scores, change.scored, label, kind.words(scores))
+    return f"{found} {words.price_in_brief(scores, change.scored, label)}".strip()
 
 
-def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
-    """Build the cards of the models and of the changes; ``alike``: the runs may be compared."""
+def overview_section(
+    shown: Shown, kind: Kind, *, alike: bool, paired: bool = False, why: str | None = None
+) -> Section:
+    """Build the cards of the models and of the changes.
+
+    Args:
+        shown: what the page shows.
+        kind: of the runs.
+        alike: whether several runs may be compared.
+        paired: whether they are, image by image.
+        why: the reason why they are not, in a sentence.
+    """
     scores = shown.first.scores
     reach = _reach_of(
         (change.scored.summary.get("mean") for change in shown.changes), words.spelling(scores)
@@ -64,6 +84,8 @@ def overview_section(shown: Shown, kind: Kind, *, alike: bool) -> Section:
             "claim": scores.grid.claim,
             "lower": scores.measure.lower_is_better,
             "alike": alike,
+            "paired": paired,
+            "why": why,
             "protocols": protocols(shown.runs) if adapts else [],
             "level": words.level(scores),
             "several": len(shown.runs) > 1,
@@ -141,6 +163,7 @@ def _change_card(change: Change, reach: float, kind: Kind) -> dict[str, object]:
         ),
         "verdict": verdict,
         "clean": words.clean_verdict(scores, scored),
+        "price": words.price(scores, scored),
         "tally": words.tally(list(moved.values()), lower_is_better=lower),
         "hurt": [
             {"name": wording.corruption_title(name), **spelling.change_cell(found)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -10,10 +10,12 @@ from shiftproof.adapt.cautions import list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
+from shiftproof.report.grid.conditions import conditions_sections
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.overview import overview_section, write_lead
+from shiftproof.report.grid.ranking import ranking_section
 from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
@@ -35,6 +37,7 @@ from shiftproof.report.table_writing import Table
 from shiftproof.report.wording import spelling_of
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import clean_text
 
 
@@ -44,8 +47,17 @@ class GridPage(PageKind[Run, GridScores]):
 
     form = GridScores
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(
+        self, kind: Kind, ranking: Ranking | None = None, unpaired: str | None = None
+    ) -> None:
+        """Keep the kind, and of several runs the ranking of all their models, or why there is none."""
         self.kind = kind
+        self.ranking = ranking
+        self.unpaired = unpaired
+
+    def describe_differences(self, runs: Sequence[Run]) -> list[str]:
+        """Say in what runs differ that makes their figures no fair comparison; nothing: in nothing."""
+        return _differing(Shown.of(runs), self.kind)
 
     def build(self, runs: Sequence[Run], pictures: Pictures) -> Document:
         """Return the page of one run, or of several side by side."""
@@ -53,10 +65,14 @@ class GridPage(PageKind[Run, GridScores]):
         grid, alarms = Grid.of(shown, kind.spell), _differing(shown, kind)
         found = [
             kind.first(shown),
-            overview_section(shown, kind, alike=not alarms),
+            overview_section(
+                shown, kind, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
+            ),
+            ranking_section(shown, self.ranking if len(runs) > 1 else shown.first.scores.ranking),
             bars_section(grid),
             heat_section(grid),
             curves_section(grid),
+            *conditions_sections(shown, spell=kind.spell),
             *kind.sections(shown, pictures),
             events_section(shown),
             broken_section(runs, kind.broken),
@@ -139,8 +155,27 @@ def _differing(shown: Shown, kind: Kind) -> list[str]:
                 else {}
             ),
             **kind.differing,
+            **_corruption_aspects(shown.runs),
         },
     )
+
+
+def _corruption_aspects(runs: Sequence[Run]) -> dict[str, Callable[[Run], object]]:
+    """Return each corruption of all runs with how it is made: frost from photographs or drawn, ..."""
+    made = [_corruption_settings(run) for run in runs]
+    shared = [name for name in made[0] if all(name in one for one in made)]
+
+    def aspect(name: str) -> Callable[[Run], object]:
+        return lambda run: _corruption_settings(run)[name]
+
+    return {
+        f"how {wording.corruption_title(name).lower()} is made": aspect(name) for name in shared
+    }
+
+
+def _corruption_settings(run: Run) -> Mapping[str, object]:
+    found = run.settings.get("corruptions")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _warnings(shown: Shown, kind: Kind) -> list[str]:

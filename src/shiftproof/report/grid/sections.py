@@ -120,7 +120,9 @@ def bars_section(grid: Grid) -> Section:
             "changes": grid.shown.changes,
             "measure": grid.measure,
             "unit": grid.spelling.phrase.strip(),
-            "title": wording.capital(grid.measure),
+            "first": "Corruption",
+            "caption": f"{wording.capital(grid.measure)} of every model under every corruption, with "
+            "intervals",
             "better": "Shorter" if grid.lower_is_better else "Longer",
             "severities": figures.severities_phrase(grid.shown.runs),
             "level": grid.level,

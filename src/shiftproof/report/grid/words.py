@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
+from shiftproof.report.sections import look_up
 from shiftproof.report.wording import Spelling, spelling_of
-from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import GridScores, Headline, Scored
+from shiftproof.runs.scores.reading import clean_text
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,87 @@ def clean_verdict(scores: GridScores, difference: Scored) -> str:
     if _is_better(scores, figure):
         return f"On clean images {does}"
     return f"The price: on clean images {does}"
+
+
+def losses(scores: GridScores, difference: Scored) -> list[tuple[Headline, Interval]]:
+    """Return the headlines that a change makes worse beyond chance, beside the mean that it is judged by.
+
+    The benchmark's own figure is left out as well: it follows the mean.
+    """
+    told = {"mean", scores.headline.name} if scores.headline else {"mean"}
+    return [
+        (one, figure)
+        for one in scores.headlines
+        if one.card and one.name not in told
+        if (figure := difference.summary.get(one.name)) is not None and not figure.spans_zero
+        if (figure.value > 0) == one.lower_is_better
+    ]
+
+
+def price(scores: GridScores, difference: Scored) -> list[str]:
+    """Say in a sentence each what a change makes worse, but for the clean images, of which more is said."""
+    return [
+        f"The price: the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
+        f"{_amount(one, figure)} ({level(scores)} interval "
+        f"{spelling_of(one.unit).change_span(figure)})."
+        for one, figure in losses(scores, difference)
+        if one.name != "clean"
+    ]
+
+
+def price_in_brief(scores: GridScores, difference: Scored, label: str) -> str:
+    """Say in one sentence all that a change makes worse, for under the title; empty if nothing."""
+    found = [
+        f"the {inside(one.title)} {'rises' if figure.value > 0 else 'falls'} by "
+        f"{_amount(one, figure)}"
+        for one, figure in losses(scores, difference)
+    ]
+    return f"The price of {label}: {wording.listing(found)}." if found else ""
+
+
+def _amount(headline: Headline, figure: Interval) -> str:
+    spelt = spelling_of(headline.unit)
+    return f"{spelt.figure(abs(figure.value))}{spelt.points}"
+
+
+def inside(title: str) -> str:
+    """Return a title as it stands inside of a sentence; ``mCE`` and ``AP`` stay so."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def describe_subset(run: Run) -> str | None:
+    """Say how many of the images were taken, by which rule, and how near that brings the headline.
+
+    Returns:
+        None of a run of all images.
+    """
+    subset = look_up(run.settings, "data", "subset")
+    if not isinstance(subset, Mapping):
+        return None
+    scores = run.scores
+    total, rule = subset.get("images of all"), subset.get("rule")
+    count = scores.images.total
+    of = f" of {total:,}" if isinstance(total, int) else ""
+    how = f", {clean_text(rule)}" if isinstance(rule, str) else ""
+    said = f"{wording.count(count)}{of} images{how}"
+    near = _nearness(scores)
+    return f"{said}; {near}." if near else f"{said}."
+
+
+def _nearness(scores: GridScores) -> str:
+    """Return ``mCE ±0.8 points``, half of the interval, from the narrowest to the widest model."""
+    headline = scores.headline
+    figures = [one.summary.get(headline.name) for one in scores.models] if headline else []
+    halves = sorted(
+        (figure.upper - figure.lower) / 2
+        for figure in figures
+        if figure is not None and not figure.bare
+    )
+    if headline is None or not halves:
+        return ""
+    spelt = spelling_of(headline.unit)
+    spelled = list(dict.fromkeys(spelt.figure(one) for one in (halves[0], halves[-1])))
+    return f"{inside(headline.title)} {' to '.join(f'±{one}' for one in spelled)}{spelt.points}"
 
 
 def tally(differences: Sequence[Interval], *, lower_is_better: bool) -> str:

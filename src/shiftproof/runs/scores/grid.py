@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
 from shiftproof.types import Cell
@@ -199,6 +200,7 @@ class GridScores(msgspec.Struct, frozen=True):
     """The content of ``scores.json``.
 
     ``measures`` are what is measured in the cells; the first is what the grid is drawn by.
+    ``ranking`` is of two models or more; None of one, and in files from before there were rankings.
     """
 
     format: int
@@ -210,6 +212,7 @@ class GridScores(msgspec.Struct, frozen=True):
     grid: Grid
     models: tuple[Scored, ...]
     differences: tuple[Scored, ...]
+    ranking: Ranking | None = None
 
     def __post_init__(self) -> None:
         for name, entries in (("measures", self.measures), ("models", self.models)):
@@ -221,8 +224,25 @@ class GridScores(msgspec.Struct, frozen=True):
         for at, difference in enumerate(self.differences):
             if difference.name not in names or difference.against not in names:
                 raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+        self._check_ranking(names)
         _check_ranges(self.measures, self.models, differences=False)
         _check_ranges(self.measures, self.differences, differences=True)
+
+    def _check_ranking(self, names: Sequence[str]) -> None:
+        """Refuse a ranking by another figure than a headline, or of other models."""
+        if self.ranking is None:
+            return
+        if self.ranking.headline not in {one.name for one in self.headlines}:
+            raise ValueError(f"the name of a headline{AT}ranking.headline")
+        for at, place in enumerate(self.ranking.places):
+            if place.name not in names:
+                raise ValueError(f"the name of a model{AT}ranking.places[{at}].name")
+
+    @property
+    def headline(self) -> Headline | None:
+        """What the run is told by: the benchmark's own figure where it is claimed, else the mean."""
+        claimed = self.grid.claim if self.grid.reason is None else None
+        return find_headline(self.headlines, claimed)
 
     @property
     def measure(self) -> Measure:
@@ -272,6 +292,25 @@ class GridScores(msgspec.Struct, frozen=True):
             ("clean", 0, model.clean or CellFigures()),
             *((one.corruption, one.severity, one) for one in listed),
         ]
+
+
+def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headline | None:
+    """Return the headline that models are told by.
+
+    Args:
+        headlines: of the run.
+        claimed: title of the benchmark's own, such as "mCE"; None where it is not claimed.
+
+    Returns:
+        That, else the mean over the grid, else any under corruption, else the clean one.
+    """
+    wanted = (
+        [one for one in headlines if claimed is not None and one.title == claimed],
+        [one for one in headlines if one.name == "mean"],
+        [one for one in headlines if one.name != "clean"],
+        headlines,
+    )
+    return next((found[0] for found in wanted if found), None)
 
 
 def _check_ranges(

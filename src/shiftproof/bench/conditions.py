@@ -1,0 +1,277 @@
+"""A finished run by the conditions under which its images were taken: weather, hour, camera, ..."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from shiftproof.bench.gathering import gather_images, grid_of, list_images, task_of
+from shiftproof.bench.metadata import read_conditions
+from shiftproof.bench.segmentation import TRUTH, Segmentation
+from shiftproof.bench.summary import SEED, replicate
+from shiftproof.bench.task import Measured, Task
+from shiftproof.compute.progress import progress
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.border import show_name
+from shiftproof.io.holding import frees_folders, hold
+from shiftproof.rng import generator
+from shiftproof.runs.resamples import Key, Replicates, make_interval
+from shiftproof.runs.run import Run, load_run
+from shiftproof.runs.scores.conditions import Condition, ConditionFigures, ConditionScores
+from shiftproof.runs.scores.grid import Headline
+from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_form
+from shiftproof.runs.scores.segmentation import Truth
+
+CLEAR = ("clear", "normal", "sunny", "day", "daytime")
+"""What the condition is usually called that others are held against."""
+
+MOST = 200
+"""So many conditions can be told apart; a column with more is a number or a name of its own."""
+
+FEW = 2
+"""Fewer images have no interval: every resample of one image is that image."""
+
+RECORDED = "condition"
+"""The name of what a run of segmenters keeps of the conditions of its images."""
+
+_Figures = Mapping[Key, Replicates]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """One condition: its images, what was measured of them, and the figures of each model."""
+
+    name: str
+    images: frozenset[str]
+    measured: Measured
+    figures: Mapping[str, _Figures]
+
+
+@frees_folders
+def score_conditions(
+    run: Run | str | Path,
+    metadata: str | Path | Mapping[str, str] | None = None,
+    *,
+    by: str,
+    against: str | None = None,
+    task: Task | None = None,
+    workers: int = 0,
+    show_progress: bool | None = None,
+) -> ConditionScores:
+    """Score a finished run apart for the images of each condition, and write that into its folder.
+
+    No model runs: the records are measured again, those of each condition for themselves, clean and
+    under corruption. What is written is ``conditions-BY.json``; the next page of the run shows it.
+
+    The intervals of a condition are over its own images. Two conditions have other images, so the
+    interval of their difference is that of independent samples: resamples of the one are set against
+    resamples of the other that have nothing to do with them (Efron & Tibshirani 1993, section 8.3).
+
+    Args:
+        run: a finished run of any task over the grid, or its folder.
+        metadata: a CSV or Parquet table with a column for the images and one called ``by``, a JSON
+            list of records with names and attributes (BDD100K, SHIFT), or image to condition.
+            None where the images' names say it, or the run itself.
+        by: the column or attribute. ``part:2`` is the second folder of the images' names, which is
+            where ACDC has it; ``condition`` without metadata is what a run of segmenters keeps of
+            ACDC, Foggy Cityscapes and the like.
+        against: the reference condition; by default clear, normal, sunny, day or daytime where there
+            is one, else that with the most images.
+        task: of a run of a task of one's own.
+        workers: processes that measure; 0 does it in this one.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: there is no such run or column, no image is named, or there is one condition only.
+        UnknownNameError: ``against`` is none of the conditions.
+        BrokenFileError: a file cannot be read.
+    """
+    run = _open(run)
+    chosen = task_of(run, task)
+    images = list_images(run)
+    hold(run.path)
+    if metadata is None and by == RECORDED:
+        metadata = _read_recorded(run)
+    groups = _group(images, _conditions_of(metadata, by, images))
+    reference = _choose_reference(groups, against)
+    order = [reference, *(name for name in groups if name != reference)]
+    measured: dict[str, _Group] = {}
+    with progress("Measure", len(order), show=show_progress) as advance:
+        for name in order:
+            measured[name] = _measure(run, chosen, name, groups[name], workers)
+            advance(note=clean_text(name))
+    scores = _write(run, list(measured.values()), by, metadata, len(images))
+    write_form(run.folder.conditions_file(by), scores)
+    return scores
+
+
+def _open(run: Run | str | Path) -> Run:
+    if isinstance(run, Run):
+        return run
+    found = load_run(run)
+    if isinstance(found, Run):
+        return found
+    raise InputError(
+        f"{found.path} is a run of the kind {found.kind!r}; conditions are of runs over the "
+        "corruption grid, as bench, detect, segment and score write them."
+    )
+
+
+def _read_recorded(run: Run) -> dict[str, str] | None:
+    """Return the conditions that a run of segmenters keeps; None where there are none."""
+    path = run.folder.path / TRUTH
+    if run.kind != Segmentation.kind or not path.is_file():
+        return None
+    return dict(read_form(path, Truth).conditions) or None
+
+
+def _conditions_of(
+    metadata: str | Path | Mapping[str, str] | None, by: str, images: Sequence[str]
+) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        return read_conditions(None if metadata is None else Path(metadata), by, images)
+    found = {image: str(metadata[image]) for image in images if image in metadata}
+    if not found:
+        raise InputError(
+            f"None of the {len(images):,} images of the run is in the metadata; expected names as "
+            f"{show_name(images[0])}."
+        )
+    return found
+
+
+def _group(images: Sequence[str], conditions: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return the images of each condition, those with the most images first."""
+    counts = Counter(conditions[image] for image in images if image in conditions)
+    if len(counts) < 2:
+        raise InputError(
+            f"Expected two conditions or more to compare, got {next(iter(counts))!r:.60} alone "
+            f"({len(conditions):,} of {len(images):,} images)."
+        )
+    if len(counts) > MOST:
+        raise InputError(
+            f"Expected up to {MOST} conditions, got {len(counts):,}; such a column has a value of its "
+            "own for nearly every image. Sort the values into few first."
+        )
+    names = sorted(counts, key=lambda name: (-counts[name], name))
+    return {
+        name: frozenset(image for image in images if conditions.get(image) == name)
+        for name in names
+    }
+
+
+def _choose_reference(groups: Mapping[str, frozenset[str]], against: str | None) -> str:
+    if against is not None:
+        if against not in groups:
+            raise UnknownNameError.of("condition", against, list(groups))
+        return against
+    known = {name.casefold(): name for name in groups}
+    return next((known[one] for one in CLEAR if one in known), next(iter(groups)))
+
+
+def _measure(run: Run, task: Task, name: str, images: frozenset[str], workers: int) -> _Group:
+    grid = grid_of(run)
+    models = [one.name for one in run.scores.models]
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
+        folder = gather_images(run, task, Path(temporary), images)
+        measured = task.measure(folder, models, grid, workers=workers, show_progress=False)
+    few = measured.images.used is not None and measured.images.used < FEW
+    figures = {model: replicate(measured, model, grid) for model in models}
+    return _Group(
+        name,
+        images,
+        measured,
+        {
+            model: {key: values[:1] if few else values for key, values in found.items()}
+            for model, found in figures.items()
+        },
+    )
+
+
+# ---------------------------------------------------------------- as written to the file
+
+
+def _write(
+    run: Run,
+    groups: Sequence[_Group],
+    by: str,
+    metadata: str | Path | Mapping[str, str] | None,
+    images: int,
+) -> ConditionScores:
+    reference, first = groups[0], groups[0].measured
+    headlines = [one for one in first.headlines if one.card]
+    named = metadata is not None and not isinstance(metadata, Mapping)
+    return ConditionScores(
+        format=FORMAT,
+        kind=run.kind,
+        by=by,
+        source=Path(str(metadata)).name if named else "",
+        against=reference.name,
+        measure=first.measures[0],
+        headlines=tuple(headlines),
+        interval=msgspec.structs.replace(
+            first.interval, method="percentile bootstrap over the images of each condition"
+        ),
+        images=images,
+        unmatched=images - sum(len(group.images) for group in groups),
+        conditions=tuple(_condition(group, reference, headlines) for group in groups),
+    )
+
+
+def _condition(group: _Group, reference: _Group, headlines: Sequence[Headline]) -> Condition:
+    counted = group.measured.images
+    return Condition(
+        name=group.name,
+        images=len(group.images),
+        used=counted.used,
+        objects=counted.objects,
+        models=tuple(_figures(group, reference, model, headlines) for model in group.figures),
+    )
+
+
+def _figures(
+    group: _Group, reference: _Group, model: str, headlines: Sequence[Headline]
+) -> ConditionFigures:
+    own, other = group.figures[model], reference.figures[model]
+    measure = group.measured.measures[0].name
+    keys = {one.name: ("summary", one.name) for one in headlines}
+    return ConditionFigures(
+        name=model,
+        summary={name: make_interval(own.get(key)) for name, key in keys.items()},
+        corruptions={
+            key[1]: make_interval(values)
+            for key, values in own.items()
+            if key[0] == "corruption" and key[2] == measure
+        },
+        difference={}
+        if group is reference
+        else {
+            name: make_interval(subtract_apart(own[key], other[key], group.name))
+            for name, key in keys.items()
+            if key in own and key in other
+        },
+    )
+
+
+def subtract_apart(those: Replicates, these: Replicates, key: str) -> Replicates:
+    """Return the difference of two figures over other images, on resamples that are independent.
+
+    Resamples depend on the number of images and the seed, so two conditions with as many images
+    would draw alike. The second's are shuffled, which parts them; the order of resamples means
+    nothing.
+
+    Args:
+        those: ``(1 + R,)`` the figure of one condition, and on its resamples.
+        these: the same of another condition; of the longer one as many are taken as the other has.
+        key: decides the shuffling.
+    """
+    order = generator(SEED, "conditions", key).permutation(len(these) - 1)
+    drawn = these[1:][order]
+    count = min(len(those) - 1, len(drawn))
+    head = those[:1] - these[:1]
+    return np.concatenate([head, those[1 : count + 1] - drawn[:count]])

@@ -1,0 +1,86 @@
+"""``shiftproof conditions``: a finished run by weather, hour, camera, or what else metadata say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from shiftproof.cli.outcome import write_page
+from shiftproof.cli.printing import say, say_json
+from shiftproof.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "conditions",
+        epilog=(
+            "Examples:  shiftproof conditions run --metadata labels.csv --by weather  ·  "
+            "shiftproof conditions run --metadata bdd100k_labels_images_val.json --by timeofday "
+            "--against daytime  ·  shiftproof conditions run --by part:2"
+        ),
+    )(conditions)
+
+
+def conditions(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help="The column of the metadata; or part:2, the second folder of the images' names, "
+            "which is where ACDC has the weather.",
+        ),
+    ],
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            "--metadata",
+            "-m",
+            help="A CSV or Parquet table with a column image, name or path, or the label JSON of "
+            "BDD100K or SHIFT. None where the images' names say it.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="The condition that others are held against; by default clear, or what it is called "
+            "there, else the one with the most images.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
+    ] = 0,
+    table: Annotated[
+        str, typer.Option("--table", help="How to print it: text, csv or latex.")
+    ] = "text",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores on standard output.")
+    ] = False,
+) -> None:
+    """Read a finished run by weather, time of day or any other condition of its images."""
+    from shiftproof import bench
+    from shiftproof.report import conditions_csv, conditions_latex, print_conditions
+    from shiftproof.runs import RunFolder
+
+    if table not in ("text", "csv", "latex"):
+        raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
+    scores = bench.score_conditions(run, metadata, by=by, against=against, workers=workers)
+    file = RunFolder(run).conditions_file(by)
+    page = write_page(run)
+    if as_json:
+        say_json(file.read_text(encoding="utf-8"))
+    elif table == "csv":
+        say(conditions_csv(scores), newline=False)
+    elif table == "latex":
+        say(conditions_latex(scores), newline=False)
+    else:
+        print_conditions(scores, Console(file=sys.stdout))
+        if page is not None:
+            say(f"report   {page}")
+        say(f"scores   {file}")

@@ -1,0 +1,295 @@
+"""A run by the conditions of its images: bars and tables as those of the corruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.grid import figures
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.sections import Section
+from shiftproof.report.svg import charts
+from shiftproof.report.table_writing import (
+    Column,
+    Row,
+    Table,
+    as_csv,
+    as_latex,
+    describe_figure,
+    plain_text,
+)
+from shiftproof.report.wording import Spelling, spelling_of
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.conditions import Condition, ConditionScores
+from shiftproof.runs.scores.grid import Headline
+from shiftproof.runs.scores.reading import read_form
+
+MOST_CONDITIONS = 60
+"""More bars would make a page that no browser likes; the run's files have the rest."""
+
+
+def list_conditions(run: Run) -> list[ConditionScores]:
+    """Return all figures by condition that lie in a run's folder.
+
+    Raises:
+        BrokenFileError: one of them cannot be read.
+    """
+    return [read_form(path, ConditionScores) for path in run.folder.conditions_files]
+
+
+def conditions_sections(shown: Shown, *, spell: Callable[[str], str]) -> list[Section]:
+    """Build a section for each column of metadata that the first run was scored by."""
+    entries = shown.of_run(shown.first)
+    found = []
+    for number, scores in enumerate(list_conditions(shown.first)):
+        own = {entry.scored.name: entry for entry in entries}
+        kept = [own[name] for name in scores.models if name in own]
+        if kept:
+            found.append(_section(scores, kept, number, spell))
+    return found
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The heading of a column of differences."""
+
+    label: str
+
+
+def _section(
+    scores: ConditionScores, entries: Sequence[Entry], number: int, spell: Callable[[str], str]
+) -> Section:
+    spelling = spelling_of(scores.measure.unit)
+    rows = _list_rows(scores, entries)
+    low, top = charts.nice_ends((one for row in rows for one in row.figures), spelling)
+    highest = max((one.upper for row in rows for one in row.figures if one is not None), default=0)
+    ends = (low, max(top, highest))
+    title = by_title(scores.by)
+    table = summarize(scores)
+    return Section(
+        f"conditions-by-{number}",
+        f"By {title}",
+        wording.capital(title),
+        "conditions.html.j2",
+        {
+            "words": tell(scores),
+            "notes": _notes(scores),
+            "legend": figures.legend(entries, spell=spell),
+            "entries": entries,
+            "changes": [_Change(f"{entry.label} against {scores.against}") for entry in entries],
+            "first": wording.capital(title),
+            "caption": f"{wording.capital(scores.measure.name)} of every model by {title}",
+            "axis": charts.axis(ends[1], ends[0], spelling),
+            "groups": [
+                {
+                    "title": headline.title,
+                    "rows": [
+                        _draw(row, entries, ends, spelling)
+                        for row in rows
+                        if row.headline is headline
+                    ],
+                }
+                for headline in list_drawn(scores)
+            ],
+            "blocks": [
+                {"id": f"by-{number}-csv", "title": "CSV", "text": as_csv(table)},
+                {"id": f"by-{number}-latex", "title": "LaTeX (booktabs)", "text": as_latex(table)},
+            ],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One condition in one headline: of each model the figure, and its difference to the reference."""
+
+    headline: Headline
+    condition: Condition
+    figures: Sequence[Interval | None]
+    differences: Sequence[Interval | None]
+
+
+def _list_rows(scores: ConditionScores, entries: Sequence[Entry]) -> list[_Row]:
+    found = []
+    for headline in list_drawn(scores):
+        for condition in scores.conditions[:MOST_CONDITIONS]:
+            models = {one.name: one for one in condition.models}
+            own = [models[entry.scored.name] for entry in entries]
+            found.append(
+                _Row(
+                    headline,
+                    condition,
+                    [one.summary.get(headline.name) for one in own],
+                    [one.difference.get(headline.name) for one in own],
+                )
+            )
+    return found
+
+
+def list_drawn(scores: ConditionScores) -> list[Headline]:
+    """Return the headlines that share the measure's axis: clean, and the mean under corruption."""
+    return [
+        one
+        for one in scores.headlines
+        if one.name in ("clean", "mean") and one.unit == scores.measure.unit
+    ]
+
+
+def _draw(
+    row: _Row, entries: Sequence[Entry], ends: tuple[float, float], spelling: Spelling
+) -> dict[str, object]:
+    low, top = ends
+    title = f"{row.condition.name} ({wording.plural(row.condition.images, 'image')})"
+    looks = [entry.look for entry in entries]
+    return {
+        "title": title,
+        "total": False,
+        "bars": charts.bars(
+            list(zip(looks, row.figures, strict=True)),
+            title=f"{title}, {row.headline.title}",
+            top=top,
+            low=low,
+            spelling=spelling,
+        ),
+        "figures": [spelling.cell(one) for one in row.figures],
+        "deltas": [spelling.change_cell(one) for one in row.differences],
+    }
+
+
+# ---------------------------------------------------------------- words
+
+
+def by_title(by: str) -> str:
+    """Return ``time of day`` for ``time_of_day``, and ``folder 2`` for ``part:2``."""
+    name, colon, number = by.partition(":")
+    if name == "part" and colon and number.isdecimal():
+        return f"folder {number}"
+    return by.replace("_", " ")
+
+
+def tell(scores: ConditionScores) -> str:
+    """Say what stands in the table, and what its intervals are."""
+    spelling = spelling_of(scores.measure.unit)
+    level = wording.level(scores.interval.level)
+    return (
+        f"{wording.capital(scores.measure.title)}{spelling.phrase} over the images of each condition, "
+        f"as they are and under corruption, with {level} intervals over its own images. Differences "
+        f"are to {scores.against}; conditions have other images, so their intervals are those of "
+        "independent samples. A difference in bold has an interval that leaves out 0. Conditions may "
+        "differ in more than their name says: in places, hours, and what there is to see."
+    )
+
+
+def _notes(scores: ConditionScores) -> list[str]:
+    found = []
+    if scores.unmatched:
+        found.append(
+            f"Of {wording.plural(scores.images, 'image')}, {scores.unmatched:,} are left out: the "
+            "metadata say nothing of them."
+        )
+    single = [one.name for one in scores.conditions if one.images == 1]
+    if single:
+        found.append(
+            f"{wording.listing(single)}: one image, so no interval, and no difference can be told "
+            "from chance."
+        )
+    few = [one for one in scores.conditions if 1 < one.images < wording.FEW_IMAGES]
+    if few:
+        named = [f"{one.name} ({one.images:,})" for one in few]
+        found.append(
+            f"Few images in {wording.listing(named)}: the intervals are wide, and what looks like a "
+            "large difference may be chance."
+        )
+    left = len(scores.conditions) - MOST_CONDITIONS
+    if left > 0:
+        found.append(f"{left} more conditions stand in the run's files.")
+    return found
+
+
+# ---------------------------------------------------------------- tables
+
+
+def summarize(scores: ConditionScores) -> Table:
+    """Return a row for each condition in each headline; columns are models, then their differences."""
+    columns = [
+        *(Column(name) for name in scores.models),
+        *(Column(name, scores.against) for name in scores.models),
+    ]
+    rows = [
+        _row(scores, headline, condition)
+        for headline in scores.headlines
+        for condition in scores.conditions
+    ]
+    spelling = spelling_of(scores.measure.unit)
+    return Table(
+        columns=tuple(columns),
+        rows=tuple(row for row in rows if any(row.figures)),
+        caption=(
+            f"{wording.capital(scores.measure.title)}{spelling.short_phrase} by "
+            f"{by_title(scores.by)}; differences to {scores.against}, not paired."
+        ),
+        notes=tuple(_notes(scores)),
+        spelling=spelling,
+    )
+
+
+def _row(scores: ConditionScores, headline: Headline, condition: Condition) -> Row:
+    return Row(
+        kind=headline.name,
+        name=condition.name,
+        title=f"{condition.name}, {headline.title}",
+        group="",
+        measure=headline.name,
+        figures=(
+            *(one.summary.get(headline.name) for one in condition.models),
+            *(one.difference.get(headline.name) for one in condition.models),
+        ),
+        spelling=spelling_of(headline.unit),
+    )
+
+
+def conditions_for_terminal(scores: ConditionScores) -> Group:
+    """Return a block for each model and headline: the figure of each condition, and differences."""
+    return Group(
+        *(
+            _terminal_block(scores, headline, name)
+            for name in scores.models
+            for headline in list_drawn(scores)
+        ),
+        *(
+            Text(plain_text(note), style="dim")
+            for note in [_terminal_rule(scores), *_notes(scores)]
+        ),
+    )
+
+
+def _terminal_rule(scores: ConditionScores) -> str:
+    return (
+        f"{scores.measure.name}{spelling_of(scores.measure.unit).short_phrase}; differences to "
+        f"{scores.against}, bold where the {wording.level(scores.interval.level)} interval leaves out 0"
+    )
+
+
+def _terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
+    spelling = spelling_of(headline.unit)
+    table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(Text(plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
+    for title in ("images", headline.title, "difference"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for condition in scores.conditions:
+        found = next(one for one in condition.models if one.name == model)
+        difference = found.difference.get(headline.name)
+        table.add_row(
+            Text(plain_text(condition.name)),
+            f"{condition.images:,}",
+            describe_figure(found.summary.get(headline.name), spelling),
+            describe_figure(difference, spelling, is_difference=True),
+        )
+    table.add_row()
+    return table
