@@ -111,8 +111,9 @@ def describe_differences(run: Sequence[str | Path]) -> list[str]:
     """
     runs = [load_run(path) for path in run]
     _check_alike(runs)
-    kind = find_kind(runs[0].kind) if runs else None
-    return kind.describe_differences(runs) if isinstance(kind, GridPage) else []
+    alike = [one for one in runs if isinstance(one, Run)]
+    kind = find_kind(alike[0].kind) if alike else None
+    return kind.describe_differences(alike) if isinstance(kind, GridPage) else []
 
 
 def _rank(
