@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.options import IMAGES_HELP, ROOT_HELP, SPLIT_HELP
+from shiftproof.cli.options import ImageFormat
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -23,11 +23,14 @@ Source: TypeAlias = Annotated[
     ),
 ]
 Target: TypeAlias = Annotated[Path, typer.Argument(help="Folder to write to.")]
-Split: TypeAlias = Annotated[str | None, typer.Option("--split", help=SPLIT_HELP)]
-Images: TypeAlias = Annotated[Path | None, typer.Option("--images", help=IMAGES_HELP)]
-Root: TypeAlias = Annotated[Path | None, typer.Option("--root", help=ROOT_HELP)]
-Workers: TypeAlias = Annotated[
-    int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
+Format: TypeAlias = Annotated[
+    ImageFormat,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="png (lossless), jpeg (quality 95: another benchmark), or source (names and formats "
+        "stay, JPEG at quality 95, so one annotation file serves all).",
+    ),
 ]
 DryRun: TypeAlias = Annotated[
     bool,

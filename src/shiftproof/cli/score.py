@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli.copying import Images, Root, Split
-from shiftproof.cli.options import MEASURE_HELP
+from shiftproof.cli.options import (
+    AsJson,
+    ImagesFolder,
+    MeasureName,
+    Out,
+    Root,
+    Split,
+    Workers,
+)
 from shiftproof.cli.outcome import show_outcome
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
@@ -33,6 +40,7 @@ def score(
         typer.Option(
             "--predictions",
             "-p",
+            metavar="PATH",
             help="Folder with one file per cell: fog/3.json, fog/3/results.bbox.json or fog-3.json, "
             "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet: logits, "
             "probabilities, top1 to top5). Or one table: of classes with columns corruption, "
@@ -40,15 +48,13 @@ def score(
             "Several as NAME=PATH, each with a --predictions.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
-    ],
+    out: Out,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="The annotations: a COCO JSON (its images are not needed), or a folder of Pascal "
             "VOC, Cityscapes or YOLO. Of classes: class folders, or a CSV of path,label. A table "
             "of results needs none, nor do files with images and labels.",
@@ -58,20 +64,17 @@ def score(
         str | None,
         typer.Option(
             "--classes",
+            metavar="FILE",
             help="What the scores of classifiers stand for: imagenet, or a file with one name a "
             "line. By default imagenet for 1,000 scores, else numbers.",
         ),
     ] = None,
-    measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    measure: MeasureName = "auto",
     split: Split = None,
-    images: Images = None,
+    images: ImagesFolder = None,
     root: Root = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score classes or detections under corruption that were made elsewhere; no model is needed."""
     from shiftproof import bench
