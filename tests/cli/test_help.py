@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.main import get_command
@@ -90,17 +91,19 @@ def test_options_of_one_name_are_spelt_alike():
 def test_choices_are_those_of_the_tables():
     from shiftproof.bench.measures import MEASURES
     from shiftproof.classes import LABEL_SETS
+    from shiftproof.cli.bench import LabelSet
+    from shiftproof.cli.detect import detect
+    from shiftproof.cli.options import Constants, MeasureName
     from shiftproof.corruptions import scale
     from shiftproof.data.detection.packed import BOX_FORMATS
 
-    def choices(verb, option):
-        found = {opt: one for one in load_verb(verb).params for opt in one.opts}
-        return tuple(found[option].type.choices)
+    def choices(hint):
+        return get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
 
-    assert set(choices("bench", "--label-set")) == {"none", *LABEL_SETS}
-    assert choices("detect", "--measure") == ("auto", *MEASURES)
-    assert choices("detect", "--box-format") == BOX_FORMATS
-    for name in choices("corrupt", "--constants"):
+    assert set(choices(LabelSet)) == {"none", *LABEL_SETS}
+    assert choices(MeasureName) == ("auto", *MEASURES)
+    assert get_args(choices(get_type_hints(detect)["box_format"])[0]) == BOX_FORMATS
+    for name in choices(Constants):
         assert scale(name)
 
 

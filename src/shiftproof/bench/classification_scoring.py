@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +70,6 @@ def score_answers(
         known = (
             dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
         )
-    is_new = not out.exists()
     folder = RunFolder.create(
         out,
         "classification",
@@ -91,20 +89,14 @@ def score_answers(
         },
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
-    try:
-        with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
-            for name, source in sources.items():
-                files.make_folder(folder.path / "records" / name)
-                for cell in cells:
-                    if not folder.has(name, cell):
-                        records = truth.record(source.read(cell), known)
-                        write_cell(folder.records_file(name, cell), records)
-                    advance(note=str(cell))
-    except InputError:
-        # Nothing of files that do not fit is kept; what was there before is another's.
-        if is_new:
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+    with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
+        for name, source in sources.items():
+            files.make_folder(folder.path / "records" / name)
+            for cell in cells:
+                if not folder.has(name, cell):
+                    records = truth.record(source.read(cell), known)
+                    write_cell(folder.records_file(name, cell), records)
+                advance(note=str(cell))
     scores = summarize(
         folder,
         Classification(),

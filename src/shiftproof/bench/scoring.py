@@ -39,7 +39,7 @@ from shiftproof.metrics.coco import Found, Objects, objects_of, read_found, read
 from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_faults
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.provenance import provenance
-from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.folder import RunFolder, leave_nothing_if_refused
 from shiftproof.runs.names import plain
 from shiftproof.runs.records.detection import (
     NOTHING,
@@ -116,14 +116,15 @@ def score(
             raise InputError(f"The measure {measure!r} is of detections; these are classes.")
         if not isinstance(predictions, Mapping):
             answered = {"classifier": next(iter(answered.values()))}
-        return score_answers(
-            answered,
-            data,
-            Path(out),
-            classes=classes,
-            workers=workers,
-            show_progress=show_progress,
-        )
+        with leave_nothing_if_refused(Path(out)):
+            return score_answers(
+                answered,
+                data,
+                Path(out),
+                classes=classes,
+                workers=workers,
+                show_progress=show_progress,
+            )
     if classes is not None:
         raise InputError("The classes of detections are those of the annotations; give none.")
     tables = {name: path for name, path in given.items() if path.suffix.lower() in SUFFIXES}
@@ -133,17 +134,19 @@ def score(
             "folders of result files; score them apart."
         )
     if tables:
-        return _score_tables(tables, Path(out), measure)
+        with leave_nothing_if_refused(Path(out)):
+            return _score_tables(tables, Path(out), measure)
     if data is None:
         raise InputError(
-            "Expected the annotations beside the result files: data=, a COCO JSON file or a data "
-            "set with boxes."
+            "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
+            "a data set with boxes."
         )
     if isinstance(data, ImageData) and not isinstance(data, DetectionData):
         raise InputError(
             f"{data.name} has no boxes; expected annotations for result files of boxes."
         )
-    return _score_files(given, data, Path(out), measure, workers, show_progress)
+    with leave_nothing_if_refused(Path(out)):
+        return _score_files(given, data, Path(out), measure, workers, show_progress)
 
 
 def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
