@@ -2,12 +2,15 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from shiftproof import cli, corrupt
+from shiftproof.cli.models import OPTIONS, list_kinds
+from shiftproof.cli.outcome import doubt_clean
 from shiftproof.compute import progress as display
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.names import CorruptionName
@@ -88,6 +91,33 @@ def test_a_folder_that_looks_misspelt_and_grids_unlike_each_other_are_told(tmp_p
     assert "fgo is taken for a corruption of its own; if fog is meant, rename it." in told
     assert "a result file of at least one model is missing" in told
     assert "snow 2" in told or "snow-2" in told or "snow/2" in told
+
+
+def test_models_prints_what_is_typed_unbroken_and_explains_every_option(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("models") == 0
+    shown = capsys.readouterr().out
+    words = set(shown.split())
+    taken = set()
+    for _, entries, common in list_kinds().values():
+        for entry in entries.values():
+            if example := getattr(entry, "example", None):
+                assert example in words
+                taken |= {*entry.options, *common}
+    assert taken == set(OPTIONS)
+    assert {"fastestdet", "yolov8", "yolov5", "boxes-scores-labels"} <= words
+
+
+def test_a_clean_error_near_that_of_a_guess_is_doubted():
+    def doubt(error, classes):
+        clean = SimpleNamespace(value=error)
+        scored = SimpleNamespace(of_clean=lambda measure: clean)
+        return doubt_clean("error", scored, {"count": classes})
+
+    # 72 % of a guess's 80 % among 5 classes.
+    assert "72.0% are wrong, near the 80.0% of a guess among 5 classes" in doubt(0.72, 5)
+    assert doubt(0.60, 5) is None
+    assert doubt(0.72, 1000) is None
 
 
 def test_long_work_says_a_line_a_minute_where_there_is_no_terminal(monkeypatch):

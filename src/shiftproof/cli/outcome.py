@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -15,11 +15,13 @@ from shiftproof.io import files
 
 if TYPE_CHECKING:
     from shiftproof.runs import EvaluationRun, ProbeRun, Run
+    from shiftproof.runs.scores.grid import Scored
 
 
 def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import print_table
+    from shiftproof.runs import Run
 
     scores = run.scores
     page = write_page(run.path)
@@ -32,11 +34,36 @@ def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
         warn(f"not readable: {entry.reason}")
     if len(broken) > 5:
         warn(f"and {len(broken) - 5} more, listed in the report")
+    if isinstance(run, Run):
+        classes = run.head.classes
+        doubt = doubt_clean(run.scores.measure.name, run.scores.models[0], classes)
+        if doubt is not None:
+            warn(doubt)
     if page is not None:
         say(f"report   {page}")
     say(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         say(f"records  {run.path / 'records'}")
+
+
+NEAR_CHANCE = 0.85
+"""From this share of a guess's error on, a clean error is more likely a fault of the set-up."""
+
+
+def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a classifier does little better than guessing on the clean images."""
+    clean = model.of_clean(measure) if measure == "error" else None
+    count = classes.get("count")
+    if clean is None or not isinstance(count, int) or count < 2:
+        return None
+    guess = 1 - 1 / count
+    if clean.value < NEAR_CHANCE * guess:
+        return None
+    return (
+        f"On the clean images {clean.value:.1%} are wrong, near the {guess:.1%} of a guess among "
+        f"{count:,} classes, so the figures under corruption say little. Are the preprocessing "
+        "(?size=, ?mean=, ?std=) and the order of the classes (--classes, --class-map) the model's own?"
+    )
 
 
 def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
