@@ -29,6 +29,7 @@ SURFACE = {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
         "estimate_stream", "measure_stability", "parse_protocol", "run", "score",
+        "Forecast", "forecast_run",
     },
     "shiftproof.compute": {"processes", "progress"},
     "shiftproof.compute.processes": {"map_ordered"},

@@ -170,3 +170,18 @@ def test_the_type_of_names_has_those_of_the_table():
     from typing import get_args
 
     assert get_args(CorruptionName) == tuple(CORRUPTIONS)
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
+    words = ("bench", "-m", "demo", "-d", "demo", "-o", tmp_path / "run", "-c", "contrast,fog",
+             "-s", "1-3", "--adapt", "batchnorm", "--images", "4", "-w", 0, "--dry-run")  # fmt: skip
+    assert run(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    # Two corruptions at three severities and the clean images, in two models.
+    assert (told["images"], told["cells"], told["models"], told["passes"]) == (4, 7, 2, 56)
+    assert told["tried"] == 4
+    assert told["seconds"] == pytest.approx(told["load_seconds"] + told["model_seconds"])
+    assert min(told["load_seconds"], told["model_seconds"]) > 0
+    assert not (tmp_path / "run").exists()
+    assert run(*words, "--precision", "2") == 2
+    assert "--precision plans the number of images itself" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
+from shiftproof.bench.forecast import Forecast, forecast_run
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Recorder, Recording
 from shiftproof.bench.run import run
@@ -16,6 +17,7 @@ __all__ = [
     "SOURCE",
     "Classification",
     "Detection",
+    "Forecast",
     "Grid",
     "Measured",
     "OnTheFly",
@@ -30,6 +32,7 @@ __all__ = [
     "View",
     "as_loaded",
     "estimate_stream",
+    "forecast_run",
     "measure_stability",
     "parse_protocol",
     "run",

@@ -27,11 +27,12 @@ from shiftproof.cli.options import (
     AsJson,
     ClassMap,
     Depth,
+    DryRun,
     Out,
     Root,
     Split,
 )
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -132,6 +133,7 @@ def bench(
             "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
         ),
     ] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
@@ -179,10 +181,32 @@ def bench(
         say(dataset.hint, error=True)
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
+    named_shifts = shifts.choose(others, depth, from_copies=from_copies)
+    if dry_run:
+        if precision is not None:
+            raise InputError(
+                "--precision plans the number of images itself; leave it out of --dry-run."
+            )
+        forecast = benchmark.forecast_run(
+            classifiers,
+            dataset,
+            task=benchmark.Classification(),
+            corruptions=named_shifts,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         classifiers,
         dataset,
-        corruptions=shifts.choose(others, depth, from_copies=from_copies),
+        corruptions=named_shifts,
         severities=severities,
         adapters=adapters,
         images=count,

@@ -32,10 +32,6 @@ Format: TypeAlias = Annotated[
         "stay, JPEG at quality 95, so one annotation file serves all).",
     ),
 ]
-DryRun: TypeAlias = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
-]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 
 
@@ -87,8 +83,8 @@ def show_estimate(
         f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
     )
     say(
-        f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
-        f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
+        f"about {show_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
+        f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
     show_aside(estimate.aside)
     if estimate.bytes > estimate.free_bytes:
@@ -99,7 +95,8 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def show_duration(seconds: float) -> str:
+    """Return a stretch of time as a person says it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -6,7 +6,6 @@ import typer
 
 from shiftproof.cli.copying import (
     AsJson,
-    DryRun,
     Format,
     Source,
     Target,
@@ -15,7 +14,7 @@ from shiftproof.cli.copying import (
 )
 from shiftproof.cli.grid_options import ShiftOptions
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import Depth, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.options import Depth, DryRun, ImagesFolder, Root, Seed, Split, Workers
 
 
 def register(app: typer.Typer) -> None:

@@ -24,13 +24,15 @@ from shiftproof.cli.options import (
     ClassMap,
     CorruptedFolder,
     Depth,
+    DryRun,
     MeasureName,
     Out,
     Root,
     Split,
 )
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.printing import say
+from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -101,6 +103,7 @@ def detect(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
@@ -135,6 +138,28 @@ def detect(
     }
     for detector in detectors.values():
         show_assumed(detector)
+    if dry_run:
+        if precision is not None:
+            raise InputError(
+                "--precision plans the number of images itself; leave it out of --dry-run."
+            )
+        forecast = benchmark.forecast_run(
+            detectors,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         detectors,
         dataset,

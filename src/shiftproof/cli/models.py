@@ -107,11 +107,11 @@ def _explain(entry: _Described, common: tuple[str, ...]) -> str:
     """Return what an entry is, how it is written, and what may stand behind it."""
     lines = [entry.description]
     if example := getattr(entry, "example", None):
-        takes = {*getattr(entry, "options", ()), *common}
+        takes = [*getattr(entry, "options", ()), *common]
         behind = ", ".join(name for name in OPTIONS if name in takes)
         lines += [f"  {example}", *([f"  takes {behind}"] if behind else [])]
-    elif takes := getattr(entry, "options", ()):
-        lines.append(f"  takes {', '.join(takes)}")
+    elif own := getattr(entry, "options", ()):
+        lines.append(f"  takes {', '.join(own)}")
     return "\n".join(lines)
 
 

@@ -171,6 +171,10 @@ MeasureName: TypeAlias = Annotated[
     Literal["auto", "coco", "coco-masks", "voc", "voc-all-point"],
     typer.Option("--measure", metavar="NAME", help=MEASURE_HELP),
 ]
+DryRun: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print scores.json on standard output.")
 ]

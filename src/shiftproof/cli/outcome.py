@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from shiftproof.cli.copying import show_duration
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
 
 if TYPE_CHECKING:
+    from shiftproof.bench import Forecast
     from shiftproof.runs import EvaluationRun, ProbeRun, Run
     from shiftproof.runs.scores.grid import Scored
 
@@ -44,6 +48,28 @@ def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     say(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         say(f"records  {run.path / 'records'}")
+
+
+def show_forecast(forecast: Forecast, *, as_json: bool) -> None:
+    """Say what a run would take."""
+    if as_json:
+        told = {**dataclasses.asdict(forecast), "seconds": forecast.seconds}
+        say_json(json.dumps(told, indent=1))
+        return
+    models = f"{forecast.models} models" if forecast.models > 1 else "1 model"
+    say(
+        f"{forecast.images:,} images in {forecast.cells:,} cells, {models}: "
+        f"{forecast.passes:,} passes of an image through a model"
+    )
+    say(
+        f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
+        f"and corrupting, shared by {max(forecast.workers, 1)} processes, and "
+        f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
+        f"{forecast.tried} images"
+    )
+    say(
+        "Fewer images: --images N, or --precision POINTS. Fewer cells: --corruptions, --severities."
+    )
 
 
 NEAR_CHANCE = 0.85

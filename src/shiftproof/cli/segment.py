@@ -16,8 +16,8 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, DryRun, Out
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.errors import InputError
 
 
@@ -108,6 +108,7 @@ def segment(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
@@ -133,6 +134,23 @@ def segment(
     }
     for segmenter in segmenters.values():
         show_assumed(segmenter)
+    if dry_run:
+        forecast = benchmark.forecast_run(
+            segmenters,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         segmenters,
         dataset,

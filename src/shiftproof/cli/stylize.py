@@ -9,14 +9,13 @@ import typer
 
 from shiftproof.cli.copying import (
     AsJson,
-    DryRun,
     Format,
     Source,
     Target,
     show_done,
     show_estimate,
 )
-from shiftproof.cli.options import ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.options import DryRun, ImagesFolder, Root, Seed, Split, Workers
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
