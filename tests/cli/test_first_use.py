@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import cli, corrupt
+from shiftproof.cli import doctor
 from shiftproof.cli.models import OPTIONS, list_kinds
 from shiftproof.cli.outcome import doubt_clean
 from shiftproof.compute import progress as display
@@ -185,3 +188,23 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     assert run(*words, "--precision", "2") == 2
     assert "--precision plans the number of images itself" in capsys.readouterr().err
+
+
+def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys):
+    tomllib = pytest.importorskip("tomllib")
+    written = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = written["project"]["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras) - {"all", "bench", "dev"}
+    for name, extra in doctor.EXTRAS.items():
+        needs = [one for one in extras[name] if not one.startswith("shiftproof[")]
+        assert [re.split(r"[=<>]", one)[0] for one in needs] == list(extra.distributions)
+    monkeypatch.setattr(
+        doctor, "find_version", lambda name: None if name in ("ray", "timm") else "1.0"
+    )
+    monkeypatch.setattr(doctor, "list_devices", lambda: {"torch": ["cpu", "cuda:0"]})
+    assert run("doctor") == 0
+    told = capsys.readouterr().out
+    assert 'python -m pip install "shiftproof[timm,ray]"' in told
+    assert "--device with torch: cpu, cuda:0" in told
+    assert run("doctor", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["extras"]["ray"] == {"ray": None}

@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "subset": "Apply a keep-list to embeddings and tars.",
     "reproduce": "Repeat a paper's experiment.",
     "models": "How models and adapters are named.",
+    "doctor": "What is installed here, and what is missing.",
     "corruptions": "List the corruptions and their sets, or show them.",
 }
 """Each verb is a file of this folder that has ``register``; order and sentences are those of ``--help``."""
