@@ -30,6 +30,7 @@ SURFACE = {
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
         "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
         "score_conditions",
+        "Forecast", "forecast_run",
     },
     "shiftproof.compute": {"processes", "progress"},
     "shiftproof.compute.processes": {"map_ordered"},

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from shiftproof import cli, corrupt
-from shiftproof.cli.options import parse_corruptions, parse_severities
+from shiftproof.cli.corruption_choice import parse_corruptions
+from shiftproof.cli.options import parse_severities
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.holding import frees_folders, hold
@@ -172,7 +173,10 @@ BENCH = ["bench", "--model", "demo", "--data", "photos", "--out", "r", "--unlabe
         (["corrupt", "photos", "out", "-c", "fgo"], "Did you mean 'fog'"),
         (["corrupt", "photos", "out", "-s", "0"], "from 1 to 5"),
         (["corrupt", "photos", "out", "-s", "6"], "from 1 to 5"),
-        (["corrupt", "photos", "out", "--format", "webp"], "Unknown image format 'webp'"),
+        (
+            ["corrupt", "photos", "out", "--format", "webp"],
+            "'webp' is not one of 'png', 'jpeg', 'source'",
+        ),
         (["corrupt", "photos"], "Missing argument"),
         (["corupt"], "No such command"),
         (["bench", "--model", "demmo", "--data", "photos", "--out", "r"], "demo"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.cli.options import check_choice, named_corruptions, parse_corruptions
+from shiftproof.cli.corruption_choice import check_choice, named_corruptions, parse_corruptions
 from shiftproof.corruptions import COMMON, CORRUPTIONS, SUITES, ccc, chain, corrupt, suite
 from shiftproof.corruptions.chains import parse_chain
 from shiftproof.corruptions.identity import identity_of

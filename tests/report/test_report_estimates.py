@@ -165,6 +165,7 @@ def test_damaged_guesses_are_named_by_place(
 
 def test_no_guess_gets_around_the_escaping(tmp_path: Path) -> None:
     content = with_guesses(scores(models=("<b>m</b>",), corruptions=("fog",)))
+    content["models"][0]["title"] = "<b>m</b>"
     entry = content["models"][0]["detail"]["estimators"][0]
     entry["title"], entry["worst"]["corruption"] = "<i>t</i>", "<u>w</u>"
     section = page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("known")
@@ -215,7 +216,10 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Node]
 def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> None:
     seen = page(believed(0.29))
     header = seen.one("header").text
-    assert "We believe that source is right on 71 ± 6 % of your images as they are." in header
+    assert (
+        "We believe that EfficientNet-Lite0 is right on 71 ± 6 % of your images as they are."
+        in header
+    )
     assert "Outside “How right is it on your images?” every percentage is" in header
     section = seen.by_id("belief")
     assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
@@ -232,7 +236,7 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
         assert words in section.text
     assert not section.all(style="alarm")
     assert rows_of(section.one("table", "cells"))[0] == [
-        "source", "Clean", "Average thresholded confidence", "500", "71.0", "65.0–77.0",
+        "EfficientNet-Lite0", "Clean", "Average thresholded confidence", "500", "71.0", "65.0–77.0",
     ]  # fmt: skip
 
 

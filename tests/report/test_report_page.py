@@ -75,7 +75,9 @@ def test_heat_maps_hold_the_figures_of_the_run(tmp_path: Path, models: tuple[str
         spell = points if "against" in model else percent
         caption = table.one("caption").text
         assert caption.startswith(
-            f"{model['name']} − {model['against']}" if "against" in model else model["name"]
+            f"{model['name']} − {model['against']}"
+            if "against" in model
+            else model["title" if len(models) == 1 else "name"]
         )
         rows = table_rows(table)
         for entry in model["corruptions"]:

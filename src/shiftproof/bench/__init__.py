@@ -4,6 +4,7 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
+from shiftproof.bench.forecast import Forecast, forecast_run
 from shiftproof.bench.pairing import rank_runs
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.recording import Recorder, Recording
@@ -18,6 +19,7 @@ __all__ = [
     "SOURCE",
     "Classification",
     "Detection",
+    "Forecast",
     "Grid",
     "Measured",
     "OnTheFly",
@@ -32,6 +34,7 @@ __all__ = [
     "View",
     "as_loaded",
     "estimate_stream",
+    "forecast_run",
     "measure_stability",
     "parse_protocol",
     "rank_runs",

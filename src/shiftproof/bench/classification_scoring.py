@@ -15,7 +15,6 @@ from shiftproof.bench.classification import CLASS_NAMES, Classification
 from shiftproof.bench.given import default_workers
 from shiftproof.bench.predictions import find_predictions
 from shiftproof.bench.recorders import CellRecorder
-from shiftproof.bench.refusal import Beginning
 from shiftproof.bench.shared_cells import share_cells
 from shiftproof.bench.summary import summarize
 from shiftproof.classes import Classes, imagenet, number_classes
@@ -70,7 +69,6 @@ def score_answers(
         known = (
             dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
         )
-    beginning = Beginning(out)
     folder = RunFolder.create(
         out,
         "classification",
@@ -90,11 +88,7 @@ def score_answers(
         },
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
-    total = len(sources) * len(cells)
-    with (
-        beginning.undo_when_refused(),
-        progress("Read", total, show=show_progress) as advance,
-    ):
+    with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
         for name, source in sources.items():
             files.make_folder(folder.path / "records" / name)
             for cell in cells:

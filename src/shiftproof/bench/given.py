@@ -9,8 +9,8 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data import CorruptedData
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.data import CorruptedData, ImageData
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.types import Cell, Image, Settings
 
@@ -21,6 +21,28 @@ def default_workers(device: str) -> int:
     """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
     cores = usable_cores()
     return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
+
+
+def check_readable(data: ImageData) -> None:
+    """Refuse data of which no image can be read, such as a table made on another machine.
+
+    Stops at the first image that can, so that it costs the reading of one.
+
+    Raises:
+        InputError: none can be read; says what is wrong with the first.
+    """
+    first = None
+    for sample in data.samples:
+        try:
+            data.read(sample)
+        except BrokenFileError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise InputError(
+            f"None of the {len(data.samples):,} images of {data.name} can be read. The first: {first}"
+        )
 
 
 def name_corruptions(

@@ -18,6 +18,7 @@ from shiftproof.bench.given import (
     check_at_least_one,
     check_cells,
     check_encode,
+    check_readable,
     check_severities,
     default_workers,
     grid_settings,
@@ -142,6 +143,8 @@ def run(
     if images is not None:
         prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
     on_disk = prepared.corrupted
+    if on_disk is None and not RunFolder(Path(out)).run_file.is_file():
+        check_readable(prepared.data)
     named = name_corruptions(
         corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
     )

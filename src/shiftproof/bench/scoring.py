@@ -21,7 +21,6 @@ from shiftproof.bench.predictions import (
     PredictionFiles,
     find_predictions,
 )
-from shiftproof.bench.refusal import Beginning
 from shiftproof.bench.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.segmentation_scoring import Named, holds_label_maps, score_label_maps
 from shiftproof.bench.shared_cells import share_cells
@@ -39,7 +38,7 @@ from shiftproof.metrics.faults import NO_MASK, UNKNOWN_IMAGE, Fault, count_fault
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.provenance import provenance
-from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.folder import RunFolder, leave_nothing_if_refused
 from shiftproof.runs.names import plain
 from shiftproof.runs.records.detection import (
     NOTHING,
@@ -123,15 +122,16 @@ def score(
             )
         if not isinstance(predictions, Mapping):
             given = {"segmenter": next(iter(given.values()))}
-        return score_label_maps(
-            given,
-            data,
-            Path(out),
-            classes=classes,
-            class_map=class_map,
-            workers=workers,
-            show_progress=show_progress,
-        )
+        with leave_nothing_if_refused(Path(out)):
+            return score_label_maps(
+                given,
+                data,
+                Path(out),
+                classes=classes,
+                class_map=class_map,
+                workers=workers,
+                show_progress=show_progress,
+            )
     if class_map is not None:
         raise InputError("A class map is of segmenters' label maps; give none.")
     answered = {name: path for name, path in given.items() if holds_answers(path)}
@@ -145,14 +145,15 @@ def score(
             raise InputError(f"The measure {measure!r} is of detections; these are classes.")
         if not isinstance(predictions, Mapping):
             answered = {"classifier": next(iter(answered.values()))}
-        return score_answers(
-            answered,
-            data,
-            Path(out),
-            classes=None if classes is None else read_classes(classes),
-            workers=workers,
-            show_progress=show_progress,
-        )
+        with leave_nothing_if_refused(Path(out)):
+            return score_answers(
+                answered,
+                data,
+                Path(out),
+                classes=None if classes is None else read_classes(classes),
+                workers=workers,
+                show_progress=show_progress,
+            )
     if classes is not None:
         raise InputError("The classes of detections are those of the annotations; give none.")
     tables = {name: path for name, path in given.items() if path.suffix.lower() in SUFFIXES}
@@ -162,17 +163,19 @@ def score(
             "folders of result files; score them apart."
         )
     if tables:
-        return _score_tables(tables, Path(out), measure)
+        with leave_nothing_if_refused(Path(out)):
+            return _score_tables(tables, Path(out), measure)
     if data is None:
         raise InputError(
-            "Expected the annotations beside the result files: data=, a COCO JSON file or a data "
-            "set with boxes."
+            "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
+            "a data set with boxes."
         )
     if isinstance(data, ImageData) and not isinstance(data, DetectionData):
         raise InputError(
             f"{data.name} has no boxes; expected annotations for result files of boxes."
         )
-    return _score_files(given, data, Path(out), measure, workers, show_progress)
+    with leave_nothing_if_refused(Path(out)):
+        return _score_files(given, data, Path(out), measure, workers, show_progress)
 
 
 def task_of(given: Mapping[str, Path]) -> str:
@@ -229,7 +232,6 @@ def _score_files(
     found = {name: find_predictions(path, masks=masks) for name, path in given.items()}
     shared = share_cells({name: one.files for name, one in found.items()})
     cells = shared.grid.cells
-    beginning = Beginning(out)
     folder = RunFolder.create(
         out,
         "detection",
@@ -255,10 +257,7 @@ def _score_files(
     )
     write_ground_truth(folder, truth.annotations, truth.measure)
     total = len(found) * len(cells)
-    with (
-        beginning.undo_when_refused(),
-        progress("Read", total, show=show_progress) as advance,
-    ):
+    with progress("Read", total, show=show_progress) as advance:
         for name, one in found.items():
             files.make_folder(folder.path / "records" / name)
             results = _Results(truth, objects, [one.files[cell] for cell in cells], masks=masks)

@@ -11,7 +11,6 @@ from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES as ANSWERS
 from shiftproof.bench.given import default_workers
 from shiftproof.bench.predictions import cell_of, split_cell
-from shiftproof.bench.refusal import Beginning
 from shiftproof.bench.segmentation import MIOU, Segmentation, describe_classes, write_truth
 from shiftproof.bench.segmentation_gallery import Shown, save_shown
 from shiftproof.bench.segmentation_recorders import SegmentationRecorder, Truths
@@ -85,7 +84,6 @@ def score_label_maps(
     for source in sources.values():
         source.check_complete(cells)
     pixels = check_masks(dataset, workers=workers, show_progress=show_progress).pixels
-    beginning = Beginning(out)
     folder = RunFolder.create(
         out,
         "segmentation",
@@ -110,10 +108,7 @@ def score_label_maps(
         },
     )
     workers = default_workers("none") if workers is None else workers
-    with (
-        beginning.undo_when_refused(),
-        progress("Read", len(sources) * len(cells), show=show_progress) as advance,
-    ):
+    with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
         write_truth(folder, dataset)
         for name, source in sources.items():
             files.make_folder(folder.path / "records" / name)

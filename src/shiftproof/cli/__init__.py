@@ -10,31 +10,6 @@ from collections.abc import Sequence
 import typer
 
 from shiftproof._version import __version__
-from shiftproof.cli import (
-    audit,
-    bench,
-    conditions,
-    coreset,
-    corrupt,
-    corruptions,
-    data,
-    dedup,
-    demo,
-    detect,
-    embed,
-    evaluate,
-    models,
-    perturb,
-    plan,
-    probe,
-    prune,
-    report,
-    reproduce,
-    score,
-    segment,
-    stylize,
-    subset,
-)
 from shiftproof.cli.ending import (
     EXIT_BAD_INPUT,
     EXIT_FAILURE,
@@ -49,12 +24,14 @@ from shiftproof.cli.ending import (
     watch_output,
 )
 from shiftproof.cli.printing import complain, say
+from shiftproof.cli.verbs import Verbs
 from shiftproof.compute.tuning import tune_own_process
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
 from shiftproof.io.border import show_text
 
 app = typer.Typer(
     name="shiftproof",
+    cls=Verbs,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -62,33 +39,6 @@ app = typer.Typer(
     help="Measure how a vision model breaks when the world changes, and repair it without labels.",
     epilog="Start with:  shiftproof demo",
 )
-
-for verb in (
-    demo,
-    bench,
-    detect,
-    perturb,
-    segment,
-    score,
-    evaluate,
-    data,
-    corrupt,
-    stylize,
-    embed,
-    audit,
-    plan,
-    prune,
-    dedup,
-    coreset,
-    subset,
-    probe,
-    conditions,
-    report,
-    reproduce,
-    models,
-    corruptions,
-):
-    verb.register(app)
 
 
 def _version(asked: bool) -> None:

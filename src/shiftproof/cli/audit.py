@@ -41,21 +41,32 @@ def register(app: typer.Typer) -> None:
 def audit(
     train: words.Train,
     test: words.Test,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")],
     reference: words.Reference = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="Training rows that make the density.")] = 10,
+    k: Annotated[
+        int, typer.Option("--k", min=1, metavar="INT", help="Training rows that make the density.")
+    ] = 10,
     duplicates: Annotated[
-        float, typer.Option("--duplicates", help="How similar a near-duplicate is at least.")
+        float,
+        typer.Option(
+            "--duplicates", metavar="NUMBER", help="How similar a near-duplicate is at least."
+        ),
     ] = 0.95,
     leakage: Annotated[
-        int, typer.Option("--leakage", min=0, help="Test rows shown with their nearest.")
+        int,
+        typer.Option("--leakage", min=0, metavar="INT", help="Test rows shown with their nearest."),
     ] = 24,
     images: Annotated[
         list[str] | None,
-        typer.Option("--images", help="NAME=FOLDER, the images of a test set, for the page."),
+        typer.Option(
+            "--images",
+            metavar="NAME=DIR",
+            help="NAME=FOLDER, the images of a test set, for the page.",
+        ),
     ] = None,
     train_images: Annotated[
-        Path | None, typer.Option("--train-images", help="The training images, for the page.")
+        Path | None,
+        typer.Option("--train-images", metavar="DIR", help="The training images, for the page."),
     ] = None,
     *,
     rows: words.RowOptions,

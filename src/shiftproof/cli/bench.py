@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
-    DATA_PANEL,
-    AsJson,
-    BatchSize,
     ClassesFile,
-    Constants,
-    Corruptions,
-    Depth,
-    Device,
-    EncodeText,
-    FrostFolder,
-    Out,
+    GridOptions,
     Precision,
-    ProtocolText,
-    Seed,
-    Severities,
+    ShiftOptions,
     Templates,
     WhichImages,
-    Workers,
     name_specs,
     parse_adapters,
     split_images,
 )
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
+    DATA_PANEL,
     LABEL_KEY_HELP,
-    ROOT_HELP,
-    SPLIT_HELP,
-    check_choice,
-    named_corruptions,
-    parse_encode,
-    parse_severities,
+    AsJson,
+    ClassMap,
+    Depth,
+    DryRun,
+    Out,
+    Root,
+    Split,
 )
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
+
+LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", "objectnet"]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +50,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run "
             "--adapt batchnorm --protocol online:mix=severities"
         ),
-    )(bench)
+    )(expand_groups(bench))
 
 
 def bench(
@@ -66,6 +59,7 @@ def bench(
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="timm:NAME, torchvision:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, onnx:FILE, "
             "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
             "with a --model, see the same images.",
@@ -76,6 +70,7 @@ def bench(
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="A folder with one folder per class (WordNet id, name or index), a flat folder or "
             "the photographs of COCO, Pascal VOC, Cityscapes or YOLO (no labels: agreement with "
             "the clean images is measured), webdataset tars, a data set saved by Hugging Face's "
@@ -84,23 +79,27 @@ def bench(
         ),
     ],
     out: Out,
-    corruptions: Corruptions = "common",
-    severities: Severities = "1-5",
     adapt: Annotated[
         str,
         typer.Option(
             "--adapt",
             "-a",
+            metavar="SPECS",
             help="Adapters to run beside the model, separated by spaces: 'batchnorm eata:margin=0.5 "
             "guard+rpl:lr=0.001'. `shiftproof models` lists them. none for the model alone.",
         ),
     ] = "none",
     images: WhichImages = None,
     precision: Precision = None,
+    *,
+    shifts: ShiftOptions,
+    depth: Depth = None,
+    grid: GridOptions,
     labels: Annotated[
-        str,
+        LabelSet,
         typer.Option(
             "--label-set",
+            metavar="NAME",
             help="The data have a share of ImageNet's classes: imagenet-r, imagenet-a, "
             "imagenet-d (give one domain's folder) or objectnet. The model answers these alone.",
             rich_help_panel=DATA_PANEL,
@@ -108,14 +107,7 @@ def bench(
     ] = "none",
     classes: ClassesFile = None,
     templates: Templates = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-map",
-            help="CSV or JSON: name of a class folder to the model's class.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
+    class_map: ClassMap = None,
     unlabeled: Annotated[
         bool,
         typer.Option(
@@ -129,30 +121,20 @@ def bench(
         Path | None,
         typer.Option(
             "--clean",
+            metavar="DIR",
             help="The clean images that belong to a -C tree.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
-    ] = None,
+    split: Split = None,
+    root: Root = None,
     label_key: Annotated[
         str | None,
-        typer.Option("--label-key", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL),
+        typer.Option(
+            "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
+        ),
     ] = None,
-    frost_dir: FrostFolder = None,
-    depth: Depth = None,
-    constants: Constants = "published",
-    batch_size: BatchSize = None,
-    protocol: ProtocolText = "online",
-    seed: Seed = 0,
-    encode: EncodeText = "none",
-    device: Device = "cpu",
-    workers: Workers = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
@@ -167,14 +149,15 @@ def bench(
             "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
         )
     specs = name_specs(model)
-    chosen = parse_severities(severities)
+    severities = shifts.levels
     adapters = parse_adapters(adapt)
-    shown = benchmark.parse_protocol(protocol)
-    encoding = parse_encode(encode)
+    shown = grid.shown
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     classifiers = {
-        name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
+        name: load_classifier(
+            spec, device=grid.device, classes=classes, templates=templates, kept=out
+        )
         for name, spec in named.items()
     }
     if share is not None:
@@ -197,23 +180,43 @@ def bench(
     show_aside(dataset.aside)
     if share is None and isinstance(dataset, ImageFolder) and dataset.hint is not None:
         say(dataset.hint, error=True)
+    from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
-    shifts = named_corruptions(corruptions, frost_dir, others, constants, depth)
-    if not isinstance(dataset, CorruptedData):
-        check_choice(shifts, chosen)
+    named_shifts = shifts.choose(others, depth, from_copies=from_copies)
+    if dry_run:
+        if precision is not None:
+            raise InputError(
+                "--precision plans the number of images itself; leave it out of --dry-run."
+            )
+        forecast = benchmark.forecast_run(
+            classifiers,
+            dataset,
+            task=benchmark.Classification(),
+            corruptions=named_shifts,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         classifiers,
         dataset,
-        corruptions=shifts,
-        severities=chosen,
+        corruptions=named_shifts,
+        severities=severities,
         adapters=adapters,
         images=count,
         precision=precision,
         out=out,
-        batch_size=batch_size,
+        batch_size=grid.batch_size,
         protocol=shown,
-        seed=seed,
-        encode=encoding,
-        workers=workers,
+        seed=grid.seed,
+        encode=grid.encode,
+        workers=grid.workers,
     )
     show_outcome(run, as_json=as_json)

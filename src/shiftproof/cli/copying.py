@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.options import IMAGES_HELP, ROOT_HELP, SPLIT_HELP
+from shiftproof.cli.options import ImageFormat
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -23,15 +23,14 @@ Source: TypeAlias = Annotated[
     ),
 ]
 Target: TypeAlias = Annotated[Path, typer.Argument(help="Folder to write to.")]
-Split: TypeAlias = Annotated[str | None, typer.Option("--split", help=SPLIT_HELP)]
-Images: TypeAlias = Annotated[Path | None, typer.Option("--images", help=IMAGES_HELP)]
-Root: TypeAlias = Annotated[Path | None, typer.Option("--root", help=ROOT_HELP)]
-Workers: TypeAlias = Annotated[
-    int | None, typer.Option("--workers", "-w", min=0, help="Processes; all cores by default.")
-]
-DryRun: TypeAlias = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+Format: TypeAlias = Annotated[
+    ImageFormat,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="png (lossless), jpeg (quality 95: another benchmark), or source (names and formats "
+        "stay, JPEG at quality 95, so one annotation file serves all).",
+    ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")]
 
@@ -84,8 +83,8 @@ def show_estimate(
         f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
     )
     say(
-        f"about {_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
-        f"{_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
+        f"about {show_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
+        f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
     show_aside(estimate.aside)
     if estimate.bytes > estimate.free_bytes:
@@ -96,7 +95,8 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def show_duration(seconds: float) -> str:
+    """Return a stretch of time as a person says it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

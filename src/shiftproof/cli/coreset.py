@@ -25,11 +25,15 @@ def register(app: typer.Typer) -> None:
 def coreset(
     train: words.Train,
     test: words.Test,
-    size: Annotated[str, typer.Option("--size", help="Rows to choose, such as 100M.")],
+    size: Annotated[
+        str, typer.Option("--size", metavar="COUNT", help="Rows to choose, such as 100M.")
+    ],
     out: words.KeepFolder,
     among: Annotated[
         Path | None,
-        typer.Option("--among", help="Only of these rows: a keep.npy, or what `dedup` wrote."),
+        typer.Option(
+            "--among", metavar="PATH", help="Only of these rows: a keep.npy, or what `dedup` wrote."
+        ),
     ] = None,
     *,
     rows: words.RowOptions,

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from shiftproof.cli.copying import (
     AsJson,
-    DryRun,
-    Images,
-    Root,
+    Format,
     Source,
-    Split,
     Target,
-    Workers,
     show_done,
     show_estimate,
 )
-from shiftproof.cli.options import (
-    CONSTANTS_HELP,
-    CORRUPTIONS_HELP,
-    DEPTH_HELP,
-    FROST_HELP,
-    SEVERITIES_HELP,
-    check_choice,
-    named_corruptions,
-    parse_format,
-    parse_severities,
-)
+from shiftproof.cli.grid_options import ShiftOptions
+from shiftproof.cli.option_groups import expand_groups
+from shiftproof.cli.options import Depth, DryRun, ImagesFolder, Root, Seed, Split, Workers
 
 
 def register(app: typer.Typer) -> None:
@@ -41,34 +26,23 @@ def register(app: typer.Typer) -> None:
             "shiftproof corrupt photos photos-c --corruptions weather --severities 1,3,5  ·  "
             "shiftproof corrupt coco coco-c --dry-run"
         ),
-    )(corrupt)
+    )(expand_groups(corrupt))
 
 
 def corrupt(
     source: Source,
     target: Target,
-    corruptions: Annotated[
-        str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)
-    ] = "common",
-    severities: Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)] = "1-5",
-    frost_dir: Annotated[Path | None, typer.Option("--frost-dir", help=FROST_HELP)] = None,
-    depth: Annotated[str | None, typer.Option("--depth", help=DEPTH_HELP)] = None,
-    constants: Annotated[str, typer.Option("--constants", help=CONSTANTS_HELP)] = "published",
-    seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
-    image_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="png (lossless), jpeg (quality 95: another benchmark), or source (names and formats "
-            "stay, JPEG at quality 95, so one annotation file serves all).",
-        ),
-    ] = "png",
-    split: Split = None,
-    images: Images = None,
-    root: Root = None,
-    workers: Workers = None,
+    image_format: Format = "png",
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    *,
+    shifts: ShiftOptions,
+    depth: Depth = None,
+    split: Split = None,
+    images: ImagesFolder = None,
+    root: Root = None,
+    seed: Seed = 0,
+    workers: Workers = None,
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 
@@ -77,17 +51,16 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
-    named = named_corruptions(corruptions, frost_dir, constants=constants, depth=depth)
-    chosen = parse_severities(severities)
-    check_choice(named, chosen)
+    severities = shifts.levels
+    named = shifts.choose(depth=depth)
     if dry_run:
         estimate = estimate_export(
             source,
             target,
             corruptions=named,
-            severities=chosen,
+            severities=severities,
             seed=seed,
-            image_format=parse_format(image_format),
+            image_format=image_format,
             split=split,
             images=images,
             root=root,
@@ -99,9 +72,9 @@ def corrupt(
         source,
         target,
         corruptions=named,
-        severities=chosen,
+        severities=severities,
         seed=seed,
-        image_format=parse_format(image_format),
+        image_format=image_format,
         split=split,
         images=images,
         root=root,

@@ -40,7 +40,7 @@ def corruptions(
 ) -> None:
     """List the corruptions and the sets of them, or draw the sheet of all names and severities."""
     if show is not None:
-        from shiftproof.cli.options import named_corruptions
+        from shiftproof.cli.corruption_choice import named_corruptions
         from shiftproof.report import write_sheet
 
         write_sheet(show, out, corruptions=named_corruptions(chosen, None), seed=seed)

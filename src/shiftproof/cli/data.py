@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli.copying import Images, Root, Split, show_aside
+from shiftproof.cli.copying import show_aside
+from shiftproof.cli.options import ImagesFolder, Root, Split
 from shiftproof.cli.printing import say, say_json, warn
 
 
@@ -30,7 +31,7 @@ def data(
         ),
     ],
     split: Split = None,
-    images: Images = None,
+    images: ImagesFolder = None,
     root: Root = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:

@@ -26,13 +26,17 @@ def dedup(
     train: words.Train,
     out: words.KeepFolder,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Rows more similar than this are duplicates.")
+        float,
+        typer.Option(
+            "--threshold", metavar="NUMBER", help="Rows more similar than this are duplicates."
+        ),
     ] = 0.876,
     rule: Annotated[
         Literal["earlier", "central"],
         typer.Option(
             "--rule",
             "-r",
+            metavar="NAME",
             help="Which stays: earlier (none of its duplicates comes before it) or central (of a "
             "group the one nearest to the others).",
         ),
@@ -43,7 +47,7 @@ def dedup(
             "--clusters", min=1, help="Compare within so many clusters only: faster, misses some."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the clusters.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of the clusters.")] = 0,
     *,
     rows: words.RowOptions,
     search: words.PlaceOptions,

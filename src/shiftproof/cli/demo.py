@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.options import AsJson, Device, Out, Workers
 from shiftproof.cli.outcome import show_outcome
 
 
@@ -16,21 +17,13 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
-    ] = Path("shiftproof-demo"),
+    out: Out = Path("shiftproof-demo"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Severity 3 only, under a minute: no mCE is claimed.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=0, help="Processes that read and corrupt."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Benchmark EfficientNet-Lite0 on 20 ImageNet photographs, as published and adapted.
 

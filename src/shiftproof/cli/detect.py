@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from shiftproof.cli.grid_options import (
-    DATA_PANEL,
-    AsJson,
-    BatchSize,
-    Constants,
-    Corruptions,
-    Depth,
-    Device,
-    EncodeText,
-    FrostFolder,
-    Out,
+    Adapt,
+    GridOptions,
     Precision,
-    ProtocolText,
-    Seed,
-    Severities,
+    ShiftOptions,
     WhichImages,
-    Workers,
     name_specs,
     parse_adapters,
     split_images,
 )
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
-    MEASURE_HELP,
-    ROOT_HELP,
-    SPLIT_HELP,
-    check_choice,
-    named_corruptions,
-    parse_encode,
-    parse_severities,
+    DATA_PANEL,
+    AsJson,
+    ClassMap,
+    CorruptedFolder,
+    Depth,
+    DryRun,
+    MeasureName,
+    Out,
+    Root,
+    Split,
 )
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.printing import say
+from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +45,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof detect --model onnx:detector.onnx --data instances_val2017.json --out run "
             "--corruptions weather --severities 1,3,5"
         ),
-    )(detect)
+    )(expand_groups(detect))
 
 
 def detect(
@@ -61,6 +54,7 @@ def detect(
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="torchvision:NAME, onnx:FILE, file:CHECKPOINT?arch=torchvision:NAME, "
             "transformers:NAME or ultralytics:FILE. Those that take words look for the data's "
             "classes. `shiftproof models` says more. Several, each with a --model, see the same "
@@ -72,74 +66,44 @@ def detect(
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="A folder or file of COCO, Pascal VOC, Cityscapes or YOLO; webdataset tars, a data "
             "set saved by Hugging Face's datasets, or Parquet, with objects of each image.",
         ),
     ],
     out: Out,
-    corruptions: Corruptions = "common",
-    severities: Severities = "1-5",
-    adapt: Annotated[
-        str,
-        typer.Option(
-            "--adapt",
-            "-a",
-            help="Batch-norm adaptations to run beside the first detector, separated by spaces: "
-            "'batchnorm:prior=16'. none for the detectors alone.",
-        ),
-    ] = "none",
-    measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    adapt: Adapt = "none",
+    images: WhichImages = None,
+    precision: Precision = None,
+    measure: MeasureName = "auto",
+    *,
+    shifts: ShiftOptions,
+    depth: Depth = None,
+    grid: GridOptions,
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes",
+            metavar="FILE",
             help="A file with one name a line: what the labels mean, or what a detector that takes "
             "words (OWL-ViT, Grounding DINO, YOLO-World) is asked for; the data's classes by default.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-map",
-            help="CSV or JSON: the detector's class to that of the data.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option("--split", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
-    ] = None,
-    images: WhichImages = None,
-    precision: Precision = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", help=ROOT_HELP, rich_help_panel=DATA_PANEL)
-    ] = None,
+    class_map: ClassMap = None,
+    split: Split = None,
+    root: Root = None,
     box_format: Annotated[
-        str | None,
+        Literal["xywh", "xyxy"] | None,
         typer.Option(
             "--box-format",
+            metavar="NAME",
             help="Of tars and tables: xywh (as COCO; the default), or xyxy for two corners.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    corrupted: Annotated[
-        Path | None,
-        typer.Option(
-            "--corrupted",
-            help="A folder of corrupted copies to read, as `corrupt` writes them.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    frost_dir: FrostFolder = None,
-    depth: Depth = None,
-    constants: Constants = "published",
-    batch_size: BatchSize = None,
-    protocol: ProtocolText = "online",
-    seed: Seed = 0,
-    encode: EncodeText = "none",
-    device: Device = "cpu",
-    workers: Workers = None,
+    corrupted: CorruptedFolder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
@@ -148,19 +112,16 @@ def detect(
     from shiftproof.models import load_detector
 
     specs = name_specs(model)
-    chosen = parse_severities(severities)
+    severities = shifts.levels
     adapters = parse_adapters(adapt)
-    shown = benchmark.parse_protocol(protocol)
-    encoding = parse_encode(encode)
+    shown = grid.shown
     task = benchmark.Detection(
         measure=measure,
         corrupted=corrupted,
         class_map=read_class_map(class_map) if class_map else None,
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    named = named_corruptions(corruptions, frost_dir, others, constants, depth)
-    if corrupted is None:
-        check_choice(named, chosen)
+    named = shifts.choose(others, depth, from_copies=corrupted is not None)
     count, folder = split_images(images)
     dataset = open_detection_data(
         data, split=split, images=folder, root=root, box_format=box_format
@@ -172,26 +133,48 @@ def detect(
         say(f"and {more} more; the counts are in the run's record.", error=True)
     named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     detectors = {
-        name: load_detector(spec, device=device, classes=classes, vocabulary=dataset.classes)
+        name: load_detector(spec, device=grid.device, classes=classes, vocabulary=dataset.classes)
         for name, spec in named_specs.items()
     }
     for detector in detectors.values():
         show_assumed(detector)
+    if dry_run:
+        if precision is not None:
+            raise InputError(
+                "--precision plans the number of images itself; leave it out of --dry-run."
+            )
+        forecast = benchmark.forecast_run(
+            detectors,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         detectors,
         dataset,
         task=task,
         corruptions=named,
-        severities=chosen,
+        severities=severities,
         adapters=adapters,
         images=count,
         precision=precision,
         out=out,
-        batch_size=batch_size,
+        batch_size=grid.batch_size,
         protocol=shown,
-        seed=seed,
-        encode=encoding,
-        device=device,
-        workers=workers,
+        seed=grid.seed,
+        encode=grid.encode,
+        device=grid.device,
+        workers=grid.workers,
     )
     show_outcome(run, as_json=as_json)

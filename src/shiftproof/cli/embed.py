@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.copying import Images, Root, Split, show_aside
+from shiftproof.cli.copying import show_aside
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.options import RUN_PANEL, Device, ImagesFolder, Root, Split, Workers
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
@@ -33,12 +34,13 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the shards.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the shards.")],
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="A folder of images, a webdataset tar or a folder of them, COCO, Pascal VOC, "
             "Cityscapes or YOLO, a data set saved by Hugging Face's datasets, a CSV of paths, or "
             "demo.",
@@ -48,6 +50,7 @@ def embed(
         Path | None,
         typer.Option(
             "--texts",
+            metavar="FILE",
             help="Texts in the place of images: a CSV with a column caption, or a file with one a "
             "line; of open_clip and transformers models.",
         ),
@@ -57,36 +60,40 @@ def embed(
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
             "onnx:PATH or file:PATH?arch=....",
         ),
     ] = "demo",
     split: Split = None,
-    images: Images = None,
+    images: ImagesFolder = None,
     root: Root = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     batch_size: Annotated[
         int | None,
         typer.Option(
             "--batch-size",
             "-b",
             min=1,
+            metavar="INT",
+            rich_help_panel=RUN_PANEL,
             help="What the model gets at a time: 32 images, or 256 texts by default.",
         ),
     ] = None,
     shard_size: Annotated[
         int | None,
         typer.Option(
-            "--shard-size", min=1, help="Images in a shard, 10000 by default; a tar is one shard."
+            "--shard-size",
+            min=1,
+            metavar="INT",
+            help="Images in a shard, 10000 by default; a tar is one shard.",
+            rich_help_panel=RUN_PANEL,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=0, help="Processes that read and resize."),
-    ] = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Write img_emb/img_emb_N.npy and metadata/metadata_N.parquet, as clip-retrieval does.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +28,18 @@ TRAIN_HELP = (
 TEST_HELP = "NAME=PATH, embeddings of a test set; once for each."
 
 Train = Annotated[str, typer.Argument(help=TRAIN_HELP)]
-Test = Annotated[list[str], typer.Option("--test", "-t", help=TEST_HELP)]
+Test = Annotated[list[str], typer.Option("--test", "-t", metavar="NAME=PATH", help=TEST_HELP)]
 Reference = Annotated[
     str | None,
     typer.Option(
-        "--reference", help="Embeddings of the training set to compare with, such as ImageNet's."
+        "--reference",
+        metavar="PATH",
+        help="Embeddings of the training set to compare with, such as ImageNet's.",
     ),
 ]
-KeepFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder for the keep-lists.")]
+KeepFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the keep-lists.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print what came out as JSON.")]
 
 _ROWS_PANEL = "How embeddings are read"
@@ -42,20 +48,26 @@ _SEARCH_PANEL = "How and where it is searched; what comes out is the same"
 Memory = Annotated[
     str,
     typer.Option(
-        "--memory", help="How much may be held, such as 4GB.", rich_help_panel=_SEARCH_PANEL
+        "--memory",
+        metavar="SIZE",
+        help="How much may be held, such as 4GB.",
+        rich_help_panel=_SEARCH_PANEL,
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-w", min=0, rich_help_panel=_SEARCH_PANEL,
+        "--workers", "-w", metavar="INT", min=0, rich_help_panel=_SEARCH_PANEL,
         help="Processes, or tasks on Ray, at a time; one per core by default.",
     ),
 ]  # fmt: skip
 PrecisionName = Annotated[
     Precision,
     typer.Option(
-        "--precision", help="Of the products that are made first.", rich_help_panel=_SEARCH_PANEL
+        "--precision",
+        metavar="NAME",
+        help="Of the products that are made first: auto, int8, fp32, fp16 or bf16.",
+        rich_help_panel=_SEARCH_PANEL,
     ),
 ]
 
@@ -67,7 +79,10 @@ class RowOptions:
     array: Annotated[
         str | None,
         typer.Option(
-            "--array", help="Which array of an .npz, such as l14_img.", rich_help_panel=_ROWS_PANEL
+            "--array",
+            metavar="NAME",
+            help="Which array of an .npz, such as l14_img.",
+            rich_help_panel=_ROWS_PANEL,
         ),
     ] = None
     normalize: Annotated[
@@ -82,8 +97,8 @@ class RowOptions:
     unusable: Annotated[
         Literal["refuse", "skip"],
         typer.Option(
-            "--unusable", rich_help_panel=_ROWS_PANEL,
-            help="Training rows that are zero, not finite or not of length 1.",
+            "--unusable", metavar="NAME", rich_help_panel=_ROWS_PANEL,
+            help="Training rows that are zero, not finite or not of length 1: refuse or skip.",
         ),
     ] = "refuse"  # fmt: skip
 
@@ -114,14 +129,14 @@ class PlaceOptions:
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(
-            "--engine", "-e", rich_help_panel=_SEARCH_PANEL,
-            help="Processes of this machine, or Ray.",
+            "--engine", "-e", metavar="NAME", rich_help_panel=_SEARCH_PANEL,
+            help="local (processes of this machine) or ray.",
         ),
     ] = "local"  # fmt: skip
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", rich_help_panel=_SEARCH_PANEL,
+            "--address", metavar="URL", rich_help_panel=_SEARCH_PANEL,
             help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
         ),
     ] = None  # fmt: skip
@@ -129,14 +144,17 @@ class PlaceOptions:
     worker: Annotated[
         int | None,
         typer.Option(
-            "--worker", rich_help_panel=_SEARCH_PANEL,
+            "--worker", metavar="INT", rich_help_panel=_SEARCH_PANEL,
             help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
         ),
     ] = None  # fmt: skip
     of: Annotated[
         int | None,
         typer.Option(
-            "--of", help="How many commands share the work.", rich_help_panel=_SEARCH_PANEL
+            "--of",
+            metavar="INT",
+            help="How many commands share the work.",
+            rich_help_panel=_SEARCH_PANEL,
         ),
     ] = None
     memory: Memory = "4GB"
@@ -144,14 +162,14 @@ class PlaceOptions:
     device: Annotated[
         str,
         typer.Option(
-            "--device", rich_help_panel=_SEARCH_PANEL,
-            help="cpu, cuda or cuda:1: where products are made.",
+            "--device", metavar="NAME", rich_help_panel=_SEARCH_PANEL,
+            help="Where products are made: cpu, cuda, cuda:1, or auto for CUDA where it is there.",
         ),
-    ] = "cpu"  # fmt: skip
+    ] = "auto"  # fmt: skip
     part_rows: Annotated[
         str | None,
         typer.Option(
-            "--part-rows", rich_help_panel=_SEARCH_PANEL,
+            "--part-rows", metavar="COUNT", rich_help_panel=_SEARCH_PANEL,
             help="Training rows that are done at a time, such as 500k.",
         ),
     ] = None  # fmt: skip
@@ -162,7 +180,23 @@ class PlaceOptions:
         from shiftproof.similarity.plan import parse_count
 
         rows = None if self.part_rows is None else parse_count(self.part_rows)
-        return Place(out, self._choose_backend(), self.precision, self.memory, rows, self.device)
+        return Place(
+            out, self._choose_backend(), self.precision, self.memory, rows, self._find_device()
+        )
+
+    def _find_device(self) -> str:
+        """Return where products are made; ``auto`` is CUDA where this machine has it."""
+        if self.device != "auto":
+            return self.device
+        # Ray's workers may be on machines unlike this one, and torch takes seconds to import.
+        if self.engine == "ray" or shutil.which("nvidia-smi") is None:
+            return "cpu"
+        if importlib.util.find_spec("torch") is None:
+            return "cpu"
+        from shiftproof.models.structure import find_device
+
+        device = str(find_device("auto"))
+        return device if device.startswith("cuda") else "cpu"
 
     def _choose_backend(self) -> Backend:
         from shiftproof.shards import Local, Ray, Scheduled

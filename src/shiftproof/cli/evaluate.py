@@ -8,18 +8,9 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.embeddings import parse_named
-from shiftproof.cli.grid_options import (
-    DATA_PANEL,
-    AsJson,
-    ClassesFile,
-    Device,
-    Out,
-    Templates,
-    Workers,
-    name_specs,
-    short_name,
-)
+from shiftproof.cli.grid_options import ClassesFile, Templates, name_specs, short_name
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.options import DATA_PANEL, AsJson, BatchSize, ClassMap, Device, Out, Workers
 from shiftproof.cli.outcome import show_outcome
 
 
@@ -43,6 +34,7 @@ def evaluate(
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="open_clip:NAME/WEIGHTS, transformers:NAME, timm:NAME, torchvision:NAME, onnx:FILE, "
             "file:CHECKPOINT?arch=timm:NAME, or demo. `shiftproof models` says more. Several, each "
             "with a --model, are compared with the first.",
@@ -53,6 +45,7 @@ def evaluate(
         typer.Option(
             "--data",
             "-d",
+            metavar="NAME=PATH",
             help="NAME=PATH, a test set with one folder per class or a CSV of path,label; once for "
             "each. One called r, a, d or objectnet (imagenet-r, ...) is measured among its own "
             "classes.",
@@ -63,6 +56,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--audit",
+            metavar="DIR",
             help="Folder of an audit whose test sets have the same names: accuracy is then shown "
             "against similarity.",
         ),
@@ -71,6 +65,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--label-set",
+            metavar="NAME=SET",
             help="NAME=SET, in the place of what a test set's name says: imagenet-r, imagenet-a, "
             "imagenet-d, objectnet, or all for all classes.",
             rich_help_panel=DATA_PANEL,
@@ -78,18 +73,9 @@ def evaluate(
     ] = None,
     classes: ClassesFile = None,
     templates: Templates = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-map",
-            help="CSV or JSON: name of a class folder to the model's class.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", "-b", min=1, help="Images that a model gets at a time.")
-    ] = 64,
-    device: Device = "cpu",
+    class_map: ClassMap = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:

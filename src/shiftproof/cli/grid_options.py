@@ -1,37 +1,41 @@
-"""The options that `bench`, `detect` and `segment` share, each spelt once."""
+"""The options of the verbs that fill a grid (`bench`, `detect`, `segment`), and how models are named."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from shiftproof.cli.options import (
-    CONSTANTS_HELP,
-    CORRUPTIONS_HELP,
-    DEPTH_HELP,
-    FROST_HELP,
+    DATA_PANEL,
     IMAGES_HELP,
     PROTOCOL_HELP,
-    SEVERITIES_HELP,
+    RUN_PANEL,
+    SHIFT_PANEL,
+    Constants,
+    Corruptions,
+    Device,
+    FrostFolder,
+    Seed,
+    Severities,
+    Workers,
+    parse_severities,
 )
 from shiftproof.errors import InputError
 
-DATA_PANEL = "Data, where the names do not say enough"
-RUN_PANEL = "How it runs"
+if TYPE_CHECKING:
+    from shiftproof.bench import Protocol
+    from shiftproof.corruptions import CorruptionFunction
 
-Out: TypeAlias = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on.")
-]
-Corruptions: TypeAlias = Annotated[str, typer.Option("--corruptions", "-c", help=CORRUPTIONS_HELP)]
-Severities: TypeAlias = Annotated[str, typer.Option("--severities", "-s", help=SEVERITIES_HELP)]
 WhichImages: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--images",
+        metavar="N|DIR",
         help="Which images. A number: so many, drawn by name, of each class its share, the same "
         "ones in every run; robustbench: its 5,000 of ImageNet's. Else where they are: "
         + IMAGES_HELP,
@@ -41,58 +45,26 @@ Precision: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--precision",
+        metavar="POINTS",
         help="As many images as bring the headline's interval to +- so many points, planned from a "
         "pilot run of 400 (kept in OUT-pilot).",
     ),
 ]
-FrostFolder: TypeAlias = Annotated[
-    Path | None, typer.Option("--frost-dir", help=FROST_HELP, rich_help_panel=RUN_PANEL)
-]
-Depth: TypeAlias = Annotated[
-    str | None, typer.Option("--depth", help=DEPTH_HELP, rich_help_panel=RUN_PANEL)
-]
-Constants: TypeAlias = Annotated[
-    str, typer.Option("--constants", help=CONSTANTS_HELP, rich_help_panel=RUN_PANEL)
-]
-BatchSize: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        "-b",
-        min=1,
-        help="Images per batch; n of adaptation. 64 of classifiers, 8 of detectors, 4 "
-        "of segmenters by default.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-ProtocolText: TypeAlias = Annotated[
-    str, typer.Option("--protocol", "-p", help=PROTOCOL_HELP, rich_help_panel=RUN_PANEL)
-]
-Seed: TypeAlias = Annotated[
-    int, typer.Option("--seed", help="Decides noise and order.", rich_help_panel=RUN_PANEL)
-]
-EncodeText: TypeAlias = Annotated[
+Adapt: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--encode",
-        help="none, or jpeg: save and reread as the files of ImageNet-C were.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Device: TypeAlias = Annotated[
-    str,
-    typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.", rich_help_panel=RUN_PANEL),
-]
-Workers: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", "-w", min=0, help="Processes that read and corrupt.", rich_help_panel=RUN_PANEL
+        "--adapt",
+        "-a",
+        metavar="SPECS",
+        help="Batch-norm adaptations to run beside the first model, separated by spaces: "
+        "'batchnorm:prior=16'. none for the models alone.",
     ),
 ]
 ClassesFile: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--classes",
+        metavar="FILE",
         help="What the outputs mean: imagenet, numbered, or a file with one name a line. Of a "
         "zero-shot model (CLIP, SigLIP) the names that it is asked for.",
         rich_help_panel=DATA_PANEL,
@@ -102,14 +74,85 @@ Templates: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--templates",
+        metavar="TEXT",
         help="Sentences of a zero-shot model, with {} where the name stands: openai (80), simple (7), "
         "a file with one a line, or one sentence.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print scores.json on standard output.")
-]
+
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """Which corruptions there are, and how strong."""
+
+    corruptions: Corruptions = "common"
+    severities: Severities = "1-5"
+    frost_dir: FrostFolder = None
+    constants: Constants = "published"
+
+    @property
+    def levels(self) -> list[int]:
+        """The severities."""
+        return parse_severities(self.severities)
+
+    def choose(
+        self, others: Sequence[str] = (), depth: str | None = None, *, from_copies: bool = False
+    ) -> dict[str, str | CorruptionFunction]:
+        """Return the corruptions by name.
+
+        ``others`` are names of a -C tree beside those of the table; ``from_copies`` says that such a
+        tree is read, so that nothing is corrupted here.
+        """
+        from shiftproof.cli.corruption_choice import check_choice, named_corruptions
+
+        named = named_corruptions(self.corruptions, self.frost_dir, others, self.constants, depth)
+        if not from_copies:
+            check_choice(named, self.levels)
+        return named
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """How the images are shown, and where the models run."""
+
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol", "-p", metavar="TEXT", help=PROTOCOL_HELP, rich_help_panel=SHIFT_PANEL
+        ),
+    ] = "online"
+    encode: Annotated[
+        Literal["none", "jpeg"],
+        typer.Option(
+            "--encode",
+            metavar="NAME",
+            help="none, or jpeg: save and reread as the files of ImageNet-C were.",
+            rich_help_panel=SHIFT_PANEL,
+        ),
+    ] = "none"
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            "-b",
+            min=1,
+            metavar="INT",
+            help="Images per batch; n of adaptation. 64 of classifiers, 8 of detectors, 4 of "
+            "segmenters by default.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None
+    seed: Seed = 0
+    device: Device = "auto"
+    workers: Workers = None
+
+    @property
+    def shown(self) -> Protocol:
+        """How the images are shown."""
+        from shiftproof.bench import parse_protocol
+
+        return parse_protocol(self.protocol)
 
 
 def split_images(text: str | None) -> tuple[int | str | None, str | None]:

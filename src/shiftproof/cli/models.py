@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shiftproof.cli.printing import say_json, warn
 
@@ -33,6 +34,29 @@ class _Described(Protocol):
         """Says it in a sentence."""
 
 
+OPTIONS: dict[str, str] = {
+    "size": "what the network takes, in pixels: 224, or 224x320 for height x width",
+    "resize": "the shorter side before the crop, or height x width; segmenters: none, 520 or 512x1024",
+    "interpolation": "how images are resized: bilinear, bicubic, lanczos or nearest",
+    "mean": "one number a channel, for images in 0..1: 0.5,0.5,0.5",
+    "std": "likewise",
+    "classes": "what the outputs mean: imagenet, numbered, or a file with one name a line",
+    "templates": "sentences of zero-shot classes: openai, simple, or a file with one a line",
+    "template": "the sentence in which a detector is asked, with {} for the name",
+    "arch": "the architecture of a checkpoint: timm:NAME or torchvision:NAME",
+    "weights": "which weights of several in a checkpoint: ema, raw, or their place; segmenters: a file",
+    "pretrained": "false leaves the weights random",
+    "output": "the output of an ONNX file that has several",
+    "decode": "what the outputs of a detector's ONNX file are; see below",
+    "score": "the lowest score of a box",
+    "overlap": "above this IoU the weaker of two boxes of a class is dropped",
+    "limit": "the most boxes in an image",
+    "window": "segmenters: pixels of the window that is moved over the image",
+    "stride": "segmenters: pixels between two windows",
+}
+"""What may stand behind the ``?`` of a model's name."""
+
+
 def described(entries: Mapping[str, _Described]) -> dict[str, str]:
     """Return what the entries of a table are."""
     return {name: entry.description for name, entry in entries.items()}
@@ -45,29 +69,59 @@ def models(
 
     docs/models.md says which of them go with which verbs.
     """
+    kinds = list_kinds()
+    found = {kind: described(entries) for kind, (_, entries, _) in kinds.items()}
+    if as_json:
+        say_json(json.dumps(found, indent=1))
+        return
+    from shiftproof.models.detectors.decodings import DECODINGS
+
+    for title, entries, common in kinds.values():
+        _print(title, {name: _explain(entry, common) for name, entry in entries.items()})
+    _print("?OPTION=VALUE behind a model's name, several joined by &", OPTIONS)
+    _print("?decode= of a detector's ONNX file", described(DECODINGS))
+
+
+def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
+    """Return the tables: the title of each, its rows, and the options that all of them take."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.models import LOADERS
+    from shiftproof.models.classifiers.load import APPLIED
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
     from shiftproof.models.encoders.load import ENCODER_LOADERS
     from shiftproof.models.encoders.texts import TEXT_LOADERS
     from shiftproof.models.segmenters.load import SEGMENTER_LOADERS
 
-    kinds: dict[str, tuple[str, Mapping[str, _Described]]] = {
-        "models": ("--model of a classifier", LOADERS),
-        "detectors": ("--model of a detector", DETECTOR_LOADERS),
-        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS),
-        "encoders": ("--model of an encoder", ENCODER_LOADERS),
-        "text_towers": ("--model of texts", TEXT_LOADERS),
-        "adapters": ("--adapt", ADAPTERS),
+    windows = ("classes", "resize", "window", "stride")
+    return {
+        "models": ("--model of a classifier", LOADERS, ("classes", *APPLIED)),
+        "detectors": ("--model of a detector", DETECTOR_LOADERS, ("classes",)),
+        "segmenters": ("--model of a segmenter", SEGMENTER_LOADERS, windows),
+        "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),
+        "text_towers": ("--model of texts", TEXT_LOADERS, ()),
+        "adapters": ("--adapt", ADAPTERS, ()),
     }
-    found = {kind: described(entries) for kind, (_, entries) in kinds.items()}
-    if as_json:
-        say_json(json.dumps(found, indent=1))
-        return
-    output = Console(file=sys.stdout)
-    for kind, (title, _) in kinds.items():
-        table = Table(title, "", box=None, header_style="bold", pad_edge=False)
-        for name, description in found[kind].items():
-            table.add_row(name, description)
-        output.print(table)
-        output.print()
+
+
+def _explain(entry: _Described, common: tuple[str, ...]) -> str:
+    """Return what an entry is, how it is written, and what may stand behind it."""
+    lines = [entry.description]
+    if example := getattr(entry, "example", None):
+        takes = [*getattr(entry, "options", ()), *common]
+        behind = ", ".join(name for name in OPTIONS if name in takes)
+        lines += [f"  {example}", *([f"  takes {behind}"] if behind else [])]
+    elif own := getattr(entry, "options", ()):
+        lines.append(f"  takes {', '.join(own)}")
+    return "\n".join(lines)
+
+
+def _print(title: str, rows: Mapping[str, str]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, told in rows.items():
+        table.add_row(Text(name), Text(told))
+    console = Console(file=sys.stdout)
+    console.print(Text(title, style="bold"))
+    console.print(table)
+    console.print()

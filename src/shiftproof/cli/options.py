@@ -1,31 +1,18 @@
-"""How lists are spelt on the command line."""
+"""Options that several verbs have, each spelt once; nothing here imports what a verb needs to run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from shiftproof.cli.printing import warn
-from shiftproof.corruptions import (
-    CORRUPTIONS,
-    SUITES,
-    CorruptionFunction,
-    DepthFolder,
-    frost_with,
-    scale,
-    suite,
-    textures,
-    with_depth,
-)
-from shiftproof.corruptions.chains import has_fixed_severities, parse_chain
-from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
-from shiftproof.corruptions.depth_sources import DepthSource
-from shiftproof.corruptions.identity import identity_of
-from shiftproof.corruptions.suites import merge
-from shiftproof.corruptions.table import PUBLISHED
-from shiftproof.errors import InputError, UnknownNameError
+import typer
+
+from shiftproof.errors import InputError
+
+DATA_PANEL = "Data, where the names do not say enough"
+SHIFT_PANEL = "How images are changed"
+RUN_PANEL = "How it runs"
 
 CORRUPTIONS_HELP = (
     "Names separated by commas, or sets of them: common (the 15 of the benchmark), holdout, all, noise, "
@@ -34,7 +21,7 @@ CORRUPTIONS_HELP = (
 )
 FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
-    "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof[frost]'); "
+    "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof\\[frost]'); "
     "without either frost is drawn."
 )
 DEPTH_HELP = (
@@ -67,126 +54,130 @@ PROTOCOL_HELP = (
     "severity=rising|gradual."
 )
 
-
-def parse_corruptions(text: str, others: Sequence[str] = ()) -> list[str]:
-    """Read ``"fog,noise"`` as a list of corruption names without doubles.
-
-    ``others`` are names beside those of the table: of the folders of a -C tree.
-    """
-    return list(_read_choice(text, others))
+ImageFormat: TypeAlias = Literal["png", "jpeg", "source"]
 
 
-def _read_choice(text: str, others: Sequence[str]) -> dict[str, str | CorruptionFunction]:
-    """Read names, sets and chains, and return what each name stands for."""
-    parts: list[Mapping[str, str | CorruptionFunction]] = []
-    for word in filter(None, re.split(r"[,\s]+", text)):
-        if word in others:
-            parts.append({word: word})
-        elif word in SUITES:
-            parts.append(suite(word))
-        elif word in CORRUPTIONS or word in DEPTH:
-            parts.append({word: word})
-        elif "+" in word:
-            one = parse_chain(word, list(SUITES))
-            parts.append({one.spec: one})
-        else:
-            raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *DEPTH, *others, *SUITES])
-    if not parts:
-        raise InputError("Expected at least one corruption, got none.")
-    return merge(parts)
+def _complete_corruption(incomplete: str) -> list[str]:
+    """Complete the last name of a list of corruptions."""
+    from shiftproof.corruptions import CORRUPTIONS, SUITES
+
+    done, comma, last = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in (*CORRUPTIONS, *SUITES) if name.startswith(last)]
 
 
-def open_depth(text: str | None) -> DepthSource | None:
-    """Read ``"depth"`` as a folder of depth maps, ``"onnx:midas.onnx"`` as a model of depth.
-
-    Raises:
-        InputError: neither.
-    """
-    if text is None:
-        return None
-    kind, colon, rest = text.partition(":")
-    if colon and kind == "onnx":
-        from shiftproof.models.depth import OnnxDepth
-
-        return OnnxDepth(rest)
-    if not Path(text).is_dir():
-        raise InputError(f"--depth: expected a folder or onnx:FILE, got {text!r}.")
-    return DepthFolder(Path(text))
+def _complete_device(incomplete: str) -> list[str]:
+    """Complete a device."""
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
 
 
-def _add_depth(
-    named: dict[str, str | CorruptionFunction], depth: str | None, others: Sequence[str]
-) -> None:
-    """Give the corruptions that need depth maps where these are."""
-    needing = [name for name, one in named.items() if one in DEPTH and name not in others]
-    source = open_depth(depth)
-    if needing and source is None:
-        raise InputError(
-            f"{needing[0]} needs depth maps: --depth FOLDER (NAME.png of 16 bits or NAME.npy for every "
-            "image) or --depth onnx:FILE (a model of depth)."
-        )
-    if source is not None and not needing:
-        raise InputError(f"--depth is for {', '.join(DEPTH)}; none of them is asked for.")
-    for name in needing:
-        assert source is not None
-        named[name] = with_depth(name, source)
-
-
-def named_corruptions(
-    text: str,
-    frost_dir: Path | None,
-    others: Sequence[str] = (),
-    constants: str = PUBLISHED,
-    depth: str | None = None,
-) -> dict[str, str | CorruptionFunction]:
-    """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given.
-
-    ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images;
-    ``depth`` where the corruptions that need it find depth maps.
-    """
-    named = _read_choice(text, others)
-    _add_depth(named, depth, others)
-    if constants != PUBLISHED:
-        scaled = scale(constants)
-        if frost_dir is not None:
-            raise InputError(
-                f"--frost-dir: the constants of {constants} have a frost of their own."
-            )
-        for name, one in named.items():
-            if name not in scaled or not isinstance(one, str):
-                raise InputError(f"{constants} has no constants for {name}; leave it out.")
-        return {name: scaled[name] for name in named}
-    if frost_dir is not None:
-        for name, one in named.items():
-            if name != "frost" and "frost with " in identity_of(one):
-                raise InputError(f"--frost-dir: {name} takes the installed photographs alone.")
-        if "frost" in named:
-            named["frost"] = frost_with(textures.read_photographs(frost_dir))
-    return named
-
-
-def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequence[int]) -> None:
-    """Refuse a chain at several severities that all have its own; say if frost will be drawn.
-
-    Raises:
-        InputError: such a chain.
-    """
-    fixed = next((name for name, one in named.items() if has_fixed_severities(one)), None)
-    if fixed is not None and len(severities) > 1:
-        raise InputError(
-            f"--severities: all corruptions of {fixed} have a severity of their own, so "
-            f"{len(severities)} cells would be the same; give one, such as --severities 1."
-        )
-    warn_of_drawn_frost(named)
-
-
-def warn_of_drawn_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
-    """Say on standard error that frost will be drawn, if it will be."""
-    if any(identity_of(one).endswith(textures.DRAWN) for one in named.values()):
-        warn(
-            "Frost is drawn: the published photographs of ice are not here. "
-            "`pip install 'shiftproof[frost]'` brings them, or --frost-dir names their folder."
-        )
+Out: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder of the run; one that was interrupted goes on."
+    ),
+]
+Corruptions: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--corruptions",
+        "-c",
+        metavar="NAMES",
+        help=CORRUPTIONS_HELP,
+        autocompletion=_complete_corruption,
+    ),
+]
+Severities: TypeAlias = Annotated[
+    str, typer.Option("--severities", "-s", metavar="1-5", help=SEVERITIES_HELP)
+]
+FrostFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--frost-dir", metavar="DIR", help=FROST_HELP, rich_help_panel=SHIFT_PANEL),
+]
+Depth: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--depth", metavar="PATH", help=DEPTH_HELP, rich_help_panel=SHIFT_PANEL),
+]
+Constants: TypeAlias = Annotated[
+    Literal["published", "cifar-10-c"],
+    typer.Option("--constants", metavar="NAME", help=CONSTANTS_HELP, rich_help_panel=SHIFT_PANEL),
+]
+Seed: TypeAlias = Annotated[
+    int,
+    typer.Option("--seed", metavar="INT", help="Decides all draws.", rich_help_panel=RUN_PANEL),
+]
+BatchSize: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        min=1,
+        metavar="INT",
+        help="Images that a model gets at a time.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Device: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps, or auto for the first of CUDA, MPS and CPU that is there.",
+        rich_help_panel=RUN_PANEL,
+        autocompletion=_complete_device,
+    ),
+]
+Workers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        "-w",
+        min=0,
+        metavar="INT",
+        help="Processes that read and change images; by the machine's cores by default, 0 for none.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Split: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help=SPLIT_HELP, rich_help_panel=DATA_PANEL),
+]
+Root: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="DIR", help=ROOT_HELP, rich_help_panel=DATA_PANEL),
+]
+ImagesFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="DIR", help=IMAGES_HELP, rich_help_panel=DATA_PANEL),
+]
+ClassMap: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-map",
+        metavar="FILE",
+        help="CSV or JSON: which class of the model a class of the data is.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+CorruptedFolder: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--corrupted",
+        metavar="DIR",
+        help="A folder of corrupted copies to read, as `corrupt` writes them.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+MeasureName: TypeAlias = Annotated[
+    Literal["auto", "coco", "coco-masks", "voc", "voc-all-point"],
+    typer.Option("--measure", metavar="NAME", help=MEASURE_HELP),
+]
+DryRun: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what it would take, by a few images; write nothing."),
+]
+AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print scores.json on standard output.")
+]
 
 
 def parse_severities(text: str) -> list[int]:
@@ -202,23 +193,3 @@ def parse_severities(text: str) -> list[int]:
     if not chosen:
         raise InputError("Expected at least one severity from 1 to 5, got none.")
     return sorted(chosen)
-
-
-def parse_encode(text: str) -> Literal["none", "jpeg"]:
-    """Read what is done to an image between corruption and model."""
-    if text == "none":
-        return "none"
-    if text == "jpeg":
-        return "jpeg"
-    raise UnknownNameError.of("encode", text, ["none", "jpeg"])
-
-
-def parse_format(text: str) -> Literal["png", "jpeg", "source"]:
-    """Read the format of written images."""
-    if text == "png":
-        return "png"
-    if text in ("jpeg", "jpg"):
-        return "jpeg"
-    if text == "source":
-        return "source"
-    raise UnknownNameError.of("image format", text, ["png", "jpeg", "source"])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from shiftproof.cli.copying import show_duration
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
 
 if TYPE_CHECKING:
+    from shiftproof.bench import Forecast
     from shiftproof.runs import EvaluationRun, ProbeRun, Run
+    from shiftproof.runs.scores.grid import Scored
 
 
 def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import describe_subset, print_table
+    from shiftproof.runs import Run
 
     scores = run.scores
     page = write_page(run.path)
@@ -35,11 +41,58 @@ def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
         warn(f"not readable: {entry.reason}")
     if len(broken) > 5:
         warn(f"and {len(broken) - 5} more, listed in the report")
+    if isinstance(run, Run):
+        classes = run.head.classes
+        doubt = doubt_clean(run.scores.measure.name, run.scores.models[0], classes)
+        if doubt is not None:
+            warn(doubt)
     if page is not None:
         say(f"report   {page}")
     say(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         say(f"records  {run.path / 'records'}")
+
+
+def show_forecast(forecast: Forecast, *, as_json: bool) -> None:
+    """Say what a run would take."""
+    if as_json:
+        told = {**dataclasses.asdict(forecast), "seconds": forecast.seconds}
+        say_json(json.dumps(told, indent=1))
+        return
+    models = f"{forecast.models} models" if forecast.models > 1 else "1 model"
+    say(
+        f"{forecast.images:,} images in {forecast.cells:,} cells, {models}: "
+        f"{forecast.passes:,} passes of an image through a model"
+    )
+    say(
+        f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
+        f"and corrupting, shared by {max(forecast.workers, 1)} processes, and "
+        f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
+        f"{forecast.tried} images"
+    )
+    say(
+        "Fewer images: --images N, or --precision POINTS. Fewer cells: --corruptions, --severities."
+    )
+
+
+NEAR_CHANCE = 0.85
+"""From this share of a guess's error on, a clean error is more likely a fault of the set-up."""
+
+
+def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str | None:
+    """Return a sentence where a classifier does little better than guessing on the clean images."""
+    clean = model.of_clean(measure) if measure == "error" else None
+    count = classes.get("count")
+    if clean is None or not isinstance(count, int) or count < 2:
+        return None
+    guess = 1 - 1 / count
+    if clean.value < NEAR_CHANCE * guess:
+        return None
+    return (
+        f"On the clean images {clean.value:.1%} are wrong, near the {guess:.1%} of a guess among "
+        f"{count:,} classes, so the figures under corruption say little. Are the preprocessing "
+        "(?size=, ?mean=, ?std=) and the order of the classes (--classes, --class-map) the model's own?"
+    )
 
 
 def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:

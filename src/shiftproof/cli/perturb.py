@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from shiftproof.cli.grid_options import Device, name_specs, short_name
+from shiftproof.cli.grid_options import name_specs, short_name
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.options import AsJson, Device, Out, Seed
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -35,21 +35,24 @@ def perturb(
     data: Annotated[
         str,
         typer.Option(
-            "--data", "-d", help="A folder of images, a CSV, or demo. Labels are not used."
+            "--data",
+            "-d",
+            metavar="PATH",
+            help="A folder of images, a CSV, or demo. Labels are not used.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
-    ],
+    out: Out,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="As for bench; several, each with a --model."),
+        typer.Option(
+            "--model", "-m", metavar="SPEC", help="As for bench; several, each with a --model."
+        ),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
             "--reference",
+            metavar="SPEC",
             help="A model by whose figures the others are divided: torchvision:alexnet for mFR and mT5D.",
         ),
     ] = None,
@@ -58,18 +61,17 @@ def perturb(
         typer.Option(
             "--perturbations",
             "-p",
+            metavar="NAMES",
             help="all, or names separated by commas: gaussian_noise, shot_noise, motion_blur, "
             "zoom_blur, snow, brightness, translate, rotate, tilt, scale.",
         ),
     ] = "all",
     difficulty: Annotated[
-        int, typer.Option("--difficulty", min=1, max=3, help="1 to 3, as published.")
+        int, typer.Option("--difficulty", metavar="1-3", min=1, max=3, help="1 to 3, as published.")
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
-    device: Device = "cpu",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability

@@ -35,7 +35,9 @@ def plan(
         str, typer.Option("--reference-rows", help="Of the reference set, such as 1.28M.")
     ] = "0",
     sets: Annotated[int, typer.Option("--sets", min=1, help="How many test sets.")] = 1,
-    k: Annotated[int, typer.Option("--k", min=1, help="Training rows that make the density.")] = 10,
+    k: Annotated[
+        int, typer.Option("--k", min=1, metavar="INT", help="Training rows that make the density.")
+    ] = 10,
     gpu_rate: Annotated[
         float | None,
         typer.Option("--gpu-rate", help="Operations a second that a GPU does, such as 3e14."),

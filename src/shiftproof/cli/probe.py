@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.copying import Root, Split, show_aside
+from shiftproof.cli.copying import show_aside
+from shiftproof.cli.grid_options import split_images
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.options import (
+    IMAGES_HELP,
+    AsJson,
+    BatchSize,
+    Device,
+    Out,
+    Root,
+    Seed,
+    Split,
+    Workers,
+)
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.models import EncoderLike
+
+
+IMAGES = 200
+"""So many are drawn where the command does not say."""
+
+WhichImages: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--images",
+        metavar="N|DIR",
+        help="A number: so many, drawn by the seed where there are more. 200 by default. Else "
+        "where they are: " + IMAGES_HELP,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,20 +61,19 @@ def probe(
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="A folder of images, the photographs of COCO, Pascal VOC, Cityscapes or YOLO, "
             "webdataset tars, a data set saved by Hugging Face's datasets, Parquet of images, a CSV "
             "of paths, or demo. Labels are not used.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
-    ],
+    out: Out,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="demo, torchvision:NAME, timm:NAME, transformers:NAME, open_clip:NAME/WEIGHTS, "
             "onnx:PATH or file:PATH?arch=.... Several, each with a --model, are compared. demo by default.",
         ),
@@ -60,33 +85,24 @@ def probe(
         typer.Option(
             "--factors",
             "-f",
+            metavar="NAMES",
             help="Names separated by commas (crop_x, flip, hue, fog_severity, ...), or all, "
             "augmentations, corruptions, geometry, color, texture, weather.",
         ),
     ] = "all",
     versions: Annotated[
-        int, typer.Option("--versions", min=2, help="Of each image under each factor.")
+        int,
+        typer.Option("--versions", min=2, metavar="INT", help="Of each image under each factor."),
     ] = 4,
-    images: Annotated[
-        int, typer.Option("--images", min=1, help="Drawn by the seed where there are more.")
-    ] = 200,
+    images: WhichImages = None,
     unit: Annotated[
         bool, typer.Option("--unit", help="Scale vectors to length 1 before they are read.")
     ] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", "-b", min=1, help="Images that a model gets at a time.")
-    ] = 32,
-    seed: Annotated[int, typer.Option("--seed", help="Decides all draws.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")
-    ] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-w", min=0, help="Processes that read and change images."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    device: Device = "auto",
+    workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Measure which factors of the world an encoder keeps, and which it has collapsed.
 
@@ -99,12 +115,15 @@ def probe(
     from shiftproof.probe.factors import choose_factors
 
     named = [word for word in re.split(r"[,\s]+", factors) if word]
+    count, folder = split_images(images)
+    if isinstance(count, str):
+        raise InputError(f"--images: expected a number or a folder, got {count!r}.")
     # Before a model is loaded, which may take a download.
     choose_factors(named)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in model or ["demo"]]
     for encoder in encoders:
         show_assumed(encoder)
-    dataset = open_data(data, classes=None, split=split, root=root)
+    dataset = open_data(data, classes=None, split=split, images=folder, root=root)
     show_aside(dataset.aside)
     run = measure(
         _by_name(encoders),
@@ -112,7 +131,7 @@ def probe(
         out=out,
         factors=named,
         versions=versions,
-        images=images,
+        images=IMAGES if count is None else count,
         batch_size=batch_size,
         seed=seed,
         workers=workers,

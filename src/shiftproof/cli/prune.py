@@ -32,6 +32,7 @@ def prune(
         typer.Option(
             "--rule",
             "-r",
+            metavar="NAME",
             help="gap-matched (no closer to any test row than the reference), near (the least "
             "similar stay), far (the most similar stay) or random (the control).",
         ),
@@ -39,12 +40,17 @@ def prune(
     reference: words.Reference = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="In place of a reference: how close is too close, -1..1."),
+        typer.Option(
+            "--threshold",
+            metavar="NUMBER",
+            help="In place of a reference: how close is too close, -1..1.",
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option("--size", help="Of near, far and random: rows that stay.")
+        str | None,
+        typer.Option("--size", metavar="COUNT", help="Of near, far and random: rows that stay."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of random.")] = 0,
     *,
     rows: words.RowOptions,
     search: words.PlaceOptions,

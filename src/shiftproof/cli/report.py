@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -28,12 +28,14 @@ def register(app: typer.Typer) -> None:
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; RUN/report.html by default.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html by default."),
     ] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
             "--calibration",
+            metavar="DIR",
             help="For a run without labels: a labeled run of the same model, to say how right it "
             "is believed to be.",
         ),
@@ -42,12 +44,14 @@ def report(
         list[Path] | None,
         typer.Option(
             "--images",
+            metavar="DIR",
             help="Of an audit: a folder below which its pictures lie, or NAME=FOLDER for those of "
             "one test set, or of train; once for each. Pictures elsewhere are not opened.",
         ),
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="Print a table instead: text, csv or latex.")
+        Literal["text", "csv", "latex"] | None,
+        typer.Option("--table", metavar="NAME", help="Print a table instead: text, csv or latex."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print scores.json on standard output.")
@@ -87,13 +91,11 @@ def report(
             say(table_csv(scores), newline=False)
         elif table == "latex":
             say(table_latex(scores), newline=False)
-        elif table == "text":
+        else:
             print_table(scores, Console(file=sys.stdout))
             bought = describe_subset(opened[0])
             if bought is not None:
                 say(bought)
-        else:
-            raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
         return
     if out is not None:
         files.make_folder(out.parent)

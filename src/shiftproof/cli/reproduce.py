@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shiftproof.cli.options import Device, Out, Workers
 from shiftproof.cli.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -36,14 +37,12 @@ def reproduce(
             help="bn-adaptation, self-learning, detection, aninfonce or train-test-similarity."
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the recipe; one that was interrupted goes on."),
-    ],
+    out: Out,
     scale: Annotated[
-        str,
+        Literal["small", "medium", "paper"],
         typer.Option(
             "--scale",
+            metavar="NAME",
             help="small: networks trained here on Fashion-MNIST, some twenty minutes "
             "(aninfonce: known latents, three); medium: aninfonce, an hour; "
             "paper: the paper's own data, from --data.",
@@ -54,6 +53,7 @@ def reproduce(
         typer.Option(
             "--data",
             "-d",
+            metavar="DIR",
             help="Folder of Fashion-MNIST's idx files; of the scale paper ImageNet-C, for "
             "detection Pascal VOC, COCO or Cityscapes, for aninfonce images by class, for "
             "train-test-similarity embeddings.",
@@ -65,22 +65,14 @@ def reproduce(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Of the scale paper; as for `bench`, the paper's if none."
+            "--model",
+            "-m",
+            metavar="SPEC",
+            help="Of the scale paper; as for `bench`, the paper's if none.",
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="Of the scale paper: cpu, cuda, mps or auto.")
-    ] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            "-w",
-            min=0,
-            help="Processes that read, of the scale paper, or that train (aninfonce, "
-            "train-test-similarity).",
-        ),
-    ] = None,
+    device: Device = "auto",
+    workers: Workers = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json on standard output.")
     ] = False,

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.copying import Images, Root, Split
-from shiftproof.cli.options import MEASURE_HELP
+from shiftproof.cli.options import (
+    AsJson,
+    ImagesFolder,
+    MeasureName,
+    Out,
+    Root,
+    Split,
+    Workers,
+)
 from shiftproof.cli.outcome import show_outcome
-from shiftproof.cli.printing import say
+from shiftproof.cli.printing import say, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.data import ImageData
+    from shiftproof.runs.scores.grid import GridScores
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +46,7 @@ def score(
         typer.Option(
             "--predictions",
             "-p",
+            metavar="PATH",
             help="Folder with one file per cell: fog/3.json, fog/3/results.bbox.json or fog-3.json, "
             "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet: logits, "
             "probabilities, top1 to top5). Of segmenters a folder of PNG label maps per cell: "
@@ -45,15 +55,13 @@ def score(
             "Several as NAME=PATH, each with a --predictions.",
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the run; one that was interrupted goes on."),
-    ],
+    out: Out,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="The annotations: a COCO JSON (its images are not needed), or a folder of Pascal "
             "VOC, Cityscapes or YOLO. Of classes: class folders, or a CSV of path,label. Of label "
             "maps: a folder as `segment` takes. A table "
@@ -64,6 +72,7 @@ def score(
         str | None,
         typer.Option(
             "--classes",
+            metavar="FILE",
             help="What the scores of classifiers stand for: imagenet, or a file with one name a "
             "line. By default imagenet for 1,000 scores, else numbers. What the numbers of label "
             "maps mean: index (places in the data's classes), label-maps (the data's numbers), "
@@ -85,16 +94,12 @@ def score(
         str | None,
         typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
     ] = None,
-    measure: Annotated[str, typer.Option("--measure", help=MEASURE_HELP)] = "auto",
+    measure: MeasureName = "auto",
     split: Split = None,
-    images: Images = None,
+    images: ImagesFolder = None,
     root: Root = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print scores.json on standard output.")
-    ] = False,
+    workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score classes, detections or label maps under corruption, made elsewhere; no model is needed."""
     from shiftproof import bench
@@ -112,6 +117,8 @@ def score(
     )
     for line in run.head.describe_faults():
         say(line, error=True)
+    for sentence in _list_doubts(run.scores):
+        warn(sentence)
     show_outcome(run, as_json=as_json)
 
 
@@ -147,6 +154,26 @@ def _open(
     if split is None and images is None and root is None:
         return data
     return open_detection_data(data, split=split, images=images, root=root)
+
+
+def _list_doubts(scores: GridScores) -> list[str]:
+    """Say which names look like misspelt ones, and what is missing of a whole grid."""
+    from shiftproof.corruptions import CORRUPTIONS
+
+    doubts = []
+    for name in scores.corruptions:
+        close = difflib.get_close_matches(name, CORRUPTIONS, n=1, cutoff=0.6)
+        if name not in CORRUPTIONS and close:
+            doubts.append(
+                f"{name} is taken for a corruption of its own; if {close[0]} is meant, rename it."
+            )
+    if missing := scores.grid.missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        doubts.append(
+            f"Not measured, as a result file of at least one model is missing: "
+            f"{', '.join(missing[:5])}{more}."
+        )
+    return doubts
 
 
 def _named(texts: list[str]) -> str | dict[str, str | Path]:

@@ -8,25 +8,16 @@ from typing import Annotated
 import typer
 
 from shiftproof.cli.grid_options import (
-    DATA_PANEL,
-    AsJson,
-    BatchSize,
-    Constants,
-    Corruptions,
-    Device,
-    EncodeText,
-    FrostFolder,
-    Out,
-    ProtocolText,
-    Seed,
-    Severities,
-    Workers,
+    Adapt,
+    GridOptions,
+    ShiftOptions,
     name_specs,
     parse_adapters,
 )
 from shiftproof.cli.models import show_assumed
-from shiftproof.cli.options import named_corruptions, parse_encode, parse_severities
-from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.option_groups import expand_groups
+from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, DryRun, Out
+from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.errors import InputError
 
 
@@ -40,7 +31,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof segment --model 'onnx:net.onnx?classes=cityscapes&window=512' "
             "--data cityscapes --out run --corruptions weather --severities 1,3,5"
         ),
-    )(segment)
+    )(expand_groups(segment))
 
 
 def segment(
@@ -49,6 +40,7 @@ def segment(
         typer.Option(
             "--model",
             "-m",
+            metavar="SPEC",
             help="torchvision:NAME, transformers:FOLDER, onnx:FILE or python:MODULE:FUNCTION; "
             "?resize=, ?window= and ?stride= say how images are shown. `shiftproof models` says "
             "more. Several, each with a --model, see the same images.",
@@ -59,25 +51,20 @@ def segment(
         typer.Option(
             "--data",
             "-d",
+            metavar="PATH",
             help="A folder of Cityscapes, ACDC, ADE20K or Pascal VOC, or of images and label maps.",
         ),
     ],
     out: Out,
-    corruptions: Corruptions = "common",
-    severities: Severities = "1-5",
-    adapt: Annotated[
-        str,
-        typer.Option(
-            "--adapt",
-            "-a",
-            help="Batch-norm adaptations to run beside the first model, separated by spaces: "
-            "'batchnorm:prior=16'. none for the models alone.",
-        ),
-    ] = "none",
+    adapt: Adapt = "none",
+    *,
+    shifts: ShiftOptions,
+    grid: GridOptions,
     masks: Annotated[
         Path | None,
         typer.Option(
             "--masks",
+            metavar="DIR",
             help="Folder of label maps of the images in --data, by the same names.",
             rich_help_panel=DATA_PANEL,
         ),
@@ -86,6 +73,7 @@ def segment(
         str | None,
         typer.Option(
             "--classes",
+            metavar="FILE",
             help="What the numbers of such label maps mean: a file with one name a line, a CSV of "
             "number,name, or cityscapes, ade20k, voc.",
             rich_help_panel=DATA_PANEL,
@@ -95,22 +83,17 @@ def segment(
         str,
         typer.Option(
             "--void",
+            metavar="NUMBERS",
             help="Numbers of pixels that do not count, separated by commas; none.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = "255",
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            "--class-map",
-            help="CSV or JSON: the model's class to that of the data.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
+    class_map: ClassMap = None,
     split: Annotated[
         str | None,
         typer.Option(
             "--split",
+            metavar="NAME",
             help="val by default; of Pascal VOC a list in ImageSets/Segmentation.",
             rich_help_panel=DATA_PANEL,
         ),
@@ -119,26 +102,13 @@ def segment(
         str | None,
         typer.Option(
             "--condition",
+            metavar="NAME",
             help="fog, night, rain or snow (ACDC), foggy_beta_0.02 (Foggy Cityscapes), all.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,
-    corrupted: Annotated[
-        Path | None,
-        typer.Option(
-            "--corrupted",
-            help="A folder of corrupted copies to read, as `corrupt` writes them.",
-            rich_help_panel=DATA_PANEL,
-        ),
-    ] = None,
-    frost_dir: FrostFolder = None,
-    constants: Constants = "published",
-    batch_size: BatchSize = None,
-    protocol: ProtocolText = "online",
-    seed: Seed = 0,
-    encode: EncodeText = "none",
-    device: Device = "cpu",
-    workers: Workers = None,
+    corrupted: CorruptedFolder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
@@ -147,36 +117,54 @@ def segment(
     from shiftproof.models import load_segmenter
 
     specs = name_specs(model)
-    chosen = parse_severities(severities)
+    severities = shifts.levels
     adapters = parse_adapters(adapt)
-    shown = benchmark.parse_protocol(protocol)
-    encoding = parse_encode(encode)
+    shown = grid.shown
     task = benchmark.Segmentation(
         corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
-    named = named_corruptions(corruptions, frost_dir, others, constants)
+    named = shifts.choose(others, from_copies=corrupted is not None)
     dataset = open_segmentation_data(
         data, split=split, masks=masks, classes=classes, void=_numbers(void), condition=condition
     )
     named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
-    segmenters = {name: load_segmenter(spec, device=device) for name, spec in named_specs.items()}
+    segmenters = {
+        name: load_segmenter(spec, device=grid.device) for name, spec in named_specs.items()
+    }
     for segmenter in segmenters.values():
         show_assumed(segmenter)
+    if dry_run:
+        forecast = benchmark.forecast_run(
+            segmenters,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+        )
+        show_forecast(forecast, as_json=as_json)
+        return
     run = benchmark.run(
         segmenters,
         dataset,
         task=task,
         corruptions=named,
-        severities=chosen,
+        severities=severities,
         adapters=adapters,
         out=out,
-        batch_size=batch_size,
+        batch_size=grid.batch_size,
         protocol=shown,
-        seed=seed,
-        encode=encoding,
-        device=device,
-        workers=workers,
+        seed=grid.seed,
+        encode=grid.encode,
+        device=grid.device,
+        workers=grid.workers,
     )
     show_outcome(run, as_json=as_json)
 

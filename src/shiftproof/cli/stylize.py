@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from shiftproof.cli.copying import (
     AsJson,
-    DryRun,
-    Images,
-    Root,
+    Format,
     Source,
-    Split,
     Target,
-    Workers,
     show_done,
     show_estimate,
 )
-from shiftproof.cli.options import parse_format
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.cli.options import DryRun, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.stylize import Engine
@@ -43,13 +39,16 @@ def stylize(
     target: Target,
     styles: Annotated[
         Path | None,
-        typer.Option("--styles", help="A folder of paintings; without it styles are drawn."),
+        typer.Option(
+            "--styles", metavar="DIR", help="A folder of paintings; without it styles are drawn."
+        ),
     ] = None,
     engine: Annotated[
-        str,
+        Literal["free", "adain"],
         typer.Option(
             "--engine",
             "-e",
+            metavar="NAME",
             help="free (needs no weights), or adain (the paper's; needs --weights).",
         ),
     ] = "free",
@@ -57,12 +56,13 @@ def stylize(
         list[Path] | None,
         typer.Option(
             "--weights",
+            metavar="PATH",
             help="Of AdaIN: a folder with vgg_normalised.pth and decoder.pth; or given twice, the "
             "encoder and then the decoder.",
         ),
     ] = None,
     alpha: Annotated[
-        float, typer.Option("--alpha", "-a", help="How much of the style, 0 to 1.")
+        float, typer.Option("--alpha", "-a", metavar="0-1", help="How much of the style, 0 to 1.")
     ] = 1.0,
     combined: Annotated[
         bool,
@@ -71,19 +71,12 @@ def stylize(
         ),
     ] = False,
     per_image: Annotated[
-        int, typer.Option("--per-image", "-n", help="So many styles for each image.")
+        int, typer.Option("--per-image", "-n", metavar="INT", help="So many styles for each image.")
     ] = 1,
-    seed: Annotated[int, typer.Option("--seed", help="Decides which styles.")] = 0,
-    image_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="png (lossless), jpeg (quality 95), or source (names and formats stay, JPEG at "
-            "quality 95).",
-        ),
-    ] = "png",
+    seed: Seed = 0,
+    image_format: Format = "png",
     split: Split = None,
-    images: Images = None,
+    images: ImagesFolder = None,
     root: Root = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -96,7 +89,6 @@ def stylize(
     from shiftproof.stylize import estimate_stylized, export_stylized
 
     chosen = _engine(engine, weights)
-    format_ = parse_format(image_format)
     if dry_run:
         estimate = estimate_stylized(
             source,
@@ -107,7 +99,7 @@ def stylize(
             combined=combined,
             per_image=per_image,
             seed=seed,
-            image_format=format_,
+            image_format=image_format,
             split=split,
             images=images,
             root=root,
@@ -124,7 +116,7 @@ def stylize(
         combined=combined,
         per_image=per_image,
         seed=seed,
-        image_format=format_,
+        image_format=image_format,
         split=split,
         images=images,
         root=root,
@@ -133,17 +125,15 @@ def stylize(
     show_done(done, target, verb="stylize", as_json=as_json)
 
 
-def _engine(name: str, weights: list[Path] | None) -> Engine:
+def _engine(name: Literal["free", "adain"], weights: list[Path] | None) -> Engine:
     from shiftproof.stylize import AdaIN, free
 
     if name == "free":
         if weights:
             raise InputError("--weights has an effect with --engine adain only.")
         return free
-    if name == "adain":
-        if not weights:
-            raise InputError(
-                "--engine adain needs --weights, a folder with vgg_normalised.pth and decoder.pth."
-            )
-        return AdaIN(weights)
-    raise UnknownNameError.of("engine", name, ["free", "adain"])
+    if not weights:
+        raise InputError(
+            "--engine adain needs --weights, a folder with vgg_normalised.pth and decoder.pth."
+        )
+    return AdaIN(weights)

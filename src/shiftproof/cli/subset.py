@@ -26,12 +26,21 @@ def subset(
     train: words.Train,
     keep: Annotated[
         Path,
-        typer.Option("--keep", "-k", help="A keep.npy, or what prune, dedup or coreset wrote."),
+        typer.Option(
+            "--keep",
+            "-k",
+            metavar="PATH",
+            help="A keep.npy, or what prune, dedup or coreset wrote.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write to.")],
     tars: Annotated[
         Path | None,
-        typer.Option("--tars", help="Webdataset tars that were embedded, to be filtered, too."),
+        typer.Option(
+            "--tars",
+            metavar="PATH",
+            help="Webdataset tars that were embedded, to be filtered, too.",
+        ),
     ] = None,
     *,
     rows: words.RowOptions,

@@ -1,9 +1,10 @@
-"""One progress display for all long work; silent where nobody looks at a terminal."""
+"""One progress display for all long work: a bar on a terminal, a line a minute elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -23,6 +24,9 @@ __all__ = ["Advance", "console", "progress"]
 Advance = Callable[..., None]
 """``advance(steps=1, note=None)``: that many steps are done; ``note`` says what is under way."""
 
+EVERY = 60.0
+"""Seconds between two lines where there is no terminal, as in a log of a batch scheduler."""
+
 console = Console(stderr=True)
 """Where people read: standard error, so that standard output stays clean for ``--json``."""
 
@@ -31,11 +35,13 @@ console = Console(stderr=True)
 def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Advance]:
     """Show how far ``total`` steps have come, with the time left.
 
-    ``show=None`` shows it on a terminal only. The display is removed when the work ends.
+    ``show=None`` shows a bar on a terminal, which is removed when the work ends, and elsewhere a line
+    a minute, so that short work prints nothing. False shows nothing.
     """
-    if show is None:
-        show = sys.stderr.isatty()
-    if not show:
+    if show is None and not sys.stderr.isatty():
+        yield _Lines(title, total)
+        return
+    if show is False:
         yield _silent
         return
     bar = Progress(
@@ -63,3 +69,32 @@ def progress(title: str, total: int, *, show: bool | None = None) -> Iterator[Ad
 
 def _silent(steps: int = 1, note: str | None = None) -> None:
     return None
+
+
+class _Lines:
+    """Progress as lines that a log keeps."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        self._done, self._begun = 0, time.monotonic()
+        self._told = self._begun
+
+    def __call__(self, steps: int = 1, note: str | None = None) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if now - self._told < EVERY or self._done >= self._total:
+            return
+        self._told = now
+        words = f"{self._title}: {self._done} of {self._total}"
+        if note:
+            words += f", {show_name(note)}"
+        spent = now - self._begun
+        left = spent / max(self._done, 1) * (self._total - self._done)
+        words += f"; {_spell(spent)}, about {_spell(left)} left"
+        with contextlib.suppress(OSError):
+            print(words, file=sys.stderr, flush=True)
+
+
+def _spell(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

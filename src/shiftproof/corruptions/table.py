@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image as PillowImage
 
 from shiftproof.corruptions import (
     affine,
@@ -26,6 +28,8 @@ from shiftproof.corruptions.checks import (
     check_image,
     check_severity,
 )
+from shiftproof.corruptions.names import CorruptionName
+from shiftproof.corruptions.pictures import to_array
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Image
@@ -321,23 +325,50 @@ def scale(name: str) -> dict[str, CorruptionFunction]:
     return {corruption: function_of(corruption, name) for corruption in (*COMMON, *HOLDOUT)}
 
 
+@overload
 def corrupt(
     image: Image,
-    name: str | CorruptionFunction,
-    *,
+    name: CorruptionName | str | CorruptionFunction,
     severity: float,
+    *,
     seed: int = 0,
     key: str = "",
     variant: str | None = None,
     depth: ArrayLike | None = None,
-) -> Image:
+) -> Image: ...
+
+
+@overload
+def corrupt(
+    image: PillowImage.Image,
+    name: CorruptionName | str | CorruptionFunction,
+    severity: float,
+    *,
+    seed: int = 0,
+    key: str = "",
+    variant: str | None = None,
+    depth: ArrayLike | None = None,
+) -> PillowImage.Image: ...
+
+
+def corrupt(
+    image: Image | PillowImage.Image,
+    name: CorruptionName | str | CorruptionFunction,
+    severity: float,
+    *,
+    seed: int = 0,
+    key: str = "",
+    variant: str | None = None,
+    depth: ArrayLike | None = None,
+) -> Image | PillowImage.Image:
     """Return a corrupted copy of ``image``.
 
     The draws depend on ``seed``, the corruption's name and ``key`` alone. Severity is left out
     on purpose: the five severities of one image share their noise.
 
     Args:
-        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more; left as it is.
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, uint8, one pixel or more, or a PIL image of
+            mode RGB or L; left as it is.
         name: of a corruption, or a function ``(image, severity, rng) -> image``.
         severity: 1 to 5; between whole severities the constants are interpolated.
         seed: any integer.
@@ -347,7 +378,7 @@ def corrupt(
             ``depth.FUNCTIONS`` ("fog_3d"), which need it, and for no others.
 
     Returns:
-        uint8, of the same shape.
+        uint8, of the same shape; of a PIL image a PIL image.
 
     Raises:
         UnknownNameError: no such corruption or variant.
@@ -358,6 +389,11 @@ def corrupt(
     >>> corrupt(np.full((4, 4, 3), 100, np.uint8), "brightness", severity=2)[0, 0]
     array([151, 151, 151], dtype=uint8)
     """
+    if isinstance(image, PillowImage.Image):
+        array = corrupt(
+            to_array(image), name, severity, seed=seed, key=key, variant=variant, depth=depth
+        )
+        return PillowImage.fromarray(array)
     level = check_severity(severity)
     checked = check_image(image)
     if isinstance(name, str) and name in depths.FUNCTIONS:

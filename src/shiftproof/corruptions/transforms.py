@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
-import numpy as np
-from PIL import Image as PillowImage
-
-from shiftproof.corruptions.checks import CorruptionFunction, check_image, check_severity
+from shiftproof.corruptions.checks import CorruptionFunction, check_severity
+from shiftproof.corruptions.pictures import like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, function_of
-from shiftproof.errors import ImageError, InputError
+from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import Image, Images
 
@@ -66,41 +63,6 @@ def corrupt_batch(
         return [one(index) for index in range(len(images))]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(one, range(len(images))))
-
-
-def to_array(picture: object) -> Image:
-    """Return a PIL image, a torch tensor ``(C, H, W)`` or an array as an array."""
-    if isinstance(picture, PillowImage.Image):
-        if picture.mode not in ("RGB", "L"):
-            raise ImageError(
-                f"A PIL image is of mode RGB or L; got {picture.mode}. "
-                'Convert it with image.convert("RGB").'
-            )
-        return np.asarray(picture)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(picture, torch.Tensor):
-        tensor: Any = picture
-        if tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
-            raise ImageError(
-                "A tensor is a uint8 image (3, height, width) or (1, height, width); "
-                f"got {tensor.dtype} {tuple(tensor.shape)}. Put the transform before those that "
-                "scale to floats."
-            )
-        array = tensor.detach().cpu().numpy()
-        return cast(Image, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
-    return check_image(picture)
-
-
-def like(array: Image, picture: object) -> object:
-    """Return an array as what ``picture`` is."""
-    if isinstance(picture, PillowImage.Image):
-        return PillowImage.fromarray(array)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(picture, torch.Tensor):
-        channels = array[np.newaxis] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-        tensor: Any = picture
-        return torch.from_numpy(np.ascontiguousarray(channels)).to(tensor.device)
-    return array
 
 
 class Corrupt:

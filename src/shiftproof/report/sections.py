@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from shiftproof.io.border import show_text
 from shiftproof.report import table_writing, wording
 from shiftproof.report.svg.charts import Look
 from shiftproof.report.table_writing import Table
@@ -71,14 +72,21 @@ def run_names(runs: Sequence[AnyRun[Any]]) -> list[str]:
 def label_models(runs: Sequence[AnyRun[Any]]) -> Iterator[tuple[Any, Any, Look]]:
     """Yield each model of each run with a look that no other has.
 
-    Its label is the model's name, with the run's name before it where several runs are shown.
+    Its label is the model's name, or its title where it is the only one of its run, with the run's
+    name before it where several runs are shown.
     """
     number = 0
     for run, name in zip(runs, run_names(runs), strict=True):
         for model in run.scores.models:
-            label = model.name if len(runs) == 1 else f"{name}: {model.name}"
+            own = title_alone(run.scores.models, model) or model.name
+            label = own if len(runs) == 1 else f"{name}: {own}"
             yield run, model, Look(label, number)
             number += 1
+
+
+def title_alone(models: Sequence[Any], model: Any) -> str:
+    """Return the title of a run's only model; empty where names have to tell several apart."""
+    return show_text(str(model.title)) if len(models) == 1 and models[0] is model else ""
 
 
 def kicker(runs: Sequence[AnyRun[Any]]) -> str:

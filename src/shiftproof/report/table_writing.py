@@ -22,16 +22,20 @@ from shiftproof.report.wording import SHARES, Spelling
 
 @dataclass(frozen=True)
 class Column:
-    """A model, or a difference between two, as a column: ``against`` is what is subtracted."""
+    """A model, or a difference between two, as a column: ``against`` is what is subtracted.
+
+    ``title`` stands in place of the name where people read; files keep the name.
+    """
 
     name: str
     against: str | None = None
+    title: str = ""
 
     @property
     def label(self) -> str:
         """The heading for people."""
         if self.against is None:
-            return self.name
+            return self.title or self.name
         return f"{self.name} {wording.MINUS} {self.against}"
 
 

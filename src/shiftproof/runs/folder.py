@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,31 @@ class RunFolder:
 def cell_file(folder: Path, model: str, cell: Cell) -> Path:
     """Return where the records of ``model`` in ``cell`` lie below the run's folder."""
     return folder / "records" / model / f"{cell}.parquet"
+
+
+@contextlib.contextmanager
+def leave_nothing_if_refused(path: Path) -> Iterator[None]:
+    """Take away a run that was begun within, when its input turns out to be unusable.
+
+    Nothing was measured then, and settings that name a faulty file would refuse the mended one. A
+    run that was there before stays.
+    """
+    was_there = path.exists()
+    is_new = not RunFolder(path).run_file.exists()
+    try:
+        yield
+    except InputError:
+        if is_new and RunFolder(path).run_file.is_file():
+            _remove_run(path, keep_folder=was_there)
+        raise
+
+
+def _remove_run(path: Path, *, keep_folder: bool) -> None:
+    if not keep_folder:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif not entry.name.startswith("."):
+            entry.unlink(missing_ok=True)

@@ -528,7 +528,8 @@ def _choose_member(file: Location, array: str | None) -> str:
         if len(names) == 1:
             return names[0]
         raise InputError(
-            f"{file} holds the arrays {', '.join(names)}; say which (array={names[0]!r})."
+            f"{file} holds the arrays {', '.join(names)}; say which "
+            f"(--array {names[0]}, array={names[0]!r})."
             if names
             else f"{file} holds no array."
         )

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar, cast
 
-from shiftproof.corruptions.transforms import like, to_array
+from shiftproof.corruptions.pictures import like, to_array
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.apply import stylize_keyed

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.words import level, spelling
+from shiftproof.report.sections import title_alone
 from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
 from shiftproof.report.wording import spelling_of
 from shiftproof.runs.scores.grid import GridScores, Scored
@@ -27,7 +28,9 @@ def summarize(scores: GridScores) -> Table:
         f"differences in{spelt.full_points}" if scores.differences and spelt.full_points else "",
     ]
     return Table(
-        columns=tuple(Column(one.name, one.against) for one in scored),
+        columns=tuple(
+            Column(one.name, one.against, title_alone(scores.models, one)) for one in scored
+        ),
         rows=tuple(row for row in _rows(scores, scored) if any(row.figures)),
         caption="; ".join(part for part in parts if part) + ".",
         notes=tuple(_notes(scores, interval)),

@@ -53,7 +53,9 @@ def findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     if hidden:
         found.append(f"Only a network reads {_names(hidden)}.")
     if collapsed:
-        found.append(f"It has collapsed {_names(collapsed)}: a control reads what it does not.")
+        found.append(
+            f"It has collapsed {_names(collapsed)}. {_tell_controls(scores, model, collapsed)}".rstrip()
+        )
     if undecided:
         found.append(
             f"Whether it keeps {_names(undecided, 'or')} cannot be told from "
@@ -127,6 +129,37 @@ def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
     if len(strongest) > MOST_NAMED:
         names.append(wording.plural(len(strongest) - MOST_NAMED, "other factor"))
     return wording.listing(names)
+
+
+_CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
+
+
+def _tell_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
+    """Say which control reads how much of what an encoder has collapsed, and by which probe."""
+    shares = []
+    for factor in factors[:MOST_NAMED]:
+        if (best := _find_best_control(scores, model, factor)) is not None:
+            value, control, probe = best
+            source = _CONTROLS.get(control, control)
+            shares.append(f"{wording.share(value)} of {factor_name(factor)} ({source}, by {probe})")
+    return f"Controls read {wording.listing(shares)}." if shares else ""
+
+
+def _find_best_control(
+    scores: ProbeScores, model: Probed, factor: Factor
+) -> tuple[float, str, str] | None:
+    """Return the most that is read beyond chance from a control, from which, and by which probe."""
+    found = [
+        (interval.value, other.control, probe)
+        for other in scores.models
+        if other.control is not None and other.of in (None, model.name)
+        for interval, probe in (
+            (other.factors[factor.name].beside, "a linear probe"),
+            (other.factors[factor.name].network, "a network"),
+        )
+        if interval is not None and interval.lower > 0
+    ]
+    return max(found, key=lambda one: one[0], default=None)
 
 
 def _names(factors: Sequence[Factor], last: str = "and") -> str:

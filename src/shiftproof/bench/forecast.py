@@ -1,0 +1,182 @@
+"""What a run would take, told from a few images; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftproof.bench import grid
+from shiftproof.bench.given import (
+    CorruptionLike,
+    check_at_least_one,
+    check_cells,
+    check_encode,
+    check_readable,
+    check_severities,
+    default_workers,
+    name_corruptions,
+)
+from shiftproof.bench.protocol import Protocol
+from shiftproof.bench.stream import Episode, episodes
+from shiftproof.bench.task import AdapterLike, Prepared, Task
+from shiftproof.bench.views import Encode, View
+from shiftproof.corruptions import COMMON
+from shiftproof.data import ImageData, choose_images
+from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.types import Cell, Image, Sample
+
+TRIED_IMAGES = 8
+"""Images that stand for the others."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would take.
+
+    Attributes:
+        images: of the data set, or those chosen.
+        cells: corruptions times severities, and the clean one.
+        models: those given and the adapted ones.
+        passes: images that a model is shown, summed over models, cells and adaptation's passes.
+        load_seconds: reading, resizing and corrupting, of one process.
+        model_seconds: of the models, where they run.
+        workers: processes that read and corrupt.
+        device: where the models run.
+        tried: images that were tried.
+    """
+
+    images: int
+    cells: int
+    models: int
+    passes: int
+    load_seconds: float
+    model_seconds: float
+    workers: int
+    device: str
+    tried: int
+
+    @property
+    def seconds(self) -> float:
+        """About how long it takes: on one processor both share the cores, elsewhere they overlap."""
+        loading = self.load_seconds / max(self.workers, 1)
+        if self.workers == 0 or self.device == "cpu":
+            return loading + self.model_seconds
+        return max(loading, self.model_seconds)
+
+
+def forecast_run(
+    models: Any,
+    data: ImageData | str | Path,
+    *,
+    task: Task,
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike] = (),
+    images: int | str | None = None,
+    batch_size: int | None = None,
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    encode: Encode = "none",
+    workers: int | None = None,
+    device: str = "cpu",
+) -> Forecast:
+    """Return what :func:`run` with the same arguments will take; write nothing.
+
+    Up to eight images, evenly spread, go through every corruption at its middle severity and
+    through every model once. It is rough: sizes differ, and a first batch is slower than later ones.
+
+    Raises:
+        InputError: something handed in cannot be used, or none of the images can be read.
+    """
+    chosen = check_severities(severities)
+    if batch_size is not None:
+        check_at_least_one("batch_size", batch_size)
+    check_encode(encode)
+    prepared = task.prepare(models, data, adapters, device=device)
+    wanted = prepared.data if images is None else choose_images(prepared.data, images)
+    on_disk = prepared.corrupted
+    named = name_corruptions(
+        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    )
+    cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
+    if on_disk is not None:
+        check_cells(on_disk, cells)
+    else:
+        check_readable(wanted)
+    streams = episodes(cells, wanted.samples, protocol or Protocol(), seed=seed)
+    tried = _spread(wanted.samples)
+    seconds, loaded = _time_loading(prepared.make_view(named, seed, encode), tried, cells, chosen)
+    per_image = _time_models(prepared, loaded)
+    shown = _count_shown(streams, len(prepared.models))
+    return Forecast(
+        images=len(wanted.samples),
+        cells=len(cells),
+        models=len(prepared.models),
+        passes=shown,
+        load_seconds=seconds * len(wanted.samples) * _repeats(streams, cells, wanted.samples),
+        model_seconds=per_image * shown / len(prepared.models),
+        workers=default_workers(prepared.device) if workers is None else workers,
+        device=prepared.device,
+        tried=len(loaded),
+    )
+
+
+def _spread(samples: Sequence[Sample]) -> list[Sample]:
+    count = min(len(samples), TRIED_IMAGES)
+    return [samples[place * len(samples) // count] for place in range(count)]
+
+
+def _time_loading(
+    view: View, samples: Sequence[Sample], cells: Sequence[Cell], severities: Sequence[int]
+) -> tuple[float, list[Image]]:
+    """Return the seconds that one image takes in all cells, and the images of the last cell tried."""
+    middle = sorted(severities)[len(severities) // 2]
+    total = 0.0
+    loaded: list[Image] = []
+    for cell in cells:
+        if not cell.is_clean and cell.severity != middle:
+            continue
+        _load(view, samples[:1], cell)  # what is compiled or opened once
+        start = time.perf_counter()
+        found = _load(view, samples, cell)
+        spent = time.perf_counter() - start
+        total += spent / len(samples) * (1 if cell.is_clean else len(severities))
+        loaded = found or loaded
+    if not loaded:
+        raise InputError("None of the images that were tried for the estimate can be read.")
+    return total, loaded
+
+
+def _load(view: View, samples: Sequence[Sample], cell: Cell) -> list[Image]:
+    found = []
+    for sample in samples:
+        try:
+            found.append(view.load(sample, cell))
+        except BrokenFileError:
+            continue
+    return found
+
+
+def _time_models(prepared: Prepared, images: Sequence[Image]) -> float:
+    """Return the seconds that one image takes in all models; the first batch is not counted."""
+    total = 0.0
+    batch = prepared.recording.gather(images)
+    for model in prepared.models.values():
+        prepared.recording.predict(model, batch)
+        start = time.perf_counter()
+        prepared.recording.predict(model, batch)
+        total += (time.perf_counter() - start) / len(images)
+    return total
+
+
+def _count_shown(streams: Sequence[Episode], models: int) -> int:
+    """Return how many images all models together are shown."""
+    return models * sum(len(visit) for episode in streams for visit in episode.visits)
+
+
+def _repeats(streams: Sequence[Episode], cells: Sequence[Cell], samples: Sequence[Sample]) -> float:
+    """Return how often an image is loaded in a cell: more than once where adaptation repeats it."""
+    return _count_shown(streams, 1) / (len(cells) * len(samples))

@@ -1,0 +1,66 @@
+"""The verbs: what each is for, in a sentence, and where it is. A verb's file is read when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+VERBS: dict[str, str] = {
+    "demo": "The whole way on 20 photographs and a model that come along.",
+    "bench": "Classifiers under corruption, and what adaptation brings back.",
+    "detect": "Object detectors under corruption: mPC and rPC.",
+    "segment": "Semantic segmentation under corruption: mIoU, mPC, rPC.",
+    "perturb": "How often predictions flip while images change (ImageNet-P).",
+    "score": "Results of other frameworks under corruption; no model.",
+    "evaluate": "The accuracy of classifiers on several test sets.",
+    "probe": "What an encoder keeps of an image, and what it has lost.",
+    "conditions": "A finished run by weather, time of day or what you know.",
+    "report": "Make the page of a run again, or compare runs.",
+    "data": "Say what a folder or file is taken for.",
+    "corrupt": "Write corrupted copies of images or of a data set.",
+    "stylize": "Write copies of training data in the style of paintings.",
+    "embed": "Write images or texts as vectors.",
+    "audit": "How close a training set comes to test sets.",
+    "plan": "What an audit of so many rows would take.",
+    "prune": "Leave out training rows that come close to test sets.",
+    "dedup": "Leave out training rows that are nearly copies.",
+    "coreset": "Choose the training rows that lie closest to tests.",
+    "subset": "Apply a keep-list to embeddings and tars.",
+    "reproduce": "Repeat a paper's experiment.",
+    "models": "How models and adapters are named.",
+    "doctor": "What is installed here, and what is missing.",
+    "corruptions": "List the corruptions and their sets, or show them.",
+}
+"""Each verb is a file of this folder that has ``register``; order and sentences are those of ``--help``."""
+
+
+class Verb(TyperCommand):
+    """A verb by its name and its sentence; all else is asked of the command in its file."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> Any:
+        """Read the verb's words by the command in its file, which is then what runs."""
+        return load_verb(str(self.name)).make_context(info_name, args, parent, **extra)
+
+
+class Verbs(TyperGroup):
+    """The command line as a group of verbs, none of which is imported before it is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {
+            name: Verb(name, help=sentence, rich_markup_mode="rich")
+            for name, sentence in VERBS.items()
+        }
+
+
+def load_verb(name: str) -> Any:
+    """Import a verb's file and return its command."""
+    one = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    importlib.import_module(f"shiftproof.cli.{name}").register(one)
+    return get_command(one)

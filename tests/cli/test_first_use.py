@@ -1,0 +1,210 @@
+"""What somebody meets in the first hour: wrong paths, misspelt names, failed commands made again."""
+
+import io
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shiftproof import cli, corrupt
+from shiftproof.cli import doctor
+from shiftproof.cli.models import OPTIONS, list_kinds
+from shiftproof.cli.outcome import doubt_clean
+from shiftproof.compute import progress as display
+from shiftproof.corruptions import CORRUPTIONS
+from shiftproof.corruptions.names import CorruptionName
+from shiftproof.errors import InputError
+
+
+def run(*words):
+    return cli.run([str(word) for word in words])
+
+
+def write_answers(path, count, classes=4):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [f"{number}.png" for number in range(count)]
+    logits = np.eye(classes, dtype=np.float32)[np.arange(count) % classes]
+    np.savez(path, logits=logits, images=names, labels=np.arange(count) % classes)
+
+
+def test_a_table_whose_files_are_all_missing_is_bad_input(tmp_path, capsys):
+    table = tmp_path / "photos.csv"
+    table.write_text("path,label\nnowhere/a.png,tench\nnowhere/b.png,goldfish\n")
+    out = tmp_path / "run"
+    assert run("bench", "-m", "demo", "-d", table, "-o", out, "-c", "fog", "-s", "1") == 2
+    assert "None of the 2 images of photos.csv can be read. The first: nowhere/a.png" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not out.exists()
+
+
+def test_a_score_that_failed_leaves_the_folder_free(tmp_path, capsys):
+    results = tmp_path / "results"
+    write_answers(results / "clean.npz", 8)
+    write_answers(results / "fog" / "1.npz", 6)
+    words = ("score", "-p", results, "-o", tmp_path / "run", "-w", 0)
+    (tmp_path / "run").mkdir()
+    assert run(*words) == 2
+    capsys.readouterr()
+    assert list((tmp_path / "run").iterdir()) == []
+    write_answers(results / "fog" / "1.npz", 8)
+    assert run(*words) == 0
+
+
+def test_detections_that_failed_leave_the_folder_free(tmp_path, capsys):
+    annotations = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 20, "height": 20}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [2, 2, 9, 9],
+                "area": 81,
+                "iscrowd": 0,
+            }
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(annotations))
+    found = [{"image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9], "score": 0.9}]
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "clean.json").write_text(json.dumps(found))
+    (results / "fog-1.json").write_text("[{")
+    words = ("score", "-p", results, "-d", tmp_path / "truth.json", "-o", tmp_path / "run", "-w", 0)
+    assert run(*words) == 2
+    assert not (tmp_path / "run").exists()
+    (results / "fog-1.json").write_text(json.dumps(found))
+    assert run(*words) == 0
+
+
+def test_a_folder_that_looks_misspelt_and_grids_unlike_each_other_are_told(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_answers(tmp_path / name / "clean.npz", 8)
+        write_answers(tmp_path / name / "fgo" / "1.npz", 8)
+    write_answers(tmp_path / "a" / "snow" / "2.npz", 8)
+    assert run("score", "-p", f"a={tmp_path / 'a'}", "-p", f"b={tmp_path / 'b'}",
+               "-o", tmp_path / "run", "-w", 0) == 0  # fmt: skip
+    told = " ".join(capsys.readouterr().err.split())
+    assert "fgo is taken for a corruption of its own; if fog is meant, rename it." in told
+    assert "a result file of at least one model is missing" in told
+    assert "snow 2" in told or "snow-2" in told or "snow/2" in told
+
+
+def test_models_prints_what_is_typed_unbroken_and_explains_every_option(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("models") == 0
+    shown = capsys.readouterr().out
+    words = set(shown.split())
+    taken = set()
+    for _, entries, common in list_kinds().values():
+        for entry in entries.values():
+            if example := getattr(entry, "example", None):
+                assert example in words
+                taken |= {*entry.options, *common}
+    assert taken == set(OPTIONS)
+    assert {"fastestdet", "yolov8", "yolov5", "boxes-scores-labels"} <= words
+
+
+def test_a_clean_error_near_that_of_a_guess_is_doubted():
+    def doubt(error, classes):
+        clean = SimpleNamespace(value=error)
+        scored = SimpleNamespace(of_clean=lambda measure: clean)
+        return doubt_clean("error", scored, {"count": classes})
+
+    # 72 % of a guess's 80 % among 5 classes.
+    assert "72.0% are wrong, near the 80.0% of a guess among 5 classes" in doubt(0.72, 5)
+    assert doubt(0.60, 5) is None
+    assert doubt(0.72, 1000) is None
+
+
+def test_long_work_says_a_line_a_minute_where_there_is_no_terminal(monkeypatch):
+    log = io.StringIO()
+    now = iter([0.0, 30.0, 61.0, 70.0, 150.0])
+    monkeypatch.setattr("sys.stderr", log)
+    monkeypatch.setattr(display.time, "monotonic", lambda: next(now))
+    with display.progress("Read", 8) as advance:
+        for note in ("clean", "fog 1", "fog 2", "fog 3"):
+            advance(note=note)
+    assert log.getvalue().splitlines() == [
+        "Read: 2 of 8, fog 1; 1 min, about 3 min left",
+        "Read: 4 of 8, fog 3; 2 min, about 2 min left",
+    ]
+
+
+def test_progress_that_is_switched_off_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(display, "EVERY", 0.0)
+    with display.progress("Read", 8, show=False) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+
+
+def test_pil_images_are_corrupted_as_arrays_are():
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    for array in (pixels, pixels[..., 0]):
+        changed = corrupt(Image.fromarray(array), "fog", 3, key="a")
+        assert isinstance(changed, Image.Image)
+        np.testing.assert_array_equal(
+            np.asarray(changed), corrupt(array, "fog", severity=3, key="a")
+        )
+    with pytest.raises(InputError, match="mode RGB or L; got RGBA"):
+        corrupt(Image.new("RGBA", (8, 8)), "fog", 3)
+
+
+def test_tv_tensors_stay_tv_tensors():
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors")
+    import torch
+
+    from shiftproof.corruptions import Corrupt
+
+    image = tv_tensors.Image(torch.zeros(3, 24, 32, dtype=torch.uint8))
+    assert type(Corrupt(corruptions=["brightness"])(image)) is tv_tensors.Image
+    assert (
+        type(Corrupt(corruptions=["brightness"])(image.as_subclass(torch.Tensor))) is torch.Tensor
+    )
+
+
+def test_the_type_of_names_has_those_of_the_table():
+    from typing import get_args
+
+    assert get_args(CorruptionName) == tuple(CORRUPTIONS)
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
+    words = ("bench", "-m", "demo", "-d", "demo", "-o", tmp_path / "run", "-c", "contrast,fog",
+             "-s", "1-3", "--adapt", "batchnorm", "--images", "4", "-w", 0, "--dry-run")  # fmt: skip
+    assert run(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    # Two corruptions at three severities and the clean images, in two models.
+    assert (told["images"], told["cells"], told["models"], told["passes"]) == (4, 7, 2, 56)
+    assert told["tried"] == 4
+    assert told["seconds"] == pytest.approx(told["load_seconds"] + told["model_seconds"])
+    assert min(told["load_seconds"], told["model_seconds"]) > 0
+    assert not (tmp_path / "run").exists()
+    assert run(*words, "--precision", "2") == 2
+    assert "--precision plans the number of images itself" in capsys.readouterr().err
+
+
+def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys):
+    tomllib = pytest.importorskip("tomllib")
+    written = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extras = written["project"]["optional-dependencies"]
+    assert set(doctor.EXTRAS) == set(extras) - {"all", "bench", "dev"}
+    for name, extra in doctor.EXTRAS.items():
+        needs = [one for one in extras[name] if not one.startswith("shiftproof[")]
+        assert [re.split(r"[=<>]", one)[0] for one in needs] == list(extra.distributions)
+    monkeypatch.setattr(
+        doctor, "find_version", lambda name: None if name in ("ray", "timm") else "1.0"
+    )
+    monkeypatch.setattr(doctor, "list_devices", lambda: {"torch": ["cpu", "cuda:0"]})
+    assert run("doctor") == 0
+    told = capsys.readouterr().out
+    assert 'python -m pip install "shiftproof[timm,ray]"' in told
+    assert "--device with torch: cpu, cuda:0" in told
+    assert run("doctor", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["extras"]["ray"] == {"ray": None}

@@ -1,0 +1,117 @@
+"""What `--help` shows: all that must be typed, on a narrow terminal, too."""
+
+import importlib
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+import pytest
+from typer.main import get_command
+
+from shiftproof import cli
+from shiftproof.cli.verbs import VERBS, load_verb
+
+FRAME = re.compile(r"[│╭╮╰╯─]")
+
+
+def show_help(words, width, monkeypatch, capsys):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
+    assert cli.run([*words, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_word_of_a_verbs_help_is_cut(verb, width, monkeypatch, capsys):
+    shown = show_help([verb], width, monkeypatch, capsys)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    shown = FRAME.sub(" ", shown)
+    words = {*shown.split(), *shown.replace(",", " ").split()}
+    command = load_verb(verb)
+    for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
+        written = [*(parameter.help or "").replace("\\[", "[").split()]
+        if parameter.param_type_name == "option":
+            written += parameter.opts
+        assert not set(written) - words, parameter.name
+
+
+def test_the_verbs_stand_in_one_screen_each_in_one_line(monkeypatch, capsys):
+    shown = show_help([], 80, monkeypatch, capsys)
+    assert len(shown.splitlines()) < 50
+    for verb, sentence in VERBS.items():
+        assert re.search(rf"│ {verb} +{re.escape(sentence)} +│", shown), verb
+
+
+def test_every_verb_is_one_file_of_the_folder():
+    for verb in VERBS:
+        module = importlib.import_module(f"shiftproof.cli.{verb}")
+        assert inspect.getsourcefile(module).endswith(f"cli/{verb}.py")
+        assert load_verb(verb).name == verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_ends_its_help_with_examples_that_parse(verb):
+    told = load_verb(verb).epilog
+    start, _, examples = told.partition(":  ")
+    assert start in ("Example", "Examples")
+    for example in examples.split("  ·  "):
+        program, name, *words = shlex.split(example)
+        assert (program, name) == ("shiftproof", verb)
+        get_command(cli.app).commands[verb].make_context(verb, words)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_takes_a_handful_of_parameters_and_shares_the_rest(verb):
+    module = importlib.import_module(f"shiftproof.cli.{verb}")
+    assert len(inspect.signature(getattr(module, verb)).parameters) <= 21
+
+
+def test_options_of_one_name_are_spelt_alike():
+    seen = {}
+    for verb in VERBS:
+        for parameter in load_verb(verb).params:
+            for name in set(parameter.opts) & {"--workers", "--seed", "--split", "--json"}:
+                seen.setdefault(name, set()).add((tuple(parameter.opts), parameter.default))
+    assert {name: len(spellings) for name, spellings in seen.items()} == dict.fromkeys(seen, 1)
+    devices = {
+        parameter.default
+        for verb in VERBS
+        for parameter in load_verb(verb).params
+        if "--device" in parameter.opts
+    }
+    assert devices == {"auto"}
+
+
+def test_choices_are_those_of_the_tables():
+    from shiftproof.bench.measures import MEASURES
+    from shiftproof.classes import LABEL_SETS
+    from shiftproof.cli.bench import LabelSet
+    from shiftproof.cli.detect import detect
+    from shiftproof.cli.options import Constants, MeasureName
+    from shiftproof.corruptions import scale
+    from shiftproof.data.detection.packed import BOX_FORMATS
+
+    def choices(hint):
+        return get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)
+
+    assert set(choices(LabelSet)) == {"none", *LABEL_SETS}
+    assert choices(MeasureName) == ("auto", *MEASURES)
+    assert get_args(choices(get_type_hints(detect)["box_format"])[0]) == BOX_FORMATS
+    for name in choices(Constants):
+        assert scale(name)
+
+
+def test_help_of_all_imports_no_verb():
+    code = (
+        "import sys; from shiftproof import cli; cli.run(['--help']);"
+        "print(sorted(name for name in ('numpy', 'numba', 'shiftproof.cli.bench') "
+        "if name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
