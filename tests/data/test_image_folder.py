@@ -97,7 +97,7 @@ def test_labels_that_are_insisted_on_must_be_there(tmp_path, photo, classes):
     photo(tmp_path / "a.png")
     with pytest.raises(LabelError, match="in no class folder"):
         ImageFolder(tmp_path, classes, labeled=True)
-    with pytest.raises(LabelError, match="labels need the classes"):
+    with pytest.raises(LabelError, match="labels need classes; none were given"):
         ImageFolder(tmp_path, labeled=True)
 
 

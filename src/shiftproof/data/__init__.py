@@ -28,12 +28,12 @@ from shiftproof.data.images.arrays import ImageArrays
 from shiftproof.data.images.cells import CorruptedData
 from shiftproof.data.images.corrupted import CorruptedTree
 from shiftproof.data.images.corrupted_arrays import CorruptedArrays
+from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.dataset import check_labels, open_data
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import ImageFolder, read_class_map
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
-from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarData
 from shiftproof.data.segmentation.dataset import (
     MaskCounts,

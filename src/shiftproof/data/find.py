@@ -24,10 +24,10 @@ from shiftproof.data.detection.yolo import YoloConfig, has_labels, is_yolo
 from shiftproof.data.disk import ImageListing, all_files, find_images, folders_in, shorten
 from shiftproof.data.images.corrupted import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
+from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.parquet import ParquetImages, is_parquet, parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, class_names
 from shiftproof.data.images.saved import SavedDataset, is_saved_dataset, list_splits
-from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.segmentation.layouts import (
     LABEL_MAPS,

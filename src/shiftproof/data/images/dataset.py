@@ -23,11 +23,11 @@ from shiftproof.data.find import (
 )
 from shiftproof.data.images.corrupted import CorruptedTree, is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import CorruptedArrays, is_corrupted_arrays
+from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
-from shiftproof.data.images.table import ImageTable
 from shiftproof.data.images.tars import TarData
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.data.segmentation.layouts import LABEL_MAPS
