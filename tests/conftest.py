@@ -1,12 +1,39 @@
-"""One thread for torch: small tensors gain nothing from more, and threads that wait cost time."""
+"""How the suite is run, and what tests of several folders share."""
+
+import sys
+from pathlib import Path
 
 import pytest
-import torch
+
+FILES_FOR_WORKERS = 12
+"""A run of fewer files ends before further workers have imported what they need."""
+
+MOST_WORKERS = 8
+"""Each imports torch and makes the fixtures of its tests anew."""
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Share many files out to all cores; any ``-n``, as ``-n 0``, or ``-p no:xdist`` says otherwise."""
+    option = config.option
+    is_free = getattr(option, "numprocesses", 0) is None and option.dist == "no"
+    if is_free and not hasattr(config, "workerinput") and count_files(config.args) >= FILES_FOR_WORKERS:
+        # Stealing keeps neighbouring tests together, and with them the fixtures of their file.
+        option.numprocesses, option.dist = "logical", "worksteal"
+        option.maxprocesses = option.maxprocesses or MOST_WORKERS
+
+
+def count_files(arguments):
+    paths = [Path(argument.partition("::")[0]) for argument in arguments]
+    return sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in paths)
+
+
+def pytest_runtest_setup():
+    """One thread for torch: small tensors gain nothing from more, and threads that wait cost time."""
+    # A file that needs no torch does not wait for it.
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
