@@ -248,7 +248,10 @@ def test_a_published_detector_keeps_frozen_norms(tmp_path):
     [
         (lambda: torch.zeros(1).expand(10_000_000, WIDTH), "claims 960,000,000 numbers"),
         (lambda: torch.zeros(7, WIDTH).to_sparse(), "sparse"),
-        (lambda: torch.quantize_per_tensor(torch.zeros(7, WIDTH), 1.0, 0, torch.qint8), "quantized"),
+        (
+            lambda: torch.quantize_per_tensor(torch.zeros(7, WIDTH), 1.0, 0, torch.qint8),
+            "quantized",
+        ),
         (lambda: torch.zeros(7, WIDTH, dtype=torch.complex64), "complex"),
         (lambda: torch.zeros(7, WIDTH, device="meta"), "meta"),
         (lambda: torch.zeros(7, WIDTH, dtype=torch.int8), "int8 and not floating"),
