@@ -1,12 +1,44 @@
-"""One thread for torch: small tensors gain nothing from more, and threads that wait cost time."""
+"""How the suite is run, and what tests of several folders share."""
+
+import os
+from pathlib import Path
 
 import pytest
-import torch
+
+# Small tensors gain nothing from more threads, and threads that wait cost time. Here, because torch
+# and the libraries of linear algebra read it when they are imported, those of other processes too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FILES_FOR_WORKERS = 12
+"""A run of fewer files ends before further workers have imported what they need."""
+
+MOST_WORKERS = 8
+"""Each imports torch and makes the fixtures of its tests anew."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Share many files out to all cores; any ``-n``, as ``-n 0``, or ``-p no:xdist`` says otherwise."""
+    option = config.option
+    is_free = getattr(option, "numprocesses", 0) is None and option.dist == "no"
+    is_worker = hasattr(config, "workerinput")
+    if is_free and not is_worker and count_files(config.args) >= FILES_FOR_WORKERS:
+        # Stealing keeps neighbouring tests together, and with them the fixtures of their file.
+        option.numprocesses, option.dist = "logical", "worksteal"
+        option.maxprocesses = option.maxprocesses or MOST_WORKERS
+
+
+def count_files(arguments):
+    paths = [Path(argument.partition("::")[0]) for argument in arguments]
+    return sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in paths)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    torch.set_num_threads(1)
+def _one_core():
+    """What takes its number of processes from the machine starts one, as a test may name another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

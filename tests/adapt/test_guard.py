@@ -114,9 +114,9 @@ THRESHOLDS = [name for name, value in vars(guard).items() if isinstance(value, f
 
 
 class TestThresholds:
-    @pytest.mark.parametrize("case", BOUNDARIES, ids=lambda case: f"{case[0].__name__} {case[1]}")
-    def test_each_lies_where_it_is_said_to(self, case):
-        assert holds(*case)
+    @pytest.mark.parametrize(("judge", "changes", "trusted"), BOUNDARIES)
+    def test_each_lies_where_it_is_said_to(self, judge, changes, trusted):
+        assert holds(judge, changes, trusted)
 
     @pytest.mark.parametrize("factor", [2 / 3, 4 / 3, 0.94, 1.06])
     @pytest.mark.parametrize("name", THRESHOLDS)

@@ -1,7 +1,6 @@
 """Statistics and their mixtures against numpy over whole sets, simulations, and torch's own."""
 
 import math
-import socket
 
 import numpy as np
 import pytest
@@ -474,15 +473,9 @@ class TestRefusals:
             BatchNorm(convolutional(), **options)
 
 
-def _free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def _synchronised_worker(rank, port, folder):
+def _synchronised_worker(rank, folder):
     torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
+    address = (folder / "store").as_uri()
     torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
     module = nn.SyncBatchNorm.convert_sync_batchnorm(convolutional())
     results = {}
@@ -512,7 +505,7 @@ def _synchronised_worker(rank, port, folder):
     reason="torch has no gloo here",
 )
 def test_two_processes_are_as_one(tmp_path):
-    torch.multiprocessing.spawn(_synchronised_worker, (_free_port(), tmp_path), nprocs=2)
+    torch.multiprocessing.spawn(_synchronised_worker, (tmp_path,), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     x = noise(10, seed=1)
     batches = [x[[0, 1, 2, 3, 5, 6, 7, 8]], x[[4, 9]]]

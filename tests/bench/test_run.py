@@ -2,7 +2,6 @@ import json
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from shiftproof.errors import (
 )
 from shiftproof.io.images import read_image
 from shiftproof.models import Classifier, Preprocess
+from support import slow_run
 
 GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5]}
 
@@ -205,31 +205,9 @@ def test_finished_cells_are_not_done_again(model, photos, tmp_path):
 
 
 def test_kill_nine_in_the_middle(photos, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import sys, time
-            sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-            from support.tiny import make_model, mean_colour
-            from shiftproof import Classifier, bench
-            from shiftproof.data import open_data
-
-            def slow(batch):
-                time.sleep(0.05)
-                return mean_colour(batch)
-
-            model = make_model()
-            slow_model = Classifier(slow, model.preprocess, model.classes, name="slow")
-            data = open_data({str(photos)!r}, classes=model.classes)
-            bench.run(slow_model, data, out=sys.argv[1], workers=1, batch_size=4,
-                      corruptions=["fog", "gaussian_noise"])
-            """
-        )
-    )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([sys.executable, script, whole], check=True)
-    killed = subprocess.Popen([sys.executable, script, cut])
+    slow_run.run(photos, whole)
+    killed = subprocess.Popen([sys.executable, slow_run.__file__, photos, cut])
     records = cut / "records" / "source"
     deadline = time.monotonic() + 60
     while len(list(records.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
@@ -237,7 +215,7 @@ def test_kill_nine_in_the_middle(photos, tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (cut / "scores.json").exists()
-    subprocess.run([sys.executable, script, cut], check=True)
+    slow_run.run(photos, cut)
     assert everything(cut) == everything(whole)
 
 

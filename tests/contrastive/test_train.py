@@ -57,21 +57,20 @@ def test_an_interrupted_training_ends_with_the_same_numbers(optimizer, stop, tmp
 
 def test_a_process_that_is_killed_goes_on_to_the_same_numbers(tmp_path):
     # Both in processes of their own: this one may have other threads, and so other last bits.
-    through = tmp_path / "through.json"
     command = [sys.executable, small_encoders.__file__]
-    subprocess.run([*command, str(tmp_path / "t.safetensors"), str(through)], check=True)
-    checkpoint, out = tmp_path / "c.safetensors", tmp_path / "out.json"
-    command += [str(checkpoint), str(out)]
-    process = subprocess.Popen(command)
+    cut = [tmp_path / "c.safetensors", tmp_path / "out.json"]
+    through = [tmp_path / "t.safetensors", tmp_path / "through.json"]
+    process = subprocess.Popen([*command, *cut])
     deadline = time.monotonic() + 60
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not cut[0].exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert checkpoint.exists()
-    if not out.exists():  # else it was through before the signal came
-        subprocess.run(command, check=True)
-    assert out.read_bytes() == through.read_bytes()
+    assert cut[0].exists()
+    if cut[1].exists():  # it was through before the signal came
+        cut = []
+    subprocess.run([*command, *cut, *through], check=True)
+    assert (tmp_path / "out.json").read_bytes() == through[1].read_bytes()
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):

@@ -15,7 +15,8 @@ from torchvision.models._api import WeightsEnum
 from shiftproof.errors import BrokenFileError, InputError, ModelError, UnknownNameError
 from shiftproof.models import load_classifier, load_detector, load_encoder
 
-NAME = "resnet18"
+NAME = "test_resnet"
+"""A ResNet of timm's that has one narrow block a stage, and the names of all the others."""
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
 
 
@@ -31,6 +32,7 @@ def network(seed=0, **options):
 
 RAW, AVERAGED = network(0), network(1)
 STATE, EMA = RAW.state_dict(), AVERAGED.state_dict()
+WIDTH = STATE["fc.weight"].shape[1]
 BODY = {name: value for name, value in STATE.items() if not name.startswith("fc.")}
 
 
@@ -154,7 +156,7 @@ def test_a_grey_network_gets_grey(tmp_path):
     "extra",
     [
         {"backbone.fc2.weight": torch.ones(3, 7)},
-        {"bottleneck.weight": torch.ones(512)},
+        {"bottleneck.weight": torch.ones(WIDTH)},
         {"head.weight": torch.ones(3, 7), "head.bias": torch.ones(3)},
     ],
 )
@@ -164,27 +166,37 @@ def test_layers_that_the_architecture_has_not_are_refused(tmp_path, extra):
 
 
 def test_weights_without_a_head_are_features(tmp_path):
-    with pytest.raises(ModelError, match=r"has no head for resnet18.*shiftproof embed"):
+    with pytest.raises(ModelError, match=r"has no head for test_resnet.*shiftproof embed"):
         load(tmp_path, BODY)
-    assert load(tmp_path, BODY, loader=load_encoder).width == 512
+    assert load(tmp_path, BODY, loader=load_encoder).width == WIDTH
 
 
-DINO = "vit_small_patch14_reg4_dinov2"
+HEADLESS = "eva02_tiny_patch14_224"
 
 
 def test_models_of_timm_without_a_head_are_no_classifiers(tmp_path):
-    with pytest.raises(ModelError, match=r"no head.*file:PATH\?arch=timm:vit_small.*probe"):
-        load_classifier(f"timm:{DINO}?pretrained=false")
-    tuned = timm.create_model(DINO, num_classes=6).eval()
-    classifier = load(tmp_path, tuned.state_dict(), arch=f"timm:{DINO}")
+    with pytest.raises(ModelError, match=r"no head.*file:PATH\?arch=timm:eva02_tiny.*probe"):
+        load_classifier(f"timm:{HEADLESS}?pretrained=false")
+    tuned = timm.create_model(HEADLESS, num_classes=6).eval()
+    classifier = load(tmp_path, tuned.state_dict(), arch=f"timm:{HEADLESS}")
     assert len(classifier.classes) == 6
     check_same(classifier, tuned)
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Vision transformers of torchvision with one block in place of twelve."""
+    build = torchvision.models.VisionTransformer
+    monkeypatch.setattr(
+        "torchvision.models.vision_transformer.VisionTransformer",
+        lambda **options: build(**options | {"num_layers": 1}),
+    )
 
 
 @pytest.mark.parametrize(
     "name", ["googlenet", "inception_v3", "mnasnet0_5", "vit_b_32", "maxvit_t"]
 )
-def test_torchvision_builds_the_same_network_around_its_own_weights(tmp_path, name):
+def test_torchvision_builds_the_same_network_around_its_own_weights(tmp_path, name, shallow):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     own = torchvision.models.get_model(
         name,
@@ -200,7 +212,7 @@ def test_torchvision_builds_the_same_network_around_its_own_weights(tmp_path, na
     check_same(classifier, module)
 
 
-def test_the_size_of_the_weights_is_built(tmp_path):
+def test_the_size_of_the_weights_is_built(tmp_path, shallow):
     module = torchvision.models.vit_b_32(image_size=384, num_classes=3).eval()
     classifier = load(tmp_path, module.state_dict(), "torchvision:vit_b_32", "&size=384")
     check_same(classifier, module)
@@ -234,12 +246,15 @@ def test_a_published_detector_keeps_frozen_norms(tmp_path):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: torch.zeros(1).expand(2_000_000, 512), "claims 1,024,000,000 numbers"),
-        (lambda: torch.zeros(7, 512).to_sparse(), "sparse"),
-        (lambda: torch.quantize_per_tensor(torch.zeros(7, 512), 1.0, 0, torch.qint8), "quantized"),
-        (lambda: torch.zeros(7, 512, dtype=torch.complex64), "complex"),
-        (lambda: torch.zeros(7, 512, device="meta"), "meta"),
-        (lambda: torch.zeros(7, 512, dtype=torch.int8), "int8 and not floating"),
+        (lambda: torch.zeros(1).expand(10_000_000, WIDTH), "claims 960,000,000 numbers"),
+        (lambda: torch.zeros(7, WIDTH).to_sparse(), "sparse"),
+        (
+            lambda: torch.quantize_per_tensor(torch.zeros(7, WIDTH), 1.0, 0, torch.qint8),
+            "quantized",
+        ),
+        (lambda: torch.zeros(7, WIDTH, dtype=torch.complex64), "complex"),
+        (lambda: torch.zeros(7, WIDTH, device="meta"), "meta"),
+        (lambda: torch.zeros(7, WIDTH, dtype=torch.int8), "int8 and not floating"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*quantize")

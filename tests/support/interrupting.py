@@ -116,10 +116,16 @@ def stylize(root):
 
 
 def embed(root):
+    import timm
+    import torch
+
     data = photos(root)
+    name = "test_resnet"
+    torch.save(timm.create_model(name, num_classes=3).state_dict(), root / "network.pt")
     return lambda out: command(
-        "embed", "-d", data, "-o", out, "--shard-size", 5, "-w", 0, "--device", "cpu"
-    )
+        "embed", "-m", f"file:{root / 'network.pt'}?arch=timm:{name}", "-d", data, "-o", out,
+        "--shard-size", 5, "-w", 0, "--device", "cpu",
+    )  # fmt: skip
 
 
 def audit(root):

@@ -1,6 +1,6 @@
 """A training that takes a second: two latents, mixed, and an encoder of one hidden layer.
 
-Run as a script it trains, and can be killed at any time: python small_encoders.py CHECKPOINT OUT
+Run as a script it trains, and can be killed at any time: python small_encoders.py CHECKPOINT OUT ...
 """
 
 import json
@@ -62,5 +62,5 @@ def numbers(trained):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    checkpoint, out = sys.argv[1:]
-    Path(out).write_text(json.dumps(numbers(run(checkpoint))))
+    for checkpoint, out in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        Path(out).write_text(json.dumps(numbers(run(checkpoint))))
