@@ -103,6 +103,9 @@ def run(arguments: list[str]) -> int:
             message = getattr(error, "message", None)
             if isinstance(message, str):
                 vars(error)["message"] = show_text(suggest_choice(message))
+                if "is not one of" in message and hasattr(error, "format_message"):
+                    complain(error.format_message())
+                    return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()
             return int(error.exit_code)
         if debug:
