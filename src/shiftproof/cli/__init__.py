@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -101,7 +102,10 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             message = getattr(error, "message", None)
             if isinstance(message, str):
-                vars(error)["message"] = show_text(message)
+                vars(error)["message"] = show_text(suggest_choice(message))
+                if "is not one of" in message and hasattr(error, "format_message"):
+                    complain(error.format_message())
+                    return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
             error.show()
             return int(error.exit_code)
         if debug:
@@ -123,3 +127,19 @@ def run(arguments: list[str]) -> int:
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
         return tell_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
+
+
+def suggest_choice(message: str) -> str:
+    """Add the nearest match to typer's complaint about a word that is none of an option's choices.
+
+    >>> suggest_choice("'cifar' is not one of 'published', 'cifar-10-c'.")
+    "'cifar' is not one of 'published', 'cifar-10-c'. Did you mean 'cifar-10-c'?"
+    """
+    message = message.replace("Value error, ", "", 1)
+    found = re.search(r"'([^']*)' is not one of (.*)", message)
+    if found is None:
+        return message
+    import difflib
+
+    close = difflib.get_close_matches(found[1], re.findall(r"'([^']*)'", found[2]), 1, 0.5)
+    return f"{message.rstrip('.')}. Did you mean {close[0]!r}?" if close else message
