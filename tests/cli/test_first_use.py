@@ -91,8 +91,8 @@ def test_a_folder_that_looks_misspelt_and_grids_unlike_each_other_are_told(tmp_p
     assert run("score", "-p", f"a={tmp_path / 'a'}", "-p", f"b={tmp_path / 'b'}",
                "-o", tmp_path / "run", "-w", 0) == 0  # fmt: skip
     told = " ".join(capsys.readouterr().err.split())
-    assert "fgo is taken for a corruption of its own; if fog is meant, rename it." in told
-    assert "a result file of at least one model is missing" in told
+    assert "Is it 'fog'? Then rename its folder." in told
+    assert "b has no answers for" in told
     assert "snow 2" in told or "snow-2" in told or "snow/2" in told
 
 

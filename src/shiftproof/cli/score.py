@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +17,11 @@ from shiftproof.cli.options import (
     Workers,
 )
 from shiftproof.cli.outcome import show_outcome
-from shiftproof.cli.printing import say, warn
+from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.data import ImageData
-    from shiftproof.runs.scores.grid import GridScores
 
 
 def register(app: typer.Typer) -> None:
@@ -117,8 +115,6 @@ def score(
     )
     for line in run.head.describe_faults():
         say(line, error=True)
-    for sentence in _list_doubts(run.scores):
-        warn(sentence)
     show_outcome(run, as_json=as_json)
 
 
@@ -154,26 +150,6 @@ def _open(
     if split is None and images is None and root is None:
         return data
     return open_detection_data(data, split=split, images=images, root=root)
-
-
-def _list_doubts(scores: GridScores) -> list[str]:
-    """Say which names look like misspelt ones, and what is missing of a whole grid."""
-    from shiftproof.corruptions import CORRUPTIONS
-
-    doubts = []
-    for name in scores.corruptions:
-        close = difflib.get_close_matches(name, CORRUPTIONS, n=1, cutoff=0.6)
-        if name not in CORRUPTIONS and close:
-            doubts.append(
-                f"{name} is taken for a corruption of its own; if {close[0]} is meant, rename it."
-            )
-    if missing := scores.grid.missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        doubts.append(
-            f"Not measured, as a result file of at least one model is missing: "
-            f"{', '.join(missing[:5])}{more}."
-        )
-    return doubts
 
 
 def _named(texts: list[str]) -> str | dict[str, str | Path]:
