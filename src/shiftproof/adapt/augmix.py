@@ -33,7 +33,7 @@ OPERATIONS = (
     "translate_y", "posterize",
 )  # fmt: skip
 
-_GREY = (128, 128, 128)
+_GRAY = (128, 128, 128)
 """What comes in at the edges."""
 
 
@@ -95,7 +95,7 @@ def apply_operation(
         return ImageOps.equalize(picture)
     if name == "rotate":
         degrees = sign * int(level * 30 / 10)
-        return picture.rotate(degrees, PillowImage.Resampling.BILINEAR, fillcolor=_GREY)
+        return picture.rotate(degrees, PillowImage.Resampling.BILINEAR, fillcolor=_GRAY)
     if name == "solarize":
         return ImageOps.solarize(picture, 256 - int(level * 256 / 10))
     if name == "posterize":
@@ -115,7 +115,7 @@ def _transform(picture: PillowImage.Image, matrix: tuple[float, ...]) -> PillowI
         PillowImage.Transform.AFFINE,
         matrix,
         resample=PillowImage.Resampling.BILINEAR,
-        fillcolor=_GREY,
+        fillcolor=_GRAY,
     )
 
 
