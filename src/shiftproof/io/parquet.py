@@ -116,12 +116,6 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         BrokenFileError: it is missing, no Parquet, damaged, or claims more than its size has room
             for.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with open_regular(path) as raw, convert_errors(path, "no Parquet table that can be read"):
-        data = raw.read()
-        check_footer(io.BytesIO(data), len(data))
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
-        table.validate(full=True)
+    table = read_parquet(path, unique=None)
+    with convert_errors(path, "no Parquet table that can be read"):
         return {name: table.column(name).to_pylist() for name in table.column_names}
