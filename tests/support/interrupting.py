@@ -21,8 +21,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import shiftproof.provenance
-from shiftproof import Encoder, Preprocess, bench, cli
+from shiftproof import Classifier, Encoder, Preprocess, Segmenter, bench, cli
 from shiftproof.cli.outcome import write_page
+from shiftproof.data import open_segmentation_data
+from shiftproof.evaluate import evaluate
 from shiftproof.metrics import intervals
 from shiftproof.probe import mlp
 from shiftproof.probe import probe as probe_encoders
@@ -30,6 +32,7 @@ from support import (
     blobs,
     tiny,
 )
+from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.vector_folders import tar_of, unit_vectors, vectors
 
@@ -91,6 +94,51 @@ def detection(root):
     data = blobs.write_blocks(root / "data", images=3)
     grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
     return lambda out: with_page(bench.run(blobs.make_detector(), data, out=out, **grid))
+
+
+def segmentation(root):
+    data = open_segmentation_data(write_folders(root / "data", 3), classes=list(NAMES))
+    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
+    segmenter = Segmenter(nearest_color, NAMES)
+    return lambda out: with_page(bench.run(segmenter, data, out=out, **grid))
+
+
+def evaluation(root):
+    data = {name: tiny.write_photos(root / name, per_class=2) for name in ("near", "far")}
+    return lambda out: with_page(
+        evaluate(tiny.make_model(), data, out=out, workers=0, show_progress=False)
+    )
+
+
+def six_colors(batch):
+    colors = tiny.mean_colour(batch)
+    return np.concatenate([colors, -colors], axis=1)
+
+
+def sequences(root):
+    data = tiny.write_photos(root / "photos", per_class=1)
+    classifier = Classifier(six_colors, tiny.make_model().preprocess, list("abcdef"), name="six")
+
+    def work(out):
+        bench.measure_stability(
+            classifier, data, out=out, perturbations=["brightness", "tilt"],
+            show_progress=False,
+        )  # fmt: skip
+        return 0
+
+    return work
+
+
+def answers(root):
+    truth = tiny.write_photos(root / "photos", per_class=2)
+    (root / "answers").mkdir()
+    for place, name in enumerate(("clean", "fog-3", "snow-1")):
+        np.save(root / "answers" / f"{name}.npy", 5 * np.eye(3)[(np.arange(6) + place) % 3])
+    (root / "names.txt").write_text("\n".join(tiny.NAMES))
+    return lambda out: command(
+        "score", "-p", root / "answers", "-d", truth, "--classes", root / "names.txt", "-o", out,
+        "-w", 0,
+    )  # fmt: skip
 
 
 def score(root):
@@ -181,7 +229,11 @@ def probe(root):
 VERBS = {
     "bench classification": classification,
     "bench detection": detection,
+    "bench segmentation": segmentation,
+    "evaluate": evaluation,
+    "perturb": sequences,
     "score": score,
+    "score classes": answers,
     "corrupt": corrupt,
     "stylize": stylize,
     "embed": embed,
