@@ -53,7 +53,7 @@ def test_raw_vectors_of_a_model_that_is_named(photos, tmp_path):
     words = ("--model", model, "--raw", "--batch-size", 2, "-w", 0)
     assert run("embed", "--data", photos, "--out", tmp_path / "out", *words) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["settings"]["encoder"]["normalise"] is False
+    assert manifest["settings"]["encoder"]["normalize"] is False
     assert manifest["settings"]["encoder"]["preprocess"]["size"] == [32, 32]
     assert manifest["batch_size"] == 2
     words = ("--model", model.replace("32", "40"), *words[2:])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from shiftproof.cli.options import Workers
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import say, say_json
 from shiftproof.errors import InputError
@@ -53,9 +54,7 @@ def conditions(
             "there, else the one with the most images.",
         ),
     ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", "-w", min=0, help="Processes that measure.")
-    ] = 0,
+    workers: Workers = None,
     table: Annotated[
         str, typer.Option("--table", help="How to print it: text, csv or latex.")
     ] = "text",
@@ -70,7 +69,7 @@ def conditions(
 
     if table not in ("text", "csv", "latex"):
         raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
-    scores = bench.score_conditions(run, metadata, by=by, against=against, workers=workers)
+    scores = bench.score_conditions(run, metadata, by=by, against=against, workers=workers or 0)
     file = RunFolder(run).conditions_file(by)
     page = write_page(run)
     if as_json:

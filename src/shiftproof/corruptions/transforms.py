@@ -47,6 +47,7 @@ def corrupt_batch(
     Raises:
         InputError: not one key for each image; and as ``corrupt``.
 
+    >>> import numpy as np
     >>> batch = np.zeros((2, 8, 8, 3), np.uint8)
     >>> np.stack(corrupt_batch(batch, "fog", severity=3, keys=["a", "b"])).shape
     (2, 8, 8, 3)
@@ -124,6 +125,7 @@ class CorruptTargets:
     Only the image changes; boxes, masks and labels are handed through, since no corruption moves
     an object by more than a few pixels.
 
+    >>> import numpy as np
     >>> transform = CorruptTargets(Corrupt(corruptions=["fog"]))
     >>> sorted(transform(image=np.zeros((8, 8, 3), np.uint8), bboxes=[(0, 0, 4, 4)]))
     ['bboxes', 'image']

@@ -162,6 +162,19 @@ def read_size(source: Path | bytes) -> tuple[int, int] | None:
     return None
 
 
+def read_mode(path: Path) -> str | None:
+    """Return how an image keeps its pixels, in Pillow's words ("L", "P", "RGB"); None if it cannot.
+
+    Only the header is read.
+    """
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if path.is_file():
+            with _open(path) as image:
+                return str(image.mode)
+    return None
+
+
 def _open(source: bytes | Path) -> PillowImage.Image:
     """Open an image by its header; damaged metadata of a PNG is passed over."""
     try:

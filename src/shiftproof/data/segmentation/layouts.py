@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from PIL import Image as PillowImage
-
 from shiftproof.data.detection.cityscapes import is_cityscapes
 from shiftproof.data.disk import find_images, folders_in, shorten
 from shiftproof.data.segmentation.pairs import pair, stems, without_ending
 from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
-from shiftproof.io.border import convert_errors
-from shiftproof.io.images import is_image
+from shiftproof.io.images import is_image, read_mode
 from shiftproof.io.text import read_text
 from shiftproof.models.segmenters.label_spaces import (
     LabelSpace,
@@ -278,14 +275,8 @@ def _holds_indices(folder: Path) -> bool:
     first = next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
     if first is None or first.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".gif"):
         return False
-    try:
-        with (
-            convert_errors(first, "no image"),
-            PillowImage.open(first, formats=["PNG", "TIFF", "BMP", "GIF"]) as image,
-        ):
-            return image.mode in ("1", "L", "P") or image.mode.startswith("I")
-    except InputError:
-        return False
+    mode = read_mode(first) or ""
+    return mode in ("1", "L", "P") or mode.startswith("I")
 
 
 def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
