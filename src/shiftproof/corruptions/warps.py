@@ -82,7 +82,7 @@ def ripple(image: Image, severity: float, rng: Random, table: Levels | None = No
         )
     ]
     rows, columns = np.broadcast_arrays(places[0][:, np.newaxis], places[1])
-    return _warp(image, np.ascontiguousarray(rows), np.ascontiguousarray(columns))
+    return _warp(image, rows.copy(), columns.copy())
 
 
 def _whirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F64]:
