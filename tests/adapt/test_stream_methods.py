@@ -226,3 +226,10 @@ def test_a_reentrant_checkpoint_learns(kind):
         np.testing.assert_allclose(
             one.predict(pictures(4, seed=seed)), other.predict(pictures(4, seed=seed)), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("prior", ["auto", "layerwise"])
+@pytest.mark.parametrize("kind", [CoTTA, MEMO])
+def test_a_prior_that_is_measured_is_refused_by_its_name(kind, prior):
+    with pytest.raises(InputError, match=f"expected a number, 0 or more, got '{prior}'"):
+        kind(classifier_of(network("batch")), prior=prior)

@@ -16,7 +16,7 @@ from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.options import check_count, check_number, check_rate
 from shiftproof.adapt.passes import ChooseFor, FollowedNetwork, are_sound, by_batch, by_known
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.shares import check_prior
+from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.statistics import Statistics
 from shiftproof.adapt.steps import GradientSteps, weights_and_biases
 from shiftproof.adapt.tensors import (
@@ -28,7 +28,7 @@ from shiftproof.adapt.tensors import (
     unpack,
     widen,
 )
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
 from shiftproof.types import Settings
@@ -134,8 +134,6 @@ class CoTTA(NetworkAdapter):
             raise UnknownNameError.of("loss", str(loss), LOSSES)
         if optimizer not in OPTIMIZERS:
             raise UnknownNameError.of("optimizer", str(optimizer), OPTIMIZERS)
-        if isinstance(check_prior(prior), str):
-            raise InputError("prior: expected a number, 0 or more, got 'auto'.")
         self.lr = check_rate(lr)
         self.optimizer: Optimizer = optimizer
         self.momentum = check_number("momentum", momentum, 0, 1)
@@ -143,7 +141,7 @@ class CoTTA(NetworkAdapter):
         self.threshold = check_number("threshold", threshold, 0, 1)
         self.augmentations = check_count("augmentations", augmentations)
         self.loss: Loss = loss
-        self.prior = prior
+        self.prior = check_numeric_prior(prior)
         self.seed = check_count("seed", seed, least=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "CoTTA")

@@ -18,10 +18,10 @@ from shiftproof.adapt.options import check_count, check_rate
 from shiftproof.adapt.parameters import all_parameters
 from shiftproof.adapt.passes import FollowedNetwork, by_batch
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.shares import check_prior
+from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.steps import GradientSteps
 from shiftproof.adapt.tensors import check_names, widen
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
 from shiftproof.types import Image, Settings
@@ -116,14 +116,12 @@ class MEMO(NetworkAdapter):
             raise UnknownNameError.of("optimizer", str(optimizer), OPTIMIZERS)
         if crop not in CROPS:
             raise UnknownNameError.of("crop", str(crop), CROPS)
-        if isinstance(check_prior(prior), str):
-            raise InputError("prior: expected a number, 0 or more, got 'auto'.")
         self.lr = check_rate(lr)
         self.optimizer: Optimizer = optimizer
         self.augmentations = check_count("augmentations", augmentations)
         self.steps = check_count("steps", steps)
         self.crop: Crop = crop
-        self.prior = prior
+        self.prior = check_numeric_prior(prior)
         self.seed = check_count("seed", seed, least=0)
         self._network = AdaptedNetwork(model)
         self._pixels = PixelSpace(self._network.classifier.preprocess, "MEMO")

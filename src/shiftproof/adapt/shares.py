@@ -42,6 +42,18 @@ def check_prior(prior: Prior) -> Prior:
     return prior
 
 
+def check_numeric_prior(prior: Prior) -> float:
+    """Return a prior strength that is a number, for methods that measure none.
+
+    Raises:
+        InputError: it is none, or below 0.
+    """
+    checked = check_prior(prior)
+    if isinstance(checked, str):
+        raise InputError(f"prior: expected a number, 0 or more, got {prior!r}.")
+    return checked
+
+
 class Shares:
     """The share ``n / (N + n)`` of a batch's statistics in each layer of one forward pass.
 
