@@ -6,7 +6,7 @@ import pytest
 
 from shiftproof.bench import Protocol, parse_protocol
 from shiftproof.bench.grid import cells_of
-from shiftproof.bench.stream import correlated, episodes
+from shiftproof.bench.stream import episodes, order_in_bursts
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import CLEAN, Cell, Sample
@@ -140,7 +140,7 @@ def test_every_image_is_recorded_once_in_every_cell_and_seen_once_in_every_pass(
 @pytest.mark.parametrize("text", EVERY)
 def test_a_cell_is_finished_once_and_when_nothing_of_it_is_left(text):
     for episode in streams(text).values():
-        finished = [episode.finished_by(number) for number in range(len(episode.visits))]
+        finished = [episode.cells_finished_by(number) for number in range(len(episode.visits))]
         assert sorted(itertools.chain(*finished)) == sorted(episode.cells)
         for number, cells in enumerate(finished):
             later = {cell for visit in episode.visits[number + 1 :] for cell in visit.cells}
@@ -262,7 +262,7 @@ def test_bursts_are_as_long_as_the_dirichlet_distribution_says(concentration):
     labels = np.repeat(np.arange(classes), each)
     found = []
     for seed in range(6):
-        order = correlated(labels, concentration, np.random.default_rng(seed))
+        order = order_in_bursts(labels, concentration, np.random.default_rng(seed))
         assert sorted(order) == list(range(len(labels)))
         found.append(sum((length / each) ** 2 for _, length in runs_of(labels[order])) / classes)
     expected = (concentration + 1) / (classes * concentration + 1)
@@ -272,16 +272,16 @@ def test_bursts_are_as_long_as_the_dirichlet_distribution_says(concentration):
 def test_any_labels_and_hardly_any_images_can_come_in_bursts():
     labels = np.array([7, 900, 7, 7, 3])
     for concentration in (1e-300, 1e-3, 1e6):
-        order = correlated(labels, concentration, np.random.default_rng(0))
+        order = order_in_bursts(labels, concentration, np.random.default_rng(0))
         assert sorted(order) == [0, 1, 2, 3, 4]
         assert [row for row in order if labels[row] == 7] == [0, 2, 3]
-    assert list(correlated(np.array([4]), 0.1, np.random.default_rng(0))) == [0]
+    assert list(order_in_bursts(np.array([4]), 0.1, np.random.default_rng(0))) == [0]
 
 
 def test_classes_follow_each_other_in_random_order_within_a_slot():
     """With a large concentration every slot has every class, and the order of classes differs."""
     labels = np.repeat(np.arange(5), 500)
-    order = correlated(labels, 1e6, np.random.default_rng(0))
+    order = order_in_bursts(labels, 1e6, np.random.default_rng(0))
     slots = labels[order].reshape(5, 500)
     turns = []
     for slot in slots:

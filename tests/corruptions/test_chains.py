@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.cli.corruption_choice import check_choice, named_corruptions, parse_corruptions
+from shiftproof.cli.corruption_choice import check_choice, parse_corruptions, resolve_corruptions
 from shiftproof.corruptions import COMMON, CORRUPTIONS, SUITES, ccc, chain, corrupt, suite
 from shiftproof.corruptions.chains import parse_chain
 from shiftproof.corruptions.identity import identity_of
@@ -80,7 +80,7 @@ def test_words_that_cannot_be_read_get_the_way_out(text, error, message):
 
 
 def test_equal_cells_are_refused():
-    named = named_corruptions("fog-2+snow-3.5", None)
+    named = resolve_corruptions("fog-2+snow-3.5", None)
     with pytest.raises(InputError, match="5 cells would be the same"):
         check_choice(named, [1, 2, 3, 4, 5])
     check_choice(named, [1])
@@ -88,7 +88,7 @@ def test_equal_cells_are_refused():
 
 def test_frost_from_a_folder_is_not_taken_by_halves(tmp_path):
     with pytest.raises(InputError, match=r"--frost-dir: frost\+fog"):
-        named_corruptions("frost+fog", tmp_path)
+        resolve_corruptions("frost+fog", tmp_path)
 
 
 def test_ccc_starts_from_nothing_and_meets_the_published_severities(image):

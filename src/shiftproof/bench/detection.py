@@ -165,7 +165,7 @@ class Detection(Task):
         """Return P in each cell, mPC and rPC, and P by size of object and by class."""
         ids, broken = _images(folder, models, grid.cells)
         truth, places = _ground_truth(folder, ids, broken)
-        measured = make_measure(_recorded_measure(folder), truth)
+        measured = make_measure(_read_measure(folder), truth)
         at = {identity: place for place, identity in enumerate(measured.image_ids)}
         job = _Job(
             measured,
@@ -186,7 +186,7 @@ class Detection(Task):
                 performance[name][cell] = result
                 advance(note=str(cell))
         objects = _objects_per_class(truth)
-        return measured_from(
+        return summarize_performance(
             performance,
             grid,
             measured.name,
@@ -241,7 +241,7 @@ def _without_outlines(truth: Mapping[str, Any], measure: str) -> dict[str, Any]:
     return {**truth, "annotations": annotations}
 
 
-def measured_from(
+def summarize_performance(
     performance: Mapping[str, Mapping[Cell, Performance]],
     grid: Grid,
     name: str,
@@ -349,7 +349,7 @@ def _safe(name: str, others: Mapping[str, object]) -> str:
 # ---------------------------------------------------------------- what is measured
 
 
-def _recorded_measure(folder: RunFolder) -> str:
+def _read_measure(folder: RunFolder) -> str:
     settings = folder.info().get("settings")
     measure = settings.get("measure") if isinstance(settings, dict) else None
     if measure not in MEASURES:

@@ -99,7 +99,7 @@ def _fill(
         for name in models
     }
     source, threshold = tables[models[0]], thresholds[models[0]]
-    kept = {row: _kept_per_cell(source, objects[row], row, threshold) for row in rows}
+    kept = {row: _find_hits_per_cell(source, objects[row], row, threshold) for row in rows}
     sheets = (
         _sheet(folder, view, number, row, samples, tables, objects[row], thresholds, names)
         for number, row in enumerate(_choose_telling(kept))
@@ -198,7 +198,7 @@ def _threshold(table: DetectionRecords, objects: Sequence[_Objects], rows: Seque
     return round(float(np.array(scores)[order][int(f1.argmax())]), 4)
 
 
-def _kept_per_cell(
+def _find_hits_per_cell(
     tables: Mapping[Cell, DetectionRecords], objects: _Objects, row: int, threshold: float
 ) -> dict[Cell, set[int]]:
     """Which of the objects that count are found in each cell."""

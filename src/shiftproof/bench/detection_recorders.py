@@ -94,7 +94,7 @@ class DetectorRecording:
         match = self._matches[id(model)]
         answers = model.predict(batch, batch_size=len(batch))
         return [
-            self._kept(match.translate(one), image)
+            self._keep(match.translate(one), image)
             for one, image in zip(answers, batch, strict=True)
         ]
 
@@ -114,7 +114,7 @@ class DetectorRecording:
         """Write what a recorder has."""
         write_detections(path, recorder.finish())
 
-    def _kept(self, detections: Detections, image: Image) -> FoundInImage:
+    def _keep(self, detections: Detections, image: Image) -> FoundInImage:
         corners = detections.boxes.astype(np.float64)
         masks = None
         if self.masks:

@@ -342,7 +342,7 @@ def _believe(
                 cell=cell,
                 images=int(counts.sum()),
                 estimates={
-                    name: _widened(means[:, names.index(name)], found_there.root_mean_square)
+                    name: _widen(means[:, names.index(name)], found_there.root_mean_square)
                     for name, found_there in quality.items()
                     if name != "disagreement" or other is not None
                 },
@@ -367,7 +367,7 @@ def _columns(
     return columns
 
 
-def _widened(replicates: NDArray[np.float64], spread: float) -> Interval:
+def _widen(replicates: NDArray[np.float64], spread: float) -> Interval:
     """Add the estimator's spread to the bootstrap's interval, in quadrature to either side."""
     interval = intervals.percentile_interval(replicates)
     assert interval is not None  # a cell without a readable image is left out before

@@ -128,7 +128,7 @@ class Passage:
             path = self._folder.events_file(self.name, self._episode.name)
             files.make_folder(path.parent)
             files.write_json(path, {"format": FORMAT, "events": self._events})
-        for cell in self._episode.finished_by(visit):
+        for cell in self._episode.cells_finished_by(visit):
             recorder = self._recorders.pop(cell)
             self._recording.write(self._folder.records_file(self.name, cell), recorder)
         if not last:
@@ -203,7 +203,7 @@ class Passage:
         try:
             saved: dict[str, Any] = read_json(place / "checkpoint.json")
             visits = saved["visits"]
-            written = [cell for v in range(visits) for cell in self._episode.finished_by(v)]
+            written = [cell for v in range(visits) for cell in self._episode.cells_finished_by(v)]
             if saved["episode"] != self._episode.name or not all(
                 self._folder.has(self.name, cell) for cell in written
             ):

@@ -190,7 +190,7 @@ def _only(root: Path, cell: Cell, paths: list[Path], masks: bool) -> Path:
         paths = of_kind or [path for path in paths if not _is_of(path, others)] or paths
     if len(paths) > 1:
         raise InputError(
-            f"{root}: {len(paths)} files are of the cell {cell} ({_listed(root, paths)}); expected one."
+            f"{root}: {len(paths)} files are of the cell {cell} ({_list_some(root, paths)}); expected one."
         )
     return paths[0]
 
@@ -206,11 +206,11 @@ def _clean(root: Path, paths: list[Path]) -> Path:
         differing = list(contents.values())
         raise InputError(
             f"{root}: the clean cell is there {len(contents)} times with different content "
-            f"({_listed(root, differing)}); expected one clean file."
+            f"({_list_some(root, differing)}); expected one clean file."
         )
     return paths[0]
 
 
-def _listed(root: Path, paths: list[Path]) -> str:
+def _list_some(root: Path, paths: list[Path]) -> str:
     names = [path.relative_to(root).as_posix() for path in paths[:3]]
     return ", ".join(names) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

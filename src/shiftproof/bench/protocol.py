@@ -48,7 +48,7 @@ class Protocol:
             corrupted cells.
         order: ``"shuffled"``; ``"sorted"`` by label, the trap for whatever normalises by the
             batch; or ``"dirichlet"``, classes that come in bursts
-            (:func:`~shiftproof.bench.stream.correlated`).
+            (:func:`~shiftproof.bench.stream.order_in_bursts`).
         concentration: of the Dirichlet distribution, above 0: the smaller, the longer the bursts;
             ``CONCENTRATION`` if None; None in other orders.
         severity: ``"rising"`` from the mildest to the strongest, or ``"gradual"``: up and down

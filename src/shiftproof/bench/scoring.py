@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shiftproof.bench.classification_scoring import holds_answers, score_answers
-from shiftproof.bench.detection import Detection, measured_from, write_ground_truth
+from shiftproof.bench.detection import Detection, summarize_performance, write_ground_truth
 from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.given import default_workers
 from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
@@ -112,7 +112,7 @@ def score(
         BrokenFileError: a file cannot be read.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
-    given = _named(predictions)
+    given = _name_predictions(predictions)
     if task_of(given) == "segmentation":
         if measure != "auto":
             raise InputError(f"The measure {measure!r} is of detections; these are label maps.")
@@ -193,7 +193,7 @@ def task_of(given: Mapping[str, Path]) -> str:
     return "classification" if any(map(holds_answers, given.values())) else "detection"
 
 
-def _named(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
+def _name_predictions(predictions: Predictions | Mapping[str, Predictions]) -> dict[str, Path]:
     if not isinstance(predictions, Mapping):
         return {"detector": _there(predictions)}
     if not predictions:
@@ -431,7 +431,7 @@ class _Results:
         value = self._truth.names.translate(_read_results(path), by_name=self._by_name)
         self._records += len(value)
         found = read_found(
-            value, self._objects, masks=self._masks, strict=False, where=_called(path)
+            value, self._objects, masks=self._masks, strict=False, where=_show_path(path)
         )
         self._foreign += [fault for fault in found.faults if fault.reason == UNKNOWN_IMAGE]
         return _per_image(found, self._truth, self._objects), found.faults
@@ -453,13 +453,13 @@ def _read_results(path: Path) -> list[Any]:
     value = read_json(path)
     if not isinstance(value, list):
         raise InputError(
-            f"{_called(path)}: expected COCO results, a list of objects with image_id, category_id, "
+            f"{_show_path(path)}: expected COCO results, a list of objects with image_id, category_id, "
             f"bbox and score, got a {type(value).__name__}. Is this the ground truth, or a table?"
         )
     return value
 
 
-def _called(path: Path) -> str:
+def _show_path(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
@@ -528,7 +528,7 @@ def _score_tables(given: Mapping[str, Path], out: Path, measure: str) -> Run:
             "provenance": provenance("none", 0),
         },
     )
-    measured = measured_from(
+    measured = summarize_performance(
         performance,
         grid,
         called,

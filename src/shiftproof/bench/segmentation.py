@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
-from shiftproof.bench.detection import measured_from
+from shiftproof.bench.detection import summarize_performance
 from shiftproof.bench.measures import Performance
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
@@ -165,7 +165,7 @@ class Segmentation(Task):
             for name, among in images_by_condition(truth, first.ids).items()
             if (used & among).any()
         }
-        measured = measured_from(
+        measured = summarize_performance(
             {name: {c: one[0] for c, one in cells.items()} for name, cells in figures.items()},
             grid,
             MIOU.name,
@@ -275,11 +275,11 @@ def _models(
         )
     first = next(iter(models.values()))
     for called, spec in specs.items():
-        models[_safe(called, models)] = _adapted(first, spec)
+        models[_safe(called, models)] = _adapt(first, spec)
     return models
 
 
-def _adapted(first: SegmenterLike, spec: AdapterLike) -> AdaptedSegmenter:
+def _adapt(first: SegmenterLike, spec: AdapterLike) -> AdaptedSegmenter:
     if not isinstance(spec, str):
         raise ModelError(
             f"Expected the spec of an adapter of a segmenter (batchnorm:prior=16), got {spec!r:.80}."
@@ -345,7 +345,7 @@ def _figures(
         for start in range(0, len(keys), several):
             group = keys[start : start + several]
             makers = [
-                functools.partial(_used_marginals, tables[name][cell], classes, used)
+                functools.partial(_select_marginals, tables[name][cell], classes, used)
                 for name, cell in group
             ]
             sums = intervals.sum_resamples(makers, count, seed=SEED, done=advance)
@@ -354,7 +354,7 @@ def _figures(
     return figures
 
 
-def _used_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
+def _select_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
     return table.marginals(classes)[used]
 
 
@@ -365,11 +365,11 @@ def _of_sums(sums: F64, classes: int) -> CellFigures:
     mean = mean_iou(ious)
     recall = mean_iou(class_recalls(hits[0], truth[0]))
     numbers = {"mean class accuracy": float(recall)}
-    performance = Performance(_moved(mean), numbers, ious[0].tolist())
-    return performance, _moved(accuracy), ious
+    performance = Performance(_center(mean), numbers, ious[0].tolist())
+    return performance, _center(accuracy), ious
 
 
-def _moved(drawn: F64) -> F64:
+def _center(drawn: F64) -> F64:
     """The resamples without their bias; moved, they may leave the range of shares."""
     return np.clip(without_bias(drawn), 0, 1)
 

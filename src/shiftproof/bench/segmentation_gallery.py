@@ -180,7 +180,7 @@ class _Painter:
 
 
 BACKGROUND = ("background", "other", "unlabeled")
-"""Names of classes that are all that is left: painted grey, so that the others stand out."""
+"""Names of classes that are all that is left: painted gray, so that the others stand out."""
 
 
 def class_colors(names: Sequence[str]) -> list[Color]:
@@ -196,7 +196,7 @@ def class_colors(names: Sequence[str]) -> list[Color]:
 
 
 def paint(image: Image, labels: LabelMap, colors: Sequence[Color]) -> Image:
-    """Return the image in grey with its classes painted over it, small; what has no class stays grey.
+    """Return the image in gray with its classes painted over it, small; what has no class stays gray.
 
     Args:
         image: ``(H, W, 3)`` uint8.
@@ -210,11 +210,11 @@ def paint(image: Image, labels: LabelMap, colors: Sequence[Color]) -> Image:
     height, width = labels.shape
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = np.asarray(PillowImage.fromarray(image).convert("L").resize(size), np.float32)
+    gray = np.asarray(PillowImage.fromarray(image).convert("L").resize(size), np.float32)
     rows = np.minimum((np.arange(size[1]) / scale).astype(int), height - 1)
     columns = np.minimum((np.arange(size[0]) / scale).astype(int), width - 1)
     small = labels[np.ix_(rows, columns)]
     table = np.array([*colors, (0, 0, 0)], np.float32)
-    painted = 0.3 * grey[..., None] + 0.7 * table[small]
-    found = np.where((small >= 0)[..., None], painted, grey[..., None])
+    painted = 0.3 * gray[..., None] + 0.7 * table[small]
+    found = np.where((small >= 0)[..., None], painted, gray[..., None])
     return found.astype(np.uint8)

@@ -247,7 +247,7 @@ class _Source:
             if image is None:
                 raise InputError(
                     f"{path}: {show_name(inner)} is of none of the {len(ids)} images; expected such "
-                    f"as {cell.corruption}/{_level(cell)}{_expected(ids[0])}."
+                    f"as {cell.corruption}/{_level(cell)}{_map_name(ids[0])}."
                 )
             there = cells.setdefault(cell, {})
             if image in there and not (cell.is_clean and _same(path, there[image], inner)):
@@ -258,8 +258,8 @@ class _Source:
             there.setdefault(image, inner)
         if not cells:
             raise InputError(
-                f"{path} holds no label map in a cell; expected such as fog/3/{_expected(ids[0])}, "
-                f"and clean/{_expected(ids[0])}."
+                f"{path} holds no label map in a cell; expected such as fog/3/{_map_name(ids[0])}, "
+                f"and clean/{_map_name(ids[0])}."
             )
         return cls(path, cells, ids)
 
@@ -330,7 +330,7 @@ def _level(cell: Cell) -> str:
     return "" if cell.is_clean else f"{cell.severity}/"
 
 
-def _expected(name: str) -> str:
+def _map_name(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(".png"))
 
 

@@ -64,7 +64,7 @@ class Episode:
         """The cells of the episode."""
         return tuple(dict.fromkeys(cell for visit in self.visits for cell in visit.cells))
 
-    def finished_by(self, visit: int) -> tuple[Cell, ...]:
+    def cells_finished_by(self, visit: int) -> tuple[Cell, ...]:
         """Return the cells whose last recorded image is seen in the visit of that number."""
         if not self.visits[visit].recorded:
             return ()
@@ -105,7 +105,7 @@ def episodes(
 # ---------------------------------------------------------------- orders
 
 
-def correlated(
+def order_in_bursts(
     labels: NDArray[np.integer], concentration: float, rng: np.random.Generator
 ) -> Indices:
     """Return an order in which classes come in bursts, as things do before a camera.
@@ -149,20 +149,20 @@ class _Orders:
 
     def _of_cell(self, key: str, part: int, parts: int) -> Indices:
         """The samples of one cell: one of so many parts of them, dealt out by chance."""
-        rows = self._shuffled(key, len(self._labels))
+        rows = self._shuffle(key, len(self._labels))
         size = -(-len(rows) // parts)
-        return self._arranged(rows[part * size : (part + 1) * size], f"{key} {part} of {parts}")
+        return self._arrange(rows[part * size : (part + 1) * size], f"{key} {part} of {parts}")
 
     def _of_mixture(self, key: str, cells: int) -> tuple[Indices, Indices]:
         """All samples of so many cells together: which sample, and which of the cells."""
-        items = self._arranged(self._shuffled(key, cells * len(self._labels)), f"{key} mixed")
+        items = self._arrange(self._shuffle(key, cells * len(self._labels)), f"{key} mixed")
         which, rows = np.divmod(items, np.int32(len(self._labels)))
         return rows, which
 
-    def _shuffled(self, key: str, count: int) -> Indices:
+    def _shuffle(self, key: str, count: int) -> Indices:
         return generator(self._seed, key).permutation(count).astype(np.int32)
 
-    def _arranged(self, items: Indices, key: str) -> Indices:
+    def _arrange(self, items: Indices, key: str) -> Indices:
         """Shuffled items in the order of the protocol."""
         if self._protocol.order == "shuffled":
             return items
@@ -171,7 +171,7 @@ class _Orders:
             return items[np.argsort(labels, kind="stable")]
         assert self._protocol.concentration is not None
         rng = generator(self._seed, "correlated order", key)
-        return items[correlated(labels, self._protocol.concentration, rng)]
+        return items[order_in_bursts(labels, self._protocol.concentration, rng)]
 
 
 # ---------------------------------------------------------------- episodes

@@ -91,7 +91,7 @@ def _add_depth(
         named[name] = with_depth(name, source)
 
 
-def named_corruptions(
+def resolve_corruptions(
     text: str,
     frost_dir: Path | None,
     others: Sequence[str] = (),

@@ -40,10 +40,10 @@ def corruptions(
 ) -> None:
     """List the corruptions and the sets of them, or draw the sheet of all names and severities."""
     if show is not None:
-        from shiftproof.cli.corruption_choice import named_corruptions
+        from shiftproof.cli.corruption_choice import resolve_corruptions
         from shiftproof.report import write_sheet
 
-        write_sheet(show, out, corruptions=named_corruptions(chosen, None), seed=seed)
+        write_sheet(show, out, corruptions=resolve_corruptions(chosen, None), seed=seed)
         say(f"sheet   {out}")
         return
     entries, found = _list_corruptions(), _list_sets()

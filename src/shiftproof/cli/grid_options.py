@@ -104,9 +104,9 @@ class ShiftOptions:
         ``others`` are names of a -C tree beside those of the table; ``from_copies`` says that such a
         tree is read, so that nothing is corrupted here.
         """
-        from shiftproof.cli.corruption_choice import check_choice, named_corruptions
+        from shiftproof.cli.corruption_choice import check_choice, resolve_corruptions
 
-        named = named_corruptions(self.corruptions, self.frost_dir, others, self.constants, depth)
+        named = resolve_corruptions(self.corruptions, self.frost_dir, others, self.constants, depth)
         if not from_copies:
             check_choice(named, self.levels)
         return named

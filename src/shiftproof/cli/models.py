@@ -57,7 +57,7 @@ OPTIONS: dict[str, str] = {
 """What may stand behind the ``?`` of a model's name."""
 
 
-def described(entries: Mapping[str, _Described]) -> dict[str, str]:
+def describe_entries(entries: Mapping[str, _Described]) -> dict[str, str]:
     """Return what the entries of a table are."""
     return {name: entry.description for name, entry in entries.items()}
 
@@ -70,7 +70,7 @@ def models(
     docs/models.md says which of them go with which verbs.
     """
     kinds = list_kinds()
-    found = {kind: described(entries) for kind, (_, entries, _) in kinds.items()}
+    found = {kind: describe_entries(entries) for kind, (_, entries, _) in kinds.items()}
     if as_json:
         say_json(json.dumps(found, indent=1))
         return
@@ -79,7 +79,7 @@ def models(
     for title, entries, common in kinds.values():
         _print(title, {name: _explain(entry, common) for name, entry in entries.items()})
     _print("?OPTION=VALUE behind a model's name, several joined by &", OPTIONS)
-    _print("?decode= of a detector's ONNX file", described(DECODINGS))
+    _print("?decode= of a detector's ONNX file", describe_entries(DECODINGS))
 
 
 def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:

@@ -103,7 +103,7 @@ def score(
     from shiftproof import bench
     from shiftproof.data import read_class_map
 
-    named = _named(predictions)
+    named = _name_predictions(predictions)
     run = bench.score(
         named,
         _open(named, data, split, images, root, masks, condition, classes),
@@ -152,7 +152,7 @@ def _open(
     return open_detection_data(data, split=split, images=images, root=root)
 
 
-def _named(texts: list[str]) -> str | dict[str, str | Path]:
+def _name_predictions(texts: list[str]) -> str | dict[str, str | Path]:
     """Read ``PATH`` alone, or several ``NAME=PATH``."""
     if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).exists()):
         return texts[0]
