@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import random
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from shiftproof.classes import Classes
 from shiftproof.models.detectors.detector import DetectorLike
-from shiftproof.models.structure import is_torch_module, weights_fingerprint
+from shiftproof.testing.predictions import AnswerContract, check_predictions, make_pictures
 from shiftproof.types import Detections, Image
 
 TOLERANCE = 1e-3
 """Pixels and scores that batches of other sizes may differ by: sums are taken in another order."""
+
+_SHAPES = [(64, 64, 3), (48, 80, 3), (71, 33, 3), (64, 64, 3)]
 
 
 def check_detector(
@@ -47,76 +44,26 @@ def check_detector(
     >>> from shiftproof.models import Detector
     >>> check_detector(Detector(lambda images: [Detections([], [], []) for _ in images], ["thing"]))
     """
-    images = _pictures() if images is None else list(images)
+    images = make_pictures(_SHAPES) if images is None else list(images)
     if len(images) < 2:
         raise ValueError("check_detector needs two images or more.")
-    _check_surface(detector)
-    settings, weights = json.dumps(detector.settings), _weights(detector)
-    before = [image.copy() for image in images]
-    states = global_states()
-
-    expected = _predict(detector, images, len(images))
-    for image, kept in zip(images, before, strict=True):
-        assert np.array_equal(image, kept), "images: predict changed its argument"
-    _check_same(_predict(detector, images, len(images)), expected, "deterministic", 0)
-    assert _predict(detector, [], 1) == [], "no image: expected an empty list"
-
-    read_only = [image.copy() for image in images]
-    for image in read_only:
-        image.flags.writeable = False
-    _check_same(_predict(detector, read_only, len(images)), expected, "read-only images", 0)
-    views = [np.repeat(image, 2, axis=1)[:, ::2] for image in images]
-    _check_same(_predict(detector, views, len(images)), expected, "views of larger arrays", 0)
-
-    single = _predict(detector, images, 1)
-    turned = _predict(detector, images[::-1], 1)[::-1]
-    _check_same(turned, single, "order: in another order of the images", TOLERANCE)
-    if batch_independent:
-        _check_same(single, expected, "batches: one by one", TOLERANCE)
-
-    assert json.dumps(detector.settings) == settings, "settings: changed by predicting"
-    assert _weights(detector) == weights, "weights: changed by predicting"
-    for name, state in global_states().items():
-        # A library that is first used here brings its state with it.
-        assert states.get(name, state) == state, f"globals: {name} is changed"
+    check_predictions(detector, images, _DETECTIONS, batch_independent=batch_independent)
 
 
-def _check_surface(detector: DetectorLike) -> None:
-    for name in ("name", "classes", "settings", "predict"):
-        assert hasattr(detector, name), f"is a detector: it has no attribute {name!r}"
-    assert isinstance(detector.name, str), "is a detector: its name is no text"
-    assert isinstance(detector.classes, Classes), "is a detector: its classes are no Classes"
+def _check_answer(where: str, one: Any, image: Image, classes: int) -> None:
+    assert isinstance(one, Detections), f"{where}: {type(one).__name__}, expected Detections"
     try:
-        json.dumps(detector.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"settings: not what JSON takes ({error})") from error
+        # Built anew, since arrays can be changed after they were checked.
+        Detections(one.boxes, one.scores, one.labels, one.masks)
+    except ValueError as error:
+        raise AssertionError(f"{where}: {error}") from error
+    assert not len(one) or one.labels.max() < classes, f"{where}: a label without a class"
+    for mask in one.masks or ():
+        assert list(mask["size"]) == list(image.shape[:2]), f"{where}: a mask of another size"
 
 
-def _predict(detector: DetectorLike, images: Sequence[Image], batch_size: int) -> list[Detections]:
-    what = f"{len(images)} images in batches of {batch_size}"
-    try:
-        found = detector.predict(images, batch_size=batch_size)
-    except Exception as error:
-        raise AssertionError(f"{what}: predict raised {type(error).__name__}: {error}") from error
-    assert isinstance(found, list), f"{what}: predict returned {type(found).__name__}"
-    assert len(found) == len(images), f"{what}: {len(found)} results"
-    for index, (one, image) in enumerate(zip(found, images, strict=True)):
-        where = f"{what}: image {index}"
-        assert isinstance(one, Detections), f"{where}: {type(one).__name__}, expected Detections"
-        try:
-            # Built anew, since arrays can be changed after they were checked.
-            Detections(one.boxes, one.scores, one.labels, one.masks)
-        except ValueError as error:
-            raise AssertionError(f"{where}: {error}") from error
-        count = len(detector.classes)
-        assert not len(one) or one.labels.max() < count, f"{where}: a label without a class"
-        for mask in one.masks or ():
-            assert list(mask["size"]) == list(image.shape[:2]), f"{where}: a mask of another size"
-    # A detector may hand out arrays that it uses again.
-    return [
-        Detections(one.boxes.copy(), one.scores.copy(), one.labels.copy(), one.masks)
-        for one in found
-    ]
+def _copy(one: Detections) -> Detections:
+    return Detections(one.boxes.copy(), one.scores.copy(), one.labels.copy(), one.masks)
 
 
 def _check_same(
@@ -131,30 +78,4 @@ def _check_same(
         assert same, f"{clause}: other detections for image {index}"
 
 
-def _pictures() -> list[Image]:
-    rng = np.random.default_rng(0)
-    shapes = [(64, 64, 3), (48, 80, 3), (71, 33, 3), (64, 64, 3)]
-    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
-
-
-def _weights(detector: DetectorLike) -> Any:
-    module: Any = getattr(detector, "module", None)
-    if not is_torch_module(module):
-        return None
-    return weights_fingerprint(module), [part.training for part in module.modules()]
-
-
-def global_states() -> dict[str, bytes | int]:
-    """Return the random states and numbers of threads of the process, by name."""
-    # The global states are what is looked at here, so they are used.
-    states: dict[str, bytes | int] = {
-        "numpy's global random state": pickle.dumps(np.random.get_state()),  # noqa: NPY002
-        "Python's global random state": pickle.dumps(random.getstate()),
-    }
-    torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
-    if torch is not None:
-        states["torch's global random state"] = torch.random.get_rng_state().numpy().tobytes()
-        states["torch's number of threads"] = torch.get_num_threads()
-    if cv2 is not None:
-        states["cv2's number of threads"] = cv2.getNumThreads()
-    return states
+_DETECTIONS = AnswerContract("a detector", _check_answer, _copy, _check_same, TOLERANCE)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-import numpy as np
-
-from shiftproof.classes import Classes, name_classes
-from shiftproof.errors import ImageError, InputError, ModelError
-from shiftproof.models.module import (
-    check_module,
-    classes_settings,
-    module_settings,
-    name_of,
-    place_module,
-    qualified_name,
-)
+from shiftproof.classes import Classes
+from shiftproof.errors import InputError, ModelError
+from shiftproof.models.any_size import AnySizeModel
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image, Settings
 
@@ -57,7 +47,7 @@ class Convention(Protocol):
 
 
 @final
-class Detector:
+class Detector(AnySizeModel[Detections]):
     """A detector with its classes.
 
     A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
@@ -84,6 +74,7 @@ class Detector:
     Raises:
         ModelError: the module cannot be called or copied, or the device is not there.
 
+    >>> import numpy as np
     >>> def middle(images):
     ...     boxes = [[w / 4, h / 4, 3 * w / 4, 3 * h / 4] for h, w, _ in (i.shape for i in images)]
     ...     return [Detections([box], [0.5], [0]) for box in boxes]
@@ -92,12 +83,7 @@ class Detector:
     array([[20., 10., 60., 30.]], dtype=float32)
     """
 
-    module: Callable[..., Any]
-    classes: Classes
     convention: Convention | None
-    device: str
-    name: str
-    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -109,38 +95,21 @@ class Detector:
         name: str | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
-        check_module(
+        super().__init__(
             module,
             classes,
-            "Expected a torch.nn.Module or a function from images to Detections, got {}. A file is "
-            "read by load_detector('onnx:PATH?decode=...') or load_detector('file:PATH?arch=...').",
+            device=device,
+            name=name,
+            assumed=assumed,
+            expected="Expected a torch.nn.Module or a function from images to Detections, got {}. A "
+            "file is read by load_detector('onnx:PATH?decode=...') or "
+            "load_detector('file:PATH?arch=...').",
         )
-        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         self.convention = convention
-        self.assumed = tuple(assumed)
-        self.name = name or name_of(module)
-        self._module_name = qualified_name(module)
-        self._torch = is_torch_module(module)
-        self.module, self.device = place_module(module, device)
 
-    def __repr__(self) -> str:
-        return f"Detector({self.name}, {len(self.classes)} classes, {self.device})"
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces this detector, as JSON takes it.
-
-        The fingerprint is computed from the weights at each call, since they may be trained.
-        """
-        own = None if self._torch else getattr(self.module, "settings", None)
-        return {
-            **module_settings(self.name, self._module_name, self.module, self.device),
-            "classes": classes_settings(self.classes),
-            "convention": None
-            if self.convention is None
-            else self.convention.settings(self.module),
-            "function": own if isinstance(own, dict) else None,
-        }
+    def _reading(self) -> Settings:
+        convention = self.convention
+        return {"convention": None if convention is None else convention.settings(self.module)}
 
     def with_network(
         self, network: torch.nn.Module | Callable[..., Any], *, name: str | None = None
@@ -178,32 +147,9 @@ class Detector:
             ModelError: not one ``Detections`` per image, a label that no class has, a mask of
                 another size than its image, or boxes and scores that ``Detections`` refuses.
         """
-        check_images(images)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
-        found: list[Detections] = []
-        for start in range(0, len(images), batch_size):
-            batch = list(images[start : start + batch_size])
-            with self._inference():
-                found += self._through(self.module, batch, start)
-        return found
+        return self._predict(images, batch_size)
 
-    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Detections]:
-        """Return what is found in one batch by another network in the place of this one's.
-
-        It is read as this detector's own, in whatever mode torch is in.
-
-        Args:
-            network: takes and gives what ``module`` does, on the same device.
-            images: as for :meth:`predict`.
-
-        Raises:
-            ImageError, ModelError: as for :meth:`predict`.
-        """
-        check_images(images)
-        return self._through(network, list(images), 0)
-
-    def _through(
+    def _answer(
         self, network: Callable[..., Any], batch: list[Image], start: int
     ) -> list[Detections]:
         return self._check_answers(self._run(network, batch, start), batch, start)
@@ -224,13 +170,6 @@ class Detector:
                 "takes: Detector(module, classes, convention=TorchvisionConvention()), or wrap "
                 "it in a function from images to Detections."
             ) from error
-
-    def _inference(self) -> contextlib.AbstractContextManager[Any]:
-        if not self._torch:
-            return contextlib.nullcontext()
-        import torch
-
-        return torch.inference_mode()
 
     def _check_answers(self, found: Any, batch: Sequence[Image], start: int) -> list[Detections]:
         if not isinstance(found, (list, tuple)) or len(found) != len(batch):
@@ -257,25 +196,3 @@ class Detector:
                         f"expected the image's {list(image.shape[:2])}, height and width."
                     )
         return list(found)
-
-
-def check_images(images: Any) -> None:
-    """Refuse what is no list of images.
-
-    Raises:
-        ImageError: another shape or dtype.
-    """
-    if isinstance(images, np.ndarray) and images.ndim == 3:
-        raise ImageError(
-            f"Expected a list of images (H, W, 3), got one array of shape {images.shape}. "
-            "For one image: predict([image])."
-        )
-    for index, image in enumerate(images):
-        if not isinstance(image, np.ndarray):
-            raise ImageError(
-                f"Image {index}: expected a numpy array (H, W, 3), got {type(image).__name__}."
-            )
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ImageError(
-                f"Image {index}: expected uint8 RGB (H, W, 3), got {image.dtype} {image.shape}."
-            )

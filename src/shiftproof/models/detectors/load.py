@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shiftproof.classes import Classes
-from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.errors import InputError
 from shiftproof.io.naming import hide_folders
+from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.detectors.file import load_detector_checkpoint
@@ -146,14 +145,10 @@ def load_detector(
     words = None if vocabulary is None else read_classes(vocabulary)
     options = DetectorOptions(device=device, vocabulary=words, **asked)
     loaded = DETECTOR_LOADERS[source].load(target, options)
-    meant = options.classes or loaded.classes
-    if meant is None:
-        raise InputError(
-            f"{spec!r} does not say what its labels mean: give classes=NAMES.txt, a text file with "
-            "one name a line."
-        )
-    if loaded.classes is not None and len(loaded.classes) != len(meant):
-        raise InputError(f"{spec!r} has {len(loaded.classes)} classes, but {len(meant)} are named.")
+    meant = choose_classes(
+        spec, options.classes, loaded.classes, outputs="labels",
+        ways="give classes=NAMES.txt, a text file with one name a line",
+    )  # fmt: skip
     detector = Detector(
         loaded.module,
         meant,
@@ -162,7 +157,7 @@ def load_detector(
         name=hide_folders(f"{source}:{target}"),
         assumed=loaded.assumed,
     )
-    _try(detector)
+    try_on_black(detector, 64, 64)
     return detector
 
 
@@ -188,15 +183,3 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "limit": int,
     "template": str,
 }
-
-
-def _try(detector: Detector) -> None:
-    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
-    try:
-        detector.predict([np.zeros((64, 64, 3), np.uint8)])
-    except ShiftproofError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{detector.name} does not run on an image of 64 x 64 pixels ({error})."
-        ) from error

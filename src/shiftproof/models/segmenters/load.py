@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shiftproof.classes import Classes
-from shiftproof.errors import InputError, ModelError, ShiftproofError
+from shiftproof.errors import InputError
 from shiftproof.io.naming import hide_folders
+from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.segmenters.function import load_function_segmenter
 from shiftproof.models.segmenters.label_spaces import names_of
 from shiftproof.models.segmenters.onnx import load_onnx_segmenter
@@ -142,14 +141,11 @@ def load_segmenter(
         given["classes"] = names_of(given["classes"])
     options = SegmenterOptions(device=device, **given)
     loaded = SEGMENTER_LOADERS[source].load(target, options)
-    meant = options.classes or loaded.classes
-    if meant is None:
-        raise InputError(
-            f"{spec!r} does not say what its outputs mean: give classes=NAMES.txt, a text file with "
-            "one name a line, or classes=cityscapes, ade20k or voc."
-        )
-    if loaded.classes is not None and len(loaded.classes) != len(meant):
-        raise InputError(f"{spec!r} has {len(loaded.classes)} classes, but {len(meant)} are named.")
+    meant = choose_classes(
+        spec, options.classes, loaded.classes, outputs="outputs",
+        ways="give classes=NAMES.txt, a text file with one name a line, "
+        "or classes=cityscapes, ade20k or voc",
+    )  # fmt: skip
     segmenter = Segmenter(
         loaded.module,
         meant,
@@ -159,7 +155,7 @@ def load_segmenter(
         name=hide_folders(f"{source}:{target}"),
         assumed=loaded.assumed,
     )
-    _try(segmenter)
+    try_on_black(segmenter, 64, 96)
     return segmenter
 
 
@@ -189,15 +185,3 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "mean": _read_numbers,
     "std": _read_numbers,
 }
-
-
-def _try(segmenter: Segmenter) -> None:
-    """Run one black image, so that what does not fit is said now and not in the middle of a run."""
-    try:
-        segmenter.predict([np.zeros((64, 96, 3), np.uint8)])
-    except ShiftproofError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{segmenter.name} does not run on an image of 64 x 96 pixels ({error})."
-        ) from error

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from shiftproof.classes import Classes, name_classes
+from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
-from shiftproof.models.detectors.detector import check_images
-from shiftproof.models.module import (
-    check_module,
-    classes_settings,
-    module_settings,
-    name_of,
-    place_module,
-    qualified_name,
-)
+from shiftproof.models.any_size import AnySizeModel
 from shiftproof.models.segmenters.windows import Framing, check_framing, slide, to_labels
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Image, LabelMap, Settings
@@ -57,7 +48,7 @@ class SegmenterConvention(Protocol):
 
 
 @final
-class Segmenter:
+class Segmenter(AnySizeModel[LabelMap]):
     """A network for semantic segmentation with its classes.
 
     A ``torch.nn.Module`` is used in evaluation mode and without gradients, whatever mode yours is
@@ -94,13 +85,8 @@ class Segmenter:
     array([[0, 1]], dtype=int16)
     """
 
-    module: Callable[..., Any]
-    classes: Classes
     convention: SegmenterConvention | None
     framing: Framing
-    device: str
-    name: str
-    assumed: tuple[str, ...]
 
     def __init__(
         self,
@@ -113,38 +99,23 @@ class Segmenter:
         name: str | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
-        check_module(
+        super().__init__(
             module,
             classes,
-            "Expected a torch.nn.Module or a function from images to label maps, got {}. A file is "
-            "read by load_segmenter('onnx:PATH').",
+            device=device,
+            name=name,
+            assumed=assumed,
+            expected="Expected a torch.nn.Module or a function from images to label maps, got {}. A "
+            "file is read by load_segmenter('onnx:PATH').",
         )
-        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         self.convention = convention
         self.framing = framing or Framing()
         check_framing(self.framing)
-        self.assumed = tuple(assumed)
-        self.name = name or name_of(module)
-        self._module_name = qualified_name(module)
-        self._torch = is_torch_module(module)
-        self.module, self.device = place_module(module, device)
 
-    def __repr__(self) -> str:
-        return f"Segmenter({self.name}, {len(self.classes)} classes, {self.device})"
-
-    @property
-    def settings(self) -> Settings:
-        """What reproduces this segmenter, as JSON takes it.
-
-        The fingerprint is computed from the weights at each call, since they may be trained.
-        """
-        own = None if self._torch else getattr(self.module, "settings", None)
+    def _reading(self) -> Settings:
         return {
-            **module_settings(self.name, self._module_name, self.module, self.device),
-            "classes": classes_settings(self.classes),
             "convention": None if self.convention is None else self.convention.settings(),
             "framing": self.framing.settings(),
-            "function": own if isinstance(own, dict) else None,
         }
 
     def with_network(
@@ -184,38 +155,15 @@ class Segmenter:
             ModelError: not one answer per image, a number of classes that is not that of ``classes``,
                 a label that no class has, or what is neither logits nor a label map.
         """
-        check_images(images)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
-        found: list[LabelMap] = []
-        for start in range(0, len(images), batch_size):
-            batch = list(images[start : start + batch_size])
-            with self._inference():
-                found += self._through(self.module, batch, start)
-        return found
+        return self._predict(images, batch_size)
 
-    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[LabelMap]:
-        """Return the answers for one batch by another network in the place of this one's.
-
-        They are read as this segmenter's own, in whatever mode torch is in.
-
-        Args:
-            network: takes and gives what ``module`` does, on the same device.
-            images: as for :meth:`predict`.
-
-        Raises:
-            ImageError, ModelError: as for :meth:`predict`.
-        """
-        check_images(images)
-        return self._through(network, list(images), 0)
-
-    def _through(
+    def _answer(
         self, network: Callable[..., Any], batch: list[Image], start: int
     ) -> list[LabelMap]:
         where = f"{self.name}, images {start} to {start + len(batch) - 1}"
         try:
             resized = [self.framing.scale(image) for image in batch]
-            answers = self._answers(network, resized)
+            answers = self._score_all(network, resized)
             return [
                 self._labels(answer, image) for answer, image in zip(answers, batch, strict=True)
             ]
@@ -230,7 +178,7 @@ class Segmenter:
                 "function from images to label maps."
             ) from error
 
-    def _answers(self, network: Callable[..., Any], images: list[Image]) -> Sequence[Any]:
+    def _score_all(self, network: Callable[..., Any], images: list[Image]) -> Sequence[Any]:
         if self.framing.window is None:
             return self._score(network, images)
         return [
@@ -264,10 +212,3 @@ class Segmenter:
                 f"the label {labels.max()} has no class; expected 0 to {len(self.classes) - 1}."
             )
         return labels
-
-    def _inference(self) -> contextlib.AbstractContextManager[Any]:
-        if not self._torch:
-            return contextlib.nullcontext()
-        import torch
-
-        return torch.inference_mode()

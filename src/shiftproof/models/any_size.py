@@ -1,0 +1,181 @@
+"""What models of images of any sizes share: detectors and segmenters."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from shiftproof.classes import Classes, name_classes
+from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
+from shiftproof.models.module import (
+    check_module,
+    classes_settings,
+    module_settings,
+    name_of,
+    place_module,
+    qualified_name,
+)
+from shiftproof.models.structure import is_torch_module
+from shiftproof.types import Image, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+Answer = TypeVar("Answer")
+
+
+class AnySizeModel(abc.ABC, Generic[Answer]):
+    """A network with its classes that answers for each image of a list.
+
+    A ``torch.nn.Module`` becomes a twin in evaluation mode that shares its tensors where they are on
+    the device; a function runs as it is.
+    """
+
+    module: Callable[..., Any]
+    classes: Classes
+    device: str
+    name: str
+    assumed: tuple[str, ...]
+
+    def __init__(
+        self,
+        module: torch.nn.Module | Callable[..., Any],
+        classes: Classes | Iterable[str],
+        *,
+        device: str,
+        name: str | None,
+        assumed: Sequence[str],
+        expected: str,
+    ) -> None:
+        """``expected`` says what module is expected, and ``{}`` stands where the type that came does."""
+        check_module(module, classes, expected)
+        self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
+        self.assumed = tuple(assumed)
+        self.name = name or name_of(module)
+        self._module_name = qualified_name(module)
+        self._torch = is_torch_module(module)
+        self.module, self.device = place_module(module, device)
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({self.name}, {len(self.classes)} classes, {self.device})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this model, as JSON takes it.
+
+        The fingerprint is computed from the weights at each call, since they may be trained.
+        """
+        own = None if self._torch else getattr(self.module, "settings", None)
+        return {
+            **module_settings(self.name, self._module_name, self.module, self.device),
+            "classes": classes_settings(self.classes),
+            **self._reading(),
+            "function": own if isinstance(own, dict) else None,
+        }
+
+    def through(self, network: Callable[..., Any], images: Sequence[Image]) -> list[Answer]:
+        """Return the answers for one batch by another network in the place of this one's.
+
+        They are read as this model's own, in whatever mode torch is in.
+
+        Args:
+            network: takes and gives what ``module`` does, on the same device.
+            images: as for ``predict``.
+
+        Raises:
+            ImageError, ModelError: as for ``predict``.
+        """
+        check_images(images)
+        return self._answer(network, list(images), 0)
+
+    @abc.abstractmethod
+    def _reading(self) -> Settings:
+        """Return how images are handed over and outputs are read, as JSON takes it."""
+
+    @abc.abstractmethod
+    def _answer(self, network: Callable[..., Any], batch: list[Image], start: int) -> list[Answer]:
+        """Return the answers for one batch, whose first image has the number ``start``."""
+
+    def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
+        check_images(images)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size: expected a number of 1 or more, got {batch_size!r}.")
+        found: list[Answer] = []
+        for start in range(0, len(images), batch_size):
+            batch = list(images[start : start + batch_size])
+            with self._inference():
+                found += self._answer(self.module, batch, start)
+        return found
+
+    def _inference(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._torch:
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.inference_mode()
+
+
+def check_images(images: Any) -> None:
+    """Refuse what is no list of images.
+
+    Raises:
+        ImageError: another shape or dtype.
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise ImageError(
+            f"Expected a list of images (H, W, 3), got one array of shape {images.shape}. "
+            "For one image: predict([image])."
+        )
+    for index, image in enumerate(images):
+        if not isinstance(image, np.ndarray):
+            raise ImageError(
+                f"Image {index}: expected a numpy array (H, W, 3), got {type(image).__name__}."
+            )
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ImageError(
+                f"Image {index}: expected uint8 RGB (H, W, 3), got {image.dtype} {image.shape}."
+            )
+
+
+def choose_classes(
+    spec: str, named: Classes | None, own: Classes | None, *, outputs: str, ways: str
+) -> Classes:
+    """Return what the outputs of a model mean: as named, or as its source says.
+
+    Args:
+        spec: the model, for errors.
+        named: the classes that were given.
+        own: those of the source.
+        outputs: what is to be named, ``"labels"``.
+        ways: how to name them.
+
+    Raises:
+        InputError: there are neither, or as many of one as there are not of the other.
+    """
+    meant = named or own
+    if meant is None:
+        raise InputError(f"{spec!r} does not say what its {outputs} mean: {ways}.")
+    if own is not None and len(own) != len(meant):
+        raise InputError(f"{spec!r} has {len(own)} classes, but {len(meant)} are named.")
+    return meant
+
+
+def try_on_black(model: AnySizeModel[Any], height: int, width: int) -> None:
+    """Run one black image, so that what does not fit is said now and not in the middle of a run.
+
+    Raises:
+        ModelError: the model fails on it.
+    """
+    try:
+        model._predict([np.zeros((height, width, 3), np.uint8)], 1)
+    except ShiftproofError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{model.name} does not run on an image of {height} x {width} pixels ({error})."
+        ) from error
