@@ -33,6 +33,7 @@ from shiftproof.cli.options import (
     Split,
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -134,6 +135,7 @@ def bench(
             "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
         ),
     ] = None,
+    parts: PartOptions,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -148,6 +150,7 @@ def bench(
             "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
             "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
         )
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -204,19 +207,21 @@ def bench(
         )
         show_forecast(forecast, as_json=as_json)
         return
-    run = benchmark.run(
-        classifiers,
-        dataset,
-        corruptions=named_shifts,
-        severities=severities,
-        adapters=adapters,
-        images=count,
-        precision=precision,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            classifiers,
+            dataset,
+            corruptions=named_shifts,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            precision=precision,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)

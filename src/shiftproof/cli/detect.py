@@ -31,6 +31,7 @@ from shiftproof.cli.options import (
     Split,
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -103,6 +104,7 @@ def detect(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    parts: PartOptions,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -111,6 +113,7 @@ def detect(
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -160,21 +163,23 @@ def detect(
         )
         show_forecast(forecast, as_json=as_json)
         return
-    run = benchmark.run(
-        detectors,
-        dataset,
-        task=task,
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        images=count,
-        precision=precision,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        device=grid.device,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            detectors,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            precision=precision,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)

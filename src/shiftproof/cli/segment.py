@@ -18,6 +18,7 @@ from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, DryRun, Out
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.errors import InputError
 
 
@@ -108,6 +109,7 @@ def segment(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    parts: PartOptions,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -116,6 +118,7 @@ def segment(
     from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
     from shiftproof.models import load_segmenter
 
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -151,21 +154,23 @@ def segment(
         )
         show_forecast(forecast, as_json=as_json)
         return
-    run = benchmark.run(
-        segmenters,
-        dataset,
-        task=task,
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        device=grid.device,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            segmenters,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)
 
 
