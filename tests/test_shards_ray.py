@@ -205,7 +205,7 @@ def ray_that_raises(error):
 @with_ray
 def test_another_version_on_a_machine_is_refused(monkeypatch):
     reference = SimpleNamespace(hex=lambda: "of this test")
-    monkeypatch.setattr("ray.get", lambda _: ("0.0.1", None, None))
+    monkeypatch.setattr("ray.get", lambda _: ("0.0.1", "", None, None))
     with pytest.raises(RunError, match=r"was started with 0\.0\.1\. Install the same version"):
         on_ray._compute([reference], 0)
 

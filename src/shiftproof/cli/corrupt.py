@@ -15,6 +15,7 @@ from shiftproof.cli.copying import (
 from shiftproof.cli.grid_options import ShiftOptions
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import Depth, DryRun, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.part_options import PartOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +44,7 @@ def corrupt(
     root: Root = None,
     seed: Seed = 0,
     workers: Workers = None,
+    parts: PartOptions,
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 
@@ -51,6 +53,7 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
+    backend = parts.choose(workers)
     severities = shifts.levels
     named = shifts.choose(depth=depth)
     if dry_run:
@@ -68,16 +71,18 @@ def corrupt(
         )
         show_estimate(estimate, target, of_each="cells", others=" in each cell", as_json=as_json)
         return
-    done = export_corrupted(
-        source,
-        target,
-        corruptions=named,
-        severities=severities,
-        seed=seed,
-        image_format=image_format,
-        split=split,
-        images=images,
-        root=root,
-        workers=workers,
-    )
+    with parts.share():
+        done = export_corrupted(
+            source,
+            target,
+            corruptions=named,
+            severities=severities,
+            seed=seed,
+            image_format=image_format,
+            split=split,
+            images=images,
+            root=root,
+            workers=workers,
+            backend=backend,
+        )
     show_done(done, target, verb="corrupt", as_json=as_json)

@@ -151,9 +151,7 @@ class PlaceOptions(PartOptions):
 
         rows = None if self.part_rows is None else parse_count(self.part_rows)
         backend = self.choose(self.workers) or Local(self.workers)
-        return Place(
-            out, backend, self.precision, self.memory, rows, self._find_device()
-        )
+        return Place(out, backend, self.precision, self.memory, rows, self._find_device())
 
     def _find_device(self) -> str:
         """Return where products are made; ``auto`` is CUDA where this machine has it."""

@@ -162,7 +162,7 @@ def _tasks(
     # A task whose worker or machine dies is done again; one that raises is not.
     task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
     # In a list it goes to a worker as a reference, and is read there once for all of its tasks.
-    sent = [ray.put((__version__, function, context))]
+    sent = [ray.put((__version__, os.getcwd(), function, context))]
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     while left or under_way:
@@ -231,12 +231,15 @@ def _open_job(sent: list[Any]) -> tuple[Function, Any]:
     [reference] = sent
     key = reference.hex()
     if key not in _kept:
-        version, function, context = ray.get(reference)
+        version, place, function, context = ray.get(reference)
         if version != __version__:
             raise RunError(
                 f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
                 f"{version}. Install the same version on all machines of the cluster."
             )
+        # Paths may be relative to where the command was started.
+        with contextlib.suppress(OSError):
+            os.chdir(place)
         _kept.clear()
         _kept[key] = function, context
     return _kept[key]
