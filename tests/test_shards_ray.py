@@ -11,14 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from shiftproof import bench
-from shiftproof.data import open_data
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.evaluate import evaluate
 from shiftproof.shards import Job, Local, PartFolder, Ray, on_ray, run_shards
 from support import machines, tiny
 from support.counting_job import contents, counting, driver_with_parts
-from support.learner import Learner
+from support.long_verbs import VERBS
 from support.run_files import everything
 
 with_ray = pytest.mark.skipif(
@@ -140,41 +137,37 @@ def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(cluster, tmp
 # ---------------------------------------------------------------- the verbs
 
 
-GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "workers": 0}
-
-
 @pytest.fixture
-def photos(tmp_path):
-    return tiny.write_photos(tmp_path / "photos")
-
-
-@pytest.fixture
-def on_cluster(cluster):
+def on_cluster(cluster, monkeypatch):
     """Ray as the caller has begun it, so that a verb need not join the cluster anew."""
     import ray
 
+    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
     ray.init(cluster.address, log_to_driver=False, logging_level="error")
     with contextlib.closing(SimpleNamespace(close=ray.shutdown)):
         yield Ray()
 
 
 @with_ray
-def test_models_are_measured_on_the_cluster(on_cluster, photos, tmp_path):
-    model = tiny.make_model()
-    data = open_data(photos, classes=model.classes)
-    options = {**GRID, "adapters": {"learner": Learner}, "protocol": "online:reset=corruption"}
-    bench.run(model, data, out=tmp_path / "one", **options)
-    bench.run(model, data, out=tmp_path / "many", backend=on_cluster, **options)
-    assert everything(tmp_path / "many") == everything(tmp_path / "one")
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_on_the_cluster_writes_what_it_writes_here(verb, on_cluster, tmp_path):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=3)
+    VERBS[verb](photos, tmp_path / "here", None)
+    VERBS[verb](photos, tmp_path / "there", on_cluster)
+    assert everything(tmp_path / "there") == everything(tmp_path / "here")
 
 
 @with_ray
-def test_test_sets_are_measured_on_the_cluster(on_cluster, photos, tmp_path):
-    other = tiny.write_photos(tmp_path / "other", per_class=2)
-    sets = {"photos": photos, "other": other}
-    evaluate(tiny.make_model(), sets, out=tmp_path / "one", workers=0)
-    evaluate(tiny.make_model(), sets, out=tmp_path / "many", workers=0, backend=on_cluster)
-    assert everything(tmp_path / "many") == everything(tmp_path / "one")
+def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_path, monkeypatch):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+
+    def hide(*_):
+        photos.rename(tmp_path / "away")
+
+    monkeypatch.setattr("shiftproof.bench.run.warn_of_settings", hide)
+    with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
+        VERBS["bench"](photos, tmp_path / "run", on_cluster)
+    assert not list((tmp_path / "run").rglob("*.parquet"))
 
 
 # ---------------------------------------------------------------- what can go wrong

@@ -5,7 +5,6 @@ import pytest
 from shiftproof import bench
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
-from shiftproof.evaluate import evaluate
 from shiftproof.io import holding
 from shiftproof.shards import Scheduled
 from support import tiny
@@ -71,14 +70,3 @@ def test_a_planned_number_of_images_is_not_for_workers(photos, tmp_path):
     with pytest.raises(InputError, match="one command has to run"):
         start(photos, tmp_path / "run", Scheduled(0, 2), precision=1.0)
     assert not (tmp_path / "run").exists()
-
-
-def test_test_sets_are_shared_out_too(photos, tmp_path):
-    other = tiny.write_photos(tmp_path / "other", per_class=2)
-    models = {"one": tiny.make_model(), "two": tiny.make_model()}
-    sets = {"photos": photos, "other": other}
-    evaluate(models, sets, out=tmp_path / "single", workers=0)
-    with pytest.raises(UnfinishedError, match="2 of 4 parts"):
-        evaluate(models, sets, out=tmp_path / "run", workers=0, backend=Scheduled(1, 2))
-    evaluate(models, sets, out=tmp_path / "run", workers=0, backend=Scheduled(0, 2))
-    assert everything(tmp_path / "run") == everything(tmp_path / "single")

@@ -7,7 +7,6 @@ import pytest
 from shiftproof.data import export_corrupted
 from shiftproof.errors import RunError, RunMismatchError, UnfinishedError
 from shiftproof.shards import Scheduled
-from shiftproof.stylize import export_stylized
 from support import tiny
 
 
@@ -77,13 +76,5 @@ def test_a_machine_that_does_not_see_the_source_writes_nothing(photos, tmp_path)
             photos.rename(tmp_path / "away")
             yield from super().work(function, context, parts, shards)
 
-    with pytest.raises(RunError, match="a machine of the cluster, does not see .*photos: there is"):
+    with pytest.raises(RunError, match=r"a machine of the cluster, does not see .*photos: there is"):
         corrupt(photos, tmp_path / "copy", Elsewhere(0, 1))
-
-
-def test_stylized_copies_are_shared_out_too(photos, tmp_path):
-    export_stylized(photos, tmp_path / "one", combined=True, workers=0)
-    with pytest.raises(UnfinishedError):
-        export_stylized(photos, tmp_path / "shared", combined=True, backend=Scheduled(1, 2))
-    export_stylized(photos, tmp_path / "shared", combined=True, backend=Scheduled(0, 2))
-    assert contents(tmp_path / "shared") == contents(tmp_path / "one")

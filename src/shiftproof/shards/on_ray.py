@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shiftproof._version import __version__
@@ -162,7 +163,7 @@ def _tasks(
     # A task whose worker or machine dies is done again; one that raises is not.
     task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
     # In a list it goes to a worker as a reference, and is read there once for all of its tasks.
-    sent = [ray.put((__version__, os.getcwd(), function, context))]
+    sent = [ray.put((__version__, Path.cwd(), function, context))]
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     while left or under_way:
