@@ -27,13 +27,13 @@ from shiftproof.cli.options import (
     AsJson,
     ClassMap,
     Depth,
-    DryRun,
     Out,
     Root,
     Split,
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -136,7 +136,7 @@ def bench(
         ),
     ] = None,
     parts: PartOptions,
-    dry_run: DryRun = False,
+    plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
@@ -150,6 +150,7 @@ def bench(
             "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
             "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
         )
+    plan.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
@@ -186,7 +187,7 @@ def bench(
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
-    if dry_run:
+    if plan.dry_run:
         if precision is not None:
             raise InputError(
                 "--precision plans the number of images itself; leave it out of --dry-run."
@@ -205,7 +206,7 @@ def bench(
             encode=grid.encode,
             workers=grid.workers,
         )
-        show_forecast(forecast, as_json=as_json)
+        show_forecast(forecast, plan, as_json=as_json)
         return
     with parts.share():
         run = benchmark.run(

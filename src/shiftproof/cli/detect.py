@@ -24,7 +24,6 @@ from shiftproof.cli.options import (
     ClassMap,
     CorruptedFolder,
     Depth,
-    DryRun,
     MeasureName,
     Out,
     Root,
@@ -32,6 +31,7 @@ from shiftproof.cli.options import (
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -105,7 +105,7 @@ def detect(
     ] = None,
     corrupted: CorruptedFolder = None,
     parts: PartOptions,
-    dry_run: DryRun = False,
+    plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
@@ -113,6 +113,7 @@ def detect(
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
+    plan.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
@@ -141,7 +142,7 @@ def detect(
     }
     for detector in detectors.values():
         show_assumed(detector)
-    if dry_run:
+    if plan.dry_run:
         if precision is not None:
             raise InputError(
                 "--precision plans the number of images itself; leave it out of --dry-run."
@@ -161,7 +162,7 @@ def detect(
             device=grid.device,
             workers=grid.workers,
         )
-        show_forecast(forecast, as_json=as_json)
+        show_forecast(forecast, plan, as_json=as_json)
         return
     with parts.share():
         run = benchmark.run(

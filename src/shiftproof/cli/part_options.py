@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
 
 from shiftproof.cli.printing import say
@@ -23,10 +24,10 @@ class PartOptions:
     """Who makes the parts of a command."""
 
     engine: Annotated[
-        Literal["local", "ray"],
+        str,
         typer.Option(
             "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
-            help="local (this machine), or ray.",
+            click_type=click.Choice(["local", "ray"]), help="local (this machine), or ray.",
         ),
     ] = "local"  # fmt: skip
     address: Annotated[

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import click
 import typer
 
 from shiftproof.cli.copying import (
@@ -17,12 +18,16 @@ from shiftproof.cli.copying import (
     show_estimate,
 )
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DryRun, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.options import ImagesFolder, Root, Seed, Split, Workers
 from shiftproof.cli.part_options import PARTS_PANEL, PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.stylize import Engine
+
+
+METHODS = ("free", "adain")
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,18 @@ class StylizePartOptions(PartOptions):
     """Who makes the parts; the methods could be named here before there were machines to name."""
 
     engine: Annotated[
-        Literal["local", "ray", "free", "adain"],
+        str,
         typer.Option(
             "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
+            click_type=click.Choice(["local", "ray", *METHODS]),
             help="local (this machine), or ray; free and adain are a --method, too.",
         ),
     ] = "local"  # fmt: skip
 
     @property
-    def method(self) -> Literal["free", "adain"] | None:
+    def method(self) -> str | None:
         """The method that stands in the place of a machine."""
-        return self.engine if self.engine in ("free", "adain") else None
+        return self.engine if self.engine in METHODS else None
 
 
 def register(app: typer.Typer) -> None:
@@ -99,10 +105,10 @@ def stylize(
     images: ImagesFolder = None,
     root: Root = None,
     workers: Workers = None,
-    dry_run: DryRun = False,
     as_json: AsJson = False,
     *,
     parts: StylizePartOptions,
+    plan: PlanOptions,
 ) -> None:
     """Write TARGET/<path below SOURCE> for every image, in another style; shapes stay in place.
 
@@ -110,9 +116,10 @@ def stylize(
     """
     from shiftproof.stylize import estimate_stylized, export_stylized
 
+    plan.check()
     backend = parts.choose(workers)
     chosen = _engine(parts.method or method, weights)
-    if dry_run:
+    if plan.dry_run:
         estimate = estimate_stylized(
             source,
             target,
@@ -128,7 +135,7 @@ def stylize(
             root=root,
             workers=workers,
         )
-        show_estimate(estimate, target, of_each="styles", others="", as_json=as_json)
+        show_estimate(estimate, target, plan, of_each="styles", others="", as_json=as_json)
         return
     with parts.share():
         done = export_stylized(
@@ -150,7 +157,7 @@ def stylize(
     show_done(done, target, verb="stylize", as_json=as_json)
 
 
-def _engine(name: Literal["free", "adain"], weights: list[Path] | None) -> Engine:
+def _engine(name: str, weights: list[Path] | None) -> Engine:
     from shiftproof.stylize import AdaIN, free
 
     if name == "free":

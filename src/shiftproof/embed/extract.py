@@ -279,7 +279,7 @@ def _parts(
                 yield part.pictures[start : start + _GROUP]
 
     results = map_ordered(
-        _read, groups(), context=(pictures, preprocess), workers=workers, lookahead=2
+        read_pictures, groups(), context=(pictures, preprocess), workers=workers, lookahead=2
     )
 
     def images(part: Part, first: list[_Read]) -> Iterator[tuple[Picture, _Read]]:
@@ -296,7 +296,9 @@ def _parts(
             yield number, part, images(part, first)
 
 
-def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:
+def read_pictures(
+    context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]
+) -> list[_Read]:
     """Read and resize some images; runs in a worker."""
     pictures, preprocess = context
     found: list[_Read] = []

@@ -145,7 +145,7 @@ def probe(
         if isinstance(backend, Ray):
             made = _Elsewhere(dataset, named, samples, versions, seed, batch_size, families, wanted)
             fill_parts(WHAT, _make_readings, made, parts, backend, show=False)
-        mine = families
+        mine: Sequence[Family] = families
         if backend is not None:
             mine = [families[number] for number in backend.share(range(len(families)))]
         work.fill(mine, wanted, advance)

@@ -20,6 +20,7 @@ from typing import Any
 from shiftproof import shards
 from shiftproof._version import __version__
 from shiftproof.compute import processes as engine
+from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
@@ -492,6 +493,8 @@ class Estimate:
         sampled: the images that were tried.
         aside: what will not be changed, or not be in the copy, a sentence each.
         free_bytes: what is free where the copy would lie.
+        memory: bytes that all processes hold.
+        parts: by so many commands or machines it can be shared at most.
     """
 
     layout: str
@@ -504,6 +507,13 @@ class Estimate:
     sampled: tuple[str, ...]
     free_bytes: int
     aside: tuple[str, ...] = ()
+    memory: int = 0
+    parts: int = 1
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes on this machine, as all verbs tell it."""
+        return Needs(self.seconds, self.memory, self.bytes, self.parts)
 
     @property
     def seconds(self) -> float:
@@ -563,6 +573,7 @@ def estimate_copy(
     there = next(
         folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
     )
+    workers = usable_cores() if workers is None else workers
     return Estimate(
         layout=tree.layout,
         images=images,
@@ -570,10 +581,12 @@ def estimate_copy(
         carried=len(tree.carried),
         bytes=other_bytes + size * images // len(names),
         cpu_seconds=spent * images / len(names),
-        workers=usable_cores() if workers is None else workers,
+        workers=workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
         aside=tree.aside,
+        memory=measure_memory(workers),
+        parts=_Copying(plan, _job(plan, target, edit)).parts,
     )
 
 
