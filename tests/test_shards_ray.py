@@ -1,26 +1,55 @@
-"""The executor on a real Ray of this machine: the same bytes, a killed worker, a killed driver."""
+"""Work on a real Ray cluster of two machines, both of them here: no byte differs, nothing is lost."""
 
+import contextlib
 import importlib.util
 import os
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from shiftproof.errors import InputError, MissingExtraError, RunError
-from shiftproof.shards import Local, PartFolder, Ray, on_ray, run_shards
+from shiftproof.shards import Job, Local, PartFolder, Ray, on_ray, run_shards
+from support import machines, tiny
 from support.counting_job import contents, counting, driver_with_parts
+from support.long_verbs import VERBS
+from support.run_files import everything
 
 with_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
     reason='Ray is not installed: python -m pip install "shiftproof[ray]"',
 )
 
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 10**6}
 
-@pytest.fixture(autouse=True)
-def _workers_find_the_tests_helpers(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+@pytest.fixture(autouse=True, scope="module")
+def _workers_find_the_tests_helpers():
+    with pytest.MonkeyPatch.context() as patch:
+        places = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        for name, value in on_ray._QUIET.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster(_workers_find_the_tests_helpers):
+    """Two machines of one core each."""
+    from ray.cluster_utils import Cluster
+
+    config = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    started = Cluster(
+        initialize_head=True,
+        head_node_args={**SMALL, "include_dashboard": False, "_system_config": config},
+    )
+    started.add_node(**SMALL)
+    started.wait_for_nodes()
+    yield started
+    started.shutdown()
 
 
 @pytest.fixture
@@ -29,12 +58,18 @@ def expected(tmp_path):
     return contents(tmp_path / "expected")
 
 
+# ---------------------------------------------------------------- a job of shards
+
+
 @with_ray
-def test_on_ray_a_killed_worker_costs_nothing_and_no_byte_differs(tmp_path, expected):
+def test_on_a_cluster_a_killed_worker_costs_nothing_and_no_byte_differs(
+    cluster, tmp_path, expected
+):
     import ray
 
     before = dict(os.environ)
-    run_shards(counting(die=str(tmp_path / "died")), tmp_path / "parts", Ray(workers=1))
+    job = counting(die=str(tmp_path / "died"))
+    run_shards(job, tmp_path / "parts", Ray(cluster.address))
     assert (tmp_path / "died").exists()
     assert contents(tmp_path / "parts") == expected
     assert not ray.is_initialized()
@@ -42,10 +77,10 @@ def test_on_ray_a_killed_worker_costs_nothing_and_no_byte_differs(tmp_path, expe
 
 
 @with_ray
-def test_a_ray_that_the_caller_started_is_used_and_left(tmp_path):
+def test_a_ray_that_the_caller_started_is_used_and_left(cluster, tmp_path):
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
     try:
         with pytest.raises(ValueError, match="shard 2 cannot be read"):
             run_shards(counting(broken=[2]), tmp_path / "parts", Ray(workers=1))
@@ -56,24 +91,116 @@ def test_a_ray_that_the_caller_started_is_used_and_left(tmp_path):
 
 
 @with_ray
-def test_a_killed_driver_of_ray_costs_the_shards_under_way(tmp_path, expected):
+def test_without_an_address_no_cluster_of_this_machine_is_joined(cluster):
+    import ray
+
+    with Ray(workers=1)._session():
+        own = ray.get_runtime_context().gcs_address
+        assert own != cluster.address
+        assert len(ray.nodes()) == 1
+
+
+@with_ray
+def test_a_killed_driver_of_ray_costs_the_shards_under_way(cluster, tmp_path, expected):
     folder = tmp_path / "parts"
-    with driver_with_parts(folder, "Ray(workers=1)", 2) as driver:
+    with driver_with_parts(folder, f"Ray({cluster.address!r}, workers=1)", 2) as driver:
         driver.kill()
     assert 0 < len(PartFolder(folder, 8).missing()) <= 6
-    run_shards(counting(), folder, Local(1))
+    run_shards(counting(), folder, Local(0))
     assert contents(folder) == expected
 
 
+@with_ray
+def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(cluster, tmp_path):
+    import ray
+
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    known = [node["NodeID"] for node in ray.nodes()]
+    context = {"known": known, "folder": str(tmp_path)}
+    job = Job("parts", machines.need_another_machine, context, 4, {})
+    running = threading.Thread(target=run_shards, args=(job, tmp_path / "parts", Ray()))
+    try:
+        running.start()
+        machines.wait_for(tmp_path / "begun-0")
+        late = cluster.add_node(**SMALL)
+        machines.wait_for(tmp_path / "joined")
+        cluster.remove_node(late, allow_graceful=False)
+        running.join(machines.PATIENCE)
+    finally:
+        ray.shutdown()
+    parts = PartFolder(tmp_path / "parts", 4)
+    assert [part["values"].tolist() for part in parts.each()] == [
+        [shard, shard + 1, shard + 2] for shard in range(4)
+    ]
+
+
+# ---------------------------------------------------------------- the verbs
+
+
+@pytest.fixture
+def on_cluster(cluster, monkeypatch):
+    """Ray as the caller has begun it, so that a verb need not join the cluster anew."""
+    import ray
+
+    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    with contextlib.closing(SimpleNamespace(close=ray.shutdown)):
+        yield Ray()
+
+
+@with_ray
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_on_the_cluster_writes_what_it_writes_here(verb, on_cluster, tmp_path):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=3)
+    VERBS[verb](photos, tmp_path / "here", None)
+    VERBS[verb](photos, tmp_path / "there", on_cluster)
+    assert everything(tmp_path / "there") == everything(tmp_path / "here")
+
+
+@with_ray
+def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_path, monkeypatch):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+
+    def hide(*_):
+        photos.rename(tmp_path / "away")
+
+    monkeypatch.setattr("shiftproof.bench.run.warn_of_settings", hide)
+    with pytest.raises(RunError, match="a machine of the cluster, does not see the images: blue/0"):
+        VERBS["bench"](photos, tmp_path / "run", on_cluster)
+    assert not list((tmp_path / "run").rglob("*.parquet"))
+
+
+# ---------------------------------------------------------------- what can go wrong
+
+
 def test_a_shard_that_kills_every_worker_is_named():
-    ray = SimpleNamespace(exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=OSError))
-
-    def get(_):
-        raise OSError("The worker died unexpectedly.\nMore of it.")
-
-    ray.get = get
     with pytest.raises(RunError, match=r"Shard 3 took its worker down 3 times.*unexpectedly\.$"):
-        on_ray._result(ray, None, 3)
+        on_ray._result(ray_that_raises(OSError("The worker died unexpectedly.\nMore.")), None, 3)
+
+
+def test_a_machine_without_the_package_is_told_from_a_fault_of_the_work():
+    lacking = ModuleNotFoundError("No module named 'shiftproof'", name="shiftproof")
+    error = KeyError()
+    error.cause = lacking
+    with pytest.raises(RunError, match=r"of the cluster has no shiftproof\. Install shiftproof"):
+        on_ray._result(ray_that_raises(error), None, 0)
+
+
+def ray_that_raises(error):
+    def get(_):
+        raise error
+
+    return SimpleNamespace(
+        exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=OSError), get=get
+    )
+
+
+@with_ray
+def test_another_version_on_a_machine_is_refused(monkeypatch):
+    reference = SimpleNamespace(hex=lambda: "of this test")
+    monkeypatch.setattr("ray.get", lambda _: ("0.0.1", "", None, None))
+    with pytest.raises(RunError, match=r"was started with 0\.0\.1\. Install the same version"):
+        on_ray._compute([reference], 0)
 
 
 def test_a_ray_that_does_not_start_is_tried_again():
@@ -87,10 +214,35 @@ def test_a_ray_that_does_not_start_is_tried_again():
     with pytest.raises(RunError, match=r"started \(on this machine\): The current node timed out"):
         Ray(workers=2)._start(ray)
     assert [options["num_cpus"] for options in tried] == [2, 2, 2]
-    with pytest.raises(RunError, match=r"reached or started \(ray://nowhere:1\)"):
-        Ray("ray://nowhere:1")._start(ray)
+    assert {options["address"] for options in tried} == {"local"}
+    with pytest.raises(RunError, match=r"reached or started \(auto\)"):
+        Ray("auto")._start(ray)
     assert (len(tried), len(ended)) == (4, 4)
-    assert tried[-1]["address"] == "ray://nowhere:1"
+    assert tried[-1]["address"] == "auto"
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(address):
+    ray = SimpleNamespace(init=None, shutdown=None)
+    with pytest.raises(RunError, match=f"^Nothing answers at {address} .*Expected the address"):
+        Ray(address)._start(ray)
+
+
+def test_more_gpus_than_the_cluster_has_are_refused():
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0, "GPU": 1.0})
+    on_ray._check_gpus(ray, 0.5)
+    with pytest.raises(InputError, match="asks for 2 GPUs, and the cluster has 1 in all"):
+        on_ray._check_gpus(ray, 2)
+
+
+def test_tasks_at_a_time_follow_the_machines_that_are_there():
+    there = {"CPU": 2.0}
+    ray = SimpleNamespace(cluster_resources=lambda: there)
+    assert on_ray._window(ray, Ray()) == 2
+    there |= {"CPU": 6.0, "GPU": 2.0}
+    assert on_ray._window(ray, Ray()) == 6
+    assert on_ray._window(ray, Ray(gpus=0.5)) == 4
+    assert on_ray._window(ray, Ray(workers=3)) == 3
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
@@ -99,6 +251,10 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
         run_shards(counting(1), tmp_path / "parts", Ray())
 
 
-def test_no_workers_on_ray():
-    with pytest.raises(InputError, match="1 worker or more"):
-        Ray(workers=0)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"workers": 0}, "1 worker or more"), ({"gpus": -1}, "0 GPUs"), ({"gpus": np.nan}, "0 GPUs")],
+)
+def test_numbers_that_make_no_sense_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        Ray(**options)

@@ -54,7 +54,8 @@ def driver_with_parts(folder, backend, count, patience=240):
         run_shards(counting(seconds=0.3), Path({str(folder)!r}), {backend})
     """
     words = [sys.executable, "-c", textwrap.dedent(script)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    places = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     driver = subprocess.Popen(words, env=environment, **quiet)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.stream import Episode, episodes
 from shiftproof.bench.task import AdapterLike, Prepared, Task
 from shiftproof.bench.views import Encode, View
+from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError
@@ -46,6 +48,9 @@ class Forecast:
         workers: processes that read and corrupt.
         device: where the models run.
         tried: images that were tried.
+        memory: bytes that all processes hold.
+        disk: bytes of the records, and of the resized images that lie there while it runs.
+        parts: by so many commands or machines it can be shared at most.
     """
 
     images: int
@@ -57,6 +62,14 @@ class Forecast:
     workers: int
     device: str
     tried: int
+    memory: int = 0
+    disk: int = 0
+    parts: int = 1
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes on this machine, as all verbs tell it."""
+        return Needs(self.seconds, self.memory, self.disk, self.parts)
 
     @property
     def seconds(self) -> float:
@@ -110,6 +123,7 @@ def forecast_run(
     tried = _spread(wanted.samples)
     seconds, loaded = _time_loading(prepared.make_view(named, seed, encode), tried, cells, chosen)
     per_image = _time_models(prepared, loaded)
+    workers = default_workers(prepared.device) if workers is None else workers
     shown = _count_shown(streams, len(prepared.models))
     return Forecast(
         images=len(wanted.samples),
@@ -118,9 +132,16 @@ def forecast_run(
         passes=shown,
         load_seconds=seconds * len(wanted.samples) * _repeats(streams, cells, wanted.samples),
         model_seconds=per_image * shown / len(prepared.models),
-        workers=default_workers(prepared.device) if workers is None else workers,
+        workers=workers,
         device=prepared.device,
         tried=len(loaded),
+        memory=measure_memory(workers),
+        disk=len(wanted.samples)
+        * (
+            round(_record_bytes(prepared, tried, loaded) * len(cells) * len(prepared.models))
+            + (loaded[0].nbytes if prepared.keeps_images and on_disk is None else 0)
+        ),
+        parts=len(streams) * len(prepared.models),
     )
 
 
@@ -170,6 +191,23 @@ def _time_models(prepared: Prepared, images: Sequence[Image]) -> float:
         prepared.recording.predict(model, batch)
         total += (time.perf_counter() - start) / len(images)
     return total
+
+
+def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequence[Image]) -> float:
+    """Return the bytes that an image adds to a table of records, by two tables of the first model."""
+    count = min(len(samples), len(images))
+    model = next(iter(prepared.models.values()))
+    recording = prepared.recording
+    answers = recording.predict(model, recording.gather(images[:count]))
+    sizes = []
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
+        for rows in (range(1), range(count)):
+            recorder = recording.recorder(samples[: len(rows)])
+            recorder.add(list(rows), recording.pick(answers, list(rows)), list(rows))
+            table = Path(scratch) / f"{len(rows)}.parquet"
+            recording.write(table, recorder)
+            sizes.append(table.stat().st_size)
+    return max(0.0, (sizes[1] - sizes[0]) / max(count - 1, 1))
 
 
 def _count_shown(streams: Sequence[Episode], models: int) -> int:

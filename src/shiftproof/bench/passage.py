@@ -67,6 +67,7 @@ class Passage:
         self._batches = 0
         self._state: State = {}
         self._next = 0
+        self._checkpoint = folder.checkpoint(name, episode.name)
         if self.is_done:
             self._next = len(episode.visits)
         elif len(episode.visits) > 1:
@@ -134,7 +135,7 @@ class Passage:
         if not last:
             self._save(visit)
         elif len(self._episode.visits) > 1:
-            shutil.rmtree(self._folder.checkpoint(self.name), ignore_errors=True)
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
 
     def _recorder(self, cell: Cell) -> Recorder:
         if cell not in self._recorders:
@@ -172,8 +173,8 @@ class Passage:
 
     def _save(self, visit: int) -> None:
         """Write a checkpoint; ``checkpoint.json`` comes last, and is what makes it one."""
-        place = files.make_folder(self._folder.checkpoint(self.name))
-        # In the folder may lie older tables, of another episode; each is written anew in its visit.
+        place = files.make_folder(self._checkpoint)
+        # Older tables may lie there; each is written anew in its visit.
         for cell in self._episode.visits[visit].cells:
             if cell in self._recorders:
                 self._recording.write(_table_file(place, cell), self._recorders[cell])
@@ -199,7 +200,7 @@ class Passage:
 
     def _take_up(self) -> None:
         """Go on from the checkpoint, where there is one that fits."""
-        place = self._folder.checkpoint(self.name)
+        place = self._checkpoint
         try:
             saved: dict[str, Any] = read_json(place / "checkpoint.json")
             visits = saved["visits"]

@@ -12,7 +12,6 @@ from shiftproof.bench import precision as planning
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import warn_of_settings
-from shiftproof.bench.filling import fill
 from shiftproof.bench.given import (
     CorruptionLike,
     check_at_least_one,
@@ -27,6 +26,7 @@ from shiftproof.bench.given import (
 from shiftproof.bench.passage import check_that_states_can_be_kept
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
+from shiftproof.bench.sharing import Filling, Stretch, fill_shared
 from shiftproof.bench.stream import episodes
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
@@ -44,6 +44,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.shards import Backend, Ray, Scheduled
 
 
 @frees_folders
@@ -64,6 +65,7 @@ def run(
     encode: Encode = "none",
     workers: int | None = None,
     device: str = "cpu",
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Run:
     """Measure models, as they are and under each adapter, on every corruption and severity.
@@ -108,10 +110,15 @@ def run(
             done for the published files of ImageNet-C.
         workers: processes that read and corrupt beside the model; 0 does it in this one.
         device: where a model given as text is loaded: "cpu", "cuda", "mps", "auto".
+        backend: who makes the cells, one part for each model between two resets:
+            :class:`~shiftproof.shards.Scheduled` for one of several commands over one folder,
+            :class:`~shiftproof.shards.Ray` for a cluster. None makes all of them in this process. The
+            records are the same.
         show_progress: None shows it on a terminal only.
 
     Raises:
         InputError: something handed in cannot be used; nothing has been written then.
+        UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models and data have no class in common.
         MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an
             adapter has learnt needs.
@@ -131,11 +138,16 @@ def run(
         if images is not None:
             raise InputError("The precision decides the number of images; give one of the two.")
         planning.check_precision(precision)
+        if isinstance(backend, Scheduled):
+            raise InputError(
+                "The precision plans the images from a pilot, which one command has to run; leave out "
+                "the workers, or give the number of images."
+            )
         pilot = run(
             models, data, task=task, corruptions=corruptions, severities=chosen,
             images=planning.PILOT_IMAGES, out=planning.pilot_folder(Path(out)),
             batch_size=batch_size, seed=seed, encode=encode, workers=workers, device=device,
-            show_progress=show_progress,
+            backend=backend, show_progress=show_progress,
         )  # fmt: skip
         images = planning.plan_images(pilot, precision)
     prepared = task.prepare(models, data, adapters, device=device)
@@ -180,20 +192,18 @@ def run(
             "assumed": collect_assumed(prepared.models),
             "provenance": provenance(prepared.device, workers),
         },
+        shared=isinstance(backend, Scheduled),
     )
-    if isinstance(view, OnTheFly) and prepared.keeps_images:
+    if isinstance(view, OnTheFly) and prepared.keeps_images and not isinstance(backend, Ray):
         view.cache = files.make_folder(folder.cache)
     task.begin(folder, prepared)
     if show_progress is not False:
         warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)
-    fill(
+    stretch = Stretch(view, streams, samples, prepared.models)
+    fill_shared(
         folder,
-        view,
-        streams,
-        samples,
-        prepared.models,
-        prepared.recording,
-        batch_size=size,
+        Filling([stretch], prepared.recording, size),
+        backend,
         workers=workers,
         show_progress=show_progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,17 @@ from shiftproof.models.preprocess import Preprocess
 from shiftproof.provenance import provenance
 from shiftproof.runs.names import plain
 from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.shards import (
+    Arrays,
+    Backend,
+    FileParts,
+    Ray,
+    Scheduled,
+    check_finished,
+    fill_parts,
+    pack_files,
+)
+from shiftproof.shards.seen import unseen
 from shiftproof.types import I32, Image, Images, Sample
 
 if TYPE_CHECKING:
@@ -38,6 +50,8 @@ FLIP_RATE = "flip rate"
 DISTANCE_RATE = "top-5 distance rate"
 MEAN = "mean"
 """The row of the mean over the perturbations: of the rates mFR and mT5D."""
+
+WHAT = "Stability"
 
 RUN_FILE = "stability.json"
 SCORES_FILE = "scores.json"
@@ -77,6 +91,7 @@ def measure_stability(
     reference: str | None = None,
     difficulty: int = 1,
     seed: int = 0,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Stability:
     """Measure how often predictions flip on sequences in which images change a little.
@@ -94,9 +109,13 @@ def measure_stability(
         reference: which of ``models`` the rates are against.
         difficulty: 1 to 3.
         seed: decides the noise.
+        backend: who makes the records, one part for each model and perturbation:
+            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None makes all
+            in this process.
         show_progress: None shows it on a terminal only.
 
     Raises:
+        UnfinishedError: this worker's share is done, and others' are not.
         InputError: something handed in cannot be used.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
@@ -120,8 +139,16 @@ def measure_stability(
         what="a run",
         about={"provenance": provenance("", 0)},
         ours=("records",),
+        shared=isinstance(backend, Scheduled),
     )
-    _record(folder, named, images, perturbations, difficulty, seed, show_progress)
+    steps = _Steps(named, images, perturbations, difficulty, seed)
+    parts = FileParts(folder, [[_file(Path(), *one).as_posix()] for one in steps.pairs])
+    if isinstance(backend, Ray):
+        fill_parts(WHAT, _make_table, steps, parts, backend, show=show_progress)
+    mine = parts.missing() if backend is None else backend.share(parts.missing())
+    _record(folder, steps, [steps.pairs[number] for number in mine], show_progress)
+    if backend is not None:
+        check_finished(WHAT, parts, backend)
     scores = _score(folder, list(named), perturbations, reference, difficulty)
     files.write_json(folder / SCORES_FILE, as_json(scores))
     return scores
@@ -185,30 +212,51 @@ def _file(folder: Path, model: str, perturbation: str) -> Path:
     return folder / "records" / model / f"{perturbation}.parquet"
 
 
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """All that is to be recorded."""
+
+    models: Mapping[str, ClassifierLike]
+    data: ImageData
+    perturbations: Sequence[str]
+    difficulty: int
+    seed: int
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Model and perturbation of each table."""
+        return [(model, name) for name in self.perturbations for model in self.models]
+
+
+def _make_table(steps: _Steps, number: int) -> Arrays:
+    """Return one table as a file, made on a machine of a cluster."""
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
+        model, name = steps.pairs[number]
+        _record(Path(scratch), steps, [(model, name)], False)
+        ids, _, broken = _read(_file(Path(scratch), model, name), name)
+        if broken and not ids:
+            raise unseen("the images", broken[0].removesuffix("."))
+        return pack_files(Path(scratch))
+
+
 def _record(
     folder: Path,
-    models: Mapping[str, ClassifierLike],
-    data: ImageData,
-    perturbations: Sequence[str],
-    difficulty: int,
-    seed: int,
+    steps: _Steps,
+    pairs: Sequence[tuple[str, str]],
     show_progress: bool | None,
 ) -> None:
-    """Write one table for each model and perturbation; those that are there are done."""
-    todo = {
-        name: [one for one in models if not _file(folder, one, name).is_file()]
-        for name in perturbations
-    }
-    steps = len(data.samples) * sum(1 for names in todo.values() if names)
-    with progress("Stability", steps, show=show_progress) as advance:
+    """Write a table for each of these models and perturbations."""
+    todo: dict[str, list[str]] = {}
+    for model, name in pairs:
+        todo.setdefault(name, []).append(model)
+    data, models = steps.data, steps.models
+    with progress(WHAT, len(data.samples) * len(todo), show=show_progress) as advance:
         for name, missing in todo.items():
-            if not missing:
-                continue
             chosen = {one: models[one] for one in missing}
             rows: dict[str, list[tuple[str, I32 | None, str | None]]] = {one: [] for one in missing}
-            for sample, shown in _frames(chosen, data, name, difficulty, seed):
-                for one, model in chosen.items():
-                    rows[one].append(_row(sample, shown, one, model))
+            for sample, shown in _frames(chosen, data, name, steps.difficulty, steps.seed):
+                for one in missing:
+                    rows[one].append(_row(sample, shown, one, chosen[one]))
                 advance(1, note=f"{name} {sample.id}")
             for one in missing:
                 files.make_folder(_file(folder, one, name).parent)

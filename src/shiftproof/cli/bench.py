@@ -27,12 +27,13 @@ from shiftproof.cli.options import (
     AsJson,
     ClassMap,
     Depth,
-    DryRun,
     Out,
     Root,
     Split,
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -134,7 +135,8 @@ def bench(
             "--label-key", metavar="NAME", help=LABEL_KEY_HELP, rich_help_panel=DATA_PANEL
         ),
     ] = None,
-    dry_run: DryRun = False,
+    parts: PartOptions,
+    plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
@@ -148,6 +150,8 @@ def bench(
             "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
             "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
         )
+    plan.check()
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -183,7 +187,7 @@ def bench(
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
-    if dry_run:
+    if plan.dry_run:
         if precision is not None:
             raise InputError(
                 "--precision plans the number of images itself; leave it out of --dry-run."
@@ -202,21 +206,23 @@ def bench(
             encode=grid.encode,
             workers=grid.workers,
         )
-        show_forecast(forecast, as_json=as_json)
+        show_forecast(forecast, plan, as_json=as_json)
         return
-    run = benchmark.run(
-        classifiers,
-        dataset,
-        corruptions=named_shifts,
-        severities=severities,
-        adapters=adapters,
-        images=count,
-        precision=precision,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            classifiers,
+            dataset,
+            corruptions=named_shifts,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            precision=precision,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)

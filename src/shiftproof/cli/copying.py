@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from shiftproof.cli.options import ImageFormat
+from shiftproof.cli.planning import PlanOptions, show_size
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ def show_aside(sentences: Sequence[str]) -> None:
 
 
 def show_estimate(
-    estimate: Estimate, target: Path, *, of_each: str, others: str, as_json: bool
+    estimate: Estimate, target: Path, plan: PlanOptions, *, of_each: str, others: str, as_json: bool
 ) -> None:
     """Say what it would take; ``of_each`` is what there are several of for every image."""
     if as_json:
-        say_json(json.dumps({**vars(estimate), "seconds": estimate.seconds}, indent=1))
+        say_json(json.dumps({**vars(estimate), **plan.tell(estimate.needs)}, indent=1))
         return
     total = estimate.images * estimate.cells
     say(
@@ -80,19 +81,16 @@ def show_estimate(
         + (f", and {estimate.carried} other files{others}" if estimate.carried else "")
     )
     say(
-        f"about {_gigabytes(estimate.bytes)} ({_gigabytes(estimate.free_bytes)} are free at {target})"
+        f"about {show_size(estimate.bytes)} ({show_size(estimate.free_bytes)} are free at {target})"
     )
     say(
         f"about {show_duration(estimate.seconds)} with {max(estimate.workers, 1)} processes, "
         f"{show_duration(estimate.cpu_seconds)} of CPU; tried on {len(estimate.sampled)} images"
     )
+    plan.show(estimate.needs)
     show_aside(estimate.aside)
     if estimate.bytes > estimate.free_bytes:
         warn("The disk will be full before it is through.")
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def show_duration(seconds: float) -> str:

@@ -14,7 +14,9 @@ from shiftproof.cli.copying import (
 )
 from shiftproof.cli.grid_options import ShiftOptions
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import Depth, DryRun, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.options import Depth, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +35,6 @@ def corrupt(
     source: Source,
     target: Target,
     image_format: Format = "png",
-    dry_run: DryRun = False,
     as_json: AsJson = False,
     *,
     shifts: ShiftOptions,
@@ -43,6 +44,8 @@ def corrupt(
     root: Root = None,
     seed: Seed = 0,
     workers: Workers = None,
+    parts: PartOptions,
+    plan: PlanOptions,
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 
@@ -51,9 +54,11 @@ def corrupt(
     """
     from shiftproof.data import estimate_export, export_corrupted
 
+    plan.check()
+    backend = parts.choose(workers)
     severities = shifts.levels
     named = shifts.choose(depth=depth)
-    if dry_run:
+    if plan.dry_run:
         estimate = estimate_export(
             source,
             target,
@@ -66,18 +71,22 @@ def corrupt(
             root=root,
             workers=workers,
         )
-        show_estimate(estimate, target, of_each="cells", others=" in each cell", as_json=as_json)
+        show_estimate(
+            estimate, target, plan, of_each="cells", others=" in each cell", as_json=as_json
+        )
         return
-    done = export_corrupted(
-        source,
-        target,
-        corruptions=named,
-        severities=severities,
-        seed=seed,
-        image_format=image_format,
-        split=split,
-        images=images,
-        root=root,
-        workers=workers,
-    )
+    with parts.share():
+        done = export_corrupted(
+            source,
+            target,
+            corruptions=named,
+            severities=severities,
+            seed=seed,
+            image_format=image_format,
+            split=split,
+            images=images,
+            root=root,
+            workers=workers,
+            backend=backend,
+        )
     show_done(done, target, verb="corrupt", as_json=as_json)

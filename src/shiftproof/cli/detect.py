@@ -24,13 +24,14 @@ from shiftproof.cli.options import (
     ClassMap,
     CorruptedFolder,
     Depth,
-    DryRun,
     MeasureName,
     Out,
     Root,
     Split,
 )
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -103,7 +104,8 @@ def detect(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
-    dry_run: DryRun = False,
+    parts: PartOptions,
+    plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
@@ -111,6 +113,8 @@ def detect(
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
+    plan.check()
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -138,7 +142,7 @@ def detect(
     }
     for detector in detectors.values():
         show_assumed(detector)
-    if dry_run:
+    if plan.dry_run:
         if precision is not None:
             raise InputError(
                 "--precision plans the number of images itself; leave it out of --dry-run."
@@ -158,23 +162,25 @@ def detect(
             device=grid.device,
             workers=grid.workers,
         )
-        show_forecast(forecast, as_json=as_json)
+        show_forecast(forecast, plan, as_json=as_json)
         return
-    run = benchmark.run(
-        detectors,
-        dataset,
-        task=task,
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        images=count,
-        precision=precision,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        device=grid.device,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            detectors,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            images=count,
+            precision=precision,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli.copying import show_aside
+from shiftproof.cli.copying import show_aside, show_duration
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import RUN_PANEL, Device, ImagesFolder, Root, Split, Workers
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions, show_size
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.embed import Embedded
+    from shiftproof.embed import Embedded, EmbeddingForecast
+    from shiftproof.shards import Backend
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +34,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof embed --texts captions.csv "
             "--model open_clip:ViT-B-32/laion2b_s34b_b79k --out vectors"
         ),
-    )(embed)
+    )(expand_groups(embed))
 
 
 def embed(
@@ -95,6 +99,9 @@ def embed(
     ] = None,
     workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    *,
+    parts: PartOptions,
+    plan: PlanOptions,
 ) -> None:
     """Write img_emb/img_emb_N.npy and metadata/metadata_N.parquet, as clip-retrieval does.
 
@@ -102,29 +109,50 @@ def embed(
     """
     if (data is None) == (texts is None):
         raise InputError("Expected either --data, images to embed, or --texts, a file of texts.")
+    plan.check()
+    backend = parts.choose(workers)
     if texts is not None:
         if any(given is not None for given in (split, images, root, workers)):
             raise InputError(
                 "--split, --images, --root and --workers are for images; leave them out."
             )
-        done = _embed_texts(texts, out, model, device, raw, shard_size, batch_size)
+        if plan.dry_run:
+            raise InputError("--dry-run is for images; texts take little: leave it out.")
+        with parts.share():
+            done = _embed_texts(texts, out, model, device, raw, shard_size, batch_size, backend)
     else:
         from shiftproof.embed import embed as write
+        from shiftproof.embed import forecast_embedding
         from shiftproof.models import load_encoder
 
         encoder = load_encoder(model, device=device, normalize=not raw)
         show_assumed(encoder)
-        done = write(
-            encoder,
-            str(data),
-            out,
-            shard_size=shard_size,
-            batch_size=32 if batch_size is None else batch_size,
-            workers=workers,
-            split=split,
-            images=images,
-            root=root,
-        )
+        if plan.dry_run:
+            forecast = forecast_embedding(
+                encoder,
+                str(data),
+                shard_size=shard_size,
+                batch_size=32 if batch_size is None else batch_size,
+                workers=workers,
+                split=split,
+                images=images,
+                root=root,
+            )
+            _show_forecast(forecast, plan, as_json=as_json)
+            return
+        with parts.share():
+            done = write(
+                encoder,
+                str(data),
+                out,
+                shard_size=shard_size,
+                batch_size=32 if batch_size is None else batch_size,
+                workers=workers,
+                split=split,
+                images=images,
+                root=root,
+                backend=backend,
+            )
     _show(done, as_json=as_json)
 
 
@@ -136,6 +164,7 @@ def _embed_texts(
     raw: bool,
     shard_size: int | None,
     batch_size: int | None,
+    backend: Backend | None,
 ) -> Embedded:
     from shiftproof.embed import embed_texts
     from shiftproof.models import load_text_encoder
@@ -143,7 +172,23 @@ def _embed_texts(
     encoder = load_text_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
     size = 256 if batch_size is None else batch_size
-    return embed_texts(encoder, texts, out, shard_size=shard_size, batch_size=size)
+    return embed_texts(encoder, texts, out, shard_size=shard_size, batch_size=size, backend=backend)
+
+
+def _show_forecast(forecast: EmbeddingForecast, plan: PlanOptions, *, as_json: bool) -> None:
+    needs = forecast.needs
+    if as_json:
+        say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
+        return
+    say(f"{forecast.images:,} images in {forecast.shards:,} shards")
+    say(
+        f"about {show_duration(needs.seconds)}: {show_duration(forecast.read_seconds)} of reading, "
+        f"shared by {max(forecast.workers, 1)} processes, and "
+        f"{show_duration(forecast.encode_seconds)} of the encoder on {forecast.device}; tried on "
+        f"{forecast.tried} images"
+    )
+    say(f"about {show_size(needs.disk)} on the disk")
+    plan.show(needs)
 
 
 def _show(done: Embedded, *, as_json: bool) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say
-from shiftproof.errors import InputError, UnfinishedError
+from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.shards import Backend
     from shiftproof.similarity import Embeddings, Place
 
 Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
@@ -123,40 +122,10 @@ class RowOptions:
 
 
 @dataclass(frozen=True)
-class PlaceOptions:
+class PlaceOptions(PartOptions):
     """How and where a search in parts is made."""
 
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            "--engine", "-e", metavar="NAME", rich_help_panel=_SEARCH_PANEL,
-            help="local (processes of this machine) or ray.",
-        ),
-    ] = "local"  # fmt: skip
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", metavar="URL", rich_help_panel=_SEARCH_PANEL,
-            help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
-        ),
-    ] = None  # fmt: skip
     workers: Workers = None
-    worker: Annotated[
-        int | None,
-        typer.Option(
-            "--worker", metavar="INT", rich_help_panel=_SEARCH_PANEL,
-            help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
-        ),
-    ] = None  # fmt: skip
-    of: Annotated[
-        int | None,
-        typer.Option(
-            "--of",
-            metavar="INT",
-            help="How many commands share the work.",
-            rich_help_panel=_SEARCH_PANEL,
-        ),
-    ] = None
     memory: Memory = "4GB"
     precision: PrecisionName = "auto"
     device: Annotated[
@@ -176,13 +145,13 @@ class PlaceOptions:
 
     def place(self, out: Path) -> Place:
         """Return where a search in parts is made, and how."""
+        from shiftproof.shards import Local
         from shiftproof.similarity import Place
         from shiftproof.similarity.plan import parse_count
 
         rows = None if self.part_rows is None else parse_count(self.part_rows)
-        return Place(
-            out, self._choose_backend(), self.precision, self.memory, rows, self._find_device()
-        )
+        backend = self.choose(self.workers) or Local(self.workers)
+        return Place(out, backend, self.precision, self.memory, rows, self._find_device())
 
     def _find_device(self) -> str:
         """Return where products are made; ``auto`` is CUDA where this machine has it."""
@@ -197,34 +166,6 @@ class PlaceOptions:
 
         device = str(find_device("auto"))
         return device if device.startswith("cuda") else "cpu"
-
-    def _choose_backend(self) -> Backend:
-        from shiftproof.shards import Local, Ray, Scheduled
-
-        if (self.worker is None) != (self.of is None):
-            raise InputError("--worker and --of belong together: worker 0 to N-1 of N.")
-        if self.engine == "ray":
-            if self.worker is not None:
-                raise InputError(
-                    "--worker is for batch schedulers; leave it out with --engine ray."
-                )
-            return Ray(self.address, self.workers)
-        if self.address is not None:
-            raise InputError("--address has an effect with --engine ray only.")
-        if self.worker is not None and self.of is not None:
-            return Scheduled(self.worker, self.of, self.workers)
-        return Local(self.workers)
-
-    @contextlib.contextmanager
-    def share(self) -> Iterator[None]:
-        """Let a command of several end well when its share is done and others' are not."""
-        try:
-            yield
-        except UnfinishedError as error:
-            if self.worker is None:
-                raise
-            say(f"This worker's share is done. {error}")
-            raise typer.Exit from None
 
 
 def parse_named(words: Sequence[str], option: str) -> dict[str, str]:

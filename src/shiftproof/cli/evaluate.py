@@ -10,8 +10,10 @@ import typer
 from shiftproof.cli.embeddings import parse_named
 from shiftproof.cli.grid_options import ClassesFile, Templates, name_specs, short_name
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import DATA_PANEL, AsJson, BatchSize, ClassMap, Device, Out, Workers
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.part_options import PartOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof evaluate --model transformers:openai/clip-vit-base-patch32 "
             "--data photos=photos --classes names.txt --templates 'a photo of a {}.' --out run"
         ),
-    )(evaluate)
+    )(expand_groups(evaluate))
 
 
 def evaluate(
@@ -77,6 +79,8 @@ def evaluate(
     batch_size: BatchSize = 64,
     device: Device = "auto",
     workers: Workers = None,
+    *,
+    parts: PartOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure the accuracy of classifiers on several test sets, zero-shot where they are.
@@ -93,6 +97,7 @@ def evaluate(
     mapped = read_class_map(class_map) if class_map else None
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
+    backend = parts.choose(workers)
     specs = name_specs(model)
     named = {short_name(specs): specs} if isinstance(specs, str) else specs
     loaded = {
@@ -101,14 +106,16 @@ def evaluate(
     }
     for classifier in loaded.values():
         show_assumed(classifier)
-    run = measure(
-        loaded,
-        dict(sets),
-        out=out,
-        labels=label_sets,
-        class_map=mapped,
-        audit=audit,
-        batch_size=batch_size,
-        workers=workers,
-    )
+    with parts.share():
+        run = measure(
+            loaded,
+            dict(sets),
+            out=out,
+            labels=label_sets,
+            class_map=mapped,
+            audit=audit,
+            batch_size=batch_size,
+            workers=workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)

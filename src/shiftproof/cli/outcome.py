@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from shiftproof.cli.copying import show_duration
+from shiftproof.cli.planning import PlanOptions, show_size
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
@@ -53,10 +54,10 @@ def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
         say(f"records  {run.path / 'records'}")
 
 
-def show_forecast(forecast: Forecast, *, as_json: bool) -> None:
+def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> None:
     """Say what a run would take."""
     if as_json:
-        told = {**dataclasses.asdict(forecast), "seconds": forecast.seconds}
+        told = {**dataclasses.asdict(forecast), **plan.tell(forecast.needs)}
         say_json(json.dumps(told, indent=1))
         return
     models = f"{forecast.models} models" if forecast.models > 1 else "1 model"
@@ -70,6 +71,10 @@ def show_forecast(forecast: Forecast, *, as_json: bool) -> None:
         f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
         f"{forecast.tried} images"
     )
+    say(
+        f"about {show_size(forecast.disk)} on the disk, of which what is only kept to go on is removed"
+    )
+    plan.show(forecast.needs)
     say(
         "Fewer images: --images N, or --precision POINTS. Fewer cells: --corruptions, --severities."
     )

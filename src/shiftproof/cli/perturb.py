@@ -12,7 +12,9 @@ from rich.table import Table
 
 from shiftproof.cli.grid_options import name_specs, short_name
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import say, say_json, warn
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof perturb --model timm:resnet50 --data photos --out run "
             "--reference torchvision:alexnet"
         ),
-    )(perturb)
+    )(expand_groups(perturb))
 
 
 def perturb(
@@ -72,6 +74,8 @@ def perturb(
     seed: Seed = 0,
     device: Device = "auto",
     as_json: AsJson = False,
+    *,
+    parts: PartOptions,
 ) -> None:
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
     from shiftproof.bench.stability import SCORES_FILE, check_choice, measure_stability
@@ -80,6 +84,7 @@ def perturb(
 
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
+    backend = parts.choose()
     specs = name_specs(model or ["demo"])
     named = {"source": specs} if isinstance(specs, str) else dict(specs)
     referred = None if reference is None else short_name(reference)
@@ -89,15 +94,17 @@ def perturb(
     check_choice(models, names, referred, difficulty)
     for one in models.values():
         show_assumed(one)
-    scores = measure_stability(
-        models,
-        data,
-        out=out,
-        perturbations=names,
-        reference=referred,
-        difficulty=difficulty,
-        seed=seed,
-    )
+    with parts.share():
+        scores = measure_stability(
+            models,
+            data,
+            out=out,
+            perturbations=names,
+            reference=referred,
+            difficulty=difficulty,
+            seed=seed,
+            backend=backend,
+        )
     if as_json:
         say_json((out / SCORES_FILE).read_text(encoding="utf-8"))
         return

@@ -11,6 +11,7 @@ import typer
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import split_images
 from shiftproof.cli.models import show_assumed
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     IMAGES_HELP,
     AsJson,
@@ -23,6 +24,7 @@ from shiftproof.cli.options import (
     Workers,
 )
 from shiftproof.cli.outcome import show_outcome
+from shiftproof.cli.part_options import PartOptions
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof probe --model timm:resnet50 --model timm:vit_base_patch16_224.dino "
             "--data photos --out run --factors augmentations"
         ),
-    )(probe)
+    )(expand_groups(probe))
 
 
 def probe(
@@ -103,6 +105,8 @@ def probe(
     device: Device = "auto",
     workers: Workers = None,
     as_json: AsJson = False,
+    *,
+    parts: PartOptions,
 ) -> None:
     """Measure which factors of the world an encoder keeps, and which it has collapsed.
 
@@ -120,22 +124,25 @@ def probe(
         raise InputError(f"--images: expected a number or a folder, got {count!r}.")
     # Before a model is loaded, which may take a download.
     choose_factors(named)
+    backend = parts.choose(workers)
     encoders = [load_encoder(spec, device=device, normalize=unit) for spec in model or ["demo"]]
     for encoder in encoders:
         show_assumed(encoder)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
     show_aside(dataset.aside)
-    run = measure(
-        _by_name(encoders),
-        dataset,
-        out=out,
-        factors=named,
-        versions=versions,
-        images=IMAGES if count is None else count,
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
-    )
+    with parts.share():
+        run = measure(
+            _by_name(encoders),
+            dataset,
+            out=out,
+            factors=named,
+            versions=versions,
+            images=IMAGES if count is None else count,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)
 
 

@@ -16,8 +16,10 @@ from shiftproof.cli.grid_options import (
 )
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, DryRun, Out
+from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
 from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
 
 
@@ -108,7 +110,8 @@ def segment(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
-    dry_run: DryRun = False,
+    parts: PartOptions,
+    plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
@@ -116,6 +119,8 @@ def segment(
     from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
     from shiftproof.models import load_segmenter
 
+    plan.check()
+    backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
@@ -134,7 +139,7 @@ def segment(
     }
     for segmenter in segmenters.values():
         show_assumed(segmenter)
-    if dry_run:
+    if plan.dry_run:
         forecast = benchmark.forecast_run(
             segmenters,
             dataset,
@@ -149,23 +154,25 @@ def segment(
             device=grid.device,
             workers=grid.workers,
         )
-        show_forecast(forecast, as_json=as_json)
+        show_forecast(forecast, plan, as_json=as_json)
         return
-    run = benchmark.run(
-        segmenters,
-        dataset,
-        task=task,
-        corruptions=named,
-        severities=severities,
-        adapters=adapters,
-        out=out,
-        batch_size=grid.batch_size,
-        protocol=shown,
-        seed=grid.seed,
-        encode=grid.encode,
-        device=grid.device,
-        workers=grid.workers,
-    )
+    with parts.share():
+        run = benchmark.run(
+            segmenters,
+            dataset,
+            task=task,
+            corruptions=named,
+            severities=severities,
+            adapters=adapters,
+            out=out,
+            batch_size=grid.batch_size,
+            protocol=shown,
+            seed=grid.seed,
+            encode=grid.encode,
+            device=grid.device,
+            workers=grid.workers,
+            backend=backend,
+        )
     show_outcome(run, as_json=as_json)
 
 

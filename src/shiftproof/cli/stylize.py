@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import click
 import typer
 
 from shiftproof.cli.copying import (
@@ -15,11 +17,36 @@ from shiftproof.cli.copying import (
     show_done,
     show_estimate,
 )
-from shiftproof.cli.options import DryRun, ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.option_groups import expand_groups
+from shiftproof.cli.options import ImagesFolder, Root, Seed, Split, Workers
+from shiftproof.cli.part_options import PARTS_PANEL, PartOptions
+from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.stylize import Engine
+
+
+METHODS = ("free", "adain")
+
+
+@dataclass(frozen=True)
+class StylizePartOptions(PartOptions):
+    """Who makes the parts; the methods could be named here before there were machines to name."""
+
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
+            click_type=click.Choice(["local", "ray", *METHODS]),
+            help="local (this machine), or ray; free and adain are a --method, too.",
+        ),
+    ] = "local"  # fmt: skip
+
+    @property
+    def method(self) -> str | None:
+        """The method that stands in the place of a machine."""
+        return self.engine if self.engine in METHODS else None
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +56,9 @@ def register(app: typer.Typer) -> None:
         epilog=(
             "Examples:  shiftproof stylize photos photos-stylized  ·  "
             "shiftproof stylize coco coco-combined --combined --styles paintings  ·  "
-            "shiftproof stylize VOCdevkit out --engine adain --weights weights --dry-run"
+            "shiftproof stylize VOCdevkit out --method adain --weights weights --dry-run"
         ),
-    )(stylize)
+    )(expand_groups(stylize))
 
 
 def stylize(
@@ -43,11 +70,10 @@ def stylize(
             "--styles", metavar="DIR", help="A folder of paintings; without it styles are drawn."
         ),
     ] = None,
-    engine: Annotated[
+    method: Annotated[
         Literal["free", "adain"],
         typer.Option(
-            "--engine",
-            "-e",
+            "--method",
             metavar="NAME",
             help="free (needs no weights), or adain (the paper's; needs --weights).",
         ),
@@ -79,8 +105,10 @@ def stylize(
     images: ImagesFolder = None,
     root: Root = None,
     workers: Workers = None,
-    dry_run: DryRun = False,
     as_json: AsJson = False,
+    *,
+    parts: StylizePartOptions,
+    plan: PlanOptions,
 ) -> None:
     """Write TARGET/<path below SOURCE> for every image, in another style; shapes stay in place.
 
@@ -88,8 +116,10 @@ def stylize(
     """
     from shiftproof.stylize import estimate_stylized, export_stylized
 
-    chosen = _engine(engine, weights)
-    if dry_run:
+    plan.check()
+    backend = parts.choose(workers)
+    chosen = _engine(parts.method or method, weights)
+    if plan.dry_run:
         estimate = estimate_stylized(
             source,
             target,
@@ -105,35 +135,37 @@ def stylize(
             root=root,
             workers=workers,
         )
-        show_estimate(estimate, target, of_each="styles", others="", as_json=as_json)
+        show_estimate(estimate, target, plan, of_each="styles", others="", as_json=as_json)
         return
-    done = export_stylized(
-        source,
-        target,
-        styles=styles,
-        engine=chosen,
-        alpha=alpha,
-        combined=combined,
-        per_image=per_image,
-        seed=seed,
-        image_format=image_format,
-        split=split,
-        images=images,
-        root=root,
-        workers=workers,
-    )
+    with parts.share():
+        done = export_stylized(
+            source,
+            target,
+            styles=styles,
+            engine=chosen,
+            alpha=alpha,
+            combined=combined,
+            per_image=per_image,
+            seed=seed,
+            image_format=image_format,
+            split=split,
+            images=images,
+            root=root,
+            workers=workers,
+            backend=backend,
+        )
     show_done(done, target, verb="stylize", as_json=as_json)
 
 
-def _engine(name: Literal["free", "adain"], weights: list[Path] | None) -> Engine:
+def _engine(name: str, weights: list[Path] | None) -> Engine:
     from shiftproof.stylize import AdaIN, free
 
     if name == "free":
         if weights:
-            raise InputError("--weights has an effect with --engine adain only.")
+            raise InputError("--weights has an effect with --method adain only.")
         return free
     if not weights:
         raise InputError(
-            "--engine adain needs --weights, a folder with vgg_normalised.pth and decoder.pth."
+            "--method adain needs --weights, a folder with vgg_normalised.pth and decoder.pth."
         )
     return AdaIN(weights)

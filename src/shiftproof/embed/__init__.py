@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shiftproof.data import SavedDataset
 from shiftproof.embed.extract import Embedded, embed
+from shiftproof.embed.forecast import EmbeddingForecast, forecast_embedding
 from shiftproof.embed.pictures import Part, Picture, Pictures, SplitPictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.tars import TarPictures
@@ -12,6 +13,7 @@ from shiftproof.embed.texts import embed_texts
 
 __all__ = [
     "Embedded",
+    "EmbeddingForecast",
     "Part",
     "Picture",
     "Pictures",
@@ -21,6 +23,7 @@ __all__ = [
     "Texts",
     "embed",
     "embed_texts",
+    "forecast_embedding",
     "open_pictures",
     "open_texts",
 ]

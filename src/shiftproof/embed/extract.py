@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,19 @@ from shiftproof.io.border import show_name
 from shiftproof.io.holding import frees_folders
 from shiftproof.models import EncoderLike, Preprocessing
 from shiftproof.provenance import provenance
+from shiftproof.shards import (
+    Arrays,
+    Backend,
+    Ray,
+    Scheduled,
+    check_finished,
+    fill_parts,
+    pack_files,
+)
+from shiftproof.shards.seen import unseen
 from shiftproof.types import Image, Settings
+
+WHAT = "embed"
 
 _GROUP = 4
 """Images that a worker reads at a time: few enough that the last ones of a shard keep all busy."""
@@ -71,6 +84,7 @@ def embed(
     split: str | None = None,
     images: str | Path | None = None,
     root: str | Path | None = None,
+    backend: Backend | None = None,
 ) -> Embedded:
     """Write the vectors of all images of a data set as shards.
 
@@ -91,8 +105,12 @@ def embed(
         split: which part of a data set that has several.
         images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
+        backend: who makes which shards: :class:`~shiftproof.shards.Scheduled` for one of several
+            commands over one folder, :class:`~shiftproof.shards.Ray` for a cluster. None makes all of
+            them in this process.
 
     Raises:
+        UnfinishedError: this worker's share is done, and others' are not.
         InputError: no images at all, a folder that holds other things, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other data or other settings; or
             the encoder changed between two shards. Finished shards stay.
@@ -114,9 +132,16 @@ def embed(
             "batch_size": batch_size,
         },
         probe,
+        shared=isinstance(backend, Scheduled),
     )
+    parts = folder.parts(pictures.parts)
+    if isinstance(backend, Ray):
+        making = _Making(encoder, pictures, batch_size)
+        fill_parts(WHAT, make_shard, making, parts, backend)
     done = Embedded(folder.path, encoder.width, aside=pictures.aside)
     pending = _find_pending(folder, pictures.parts, done)
+    if backend is not None:
+        pending = backend.share(pending)
     known = pictures.count is not None
     total = pictures.count if pictures.count is not None else pictures.parts
     with progress("embed", total) as advance:
@@ -138,9 +163,38 @@ def embed(
             done.broken.update(broken)
             if not known:
                 advance(note=part.name)
+    if backend is not None:
+        check_finished(WHAT, parts, backend)
     if not done.rows and not done.broken:
         raise InputError(f"{show_name(pictures.name)} holds no images; expected one at least.")
     return done
+
+
+@dataclass(frozen=True, eq=False)
+class _Making:
+    """What a machine of a cluster needs for any shard."""
+
+    encoder: EncoderLike
+    pictures: Pictures
+    batch_size: int
+
+
+def make_shard(making: _Making, number: int) -> Arrays:
+    """Return the files of one shard, made on a machine of a cluster."""
+    encoder, pictures = making.encoder, making.pictures
+    shard = _Shard(encoder, making.batch_size)
+    [(_, part, read)] = _parts(pictures, [number], encoder.preprocess, 0)
+    for picture, found in read:
+        shard.add(picture, found)
+    vectors = shard.vectors()
+    broken = {**part.broken, **shard.broken}
+    if broken and not shard.rows:
+        raise unseen("the images", next(iter(broken.values())).removesuffix("."))
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
+        folder = EmbeddingFolder(Path(scratch))
+        folder.make_folders()
+        folder.write(number, part.name, vectors, shard.rows, broken)
+        return pack_files(folder.path)
 
 
 class _Shard:
@@ -225,7 +279,7 @@ def _parts(
                 yield part.pictures[start : start + _GROUP]
 
     results = map_ordered(
-        _read, groups(), context=(pictures, preprocess), workers=workers, lookahead=2
+        read_pictures, groups(), context=(pictures, preprocess), workers=workers, lookahead=2
     )
 
     def images(part: Part, first: list[_Read]) -> Iterator[tuple[Picture, _Read]]:
@@ -242,7 +296,9 @@ def _parts(
             yield number, part, images(part, first)
 
 
-def _read(context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]) -> list[_Read]:
+def read_pictures(
+    context: tuple[Pictures, Preprocessing], group: tuple[Picture, ...]
+) -> list[_Read]:
     """Read and resize some images; runs in a worker."""
     pictures, preprocess = context
     found: list[_Read] = []

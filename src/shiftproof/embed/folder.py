@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.io import files, manifest
 from shiftproof.io.text import read_object
+from shiftproof.shards import FileParts
 from shiftproof.types import Settings
 
 MANIFEST = "manifest.json"
@@ -67,6 +68,7 @@ class EmbeddingFolder:
         probe: Sequence[float],
         *,
         content: Content = "img",
+        shared: bool = False,
     ) -> EmbeddingFolder:
         """Make the folder, or go on with the one that is there if it has the same settings.
 
@@ -77,6 +79,7 @@ class EmbeddingFolder:
             probe: some numbers that the encoder gave for a fixed picture; what differs from them
                 is another encoder, also where no fingerprint says so.
             content: what was embedded.
+            shared: other workers of the same run may be at work there.
 
         Raises:
             RunMismatchError: the folder belongs to another encoder, other data or other settings.
@@ -90,6 +93,7 @@ class EmbeddingFolder:
             what="embeddings",
             about={"probe": list(probe), **about},
             ours=folder.folders,
+            shared=shared,
         )
         if not same_probe(there.get("probe"), probe):
             raise RunMismatchError(
@@ -97,9 +101,22 @@ class EmbeddingFolder:
                 f"the same {'picture' if content == 'img' else 'sentence'}. Choose another output "
                 "folder, or delete this one to start anew."
             )
-        for name in folder.folders:
-            files.make_folder(path / name)
+        folder.make_folders()
         return folder
+
+    def make_folders(self) -> None:
+        """Make the folders in it."""
+        for name in self.folders:
+            files.make_folder(self.path / name)
+
+    def parts(self, count: int) -> FileParts:
+        """Return the shards, of which there are so many, as parts that several may make."""
+        inner = EmbeddingFolder(Path(), self.content)
+        names = [
+            (inner.vectors_file(number), inner.metadata_file(number), inner.record_file(number))
+            for number in range(count)
+        ]
+        return FileParts(self.path, [[path.as_posix() for path in one] for one in names])
 
     @property
     def manifest_file(self) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.compute.progress import progress
-from shiftproof.embed.extract import Embedded
+from shiftproof.embed.extract import WHAT, Embedded
 from shiftproof.embed.folder import EmbeddingFolder, MetadataRow
 from shiftproof.embed.sources import SHARD_SIZE
 from shiftproof.embed.text_source import Texts, open_texts
@@ -18,6 +20,15 @@ from shiftproof.io.holding import frees_folders
 from shiftproof.models import TextEncoder
 from shiftproof.models.encoders.texts import PROBE
 from shiftproof.provenance import provenance
+from shiftproof.shards import (
+    Arrays,
+    Backend,
+    Ray,
+    Scheduled,
+    check_finished,
+    fill_parts,
+    pack_files,
+)
 
 _PROBED = 16
 """Numbers of the probe that are kept."""
@@ -31,6 +42,7 @@ def embed_texts(
     *,
     shard_size: int | None = None,
     batch_size: int = 256,
+    backend: Backend | None = None,
 ) -> Embedded:
     """Write the vectors of texts as shards.
 
@@ -46,8 +58,10 @@ def embed_texts(
         out: a new or empty folder, or that of the run to go on with.
         shard_size: texts in a shard, 10,000 by default.
         batch_size: texts that the encoder is given at a time.
+        backend: who makes which shards, as for :func:`embed`.
 
     Raises:
+        UnfinishedError: this worker's share is done, and others' are not.
         InputError: no texts, a folder that holds other things, or numbers out of range.
         RunMismatchError: the folder was made with another encoder, other texts or other settings.
         RunError: the disk is full. Finished shards stay.
@@ -73,20 +87,49 @@ def embed_texts(
         },
         [round(float(value), 6) for value in np.nan_to_num(probe[:_PROBED])],
         content="text",
+        shared=isinstance(backend, Scheduled),
     )
+    starts = range(0, len(opened), size)
+    parts = folder.parts(len(starts))
+    if isinstance(backend, Ray):
+        fill_parts(WHAT, _make_shard, _Making(encoder, opened, size, batch_size), parts, backend)
+    mine = set(parts.missing() if backend is None else backend.share(parts.missing()))
     done = Embedded(folder.path, encoder.width)
     with progress("embed", len(opened)) as advance:
-        for number, start in enumerate(range(0, len(opened), size)):
+        for number, start in enumerate(starts):
             stop = min(start + size, len(opened))
             record = folder.record(number)
-            if record is None:
+            if record is None and number in mine:
                 _write_shard(folder, number, encoder, opened, (start, stop), batch_size, done)
-            else:
+            elif record is not None:
                 done.kept += 1
                 done.rows += record["rows"]
                 done.broken.update(record["broken"])
             advance(stop - start, note=opened.name)
+    if backend is not None:
+        check_finished(WHAT, parts, backend)
     return done
+
+
+@dataclass(frozen=True, eq=False)
+class _Making:
+    """What a machine of a cluster needs for any shard."""
+
+    encoder: TextEncoder
+    texts: Texts
+    size: int
+    batch_size: int
+
+
+def _make_shard(making: _Making, number: int) -> Arrays:
+    """Return the files of one shard, made on a machine of a cluster."""
+    span = number * making.size, min((number + 1) * making.size, len(making.texts))
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
+        folder = EmbeddingFolder(Path(scratch), "text")
+        folder.make_folders()
+        done = Embedded(folder.path, making.encoder.width)
+        _write_shard(folder, number, making.encoder, making.texts, span, making.batch_size, done)
+        return pack_files(folder.path)
 
 
 def _write_shard(

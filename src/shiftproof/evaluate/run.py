@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftproof.bench.filling import fill
 from shiftproof.bench.given import check_at_least_one, default_workers
 from shiftproof.bench.recorders import ClassifierRecording
+from shiftproof.bench.sharing import Filling, Stretch, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
 from shiftproof.data import ImageData
@@ -25,6 +25,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name, plain
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell
 
 KIND = "evaluation"
@@ -42,6 +43,7 @@ def evaluate(
     batch_size: int = 64,
     device: str = "cpu",
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> EvaluationRun:
     """Measure the accuracy of models on several test sets, beside an audit of their training set.
@@ -63,6 +65,9 @@ def evaluate(
         batch_size: images that a model is given at a time.
         device: where models given as text are loaded.
         workers: processes that read and resize; 0 does it in this one.
+        backend: who makes the records, one part for each model on each test set:
+            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None makes all
+            in this process.
         show_progress: None shows it on a terminal only.
 
     Returns:
@@ -70,6 +75,7 @@ def evaluate(
 
     Raises:
         InputError: something handed in cannot be used; nothing has been written then.
+        UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models of different classes, or folders that are no classes.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
@@ -92,11 +98,19 @@ def evaluate(
             }
         ),
         {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
+        shared=isinstance(backend, Scheduled),
     )
     _save_prompts(folder, named)
-    for one in sets:
-        for alike in _by_geometry(answering[one.name]):
-            _fill(folder, one, alike, batch_size, workers, show_progress)
+    stretches = [
+        _stretch(one, alike) for one in sets for alike in _by_geometry(answering[one.name])
+    ]
+    fill_shared(
+        folder,
+        Filling(stretches, ClassifierRecording(), batch_size),
+        backend,
+        workers=workers,
+        show_progress=show_progress,
+    )
     titles = {name: model.name for name, model in named.items()}
     scores = summarize(folder, titles, sets, audited, show_progress=show_progress)
     write_form(folder.scores_file, scores)
@@ -155,26 +169,10 @@ def _by_geometry(models: Mapping[str, ClassifierLike]) -> list[dict[str, Classif
     return list(groups.values())
 
 
-def _fill(
-    folder: RunFolder,
-    one: OpenSet,
-    models: Mapping[str, ClassifierLike],
-    batch_size: int,
-    workers: int,
-    show_progress: bool | None,
-) -> None:
+def _stretch(one: OpenSet, models: Mapping[str, ClassifierLike]) -> Stretch:
     geometry = next(iter(models.values())).preprocess.geometry
-    fill(
-        folder,
-        OnTheFly(one.data, geometry, {}, seed=0),
-        [_episode(one.name, len(one.data))],
-        one.data.samples,
-        models,
-        ClassifierRecording(),
-        batch_size=batch_size,
-        workers=workers,
-        show_progress=show_progress,
-    )
+    view = OnTheFly(one.data, geometry, {}, seed=0)
+    return Stretch(view, [_episode(one.name, len(one.data))], one.data.samples, models)
 
 
 def _episode(name: str, count: int) -> Episode:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,11 +36,24 @@ from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import BrokenImage
+from shiftproof.shards import (
+    Arrays,
+    Backend,
+    FileParts,
+    Ray,
+    Scheduled,
+    check_finished,
+    fill_parts,
+    pack_files,
+)
+from shiftproof.shards.seen import unseen
 from shiftproof.types import Cell, Image, Sample, Settings
 
 EncoderOrName: TypeAlias = EncoderLike | str
 
 KIND = "probe"
+
+WHAT = "Probe"
 
 LEAST_IMAGES = 2 * FOLDS
 """With fewer, a fold would be a single image."""
@@ -60,6 +75,7 @@ def probe(
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> ProbeRun:
     """Measure which factors of the world encoders keep, and which they have collapsed.
@@ -84,6 +100,9 @@ def probe(
         seed: decides all draws.
         device: where encoders given as text are loaded.
         workers: processes that read and change images; 0 does it in this one.
+        backend: who embeds and reads out which families of changes:
+            :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None does all in
+            this process.
         show_progress: None shows it on a terminal only.
 
     Returns:
@@ -94,6 +113,7 @@ def probe(
             that cannot be used.
         UnknownNameError: no such factor, or no such encoder.
         ModelError: an encoder gives vectors that are not finite, or one vector for all images.
+        UnfinishedError: this worker's share is done, and others' are not.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     wanted = choose_factors(factors)
@@ -114,13 +134,23 @@ def probe(
         KIND,
         _settings(named, dataset, wanted, versions, images, seed),
         {"assumed": collect_assumed(named), "provenance": provenance(where, workers)},
+        shared=isinstance(backend, Scheduled),
     )
     work = _Work(folder, dataset, named, samples, versions, seed, batch_size, workers)
     families = families_of(wanted)
     steps = len(samples) * (1 + len(families) * len(work.groups)) + len(wanted)
     with progress("Probe", steps, show=show_progress) as advance:
         work.prepare(advance)
-        work.fill(families, wanted, advance)
+        parts = work.parts(families, wanted)
+        if isinstance(backend, Ray):
+            made = _Elsewhere(dataset, named, samples, versions, seed, batch_size, families, wanted)
+            fill_parts(WHAT, _make_readings, made, parts, backend, show=False)
+        mine: Sequence[Family] = families
+        if backend is not None:
+            mine = [families[number] for number in backend.share(range(len(families)))]
+        work.fill(mine, wanted, advance)
+        if backend is not None:
+            check_finished(WHAT, parts, backend)
     scores = summarize(
         folder,
         work.probed,
@@ -154,6 +184,40 @@ def _settings(
             "seed": seed,
         }
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Elsewhere:
+    """What a machine of a cluster needs to read out any family."""
+
+    data: ImageData
+    encoders: Mapping[str, EncoderLike]
+    samples: Sequence[Sample]
+    versions: int
+    seed: int
+    batch_size: int
+    families: Sequence[Family]
+    wanted: Sequence[Factor]
+
+
+def _make_readings(made: _Elsewhere, number: int) -> Arrays:
+    """Return the records of one family as files, made on a machine of a cluster."""
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
+        folder = RunFolder(Path(scratch))
+        work = _Work(
+            folder, made.data, made.encoders, made.samples, made.versions, made.seed,
+            made.batch_size, 0,
+        )  # fmt: skip
+        with progress("Probe", 0, show=False) as advance:
+            try:
+                work.prepare(advance)
+            except InputError as error:
+                if work.broken:
+                    raise unseen("the images", next(iter(work.broken.values()))) from error
+                raise
+            work.fill([made.families[number]], made.wanted, advance)
+        folder.drop_cache()
+        return pack_files(folder.path)
 
 
 class _Work:
@@ -192,6 +256,23 @@ class _Work:
                 BrokenImage(name, first_cell=UNCHANGED, reason=reason)
                 for name, reason in self.broken.items()
             ),
+        )
+
+    def parts(self, families: Sequence[Family], wanted: Sequence[Factor]) -> FileParts:
+        """Return the records of each family as a part that any of several may make."""
+        inner = RunFolder(Path())
+        names = [name for group in self.groups for name in group]
+        return FileParts(
+            self.folder.path,
+            [
+                [
+                    inner.records_file(name, Cell(factor.name, 0)).as_posix()
+                    for name in names
+                    for factor in family.factors
+                    if factor in wanted
+                ]
+                for family in families
+            ],
         )
 
     def versions_for(self, encoder: EncoderLike) -> Versions:

@@ -36,18 +36,26 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, kind: str, settings: Settings, about: Settings) -> RunFolder:
+    def create(
+        cls, path: Path, kind: str, settings: Settings, about: Settings, *, shared: bool = False
+    ) -> RunFolder:
         """Make the folder, or go on with the run that is there if it has the same settings.
 
         ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
-        equal to go on; ``about`` (provenance) only tells how they came about.
+        equal to go on; ``about`` (provenance) only tells how they came about. ``shared`` says that
+        other workers of the same run may be at work there.
 
         Raises:
             RunMismatchError: the folder belongs to a run with other settings.
             InputError: the folder holds other things, or cannot be written to.
         """
         manifest.begin(
-            path, RUN_FILE, {"kind": kind, "settings": settings}, what="a run", about=about
+            path,
+            RUN_FILE,
+            {"kind": kind, "settings": settings},
+            what="a run",
+            about=about,
+            shared=shared,
         )
         return cls(path)
 
@@ -119,9 +127,9 @@ class RunFolder:
         """What happened to one model between two resets."""
         return self.path / "events" / model / f"{episode}.json"
 
-    def checkpoint(self, model: str) -> Path:
+    def checkpoint(self, model: str, episode: str) -> Path:
         """The folder from which a model goes on in the middle of an episode."""
-        return self.cache / "checkpoints" / model
+        return self.cache / "checkpoints" / model / episode
 
     # ------------------------------------------------------------ contents
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
-from shiftproof.shards.folder import Arrays, PartFolder
+from shiftproof.shards.folder import Arrays, Parts
 
 Function = Callable[[Any, int], Arrays]
 
@@ -21,7 +21,7 @@ class Backend(Protocol):
         """Return those of the missing shards that are done here."""
 
     def work(
-        self, function: Function, context: Any, parts: PartFolder, shards: Sequence[int]
+        self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
         """Make the parts of these shards and yield each shard when its part is written."""
 
@@ -52,7 +52,7 @@ class Local:
         return list(shards)
 
     def work(
-        self, function: Function, context: Any, parts: PartFolder, shards: Sequence[int]
+        self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
         """Make the parts in processes."""
         workers = self.workers
@@ -98,7 +98,7 @@ class Scheduled:
         return [shard for shard in shards if shard % self.of == self.worker]
 
     def work(
-        self, function: Function, context: Any, parts: PartFolder, shards: Sequence[int]
+        self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
         """Make the parts as :class:`Local` does."""
         yield from Local(self.workers).work(function, context, parts, shards)
@@ -114,7 +114,7 @@ class Scheduled:
         return Local(self.workers).processes()
 
 
-def _write(context: tuple[Function, Any, PartFolder], shard: int) -> int:
+def _write(context: tuple[Function, Any, Parts], shard: int) -> int:
     """Make one part, in a worker; what is written does not wait for the parent."""
     function, of_job, parts = context
     parts.write(shard, function(of_job, shard))

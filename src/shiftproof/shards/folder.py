@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,24 @@ from shiftproof.types import Settings
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 """What a job gives for a shard: arrays of numbers or texts by name."""
+
+
+class Parts(Protocol):
+    """Where the parts of a job are kept; small to pickle."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def shards(self) -> int:
+        """How many parts there are when all is done."""
+
+    def missing(self) -> list[int]:
+        """Return the shards that have no part yet."""
+
+    def write(self, number: int, part: Arrays) -> None:
+        """Write the part of one shard, so that it counts as there when it is whole."""
 
 
 class PartFolder:
@@ -87,3 +106,50 @@ class PartFolder:
         """Yield all parts, in the order of the shards, one at a time."""
         for number in range(self.shards):
             yield self.read(number)
+
+
+@dataclass(frozen=True)
+class FileParts:
+    """Parts that are files of a run's folder: a part is the bytes of its files, by name.
+
+    Attributes:
+        path: the folder of the run.
+        files: of each part the files that are there when it is done, below the folder. A part may
+            bring others beside them, which are written first.
+    """
+
+    path: Path
+    files: Sequence[Sequence[str]]
+
+    @property
+    def shards(self) -> int:
+        """How many parts there are."""
+        return len(self.files)
+
+    def missing(self) -> list[int]:
+        """Return the parts of whose files one is not there."""
+        return [number for number in range(self.shards) if not self._has(number)]
+
+    def write(self, number: int, part: Arrays) -> None:
+        """Write the files of a part, those that say that it is done in their order at the end.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        last = self.files[number]
+        for name in (*(other for other in part if other not in last), *last):
+            path = self.path / name
+            files.make_folder(path.parent)
+            files.write_bytes(path, part[name].tobytes())
+
+    def _has(self, number: int) -> bool:
+        return all((self.path / name).is_file() for name in self.files[number])
+
+
+def pack_files(folder: Path) -> Arrays:
+    """Return the files below a folder as a part of :class:`FileParts`: ``(N,)`` uint8 of each."""
+    return {
+        path.relative_to(folder).as_posix(): np.frombuffer(path.read_bytes(), np.uint8)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from shiftproof.compute.progress import progress
 from shiftproof.errors import UnfinishedError
 from shiftproof.shards.backends import Backend, Local
-from shiftproof.shards.folder import Arrays, PartFolder
+from shiftproof.shards.folder import Arrays, PartFolder, Parts
 from shiftproof.types import Settings
 
 Context = TypeVar("Context")
@@ -62,23 +62,49 @@ def run_shards(
         RunError: the disk is full, or a shard took its worker down again and again.
         Exception: whatever the function raises.
     """
-    chosen = Local() if backend is None else backend
     parts = PartFolder.create(folder, job.name, job.shards, job.settings)
-    missing = parts.missing()
-    mine = chosen.share(missing)
-    with progress(job.name, len(mine), show=show) as advance:
-        for number in chosen.work(job.function, job.context, parts, mine):
+    fill_parts(job.name, job.function, job.context, parts, backend or Local(), show=show)
+    return parts
+
+
+def fill_parts(
+    name: str,
+    function: Callable[[Any, int], Arrays],
+    context: Any,
+    parts: Parts,
+    backend: Backend,
+    *,
+    show: bool | None = None,
+) -> None:
+    """Make every part that is not there yet, wherever parts are kept; see :func:`run_shards`.
+
+    Raises:
+        UnfinishedError: this worker's share is done, but parts of other workers are missing.
+        RunError: the disk is full, or a shard took its worker down again and again.
+        Exception: whatever the function raises.
+    """
+    mine = backend.share(parts.missing())
+    with progress(name, len(mine), show=show) as advance:
+        for number in backend.work(function, context, parts, mine):
             advance(note=f"shard {number}")
+    check_finished(name, parts, backend)
+
+
+def check_finished(name: str, parts: Parts, backend: Backend) -> None:
+    """Refuse to go on while parts are missing, which others are to make.
+
+    Raises:
+        UnfinishedError: says which, and whose they are.
+    """
     missing = parts.missing()
     if missing:
         told = ", ".join(map(str, missing[:_TOLD]))
         more = f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else ""
         raise UnfinishedError(
-            f"{job.name}: {job.shards - len(missing)} of {job.shards} parts are in {folder}; missing: "
-            f"{told}{more}{chosen.whose(missing)}. Whoever starts the same command when all are "
-            "there merges them."
+            f"{name}: {parts.shards - len(missing)} of {parts.shards} parts are in {parts.path}; "
+            f"missing: {told}{more}{backend.whose(missing)}. Whoever starts the same command when "
+            "all are there merges them."
         )
-    return parts
 
 
 def merge_parts(parts: Iterable[Part], merge: Callable[[Sequence[Part]], Part]) -> Part:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from shiftproof._version import __version__
 from shiftproof.compute.processes import ATTEMPTS
 from shiftproof.compute.tuning import tune_own_process, usable_cores
 from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.shards.backends import Function
-from shiftproof.shards.folder import Arrays, PartFolder
+from shiftproof.shards.folder import Arrays, Parts
 
 _QUIET = {
     # Nothing is sent anywhere, and no warning of a setting that is about to change.
@@ -22,6 +26,12 @@ _QUIET = {
 
 _OBJECT_STORE = 256 * 10**6
 """Bytes: parts pass through it, a few at a time; what does not fit goes to the disk."""
+
+_KNOCK_SECONDS = 10.0
+"""So long a cluster may take to answer at its address: Ray itself tries for minutes."""
+
+_GLANCE_SECONDS = 5.0
+"""After so long without a part the machines are counted anew: some may have joined."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +43,36 @@ class Ray:
 
     Attributes:
         address: of a cluster, such as "auto" or "ray://host:10001"; None starts Ray in this process
-            and ends it again, or takes the one that the caller has started.
-        workers: how many tasks at a time; None takes one per core.
+            and ends it again, or takes the one that the caller has started. A cluster that runs on
+            this machine is never joined unasked.
+        workers: how many tasks at a time; None takes one per core of the machines that are there,
+            also of those that join later; with GPUs as many as these serve.
+        gpus: of each task; a share such as 0.5 lets two tasks use one.
     """
 
     address: str | None = None
     workers: int | None = None
+    gpus: float = 0
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"Expected 1 worker or more on Ray, got {self.workers}.")
+        if not 0 <= self.gpus < float("inf"):
+            raise InputError(f"Expected 0 GPUs for a task or more, got {self.gpus}.")
 
     def share(self, shards: Sequence[int]) -> list[int]:
         """Return all of them."""
         return list(shards)
 
     def work(
-        self, function: Function, context: Any, parts: PartFolder, shards: Sequence[int]
+        self, function: Function, context: Any, parts: Parts, shards: Sequence[int]
     ) -> Iterator[int]:
         """Make the parts as tasks."""
         if not shards:
             return  # starting Ray takes seconds
         with self._session() as ray:
-            yield from _tasks(ray, function, context, parts, shards, self.workers)
+            _check_gpus(ray, self.gpus)
+            yield from _tasks(ray, function, context, parts, shards, self)
 
     def whose(self, shards: Sequence[int]) -> str:
         """Say nothing: there is nobody else."""
@@ -85,17 +102,20 @@ class Ray:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if self.address is None:
             options |= {
+                # Without it Ray joins whatever cluster was begun on this machine.
+                "address": "local",
                 "num_cpus": self.processes(),
                 "object_store_memory": _OBJECT_STORE,
                 "include_dashboard": False,
             }
         else:
             options["address"] = self.address
+            _knock(self.address)
         for left in reversed(range(ATTEMPTS)):
             try:
                 ray.init(**options)
                 return
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # It gives itself 30 seconds, which on a busy machine may not do, and raises anything.
                 ray.shutdown()
                 if left and self.address is None:
@@ -104,28 +124,69 @@ class Ray:
                 raise RunError(f"Ray could not be reached or started ({where}): {error}") from error
 
 
+def _knock(address: str) -> None:
+    """Refuse an address at which nothing answers.
+
+    Raises:
+        RunError: says where.
+    """
+    found = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", address)
+    if found is None:
+        return  # "auto", or a cluster's name, which Ray knows
+    try:
+        socket.create_connection((found[1], int(found[2])), _KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise RunError(
+            f"Nothing answers at {address} ({reason}). Expected the address of a Ray cluster, such "
+            "as host:6379 or ray://host:10001; is it up, and does a firewall stand between?"
+        ) from error
+
+
+def _check_gpus(ray: Any, gpus: float) -> None:
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus > there:
+        raise InputError(
+            f"Each task asks for {gpus:g} GPUs, and the cluster has {there:g} in all; ask for fewer, "
+            "or begin it with machines that have them."
+        )
+
+
 def _tasks(
     ray: Any,
     function: Function,
     context: Any,
-    parts: PartFolder,
+    parts: Parts,
     shards: Sequence[int],
-    workers: int | None,
+    asked: Ray,
 ) -> Iterator[int]:
-    window = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    # A task whose worker dies is done again; one that raises is not.
-    task = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_compute)
-    sent = ray.put((function, context))
+    # A task whose worker or machine dies is done again; one that raises is not.
+    task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
+    # In a list it goes to a worker as a reference, and is read there once for all of its tasks.
+    sent = [ray.put((__version__, Path.cwd(), function, context))]
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     while left or under_way:
+        window = _window(ray, asked)
         while left and len(under_way) < window:
             shard = left.pop()
             under_way[task.remote(sent, shard)] = shard
-        (done, *_), _ = ray.wait(list(under_way), num_returns=1)
-        shard = under_way.pop(done)
-        parts.write(shard, _result(ray, done, shard))
-        yield shard
+        done, _ = ray.wait(list(under_way), num_returns=1, timeout=_GLANCE_SECONDS)
+        for one in done:
+            shard = under_way.pop(one)
+            parts.write(shard, _result(ray, one, shard))
+            yield shard
+
+
+def _window(ray: Any, asked: Ray) -> int:
+    """Return how many tasks there may be at a time, on the machines that are there now."""
+    if asked.workers is not None:
+        return asked.workers
+    there = ray.cluster_resources()
+    count = there.get("CPU", 1)
+    if asked.gpus:
+        count = min(count, there.get("GPU", 0) / asked.gpus)
+    return max(1, int(count))
 
 
 def _result(ray: Any, done: Any, shard: int) -> Arrays:
@@ -133,7 +194,13 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
         part: Arrays = ray.get(done)
     except ray.exceptions.RayTaskError as error:
         # What the function raised, as it does on any other backend.
-        raise error.cause from None
+        cause = error.cause
+        if isinstance(cause, ModuleNotFoundError) and not isinstance(cause, MissingExtraError):
+            raise RunError(
+                f"A machine of the cluster has no {cause.name or 'module that is needed'}. Install "
+                f"shiftproof {__version__} with the same extras on all of them."
+            ) from error
+        raise cause from None
     except ray.exceptions.RayError as error:
         raise RunError(
             f"Shard {shard} took its worker down {ATTEMPTS} times; often the memory is full. Use fewer "
@@ -142,10 +209,41 @@ def _result(ray: Any, done: Any, shard: int) -> Arrays:
     return part
 
 
-def _compute(job: tuple[Function, Any], shard: int) -> Arrays:
+# ---------------------------------------------------------------- on a machine of the cluster
+
+
+_kept: dict[str, tuple[Function, Any]] = {}
+"""The job of this process's last task: the next is of the same one, as a rule."""
+
+
+def _compute(sent: list[Any], shard: int) -> Arrays:
     tune_own_process()
-    function, context = job
-    return function(context, shard)
+    function, context = _open_job(sent)
+    try:
+        return function(context, shard)
+    except MissingExtraError as error:
+        raise MissingExtraError(f"{error} (On {socket.gethostname()}, of the cluster.)") from error
+
+
+def _open_job(sent: list[Any]) -> tuple[Function, Any]:
+    """Return function and context, which a process reads once."""
+    import ray
+
+    [reference] = sent
+    key = reference.hex()
+    if key not in _kept:
+        version, place, function, context = ray.get(reference)
+        if version != __version__:
+            raise RunError(
+                f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
+                f"{version}. Install the same version on all machines of the cluster."
+            )
+        # Paths may be relative to where the command was started.
+        with contextlib.suppress(OSError):
+            os.chdir(place)
+        _kept.clear()
+        _kept[key] = function, context
+    return _kept[key]
 
 
 @contextlib.contextmanager

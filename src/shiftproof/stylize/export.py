@@ -11,6 +11,7 @@ from shiftproof.data import Estimate, Exported
 from shiftproof.data.copies.export import CopyPlan, estimate_copy, export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
+from shiftproof.shards import Backend
 from shiftproof.stylize.apply import choose_style, stylize_keyed
 from shiftproof.stylize.contract import Engine, check_alpha
 from shiftproof.stylize.free import free
@@ -33,6 +34,7 @@ def export_stylized(
     images: str | Path | None = None,
     root: str | Path | None = None,
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
     """Write ``target/<path below source>`` for every image, in the style that belongs to its path.
@@ -62,6 +64,8 @@ def export_stylized(
         images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
+        backend: who writes which images or tars, where several share the work; see
+            :func:`~shiftproof.data.copies.export.export_copy`.
         show_progress: None shows it on a terminal only.
 
     Returns:
@@ -70,6 +74,7 @@ def export_stylized(
     Raises:
         InputError: no images, no styles, a target that holds other things, or numbers out of range.
         RunMismatchError: the target holds a copy made with other settings.
+        UnfinishedError: this worker's share is done, and others' are not.
         RunError: the disk is full.
     """
     plan, edit = _plan(
@@ -92,6 +97,7 @@ def export_stylized(
         settings=edit.settings(combined=combined),
         title="Stylizing",
         workers=workers,
+        backend=backend,
         show_progress=show_progress,
     )
 

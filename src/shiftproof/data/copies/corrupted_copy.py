@@ -13,6 +13,7 @@ from shiftproof.data.copies.export import CopyPlan, Estimate, estimate_copy, exp
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.io import files
+from shiftproof.shards import Backend
 from shiftproof.types import Cell, Image
 
 
@@ -28,6 +29,7 @@ def export_corrupted(
     images: str | Path | None = None,
     root: str | Path | None = None,
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
     """Write ``target/<corruption>/<severity>/<path below source>`` for every image.
@@ -59,12 +61,15 @@ def export_corrupted(
         images: the folder of the images, where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
+        backend: who writes which images or tars, where several share the work; see
+            :func:`~shiftproof.data.copies.export.export_copy`.
         show_progress: None shows it on a terminal only.
 
     Raises:
         InputError: no images, a target that holds other things, annotations whose paths leave the
             folder, or images whose new names could not be told apart.
         RunMismatchError: the target holds a copy made with other settings.
+        UnfinishedError: this worker's share is done, and others' are not.
         RunError: the disk is full.
     """
     plan, edit = _plan(
@@ -81,6 +86,7 @@ def export_corrupted(
         },
         title="Corrupting",
         workers=workers,
+        backend=backend,
         show_progress=show_progress,
     )
 

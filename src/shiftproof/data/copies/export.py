@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import time
@@ -16,8 +17,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from shiftproof import shards
 from shiftproof._version import __version__
 from shiftproof.compute import processes as engine
+from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
@@ -36,10 +39,19 @@ from shiftproof.data.copies.writing import (
 )
 from shiftproof.data.disk import read_below
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
-from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
 from shiftproof.io.holding import frees_folders
+from shiftproof.shards import Backend, Scheduled
+from shiftproof.shards.seen import check_seen
 from shiftproof.types import Image
+
+PARTS = ".parts"
+"""The folder in a copy where what its parts tell is kept, until all are there."""
+
+PART_IMAGES = 16
+MOST_PARTS = 4096
+"""A copy in parts has parts of so many images, more where there would be more parts than that."""
 
 COPIED_BYTES = 1_000_000
 """Up to this size texts are copied into each folder; larger files are linked to the first copy."""
@@ -133,6 +145,7 @@ def export_copy(
     settings: Mapping[str, Any],
     title: str,
     workers: int | None = None,
+    backend: Backend | None = None,
     show_progress: bool | None = None,
 ) -> Exported:
     """Write all versions of every image, and what lies beside them into each folder of versions.
@@ -153,9 +166,13 @@ def export_copy(
         settings: what decides the pixels, for the manifest; with other settings it is another copy.
         title: what the progress display calls it.
         workers: processes; all cores by default.
+        backend: who writes which images or tars: :class:`~shiftproof.shards.Scheduled` for one of
+            several commands over one target, :class:`~shiftproof.shards.Ray` for a cluster, all of
+            whose machines see source and target under the same paths. None does all here.
         show_progress: None shows it on a terminal only.
 
     Raises:
+        UnfinishedError: this worker's share is done, and others' are not.
         InputError: a target that holds other things, or annotations whose paths leave the folder.
         RunMismatchError: the target holds a copy made with other settings.
         RunError: the disk is full.
@@ -173,18 +190,12 @@ def export_copy(
         about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
     if tree.layout == "webdataset":
         about["tars"] = about.pop("images")
-    known, told = _claim(target, about, tree.aside)
-    workers = usable_cores() if workers is None else workers
-    done = _carry_all(plan, target, workers, show_progress)
-    job = Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format)
-    with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
-        if tree.layout == "webdataset":
-            results = engine.map_ordered(export_tar, outputs, context=job, workers=workers)
-        else:
-            results = engine.map_ordered(_export_one, outputs.items(), context=job, workers=workers)
-        for name, one in zip(outputs, results, strict=True):
-            done.add(one)
-            advance(len(plan.versions), note=name)
+    shared = isinstance(backend, Scheduled)
+    known, told = _claim(target, about, tree.aside, shared=shared)
+    if backend is None:
+        done = _copy_all(plan, target, edit, title, workers, show_progress)
+    else:
+        done = _copy_in_parts(plan, target, edit, title, backend, about, show_progress)
     # Beside what was met now, what an earlier call met and this one did not have to look at again.
     broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
     files.write_json(
@@ -192,6 +203,30 @@ def export_copy(
         {"format": manifest.FORMAT, **about, **told, "broken": broken},
     )
     return done
+
+
+def _copy_all(
+    plan: CopyPlan,
+    target: Path,
+    edit: Edit,
+    title: str,
+    workers: int | None,
+    show_progress: bool | None,
+) -> Exported:
+    outputs = plan.outputs
+    workers = usable_cores() if workers is None else workers
+    done = _carry_all(plan, target, workers, show_progress)
+    job = _job(plan, target, edit)
+    with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
+        results = engine.map_ordered(_export, outputs.items(), context=job, workers=workers)
+        for name, one in zip(outputs, results, strict=True):
+            done.add(one)
+            advance(len(plan.versions), note=name)
+    return done
+
+
+def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
+    return Job(plan.tree.root, target, plan.tree.layout, plan.versions, edit, plan.image_format)
 
 
 def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
@@ -212,6 +247,11 @@ def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
     return dataclasses.replace(
         plan, tree=tree, outputs={name: plan.outputs[name] for name in outside(plan.outputs)}
     )
+
+
+def _export(job: Job, names: tuple[str, str]) -> Exported:
+    """Write all versions of one image or tar, in a worker."""
+    return export_tar(job, names[0]) if job.layout == "webdataset" else _export_one(job, names)
 
 
 def _export_one(job: Job, names: tuple[str, str]) -> Exported:
@@ -238,6 +278,73 @@ def _export_one(job: Job, names: tuple[str, str]) -> Exported:
         done.write_seconds += time.process_time() - middle
         done.written += 1
     return done
+
+
+# ---------------------------------------------------------------- in parts
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """What a worker needs for any part: the first is what is carried over, then come the images."""
+
+    plan: CopyPlan
+    job: Job
+
+    @property
+    def size(self) -> int:
+        """Images of a part; a tar is one."""
+        if self.plan.tree.layout == "webdataset":
+            return 1
+        return max(PART_IMAGES, -(-len(self.plan.outputs) // MOST_PARTS))
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+        return 1 + -(-len(self.plan.outputs) // self.size)
+
+
+def _copy_in_parts(
+    plan: CopyPlan,
+    target: Path,
+    edit: Edit,
+    title: str,
+    backend: Backend,
+    settings: dict[str, Any],
+    show_progress: bool | None,
+) -> Exported:
+    """Write a share of the parts, or all of them on a cluster; tell of all when none is missing."""
+    copying = _Copying(plan, _job(plan, target, edit))
+    job = shards.Job(title, _copy_part, copying, copying.parts, settings)
+    parts = shards.run_shards(job, target / PARTS, backend, show=show_progress)
+    own = target / f"{PARTS}-{os.getpid()}"
+    try:
+        # Of two that come to the end together one has the parts.
+        parts.path.rename(own)
+    except FileNotFoundError:
+        raise UnfinishedError(
+            f"{title}: another worker puts the parts in {target} together."
+        ) from None
+    done = Exported()
+    for part in shards.PartFolder(own, copying.parts).each():
+        done.add(Exported.unpack(part))
+    shutil.rmtree(own, ignore_errors=True)
+    return done
+
+
+def _copy_part(copying: _Copying, number: int) -> shards.Arrays:
+    """Make one part, in a worker, and return what was done."""
+    plan, job = copying.plan, copying.job
+    for path in (job.root, job.target / "manifest.json"):
+        check_seen(path)
+    if number == 0:
+        return _carry_all(plan, job.target, 0, False).pack()
+    start = (number - 1) * copying.size
+    done = Exported()
+    for names in itertools.islice(plan.outputs.items(), start, start + copying.size):
+        for version in plan.versions:
+            files.make_folder(job.path(version, names[1]).parent)
+        done.add(_export(job, names))
+    return done.pack()
 
 
 # ---------------------------------------------------------------- what is carried over
@@ -346,14 +453,16 @@ def _fingerprints(tree: Tree) -> dict[str, str]:
 
 
 def _claim(
-    target: Path, settings: dict[str, Any], aside: Sequence[str]
+    target: Path, settings: dict[str, Any], aside: Sequence[str], *, shared: bool
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Claim the target for this copy; return the broken images and the unused files that it lists.
 
     Of a copy within its own source there is more to leave aside the next time.
     """
     about = {"left aside": list(aside)} if aside else {}
-    there = manifest.begin(target, "manifest.json", settings, what="a copy", about=about)
+    there = manifest.begin(
+        target, "manifest.json", settings, what="a copy", about=about, shared=shared
+    )
     known = {key: there[key] for key in there if key not in ("format", "broken", "left aside")}
     manifest.check_same(target, known, settings, what="a copy")
     broken = there.get("broken")
@@ -384,6 +493,8 @@ class Estimate:
         sampled: the images that were tried.
         aside: what will not be changed, or not be in the copy, a sentence each.
         free_bytes: what is free where the copy would lie.
+        memory: bytes that all processes hold.
+        parts: by so many commands or machines it can be shared at most.
     """
 
     layout: str
@@ -396,6 +507,13 @@ class Estimate:
     sampled: tuple[str, ...]
     free_bytes: int
     aside: tuple[str, ...] = ()
+    memory: int = 0
+    parts: int = 1
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes on this machine, as all verbs tell it."""
+        return Needs(self.seconds, self.memory, self.bytes, self.parts)
 
     @property
     def seconds(self) -> float:
@@ -455,6 +573,7 @@ def estimate_copy(
     there = next(
         folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
     )
+    workers = usable_cores() if workers is None else workers
     return Estimate(
         layout=tree.layout,
         images=images,
@@ -462,10 +581,12 @@ def estimate_copy(
         carried=len(tree.carried),
         bytes=other_bytes + size * images // len(names),
         cpu_seconds=spent * images / len(names),
-        workers=usable_cores() if workers is None else workers,
+        workers=workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(there).free,
         aside=tree.aside,
+        memory=measure_memory(workers),
+        parts=_Copying(plan, _job(plan, target, edit)).parts,
     )
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from PIL import Image as PillowImage
 
 from shiftproof.errors import InputError
+from shiftproof.shards import Arrays
 from shiftproof.types import Image
 
 ImageFormat = Literal["png", "jpeg", "source"]
@@ -77,6 +79,28 @@ class Exported:
         self.decode_seconds += other.decode_seconds
         self.corrupt_seconds += other.corrupt_seconds
         self.write_seconds += other.write_seconds
+
+    def pack(self) -> Arrays:
+        """Return it as the part of a job in parts: counts, seconds and texts."""
+        counts = [self.written, self.kept, self.carried]
+        seconds = [self.decode_seconds, self.corrupt_seconds, self.write_seconds]
+        return {
+            "counts": np.array(counts, np.int64),
+            "seconds": np.array(seconds, np.float64),
+            "broken": np.array([*self.broken, *self.broken.values()], np.str_),
+            "aside": np.array(self.aside, np.str_),
+        }
+
+    @classmethod
+    def unpack(cls, part: Arrays) -> Exported:
+        """Return what :meth:`pack` was given."""
+        texts = part["broken"].tolist()
+        half = len(texts) // 2
+        broken = dict(zip(texts[:half], texts[half:], strict=True))
+        written, kept, carried = part["counts"].tolist()
+        return cls(
+            written, kept, carried, broken, part["aside"].tolist(), *part["seconds"].tolist()
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""Where the parts of a long command are made: here, by a batch scheduler's commands, or on Ray."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from shiftproof.cli.printing import say
+from shiftproof.errors import InputError, UnfinishedError
+
+if TYPE_CHECKING:
+    from shiftproof.shards import Backend
+
+PARTS_PANEL = "On many machines; what comes out is the same"
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """Who makes the parts of a command."""
+
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
+            click_type=click.Choice(["local", "ray"]), help="local (this machine), or ray.",
+        ),
+    ] = "local"  # fmt: skip
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="URL", rich_help_panel=PARTS_PANEL,
+            help="Of a Ray cluster, such as auto or ray://host:10001; without it Ray starts here.",
+        ),
+    ] = None  # fmt: skip
+    worker: Annotated[
+        int | None,
+        typer.Option(
+            "--worker", metavar="INT", rich_help_panel=PARTS_PANEL,
+            help="Which of --of commands this is, from 0 up, for batch schedulers such as Slurm.",
+        ),
+    ] = None  # fmt: skip
+    of: Annotated[
+        int | None,
+        typer.Option(
+            "--of",
+            metavar="INT",
+            help="How many commands share the work.",
+            rich_help_panel=PARTS_PANEL,
+        ),
+    ] = None
+    gpus_per_task: Annotated[
+        float,
+        typer.Option(
+            "--gpus-per-task",
+            metavar="NUMBER",
+            min=0,
+            help="Of each task on Ray, or of each --worker.",
+            rich_help_panel=PARTS_PANEL,
+        ),
+    ] = 0
+
+    def choose(self, workers: int | None = None) -> Backend | None:
+        """Return who makes the parts; None where the command makes them as it always does.
+
+        Call it before a model is loaded: a worker then keeps to GPUs of its own.
+
+        Args:
+            workers: tasks at a time on Ray, where any number was given; processes of a worker.
+        """
+        from shiftproof.shards import Ray, Scheduled
+
+        if (self.worker is None) != (self.of is None):
+            raise InputError("--worker and --of belong together: worker 0 to N-1 of N.")
+        if self.engine == "ray":
+            if self.worker is not None:
+                raise InputError(
+                    "--worker is for batch schedulers; leave it out with --engine ray."
+                )
+            return Ray(self.address, workers or None, self.gpus_per_task)
+        if self.address is not None:
+            raise InputError("--address has an effect with --engine ray only.")
+        if self.worker is not None and self.of is not None:
+            scheduled = Scheduled(self.worker, self.of, workers)
+            self._keep_to_gpus(self.worker)
+            return scheduled
+        if self.gpus_per_task:
+            raise InputError(
+                "--gpus-per-task has an effect with --engine ray or --worker only; without them "
+                "--device says where a model runs."
+            )
+        return None
+
+    def _keep_to_gpus(self, worker: int) -> None:
+        from shiftproof.shards.gpus import keep_to_gpus
+
+        if not self.gpus_per_task.is_integer():
+            raise InputError(
+                f"--gpus-per-task: expected a whole number with --worker, got {self.gpus_per_task:g}; "
+                "Ray alone shares a GPU out."
+            )
+        if self.gpus_per_task:
+            keep_to_gpus(worker, int(self.gpus_per_task))
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[None]:
+        """Let a command of several end well when its share is done and others' are not."""
+        try:
+            yield
+        except UnfinishedError as error:
+            if self.worker is None:
+                raise
+            say(f"This worker's share is done. {error}")
+            raise typer.Exit from None

@@ -1,0 +1,123 @@
+"""What embedding would take, told from some ten seconds of it; nothing is written."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftproof.compute.needs import Needs, measure_memory
+from shiftproof.compute.tuning import usable_cores
+from shiftproof.data import ImageData
+from shiftproof.embed.extract import read_pictures
+from shiftproof.embed.pictures import Pictures
+from shiftproof.embed.sources import open_pictures
+from shiftproof.errors import InputError
+from shiftproof.io.border import show_name
+from shiftproof.models import EncoderLike
+from shiftproof.types import Image
+
+TRIED_SECONDS = 5.0
+"""So long images are read, and so long they are embedded; a batch that was begun is ended."""
+
+_ROW_BYTES = 24
+"""Of a row's metadata beside the image's name: height, width, and what Parquet needs."""
+
+
+@dataclass(frozen=True)
+class EmbeddingForecast:
+    """What embedding would take.
+
+    Attributes:
+        images: of the data set; of tars as if each held as many as the first.
+        shards: that are written.
+        read_seconds: of one process, for all images.
+        encode_seconds: of the encoder, for all images.
+        workers: processes that read.
+        device: where the encoder runs.
+        memory: bytes that all processes hold.
+        disk: bytes that are written.
+        tried: images that were tried.
+    """
+
+    images: int
+    shards: int
+    read_seconds: float
+    encode_seconds: float
+    workers: int
+    device: str
+    memory: int
+    disk: int
+    tried: int
+
+    @property
+    def needs(self) -> Needs:
+        """What it takes on this machine: on one processor both share the cores, else they overlap."""
+        reading = self.read_seconds / max(self.workers, 1)
+        is_shared = self.workers == 0 or self.device == "cpu"
+        both = reading + self.encode_seconds
+        seconds = both if is_shared else max(reading, self.encode_seconds)
+        return Needs(seconds, self.memory, self.disk, self.shards)
+
+
+def forecast_embedding(
+    encoder: EncoderLike,
+    data: str | Path | ImageData | Pictures,
+    *,
+    shard_size: int | None = None,
+    batch_size: int = 32,
+    workers: int | None = None,
+    split: str | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+) -> EmbeddingForecast:
+    """Return what :func:`embed` with the same arguments will take; write nothing.
+
+    The first images of the first shard stand for the others. It is rough: sizes differ.
+
+    Raises:
+        InputError: as embed, and where none of the tried images can be read.
+    """
+    pictures = open_pictures(data, shard_size=shard_size, split=split, images=images, root=root)
+    first = pictures.part(0)
+    start, found, count = time.perf_counter(), [], 0
+    for picture in first.pictures:
+        found += read_pictures((pictures, encoder.preprocess), (picture,))
+        count += 1
+        if time.perf_counter() - start > TRIED_SECONDS:
+            break
+    reading = time.perf_counter() - start
+    usable = [one[0] for one in found if not isinstance(one, str)]
+    if not usable:
+        raise InputError(
+            f"{show_name(pictures.name)}: none of the images tried for the estimate can be read."
+        )
+    total = pictures.count
+    if total is None:
+        total = len(first.pictures) * pictures.parts
+    names = sum(len(picture.name) for picture in first.pictures[:count]) / count
+    workers = max(usable_cores() - 1, 1) if workers is None else workers
+    return EmbeddingForecast(
+        images=total,
+        shards=pictures.parts,
+        read_seconds=reading / count * total,
+        encode_seconds=_time_encoder(encoder, usable, batch_size) * total,
+        workers=workers,
+        device=str(encoder.settings.get("device", "cpu")),
+        memory=measure_memory(workers),
+        disk=round(total * (2 * encoder.width + names + _ROW_BYTES)),
+        tried=count,
+    )
+
+
+def _time_encoder(encoder: EncoderLike, images: list[Image], batch_size: int) -> float:
+    """Return the seconds that an image takes in batches; the first batch is not counted."""
+    around = itertools.cycle(images)
+    batch = list(itertools.islice(around, batch_size))
+    encoder.encode(batch)
+    start, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - start < TRIED_SECONDS:
+        encoder.encode(batch)
+        count += len(batch)
+    return (time.perf_counter() - start) / count

@@ -1,0 +1,89 @@
+"""Every verb that works in parts, small, as a function of photographs, output folder and backend."""
+
+import numpy as np
+
+from shiftproof import Encoder, Preprocess, bench
+from shiftproof.data import ImageArrays, export_corrupted, open_data
+from shiftproof.embed import embed
+from shiftproof.evaluate import evaluate
+from shiftproof.probe import probe
+from shiftproof.stylize import export_stylized
+from support import tiny
+from support.learner import Learner
+
+
+def measure_grid(photos, out, backend):
+    model = tiny.make_model()
+    bench.run(
+        model, open_data(photos, classes=model.classes), out=out, backend=backend, workers=0,
+        corruptions=["gaussian_noise", "contrast"], severities=[1, 5],
+        adapters={"learner": Learner}, protocol="online:reset=corruption",
+    )  # fmt: skip
+
+
+def measure_test_sets(photos, out, backend):
+    models = {"one": tiny.make_model(), "two": tiny.make_model()}
+    evaluate(models, {"photos": photos}, out=out, backend=backend, workers=0)
+
+
+def levels(batch):
+    """Six classes by the mean brightness of the left half."""
+    level = batch[:, :, :, : batch.shape[3] // 2].mean(axis=(1, 2, 3))
+    return (-((level[:, None] - np.linspace(-1.5, 1.5, 6)) ** 2)).astype(np.float32)
+
+
+def measure_steadiness(photos, out, backend):
+    names = [f"c{number}" for number in range(6)]
+    model = bench_classifier(levels, Preprocess((28, 28), 32), names)
+    perturbations = ["translate", "brightness"]
+    bench.measure_stability(
+        model, photos, out=out, perturbations=perturbations, backend=backend, show_progress=False
+    )
+
+
+def bench_classifier(function, preprocess, names):
+    from shiftproof import Classifier
+
+    return Classifier(function, preprocess, names, name="levels")
+
+
+def means(inputs):
+    return inputs.mean(axis=(2, 3))
+
+
+def make_encoder():
+    plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
+    return Encoder(means, plain, normalize=False, name="means")
+
+
+def embed_photos(photos, out, backend):
+    embed(make_encoder(), photos, out, shard_size=5, workers=0, backend=backend)
+
+
+def probe_encoder(photos, out, backend):
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
+    probe(
+        make_encoder(), ImageArrays(pictures), out=out, factors=["brightness", "contrast"],
+        versions=2, workers=0, backend=backend,
+    )  # fmt: skip
+
+
+def corrupt_photos(photos, out, backend):
+    export_corrupted(
+        photos, out, corruptions=["contrast"], severities=[2, 4], workers=0, backend=backend
+    )
+
+
+def stylize_photos(photos, out, backend):
+    export_stylized(photos, out, combined=True, workers=0, backend=backend)
+
+
+VERBS = {
+    "bench": measure_grid,
+    "evaluate": measure_test_sets,
+    "perturb": measure_steadiness,
+    "embed": embed_photos,
+    "probe": probe_encoder,
+    "corrupt": corrupt_photos,
+    "stylize": stylize_photos,
+}
