@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from shiftproof.io.border import show_name
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 """Operators whose bias can take the source's mean off: no pass over the values is needed for it."""
 
-FLOATING = {
+FLOATING: Mapping[int, type] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.FLOAT16: np.float32,
     TensorProto.BFLOAT16: np.float32,

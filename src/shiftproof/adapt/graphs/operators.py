@@ -64,7 +64,7 @@ class Operators:
         self.nodes.append(helper.make_node(operator, list(inputs), [found], name=name, **settings))
         return found
 
-    def constant(self, value: ArrayLike, dtype: DTypeLike = None) -> Value:
+    def constant(self, value: ArrayLike, dtype: DTypeLike | None = None) -> Value:
         """Add a constant, of the numbers' dtype unless another is given.
 
         A node and no initializer: those of old IR versions must be inputs of the graph as well.
