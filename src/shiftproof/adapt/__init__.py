@@ -12,6 +12,7 @@ from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.context import adapting
 from shiftproof.adapt.detector import AdaptedDetector
 from shiftproof.adapt.events import Event
+from shiftproof.adapt.graphs.export import AdaptedGraph, AdaptedLayer, export_onnx
 from shiftproof.adapt.segmenter import AdaptedSegmenter
 from shiftproof.adapt.state import load, save
 from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
@@ -44,6 +45,8 @@ __all__ = [
     "SAR",
     "T3A",
     "AdaptedDetector",
+    "AdaptedGraph",
+    "AdaptedLayer",
     "AdaptedSegmenter",
     "Adapter",
     "AdapterEntry",
@@ -57,6 +60,7 @@ __all__ = [
     "SelfLearning",
     "adapting",
     "entropy",
+    "export_onnx",
     "generalized_cross_entropy",
     "load",
     "make_adapter",

@@ -30,6 +30,7 @@ EXTRAS: dict[str, Extra] = {
     ),
     "timm": Extra(("timm",), "--model timm:NAME"),
     "onnx": Extra(("onnxruntime",), "--model onnx:FILE, --depth onnx:FILE"),
+    "export": Extra(("onnx",), "export"),
     "hf": Extra(("transformers",), "--model transformers:NAME"),
     "clip": Extra(("open_clip_torch",), "--model open_clip:NAME/WEIGHTS"),
     "ultralytics": Extra(("ultralytics",), "detect --model ultralytics:FILE"),

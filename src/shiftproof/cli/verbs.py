@@ -14,6 +14,7 @@ VERBS: dict[str, str] = {
     "bench": "Classifiers under corruption, and what adaptation brings back.",
     "detect": "Object detectors under corruption: mPC and rPC.",
     "segment": "Semantic segmentation under corruption: mIoU, mPC, rPC.",
+    "export": "An ONNX file that adapts to its images by itself.",
     "perturb": "How often predictions flip while images change (ImageNet-P).",
     "score": "Results of other frameworks under corruption; no model.",
     "evaluate": "The accuracy of classifiers on several test sets.",

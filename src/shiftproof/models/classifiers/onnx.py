@@ -43,6 +43,7 @@ class OnnxModule:
     Attributes:
         output: the output that is taken.
         reading: what its numbers are in the graph.
+        batch: how many images the graph takes at once, or None where that is dynamic.
         channels: what the graph takes, or None where that is dynamic.
         size: ``(height, width)`` that the graph takes, or None where that is dynamic.
         device: where it runs.
@@ -68,7 +69,7 @@ class OnnxModule:
         self.path = path
         self._session, self.device = open_session(path, device)
         self.fingerprint = files.file_fingerprint(path)
-        (self._input, self._batch, self.channels, self.size) = read_input(path, self._session)
+        (self._input, self.batch, self.channels, self.size) = read_input(path, self._session)
         graph = read_graph(path)
         with convert_errors(path, "not an ONNX graph whose outputs can be read"):
             outputs = self._session.get_outputs()
@@ -81,12 +82,12 @@ class OnnxModule:
 
     def __call__(self, inputs: ModelInput) -> Logits:
         """Return the logits of a normalised batch."""
-        if self._batch is None:
+        if self.batch is None:
             return self._run(inputs)
         results = []
-        for start in range(0, len(inputs), self._batch):
-            chunk = inputs[start : start + self._batch]
-            short = self._batch - len(chunk)
+        for start in range(0, len(inputs), self.batch):
+            chunk = inputs[start : start + self.batch]
+            short = self.batch - len(chunk)
             # The graph takes no fewer: the last image fills up, and its copies are dropped.
             filled = np.concatenate([chunk, np.repeat(chunk[-1:], short, axis=0)])
             results.append(self._run(filled)[: len(chunk)])

@@ -1,0 +1,165 @@
+"""A model in memory made to adapt: what is found in it, and what is put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from shiftproof.adapt.graphs.files import opset_of
+from shiftproof.adapt.graphs.folded import find_folded, make_norms
+from shiftproof.adapt.graphs.moments import measure_values
+from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, name_of
+from shiftproof.adapt.graphs.operators import Names, Operators
+from shiftproof.adapt.graphs.rewriting import remove_unread, rename_results, rewrite_norm
+from shiftproof.adapt.graphs.scopes import (
+    Known,
+    Scope,
+    list_names,
+    read_known,
+    real_inputs,
+    walk_scopes,
+)
+from shiftproof.adapt.graphs.settings import GraphSettings
+from shiftproof.adapt.graphs.statistics import describe_batch
+from shiftproof.adapt.layer_choice import choose_layers
+from shiftproof.errors import InputError, ModelError
+
+
+class Made(NamedTuple):
+    """What was done: name, kind and channels of each layer, the batch, the images calibrated on."""
+
+    layers: list[tuple[str, str, int]]
+    batch: int | None
+    images: int
+
+
+def adapt_model(
+    model: ModelProto,
+    settings: GraphSettings,
+    calibration: Iterable[NDArray[Any]] | None,
+    *,
+    source: str,
+) -> Made:
+    """Let the norms of a model adapt; it is changed in place.
+
+    Args:
+        model: the graph.
+        settings: how.
+        calibration: clean images for norms that were folded into convolutions, or None.
+        source: the file, for errors.
+    """
+    norms, images = _find(model, source, settings, calibration)
+    layers = [(norm.name, _kind_of(norm), len(norm.mean)) for norm in norms]
+    return Made(layers, _rewrite(model, source, norms, settings), images)
+
+
+def _kind_of(norm: Norm) -> str:
+    is_norm = norm.node.op_type == "BatchNormalization"
+    return "batch norm" if is_norm else "after convolution"
+
+
+def _find(
+    model: ModelProto,
+    source: str,
+    settings: GraphSettings,
+    calibration: Iterable[NDArray[Any]] | None,
+) -> tuple[list[Norm], int]:
+    """Return what is to adapt, and on how many images norms that were folded were measured."""
+    _, entry = _find_input(model, source)
+    rows = entry.shape[0] if entry.shape else None
+    scopes = list(walk_scopes(model))
+    norms = [norm for scope in scopes for norm in find_norms(scope, rows)]
+    folded = [] if calibration is None else find_folded(scopes[0])
+    _check_found(norms, folded, source, calibration is not None)
+    known = [norm.name for norm in norms] + [name_of(node) for node in folded]
+    names = set(choose_layers(known, settings.layers))
+    norms = [norm for norm in norms if norm.name in names]
+    images = 0
+    if calibration is not None:
+        nodes = [node for node in folded if name_of(node) in names]
+        made, images = _measure(model, scopes[0], nodes, calibration, source)
+        norms = _order(scopes[0], norms + made)
+    if settings.prior == "auto" and any(norm.scope.is_nested for norm in norms):
+        raise ModelError(
+            f"{source}: has batch norm inside an If or a Loop, whose share prior=auto cannot carry "
+            "to the layers after it. Take a number, as in batchnorm:prior=16, or prior=layerwise."
+        )
+    return norms, images
+
+
+def _check_found(norms: list[Norm], folded: list[Any], source: str, is_calibrated: bool) -> None:
+    if norms or folded:
+        return
+    if is_calibrated:
+        raise ModelError(
+            f"{source}: has neither batch norm nor a convolution with a bias into which one could "
+            "have been folded."
+        )
+    raise ModelError(
+        f"{source}: has no batch norm; exporters fold it into the convolutions. Calibrate with clean "
+        "images (--calibrate FOLDER), or export the model unfolded (docs/export.md)."
+    )
+
+
+def _measure(
+    model: ModelProto,
+    scope: Scope,
+    nodes: list[Any],
+    calibration: Iterable[NDArray[Any]],
+    source: str,
+) -> tuple[list[Norm], int]:
+
+    if not nodes:
+        return [], 0
+    names = [node.output[0] for node in nodes]
+    measured, images = measure_values(model, names, calibration, source=source)
+    return make_norms(nodes, scope, measured), images
+
+
+def _order(scope: Scope, norms: list[Norm]) -> list[Norm]:
+    """Return norms in the order in which a graph computes them; those of inner graphs first."""
+    places = {node.output[0]: at for at, node in enumerate(scope.graph.node)}
+    return sorted(norms, key=lambda norm: places.get(norm.result, -1))
+
+
+def _rewrite(
+    model: ModelProto, source: str, norms: list[Norm], settings: GraphSettings
+) -> int | None:
+    """Let norms adapt, and return how many images the graph takes at once."""
+    names, opset = Names(list_names(model.graph)), opset_of(model)
+    image, entry = _find_input(model, source)
+    first = entry.shape[0] if entry.shape else None
+    count = first if isinstance(first, int) else None
+    before: list[Any] = []
+    batches = {}
+    for dtype in {np.dtype(FLOATING[norm.kind]) for norm in norms}:
+        ops = Operators(opset, names, dtype)
+        batches[dtype] = describe_batch(
+            ops, image, count, prior=settings.prior, floating=entry.kind in FLOATING
+        )
+        before += ops.nodes
+    rename_results(norms)
+    for norm in norms:
+        rewrite_norm(norm, batches[np.dtype(FLOATING[norm.kind])], settings, opset, names)
+    for place, node in enumerate(before):
+        model.graph.node.insert(place, node)
+    remove_unread(model.graph)
+    return count
+
+
+def _find_input(model: ModelProto, source: str) -> tuple[str, Known]:
+    """Return the input that takes the images, and what is known of it."""
+    inputs = real_inputs(model.graph)
+    if len(inputs) != 1:
+        names = ", ".join(entry.name for entry in inputs)
+        raise ModelError(
+            f"{source}: expected a graph with one input, the images, got {len(inputs)} ({names})."
+        )
+    known = read_known(inputs[0])
+    if known is None or known.shape == ():
+        raise InputError(f"{source}: expected an input of images along its first axis.")
+    return inputs[0].name, known

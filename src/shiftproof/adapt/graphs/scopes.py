@@ -1,0 +1,170 @@
+"""The graphs of a model, one inside the other, and what is known of their values."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import AttributeProto, ModelProto, TensorProto, numpy_helper, shape_inference
+
+_SMALL = 4096
+"""Bytes up to which a constant may say what a shape is."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What shape inference says of a value: its element type, and its axes where they are known."""
+
+    kind: int
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A graph with what its nodes can see: its own values, and those of the graphs around it."""
+
+    graph: Any
+    around: Scope | None = None
+    known: dict[str, Known] = field(default_factory=dict)
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether it is the body of an If or a Loop."""
+        return self.around is not None
+
+    @functools.cached_property
+    def makers(self) -> dict[str, Any]:
+        """The node that computes each value."""
+        return {name: node for node in self.graph.node for name in node.output if name}
+
+    @functools.cached_property
+    def initializers(self) -> dict[str, Any]:
+        """The stored tensors by name."""
+        return {tensor.name: tensor for tensor in self.graph.initializer}
+
+    @functools.cached_property
+    def readers(self) -> Counter[str]:
+        """How often each value is read: by nodes, by graphs inside, and as an output."""
+        counts = Counter(output.name for output in self.graph.output)
+        for node in self.graph.node:
+            counts.update(node.input)
+            for inner in subgraphs(node):
+                counts.update(_names_read(inner))
+        return counts
+
+    def find_constant(self, name: str) -> NDArray[Any] | None:
+        """Return a value that is the same for all inputs, or None."""
+        if name in self.initializers:
+            return np.asarray(numpy_helper.to_array(self.initializers[name]))
+        node = self.makers.get(name)
+        if node is None:
+            return None if self.around is None else self.around.find_constant(name)
+        if node.op_type == "Identity":
+            return self.find_constant(node.input[0])
+        if node.op_type == "Constant":
+            return _read_constant(node)
+        return None
+
+    def look_up(self, name: str) -> Known | None:
+        """Return what is known of a value."""
+        found = self.known.get(name)
+        return self.around.look_up(name) if found is None and self.around else found
+
+
+def walk_scopes(model: ModelProto) -> Iterator[Scope]:
+    """Yield the graph of a model, and those inside it, from the outside in."""
+    inferred = _infer(model)
+    yield from _walk(model.graph, inferred.graph, None)
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """Yield the graphs that a node holds."""
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def list_names(graph: Any) -> Iterator[str]:
+    """Yield every name that a graph, or one inside it, has for a value or a node."""
+    for entry in (*graph.input, *graph.output, *graph.initializer):
+        yield entry.name
+    for node in graph.node:
+        yield node.name
+        yield from node.input
+        yield from node.output
+        for inner in subgraphs(node):
+            yield from list_names(inner)
+
+
+def real_inputs(graph: Any) -> list[Any]:
+    """Return the inputs of a graph that are no stored tensors (up to IR 3 those are inputs too)."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return [entry for entry in graph.input if entry.name not in stored]
+
+
+def read_known(entry: Any) -> Known | None:
+    """Return what a ``ValueInfoProto`` says."""
+    kind = entry.type.tensor_type
+    if not entry.type.HasField("tensor_type"):
+        return None
+    if not kind.HasField("shape"):
+        return Known(kind.elem_type, None)
+    return Known(kind.elem_type, tuple(map(_read_axis, kind.shape.dim)))
+
+
+def _read_axis(axis: Any) -> int | str | None:
+    if axis.HasField("dim_value"):
+        return int(axis.dim_value)
+    return str(axis.dim_param) or None
+
+
+def _read_constant(node: Any) -> NDArray[Any] | None:
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            return np.asarray(numpy_helper.to_array(attribute.t))
+        if attribute.name in ("value_float", "value_floats"):
+            return np.asarray(attribute.f if attribute.name == "value_float" else attribute.floats)
+    return None
+
+
+def _names_read(graph: Any) -> Iterator[str]:
+    for node in graph.node:
+        yield from node.input
+        for inner in subgraphs(node):
+            yield from _names_read(inner)
+    for output in graph.output:
+        yield output.name
+
+
+def _walk(graph: Any, inferred: Any, around: Scope | None) -> Iterator[Scope]:
+    known = {}
+    for entry in (*inferred.input, *inferred.value_info, *inferred.output):
+        found = read_known(entry)
+        if found is not None:
+            known[entry.name] = found
+    for tensor in graph.initializer:
+        known[tensor.name] = Known(tensor.data_type, tuple(tensor.dims))
+    scope = Scope(graph, around, known)
+    yield scope
+    for node, twin in zip(graph.node, inferred.node, strict=True):
+        for inner, inner_twin in zip(subgraphs(node), subgraphs(twin), strict=True):
+            yield from _walk(inner, inner_twin, scope)
+
+
+def _infer(model: ModelProto) -> Any:
+    """Return a copy with the shapes that can be told; large weights are left out of it."""
+    skeleton = ModelProto()
+    skeleton.CopyFrom(model)
+    large = [tensor for tensor in skeleton.graph.initializer if len(tensor.raw_data) > _SMALL]
+    for tensor in large:
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="left-out")
+    return shape_inference.infer_shapes(skeleton)

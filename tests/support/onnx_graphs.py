@@ -1,0 +1,90 @@
+"""Small ONNX graphs with batch norm, written by hand or by torch's exporters, and run by ONNX Runtime."""
+
+import warnings
+
+import numpy as np
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from support.small_networks import convolutional
+
+
+def run(path, inputs, name="image"):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: np.asarray(inputs)})[0]
+
+
+def stored(module=None):
+    """The weights of ``convolutional``, by the names of its layers."""
+    module = convolutional() if module is None else module
+    return {name: value.numpy() for name, value in module.state_dict().items()}
+
+
+def build(opset=17, batch="n", constants=False, kind=TensorProto.FLOAT, weights=None, relu="Relu"):
+    """The network ``convolutional`` as a graph: Conv, norm, Relu, Conv, norm, Relu, pool, Gemm."""
+    weights = stored() if weights is None else weights
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    kept = {
+        name: value.astype(dtype) for name, value in weights.items() if not name.endswith("tracked")
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "0.weight", "0.bias"], ["c0"], name="conv0"),
+        norm_node("1", "c0", "b0", epsilon=1e-3),
+        helper.make_node(relu, ["b0"], ["r0"]),
+        helper.make_node("Conv", ["r0", "4.weight"], ["c1"], name="conv1"),
+        norm_node("5", "c1", "b1", epsilon=1e-5),
+        helper.make_node(relu, ["b1"], ["r1"]),
+        helper.make_node("GlobalAveragePool", ["r1"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "9.weight", "9.bias"], ["logits"], transB=1),
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in kept.items()]
+    if constants:
+        made = [helper.make_node("Constant", [], [t.name], value=t) for t in tensors]
+        nodes, tensors = made + nodes, []
+    return model_of(nodes, tensors, opset=opset, batch=batch, kind=kind)
+
+
+def norm_node(layer, values, result, **settings):
+    keys = ["weight", "bias", "running_mean", "running_var"]
+    inputs = [values, *(f"{layer}.{key}" for key in keys)]
+    return helper.make_node("BatchNormalization", inputs, [result], name=f"norm{layer}", **settings)
+
+
+def model_of(nodes, tensors, *, opset=17, batch="n", kind=TensorProto.FLOAT, size=16, outputs=5):
+    imports = [helper.make_opsetid("", opset)]
+    ir_version = helper.find_min_ir_version_for(imports)
+    image = helper.make_tensor_value_info("image", kind, [batch, 3, size, size])
+    logits = helper.make_tensor_value_info("logits", kind, [batch, outputs])
+    inputs = [image]
+    if ir_version < 4:
+        inputs += [
+            helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in tensors
+        ]
+    graph = helper.make_graph(nodes, "net", inputs, [logits], tensors)
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+
+
+def export(module, path, *, dynamo=False, unfolded=True, size=16, batch=4):
+    """Write a module by one of torch's exporters."""
+    image = torch.rand(batch, 3, size, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            shapes = ({0: torch.export.Dim("n")},)
+            program = torch.onnx.export(
+                module.eval(), (image,), dynamo=True, optimize=not unfolded, dynamic_shapes=shapes,
+                input_names=["image"], verbose=False,
+            )  # fmt: skip
+            program.save(str(path))
+        else:
+            mode = torch.onnx.TrainingMode.PRESERVE if unfolded else torch.onnx.TrainingMode.EVAL
+            torch.onnx.export(
+                module.eval(), (image,), str(path), dynamo=False, training=mode, opset_version=17,
+                input_names=["image"], dynamic_axes={"image": {0: "n"}},
+            )  # fmt: skip
+    return path
