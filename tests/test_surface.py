@@ -22,7 +22,7 @@ SURFACE = {
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
         "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR",
-        "SelfLearning", "T3A", "adapting", "entropy", "generalized_cross_entropy", "load",
+        "CLIPArTT", "SelfLearning", "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },
     "shiftproof.bench": {

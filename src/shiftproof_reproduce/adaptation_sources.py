@@ -42,13 +42,13 @@ class Training:
     ``per_class`` glyphs are rendered of each class.
     """
 
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 128
     peak_rate: float = 3e-3
     warm_up: float = 0.2
     weight_decay: float = 0.05
-    train: int = 24_000
-    per_class: int = 90
+    train: int = 14_000
+    per_class: int = 50
     seed: int = 0
 
 
@@ -169,6 +169,7 @@ def _train(
             if net == "clip"
             else norm_networks.build_network(net, len(source.classes))
         )
+    network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.peak_rate, weight_decay=training.weight_decay
     )
@@ -213,4 +214,5 @@ def draw_batches(
         down, right = random.integers(-2, 3, 2)
         batch = np.roll(source.train_images[chosen], (down, right), (1, 2))
         values = norm_networks.PREPROCESS.normalize(batch)
-        yield torch.from_numpy(values), torch.from_numpy(source.train_labels[chosen])
+        inputs = torch.from_numpy(values).contiguous(memory_format=torch.channels_last)
+        yield inputs, torch.from_numpy(source.train_labels[chosen])

@@ -17,13 +17,13 @@ Kind: TypeAlias = Literal["resnet", "groupnorm", "vit"]
 SIDE = 32
 """Height and width of the images in pixels."""
 
-WIDTHS = (32, 64, 128)
+WIDTHS = (24, 48, 96)
 """Channels of the stem and of the residual blocks."""
 
 GROUPS = 8
 """Of the group norm."""
 
-PATCH, WIDTH, LAYERS, HEADS = 8, 96, 4, 4
+PATCH, WIDTH, LAYERS, HEADS = 8, 64, 3, 4
 """Of the transformer."""
 
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

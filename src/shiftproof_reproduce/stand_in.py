@@ -25,13 +25,13 @@ TEMPLATE = TEMPLATES[0]
 """The one that its classes are asked with."""
 
 CONFIG: dict[str, Any] = {
-    "embed_dim": 64,
+    "embed_dim": 48,
     "vision_cfg": {
-        "image_size": SIDE, "layers": 4, "width": 96, "head_width": 24, "patch_size": 8,
+        "image_size": SIDE, "layers": 3, "width": 64, "head_width": 16, "patch_size": 8,
         "mlp_ratio": 2.0,
     },
     "text_cfg": {
-        "context_length": 20, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2,
+        "context_length": 20, "vocab_size": 49408, "width": 48, "heads": 4, "layers": 2,
         "mlp_ratio": 2.0,
     },
 }  # fmt: skip
