@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -37,19 +37,25 @@ NET_TITLES: dict[NetName, str] = {**norm_networks.TITLES, "clip": stand_in.TITLE
 class Training:
     """What decides the weights, beside the images: AdamW on the cross-entropy.
 
-    The learning rate rises to ``peak_rate`` over the first ``warm_up`` of all steps and falls to 0.
-    Each batch is moved by up to two pixels. ``train`` images are shown in all, and no more than
+    The learning rate rises to ``peak_rate`` over the first ``warm_up`` of all steps and falls to 0;
+    that of transformers to ``transformer_rate``. Each batch is moved by up to two pixels. ``train`` images are shown in all, and no more than
     ``per_class`` glyphs are rendered of each class.
     """
 
-    epochs: int = 10
-    batch_size: int = 128
+    epochs: int = 12
+    batch_size: int = 64
     peak_rate: float = 3e-3
+    transformer_rate: float = 1e-3
     warm_up: float = 0.2
     weight_decay: float = 0.05
     train: int = 14_000
     per_class: int = 50
     seed: int = 0
+
+    def choose_rate(self, net: NetName) -> Training:
+        """Return it with the rate of a network as ``peak_rate``."""
+        is_transformer = net in ("vit", "clip")
+        return replace(self, peak_rate=self.transformer_rate) if is_transformer else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +168,7 @@ def _train(
 ) -> Classifier:
     import torch
 
+    training = training.choose_rate(net)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network: torch.nn.Module = (

@@ -101,13 +101,16 @@ SIDE = 32
 RENDERED = 64
 """Size in points at which a letter is rendered before it is scaled to its place."""
 
-SIZES = (15.0, 27.0)
+SIZES = (19.0, 27.0)
 """From and to how many pixels the longer side of the ink has: a class does not tell its size."""
 
-TILT = 8.0
+TILT = 6.0
 """Degrees by which a letter is turned at most, to either side."""
 
-CONTRAST = 70.0
+MOVE = 2
+"""Pixels by which a letter is moved from the middle at most, down and to the right."""
+
+CONTRAST = 90.0
 """Least difference of the luminosity of ink and ground, of 255."""
 
 LOOKALIKE = 0.2
@@ -257,7 +260,10 @@ def _place(mask: Mask, rng: np.random.Generator) -> Mask:
     width, height = (max(1, round(s * longer / max(turned.size))) for s in turned.size)
     small = turned.resize((width, height), PillowImage.Resampling.BOX)
     placed = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = (int(rng.integers(SIDE - size + 1)) for size in (height, width))
+    top, left = (
+        int(np.clip((SIDE - size) // 2 + rng.integers(-MOVE, MOVE + 1), 0, SIDE - size))
+        for size in (height, width)
+    )
     placed[top : top + height, left : left + width] = np.asarray(small)
     return placed
 

@@ -23,7 +23,7 @@ WIDTHS = (24, 48, 96)
 GROUPS = 8
 """Of the group norm."""
 
-PATCH, WIDTH, LAYERS, HEADS = 8, 64, 3, 4
+PATCH, WIDTH, LAYERS, HEADS = 4, 64, 3, 4
 """Of the transformer."""
 
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -42,7 +42,7 @@ def build_network(kind: Kind, classes: int) -> torch.nn.Module:
 
     "resnet" and "groupnorm" are a stem of 5 x 5 at stride 2 and one basic block at stride 2 per
     further width (He et al. 2016, arXiv 1512.03385), the mean over the image, and a linear layer;
-    "vit" is a vision transformer of torchvision on patches of 8 x 8 pixels.
+    "vit" is a vision transformer of torchvision on patches of 4 x 4 pixels.
 
     Args:
         kind: what it normalises with.

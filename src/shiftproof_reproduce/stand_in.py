@@ -27,7 +27,7 @@ TEMPLATE = TEMPLATES[0]
 CONFIG: dict[str, Any] = {
     "embed_dim": 48,
     "vision_cfg": {
-        "image_size": SIDE, "layers": 3, "width": 64, "head_width": 16, "patch_size": 8,
+        "image_size": SIDE, "layers": 3, "width": 64, "head_width": 16, "patch_size": 4,
         "mlp_ratio": 2.0,
     },
     "text_cfg": {

@@ -79,7 +79,7 @@ class TPT(NetworkAdapter):
         self._pixels = PixelSpace(self._network.classifier.preprocess, "TPT")
         self.template = self._head.choose_template(template)
         self._sentences = SentenceEncoder(self._head.texts, "TPT")
-        self._place = self._sentences.find_context(self.template)
+        self._place = self._sentences.find_context(self.template, self._head.names)
         self._tokens = self._sentences.tokenize(
             [self.template.replace("{}", name) for name in self._head.names]
         )

@@ -165,18 +165,25 @@ class SentenceEncoder:
             self.encode(tokens, keep)
         return kept[0]
 
-    def find_context(self, template: str) -> tuple[int, int]:
+    def find_context(self, template: str, names: Sequence[str]) -> tuple[int, int]:
         """Return from and to where the tokens stand that a template has before the class.
+
+        Args:
+            template: a sentence with ``{}``.
+            names: of the classes; they may all begin alike, or be words that the tokenizer knows
+                while it knows no others.
 
         Raises:
             InputError: there are none.
         """
-        with_first, with_second, alone = (
-            self.tokenize([sentence])["input_ids"][0].tolist()
-            for sentence in (*(template.replace("{}", word) for word in _FILLERS), _FILLERS[0])
-        )
-        start = _count_common(with_first, alone)
-        end = _count_common(with_first, with_second)
+
+        def read(sentence: str) -> list[int]:
+            found: list[int] = self.tokenize([sentence])["input_ids"][0].tolist()
+            return found
+
+        first, *others = (read(template.replace("{}", word)) for word in (*_FILLERS, *names))
+        start = _count_common(first, read(_FILLERS[0]))
+        end = min(_count_common(first, other) for other in others)
         if end <= start:
             raise InputError(
                 f"template: {self._method} learns the words before the class, and {template!r} has "
