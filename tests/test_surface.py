@@ -20,10 +20,11 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
-        "Adapter", "AdapterEntry", "BatchNorm", "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE",
-        "RDumb", "ROID", "RoTTA", "SAR", "SelfLearning", "T3A", "adapting", "entropy", "export_onnx",
-        "generalized_cross_entropy", "load", "make_adapter", "save",
+        "ADAPTERS", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
+        "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DeYO", "EATA", "Event",
+        "Guard", "LAME", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR", "SelfLearning", "T3A",
+        "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx", "generalized_cross_entropy",
+        "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",

@@ -10,6 +10,7 @@ from typing import Literal
 
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof_reproduce import (
+    adaptation_methods,
     aninfonce,
     bn_adaptation,
     detection,
@@ -37,13 +38,14 @@ SCALES: dict[str, str] = {
 class Recipe:
     """One row of ``RECIPES``: ``small`` runs it on what can be had anywhere, ``paper`` on its data.
 
-    ``medium`` takes longer than ``small`` and needs no more; None where there is no such scale.
+    ``medium`` takes longer than ``small`` and needs no more; None where there is no such scale, as
+    with ``paper``.
     ``trains_in_workers`` says that both of them take the number of processes that train.
     """
 
     description: str
     small: Callable[..., Result]
-    paper: Callable[..., Result]
+    paper: Callable[..., Result] | None
     medium: Callable[..., Result] | None = None
     trains_in_workers: bool = False
 
@@ -58,6 +60,11 @@ RECIPES: dict[str, Recipe] = {
         "Learning from one's own answers (Rusak et al. 2022).",
         self_learning.reproduce,
         functools.partial(paper.reproduce, "self-learning"),
+    ),
+    "adaptation-methods": Recipe(
+        "Every adaptation method under every protocol, on three kinds of norm and a CLIP.",
+        adaptation_methods.reproduce,
+        None,
     ),
     "detection": Recipe(
         "Detectors under corruption, and stylised training data (Michaelis et al. 2019).",
@@ -125,13 +132,11 @@ def reproduce(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder.")
     recipe = RECIPES[name]
-    if scale == "medium" and recipe.medium is None:
-        named = ", ".join(key for key, each in RECIPES.items() if each.medium is not None)
-        raise InputError(f"{name} has no scale medium; it is there for {named}.")
+    _check_scale(name, scale)
     if scale != "paper" and workers is not None and not recipe.trains_in_workers:
         raise InputError(f"{name} trains in one process at scale {scale}: leave workers out.")
-    here = recipe.medium if scale == "medium" else recipe.small
-    if scale == "paper" or here is None:
+    here = recipe.medium if scale == "medium" and recipe.medium else recipe.small
+    if scale == "paper" and recipe.paper is not None:
         result = recipe.paper(
             folder,
             data=data,
@@ -147,3 +152,15 @@ def reproduce(
     write_result(result, folder / RESULT)
     publish(folder / RESULT, folder)
     return result
+
+
+def _check_scale(name: str, scale: str) -> None:
+    """Raise an InputError where a recipe has no such scale; says which have it."""
+    there = {
+        "medium": [key for key, each in RECIPES.items() if each.medium is not None],
+        "paper": [key for key, each in RECIPES.items() if each.paper is not None],
+    }
+    if scale in there and name not in there[scale]:
+        raise InputError(
+            f"{name} has no scale {scale}; it is there for {', '.join(there[scale])}."
+        )

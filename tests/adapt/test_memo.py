@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import MEMO, memo
-from shiftproof.adapt.memo import marginal_entropy
+from shiftproof.adapt.losses import marginal_entropy
 from support.norm_networks import classifier_of, network
 from support.small_networks import pictures
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from shiftproof.adapt import ADAPTERS, Adapter, BatchNorm, SelfLearning, make_adapter
 from shiftproof.errors import InputError
-from shiftproof.models import Classifier, Preprocess
+from shiftproof.models import Classifier, Preprocess, load_classifier
 from shiftproof.testing.adapters import check_adapter
 
 
@@ -67,10 +67,17 @@ LEARNS_AFTER = [
 ]
 
 
+FOR_ZERO_SHOT = [
+    "tda:negative_alpha=1",
+    "zero:views=4,share=0.5",
+    "tpt:views=3,share=0.7,lr=0.1",
+    "clipartt:steps=1,lr=0.1",
+]
+
+
 def test_every_adapter_is_among_them():
-    named = {
-        part.partition(":")[0] for s in MERGED_PREDICTS + LEARNS_AFTER for part in s.split("+")
-    }
+    every = MERGED_PREDICTS + LEARNS_AFTER + FOR_ZERO_SHOT
+    named = {part.partition(":")[0] for s in every for part in s.split("+")}
     assert named == set(ADAPTERS)
 
 
@@ -79,6 +86,20 @@ def test_every_adapter_keeps_the_contract(spec):
     check_adapter(
         lambda classifier: make_adapter(spec, classifier),
         merged_predicts=spec in MERGED_PREDICTS,
+    )
+
+
+@pytest.mark.parametrize("spec", FOR_ZERO_SHOT)
+def test_every_method_for_clip_keeps_the_contract(spec, image_text_models):
+    source = load_classifier(
+        f"transformers:{image_text_models / 'clip'}",
+        classes=["red cat", "green dog", "blue", "cat"],
+        templates="a photo of the {}",
+    )
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8) for count in (3, 2)]
+    check_adapter(
+        lambda classifier: make_adapter(spec, classifier), source, batches, merged_predicts=False
     )
 
 

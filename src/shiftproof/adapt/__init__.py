@@ -20,6 +20,7 @@ from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
     from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.clipartt import CLIPArTT
     from shiftproof.adapt.cotta import CoTTA
     from shiftproof.adapt.deyo import DeYO
     from shiftproof.adapt.eata import EATA
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from shiftproof.adapt.sar import SAR
     from shiftproof.adapt.selflearning import SelfLearning
     from shiftproof.adapt.t3a import T3A
+    from shiftproof.adapt.tda import TDA
+    from shiftproof.adapt.tpt import TPT
+    from shiftproof.adapt.zero import ZERO
 
 __all__ = [
     "ADAPTERS",
@@ -44,6 +48,9 @@ __all__ = [
     "ROID",
     "SAR",
     "T3A",
+    "TDA",
+    "TPT",
+    "ZERO",
     "AdaptedDetector",
     "AdaptedGraph",
     "AdaptedLayer",
@@ -51,6 +58,7 @@ __all__ = [
     "Adapter",
     "AdapterEntry",
     "BatchNorm",
+    "CLIPArTT",
     "CoTTA",
     "DeYO",
     "Event",
@@ -69,6 +77,7 @@ __all__ = [
 
 _NAMES = {
     "BatchNorm": "batchnorm",
+    "CLIPArTT": "clipartt",
     "DeYO": "deyo",
     "EATA": "eata",
     "CoTTA": "cotta",
@@ -82,6 +91,9 @@ _NAMES = {
     "RoTTA": "rotta",
     "SelfLearning": "selflearning",
     "T3A": "t3a",
+    "TDA": "tda",
+    "TPT": "tpt",
+    "ZERO": "zero",
     "entropy": "losses",
     "generalized_cross_entropy": "losses",
 }

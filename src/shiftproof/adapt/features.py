@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,16 +25,8 @@ def run_with_features(
     Raises:
         ModelError: the head did not run as a module, or there is no row for each image.
     """
-    kept: list[torch.Tensor] = []
-
-    def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kept.append(args[0] if args else next(iter(kwargs.values())))
-
-    handle = head.register_forward_pre_hook(keep, with_kwargs=True)
-    try:
+    with keep_inputs(head) as kept:
         logits = network.forward(inputs)
-    finally:
-        handle.remove()
     if not kept:
         raise ModelError("The model ran without calling its last linear layer as a module.")
     features = kept[-1].flatten(1)
@@ -43,6 +37,21 @@ def run_with_features(
                 f"{describe_output(rows)}."
             )
     return logits, features
+
+
+@contextmanager
+def keep_inputs(layer: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Give a list that gets the input of each run of a layer while the context lasts."""
+    kept: list[torch.Tensor] = []
+
+    def keep(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        kept.append(args[0] if args else next(iter(kwargs.values())))
+
+    handle = layer.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def find_sound_rows(logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from shiftproof.errors import InputError
@@ -97,6 +99,27 @@ def robust_pseudo_label_loss(
 def is_confident(teacher: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return ``(N,)`` bool: where the teacher's largest probability is at least ``threshold``."""
     return _log_probabilities(teacher.detach()).amax(-1).exp() >= threshold
+
+
+def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of the mean predicted distribution, in nats (Zhang et al. 2022).
+
+    Args:
+        logits: ``(B, K)`` floating: of B augmentations of one image.
+
+    Returns:
+        A scalar, from 0 to log K.
+
+    >>> import torch
+    >>> round(float(marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))), 4)
+    0.6931
+    """
+    log_p = _log_probabilities(logits)
+    # The logarithm of the mean, without an underflow of any single probability.
+    mean = log_p.logsumexp(0) - math.log(len(logits))
+    p = mean.exp()
+    # Nothing times minus infinity is nothing: a class that is ruled out.
+    return -(p * mean.masked_fill(p == 0, 0)).sum()
 
 
 def _expectation(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from shiftproof.adapt.augmix import CROPS, Crop, augment_by_mixing
 from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.losses import marginal_entropy
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.options import check_count, check_rate
@@ -20,7 +21,7 @@ from shiftproof.adapt.passes import FollowedNetwork, by_batch
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.steps import GradientSteps
-from shiftproof.adapt.tensors import check_names, widen
+from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
@@ -31,27 +32,6 @@ if TYPE_CHECKING:
 
 Optimizer = Literal["sgd", "adamw"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
-
-
-def marginal_entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Return the entropy of the mean predicted distribution, in nats (Zhang et al. 2022).
-
-    Args:
-        logits: ``(B, K)`` floating: of B augmentations of one image.
-
-    Returns:
-        A scalar, from 0 to log K.
-
-    >>> import torch
-    >>> round(float(marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]]))), 4)
-    0.6931
-    """
-    log_p = torch.log_softmax(widen(logits), -1)
-    # The logarithm of the mean, without an underflow of any single probability.
-    mean = log_p.logsumexp(0) - math.log(len(logits))
-    p = mean.exp()
-    # Nothing times minus infinity is nothing: a class that is ruled out.
-    return -(p * mean.masked_fill(p == 0, 0)).sum()
 
 
 @final

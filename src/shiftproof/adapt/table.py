@@ -181,6 +181,47 @@ ADAPTERS: dict[str, AdapterEntry] = {
         "Move prototypes that stand for the last layer; no gradients (Iwasawa & Matsuo 2021).",
         {"per_class": int},
     ),
+    "tda": AdapterEntry(
+        _maker("tda", "TDA"),
+        "CLIP: compare images with surer ones of the stream, too; no gradients (Karmanov et al. 2024).",
+        {
+            "shots": int,
+            "alpha": read_number,
+            "beta": read_number,
+            "negative_shots": int,
+            "negative_alpha": read_number,
+            "negative_beta": read_number,
+        },
+    ),
+    "zero": AdapterEntry(
+        _maker("zero", "ZERO"),
+        "CLIP: for each image alone, the sure views of it vote (Farina et al. 2024).",
+        {"views": int, "share": read_number, "seed": int},
+    ),
+    "tpt": AdapterEntry(
+        _maker("tpt", "TPT"),
+        "CLIP: for each image alone, tune the prompt until its sure views agree (Shu et al. 2022).",
+        {
+            "lr": read_number,
+            "steps": int,
+            "views": int,
+            "share": read_number,
+            "template": str,
+            "seed": int,
+        },
+    ),
+    "clipartt": AdapterEntry(
+        _maker("clipartt", "CLIPArTT"),
+        "CLIP: for each batch alone, learn from sentences of its likely classes (Hakim et al. 2024).",
+        {
+            "lr": read_number,
+            "steps": int,
+            "top": int,
+            "temperature": read_number,
+            "template": str,
+            "prior": read_number,
+        },
+    ),
     "rdumb": AdapterEntry(
         _maker("rdumb", "RDumb"),
         "Wraps an adapter: back to the source every so many batches (Press et al. 2023).",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import MissingExtraError, ModelError, UnknownNameError
-from shiftproof.models.image_text.towers import ImageText, TextTower
+from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.models.structure import (
     download_error,
@@ -125,16 +125,21 @@ def text_tower(model: Any, target: str) -> TextTower:
             "network it must be in the cache of the Hugging Face hub already."
         ) from error
 
-    def encode(texts: Sequence[str]) -> torch.Tensor:
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            vectors: torch.Tensor = model.encode_text(tokenize(list(texts)).to(device))
+    def split(texts: Sequence[str]) -> Mapping[str, torch.Tensor]:
+        return {"input_ids": tokenize(list(texts)).to(next(model.parameters()).device)}
+
+    def run(network: Any, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        vectors: torch.Tensor = network.encode_text(tokens["input_ids"])
         return vectors
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        with torch.no_grad():
+            return run(model, split(texts))
 
     def fingerprint() -> str:
         return f"{weights_fingerprint(model)} {type(tokenize).__qualname__}"
 
-    return TextTower(encode, fingerprint)
+    return TextTower(encode, fingerprint, TokenTower(model, split, run))
 
 
 def image_tower(model: torch.nn.Module) -> torch.nn.Module:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import ModelError
 from shiftproof.models.image_text.image_processor import preprocess_of_processor
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
-from shiftproof.models.image_text.towers import ImageText, TextTower
+from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
 from shiftproof.models.structure import find_device, weights_fingerprint
 
@@ -108,23 +108,28 @@ def text_tower(model: Any, target: str) -> TextTower:
     if siglip:
         padding = {"padding": "max_length", "max_length": min(longest, _SIGLIP_LENGTH)}
 
-    def encode(texts: Sequence[str]) -> torch.Tensor:
-        import torch
-
+    def split(texts: Sequence[str]) -> Mapping[str, torch.Tensor]:
         device = next(model.parameters()).device
         tokens = tokenizer(list(texts), return_tensors="pt", truncation=True, **padding)
-        taken = {
+        return {
             name: tokens[name].to(device)
             for name in ("input_ids", "attention_mask")
             if name in tokens
         }
+
+    def run(network: Any, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return _vectors(network.get_text_features(**tokens))
+
+    def encode(texts: Sequence[str]) -> torch.Tensor:
+        import torch
+
         with torch.no_grad():
-            return _vectors(model.get_text_features(**taken))
+            return run(model, split(texts))
 
     def fingerprint() -> str:
         return f"{weights_fingerprint(model)} {type(tokenizer).__name__} {padding}"
 
-    return TextTower(encode, fingerprint)
+    return TextTower(encode, fingerprint, TokenTower(model, split, run))
 
 
 def _vectors(output: Any) -> torch.Tensor:

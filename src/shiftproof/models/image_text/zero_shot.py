@@ -56,8 +56,9 @@ def _vectors(
 def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
     """Return a network from prepared images to ``(N, K)`` logits: ``scale * cosine + bias``.
 
-    The classes are a linear layer at its end, which adapters find as they find any head; the text
-    tower is not in it.
+    The classes are a linear layer at its end, which adapters find as they find any head. The text
+    tower is not among its parts: it is kept as ``texts``, with ``scale`` and ``shift`` of the cosine,
+    for adapters that learn prompts.
     """
     import torch
 
@@ -75,6 +76,7 @@ def build_zero_shot(model: ImageText, vectors: ClassVectors) -> torch.nn.Module:
             self.image = model.image
             self.head = head
             self.class_vectors = vectors
+            self.texts, self.scale, self.shift = model.texts, model.scale, model.bias
 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             unit = torch.nn.functional.normalize(self.image(inputs), dim=-1)

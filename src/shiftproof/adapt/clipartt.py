@@ -1,0 +1,217 @@
+"""CLIPArTT: sentences of each image's likely classes as its label (Hakim et al. 2024, arXiv 2405.00754)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from shiftproof.adapt.checks import check_range
+from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.features import keep_inputs
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_rate
+from shiftproof.adapt.passes import FollowedNetwork, by_batch
+from shiftproof.adapt.shares import check_numeric_prior
+from shiftproof.adapt.steps import GradientSteps, norm_parameters
+from shiftproof.adapt.tensors import check_names
+from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+
+def transductive_loss(
+    images: torch.Tensor, texts: torch.Tensor, *, scale: float, temperature: float
+) -> torch.Tensor:
+    """Return the cross-entropy between images and sentences to what both are like among themselves.
+
+    With unit vectors v of B images and t of their sentences, ``p_i`` is the softmax over j of
+    ``scale v_i . t_j``, and the target ``Q = softmax((v v^T + t t^T) / 2 temperature)`` (Hakim et al.
+    2024, eq. 3 to 5). As in the published code, from which the paper's numbers are, Q is normalised
+    over the images that a sentence is compared with, and gradients flow through it, too.
+
+    Args:
+        images: ``(B, D)`` of length 1.
+        texts: ``(B, D)`` of length 1.
+        scale: of the cosine in a logit.
+        temperature: of the target, above 0.
+    """
+    target = torch.softmax((images @ images.T + texts @ texts.T) / 2 / temperature, -1).T
+    return -(target * torch.log_softmax(scale * images @ texts.T, -1)).sum(1).mean()
+
+
+@final
+class CLIPArTT(NetworkAdapter):
+    """A zero-shot classifier whose norm layers learn from sentences of each image's likely classes.
+
+    Hakim et al. 2024 (arXiv 2405.00754): each image gets a sentence of its ``top`` classes ("a photo of
+    a cat or dog or fox."); scale and shift of the image tower's norm layers take ``steps`` steps of
+    Adam on :func:`transductive_loss` over the batch, with new sentences before each; the batch is
+    answered with the classifier's own class vectors; and the weights go back to the source. Nothing
+    is carried from batch to batch. A batch of one image teaches nothing: the source answers.
+
+    What it costs, for each batch: ``2 steps + 1`` forward and ``steps`` backward passes of the image
+    tower, and the text tower over the sentences that are new.
+
+    Differs from the published code: the classifier's class vectors may be of several templates; the
+    batch norm of CLIP's ResNets is mixed with the source's by ``prior``, which is 0 there.
+
+    Args:
+        model: a zero-shot ``Classifier`` (CLIP, SigLIP).
+        lr: learning rate of Adam.
+        steps: for each batch, 1 or more.
+        top: classes in a sentence, 1 or more; as many as there are where that is less.
+        temperature: of the target, above 0.
+        template: a sentence with ``{}``; None takes the classifier's own where it has one, else
+            "a photo of a {}.".
+        prior: N of batch norm, 0 or more; infinity keeps the source's statistics.
+
+    Raises:
+        InputError: an option is out of its range.
+        ModelError: it is no zero-shot classifier, its weights are of half precision, or it has no norm
+            layer that learns.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        lr: float = 1e-3,
+        steps: int = 10,
+        top: int = 3,
+        temperature: float = 0.01,
+        template: str | None = None,
+        prior: float = 16,
+    ) -> None:
+        self.lr = check_rate(lr)
+        self.steps = check_count("steps", steps)
+        self.top = check_count("top", top)
+        self.temperature = check_range("temperature", temperature, 1e-6, math.inf, below=True)
+        self.prior = check_numeric_prior(prior)
+        names = check_classifier(model, "CLIPArTT").classes.names
+        self._network = AdaptedNetwork(model)
+        self._head = find_zero_shot_head(self._network, "CLIPArTT")
+        self._names = names if model.outputs is not None else self._head.names
+        self.template = self._head.choose_template(template)
+        self._sentences = SentenceEncoder(self._head.texts, "CLIPArTT")
+        self._followed = FollowedNetwork(self._network)
+        learned = list(norm_parameters(self._network.module, "CLIPArTT"))
+        self._steps = GradientSteps(self._network.own(learned), "adam", self.lr)
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"CLIPArTT(lr={self.lr}, {self.steps} steps, top={self.top})"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {
+            "adapter": "clipartt",
+            "lr": self.lr,
+            "steps": self.steps,
+            "top": self.top,
+            "temperature": self.temperature,
+            "template": self.template,
+            "prior": "inf" if self.prior == math.inf else self.prior,
+            "values": sum(p.numel() for p in self._steps.parameters.values()),
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Batches whose steps were left out."""
+        return self._events.events
+
+    def end_epoch(self) -> None:
+        """Do nothing: nothing is kept."""
+
+    def reset(self) -> None:
+        """Forget the events: nothing else is kept."""
+        with self._network.lock:
+            self._batches = 0
+            self._events = EventLog()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters that learn for a batch, and are the source's between batches."""
+        return iter(self._steps.parameters.values())
+
+    def merge(self) -> torch.nn.Module:
+        """Return a copy of the model, since nothing is kept."""
+        return self._network.copy()
+
+    def state(self) -> State:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up nothing."""
+        check_names(state, ())
+
+    # ------------------------------------------------------------ one batch
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        choose = by_batch(self.prior, len(inputs))
+        sound = torch.isfinite(inputs).flatten(1).all(1)
+        try:
+            if int(sound.sum()) > 1 and self._learn(inputs[sound]):
+                logits, seen = self._followed.predict(inputs, choose)
+                if seen.is_sound:
+                    return logits
+        finally:
+            self._steps.restore(self._steps.first)
+            if not self._network.is_frozen:
+                self._batches += 1
+        return self._network.forward(inputs)
+
+    def _learn(self, inputs: torch.Tensor) -> bool:
+        """Take the steps for a batch; False where one is not finite."""
+        choose = by_batch(self.prior, len(inputs))
+        known: dict[tuple[int, ...], torch.Tensor] = {}
+        for _ in range(self.steps):
+            logits, _ = self._followed.predict(inputs, choose)
+            texts = self._encode_likely(logits, known)
+            with (
+                torch.enable_grad(),
+                keep_inputs(self._head.layer) as kept,
+                self._followed.run(inputs, choose) as (_, seen),
+            ):
+                loss = transductive_loss(
+                    kept[-1].float(),
+                    texts,
+                    scale=self._head.scale,
+                    temperature=self.temperature,
+                )
+                if not seen.is_sound or not self._steps.take(loss):
+                    self._note_skipped()
+                    return False
+        return True
+
+    def _note_skipped(self) -> None:
+        if not self._network.is_frozen:
+            self._events.add(
+                "skipped",
+                self._batches,
+                "The loss, its gradient or the batch's statistics were not finite; the source "
+                "answered.",
+            )
+
+    def _encode_likely(
+        self, logits: torch.Tensor, known: dict[tuple[int, ...], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return ``(B, D)``: the vector of each image's sentence; ``known`` are those of the batch."""
+        likely = logits.topk(min(self.top, logits.shape[1]), 1).indices.tolist()
+        keys = [tuple(places) for places in likely]
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        if new:
+            words = [" or ".join(self._names[place] for place in key) for key in new]
+            sentences = [self.template.replace("{}", each) for each in words]
+            with torch.no_grad():
+                vectors = self._sentences.encode(self._sentences.tokenize(sentences))
+            known.update(zip(new, vectors, strict=True))
+        return torch.stack([known[key] for key in keys])

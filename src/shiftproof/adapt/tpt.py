@@ -1,0 +1,196 @@
+"""TPT: a prompt that is tuned for each image alone (Shu et al. 2022, arXiv 2209.07511)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from shiftproof.adapt.checks import check_range
+from shiftproof.adapt.events import Event, EventLog
+from shiftproof.adapt.features import run_with_features
+from shiftproof.adapt.losses import marginal_entropy
+from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.options import check_count, check_rate
+from shiftproof.adapt.pixels import PixelSpace
+from shiftproof.adapt.tensors import check_names
+from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
+from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+
+@final
+class TPT(NetworkAdapter):
+    """A zero-shot classifier that tunes the words before the class for each image alone.
+
+    Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a") are
+    the same parameters for all classes. Of an image and ``views - 1`` random crops of it, mirrored by
+    chance, the ``share`` of the least entropy is kept; ``steps`` steps of AdamW on the entropy of
+    their mean answer move the words (eq. 3, 4); the image is answered with the class vectors that
+    follow; and the words go back. Nothing is carried from image to image.
+
+    What it costs, for each image: ``views + 1`` forward passes of the image tower, and the text tower
+    forward and backward over the sentences of all classes, ``steps`` times, and forward once more.
+
+    Differs from the published code: no AugMix on the crops, as there for ImageNet and its variants;
+    a classifier of several templates is asked with one, since one prompt is tuned.
+
+    Args:
+        model: a zero-shot ``Classifier`` (CLIP, SigLIP) with a ``Preprocess``.
+        lr: learning rate of AdamW, whose weight decay is 0.01.
+        steps: for each image, 0 or more.
+        views: 1 or more, the image among them.
+        share: of the views that are kept, from 0 to 1; rounded down, one at least.
+        template: a sentence with ``{}`` for the class and words before it; None takes the
+            classifier's own where it has one, else "a photo of a {}.".
+        seed: of the crops.
+
+    Raises:
+        InputError: an option is out of its range, or the template has no word before the class.
+        ModelError: it is no zero-shot classifier, its preprocessing is a function, or its text
+            tower cannot be followed.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        *,
+        lr: float = 5e-3,
+        steps: int = 1,
+        views: int = 64,
+        share: float = 0.1,
+        template: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.lr = check_rate(lr)
+        self.steps = check_count("steps", steps, least=0)
+        self.views = check_count("views", views)
+        self.share = check_range("share", share, 0, 1)
+        self.seed = check_count("seed", seed, least=0)
+        check_classifier(model, "TPT")
+        self._network = AdaptedNetwork(model)
+        self._head = find_zero_shot_head(self._network, "TPT")
+        self._pixels = PixelSpace(self._network.classifier.preprocess, "TPT")
+        self.template = self._head.choose_template(template)
+        self._sentences = SentenceEncoder(self._head.texts, "TPT")
+        self._place = self._sentences.find_context(self.template, self._head.names)
+        self._tokens = self._sentences.tokenize(
+            [self.template.replace("{}", name) for name in self._head.names]
+        )
+        start, end = self._place
+        first = self._sentences.look_up(self._tokens)[0, start:end]
+        self._first = first.detach().float().clone()
+        with torch.inference_mode(False):
+            self._context = torch.nn.Parameter(self._first.clone())
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"TPT(lr={self.lr}, {self.views} views, {len(self._first)} words)"
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it."""
+        return {
+            "adapter": "tpt",
+            "lr": self.lr,
+            "steps": self.steps,
+            "views": self.views,
+            "share": self.share,
+            "template": self.template,
+            "words": len(self._first),
+            "seed": self.seed,
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Images for which no step was taken, as it was not finite."""
+        return self._events.events
+
+    def end_epoch(self) -> None:
+        """Do nothing: nothing is kept."""
+
+    def reset(self) -> None:
+        """Forget the events: nothing else is kept."""
+        with self._network.lock:
+            self._batches = 0
+            self._events = EventLog()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the words' vectors ``(L, D)``, which are the first ones between images."""
+        return iter([self._context])
+
+    def merge(self) -> torch.nn.Module:
+        """Return a copy of the model, since nothing is kept."""
+        return self._network.copy()
+
+    def state(self) -> State:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up nothing."""
+        check_names(state, ())
+
+    # ------------------------------------------------------------ one image
+
+    def _step(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits = torch.cat([self._answer(image[None]) for image in inputs])
+        if not self._network.is_frozen:
+            self._batches += 1
+        return logits
+
+    def _answer(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the logits of one image ``(1, C, H, W)``, for which the words move meanwhile."""
+        if not bool(torch.isfinite(image).all()):
+            return self._network.forward(image).float()
+        views = view_inputs(self._pixels, image, self.views, seed=self.seed, method="tpt")
+        _, features = run_with_features(self._network, self._head.layer, views)
+        try:
+            if not self._tune(features.float()) and not self._network.is_frozen:
+                self._events.add(
+                    "skipped",
+                    self._batches,
+                    "The loss or its gradient was not finite; the words stayed as they are.",
+                )
+            return self._compare(features[:1].float())
+        finally:
+            with torch.no_grad():
+                self._context.copy_(self._first)
+
+    def _compare(self, features: torch.Tensor) -> torch.Tensor:
+        """Return ``(N, K)`` logits of image vectors of length 1, with the words as they are now."""
+        start, end = self._place
+
+        def put_words(looked_up: torch.Tensor) -> torch.Tensor:
+            words = self._context.to(looked_up.dtype).expand(len(looked_up), -1, -1)
+            return torch.cat([looked_up[:, :start], words, looked_up[:, end:]], 1)
+
+        texts = self._sentences.encode(self._tokens, put_words)
+        logits = self._head.scale * features @ texts.T + self._head.shift
+        return self._network.of_classes(logits)
+
+    def _tune(self, features: torch.Tensor) -> bool:
+        """Take the steps for the views' vectors; False where one was not finite."""
+        optimizer = torch.optim.AdamW([self._context], self.lr, weight_decay=0.01)
+        kept: torch.Tensor | None = None
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                logits = self._compare(features if kept is None else features[kept])
+                if kept is None:
+                    kept = order_by_confidence(logits.detach())[: count_kept(self.share, self.views)]
+                    logits = logits[kept]
+                loss = marginal_entropy(logits)
+                (gradient,) = torch.autograd.grad(loss, [self._context])
+            if not bool(torch.isfinite(gradient).all() & torch.isfinite(loss)):
+                return False
+            self._context.grad = gradient
+            optimizer.step()
+            self._context.grad = None
+        return True

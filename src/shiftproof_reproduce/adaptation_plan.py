@@ -1,0 +1,186 @@
+"""What the comparison of adaptation methods measures: methods, protocols and sizes, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from shiftproof.corruptions import COMMON, HOLDOUT
+from shiftproof_reproduce.adaptation_sources import DataName, NetName, Training
+
+ALL: tuple[NetName, ...] = ("resnet", "groupnorm", "vit", "clip")
+
+SOURCE = "source"
+"""The network as it is, which stands in the tables beside the methods."""
+
+RATES = ("0.01", "0.05", "0.25")
+"""Of SGD at a batch of the first protocol's size; of other batches in proportion."""
+
+ADAM_RATES = ("0.0001", "0.0005", "0.002")
+"""Of methods whose steps do not depend on the size of the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of the comparison.
+
+    Attributes:
+        name: of its folders.
+        title: what tables call it.
+        spec: what ``make_adapter`` takes, with ``{}`` where what is tried stands.
+        tries: tried on the hold-out corruptions, as many as of every other method.
+        nets: that it is for.
+        by_batch: what is tried is a rate in proportion to the batch.
+        alone: whether it answers each image by itself, so that one protocol tells all.
+    """
+
+    name: str
+    title: str
+    spec: str
+    tries: tuple[str, ...]
+    nets: tuple[NetName, ...] = ALL
+    by_batch: bool = False
+    alone: bool = False
+
+    def fill(self, tried: str, *, batch: int, usual: int) -> str:
+        """Return the spec with what is tried; rates are of the usual batch."""
+        if not self.by_batch:
+            return self.spec.format(tried)
+        return self.spec.format(f"{float(tried) * batch / usual:.6g}")
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        name="batchnorm",
+        title="batch norm",
+        spec="batchnorm:prior={}",
+        tries=("auto", "16", "0"),
+        nets=("resnet",),
+    ),
+    Method(name="ent", title="ENT", spec="ent:lr={}", tries=RATES, by_batch=True),
+    Method(name="rpl", title="RPL", spec="rpl:lr={}", tries=RATES, by_batch=True),
+    Method(name="eata", title="ETA", spec="eata:lr={}", tries=RATES, by_batch=True),
+    Method(name="sar", title="SAR", spec="sar:lr={}", tries=RATES, by_batch=True),
+    Method(name="deyo", title="DeYO", spec="deyo:lr={}", tries=RATES, by_batch=True),
+    Method(name="roid", title="ROID", spec="roid:lr={}", tries=RATES, by_batch=True),
+    Method(name="cotta", title="CoTTA", spec="cotta:augmentations=4,lr={}", tries=ADAM_RATES),
+    Method(name="rotta", title="RoTTA", spec="rotta:lr={}", tries=ADAM_RATES),
+    Method(name="note", title="NOTE", spec="note:lr={}", tries=ADAM_RATES),
+    Method(name="lame", title="LAME", spec="lame:neighbors={}", tries=("1", "3", "5")),
+    Method(name="t3a", title="T3A", spec="t3a:per_class={}", tries=("5", "20", "100")),
+    Method(
+        name="rdumb-ent",
+        title="RDumb over ENT",
+        spec="rdumb:every=20+ent:lr={}",
+        tries=RATES,
+        by_batch=True,
+    ),
+    Method(
+        name="guard-ent", title="ENT, guarded", spec="guard+ent:lr={}", tries=RATES, by_batch=True
+    ),
+    Method(
+        name="memo",
+        title="MEMO, 8 views",
+        spec="memo:augmentations=8,lr={}",
+        tries=("0.00025", "0.001", "0.004"),
+        alone=True,
+    ),
+    Method(
+        name="tda", title="TDA", spec="tda:alpha={}", tries=("1", "2", "4"), nets=("clip",)
+    ),
+    Method(
+        name="clipartt",
+        title="CLIPArTT, 5 steps",
+        spec="clipartt:steps=5,lr={}",
+        tries=("0.0001", "0.001", "0.005"),
+        nets=("clip",),
+    ),
+    Method(
+        name="zero",
+        title="ZERO, 16 views",
+        spec="zero:views=16,share={}",
+        tries=("0.1", "0.3", "0.5"),
+        nets=("clip",),
+        alone=True,
+    ),
+    Method(
+        name="tpt",
+        title="TPT, 8 views",
+        spec="tpt:views=8,share=0.4,lr={}",
+        tries=("0.001", "0.005", "0.02"),
+        nets=("clip",),
+        alone=True,
+    ),
+)
+"""The rows. One more is one entry here: cells that are measured already stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A column of the comparison: how the images come.
+
+    Attributes:
+        name: of its folders.
+        title: what tables call it.
+        protocol: what ``parse_protocol`` takes.
+        batch: images of a batch.
+        images: of each corruption.
+    """
+
+    name: str
+    title: str
+    protocol: str
+    batch: int
+    images: int
+
+
+STREAMS: tuple[Stream, ...] = (
+    Stream(name="online", title="online", protocol="online", batch=32, images=256),
+    Stream(name="mixed", title="corruptions mixed", protocol="online:mix=all", batch=32, images=256),
+    Stream(
+        name="continual", title="continual", protocol="online:reset=never", batch=32, images=256
+    ),
+    Stream(
+        name="sorted", title="sorted by class", protocol="online:order=sorted", batch=32, images=256
+    ),
+    Stream(
+        name="dirichlet",
+        title="classes in bursts",
+        protocol="online:order=dirichlet",
+        batch=32,
+        images=256,
+    ),
+    Stream(name="small", title="batches of 4", protocol="online", batch=4, images=128),
+    Stream(name="single", title="single images", protocol="online", batch=1, images=64),
+)
+"""The columns; the first has the batch that rates are of, and is that of the hold-out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much is measured. The defaults are the small scale; tests take less.
+
+    ``good_enough`` is the clean error that a network must be below, by data set. ``severity`` is that
+    of all corrupted images.
+    """
+
+    training: Training = dataclasses.field(default_factory=Training)
+    good_enough: dict[DataName, float] = dataclasses.field(
+        default_factory=lambda: {"fashion": 0.2, "glyphs": 0.45}
+    )
+    data: tuple[DataName, ...] = ("fashion", "glyphs")
+    nets: tuple[NetName, ...] = ALL
+    methods: tuple[Method, ...] = METHODS
+    streams: tuple[Stream, ...] = STREAMS
+    corruptions: tuple[str, ...] = COMMON
+    holdout: tuple[str, ...] = HOLDOUT
+    severity: int = 3
+    holdout_images: int = 128
+
+    def list_methods(self, net: NetName) -> list[Method]:
+        """Return the methods that are for a network."""
+        return [method for method in self.methods if net in method.nets]
+
+    def is_measured(self, method: Method, stream: Stream) -> bool:
+        """Whether a cell is measured: of what answers images by themselves the last column alone."""
+        return not method.alone or stream == self.streams[-1]
