@@ -21,7 +21,8 @@ SURFACE = {
     },
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
-        "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR",
+        "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "Router",
+        "SAR",
         "SelfLearning", "T3A", "adapting", "entropy", "generalized_cross_entropy", "load",
         "make_adapter", "save",
     },

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shiftproof.adapt.rdumb import RDumb
     from shiftproof.adapt.roid import ROID
     from shiftproof.adapt.rotta import RoTTA
+    from shiftproof.adapt.router import Router
     from shiftproof.adapt.sar import SAR
     from shiftproof.adapt.selflearning import SelfLearning
     from shiftproof.adapt.t3a import T3A
@@ -54,6 +55,7 @@ __all__ = [
     "Guard",
     "RDumb",
     "RoTTA",
+    "Router",
     "SelfLearning",
     "adapting",
     "entropy",
@@ -76,6 +78,7 @@ _NAMES = {
     "ROID": "roid",
     "SAR": "sar",
     "RoTTA": "rotta",
+    "Router": "router",
     "SelfLearning": "selflearning",
     "T3A": "t3a",
     "entropy": "losses",
