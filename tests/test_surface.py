@@ -22,9 +22,9 @@ SURFACE = {
     "shiftproof.adapt": {
         "ADAPTERS", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
         "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DeYO", "EATA", "Event",
-        "Guard", "LAME", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR", "SelfLearning", "T3A",
-        "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx", "generalized_cross_entropy",
-        "load", "make_adapter", "save",
+        "Guard", "LAME", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
+        "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
+        "generalized_cross_entropy", "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",

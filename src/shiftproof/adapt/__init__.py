@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shiftproof.adapt.rdumb import RDumb
     from shiftproof.adapt.roid import ROID
     from shiftproof.adapt.rotta import RoTTA
+    from shiftproof.adapt.router import Router
     from shiftproof.adapt.sar import SAR
     from shiftproof.adapt.selflearning import SelfLearning
     from shiftproof.adapt.t3a import T3A
@@ -65,6 +66,7 @@ __all__ = [
     "Guard",
     "RDumb",
     "RoTTA",
+    "Router",
     "SelfLearning",
     "adapting",
     "entropy",
@@ -89,6 +91,7 @@ _NAMES = {
     "ROID": "roid",
     "SAR": "sar",
     "RoTTA": "rotta",
+    "Router": "router",
     "SelfLearning": "selflearning",
     "T3A": "t3a",
     "TDA": "tda",

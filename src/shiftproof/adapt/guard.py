@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from shiftproof.adapt.adapter import Adapter
 from shiftproof.adapt.events import Event, EventLog, new_events
 from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.probabilities import Probabilities, to_probabilities
 from shiftproof.adapt.state import save_state
 from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.wrapper import WrappingAdapter
@@ -24,9 +24,6 @@ from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
-
-Probabilities = NDArray[np.float32]
-"""``(M, K)`` float32: one row per image, summing to 1."""
 
 GAIN_PER_CHANGE = 0.3
 """Mean confidence that changed answers must bring, per share of answers that changed."""
@@ -273,7 +270,7 @@ class Guard(WrappingAdapter):
         events = new_events(events_before, self.inner.events)
         windows = self._seen.contents, self._since_objection.contents
         try:
-            reason = self._judge(_probabilities(plain), _probabilities(adapted), adapt)
+            reason = self._judge(to_probabilities(plain), to_probabilities(adapted), adapt)
         except BaseException:
             # The pass that compares with the beginning failed: this batch has not been.
             self._seen.contents, self._since_objection.contents = windows
@@ -316,7 +313,7 @@ class Guard(WrappingAdapter):
         self.inner.load_state(self._first_state)
         try:
             with self.inner.frozen():
-                return _probabilities(adapt())
+                return to_probabilities(adapt())
         finally:
             self.inner.load_state(state)
 
@@ -487,11 +484,3 @@ def _source_of(adapter: Adapter) -> Classifier | torch.nn.Module:
         return adapter.classifier
     except ModelError:
         return adapter.merge()
-
-
-def _probabilities(logits: Any) -> Probabilities:
-    """Return the softmax of ``(N, K)`` logits, an array or a tensor."""
-    values = logits if isinstance(logits, np.ndarray) else logits.detach().float().cpu().numpy()
-    with np.errstate(invalid="ignore", over="ignore"):
-        exponent = np.exp(values - values.max(1, keepdims=True))
-        return np.asarray(exponent / exponent.sum(1, keepdims=True), dtype=np.float32)

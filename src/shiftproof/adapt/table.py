@@ -23,13 +23,39 @@ class AdapterEntry:
     """One row of ``ADAPTERS``: how the command line makes an adapter.
 
     ``make`` is called with the classifier and the options as keywords, each read from its text
-    by the function that ``options`` names. A wrapper is called with an adapter in its place.
+    by the function that ``options`` names. A wrapper is called with an adapter in its place. Of what
+    ``gathers``, the last option is a list of adapters with pluses between them.
     """
 
     make: Callable[..., Adapter]
     description: str
     options: Mapping[str, Callable[[str], object]]
     wraps: bool = False
+    gathers: bool = False
+
+
+def read_experts(text: str) -> list[str]:
+    """Read specs with pluses between them; a wrapper goes with what stands behind it.
+
+    >>> read_experts("batchnorm+guard+rpl:lr=1e+3")
+    ['batchnorm', 'guard+rpl:lr=1e+3']
+    """
+    found: list[str] = []
+    waiting = ""
+    for part in _split_parts(text):
+        name, _ = split_name(part)
+        if name in ADAPTERS and ADAPTERS[name].wraps:
+            waiting += f"{part}+"
+        else:
+            found.append(waiting + part)
+            waiting = ""
+    # A wrapper of nothing is refused by who makes it.
+    return [*found, waiting[:-1]] if waiting else found
+
+
+def _split_parts(spec: str) -> list[str]:
+    """Split a text at its pluses, but for those before a digit, which belong to a number (1e+3)."""
+    return re.split(r"\+(?!\d)", spec.strip())
 
 
 def _maker(module: str, kind: str, **fixed: str) -> Callable[..., Adapter]:
@@ -234,6 +260,13 @@ ADAPTERS: dict[str, AdapterEntry] = {
         {"window": int, "probation": int, "margin": float},
         wraps=True,
     ),
+    "router": AdapterEntry(
+        _maker("router", "Router"),
+        "Runs the source, batchnorm and rpl side by side (or experts=A+B+C, as the last option), and "
+        "lets the one answer that errs least, without labels or with a few.",
+        {"experts": read_experts},
+        gathers=True,
+    ),
 }
 """Adapters by the name that ``make_adapter`` and the command line take."""
 
@@ -244,7 +277,8 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
     Args:
         spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE``, with a name of ``ADAPTERS``:
             ``"batchnorm"``, ``"rpl:lr=0.001,layers=last-33%"``. Wrappers stand before it, with a
-            plus: ``"guard+rpl"``, ``"guard+rdumb:every=100+ent"``.
+            plus: ``"guard+rpl"``, ``"guard+rdumb:every=100+ent"``. A router takes a list of adapters,
+            with their options: ``"router:experts=batchnorm+rpl:lr=0.1,momentum=0.9+guard+ent"``.
         classifier: what it adapts.
 
     Raises:
@@ -257,9 +291,7 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
     >>> make_adapter("batchnorm:prior=0", load_classifier("demo"))
     BatchNorm(prior=0, 49 layers)
     """
-    # A plus before a digit belongs to a number (1e+3).
-    parts = re.split(r"\+(?!\d)", spec.strip())
-    *wrappers, last = [_read(part, spec) for part in parts]
+    *wrappers, last = [_read(part, spec) for part in _join_lists(_split_parts(spec))]
     entry, options = last
     if entry.wraps:
         raise InputError(f"{spec!r}: expected an adapter that is wrapped, as in 'guard+rpl'.")
@@ -269,6 +301,15 @@ def make_adapter(spec: str, classifier: ClassifierLike | torch.nn.Module) -> Ada
             raise InputError(f"{spec!r}: only {', '.join(_wrappers())} can stand before a plus.")
         adapter = wrapper.make(adapter, **chosen)
     return adapter
+
+
+def _join_lists(parts: list[str]) -> list[str]:
+    """Put what stands behind a list's first adapter back to it."""
+    for place, part in enumerate(parts):
+        name, options = split_name(part)
+        if name in ADAPTERS and ADAPTERS[name].gathers and "=" in options:
+            return [*parts[:place], "+".join(parts[place:])]
+    return parts
 
 
 def _wrappers() -> list[str]:
@@ -281,4 +322,14 @@ def _read(part: str, spec: str) -> tuple[AdapterEntry, dict[str, object]]:
     if name not in ADAPTERS:
         raise UnknownNameError.of("adapter", name, ADAPTERS)
     entry = ADAPTERS[name]
+    if entry.gathers:
+        return entry, _read_list(options, entry, spec=spec, owner=name)
     return entry, read_options(options, entry.options, spec=spec, owner=name)
+
+
+def _read_list(options: str, entry: AdapterEntry, *, spec: str, owner: str) -> dict[str, object]:
+    """Read the options of what gathers adapters: the list is the last, and its commas are its own."""
+    *_, name = entry.options
+    before, found, listed = options.partition(f"{name}=")
+    read = read_options(before, entry.options, spec=spec, owner=owner)
+    return {**read, name: entry.options[name](listed)} if found else read

@@ -1,0 +1,92 @@
+"""Prediction with expert advice: weights that follow losses, and what they can lose at most."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64]
+"""``(M,)`` float64, 0 or more, summing to 1: how much is held of each of M experts."""
+
+
+def follow_losses(
+    weights: Weights, losses: NDArray[np.float64], start: Weights, *, rate: float, share: float
+) -> Weights:
+    """Return the weights after a round: those of Hedge, of which a share goes back to the start.
+
+    ``(1 - share) w exp(-rate loss) / sum + share start``. Hedge is Freund & Schapire 1997 (J. Comput.
+    Syst. Sci. 55); the share, by which the best expert may change, is Fixed Share (Herbster &
+    Warmuth 1998, Machine Learning 32), to the first weights in place of equal ones.
+
+    Args:
+        weights: before the round.
+        losses: ``(M,)``, 0 or more, of the round.
+        start: the first weights.
+        rate: above 0; the larger, the fewer losses decide.
+        share: from 0 to below 1.
+
+    >>> equal = np.array([0.5, 0.5])
+    >>> follow_losses(equal, np.array([0.0, 1.0]), equal, rate=math.log(3), share=0.0).tolist()
+    [0.75, 0.25]
+    """
+    kept = weights * np.exp(-rate * (losses - losses.min()))
+    total = kept.sum()
+    # All that had weight lost so much more than the rest that nothing of it is left.
+    kept = start if total <= 0 else kept / total
+    return np.asarray((1 - share) * kept + share * start)
+
+
+def weigh_votes(answers: NDArray[np.integer], weights: Weights) -> NDArray[np.int64]:
+    """Return, for each image, the heaviest expert among those who give the answer of most weight.
+
+    Args:
+        answers: ``(M, N)`` the classes that M experts answer to N images.
+        weights: of the experts.
+
+    Returns:
+        ``(N,)`` which expert; of equal ones the first.
+    """
+    agree = answers[:, None, :] == answers[None, :, :]
+    support = np.einsum("i,ijn->jn", weights, agree)
+    # Among equal answers the heaviest one; the support of an answer is the same for all who give it.
+    best = support >= support.max(0) - 1e-12
+    return np.asarray(np.where(best, weights[:, None], -1.0).argmax(0), dtype=np.int64)
+
+
+def bound_mistakes(
+    mistakes: int,
+    starts: list[float],
+    rounds: int,
+    *,
+    rate: float,
+    share: float,
+) -> float:
+    """Return how often a vote weighed by :func:`follow_losses` can be wrong, at most.
+
+    For losses of 0 and 1 (wrong or right), whatever the rounds bring, and against any sequence of
+    experts that changes a few times (Littlestone & Warmuth 1994, Inf. Comput. 108, weighted
+    majority; with the share of Herbster & Warmuth 1998)::
+
+        (rate mistakes + ln 1 / s_0 + sum_j ln 1 / (share s_j) + (T - 1 - m) ln 1 / (1 - share))
+            / ln(2 / (1 + exp(-rate)))
+
+    The reason: where the vote is wrong, half of the weight is wrong, and shrinks by ``exp(-rate)``;
+    and the weight that is left is at least what the sequence keeps.
+
+    Args:
+        mistakes: of the sequence.
+        starts: the first weights s of its experts, in its order; it changes m = one fewer times.
+        rounds: T, 1 or more.
+        rate: as in :func:`follow_losses`.
+        share: likewise; above 0 where the sequence changes.
+
+    >>> round(bound_mistakes(10, [0.5], 100, rate=1.0, share=0.0), 1)
+    28.1
+    """
+    first, *later = starts
+    cost = rate * mistakes - math.log(first)
+    cost -= sum(math.log(share * start) for start in later)
+    cost -= (rounds - 1 - len(later)) * math.log1p(-share)
+    return cost / math.log(2 / (1 + math.exp(-rate)))

@@ -1,0 +1,267 @@
+"""What a router knows of its experts: estimates without labels, labels, and the weights they give."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shiftproof.adapt.betting import Weights, follow_losses, weigh_votes
+from shiftproof.adapt.evidence import Basis, MeanAnswers, estimate_errors
+from shiftproof.adapt.probabilities import Probabilities
+from shiftproof.errors import InputError
+
+RATE_OF_ESTIMATES = 0.5
+"""Of the weights that follow estimated errors, per image."""
+
+SHARE_OF_ESTIMATES = 0.05
+"""Of these weights that goes back to the start with each batch, so that a change is followed."""
+
+HEAD_START = 1.0
+"""Of the source, in nats: what another expert has to make up for first."""
+
+RATE_OF_LABELS = 1.0
+"""Of the weights that follow labels, per label."""
+
+SHARE_OF_LABELS = 0.01
+"""Of these weights that goes back to the start with each label."""
+
+TRUST = 0.9
+"""Weight of the choice without labels before there is one; the rest is shared evenly."""
+
+KEPT = 4096
+"""The last images whose answers are kept, so that a label that comes late still counts."""
+
+NO_ANSWER = -1
+"""In the place of the answer of an expert that was left out."""
+
+
+def head_start(experts: int) -> Weights:
+    """Return the first weights of so many experts, the source's first."""
+    odds = np.ones(experts)
+    odds[0] = math.exp(HEAD_START)
+    return np.asarray(odds / odds.sum())
+
+
+def label_start(experts: int) -> Weights:
+    """Return the first weights of the choice without labels, and of each expert."""
+    return np.concatenate([[TRUST], np.full(experts, (1 - TRUST) / experts)])
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """What is known of E experts, the source being the first. Made by :func:`open_ledger`.
+
+    Attributes:
+        by_estimates: ``(E,)`` weights of the experts by what is seen without labels.
+        by_labels: ``(1 + E,)`` weights of the choice without labels and of the experts, by labels.
+        estimates: ``(E,)`` shares of wrong answers that each seems to have on the last batch.
+        mistakes: ``(1 + E,)`` how often each was wrong where there is a label.
+        labels: how many there are.
+        images: how many have been seen.
+        given: ``(M, 2 + E)`` int32 of the last M images: what the choice without labels answered, and
+            each expert, and whether there is a label.
+        mean: the mean answers of late.
+    """
+
+    by_estimates: Weights
+    by_labels: Weights
+    estimates: NDArray[np.float64]
+    mistakes: NDArray[np.int64]
+    labels: int
+    images: int
+    given: NDArray[np.int32]
+    mean: MeanAnswers
+
+    @property
+    def experts(self) -> int:
+        """E, the source among them."""
+        return len(self.by_estimates)
+
+    def weigh(
+        self, answers: Sequence[Probabilities | None], bases: Sequence[Basis]
+    ) -> tuple[Ledger, NDArray[np.int64]]:
+        """Return it with a batch more, and which expert answers each of its N images.
+
+        Args:
+            answers: ``(N, K)`` of each expert, the source's first; None where one was left out.
+            bases: what each is judged by.
+        """
+        source = answers[0]
+        assert source is not None
+        rows = np.isfinite(source).all(1)
+        judged = [
+            place
+            for place, part in enumerate(answers)
+            if part is not None and np.isfinite(part[rows]).all()
+        ]
+        now = self._estimate([answers[p] for p in judged], [bases[p] for p in judged], judged, rows)
+        free = max(judged, key=lambda place: float(now.by_estimates[place]))
+        said = np.stack([_read_classes(part, len(source)) for part in answers])
+        said = np.concatenate([said[[free]], said])
+        voters = np.zeros(1 + self.experts, dtype=bool)
+        voters[[0, *(1 + place for place in judged)]] = True
+        chosen = weigh_votes(said, np.where(voters, self.by_labels, 0.0))
+        return now._remember(said), np.where(chosen == 0, free, chosen - 1)
+
+    def _estimate(
+        self,
+        answers: Sequence[Probabilities | None],
+        bases: Sequence[Basis],
+        judged: list[int],
+        rows: NDArray[np.bool_],
+    ) -> Ledger:
+        """Return it with the estimates of those that are ``judged``, on the sound rows of a batch."""
+        count = int(rows.sum())
+        if not count:
+            return self
+        sound = [part[rows] for part in answers if part is not None]
+        # Who is not judged is not compared either; the source's answers keep his place.
+        filled = [sound[judged.index(p)] if p in judged else sound[0] for p in range(self.experts)]
+        mean = self.mean.add(filled)
+        estimates = np.ones(self.experts)
+        estimates[judged] = estimate_errors(sound, bases, mean.spread()[judged])
+        weights = follow_losses(
+            self.by_estimates,
+            count * estimates,
+            head_start(self.experts),
+            rate=RATE_OF_ESTIMATES,
+            share=SHARE_OF_ESTIMATES,
+        )
+        return dataclasses.replace(self, by_estimates=weights, estimates=estimates, mean=mean)
+
+    def _remember(self, said: NDArray[np.int32]) -> Ledger:
+        """Return it with the answers ``(1 + E, N)`` to the images of a batch."""
+        count = said.shape[1]
+        new = np.concatenate([said.T, np.zeros((count, 1), np.int32)], axis=1)
+        given = np.concatenate([self.given, new])[-KEPT:]
+        return dataclasses.replace(self, given=given, images=self.images + count)
+
+    def settle(self, index: int, label: int) -> Ledger:
+        """Return it with the label of one image.
+
+        Args:
+            index: of the image, counted from 0 since the last reset.
+            label: its class.
+
+        Raises:
+            InputError: no such image was seen, or too long ago, or it has a label already.
+        """
+        place = self._find_image(index)
+        losses = (self.given[place, :-1] != label).astype(np.float64)
+        given = self.given.copy()
+        given[place, -1] = 1
+        weights = follow_losses(
+            self.by_labels,
+            losses,
+            label_start(self.experts),
+            rate=RATE_OF_LABELS,
+            share=SHARE_OF_LABELS,
+        )
+        return dataclasses.replace(
+            self,
+            by_labels=weights,
+            mistakes=self.mistakes + losses.astype(np.int64),
+            labels=self.labels + 1,
+            given=given,
+        )
+
+    def _find_image(self, index: int) -> int:
+        if not 0 <= index < self.images:
+            raise InputError(
+                f"No image {index} has been seen: expected 0 to {self.images - 1}, the images since "
+                "the last reset."
+                if self.images
+                else f"No image {index} has been seen: there was none since the last reset."
+            )
+        place = index - (self.images - len(self.given))
+        if place < 0:
+            raise InputError(
+                f"Image {index} was seen too long ago: the answers to the last {KEPT} images are kept."
+            )
+        if self.given[place, -1]:
+            raise InputError(f"Image {index} has a label already.")
+        return place
+
+    # ------------------------------------------------------------ as tensors
+
+    def pack(self) -> dict[str, torch.Tensor]:
+        """Return it as named tensors."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays["sums"] = self.mean.sums
+        packed = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        packed["faded"] = torch.tensor(self.mean.images, dtype=torch.float64)
+        packed["counts"] = torch.tensor([self.labels, self.images])
+        return packed
+
+    def unpack(self, state: Mapping[str, torch.Tensor]) -> Ledger:
+        """Return what ``pack`` packed, of as many experts.
+
+        Raises:
+            InputError: it is of another router, or damaged.
+        """
+        if set(state) != {*_ARRAYS, "sums", "faded", "counts"}:
+            raise InputError("The state is of another adapter: it is not a router's.")
+        like = open_ledger(self.experts).pack()
+        for name, tensor in state.items():
+            grows = {"given": 0, "sums": 1}.get(name)
+            _check_tensor(name, tensor, like[name], grows)
+        labels, images = state["counts"].tolist()
+        arrays = {name: state[name].detach().cpu().numpy().copy() for name in (*_ARRAYS, "sums")}
+        faded = float(state["faded"])
+        weights = [arrays["by_estimates"], arrays["by_labels"]]
+        sound = (
+            all(abs(part.sum() - 1) < 1e-6 and (part >= 0).all() for part in weights)
+            and 0 <= labels <= images
+            and len(arrays["given"]) == min(images, KEPT)
+            and faded >= 0
+            and (arrays["sums"] >= 0).all()
+        )
+        if not sound:
+            raise InputError("The state is damaged: the router's numbers do not fit each other.")
+        mean = MeanAnswers(arrays.pop("sums"), faded)
+        return Ledger(**arrays, labels=labels, images=images, mean=mean)
+
+
+_ARRAYS = ("by_estimates", "by_labels", "estimates", "mistakes", "given")
+
+
+def open_ledger(experts: int) -> Ledger:
+    """Return what is known of so many experts before the first image."""
+    return Ledger(
+        by_estimates=head_start(experts),
+        by_labels=label_start(experts),
+        estimates=np.zeros(experts),
+        mistakes=np.zeros(1 + experts, dtype=np.int64),
+        labels=0,
+        images=0,
+        given=np.zeros((0, 2 + experts), dtype=np.int32),
+        mean=MeanAnswers(np.zeros((experts, 0)), 0.0),
+    )
+
+
+def _read_classes(answers: Probabilities | None, count: int) -> NDArray[np.int32]:
+    """Return ``(N,)`` the class that is answered, ``NO_ANSWER`` where there is none."""
+    if answers is None:
+        return np.full(count, NO_ANSWER, dtype=np.int32)
+    finite = np.isfinite(answers).all(1)
+    return np.where(finite, answers.argmax(1), NO_ANSWER).astype(np.int32)
+
+
+def _check_tensor(name: str, tensor: torch.Tensor, like: torch.Tensor, grows: int | None) -> None:
+    """Raise an InputError unless a tensor is finite and shaped as it should be, but for one axis."""
+    shape = list(like.shape)
+    if grows is not None and tensor.ndim == len(shape):
+        shape[grows] = tensor.shape[grows]
+    if list(tensor.shape) != shape or tensor.dtype != like.dtype:
+        raise InputError(
+            f"The state is of another router: {name!r} has the shape {tuple(tensor.shape)}, expected "
+            f"{tuple(shape)}."
+        )
+    if not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"The state is damaged: {name!r} has NaN or infinite values.")

@@ -1,0 +1,472 @@
+"""A router: several adapters side by side, and who answers is decided batch by batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.events import Event, EventLog, new_events
+from shiftproof.adapt.evidence import Basis
+from shiftproof.adapt.ledger import open_ledger
+from shiftproof.adapt.network import AdaptedNetwork, describe_output
+from shiftproof.adapt.probabilities import to_probabilities
+from shiftproof.adapt.table import make_adapter
+from shiftproof.adapt.tensors import check_names
+from shiftproof.errors import InputError, ModelError
+from shiftproof.io.border import reason_of
+from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.types import Image, Images, Logits, Settings
+
+if TYPE_CHECKING:
+    from shiftproof.adapt.adapter import State
+
+Make: TypeAlias = Callable[[Classifier | torch.nn.Module], Adapter]
+"""Makes an adapter of a model: its class, or a function."""
+
+SOURCE = "source"
+"""The name of the expert that does not adapt."""
+
+DEFAULT = ("batchnorm", "rpl")
+"""The experts beside the source."""
+
+_NO_CONFIDENCE = ("lame", "t3a")
+"""Adapters whose logits are on a scale of their own."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Expert:
+    name: str
+    adapter: Adapter
+    basis: Basis
+
+
+@final
+class Router(Adapter):
+    """Runs the source and several adapters side by side, and lets the one answer that errs least.
+
+    Each batch goes through all of them. Who answers is decided in two steps:
+
+    1. **Without labels.** How often each seems to be wrong is estimated on every batch, from its
+       confidence, from how far its answers crowd into few classes and from what its changed answers
+       gain (:func:`~shiftproof.adapt.evidence.estimate_errors`). The estimates are the losses of
+       Hedge with a fixed share (Freund & Schapire 1997; Herbster & Warmuth 1998), over batches; the
+       source has a head start. **These estimates are a proxy**, measured in
+       ``benchmarks/router.py``, and no bound on errors follows from them.
+    2. **With labels**, where :meth:`label` brings some. The choice of step 1 and each expert are
+       voters whose weights follow their mistakes on the labelled images; the choice of step 1 begins
+       with nine tenths. The vote is deterministic, and **its mistakes on the labelled images are
+       bounded by a theorem**: at most 2.6 times those of the best voter, plus 2.6 times
+       ``ln 1 / (its first weight)`` and 2.6 percent of the labels; in full, with
+       changes of the best voter, in :func:`~shiftproof.adapt.betting.bound_mistakes`. It assumes
+       nothing of images and labels, but that an image counts with the weights of the time at which
+       its label comes. That the labelled images speak for the others is an assumption: draw them by
+       chance.
+
+    ``answering`` names the expert that answered last; every change is an event with its reason. An
+    expert that raises an error is left out until ``reset()``, with an event; the others go on, the
+    source at the least. So is one that cannot be made of this model.
+
+    The cost is that of all experts and of one plain forward pass; in ``frozen()`` only the one that
+    answered last runs.
+
+    Args:
+        model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
+        experts: what runs beside the source: specs as ``make_adapter`` takes them, or what makes an
+            adapter of the model. LAME and T3A, whose logits are no confidences, are chosen by
+            labels alone.
+
+    Raises:
+        InputError: no expert, two of the same name, or what makes none.
+        UnknownNameError: a spec names no adapter, or no option of it.
+        ModelError: the graph is fixed, or the model cannot be copied.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    >>> routed = Router(net, experts=["batchnorm"])
+    >>> outputs = routed(torch.rand(8, 3, 4, 4))
+    >>> routed.label(0, int(outputs[0].argmax()))
+    >>> routed.answering
+    'source'
+    """
+
+    def __init__(
+        self, model: Classifier | torch.nn.Module, *, experts: Sequence[str | Make] = DEFAULT
+    ) -> None:
+        if isinstance(experts, str) or not isinstance(experts, Sequence) or not experts:
+            raise InputError(
+                f"experts: expected a list of one adapter or more, as in {list(DEFAULT)}, got "
+                f"{experts!r}."
+            )
+        self._network = AdaptedNetwork(model)
+        self._lock = threading.RLock()
+        self._freezes = 0
+        self._never_made: dict[str, str] = {}
+        self._experts: list[_Expert] = []
+        for wanted in experts:
+            self._add(wanted, model)
+        self._bases: list[Basis] = ["confidence", *(e.basis for e in self._experts)]
+        self._forget()
+
+    def _add(self, wanted: str | Make, model: Classifier | torch.nn.Module) -> None:
+        """Make an expert, or note why it cannot be made of this model."""
+        name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", "function")
+        if name in (SOURCE, *self._never_made, *(expert.name for expert in self._experts)):
+            raise InputError(f"experts: {name!r} is there twice; the source is always there.")
+        try:
+            made: object = make_adapter(wanted, model) if isinstance(wanted, str) else wanted(model)
+        except ModelError as error:
+            self._never_made[name] = str(error)
+            return
+        if not isinstance(made, Adapter):
+            raise InputError(
+                f"experts: expected what makes an adapter, got {type(made).__name__} of {name}."
+            )
+        self._experts.append(_Expert(name, made, _find_basis(made)))
+
+    def _forget(self) -> None:
+        self._ledger = open_ledger(1 + len(self._experts))
+        self._left_out = [False] * len(self._experts)
+        self._answered = np.zeros(1 + len(self._experts), dtype=np.int64)
+        self._place = 0
+        self._batches = 0
+        self._events = EventLog(
+            Event("left out", 0, f"{name} was left out: {reason}")
+            for name, reason in self._never_made.items()
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock and open contexts behind: they are not those of a copy."""
+        kept = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return {**kept, "_freezes": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Router(experts={self.experts[1:]})"
+
+    # ------------------------------------------------------------ what it tells
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that is adapted."""
+        return self._network.classifier
+
+    @property
+    def experts(self) -> list[str]:
+        """The names of those that run, the source's first."""
+        return [SOURCE, *(expert.name for expert in self._experts)]
+
+    @property
+    def answering(self) -> str:
+        """The expert that answered last, the source before any batch; of a vote the heaviest."""
+        return self.experts[self._place]
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """How many images each expert has answered since the last ``reset()``."""
+        return dict(zip(self.experts, self._answered.tolist(), strict=True))
+
+    @property
+    def estimates(self) -> dict[str, float]:
+        """The share of wrong answers that each seems to have on the last batch, without labels."""
+        return dict(zip(self.experts, self._ledger.estimates.tolist(), strict=True))
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces this adapter, as JSON takes it; the experts' under their names."""
+        experts = {expert.name: _without_model(expert.adapter.settings) for expert in self._experts}
+        return {
+            "adapter": "router",
+            "experts": experts,
+            "left_out": list(self._never_made),
+            **self._network.settings(),
+        }
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Who answers from when on and why, who was left out, and what the experts tell."""
+        return self._events.events
+
+    # ------------------------------------------------------------ one batch
+
+    def predict(self, images: Images | Sequence[Image]) -> Logits:
+        """Let all adapt to a batch, and return the logits of the one that is to answer."""
+        network = self._network
+        if len(images) == 0:
+            return network.classifier.predict(images)
+        answer = self._route(
+            lambda: network.predict(images, network.forward),
+            lambda expert: expert.adapter.predict(images),
+        )
+        return cast("Logits", answer)
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Let all adapt to a batch, and return the logits of the one that is to answer."""
+        network = self._network
+        if not isinstance(batch, torch.Tensor) or batch.ndim == 0 or len(batch) == 0:
+            return network.call(batch, network.forward)
+        answer = self._route(
+            lambda: network.call(batch, network.forward), lambda expert: expert.adapter(batch)
+        )
+        return cast("torch.Tensor", answer)
+
+    def _route(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
+        with self._lock:
+            if self._freezes:
+                return self._answer_frozen(source, ask)
+            plain = source()
+            if plain.ndim != 2:
+                raise ModelError(
+                    f"Expected logits (N, K) of the model, got {describe_output(plain)}."
+                )
+            answers, reasons, told = self._ask_all(plain, ask)
+            return self._choose([plain, *answers], reasons, told)
+
+    def _answer_frozen(self, source: Callable[[], Any], ask: Callable[[_Expert], Any]) -> Any:
+        """Return what the expert gives that answered last."""
+        if self._place == 0 or self._left_out[self._place - 1]:
+            return source()
+        return ask(self._experts[self._place - 1])
+
+    def _ask_all(
+        self, plain: Any, ask: Callable[[_Expert], Any]
+    ) -> tuple[list[Any], dict[int, str], list[Event]]:
+        """Return each expert's answer, None where it is left out, why it is now, and what it tells."""
+        before = [None if out else e.adapter.state() for e, out in self._pairs()]
+        answers: list[Any] = []
+        reasons: dict[int, str] = {}
+        told: list[Event] = []
+        try:
+            for place, (expert, out) in enumerate(self._pairs()):
+                answer = None
+                if not out:
+                    events = expert.adapter.events
+                    try:
+                        answer = _check_answer(ask(expert), plain)
+                    except Exception as error:  # whatever it is, the others go on
+                        reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
+                    told += _name_events(expert, new_events(events, expert.adapter.events))
+                answers.append(answer)
+        except BaseException:
+            # Interrupted: this batch has not been.
+            for (expert, _), state in zip(self._pairs(), before, strict=True):
+                if state is not None:
+                    expert.adapter.load_state(state)
+            raise
+        return answers, reasons, told
+
+    def _pairs(self) -> Iterator[tuple[_Expert, bool]]:
+        return zip(self._experts, self._left_out, strict=True)
+
+    def _choose(self, answers: list[Any], reasons: dict[int, str], told: list[Event]) -> Any:
+        """Return the batch's answer, and take note of all that was seen."""
+        shown = [None if answer is None else to_probabilities(answer) for answer in answers]
+        ledger, chosen = self._ledger.weigh(shown, self._bases)
+        counts = np.bincount(chosen, minlength=len(answers))
+        place = int(counts.argmax())
+        self._ledger = ledger
+        for expert, reason in reasons.items():
+            self._left_out[expert] = True
+            self._events.add("left out", self._batches, reason)
+        self._events.extend(dataclasses.replace(e, batch=self._batches) for e in told)
+        if place != self._place or self._batches == 0:
+            self._events.add("answers", self._batches, self._explain(place))
+        self._place = place
+        self._answered = self._answered + counts
+        self._batches += 1
+        return _join(answers, chosen)
+
+    def _explain(self, place: int) -> str:
+        """Say why an expert answers from now on."""
+        ledger, name = self._ledger, self.experts[place]
+        live = [True, *(not out for out in self._left_out)]
+        names = [n for n, is_live in zip(self.experts, live, strict=True) if is_live]
+        text = ", ".join(f"{n} {100 * self.estimates[n]:.0f} %" for n in names)
+        reason = f"{name} answers. Errors as estimated without labels: {text}."
+        if ledger.labels:
+            wrong = zip(self.experts, ledger.mistakes[1:].tolist(), strict=True)
+            counted = ", ".join(f"{n} {count}" for n, count in wrong if n in names)
+            plural = "label" if ledger.labels == 1 else "labels"
+            reason += f" Wrong of {ledger.labels} {plural}: {counted}."
+        return reason
+
+    def label(self, index: int, label: int | str) -> None:
+        """Tell the class of one image that was predicted; it counts from the next batch on.
+
+        Args:
+            index: which image, counted from 0 since the last ``reset()``; those of ``frozen()`` do
+                not count.
+            label: its class: the number of the output, or on a classifier the class's name.
+
+        Raises:
+            InputError: no such image was seen, or more than 4,096 images ago, or it has a label
+                already; or there is no class of that number.
+            LabelError: no class has that name.
+        """
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+            raise InputError(f"index: expected the number of an image, got {index!r}.")
+        with self._lock:
+            number = self._find_class(label)
+            self._ledger = self._ledger.settle(int(index), number)
+
+    def _find_class(self, label: int | str) -> int:
+        if isinstance(label, str):
+            return self.classes.index(label)
+        count = self._ledger.mean.sums.shape[1]
+        is_number = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+        if not is_number or label < 0 or (count and label >= count):
+            ends = f"0 to {count - 1}" if count else "0 or more"
+            raise InputError(f"label: expected a class, {ends}, got {label!r}.")
+        return int(label)
+
+    # ------------------------------------------------------------ what was learned
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the expert predict that answered last; nothing is learned, and no batch counts."""
+        with self._lock:
+            self._freezes += 1
+        try:
+            with ExitStack() as stack:
+                for expert in self._experts:
+                    stack.enter_context(expert.adapter.frozen())
+                yield
+        finally:
+            with self._lock:
+                self._freezes -= 1
+
+    def end_epoch(self) -> None:
+        """Tell the experts."""
+        for expert, out in self._pairs():
+            if not out:
+                expert.adapter.end_epoch()
+
+    def reset(self) -> None:
+        """Forget everything that was learned and seen; who was left out takes part again."""
+        with self._lock:
+            for expert in self._experts:
+                expert.adapter.reset()
+            self._forget()
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters of all experts."""
+        for expert in self._experts:
+            yield from expert.adapter.parameters()
+
+    def merge(self) -> torch.nn.Module:
+        """Return the plain model of the expert that answered last; at first the source's."""
+        with self._lock:
+            if self._place == 0 or self._left_out[self._place - 1]:
+                return self._network.copy()
+            return self._experts[self._place - 1].adapter.merge()
+
+    def state(self) -> State:
+        """Return what the experts have learned, and what is known of them."""
+        with self._lock:
+            state = {f"ledger/{name}": value for name, value in self._ledger.pack().items()}
+            state["router/numbers"] = torch.tensor([self._place, self._batches])
+            state["router/answered"] = torch.from_numpy(self._answered.copy())
+            state["router/left_out"] = torch.tensor([int(out) for out in self._left_out])
+            for place, (expert, out) in enumerate(self._pairs()):
+                inner = {} if out else expert.adapter.state()
+                state |= {f"expert{place}/{name}": value for name, value in inner.items()}
+            return state
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what another router of the same experts has learned and seen."""
+        kinds = ["ledger", "router", *(f"expert{p}" for p in range(len(self._experts)))]
+        parts: dict[str, State] = {kind: {} for kind in kinds}
+        check_names(state, kinds)
+        for name, value in state.items():
+            kind, _, rest = name.partition("/")
+            parts[kind][rest] = value
+        ledger = self._ledger.unpack(parts["ledger"])
+        place, batches, answered, left_out = self._read_own(parts["router"])
+        with self._lock:
+            self._load_experts([parts[kind] for kind in kinds[2:]], left_out)
+            self._forget()
+            self._ledger, self._left_out = ledger, left_out
+            self._place, self._batches, self._answered = place, batches, answered
+
+    def _read_own(
+        self, state: Mapping[str, torch.Tensor]
+    ) -> tuple[int, int, NDArray[np.int64], list[bool]]:
+        """Return place, batches, answered and left out of a state, or raise an InputError."""
+        count = len(self._experts)
+        shapes = {"numbers": (2,), "answered": (1 + count,), "left_out": (count,)}
+        if {name: tuple(value.shape) for name, value in state.items()} != shapes:
+            raise InputError("The state is of another adapter: it is not that of these experts.")
+        place, batches = (int(number) for number in state["numbers"].tolist())
+        answered = state["answered"].detach().cpu().numpy().astype(np.int64)
+        if not 0 <= place <= count or batches < 0 or (answered < 0).any():
+            raise InputError("The state of the router is damaged: its numbers do not fit.")
+        return place, batches, answered, [bool(out) for out in state["left_out"].tolist()]
+
+    def _load_experts(self, states: Sequence[State], left_out: Sequence[bool]) -> None:
+        """Give all experts their states; where one refuses, all keep theirs."""
+        before = [None if out else e.adapter.state() for e, out in self._pairs()]
+        try:
+            for expert, state, out in zip(self._experts, states, left_out, strict=True):
+                if not out:
+                    expert.adapter.load_state(state)
+        except InputError:
+            for expert, kept in zip(self._experts, before, strict=True):
+                if kept is not None:
+                    expert.adapter.load_state(kept)
+            raise
+
+
+# ---------------------------------------------------------------- tools
+
+
+def _find_basis(adapter: Adapter) -> Basis:
+    """Return what an expert is to be judged by."""
+    inner: Any = adapter.settings
+    while isinstance(inner.get("inner"), Mapping):
+        inner = inner["inner"]
+    if inner.get("adapter") in _NO_CONFIDENCE:
+        return "source"
+    return "confidence" if next(adapter.parameters(), None) is None else "gain"
+
+
+def _without_model(settings: Settings) -> Settings:
+    """Return an expert's settings without those of the model, which stand outside once."""
+    return {name: value for name, value in settings.items() if name not in ("classifier", "module")}
+
+
+def _check_answer(answer: Any, plain: Any) -> Any:
+    """Return an expert's answer, or raise a ModelError where it is none to this batch."""
+    if getattr(answer, "shape", None) != plain.shape:
+        raise ModelError(
+            f"It gave {describe_output(answer)}, expected logits {tuple(plain.shape)}."
+        )
+    return answer
+
+
+def _name_events(expert: _Expert, events: Sequence[Event]) -> Iterator[Event]:
+    """Yield an expert's events with its name."""
+    for event in events:
+        yield dataclasses.replace(event, reason=f"{expert.name}: {event.reason}")
+
+
+def _join(answers: Sequence[Any], chosen: NDArray[np.int64]) -> Any:
+    """Return for each image the row of the expert that was chosen for it."""
+    places = np.unique(chosen)
+    first = answers[int(places[0])]
+    if len(places) == 1:
+        return first
+    joined = first.copy() if isinstance(first, np.ndarray) else first.clone()
+    for place in places[1:]:
+        rows = np.flatnonzero(chosen == place)
+        joined[rows] = answers[int(place)][rows]
+    return joined
