@@ -1,5 +1,6 @@
 """Measure models on the corruption grid and keep one record per image."""
 
+from shiftproof.bench.anytime import run_anytime
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
@@ -39,6 +40,7 @@ __all__ = [
     "parse_protocol",
     "rank_runs",
     "run",
+    "run_anytime",
     "score",
     "score_conditions",
 ]

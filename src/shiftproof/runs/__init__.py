@@ -8,7 +8,8 @@ from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, ProbeRun, Run, load_run
+from shiftproof.runs.run import AnyRun, AnytimeRun, AuditRun, EvaluationRun, ProbeRun, Run, load_run
+from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
@@ -17,6 +18,8 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
 __all__ = [
     "AnyRun",
+    "AnytimeRun",
+    "AnytimeScores",
     "AuditRun",
     "AuditScores",
     "BrokenImage",

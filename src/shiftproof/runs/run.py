@@ -17,6 +17,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
+from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
@@ -365,7 +366,35 @@ class EvaluationRun(AnyRun[EvaluationScores]):
         )
 
 
-_CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun]] = {
+@final
+class AnytimeRun(AnyRun[AnytimeScores]):
+    """A run that asks one number, and ends as soon as it is known well enough."""
+
+    @cached_property
+    def scores(self) -> AnytimeScores:
+        """The number with its interval, and how it narrowed."""
+        return read_form(self.folder.scores_file, AnytimeScores)
+
+    def records(self, models: Sequence[str] | None = None) -> pyarrow.Table:
+        """Return one row per pair of an image and a cell that was asked, in the order of the draws.
+
+        Args:
+            models: names in the run; all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model.
+        """
+        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        return _join(
+            _read_with(path, {"model": model}, unique=None)
+            for model in chosen
+            for path in sorted(self._record(model, "").glob("block-*.parquet"))
+        )
+
+
+_CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun] | type[AnytimeRun]] = {
+    "anytime": AnytimeRun,
     "probe": ProbeRun,
     "similarity": AuditRun,
     "evaluation": EvaluationRun,
@@ -373,13 +402,13 @@ _CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun]] = {
 """By kind; all other kinds are over the grid."""
 
 
-def load_run(path: str | Path) -> Run | ProbeRun | AuditRun | EvaluationRun:
+def load_run(path: str | Path) -> Run | ProbeRun | AuditRun | EvaluationRun | AnytimeRun:
     """Open the folder of a finished run of any kind.
 
     Returns:
         By the run's kind: of classifiers, detectors and tasks of one's own a :class:`Run`, of encoders
         a :class:`ProbeRun`, of embeddings an :class:`AuditRun`, on several test sets an
-            :class:`EvaluationRun`. Their ``scores`` are typed, and
+        :class:`EvaluationRun`, of one number an :class:`AnytimeRun`. Their ``scores`` are typed, and
         ``records()`` gives what these are made from as an Arrow table.
 
     Raises:
