@@ -255,19 +255,24 @@ class _Work:
             shown = 0
             ended: Ended | None = None
             while ended is None:
-                done, is_new = self._ask(self._drawing.choose(len(self._blocks)), clock)
-                if done is None:
-                    ended = "budget"
-                else:
+                block = self._drawing.choose(len(self._blocks))
+                done, is_new = self._ask(block, clock)
+                asked = len(next(iter(done.values())))
+                if asked:
                     self._take(done)
-                    ended = self._end()
-                if ended is not None or (is_new and self._passes):
+                ended = self._end() if asked == len(block) else "budget"
+                if self._passes and (is_new or ended is not None):
                     self._write(ended or "unfinished")
-                if is_new and watch is not None and self._passes:
-                    watch(AnytimeRun(self._folder.path))
+                    if is_new and watch is not None:
+                        watch(AnytimeRun(self._folder.path))
                 now = round(1000 * self._progress(clock))
                 advance(max(now - shown, 0), note=self._note())
                 shown = max(shown, now)
+        if not self._passes:
+            raise RunError(
+                f"{self._folder.path}: the budget is used up, and nothing was asked yet; start it again "
+                "with a longer one, and it goes on."
+            )
 
     def _begin(self) -> None:
         """Lay out the draws, without the images that cannot be read."""
@@ -335,15 +340,13 @@ class _Work:
 
     # ------------------------------------------------------------ answers
 
-    def _ask(self, block: Block, clock: _Clock) -> tuple[dict[str, DrawRecords] | None, bool]:
-        """Return the answers to a block, and whether they are new; None when the time is up."""
+    def _ask(self, block: Block, clock: _Clock) -> tuple[dict[str, DrawRecords], bool]:
+        """Return the answers to a block, fewer when the time is up, and whether any are new."""
         number = len(self._blocks)
         names = list(self._prepared.models)
         kept = self._read(number, names)
-        if len(kept[names[0]]) == len(block):
+        if len(kept[names[0]]) == len(block) or clock.is_up:
             return kept, False
-        if clock.is_up:
-            return None, False
         asked = set(zip(kept[names[0]].ids, kept[names[0]].cells, strict=True))
         left = [
             place
@@ -359,8 +362,7 @@ class _Work:
             for name, records in answers.finish().items():
                 if len(records):
                     write_block(block_file(self._folder.path, name, number), records)
-        done = answers.finish()
-        return (done if len(done[names[0]]) == len(block) else None), True
+        return answers.finish(), True
 
     def _read(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
         """Return what is on the disk of a block: of all models the same pairs."""
@@ -414,13 +416,7 @@ class _Work:
         return f"{what} {', '.join(told)}; {len(drawing):,} passes, {share:.2%} of the grid"
 
     def _write(self, ended: Ended) -> None:
-        if self._passes:
-            write_form(self._folder.scores_file, self._score(ended))
-            return
-        raise RunError(
-            "The budget was used up before the first block of answers was through; start it again "
-            "with a longer --budget, and it goes on."
-        )
+        write_form(self._folder.scores_file, self._score(ended))
 
     def _score(self, ended: Ended) -> AnytimeScores:
         drawing, names = self._drawing, list(self._prepared.models)

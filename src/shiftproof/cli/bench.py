@@ -9,14 +9,17 @@ import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
+    AnytimePrecision,
+    Budget,
     ClassesFile,
+    Compare,
     GridOptions,
-    Precision,
     ShiftOptions,
     Templates,
     WhichImages,
     name_specs,
     parse_adapters,
+    parse_budget,
     split_images,
 )
 from shiftproof.cli.models import show_assumed
@@ -32,7 +35,7 @@ from shiftproof.cli.options import (
     Root,
     Split,
 )
-from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.outcome import PageWatch, show_forecast, show_outcome
 from shiftproof.cli.printing import say
 from shiftproof.errors import InputError
 
@@ -48,7 +51,8 @@ def register(app: typer.Typer) -> None:
             "shiftproof bench --model demo --data photos --out run "
             "--corruptions fog,noise --severities 1,3,5  ·  "
             "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run "
-            "--adapt batchnorm --protocol online:mix=severities"
+            "--adapt batchnorm --protocol online:mix=severities  ·  "
+            "shiftproof bench --model timm:resnet50 --data photos --out run --budget 10min"
         ),
     )(expand_groups(bench))
 
@@ -90,7 +94,9 @@ def bench(
         ),
     ] = "none",
     images: WhichImages = None,
-    precision: Precision = None,
+    precision: AnytimePrecision = None,
+    budget: Budget = None,
+    compare: Compare = False,
     *,
     shifts: ShiftOptions,
     depth: Depth = None,
@@ -151,6 +157,13 @@ def bench(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
+    seconds = None if budget is None else parse_budget(budget)
+    wanted = _name_wanted(precision, budget, compare)
+    if adapters and wanted is not None and wanted != "--precision":
+        raise InputError(
+            f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
+            "leave out --adapt, or say --precision or --images N."
+        )
     shown = grid.shown
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
@@ -184,9 +197,9 @@ def bench(
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
     if dry_run:
-        if precision is not None:
+        if wanted is not None:
             raise InputError(
-                "--precision plans the number of images itself; leave it out of --dry-run."
+                f"{wanted} decides the number of images itself; leave it out of --dry-run."
             )
         forecast = benchmark.forecast_run(
             classifiers,
@@ -204,6 +217,25 @@ def bench(
         )
         show_forecast(forecast, as_json=as_json)
         return
+    if wanted is not None and not adapters and (wanted != "--precision" or dataset.is_labeled):
+        anytime = benchmark.run_anytime(
+            classifiers,
+            dataset,
+            budget=seconds,
+            precision=precision,
+            compare=compare,
+            corruptions=named_shifts,
+            severities=severities,
+            images=count,
+            out=out,
+            batch_size=64 if grid.batch_size is None else grid.batch_size,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+            watch=PageWatch(),
+        )
+        show_outcome(anytime, as_json=as_json)
+        return
     run = benchmark.run(
         classifiers,
         dataset,
@@ -220,3 +252,12 @@ def bench(
         workers=grid.workers,
     )
     show_outcome(run, as_json=as_json)
+
+
+def _name_wanted(precision: float | None, budget: str | None, compare: bool) -> str | None:
+    """Return the option that asks for one number anytime; the most exacting where there are several."""
+    if compare:
+        return "--compare"
+    if budget is not None:
+        return "--budget"
+    return None if precision is None else "--precision"

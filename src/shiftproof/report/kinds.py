@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shiftproof.report.anytime.kind import AnytimePage
 from shiftproof.report.classification.kind import CLASSIFICATION
 from shiftproof.report.detection.kind import DETECTION
 from shiftproof.report.evaluation.kind import EvaluationPage
@@ -21,6 +22,7 @@ KINDS: dict[str, PageKind[Any, Any]] = {
     "probe": ProbePage(),
     "similarity": AuditPage(),
     "evaluation": EvaluationPage(),
+    "anytime": AnytimePage(),
 }
 
 

@@ -103,6 +103,11 @@ class AnytimeScores(msgspec.Struct, frozen=True):
             raise ValueError("differences between two of the models")
 
     @property
+    def measure(self) -> str:
+        """What is measured, under the name that runs of all kinds have."""
+        return self.headline.name
+
+    @property
     def asked(self) -> int:
         """Pairs of image and cell that were asked."""
         return self.passes[-1]
