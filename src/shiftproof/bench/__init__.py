@@ -1,6 +1,7 @@
 """Measure models on the corruption grid and keep one record per image."""
 
 from shiftproof.bench.anytime import run_anytime
+from shiftproof.bench.breaking import find_breaking
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
@@ -35,6 +36,7 @@ __all__ = [
     "View",
     "as_loaded",
     "estimate_stream",
+    "find_breaking",
     "forecast_run",
     "measure_stability",
     "parse_protocol",

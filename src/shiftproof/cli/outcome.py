@@ -19,11 +19,13 @@ from shiftproof.io import files
 
 if TYPE_CHECKING:
     from shiftproof.bench import Forecast
-    from shiftproof.runs import AnytimeRun, EvaluationRun, ProbeRun, Run
+    from shiftproof.runs import AnytimeRun, BreakingRun, EvaluationRun, ProbeRun, Run
     from shiftproof.runs.scores.grid import Scored
 
 
-def show_outcome(run: Run | ProbeRun | EvaluationRun | AnytimeRun, *, as_json: bool) -> None:
+def show_outcome(
+    run: Run | ProbeRun | EvaluationRun | AnytimeRun | BreakingRun, *, as_json: bool
+) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import describe_subset, print_table
     from shiftproof.runs import Run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shiftproof.report.anytime.kind import AnytimePage
+from shiftproof.report.breaking.kind import BreakingPage
 from shiftproof.report.classification.kind import CLASSIFICATION
 from shiftproof.report.detection.kind import DETECTION
 from shiftproof.report.evaluation.kind import EvaluationPage
@@ -23,6 +24,7 @@ KINDS: dict[str, PageKind[Any, Any]] = {
     "similarity": AuditPage(),
     "evaluation": EvaluationPage(),
     "anytime": AnytimePage(),
+    "breaking": BreakingPage(),
 }
 
 

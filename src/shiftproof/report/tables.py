@@ -19,13 +19,16 @@ from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.breaking import BreakingScores
 from shiftproof.runs.scores.conditions import ConditionScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import convert
 
-TypedScores: TypeAlias = GridScores | ProbeScores | AuditScores | EvaluationScores | AnytimeScores
+TypedScores: TypeAlias = (
+    GridScores | ProbeScores | AuditScores | EvaluationScores | AnytimeScores | BreakingScores
+)
 
 Scores: TypeAlias = "TypedScores | Mapping[str, Any]"
 """What ``scores.json`` holds, typed or as it was parsed."""
