@@ -270,8 +270,8 @@ class _Work:
                 shown = max(shown, now)
         if not self._passes:
             raise RunError(
-                f"{self._folder.path}: the budget is used up, and nothing was asked yet; start it again "
-                "with a longer one, and it goes on."
+                f"{self._folder.path}: the budget is used up, and no image could be read yet; start it "
+                "again with a longer one, and it goes on."
             )
 
     def _begin(self) -> None:
@@ -345,7 +345,9 @@ class _Work:
         number = len(self._blocks)
         names = list(self._prepared.models)
         kept = self._read(number, names)
-        if len(kept[names[0]]) == len(block) or clock.is_up:
+        # However short the budget, one batch is asked.
+        has_any = bool(self._blocks) or len(kept[names[0]]) > 0
+        if len(kept[names[0]]) == len(block) or (clock.is_up and has_any):
             return kept, False
         asked = set(zip(kept[names[0]].ids, kept[names[0]].cells, strict=True))
         left = [

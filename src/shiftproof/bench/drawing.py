@@ -62,6 +62,8 @@ class Block:
 class Drawing:
     """The draws of a run so far, and the interval of each number.
 
+    ``chances`` is ``(N, C)``, in proportion to which the next pair is drawn.
+
     Args:
         images: N, of the whole grid.
         cells: its C cells.
@@ -121,7 +123,7 @@ class Drawing:
         self._images: list[I64] = []
         self._cells: list[I64] = []
         self._wrong: list[F64] = []
-        self._foretold, self._chances = self._foretell()
+        self._foretold, self.chances = self._foretell()
 
     def __len__(self) -> int:
         return sum(map(len, self._images))
@@ -145,7 +147,7 @@ class Drawing:
         """Return the block of that number; the same one whenever it is asked after the same answers."""
         size = min(max(FIRST, round(GROWTH * len(self))), int(self._open.sum()))
         random = generator(self.seed, "anytime", str(place))
-        drawn = draw_pairs(self._chances.ravel(), size, random)
+        drawn = draw_pairs(self.chances.ravel(), size, random)
         images, cells = np.divmod(drawn, self.layout.cells)
         return Block(images, cells)
 
@@ -156,7 +158,7 @@ class Drawing:
             block: as :meth:`choose` gave it.
             wrong: ``(models, B)`` 1 where an answer is wrong, else 0.
         """
-        rounds = self._estimate(block, wrong)
+        rounds = self.estimate(block, wrong)
         self._open[block.images, block.cells] = False
         self._images.append(block.images)
         self._cells.append(block.cells)
@@ -184,33 +186,15 @@ class Drawing:
         """Return ``(C,)`` how many images were asked in each cell."""
         return np.asarray((~self._open[self._counted]).sum(axis=0))
 
-    # ------------------------------------------------------------ within
-
-    def _foretell(self) -> tuple[F64, F64]:
-        """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
-        foretold = np.stack([self._difficulty[name].foretell() for name in self.models])
-        squares = self._factors[: self._asked] ** 2
-        spread = foretold * (1 - foretold)
-        variance = np.tensordot(squares.mean(axis=0), spread, axes=1)
-        floor = FLOOR**2 * squares.sum(axis=1).mean()
-        return foretold, self._open * self._weights * np.sqrt(np.maximum(variance, floor))
-
-    def _learn(self) -> None:
-        images, cells = np.concatenate(self._images), np.concatenate(self._cells)
-        wrong = np.concatenate(self._wrong, axis=1)
-        for at, name in enumerate(self.models):
-            self._difficulty[name] = self._difficulty[name].learn(images, cells, wrong[at])
-        self._foretold, self._chances = self._foretell()
-
-    def _estimate(self, block: Block, wrong: F64) -> list[Rounds]:
-        """Return the rounds of a block for each number."""
+    def estimate(self, block: Block, wrong: F64) -> list[Rounds]:
+        """Return the rounds of a block for each number; takes no note of the answers."""
         at = block.images, block.cells
-        weights, chances = self._weights[block.cells], self._chances[at]
+        weights, chances = self._weights[block.cells], self.chances[at]
         # The mass that was left before each draw.
-        mass = self._chances.sum() - np.concatenate([[0.0], np.cumsum(chances)[:-1]])
+        mass = self.chances.sum() - np.concatenate([[0.0], np.cumsum(chances)[:-1]])
         mass = np.maximum(mass, chances)
-        ratio = np.zeros_like(self._chances)
-        np.divide(self._weights, self._chances, out=ratio, where=self._chances > 0)
+        ratio = np.zeros_like(self.chances)
+        np.divide(self._weights, self.chances, out=ratio, where=self.chances > 0)
         found = []
         for row, known in zip(self._factors, self._known, strict=True):
             foretold = np.tensordot(row, self._foretold, axes=1)
@@ -228,6 +212,24 @@ class Drawing:
                 )
             )
         return found
+
+    # ------------------------------------------------------------ within
+
+    def _foretell(self) -> tuple[F64, F64]:
+        """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
+        foretold = np.stack([self._difficulty[name].foretell() for name in self.models])
+        squares = self._factors[: self._asked] ** 2
+        spread = foretold * (1 - foretold)
+        variance = np.tensordot(squares.mean(axis=0), spread, axes=1)
+        floor = FLOOR**2 * squares.sum(axis=1).mean()
+        return foretold, self._open * self._weights * np.sqrt(np.maximum(variance, floor))
+
+    def _learn(self) -> None:
+        images, cells = np.concatenate(self._images), np.concatenate(self._cells)
+        wrong = np.concatenate(self._wrong, axis=1)
+        for at, name in enumerate(self.models):
+            self._difficulty[name] = self._difficulty[name].learn(images, cells, wrong[at])
+        self._foretold, self.chances = self._foretell()
 
 
 def draw_pairs(chances: F64, size: int, random: np.random.Generator) -> I64:

@@ -137,7 +137,8 @@ class ConfidenceSequence:
 
     def clip(self, low: float, high: float) -> None:
         """Take note of ends that are certain."""
-        self.low, self.high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
+        low, high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
+        self.low, self.high = float(low), float(high)
 
     def evidence(self, value: float) -> float:
         """Return how far the number is told from ``value``: 1 where the interval rules it out."""
