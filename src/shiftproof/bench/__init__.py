@@ -1,5 +1,7 @@
 """Measure models on the corruption grid and keep one record per image."""
 
+from shiftproof.bench.anytime import run_anytime
+from shiftproof.bench.breaking import find_breaking
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.conditions import score_conditions
 from shiftproof.bench.detection import Detection
@@ -34,11 +36,13 @@ __all__ = [
     "View",
     "as_loaded",
     "estimate_stream",
+    "find_breaking",
     "forecast_run",
     "measure_stability",
     "parse_protocol",
     "rank_runs",
     "run",
+    "run_anytime",
     "score",
     "score_conditions",
 ]

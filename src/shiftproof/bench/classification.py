@@ -171,7 +171,7 @@ class Classification(Task):
         classes = read_form(folder.path / CLASS_NAMES, ClassNames)
         first = tables[models[0]]
         labeled = bool((first[grid.cells[0]].target >= 0).all())
-        reason = _why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
+        reason = why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labeled else {}
         details = {
@@ -310,7 +310,8 @@ def _name_adapters(
 # ---------------------------------------------------------------- what is measured
 
 
-def _why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
+def why_no_mce(grid: Grid, labeled: bool, classes: ClassNames) -> str | None:
+    """Return why mCE is not claimed of a grid, or None."""
     if not labeled:
         return "the images have no labels"
     if classes.title != "imagenet-1k":

@@ -75,21 +75,25 @@ class OnTheFly:
 
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the corrupted image; a corruption that fails names itself and the image."""
-        clean = self._clean(sample)
         if cell.is_clean:
-            return clean
+            return self._clean(sample)
+        return self.load_at(sample, cell.corruption, cell.severity)
+
+    def load_at(self, sample: Sample, corruption: str, severity: float) -> Image:
+        """Return the image at any severity, as whole ones are: they share their noise."""
+        clean = self._clean(sample)
         try:
             image = corrupt(
                 clean,
-                bind_image(self.corruptions[cell.corruption], sample.id),
-                severity=cell.severity,
+                bind_image(self.corruptions[corruption], sample.id),
+                severity=severity,
                 seed=self.seed,
                 key=sample.id,
             )
         except ShiftproofError as error:
             # The image was readable, so this is no broken file: scoring the clean image instead,
             # or leaving it out, would falsify the cell.
-            error.args = (f"{cell} of {sample.id}: {error}",)
+            error.args = (f"{corruption}-{severity:g} of {sample.id}: {error}",)
             raise
         return through_jpeg(image) if self.encode == "jpeg" else image
 

@@ -9,14 +9,17 @@ import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
+    AnytimePrecision,
+    Budget,
     ClassesFile,
+    Compare,
     GridOptions,
-    Precision,
     ShiftOptions,
     Templates,
     WhichImages,
     name_specs,
     parse_adapters,
+    parse_budget,
     split_images,
 )
 from shiftproof.cli.models import show_assumed
@@ -31,7 +34,7 @@ from shiftproof.cli.options import (
     Root,
     Split,
 )
-from shiftproof.cli.outcome import show_forecast, show_outcome
+from shiftproof.cli.outcome import PageWatch, show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
@@ -49,7 +52,8 @@ def register(app: typer.Typer) -> None:
             "shiftproof bench --model demo --data photos --out run "
             "--corruptions fog,noise --severities 1,3,5  ·  "
             "shiftproof bench --model torchvision:resnet50 --data ImageNet-C --out run "
-            "--adapt batchnorm --protocol online:mix=severities"
+            "--adapt batchnorm --protocol online:mix=severities  ·  "
+            "shiftproof bench --model timm:resnet50 --data photos --out run --budget 10min"
         ),
     )(expand_groups(bench))
 
@@ -91,7 +95,9 @@ def bench(
         ),
     ] = "none",
     images: WhichImages = None,
-    precision: Precision = None,
+    precision: AnytimePrecision = None,
+    budget: Budget = None,
+    compare: Compare = False,
     *,
     shifts: ShiftOptions,
     depth: Depth = None,
@@ -155,6 +161,13 @@ def bench(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
+    seconds = None if budget is None else parse_budget(budget)
+    wanted = _name_wanted(precision, budget, compare)
+    if adapters and wanted is not None and wanted != "--precision":
+        raise InputError(
+            f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
+            "leave out --adapt, or say --precision or --images N."
+        )
     shown = grid.shown
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
@@ -188,9 +201,9 @@ def bench(
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
     if plan.dry_run:
-        if precision is not None:
+        if wanted is not None:
             raise InputError(
-                "--precision plans the number of images itself; leave it out of --dry-run."
+                f"{wanted} decides the number of images itself; leave it out of --dry-run."
             )
         forecast = benchmark.forecast_run(
             classifiers,
@@ -207,6 +220,30 @@ def bench(
             workers=grid.workers,
         )
         show_forecast(forecast, plan, as_json=as_json)
+        return
+    if wanted is not None and not adapters and (wanted != "--precision" or dataset.is_labeled):
+        if backend is not None:
+            raise InputError(
+                f"{wanted} asks for the next images by what was seen before; one process does "
+                "that. Leave out --engine, --worker and --of, or say --images N."
+            )
+        anytime = benchmark.run_anytime(
+            classifiers,
+            dataset,
+            budget=seconds,
+            precision=precision,
+            compare=compare,
+            corruptions=named_shifts,
+            severities=severities,
+            images=count,
+            out=out,
+            batch_size=64 if grid.batch_size is None else grid.batch_size,
+            seed=grid.seed,
+            encode=grid.encode,
+            workers=grid.workers,
+            watch=PageWatch(),
+        )
+        show_outcome(anytime, as_json=as_json)
         return
     with parts.share():
         run = benchmark.run(
@@ -226,3 +263,12 @@ def bench(
             backend=backend,
         )
     show_outcome(run, as_json=as_json)
+
+
+def _name_wanted(precision: float | None, budget: str | None, compare: bool) -> str | None:
+    """Return the option that asks for one number anytime; the most exacting where there are several."""
+    if compare:
+        return "--compare"
+    if budget is not None:
+        return "--budget"
+    return None if precision is None else "--precision"

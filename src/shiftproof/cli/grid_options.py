@@ -50,6 +50,32 @@ Precision: TypeAlias = Annotated[
         "pilot run of 400 (kept in OUT-pilot).",
     ),
 ]
+AnytimePrecision: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--precision",
+        metavar="POINTS",
+        help="mCE, or the mean error, to +- so many points with as few images as will do; no other "
+        "figures. With --adapt, or without labels, as many images as bring the headline there, "
+        "planned from a pilot run of 400 (kept in OUT-pilot).",
+    ),
+]
+Budget: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="mCE, or the mean error, as precisely as 10min (or 45s, 1.5h) bring it; the same command "
+        "with more goes on.",
+    ),
+]
+Compare: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Ask only which model is better, the first or each other, and stop when that is decided.",
+    ),
+]
 Adapt: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -153,6 +179,31 @@ class GridOptions:
         from shiftproof.bench import parse_protocol
 
         return parse_protocol(self.protocol)
+
+
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def parse_budget(text: str) -> float:
+    """Read a time such as ``10min``, ``45s`` or ``1.5h`` as seconds.
+
+    Raises:
+        InputError: it is no time, or none above 0.
+
+    >>> parse_budget("1.5h")
+    5400.0
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*([a-z]+)\s*", text.lower())
+    unit = _SECONDS.get(found[2]) if found else None
+    try:
+        amount = float(found[1]) if found else 0.0
+    except ValueError:
+        amount = 0.0
+    if unit is None or not 0 < amount * unit < float("inf"):
+        raise InputError(
+            f"Expected a budget of time above 0, such as 45s, 10min or 1.5h, got {text!r:.40}."
+        )
+    return amount * unit
 
 
 def split_images(text: str | None) -> tuple[int | str | None, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,13 @@ from shiftproof.io import files
 
 if TYPE_CHECKING:
     from shiftproof.bench import Forecast
-    from shiftproof.runs import EvaluationRun, ProbeRun, Run
+    from shiftproof.runs import AnytimeRun, BreakingRun, EvaluationRun, ProbeRun, Run
     from shiftproof.runs.scores.grid import Scored
 
 
-def show_outcome(run: Run | ProbeRun | EvaluationRun, *, as_json: bool) -> None:
+def show_outcome(
+    run: Run | ProbeRun | EvaluationRun | AnytimeRun | BreakingRun, *, as_json: bool
+) -> None:
     """Write the report, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import describe_subset, print_table
     from shiftproof.runs import Run
@@ -80,6 +83,21 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
     )
 
 
+class PageWatch:
+    """Writes the page of a run that is under way, no more often than every so many seconds."""
+
+    def __init__(self, every: float = 20.0) -> None:
+        self._every, self._last = every, time.monotonic()
+        self._fails = False
+
+    def __call__(self, run: AnytimeRun) -> None:
+        """Write the page of what is known by now, if the last one is old enough."""
+        if self._fails or time.monotonic() - self._last < self._every:
+            return
+        self._fails = write_page(run.path, clear=False) is None
+        self._last = time.monotonic()
+
+
 NEAR_CHANCE = 0.85
 """From this share of a guess's error on, a clean error is more likely a fault of the set-up."""
 
@@ -100,14 +118,16 @@ def doubt_clean(measure: str, model: Scored, classes: Mapping[str, Any]) -> str 
     )
 
 
-def write_page(run: Path, images: Sequence[Path] = ()) -> Path | None:
+def write_page(run: Path, images: Sequence[Path] = (), *, clear: bool = True) -> Path | None:
     """Write the report of a run; say why where there is none.
 
-    ``images`` are folders whose pictures it may show, beside the run's own.
+    ``images`` are folders whose pictures it may show, beside the run's own. ``clear`` takes away what a
+    dead process left half written; not while the run is under way.
     """
     from shiftproof.report import write_report
 
-    files.clear_unfinished(run, below=False)
+    if clear:
+        files.clear_unfinished(run, below=False)
     try:
         return write_report(run, images=images)
     except MissingExtraError as error:

@@ -12,6 +12,7 @@ from typer.main import get_command
 VERBS: dict[str, str] = {
     "demo": "The whole way on 20 photographs and a model that come along.",
     "bench": "Classifiers under corruption, and what adaptation brings back.",
+    "breaking": "The severity at which each answer of a classifier breaks.",
     "detect": "Object detectors under corruption: mPC and rPC.",
     "segment": "Semantic segmentation under corruption: mIoU, mPC, rPC.",
     "export": "An ONNX file that adapts to its images by itself.",

@@ -155,6 +155,22 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
     return float(corruption_errors(table, COMMON).mean())
 
 
+def mce_weights(names: Sequence[str]) -> F64:
+    """Return the weights by which the errors of cells sum to mCE: its denominators are constants.
+
+    Args:
+        names: ``C`` names: the corruption of each cell, each as often as it has severities.
+
+    Returns:
+        ``(C,)``: one over the corruptions, the severities of each, and AlexNet's mean error there.
+
+    Raises:
+        UnknownNameError: a corruption of which AlexNet's error is not known.
+    """
+    counts = {name: names.count(name) for name in names}
+    return np.array([1 / (len(counts) * counts[name]) for name in names]) / _alexnet(names)
+
+
 def relative_mean_corruption_error(errors: Mapping[str, Sequence[float]], clean: float) -> float:
     """Return relative mCE: the mean of relative CE over the 15 corruptions.
 

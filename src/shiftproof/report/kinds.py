@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from shiftproof.report.anytime.kind import AnytimePage
+from shiftproof.report.breaking.kind import BreakingPage
 from shiftproof.report.classification.kind import CLASSIFICATION
 from shiftproof.report.detection.kind import DETECTION
 from shiftproof.report.evaluation.kind import EvaluationPage
@@ -21,6 +23,8 @@ KINDS: dict[str, PageKind[Any, Any]] = {
     "probe": ProbePage(),
     "similarity": AuditPage(),
     "evaluation": EvaluationPage(),
+    "anytime": AnytimePage(),
+    "breaking": BreakingPage(),
 }
 
 

@@ -17,14 +17,20 @@ from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
 from shiftproof.runs.run import AnyRun, Run
+from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.breaking import BreakingScores
 from shiftproof.runs.scores.conditions import ConditionScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import convert
 
-Scores: TypeAlias = "GridScores | ProbeScores | AuditScores | EvaluationScores | Mapping[str, Any]"
+TypedScores: TypeAlias = (
+    GridScores | ProbeScores | AuditScores | EvaluationScores | AnytimeScores | BreakingScores
+)
+
+Scores: TypeAlias = "TypedScores | Mapping[str, Any]"
 """What ``scores.json`` holds, typed or as it was parsed."""
 
 
@@ -95,12 +101,10 @@ def _summarize(scores: Scores) -> Table:
     return find_kind(typed.kind).summarize(typed)
 
 
-def _read(scores: Scores) -> GridScores | ProbeScores | AuditScores | EvaluationScores:
+def _read(scores: Scores) -> TypedScores:
     """Return the scores in their form, as they are or from what was parsed."""
-    if isinstance(scores, GridScores | ProbeScores | AuditScores | EvaluationScores):
+    if isinstance(scores, TypedScores):
         return scores
     kind = find_kind(str(scores.get("kind")) if isinstance(scores, Mapping) else "")
-    found: GridScores | ProbeScores | AuditScores | EvaluationScores = convert(
-        scores, kind.form, Path("scores.json")
-    )
+    found: TypedScores = convert(scores, kind.form, Path("scores.json"))
     return found

@@ -8,8 +8,19 @@ from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.runs.resamples import Replicates
-from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, ProbeRun, Run, load_run
+from shiftproof.runs.run import (
+    AnyRun,
+    AnytimeRun,
+    AuditRun,
+    BreakingRun,
+    EvaluationRun,
+    ProbeRun,
+    Run,
+    load_run,
+)
+from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.breaking import BreakingScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores, Headline, Images, Measure, Scored
 from shiftproof.runs.scores.probe import ProbeScores
@@ -17,8 +28,12 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 
 __all__ = [
     "AnyRun",
+    "AnytimeRun",
+    "AnytimeScores",
     "AuditRun",
     "AuditScores",
+    "BreakingRun",
+    "BreakingScores",
     "BrokenImage",
     "EvaluationRun",
     "EvaluationScores",

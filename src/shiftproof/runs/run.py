@@ -17,7 +17,9 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import open_table
 from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
+from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
+from shiftproof.runs.scores.breaking import BreakingScores
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
@@ -365,7 +367,77 @@ class EvaluationRun(AnyRun[EvaluationScores]):
         )
 
 
-_CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun]] = {
+@final
+class AnytimeRun(AnyRun[AnytimeScores]):
+    """A run that asks one number, and ends as soon as it is known well enough."""
+
+    @cached_property
+    def scores(self) -> AnytimeScores:
+        """The number with its interval, and how it narrowed."""
+        return read_form(self.folder.scores_file, AnytimeScores)
+
+    def records(self, models: Sequence[str] | None = None) -> pyarrow.Table:
+        """Return one row per pair of an image and a cell that was asked, in the order of the draws.
+
+        Args:
+            models: names in the run; all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model.
+        """
+        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        return _join(
+            _read_with(path, {"model": model}, unique=None)
+            for model in chosen
+            for path in sorted(self._record(model, "").glob("block-*.parquet"))
+        )
+
+
+@final
+class BreakingRun(AnyRun[BreakingScores]):
+    """Where the answers of models break, image by image."""
+
+    @cached_property
+    def scores(self) -> BreakingScores:
+        """Mean breaking severities, and the shares that are still right along the severity."""
+        return read_form(self.folder.scores_file, BreakingScores)
+
+    def records(
+        self, models: Sequence[str] | None = None, corruptions: Sequence[str] | None = None
+    ) -> pyarrow.Table:
+        """Return one row per image and corruption.
+
+        Columns: ``model``, ``corruption``, ``id``; ``target``, the ``clean`` answer; ``breaking``, the
+        severity at which the answer breaks, 0 where it is wrong clean, null where nothing breaks it;
+        the ``answer`` there; ``checked``, a severity beyond that was asked, too, and whether the
+        answer had ``recovered`` there.
+
+        Args:
+            models: names in the run; all by default.
+            corruptions: all by default.
+
+        Raises:
+            BrokenFileError: a table cannot be read.
+            UnknownNameError: there is no such model or corruption.
+        """
+        chosen = _choose(models, [one.name for one in self.scores.models], "model of the run")
+        wanted = _choose(corruptions, self.scores.corruptions, "corruption of the run")
+        return _join(
+            _read_with(
+                self._record(model, f"{Cell(name, 0)}.parquet"), {"model": model, "corruption": name}
+            )
+            for model in chosen
+            for name in wanted
+        )
+
+
+_CLASSES: dict[
+    str,
+    type[ProbeRun] | type[AuditRun] | type[EvaluationRun] | type[AnytimeRun] | type[BreakingRun],
+] = {
+    "breaking": BreakingRun,
+    "anytime": AnytimeRun,
     "probe": ProbeRun,
     "similarity": AuditRun,
     "evaluation": EvaluationRun,
@@ -373,13 +445,16 @@ _CLASSES: dict[str, type[ProbeRun] | type[AuditRun] | type[EvaluationRun]] = {
 """By kind; all other kinds are over the grid."""
 
 
-def load_run(path: str | Path) -> Run | ProbeRun | AuditRun | EvaluationRun:
+def load_run(
+    path: str | Path,
+) -> Run | ProbeRun | AuditRun | EvaluationRun | AnytimeRun | BreakingRun:
     """Open the folder of a finished run of any kind.
 
     Returns:
         By the run's kind: of classifiers, detectors and tasks of one's own a :class:`Run`, of encoders
         a :class:`ProbeRun`, of embeddings an :class:`AuditRun`, on several test sets an
-            :class:`EvaluationRun`. Their ``scores`` are typed, and
+        :class:`EvaluationRun`, of one number an :class:`AnytimeRun`,
+        of breaking points a :class:`BreakingRun`. Their ``scores`` are typed, and
         ``records()`` gives what these are made from as an Arrow table.
 
     Raises:

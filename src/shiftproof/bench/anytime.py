@@ -1,0 +1,566 @@
+"""One number over the grid to a wanted precision, or as near as a budget of time comes: valid anytime.
+
+Images, corruptions and severities are asked in the order in which they narrow the number the most
+(``drawing.py``), and its interval holds whenever one stops (``metrics/betting.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from shiftproof.bench import grid as walking
+from shiftproof.bench.classification import MCE, MEAN_ERROR, Classification, why_no_mce
+from shiftproof.bench.drawing import Asked, Block, Drawing
+from shiftproof.bench.given import (
+    CorruptionLike,
+    check_at_least_one,
+    check_cells,
+    check_encode,
+    check_readable,
+    check_severities,
+    default_workers,
+    grid_settings,
+    name_corruptions,
+)
+from shiftproof.bench.precision import check_precision
+from shiftproof.bench.published import why_other_corruptions
+from shiftproof.bench.stream import Visit
+from shiftproof.bench.task import Grid, Prepared
+from shiftproof.bench.views import Encode, OnTheFly, View
+from shiftproof.compute.progress import progress
+from shiftproof.corruptions import COMMON, GROUPS
+from shiftproof.data import ImageData, choose_images
+from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io import files
+from shiftproof.io.holding import frees_folders
+from shiftproof.io.text import read_json
+from shiftproof.metrics import classification
+from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
+from shiftproof.metrics.corruption import mce_weights
+from shiftproof.metrics.intervals import Interval
+from shiftproof.models import ClassifierLike
+from shiftproof.models.assumed import collect_assumed
+from shiftproof.provenance import provenance
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.records.draws import DrawRecords, block_file, read_block, write_block
+from shiftproof.runs.run import AnytimeRun
+from shiftproof.runs.scores.anytime import AnytimeScores, CellDraws, Ended, Narrowed
+from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.grid import Headline, Images
+from shiftproof.runs.scores.reading import FORMAT, write_form
+from shiftproof.runs.scores.shared import BrokenImage, Resampling
+from shiftproof.types import F64, Cell, Sample
+
+KIND = "anytime"
+
+PROTOCOL = {"description": "any order: models that do not adapt answer the same in every one"}
+
+METHOD = (
+    "confidence sequence by betting, valid at every time of stopping (Waudby-Smith & Ramdas 2024), "
+    "over weighted draws without replacement (Shekhar et al. 2023)"
+)
+
+CLOCK = "clock.json"
+"""How many seconds a run has taken so far, of all times it was started."""
+
+Watch = Callable[[AnytimeRun], None]
+
+
+@frees_folders
+def run_anytime(
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
+    data: ImageData | str | Path,
+    *,
+    budget: float | None = None,
+    precision: float | None = None,
+    compare: bool = False,
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    images: int | str | None = None,
+    out: str | Path,
+    batch_size: int = 64,
+    seed: int = 0,
+    encode: Encode = "none",
+    workers: int | None = None,
+    device: str = "cpu",
+    show_progress: bool | None = None,
+    watch: Watch | None = None,
+) -> AnytimeRun:
+    """Measure mCE, or the mean error over the grid, with as few forward passes as will do.
+
+    The images, corruptions and severities that narrow the number the most are asked next. Its
+    interval holds at every time of stopping, so a run ends as soon as one of these is reached: the
+    precision, the budget, or with ``compare`` the sign of the difference. Without ``precision`` and
+    ``compare`` the budget alone ends it. The number is that over the images at hand, so that the
+    interval closes when all pairs were asked.
+
+    Args:
+        models: as for :func:`run`: classifiers, which do not adapt. Several see the same pairs.
+        data: as for :func:`run`; with labels.
+        budget: seconds, of all times that the run was started together; None without a limit.
+        precision: the half-width of the interval that is wanted, in points (hundredths of a share).
+        compare: narrow the differences of the other models minus the first, and end when each is
+            told from 0; their intervals hold together. Else each model's own number is narrowed, and
+            every interval holds for itself.
+        corruptions: as for :func:`run`; of hold-out corruptions beside others the mean takes no note.
+        severities: as for :func:`run`.
+        images: as for :func:`run`: a part of the images, over which the number is then.
+        out: the folder of the run. One that holds an unfinished run with the same settings is gone on
+            with: the records that it ends with are the same.
+        batch_size: images per forward pass.
+        seed: decides the noise of the corruptions and the draws.
+        encode: as for :func:`run`.
+        workers: processes that read and corrupt beside the model; 0 does it in this one.
+        device: where a model given as text is loaded.
+        show_progress: None shows it on a terminal only.
+        watch: called with the run after each block of draws, as it is then.
+
+    Returns:
+        The run; ``scores.models`` and ``scores.differences`` have the number with its interval.
+
+    Raises:
+        InputError: something handed in cannot be used; nothing has been written then.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+        RunError: the disk is full, or workers die again and again; what was asked is kept.
+    """
+    _check_ends(budget, precision, compare)
+    chosen = check_severities(severities)
+    check_at_least_one("batch_size", batch_size)
+    check_encode(encode)
+    task = Classification(kept=out)
+    prepared = task.prepare(models, data, (), device=device)
+    if not prepared.data.is_labeled:
+        raise InputError(
+            "An anytime run measures errors and needs labels: give class folders or a CSV of "
+            "path,label, or leave out --budget, --precision and --compare to measure agreement."
+        )
+    if compare and len(prepared.models) < 2:
+        raise InputError("To compare takes two models or more, each with a --model; got one.")
+    if images is not None:
+        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
+    if prepared.corrupted is None and not RunFolder(Path(out)).run_file.is_file():
+        check_readable(prepared.data)
+    on_disk = prepared.corrupted
+    named = name_corruptions(
+        corruptions, [cell.corruption for cell in on_disk.cells] if on_disk else ()
+    )
+    view = prepared.make_view(named, seed, encode)
+    grid = Grid(walking.cells_of(list(named), chosen, clean=False))
+    if on_disk is not None:
+        check_cells(on_disk, grid.cells)
+    workers = default_workers(prepared.device) if workers is None else workers
+    settings = grid_settings(
+        prepared.data, view, named, chosen, batch_size=batch_size, seed=seed, protocol=PROTOCOL
+    )
+    asked = {"asked": {"precision": precision, "compare": compare}}
+    folder = RunFolder.create(
+        Path(out),
+        KIND,
+        plain({**prepared.settings, **settings, **asked}),
+        {
+            **prepared.about,
+            "assumed": collect_assumed(prepared.models),
+            "provenance": provenance(prepared.device, workers),
+        },
+    )
+    if isinstance(view, OnTheFly):
+        view.cache = files.make_folder(folder.cache)
+    task.begin(folder, prepared)
+    work = _Work(
+        folder, prepared, view, grid, precision=precision, compare=compare, seed=seed,
+        batch_size=batch_size, workers=workers,
+    )  # fmt: skip
+    work.go_on(budget, show_progress, watch)
+    folder.drop_cache()
+    return AnytimeRun(folder.path)
+
+
+def check_budget(seconds: float) -> None:
+    """Raise an InputError unless ``seconds`` is a time above 0."""
+    if isinstance(seconds, bool) or not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"Expected a budget above 0, in seconds, got {seconds!r}.")
+
+
+def _check_ends(budget: float | None, precision: float | None, compare: bool) -> None:
+    if budget is not None:
+        check_budget(budget)
+    if precision is not None:
+        check_precision(precision)
+    if budget is None and precision is None and not compare:
+        raise InputError("Expected a budget, a precision, or compare: nothing else ends such a run.")
+
+
+def choose_number(
+    folder: RunFolder, grid: Grid, classes: ClassNames
+) -> tuple[Headline, list[Cell], F64, str | None]:
+    """Return the number that a run is asked for, its cells and their weights, and why it is not mCE."""
+    reason = why_no_mce(grid, True, classes) or why_other_corruptions(folder)
+    cells = grid.averaged
+    if reason is None:
+        return MCE, cells, mce_weights([cell.corruption for cell in cells]), None
+    return MEAN_ERROR, cells, np.full(len(cells), 1 / len(cells)), reason
+
+
+@final
+class _Work:
+    """A run on its way: the blocks of draws that were answered, and what follows from them."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        prepared: Prepared,
+        view: View,
+        grid: Grid,
+        *,
+        precision: float | None,
+        compare: bool,
+        seed: int,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._folder, self._prepared, self._view = folder, prepared, view
+        classes = next(iter(prepared.models.values())).classes
+        named = ClassNames(classes.title, tuple(classes.names))
+        self._headline, self._cells, self._weights, self._reason = choose_number(
+            folder, grid, named
+        )
+        self._precision, self._compare, self._seed = precision, compare, seed
+        self._batch_size, self._workers = batch_size, workers
+        self._samples: Sequence[Sample] = prepared.data.samples
+        self._rows = {sample.id: row for row, sample in enumerate(self._samples)}
+        self._places = {cell: place for place, cell in enumerate(self._cells)}
+        self._blocks: list[dict[str, DrawRecords]] = []
+        self._broken: dict[str, BrokenImage] = {}
+        for name in prepared.models:
+            files.make_folder(folder.path / "records" / name)
+        self._begin()
+
+    # ------------------------------------------------------------ the way
+
+    def go_on(
+        self, budget: float | None, show_progress: bool | None, watch: Watch | None
+    ) -> None:
+        """Ask block by block until an end is reached; write the scores after each."""
+        clock = _Clock(self._folder.path / CLOCK, budget)
+        with progress("Anytime", 1000, show=show_progress) as advance:
+            shown = 0
+            ended: Ended | None = None
+            while ended is None:
+                block = self._drawing.choose(len(self._blocks))
+                done, is_new = self._ask(block, clock)
+                asked = len(next(iter(done.values())))
+                if asked:
+                    self._take(done)
+                ended = self._end() if asked == len(block) else "budget"
+                if self._passes and (is_new or ended is not None):
+                    self._write(ended or "unfinished")
+                    if is_new and watch is not None:
+                        watch(AnytimeRun(self._folder.path))
+                now = round(1000 * self._progress(clock))
+                advance(max(now - shown, 0), note=self._note())
+                shown = max(shown, now)
+        if not self._passes:
+            raise RunError(
+                f"{self._folder.path}: the budget is used up, and no image could be read yet; start it "
+                "again with a longer one, and it goes on."
+            )
+
+    def _begin(self) -> None:
+        """Lay out the draws, without the images that cannot be read."""
+        names = list(self._prepared.models)
+        alone = [Asked(name) for name in names]
+        beside = [Asked(name, names[0]) for name in names[1:]]
+        level = 1 - (1 - LEVEL) / max(1, len(beside)) if self._compare else LEVEL
+        broken = [self._rows[name] for name in self._broken]
+        self._drawing = Drawing(
+            len(self._samples), self._cells, self._weights, names,
+            beside if self._compare else alone,
+            also=alone if self._compare else beside,
+            families={name: group for group, found in GROUPS.items() for name in found},
+            excluded=broken, level=level, seed=self._seed,
+            aim=None if self._precision is None else self._precision / 100,
+        )  # fmt: skip
+        self._passes: list[int] = []
+        self._paths: dict[Asked, list[Interval]] = {one: [] for one in self._drawing.numbers}
+
+    def _take(self, done: dict[str, DrawRecords]) -> None:
+        """Take a block's answers; one with images that cannot be read means to begin without them."""
+        self._blocks.append(done)
+        first = next(iter(done.values()))
+        found = {
+            name: BrokenImage(name, 1, str(cell), reason)
+            for name, cell, reason in zip(first.ids, first.cells, first.error, strict=True)
+            if reason is not None and name not in self._broken
+        }
+        if not found:
+            self._play(done)
+            return
+        self._broken |= found
+        if len(self._broken) == len(self._samples):
+            raise InputError(f"None of the images can be read. The first: {first.error[0]}")
+        self._begin()
+        for block in self._blocks:
+            self._play(block)
+
+    def _play(self, done: dict[str, DrawRecords]) -> None:
+        first = next(iter(done.values()))
+        kept = np.array([name not in self._broken for name in first.ids], dtype=bool)
+        if not kept.any():
+            return
+        block = Block(
+            np.array([self._rows[name] for name in first.ids])[kept],
+            np.array([self._places[cell] for cell in first.cells])[kept],
+        )
+        wrong = np.stack([records.wrong[kept] for records in done.values()])
+        self._drawing.add(block, wrong.astype(np.float64))
+        self._passes.append(len(self._drawing))
+        for path, interval in zip(self._paths.values(), self._drawing.intervals, strict=True):
+            path.append(as_interval(interval))
+
+    def _end(self) -> Ended | None:
+        asked = self._drawing.narrowed
+        if self._drawing.is_exhausted:
+            return "exhausted"
+        if self._precision is not None and all(
+            100 * one.half_width <= self._precision for one in asked
+        ):
+            return "precision"
+        if self._compare and all(not one.low <= 0 <= one.high for one in asked):
+            return "decided"
+        return None
+
+    # ------------------------------------------------------------ answers
+
+    def _ask(self, block: Block, clock: _Clock) -> tuple[dict[str, DrawRecords], bool]:
+        """Return the answers to a block, fewer when the time is up, and whether any are new."""
+        number = len(self._blocks)
+        names = list(self._prepared.models)
+        kept = self._read(number, names)
+        # However short the budget, one batch is asked.
+        has_any = bool(self._blocks) or len(kept[names[0]]) > 0
+        if len(kept[names[0]]) == len(block) or (clock.is_up and has_any):
+            return kept, False
+        asked = set(zip(kept[names[0]].ids, kept[names[0]].cells, strict=True))
+        left = [
+            place
+            for place in range(len(block))
+            if (self._samples[block.images[place]].id, self._cells[block.cells[place]])
+            not in asked
+        ][: len(block) - len(asked)]
+        answers = _Answers(self._samples, self._cells, block, left, kept)
+        try:
+            self._fill(answers, clock)
+        finally:
+            clock.save()
+            for name, records in answers.finish().items():
+                if len(records):
+                    write_block(block_file(self._folder.path, name, number), records)
+        return answers.finish(), True
+
+    def _read(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
+        """Return what is on the disk of a block: of all models the same pairs."""
+        paths = {name: block_file(self._folder.path, name, number) for name in names}
+        if not all(path.is_file() for path in paths.values()):
+            return {name: DrawRecords() for name in names}
+        found = {name: read_block(path) for name, path in paths.items()}
+        shortest = min(found.values(), key=len)
+        return {name: _head(records, len(shortest)) for name, records in found.items()}
+
+    def _fill(self, answers: _Answers, clock: _Clock) -> None:
+        """Show what is left of a block to the models, batch by batch, until the time is up."""
+        models, recording = self._prepared.models, self._prepared.recording
+        batches = walking.batches(
+            self._view, [answers.visit()], self._samples, batch_size=self._batch_size,
+            workers=self._workers,
+        )  # fmt: skip
+        with contextlib.closing(batches):
+            for batch in batches:
+                shown = recording.gather(batch.images)
+                for name, model in models.items():
+                    if batch.images:
+                        answers.add(name, batch.rows, batch.cells, recording.predict(model, shown))
+                    for row, cell, reason in batch.broken:
+                        answers.add_broken(name, row, cell, reason)
+                answers.count += len(batch)
+                if clock.is_up:
+                    return
+
+    # ------------------------------------------------------------ what is told
+
+    def _progress(self, clock: _Clock) -> float:
+        """Return how far the run has come, from 0 to 1, by the end that is nearest."""
+        asked = self._drawing.narrowed
+        shares = [len(self._drawing) / self._drawing.total, clock.share]
+        if self._precision is not None:
+            widest = 100 * max(one.half_width for one in asked)
+            shares.append((self._precision / max(widest, self._precision)) ** 2)
+        if self._compare:
+            shares.append(min(one.evidence(0.0) for one in asked))
+        return max(shares)
+
+    def _note(self) -> str:
+        drawing = self._drawing
+        told = [
+            f"{one.model}: {100 * each.estimate:.1f} [{100 * each.low:.1f}, {100 * each.high:.1f}]"
+            for one, each in zip(drawing.numbers, drawing.narrowed, strict=False)
+        ]
+        what = f"{self._headline.title}{' difference' if self._compare else ''}"
+        share = len(drawing) / drawing.total
+        return f"{what} {', '.join(told)}; {len(drawing):,} passes, {share:.2%} of the grid"
+
+    def _write(self, ended: Ended) -> None:
+        write_form(self._folder.scores_file, self._score(ended))
+
+    def _score(self, ended: Ended) -> AnytimeScores:
+        drawing, names = self._drawing, list(self._prepared.models)
+        errors = drawing.cell_errors()
+        return AnytimeScores(
+            format=FORMAT,
+            kind="anytime",
+            headline=self._headline,
+            interval=Resampling(LEVEL, METHOD, 0, self._seed),
+            images=Images(
+                total=len(self._samples),
+                used=len(self._samples) - len(self._broken),
+                broken=tuple(self._broken[name] for name in sorted(self._broken)),
+            ),
+            cells=tuple(
+                CellDraws(
+                    cell.corruption, cell.severity, int(asked),
+                    {name: round(float(errors[at, place]), 6) for at, name in enumerate(names)},
+                )
+                for place, (cell, asked) in enumerate(
+                    zip(self._cells, drawing.counts(), strict=True)
+                )
+            ),
+            models=tuple(self._narrow(Asked(name)) for name in names),
+            differences=tuple(self._narrow(Asked(name, names[0])) for name in names[1:]),
+            passes=tuple(self._passes),
+            pairs=drawing.total,
+            ended=ended,
+            precision=None if self._precision is None else self._precision / 100,
+            compare=self._compare,
+            reason=self._reason,
+        )  # fmt: skip
+
+    def _narrow(self, asked: Asked) -> Narrowed:
+        path = tuple(self._paths[asked])
+        title = "" if asked.against else self._prepared.titles[asked.model]
+        return Narrowed(asked.model, path[-1], path, title=title, against=asked.against)
+
+
+class _Answers:
+    """The answers of all models to one block, as they come; those from the disk stand first."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        cells: Sequence[Cell],
+        block: Block,
+        left: Sequence[int],
+        kept: dict[str, DrawRecords],
+    ) -> None:
+        self._samples, self._cells, self._kept = samples, cells, kept
+        self._images, self._which = block.images[list(left)], block.cells[list(left)]
+        self._place = {
+            (int(row), cells[which]): place
+            for place, (row, which) in enumerate(zip(self._images, self._which, strict=True))
+        }
+        size = len(left)
+        self._prediction = {name: np.full(size, -1, np.int32) for name in kept}
+        self._confidence = {name: np.full(size, np.nan, np.float32) for name in kept}
+        self._error: list[str | None] = [None] * size
+        self.count = 0
+
+    def visit(self) -> Visit:
+        """Return what is to be shown, as a stretch of a stream."""
+        return Visit(
+            tuple(self._cells), self._images.astype(np.int32), self._which.astype(np.int32),
+            start=0, number=0, recorded=True, ends_pass=True,
+        )  # fmt: skip
+
+    def add(self, model: str, rows: Sequence[int], cells: Sequence[Cell], logits: Any) -> None:
+        """Take a model's answers to a batch."""
+        where = [self._place[row, cell] for row, cell in zip(rows, cells, strict=True)]
+        self._prediction[model][where] = classification.top_classes(logits, 1)[:, 0]
+        self._confidence[model][where] = classification.confidence(logits)
+
+    def add_broken(self, model: str, row: int, cell: Cell, reason: str) -> None:
+        """Take note of a file that could not be read."""
+        self._error[self._place[row, cell]] = reason
+
+    def finish(self) -> dict[str, DrawRecords]:
+        """Return the records so far, of whole batches."""
+        return {name: self._records(name) for name in self._kept}
+
+    def _records(self, model: str) -> DrawRecords:
+        kept, head = self._kept[model], slice(self.count)
+        samples = [self._samples[row] for row in self._images[head]]
+        return DrawRecords(
+            ids=kept.ids + [sample.id for sample in samples],
+            cells=kept.cells + [self._cells[which] for which in self._which[head]],
+            target=np.concatenate([kept.target, [_label(sample) for sample in samples]]).astype(
+                np.int32
+            ),
+            prediction=np.concatenate([kept.prediction, self._prediction[model][head]]),
+            confidence=np.concatenate([kept.confidence, self._confidence[model][head]]),
+            error=kept.error + self._error[head],
+        )
+
+
+class _Clock:
+    """How long a run has taken, of all times it was started together."""
+
+    def __init__(self, path: Path, budget: float | None) -> None:
+        self._path, self._budget = path, budget
+        self._before = _read_seconds(path)
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._begun
+
+    @property
+    def is_up(self) -> bool:
+        return self._budget is not None and self.seconds >= self._budget
+
+    @property
+    def share(self) -> float:
+        return 0.0 if self._budget is None else min(1.0, self.seconds / self._budget)
+
+    def save(self) -> None:
+        files.write_json(self._path, {"seconds": round(self.seconds, 1)})
+
+
+def _read_seconds(path: Path) -> float:
+    """Return what a clock's file says; 0 where there is none, or none that can be read."""
+    try:
+        return float(read_json(path)["seconds"])
+    except (BrokenFileError, LookupError, TypeError, ValueError):
+        return 0.0
+
+
+def as_interval(sequence: ConfidenceSequence) -> Interval:
+    """Return a confidence sequence as it is now, rounded as the figures of runs are."""
+    low, high = round(sequence.low, 6), round(sequence.high, 6)
+    return Interval(min(max(round(sequence.estimate, 6), low), high), low, high)
+
+
+def _head(records: DrawRecords, count: int) -> DrawRecords:
+    return DrawRecords(
+        records.ids[:count], records.cells[:count], records.target[:count],
+        records.prediction[:count], records.confidence[:count], records.error[:count],
+    )  # fmt: skip
+
+
+def _label(sample: Sample) -> int:
+    return -1 if sample.label is None else sample.label

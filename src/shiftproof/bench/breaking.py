@@ -1,0 +1,411 @@
+"""Per image and corruption the severity at which the answer first breaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shiftproof.bench import grid as walking
+from shiftproof.bench.breaking_summary import summarize_breaking
+from shiftproof.bench.classification import Classification
+from shiftproof.bench.given import (
+    CorruptionLike,
+    check_at_least_one,
+    check_encode,
+    check_readable,
+    default_workers,
+    grid_settings,
+    name_corruptions,
+)
+from shiftproof.bench.stream import Visit
+from shiftproof.bench.task import Prepared
+from shiftproof.bench.views import Encode, OnTheFly
+from shiftproof.classes import Classes
+from shiftproof.compute.progress import progress
+from shiftproof.corruptions import COMMON
+from shiftproof.data import ImageData, choose_images
+from shiftproof.errors import BrokenFileError, InputError, RunError
+from shiftproof.io import files
+from shiftproof.io.arrays import read_arrays
+from shiftproof.io.holding import frees_folders
+from shiftproof.metrics import classification
+from shiftproof.metrics.breaking import (
+    LEVELS,
+    STEPS,
+    SURVIVES,
+    begin_search,
+    choose_places,
+    narrow_search,
+)
+from shiftproof.models import ClassifierLike
+from shiftproof.models.assumed import collect_assumed
+from shiftproof.provenance import provenance
+from shiftproof.rng import generator
+from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.names import plain
+from shiftproof.runs.records.breaking import (
+    BreakingRecords,
+    breaking_file,
+    read_breaking,
+    write_breaking,
+)
+from shiftproof.runs.run import BreakingRun
+from shiftproof.runs.scores.breaking import BreakingGallery, BreakingSheet, BrokenPicture
+from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.types import CLEAN, I64, Cell, Image, Sample, Settings
+
+KIND = "breaking"
+
+CHECKED = 0.1
+"""The share of answers that are asked once more, beyond their breaking point."""
+
+SHEETS = 6
+"""Images that the page shows at their breaking points."""
+
+LONG_SIDE, QUALITY = 160, 82
+
+PROTOCOL = {"description": "bisection over the severity, image by image"}
+
+
+@dataclass(frozen=True, eq=False)
+class LevelView:
+    """A view whose cells are the places of ``metrics.breaking``: severities that are not whole."""
+
+    view: OnTheFly
+
+    def load(self, sample: Sample, cell: Cell) -> Image:
+        """Return the image at the severity of a place; the clean cell as it is."""
+        if cell.is_clean:
+            return self.view.load(sample, cell)
+        return self.view.load_at(sample, cell.corruption, LEVELS[cell.severity - 1])
+
+    def settings(self) -> Settings:
+        """Return what the view says, and the severities."""
+        return {**self.view.settings(), "levels": [round(level, 6) for level in LEVELS]}
+
+
+@frees_folders
+def find_breaking(
+    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
+    data: ImageData | str | Path,
+    *,
+    corruptions: Sequence[CorruptionLike] | Mapping[str, CorruptionLike] = COMMON,
+    images: int | str | None = None,
+    out: str | Path,
+    batch_size: int = 64,
+    seed: int = 0,
+    encode: Encode = "none",
+    workers: int | None = None,
+    device: str = "cpu",
+    show_progress: bool | None = None,
+) -> BreakingRun:
+    """Find for each image and corruption the severity at which the answer first breaks.
+
+    By bisection over 29 severities from 1 to 5, a seventh apart: five forward passes where asking
+    them all would take 29, and one on the clean image. An answer is broken where it is wrong, or
+    without labels another than on the clean image. Where an answer comes back at a higher severity,
+    the bisection finds one of the severities at which it breaks; how often that happens is measured
+    on a tenth of the answers, which are asked once more beyond their breaking point.
+
+    Args:
+        models: as for :func:`run`: classifiers, which do not adapt.
+        data: as for :func:`run`, but not corrupted copies: they have whole severities alone.
+        corruptions: as for :func:`run`.
+        images: as for :func:`run`.
+        out: the folder of the run; one that holds an unfinished run with the same settings is gone on
+            with.
+        batch_size: images per forward pass.
+        seed: decides the noise of the corruptions; severities of one image share it.
+        encode: as for :func:`run`.
+        workers: processes that read and corrupt beside the model; 0 does it in this one.
+        device: where a model given as text is loaded.
+        show_progress: None shows it on a terminal only.
+
+    Raises:
+        InputError: something handed in cannot be used; nothing has been written then.
+        RunMismatchError: ``out`` belongs to a run with other settings.
+        RunError: the disk is full, or workers die again and again; what was found is kept.
+    """
+    check_at_least_one("batch_size", batch_size)
+    check_encode(encode)
+    task = Classification(kept=out)
+    prepared = task.prepare(models, data, (), device=device)
+    if prepared.corrupted is not None:
+        raise InputError(
+            "A breaking point takes severities between the whole ones, and corrupted copies have whole "
+            "ones alone; give the clean images."
+        )
+    if images is not None:
+        prepared = dataclasses.replace(prepared, data=choose_images(prepared.data, images))
+    if not RunFolder(Path(out)).run_file.is_file():
+        check_readable(prepared.data)
+    named = name_corruptions(corruptions)
+    view = prepared.make_view(named, seed, encode)
+    assert isinstance(view, OnTheFly)
+    levels = LevelView(view)
+    workers = default_workers(prepared.device) if workers is None else workers
+    settings = grid_settings(
+        prepared.data, levels, named, [], batch_size=batch_size, seed=seed, protocol=PROTOCOL
+    )
+    folder = RunFolder.create(
+        Path(out),
+        KIND,
+        plain({**prepared.settings, **settings}),
+        {
+            **prepared.about,
+            "assumed": collect_assumed(prepared.models),
+            "provenance": provenance(prepared.device, workers),
+        },
+    )
+    view.cache = files.make_folder(folder.cache)
+    task.begin(folder, prepared)
+    for name in prepared.models:
+        files.make_folder(folder.path / "records" / name)
+    work = _Work(folder, prepared, levels, list(named), seed, batch_size, workers)
+    work.find(show_progress)
+    scores = summarize_breaking(folder, prepared.titles, list(named), prepared.data.is_labeled)
+    write_form(folder.scores_file, scores)
+    classes = next(iter(prepared.models.values())).classes
+    save_breaking_gallery(folder, levels, prepared.data.samples, list(named), scores.models[0].name,
+                          classes)  # fmt: skip
+    folder.drop_cache()
+    return BreakingRun(folder.path)
+
+
+@final
+class _Work:
+    """The searches of a run, corruption by corruption."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        prepared: Prepared,
+        view: LevelView,
+        corruptions: Sequence[str],
+        seed: int,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._folder, self._prepared, self._view = folder, prepared, view
+        self._corruptions, self._seed = corruptions, seed
+        self._batch_size, self._workers = batch_size, workers
+        self._samples: Sequence[Sample] = prepared.data.samples
+
+    def find(self, show_progress: bool | None) -> None:
+        """Do what is not there yet; the file of a corruption is written when all its searches are through."""
+        names = list(self._prepared.models)
+        missing = [
+            (name, corruption)
+            for name in names
+            for corruption in self._corruptions
+            if not breaking_file(self._folder.path, name, corruption).is_file()
+        ]
+        count = len(self._samples)
+        total = count * (len({name for name, _ in missing}) + STEPS * len(missing))
+        with progress("Breaking points", total, show=show_progress) as advance:
+            for name in dict.fromkeys(name for name, _ in missing):
+                clean, errors = self._answer_clean(name, advance)
+                for corruption in [one for model, one in missing if model == name]:
+                    records = self._search(name, corruption, clean, errors, advance)
+                    write_breaking(
+                        breaking_file(self._folder.path, name, corruption), records
+                    )
+
+    def _answer_clean(
+        self, name: str, advance: Callable[..., None]
+    ) -> tuple[I64, list[str | None]]:
+        """Return the answers on the clean images, from the cache where they are there."""
+        place = self._folder.cache / f"clean-{name}.npz"
+        count = len(self._samples)
+        kept = _read_kept(place, count)
+        if kept is None:
+            answers, errors = self._ask(name, CLEAN.corruption, np.zeros(count, np.int64), advance)
+            _keep(place, answers=answers, errors=np.array([one or "" for one in errors]))
+            return answers, errors
+        advance(count)
+        return kept["answers"], [str(one) or None for one in kept["errors"]]
+
+    def _search(
+        self,
+        name: str,
+        corruption: str,
+        clean: I64,
+        errors: Sequence[str | None],
+        advance: Callable[..., None],
+    ) -> BreakingRecords:
+        """Return the breaking points of a model under a corruption."""
+        labels = np.array([-1 if one.label is None else one.label for one in self._samples])
+        target = np.where(labels < 0, clean, labels)
+        gone = np.array([error is not None for error in errors])
+        right, wrong = begin_search(len(target))
+        # What is wrong clean, or cannot be read, needs no search.
+        wrong = np.where(gone | (clean != target), 0, wrong)
+        answer = np.where(wrong == 0, clean, -1)
+        place = self._folder.cache / f"search-{name}-{corruption}.npz"
+        kept = _read_kept(place, len(target))
+        if kept is not None:
+            right, wrong, answer = kept["right"], kept["wrong"], kept["answer"]
+        for step in range(STEPS):
+            asked = choose_places(right, wrong)
+            if not asked.any():
+                break
+            found, _ = self._ask(name, corruption, asked, advance, f"step {step + 1}")
+            is_right = found == target
+            right, wrong = narrow_search(right, wrong, asked, is_right)
+            answer = np.where((asked > 0) & ~is_right, found, answer)
+            _keep(place, right=right, wrong=wrong, answer=answer)
+        checked = self._choose_checked(corruption, wrong)
+        again, _ = self._ask(name, corruption, checked, lambda *_, **__: None)
+        place.unlink(missing_ok=True)
+        return BreakingRecords(
+            ids=[sample.id for sample in self._samples],
+            target=np.where(gone, -1, target).astype(np.int32),
+            clean=clean.astype(np.int32),
+            place=np.where(gone, 0, wrong),
+            answer=answer.astype(np.int32),
+            checked=checked,
+            recovered=(checked > 0) & (again == target),
+            error=list(errors),
+        )
+
+    def _choose_checked(self, corruption: str, places: I64) -> I64:
+        """Return for a tenth of the answers that broke a place beyond, 0 for all others."""
+        random = generator(self._seed, "beyond breaking", corruption)
+        chosen, share = random.random(len(places)) < CHECKED, random.random(len(places))
+        room = SURVIVES - 1 - places
+        beyond = places + 1 + np.floor(share * room).astype(np.int64)
+        return np.where(chosen & (places > 0) & (room > 0), beyond, 0)
+
+    def _ask(
+        self,
+        name: str,
+        corruption: str,
+        places: I64,
+        advance: Callable[..., None],
+        note: str = "",
+    ) -> tuple[I64, list[str | None]]:
+        """Return the answers of a model at places, -1 where none was asked; 0 asks the clean images."""
+        is_clean = corruption == CLEAN.corruption
+        rows = np.arange(len(places)) if is_clean else np.flatnonzero(places)
+        answers = np.full(len(places), -1, dtype=np.int64)
+        errors: list[str | None] = [None] * len(places)
+        cells = (CLEAN,) if is_clean else tuple(
+            Cell(corruption, place) for place in range(1, SURVIVES)
+        )  # fmt: skip
+        which = np.zeros(len(rows)) if is_clean else places[rows] - 1
+        visit = Visit(
+            cells, rows.astype(np.int32), which.astype(np.int32), start=0, number=0, recorded=True,
+            ends_pass=True,
+        )  # fmt: skip
+        recording, model = self._prepared.recording, self._prepared.models[name]
+        for batch in walking.batches(
+            self._view, [visit], self._samples, batch_size=self._batch_size, workers=self._workers
+        ):
+            if batch.images:
+                logits = recording.predict(model, recording.gather(batch.images))
+                answers[batch.rows] = classification.top_classes(logits, 1)[:, 0]
+            for row, _, reason in batch.broken:
+                if not is_clean:
+                    raise RunError(f"{reason} It could be read before; start the run again.")
+                errors[row] = reason
+            advance(len(batch), note=f"{corruption}, {note}" if note else corruption)
+        advance(len(places) - len(rows))
+        return answers, errors
+
+
+def save_breaking_gallery(
+    folder: RunFolder,
+    view: LevelView,
+    samples: Sequence[Sample],
+    corruptions: Sequence[str],
+    model: str,
+    classes: Classes,
+) -> None:
+    """Keep some images at the breaking points of the first model: those with the widest range of them."""
+    tables = {
+        name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions
+    }
+    first = next(iter(tables.values()))
+    severities = np.stack([table.severity for table in tables.values()])
+    usable = np.flatnonzero(first.readable & (first.place > 0))
+    order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
+    sheets = []
+    for number, row in enumerate(order[:SHEETS].tolist()):
+        sample = samples[row]
+        shown = _order(tables, row)
+        target = int(first.target[row])
+        sheets.append(
+            BreakingSheet(
+                id=sample.id,
+                label=classes.names[target],
+                clean=_save(folder, view, sample, CLEAN, number),
+                pictures=tuple(
+                    _picture(folder, view, sample, name, tables[name], row, number, classes)
+                    for name in shown
+                ),
+            )
+        )
+    write_form(folder.gallery_file, BreakingGallery(tuple(sheets)))
+
+
+def _order(tables: Mapping[str, BreakingRecords], row: int) -> list[str]:
+    """Return the corruptions, those that break an image first before the others."""
+    return sorted(tables, key=lambda name: int(tables[name].place[row]))
+
+
+def _picture(
+    folder: RunFolder,
+    view: LevelView,
+    sample: Sample,
+    corruption: str,
+    table: BreakingRecords,
+    row: int,
+    number: int,
+    classes: Classes,
+) -> BrokenPicture:
+    place, answer = int(table.place[row]), int(table.answer[row])
+    survived = place == SURVIVES
+    cell = Cell(corruption, min(place, SURVIVES - 1))
+    return BrokenPicture(
+        corruption=corruption,
+        file=_save(folder, view, sample, cell, number),
+        severity=None if survived else LEVELS[place - 1],
+        answer=classes.names[answer] if answer >= 0 and not survived else None,
+    )
+
+
+def _save(
+    folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int
+) -> str:
+    """Keep a picture and return its name below the run's folder."""
+    place = files.make_folder(folder.path / "gallery" / str(number)) / f"{cell.corruption}.jpg"
+    if not place.is_file():
+        picture = small_jpeg(view.load(sample, cell), LONG_SIDE, QUALITY)
+        files.write_bytes(place, picture)
+    return place.relative_to(folder.path).as_posix()
+
+
+def _keep(place: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays that are only there to go on."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    files.write_bytes(place, buffer.getvalue(), durable=False)
+
+
+def _read_kept(place: Path, count: int) -> dict[str, I64] | None:
+    """Return the arrays that were kept to go on; None where there are none of that length."""
+    if not place.is_file():
+        return None
+    try:
+        arrays = read_arrays(place)
+    except BrokenFileError:
+        return None
+    return arrays if all(len(one) == count for one in arrays.values()) else None

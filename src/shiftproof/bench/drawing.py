@@ -1,0 +1,260 @@
+"""Which image is asked next in which cell, and what the answers say of a number over the whole grid.
+
+The number is a weighted sum over all pairs of an image and a cell, such as mCE. Pairs are drawn one
+by one without replacement, each with a chance in proportion to what its answer would add to the
+variance: its weight times the standard deviation of what is foretold (Neyman 1934). A draw estimates
+the number by what is known of the pairs that were asked, what is foretold of all others, and how
+far the pair that was drawn is from what was foretold of it, over its chance. Its mean is the number,
+whatever was foretold (Shekhar, Xu, Lipton, Liang & Ramdas 2023, arXiv 2305.06884, sections 2 and 3:
+weighted sampling without replacement, with side information as a control variate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftproof.metrics.betting import LEVEL, ConfidenceSequence, Rounds
+from shiftproof.metrics.difficulty import Difficulty, Layout, number
+from shiftproof.rng import generator
+from shiftproof.types import F64, I64, Cell
+
+FIRST = 256
+"""Draws of the first block, before which nothing is foretold."""
+
+GROWTH = 0.1
+"""A later block is so much of all draws before it: foretelling costs as much as some forward passes."""
+
+FLOOR = 0.07
+"""No standard deviation is taken for less: what is foretold wrongly would weigh too much."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A number over the grid: that of a model, or its difference to another."""
+
+    model: str
+    against: str | None = None
+
+    def factors(self, models: Sequence[str]) -> list[float]:
+        """Return by what the errors of each of the models count in it."""
+        return [float(name == self.model) - float(name == self.against) for name in models]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Pairs that are drawn one after the other while what is foretold stays as it is.
+
+    Attributes:
+        images: ``(B,)``.
+        cells: ``(B,)``.
+    """
+
+    images: I64
+    cells: I64
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Drawing:
+    """The draws of a run so far, and the interval of each number.
+
+    ``chances`` is ``(N, C)``, in proportion to which the next pair is drawn.
+
+    Args:
+        images: N, of the whole grid.
+        cells: its C cells.
+        weights: ``(C,)`` by which the errors of the cells are summed: a mean over the images each.
+        models: their names.
+        asked: the numbers that the draws are to narrow.
+        also: others that have intervals, too.
+        families: corruption to its family; it only helps to foretell.
+        excluded: images that count nowhere, as they cannot be read.
+        aim: the half-width that is wanted; None where there is none.
+        level: of each of the asked; of the others 0.95.
+        seed: decides the draws.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        cells: Sequence[Cell],
+        weights: F64,
+        models: Sequence[str],
+        asked: Sequence[Asked],
+        *,
+        also: Sequence[Asked] = (),
+        families: Mapping[str, str] | None = None,
+        excluded: Collection[int] = (),
+        aim: float | None = None,
+        level: float = LEVEL,
+        seed: int = 0,
+    ) -> None:
+        self.layout = Layout(
+            images,
+            number(cell.corruption for cell in cells),
+            number(cell.severity for cell in cells),
+            number((families or {}).get(cell.corruption, "other") for cell in cells),
+        )
+        self.numbers = [*asked, *also]
+        self._asked = len(asked)
+        self.aim, self.seed = aim, seed
+        self.models = list(models)
+        self._weights = np.asarray(weights, dtype=np.float64) / (images - len(excluded))
+        self._open = np.ones((images, len(cells)), dtype=bool)
+        self._open[list(excluded)] = False
+        self._factors = np.array([one.factors(models) for one in self.numbers])
+        self._counted = np.ones(images, dtype=bool)
+        self._counted[list(excluded)] = False
+        total = self._weights.sum() * self._counted.sum()
+        self.intervals = [
+            ConfidenceSequence(
+                total * np.minimum(row, 0).sum(),
+                total * np.maximum(row, 0).sum(),
+                level=level if place < len(asked) else LEVEL,
+            )
+            for place, row in enumerate(self._factors)
+        ]
+        self._known = np.zeros(len(self.numbers))
+        self._difficulty = {name: Difficulty.unknown(self.layout) for name in models}
+        self._images: list[I64] = []
+        self._cells: list[I64] = []
+        self._wrong: list[F64] = []
+        self._foretold, self.chances = self._foretell()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._images))
+
+    @property
+    def total(self) -> int:
+        """All pairs."""
+        return int(self._counted.sum()) * self.layout.cells
+
+    @property
+    def narrowed(self) -> list[ConfidenceSequence]:
+        """The intervals of the numbers that are asked."""
+        return self.intervals[: self._asked]
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all pairs were asked."""
+        return not self._open.any()
+
+    def choose(self, place: int) -> Block:
+        """Return the block of that number; the same one whenever it is asked after the same answers."""
+        size = min(max(FIRST, round(GROWTH * len(self))), int(self._open.sum()))
+        random = generator(self.seed, "anytime", str(place))
+        drawn = draw_pairs(self.chances.ravel(), size, random)
+        images, cells = np.divmod(drawn, self.layout.cells)
+        return Block(images, cells)
+
+    def add(self, block: Block, wrong: F64) -> None:
+        """Take the answers to the pairs of a block, in its order.
+
+        Args:
+            block: as :meth:`choose` gave it.
+            wrong: ``(models, B)`` 1 where an answer is wrong, else 0.
+        """
+        rounds = self.estimate(block, wrong)
+        self._open[block.images, block.cells] = False
+        self._images.append(block.images)
+        self._cells.append(block.cells)
+        self._wrong.append(np.asarray(wrong, dtype=np.float64))
+        weights = self._weights[block.cells]
+        self._known += self._factors @ (wrong @ weights)
+        left = float(self._open.sum(axis=0) @ self._weights)
+        for at, interval in enumerate(self.intervals):
+            interval.add(rounds[at], aim=self.aim)
+            row = self._factors[at]
+            interval.clip(
+                self._known[at] + left * np.minimum(row, 0).sum(),
+                self._known[at] + left * np.maximum(row, 0).sum(),
+            )
+        self._learn()
+
+    def cell_errors(self) -> F64:
+        """Return ``(models, C)`` the errors as they are known and foretold: without intervals."""
+        errors = self._foretold.copy()
+        images, cells = np.concatenate(self._images), np.concatenate(self._cells)
+        errors[:, images, cells] = np.concatenate(self._wrong, axis=1)
+        return np.asarray(errors[:, self._counted].mean(axis=1))
+
+    def counts(self) -> I64:
+        """Return ``(C,)`` how many images were asked in each cell."""
+        return np.asarray((~self._open[self._counted]).sum(axis=0))
+
+    def estimate(self, block: Block, wrong: F64) -> list[Rounds]:
+        """Return the rounds of a block for each number; takes no note of the answers."""
+        at = block.images, block.cells
+        weights, chances = self._weights[block.cells], self.chances[at]
+        # The mass that was left before each draw.
+        mass = self.chances.sum() - np.concatenate([[0.0], np.cumsum(chances)[:-1]])
+        mass = np.maximum(mass, chances)
+        ratio = np.zeros_like(self.chances)
+        np.divide(self._weights, self.chances, out=ratio, where=self.chances > 0)
+        found = []
+        for row, known in zip(self._factors, self._known, strict=True):
+            foretold = np.tensordot(row, self._foretold, axes=1)
+            off = row @ wrong - foretold[at]
+            moved = np.concatenate([[0.0], np.cumsum(weights * off)[:-1]])
+            base = known + np.einsum("nc,nc->c", self._open, foretold) @ self._weights + moved
+            most, least = np.maximum(row, 0).sum(), np.minimum(row, 0).sum()
+            spread = np.tensordot(row**2, self._foretold * (1 - self._foretold), axes=1)
+            found.append(
+                Rounds(
+                    base + mass * weights / chances * off,
+                    base + mass * (ratio * (least - foretold)).min(),
+                    base + mass * (ratio * (most - foretold)).max(),
+                    mass * (np.einsum("nc,nc->c", ratio, spread) @ self._weights) + 1e-18,
+                )
+            )
+        return found
+
+    # ------------------------------------------------------------ within
+
+    def _foretell(self) -> tuple[F64, F64]:
+        """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
+        foretold = np.stack([self._difficulty[name].foretell() for name in self.models])
+        squares = self._factors[: self._asked] ** 2
+        spread = foretold * (1 - foretold)
+        variance = np.tensordot(squares.mean(axis=0), spread, axes=1)
+        floor = FLOOR**2 * squares.sum(axis=1).mean()
+        return foretold, self._open * self._weights * np.sqrt(np.maximum(variance, floor))
+
+    def _learn(self) -> None:
+        images, cells = np.concatenate(self._images), np.concatenate(self._cells)
+        wrong = np.concatenate(self._wrong, axis=1)
+        for at, name in enumerate(self.models):
+            self._difficulty[name] = self._difficulty[name].learn(images, cells, wrong[at])
+        self._foretold, self.chances = self._foretell()
+
+
+def draw_pairs(chances: F64, size: int, random: np.random.Generator) -> I64:
+    """Return places drawn one by one without replacement, in proportion to ``chances``.
+
+    Args:
+        chances: ``(P,)``, 0 where a place cannot be drawn.
+        size: how many; there are at least as many that can be.
+        random: decides them.
+    """
+    there = np.flatnonzero(chances)
+    if 4 * size > len(there):
+        # In the order of exponential times with the chances as rates (Efraimidis & Spirakis 2006).
+        times = random.standard_exponential(len(there)) / chances[there]
+        return there[np.argsort(times, kind="stable")[:size]]
+    ends = np.cumsum(chances[there])
+    drawn = np.zeros(0, dtype=np.int64)
+    # What was drawn already is passed over: the same as drawing from what is left.
+    while len(drawn) < size:
+        more = np.searchsorted(ends, random.random(2 * size) * ends[-1], side="right")
+        drawn = _keep_first(np.concatenate([drawn, np.minimum(more, len(there) - 1)]))
+    return there[drawn[:size]]
+
+
+def _keep_first(values: I64) -> I64:
+    """Return the values without those that came before."""
+    _, first = np.unique(values, return_index=True)
+    return values[np.sort(first)]

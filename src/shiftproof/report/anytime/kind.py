@@ -1,0 +1,79 @@
+"""The page of an anytime run, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+from shiftproof.errors import InputError
+from shiftproof.report import wording
+from shiftproof.report.anytime import tables
+from shiftproof.report.anytime.sections import draws_section, overview_section, reading_of
+from shiftproof.report.anytime.wording import tell_end
+from shiftproof.report.gallery import Pictures
+from shiftproof.report.kind import PageKind
+from shiftproof.report.sections import (
+    Document,
+    broken_section,
+    byline,
+    describe_drawn_frost,
+    numbers_section,
+    run_names,
+    settings_section,
+)
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import AnytimeRun
+from shiftproof.runs.scores.anytime import AnytimeScores
+
+BROKEN = "An image that cannot be read is left out of the number, in all cells."
+
+
+@final
+class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
+    """One number over the grid, and how it narrowed."""
+
+    form = AnytimeScores
+
+    def build(self, runs: Sequence[AnytimeRun], pictures: Pictures) -> Document:
+        """Return the page of one run.
+
+        Raises:
+            InputError: several; models that are to be compared belong into one.
+        """
+        if len(runs) > 1:
+            raise InputError(
+                f"Expected one anytime run, got {len(runs)}: their draws differ, so that their numbers "
+                "cannot be paired. Name the models in one run, with --compare."
+            )
+        [run] = runs
+        scores = run.scores
+        frost = describe_drawn_frost(run)
+        sections = [
+            overview_section(scores),
+            draws_section(scores),
+            broken_section(runs, BROKEN),
+            numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
+            settings_section(runs),
+            reading_of(scores),
+        ]
+        names = [one.title or one.name for one in scores.models]
+        counts = [wording.plural(scores.used or 0, "image"), f"{len(scores.cells)} cells"]
+        return Document(
+            title=f"{scores.headline.title} of {wording.listing(names)}",
+            kicker="Anytime run",
+            byline=[byline(run, run_names(runs)[0], counts)],
+            lead=[tell_end(scores)],
+            sections=[section for section in sections if section is not None],
+            warnings=[] if frost is None else [frost],
+        )
+
+    def load_pictures(
+        self, runs: Sequence[AnytimeRun], budget: int, images: Sequence[Path]
+    ) -> Pictures:
+        """Return none: an anytime run keeps no pictures."""
+        return Pictures()
+
+    def summarize(self, scores: AnytimeScores) -> Table:
+        """Return the number of every model and difference."""
+        return tables.summarize(scores)

@@ -1,0 +1,48 @@
+"""The tables of an anytime run: the number, and all that stands behind it."""
+
+from __future__ import annotations
+
+from shiftproof.report import wording
+from shiftproof.report.anytime.wording import tell_end
+from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.runs.scores.anytime import AnytimeScores
+
+
+def summarize(scores: AnytimeScores) -> Table:
+    """Return the number of every model and difference."""
+    scored = [*scores.models, *scores.differences]
+    level = wording.level(scores.interval.level)
+    headline = scores.headline
+    notes = [f"in %, {level} intervals, valid at every time of stopping", tell_end(scores)]
+    if scores.reason is not None:
+        notes.append(f"not mCE: {scores.reason}")
+    broken = len(scores.images.broken)
+    if broken:
+        notes.append(f"{wording.plural(broken, 'broken file')} left out, see the report")
+    return Table(
+        columns=tuple(Column(one.name, one.against) for one in scored),
+        rows=(
+            Row(
+                "summary", headline.name, headline.title, "", headline.name,
+                tuple(one.figure for one in scored),
+            ),
+        ),
+        caption=f"{headline.title} in %, {level} confidence sequences"
+        + ("; differences in percentage points." if scores.differences else "."),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def write_figures(scores: AnytimeScores) -> str:
+    """Return as CSV: the number after each block, and each cell's images and foretold errors."""
+    lines: list[list[object]] = [
+        ["model", "against", "corruption", "severity", "passes", "value", "low", "high"]
+    ]
+    for one in (*scores.models, *scores.differences):
+        for passes, figure in zip(scores.passes, one.path, strict=True):
+            lines.append([one.name, one.against or "", "", "", passes, *ends(figure)])
+    for cell in scores.cells:
+        for name, error in cell.errors.items():
+            place = [cell.corruption, cell.severity, cell.images]
+            lines.append([name, "", *place, error, "", ""])
+    return csv_text(lines)

@@ -1,0 +1,1 @@
+"""The page of breaking points: mean severities, curves, and images where they break."""

@@ -1,0 +1,81 @@
+"""The tables of breaking points: mean severities, and what they mean as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.table_writing import Column, Row, Table, csv_text, ends
+from shiftproof.report.wording import NUMBERS, SHARES, Spelling
+from shiftproof.runs.resamples import group_of
+from shiftproof.runs.scores.breaking import BreakingScores, ModelBreaking
+
+
+def summarize(scores: BreakingScores) -> Table:
+    """Return the mean breaking severity over and under each corruption, and the errors that it means."""
+    scored = [*scores.models, *scores.differences]
+    rows = [
+        _row("summary", "severity", "Mean breaking severity", [one.severity for one in scored], NUMBERS),
+        _row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
+        _row("summary", "error", "Mean error that it means", [one.error for one in scored], SHARES),
+    ]
+    if scores.reason is None:
+        rows.append(_row("summary", "mce", "mCE that it means", [one.mce for one in scored], SHARES))
+    rows += [
+        _row(
+            "corruption", name, wording.corruption_title(name),
+            [one.corruptions[place].severity for one in scored], NUMBERS,
+        )
+        for place, name in enumerate(scores.corruptions)
+    ]  # fmt: skip
+    level = wording.level(scores.interval.level)
+    notes = [
+        f"severities from 0 (wrong clean) to 5 (never broken), errors in %, {level} intervals over "
+        "images",
+        tell_recovered(scores.models[0]),
+    ]
+    if scores.images.broken:
+        notes.append(f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report")
+    return Table(
+        columns=tuple(Column(one.name, one.against) for one in scored),
+        rows=tuple(rows),
+        caption=f"Mean breaking severity, 0 to 5, and errors in %, {level} intervals over images.",
+        notes=tuple(notes),
+        spelling=NUMBERS,
+    )
+
+
+def _row(
+    kind: str, name: str, title: str, figures: Sequence[Interval | None], spelling: Spelling
+) -> Row:
+    group = group_of(name) if kind == "corruption" else ""
+    measure = "severity" if spelling is NUMBERS else "share"
+    return Row(kind, name, title, group, measure, tuple(figures), spelling)
+
+
+def tell_recovered(model: ModelBreaking) -> str:
+    """Say how often an answer came back beyond its breaking point."""
+    if not model.checked:
+        return "No answer broke that could be asked once more beyond its breaking point."
+    return (
+        f"Of {model.checked:,} answers that were asked once more beyond their breaking point, "
+        f"{model.recovered:,} ({model.recovered / model.checked:.1%}) were right again."
+    )
+
+
+def write_figures(scores: BreakingScores) -> str:
+    """Return every figure as CSV: of each corruption the mean severity, and the share right by level."""
+    lines: list[list[object]] = [
+        ["model", "against", "corruption", "measure", "severity", "value", "low", "high"]
+    ]
+    for model in (*scores.models, *scores.differences):
+        for one in model.corruptions:
+            front = [model.name, model.against or "", one.corruption]
+            lines.append([*front, "breaking severity", "", *ends(one.severity)])
+            lines.append([*front, "survived", "", *ends(one.survived)])
+            lines += [
+                [*front, "right", round(level, 6), *ends(figure)]
+                for level, figure in zip((0.0, *scores.levels), one.curve, strict=False)
+            ]
+    return csv_text(lines)

@@ -1,0 +1,135 @@
+"""The record table of breaking points: one row per image, one file per corruption and model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shiftproof.io.parquet import texts_of
+from shiftproof.metrics.breaking import SURVIVES, severities_of
+from shiftproof.runs.folder import cell_file
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import F64, I32, I64, Cell, Flags
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass
+class BreakingRecords:
+    """Where the answers of one model break under one corruption, one entry per image.
+
+    Attributes:
+        ids: of the images, in the order of the data set.
+        target: ``(N,)`` the right class, or without labels the answer on the clean image; -1 where
+            the image could not be read.
+        clean: ``(N,)`` the answer on the clean image.
+        place: ``(N,)`` as ``metrics.breaking`` counts places: 0 wrong clean, to SURVIVES.
+        answer: ``(N,)`` the answer at the breaking point; -1 where there is none.
+        checked: ``(N,)`` a place beyond it that was asked, too, to see whether it stays broken; 0
+            where none was.
+        recovered: ``(N,)`` whether the answer was right again there.
+        error: why an image could not be read, else None.
+    """
+
+    ids: list[str]
+    target: I32
+    clean: I32
+    place: I64
+    answer: I32
+    checked: I64
+    recovered: Flags
+    error: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def readable(self) -> Flags:
+        """``(N,)`` which images could be read."""
+        return np.array([reason is None for reason in self.error], dtype=bool)
+
+    @property
+    def severity(self) -> F64:
+        """``(N,)`` of the breaking points: 0 wrong clean, 5 also where nothing breaks it."""
+        return severities_of(self.place)
+
+
+def breaking_file(folder: Path, model: str, corruption: str) -> Path:
+    """Return where the records of a model under a corruption lie below a run's folder."""
+    return cell_file(folder, model, Cell(corruption, 0))
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("target", pa.int32()),
+            pa.field("clean", pa.int32()),
+            pa.field("breaking", pa.float64()),
+            pa.field("place", pa.int8()),
+            pa.field("answer", pa.int32()),
+            pa.field("checked", pa.float64()),
+            pa.field("checked_place", pa.int8()),
+            pa.field("recovered", pa.bool_()),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_breaking(path: Path, records: BreakingRecords) -> None:
+    """Write a table atomically: the same records give the same bytes.
+
+    ``breaking`` is the severity, null where nothing breaks the answer or the image cannot be read.
+    """
+    import pyarrow as pa
+
+    gone = ~records.readable
+    unchecked = records.checked == 0
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.target, pa.int32(), mask=records.target < 0),
+        pa.array(records.clean, pa.int32(), mask=records.clean < 0),
+        pa.array(records.severity, pa.float64(), mask=gone | (records.place == SURVIVES)),
+        pa.array(records.place, pa.int8(), mask=gone),
+        pa.array(records.answer, pa.int32(), mask=records.answer < 0),
+        pa.array(severities_of(records.checked), pa.float64(), mask=unchecked),
+        pa.array(records.checked, pa.int8(), mask=unchecked),
+        pa.array(records.recovered, pa.bool_(), mask=unchecked),
+        pa.array(records.error, pa.string()),
+    ]
+    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+
+
+def read_breaking(path: Path) -> BreakingRecords:
+    """Read a table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with open_table(path, _schema()) as table:
+        whole = {
+            name: np.asarray(table[name].fill_null(missing))
+            for name, missing in (
+                ("target", -1), ("clean", -1), ("place", 0), ("answer", -1), ("checked_place", 0),
+                ("recovered", False),
+            )
+        }  # fmt: skip
+        places = whole["place"].astype(np.int64), whole["checked_place"].astype(np.int64)
+        for one in places:
+            severities_of(one)
+        return BreakingRecords(
+            ids=table["id"].to_pylist(),
+            target=whole["target"].astype(np.int32),
+            clean=whole["clean"].astype(np.int32),
+            place=places[0],
+            answer=whole["answer"].astype(np.int32),
+            checked=places[1],
+            recovered=whole["recovered"].astype(bool),
+            error=texts_of(table["error"].combine_chunks()),
+        )

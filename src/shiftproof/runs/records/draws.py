@@ -1,0 +1,110 @@
+"""The record table of an anytime run: one row per pair of an image and a cell, in the order of the draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shiftproof.errors import BrokenFileError
+from shiftproof.io.parquet import texts_of
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import F32, I32, Cell, Flags
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass
+class DrawRecords:
+    """What one model answered to one block of draws.
+
+    Attributes:
+        ids: of the images.
+        cells: where each was asked.
+        target: ``(B,)`` the right class, an index into the model's classes.
+        prediction: ``(B,)`` the answer; -1 for a file that could not be read.
+        confidence: ``(B,)`` the largest softmax probability, NaN for such a file.
+        error: why a file could not be read, else None.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    target: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    prediction: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    confidence: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    error: list[str | None] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def wrong(self) -> Flags:
+        """``(B,)`` which answers are wrong."""
+        return np.asarray(self.prediction != self.target)
+
+
+def block_file(folder: Path, model: str, number: int) -> Path:
+    """Return where a block's records lie below a run's folder."""
+    return folder / "records" / model / f"block-{number:05}.parquet"
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("corruption", pa.string(), nullable=False),
+            pa.field("severity", pa.int8(), nullable=False),
+            pa.field("target", pa.int32()),
+            pa.field("prediction", pa.int32()),
+            pa.field("confidence", pa.float32()),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_block(path: Path, records: DrawRecords) -> None:
+    """Write a block's table atomically: the same records give the same bytes."""
+    import pyarrow as pa
+
+    absent = records.prediction < 0
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array([cell.corruption for cell in records.cells], pa.string()),
+        pa.array([cell.severity for cell in records.cells], pa.int8()),
+        pa.array(records.target, pa.int32()),
+        pa.array(records.prediction, pa.int32(), mask=absent),
+        pa.array(records.confidence, pa.float32(), mask=absent),
+        pa.array(records.error, pa.string()),
+    ]
+    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+
+
+def read_block(path: Path) -> DrawRecords:
+    """Read a block's table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with open_table(path, _schema(), unique=None) as table:
+        places = zip(
+            table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True
+        )
+        records = DrawRecords(
+            ids=table["id"].to_pylist(),
+            cells=[Cell(name, severity) for name, severity in places],
+            target=np.asarray(table["target"].fill_null(-1), np.int32),
+            prediction=np.asarray(table["prediction"].fill_null(-1), np.int32),
+            confidence=np.asarray(table["confidence"].fill_null(np.nan), np.float32),
+            error=texts_of(table["error"].combine_chunks()),
+        )
+    pairs = set(zip(records.ids, records.cells, strict=True))
+    if len(pairs) < len(records):
+        raise BrokenFileError(
+            f"{path}: a pair of image and cell is in it twice. Delete it and start the run again."
+        )
+    return records
