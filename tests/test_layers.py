@@ -33,6 +33,7 @@ LAYERS = [
     {"contrastive", "similarity", "probe"},
     {"evaluate"},
     {"report"},
+    {"comparison"},
     {"cli", "testing"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

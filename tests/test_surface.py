@@ -12,7 +12,7 @@ import pytest
 SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
-        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt",
+        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "compare", "comparison", "contrastive", "corrupt",
         "corruptions",
         "data", "embed", "evaluate",
         "load_classifier", "load_detector", "load_encoder", "load_run",
@@ -31,6 +31,10 @@ SURFACE = {
         "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
         "score_conditions",
         "Forecast", "forecast_run",
+    },
+    "shiftproof.comparison": {
+        "Check", "Comparison", "Condition", "Difference", "Side", "compare", "comparison_junit",
+        "comparison_markdown", "parse_condition",
     },
     "shiftproof.compute": {"processes", "progress"},
     "shiftproof.compute.processes": {"map_ordered"},
