@@ -34,7 +34,7 @@ LAYERS = [
     {"contrastive", "similarity", "probe"},
     {"evaluate"},
     {"report"},
-    {"comparison"},
+    {"comparison", "integrations"},
     {"cli", "testing"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -14,7 +14,7 @@ SURFACE = {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
         "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "compare", "comparison", "contrastive", "corrupt",
         "corruptions",
-        "data", "embed", "evaluate",
+        "data", "embed", "evaluate", "integrations",
         "load_classifier", "load_detector", "load_encoder", "load_run",
         "load_segmenter", "metrics", "models",
         "probe", "report", "runs", "similarity", "stylize", "testing",
@@ -71,6 +71,9 @@ SURFACE = {
         "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
     },
     "shiftproof.evaluate": {"SETS", "evaluate", "find_labels"},
+    "shiftproof.integrations": {
+        "EpochGrid", "Logged", "TRACKERS", "check_tracker", "collect", "log_run",
+    },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         data,
         embed,
         evaluate,
+        integrations,
         metrics,
         models,
         probe,
@@ -71,6 +72,7 @@ __all__ = [
     "data",
     "embed",
     "evaluate",
+    "integrations",
     "load_classifier",
     "load_detector",
     "load_encoder",
@@ -89,6 +91,7 @@ __all__ = [
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
     "adapt", "bench", "comparison", "contrastive", "corruptions", "data", "embed", "evaluate",
+    "integrations",
     "metrics", "models", "probe", "report", "runs", "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {

@@ -219,4 +219,4 @@ def bench(
         encode=grid.encode,
         workers=grid.workers,
     )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())

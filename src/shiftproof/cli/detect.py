@@ -177,4 +177,4 @@ def detect(
         device=grid.device,
         workers=grid.workers,
     )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())

@@ -166,7 +166,7 @@ def segment(
         device=grid.device,
         workers=grid.workers,
     )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())
 
 
 def _numbers(text: str) -> tuple[int, ...]:
