@@ -70,9 +70,10 @@ def test_tensorboard_has_figures_and_curves(run, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # wandb's own
 def test_wandb_has_figures_and_curves_without_a_network(run, tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     log_run(run, f"wandb:{tmp_path}")
+    wandb.teardown()  # its own process has then written everything
     [file] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     rows, summary = [], {}
     for record in read_wandb(file):
