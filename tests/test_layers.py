@@ -18,6 +18,7 @@ LAYERS = [
         "errors",
         "rng",
         "classes",
+        "display",
         "specs",
         "compute",
         "provenance",
@@ -33,6 +34,7 @@ LAYERS = [
     {"contrastive", "similarity", "probe"},
     {"evaluate"},
     {"report"},
+    {"comparison", "integrations"},
     {"cli", "testing"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
@@ -43,6 +45,7 @@ BASE = {
     "errors": set(),
     "rng": set(),
     "classes": {"errors"},
+    "display": {"errors"},
     "specs": {"errors"},
     "io": {"errors", "types"},
     "compute": {"errors", "io"},

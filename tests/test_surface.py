@@ -12,9 +12,9 @@ import pytest
 SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
-        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "contrastive", "corrupt",
+        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "compare", "comparison", "contrastive", "corrupt",
         "corruptions",
-        "data", "embed", "evaluate",
+        "data", "embed", "evaluate", "integrations",
         "load_classifier", "load_detector", "load_encoder", "load_run",
         "load_segmenter", "metrics", "models",
         "probe", "report", "runs", "similarity", "stylize", "testing",
@@ -32,6 +32,10 @@ SURFACE = {
         "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
         "score_conditions",
         "Forecast", "forecast_run",
+    },
+    "shiftproof.comparison": {
+        "Check", "Comparison", "Condition", "Difference", "Side", "compare", "comparison_junit",
+        "comparison_markdown", "parse_condition",
     },
     "shiftproof.compute": {"processes", "progress"},
     "shiftproof.compute.processes": {"map_ordered"},
@@ -68,6 +72,9 @@ SURFACE = {
         "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
     },
     "shiftproof.evaluate": {"SETS", "evaluate", "find_labels"},
+    "shiftproof.integrations": {
+        "EpochGrid", "Logged", "TRACKERS", "check_tracker", "collect", "log_run",
+    },
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",

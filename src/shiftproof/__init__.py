@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from shiftproof import (
         adapt,
         bench,
+        comparison,
         contrastive,
         corruptions,
         data,
         embed,
         evaluate,
+        integrations,
         metrics,
         models,
         probe,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         testing,
     )
     from shiftproof.classes import Classes
+    from shiftproof.comparison import compare
     from shiftproof.corruptions import corrupt
     from shiftproof.errors import ShiftproofError
     from shiftproof.models import (
@@ -61,12 +64,15 @@ __all__ = [
     "__version__",
     "adapt",
     "bench",
+    "compare",
+    "comparison",
     "contrastive",
     "corrupt",
     "corruptions",
     "data",
     "embed",
     "evaluate",
+    "integrations",
     "load_classifier",
     "load_detector",
     "load_encoder",
@@ -84,8 +90,9 @@ __all__ = [
 
 # Loaded at first use: `import shiftproof` stays quick and needs no optional library.
 _MODULES = {
-    "adapt", "bench", "contrastive", "corruptions", "data", "embed", "evaluate", "metrics", "models",
-    "probe", "report", "runs", "similarity", "stylize", "testing",
+    "adapt", "bench", "comparison", "contrastive", "corruptions", "data", "embed", "evaluate",
+    "integrations",
+    "metrics", "models", "probe", "report", "runs", "similarity", "stylize", "testing",
 }  # fmt: skip
 _NAMES = {
     "Classes": "shiftproof.classes",
@@ -97,6 +104,7 @@ _NAMES = {
     "Run": "shiftproof.runs",
     "Segmenter": "shiftproof.models",
     "ShiftproofError": "shiftproof.errors",
+    "compare": "shiftproof.comparison",
     "corrupt": "shiftproof.corruptions",
     "load_classifier": "shiftproof.models",
     "load_detector": "shiftproof.models",

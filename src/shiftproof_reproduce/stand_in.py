@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 TITLE = "CLIP stand-in, layer norm"
 
-TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "a small picture of the {}.", "this is a {}.")
+TEMPLATES = (
+    "a photo of a {}.",
+    "a drawing of a {}.",
+    "a small picture of the {}.",
+    "this is a {}.",
+)
 """The sentences that it is trained on."""
 
 TEMPLATE = TEMPLATES[0]
@@ -97,8 +102,6 @@ def save_towers(network: torch.nn.Module, folder: Path) -> None:
 def open_classifier(folder: Path, classes: Classes, *, template: str = TEMPLATE) -> Classifier:
     """Return the zero-shot classifier of the model that a folder holds."""
     return load_classifier(f"open_clip:local-dir:{folder}", classes=classes, templates=template)
-
-
 
 
 def _open_clip() -> Any:

@@ -34,9 +34,7 @@ PLAN = Plan(
 @pytest.fixture(scope="module")
 def made(fashion_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("methods")
-    result = adaptation_methods.reproduce(
-        out, data=fashion_folder, plan=PLAN, show_progress=False
-    )
+    result = adaptation_methods.reproduce(out, data=fashion_folder, plan=PLAN, show_progress=False)
     return out, result
 
 
@@ -66,9 +64,7 @@ def test_what_is_tried_is_chosen_on_the_holdout(made):
         assert len(method.tries) == 3
         errors = {}
         for tried in method.tries:
-            run = Run(
-                out / "runs" / "fashion-resnet" / "holdout" / f"{method.name}={tried}"
-            )
+            run = Run(out / "runs" / "fashion-resnet" / "holdout" / f"{method.name}={tried}")
             cell = run.cell(method.name, "saturate", 1)
             errors[tried] = (cell.prediction != cell.target).mean()
         chosen = result.settings["chosen"][f"fashion-resnet/{method.name}"]
@@ -80,9 +76,7 @@ def test_a_method_more_leaves_the_others_alone(made, fashion_folder):
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/*.parquet")}
     more = next(method for method in METHODS if method.name == "t3a")
     plan = dataclasses.replace(PLAN, methods=(*PLAN.methods, more))
-    again = adaptation_methods.reproduce(
-        out, data=fashion_folder, plan=plan, show_progress=False
-    )
+    again = adaptation_methods.reproduce(out, data=fashion_folder, plan=plan, show_progress=False)
     after = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/*.parquet")}
     assert {path: stamp for path, stamp in after.items() if path in before} == before
     assert {path.parent.name for path in set(after) - set(before)} == {"t3a"}

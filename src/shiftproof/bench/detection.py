@@ -34,7 +34,7 @@ from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
-from shiftproof.runs.records.detection import read_detections
+from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassFall, Detail, Fall
 from shiftproof.runs.scores.grid import Headline, Images, Measure
@@ -42,9 +42,6 @@ from shiftproof.runs.scores.shared import BrokenImage, Resampling
 from shiftproof.types import CLEAN, Cell
 
 DetectorGiven: TypeAlias = DetectorLike | str
-
-GROUND_TRUTH = "ground_truth.json"
-"""The file of a run with the objects that were to be found, in COCO's form."""
 
 FEW_IMAGES = 1000
 """Up to so many images there are 1,000 resamples; beyond, where each takes long, 200."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.segmentation import Segmentation
 from shiftproof.bench.task import Grid, Task
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.runs.folder import RUN_FILE, RunFolder
-from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.runs.parquet import open_table, other_images, write_table
 from shiftproof.runs.run import Run
 from shiftproof.types import CLEAN, Cell
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _TASKS: dict[str, type[Task]] = {one.kind: one for one in (Classification, Detection, Segmentation)}
 
@@ -93,7 +97,79 @@ def gather_models(
     return folder
 
 
+def gather_shared(
+    runs: Sequence[Run],
+    task: Task,
+    target: Path,
+    names: Mapping[tuple[int, str], str],
+    cells: Sequence[Cell],
+    images: Sequence[str],
+) -> RunFolder:
+    """Lay what several runs share into ``target``: their records of some cells and images.
+
+    Args:
+        runs: of one kind; each has the cells and the images.
+        task: measures them.
+        target: a new folder.
+        names: number of the run and name of the model to its name in ``target``.
+        cells: which all runs have.
+        images: ids that all runs have, in the order that the records are to have.
+
+    Raises:
+        RunMismatchError: the classes, labels or objects of these images are others in another run.
+        BrokenFileError: a file of a run cannot be read.
+    """
+    folder = _begin(runs[0], task, target / "first", images)
+    for at, run in enumerate(runs[1:], 1):
+        other = _begin(run, task, target / f"other{at}", images)
+        _check_truth(folder, other, runs[0], run)
+    for (at, model), name in names.items():
+        files.make_folder(folder.path / "records" / name)
+        for cell in cells:
+            _order_table(runs[at].folder, folder, model, name, cell, images)
+    first = [folder.records_file(name, cells[0]) for name in names.values()]
+    _check_labels(first, list(names), runs)
+    return folder
+
+
+def _check_truth(folder: RunFolder, other: RunFolder, first: Run, run: Run) -> None:
+    """Refuse a run whose classes, or objects to be found, are others."""
+    truth, theirs = (
+        {path.name: files.file_fingerprint(path) for path in one.task_files if _is_truth(path)}
+        for one in (folder, other)
+    )
+    if truth != theirs:
+        raise RunMismatchError(
+            f"{run.path} and {first.path} have other classes, or other objects to be found in the same "
+            "images, so their models cannot be paired image by image. Measure both on the same data."
+        )
+
+
+def _is_truth(path: Path) -> bool:
+    return path.suffix == ".json"
+
+
+def _check_labels(
+    tables: Sequence[Path], names: Sequence[tuple[int, str]], runs: Sequence[Run]
+) -> None:
+    """Refuse runs that take one image for other classes."""
+    expected: list[object] | None = None
+    for path, (at, _) in zip(tables, names, strict=True):
+        with open_table(path) as table:
+            if "target" not in table.column_names:
+                return
+            labels: list[object] = table["target"].to_pylist()
+        expected = labels if expected is None else expected
+        if labels != expected:
+            wrong = sum(one != other for one, other in zip(labels, expected, strict=True))
+            raise RunMismatchError(
+                f"{runs[at].path} and {runs[names[0][0]].path} have other labels on {wrong} of the "
+                f"{len(labels)} images that both have. Measure both on the same data."
+            )
+
+
 def _begin(run: Run, task: Task, target: Path, images: Collection[str]) -> RunFolder:
+    files.make_folder(target)
     shutil.copyfile(run.folder.run_file, target / RUN_FILE)
     folder = RunFolder(target)
     task.carry(run.folder, folder, images)
@@ -107,8 +183,37 @@ def _narrow_table(
     import pyarrow.compute as pc
 
     with open_table(source.records_file(model, cell)) as table:
-        place = table.schema.get_field_index("error")
-        if place >= 0:
-            table = table.set_column(place, "error", table["error"].cast(pa.string()))
+        table = _with_plain_errors(table)
         kept = table.filter(pc.is_in(table["id"], pa.array(sorted(images), table["id"].type)))
     write_table(target.records_file(model, cell), kept)
+
+
+def _order_table(
+    source: RunFolder,
+    target: RunFolder,
+    model: str,
+    name: str,
+    cell: Cell,
+    images: Sequence[str],
+) -> None:
+    """Write the rows of some images of a table, in their order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    path = source.records_file(model, cell)
+    with open_table(path) as table:
+        rows = pc.index_in(pa.array(images, table["id"].type), table["id"].combine_chunks())
+        if rows.null_count:
+            raise other_images(path)
+        kept = _with_plain_errors(table).take(rows)
+    write_table(target.records_file(name, cell), kept)
+
+
+def _with_plain_errors(table: pyarrow.Table) -> pyarrow.Table:
+    """Equal texts of errors are held once while a table is read; in a file they are plain texts."""
+    import pyarrow as pa
+
+    place = table.schema.get_field_index("error")
+    if place < 0:
+        return table
+    return table.set_column(place, "error", table["error"].cast(pa.string()))

@@ -61,8 +61,8 @@ def _common(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code.
 
-    0, 1 (failed), 2 (bad input), or 128 and the number of the signal that ended it: 129 (SIGHUP),
-    130 (Ctrl-C), 143 (SIGTERM).
+    0, 1 (failed), 2 (bad input), 3 (a condition of `compare` fails), or 128 and
+    the number of the signal that ended it: 129 (SIGHUP), 130 (Ctrl-C), 143 (SIGTERM).
     """
     tune_own_process()
     watch_output()

@@ -243,7 +243,7 @@ def bench(
             workers=grid.workers,
             watch=PageWatch(),
         )
-        show_outcome(anytime, as_json=as_json)
+        show_outcome(anytime, as_json=as_json, log=grid.log or ())
         return
     with parts.share():
         run = benchmark.run(
@@ -262,7 +262,7 @@ def bench(
             workers=grid.workers,
             backend=backend,
         )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())
 
 
 def _name_wanted(precision: float | None, budget: str | None, compare: bool) -> str | None:

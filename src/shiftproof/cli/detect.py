@@ -183,4 +183,4 @@ def detect(
             workers=grid.workers,
             backend=backend,
         )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())

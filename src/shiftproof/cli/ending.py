@@ -21,6 +21,7 @@ from shiftproof.io.files import WatchedFile
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
+EXIT_GATE = 3
 EXIT_INTERRUPTED = 130
 
 _BY_SIGNAL = 128

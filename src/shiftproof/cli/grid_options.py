@@ -13,6 +13,7 @@ import typer
 from shiftproof.cli.options import (
     DATA_PANEL,
     IMAGES_HELP,
+    LOG_HELP,
     PROTOCOL_HELP,
     RUN_PANEL,
     SHIFT_PANEL,
@@ -172,6 +173,17 @@ class GridOptions:
     seed: Seed = 0
     device: Device = "auto"
     workers: Workers = None
+    log: Annotated[
+        list[str] | None,
+        typer.Option("--log", metavar="NAME[:PLACE]", help=LOG_HELP, rich_help_panel=RUN_PANEL),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.log:
+            from shiftproof.integrations import check_tracker
+
+            for place in self.log:
+                check_tracker(place)
 
     @property
     def shown(self) -> Protocol:

@@ -46,6 +46,10 @@ LABEL_KEY_HELP = (
     "What states the label: of tars the member (cls, txt) or the field of the JSON, of a saved data set "
     "or Parquet the column; by default cls, label or class, and of tables the only column of classes."
 )
+LOG_HELP = (
+    "Also log to mlflow, wandb or tensorboard; behind a colon the folder or, of MLflow, the address: "
+    "mlflow:mlruns, tensorboard:logs. wandb is written offline unless WANDB_MODE is online."
+)
 ROOT_HELP = "Of YOLO: the folder of the data, in place of what data.yaml says."
 PROTOCOL_HELP = (
     "How the images are shown: online, or offline:epochs=N (adapt for N passes, then predict); "

@@ -21,18 +21,23 @@ from shiftproof.io import files
 if TYPE_CHECKING:
     from shiftproof.bench import Forecast
     from shiftproof.runs import AnytimeRun, BreakingRun, EvaluationRun, ProbeRun, Run
+    from shiftproof.runs.run import AnyRun
     from shiftproof.runs.scores.grid import Scored
 
 
 def show_outcome(
-    run: Run | ProbeRun | EvaluationRun | AnytimeRun | BreakingRun, *, as_json: bool
+    run: Run | ProbeRun | EvaluationRun | AnytimeRun | BreakingRun,
+    *,
+    as_json: bool,
+    log: Sequence[str] = (),
 ) -> None:
-    """Write the report, then show the table and where things are; or the scores as JSON."""
+    """Write the report, log the run, then show the table and where things are; or the scores as JSON."""
     from shiftproof.report import describe_subset, print_table
     from shiftproof.runs import Run
 
     scores = run.scores
     page = write_page(run.path)
+    places = _log(run, log)
     if as_json:
         say_json(run.folder.scores_file.read_text(encoding="utf-8"))
         return
@@ -55,6 +60,16 @@ def show_outcome(
     say(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         say(f"records  {run.path / 'records'}")
+    for place in places:
+        say(f"logged   {place}")
+
+
+def _log(run: AnyRun[Any], log: Sequence[str]) -> list[str]:
+    if not log:
+        return []
+    from shiftproof.integrations import log_run
+
+    return [log_run(run, place) for place in log]
 
 
 def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from shiftproof.cli.printing import say, say_json, warn
 from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.runs import AnyRun
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +57,13 @@ def report(
         Literal["text", "csv", "latex"] | None,
         typer.Option("--table", metavar="NAME", help="Print a table instead: text, csv or latex."),
     ] = None,
+    model_index: Annotated[
+        bool,
+        typer.Option(
+            "--model-index",
+            help="Print the figures as metadata of a Hugging Face model card (YAML).",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print scores.json on standard output.")
     ] = False,
@@ -71,6 +82,9 @@ def report(
     from shiftproof.runs import load_run
 
     opened = [load_run(path) for path in runs]
+    if model_index:
+        say(_write_model_index(opened), newline=False)
+        return
     if as_json or table:
         if calibration is not None or images:
             raise InputError(
@@ -106,3 +120,14 @@ def report(
     for sentence in describe_differences(runs) if len(runs) > 1 else ():
         warn(sentence)
     say(f"report   {page}")
+
+
+def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
+    """Return ``model-index`` as YAML: an entry for each run."""
+    from shiftproof.runs import Run
+    from shiftproof.runs.model_index import write_yaml
+
+    grids = [run for run in runs if isinstance(run, Run)]
+    if len(grids) < len(runs):
+        raise InputError("--model-index is for runs over the corruption grid.")
+    return write_yaml({"model-index": [run.model_index() for run in grids]})

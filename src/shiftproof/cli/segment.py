@@ -173,7 +173,7 @@ def segment(
             workers=grid.workers,
             backend=backend,
         )
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, log=grid.log or ())
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "probe": "What an encoder keeps of an image, and what it has lost.",
     "conditions": "A finished run by weather, time of day or what you know.",
     "report": "Make the page of a run again, or compare runs.",
+    "compare": "Two runs, paired by image; a gate for a pipeline.",
+    "log": "Finished runs in MLflow, Weights & Biases, TensorBoard.",
     "data": "Say what a folder or file is taken for.",
     "corrupt": "Write corrupted copies of images or of a data set.",
     "stylize": "Write copies of training data in the style of paintings.",

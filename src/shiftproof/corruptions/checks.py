@@ -45,6 +45,23 @@ class Corruption:
     variants: Mapping[str, CorruptionFunction] = field(default_factory=dict)
     """Further forms by name; the function above is the form called ``published``."""
 
+    def _repr_png_(self) -> bytes:
+        """Show a small scene as it is and at severities 1 to 5 in a notebook."""
+        from shiftproof.corruptions.strips import draw_strip
+
+        return draw_strip(self.name, self.function)
+
+    def _repr_html_(self) -> str:
+        """Show what it is in a notebook, with the scene."""
+        from shiftproof.corruptions.strips import embed_png
+        from shiftproof.display import write_table
+
+        told = [("family", self.family), ("what it does", self.description)]
+        told += [("random", "yes" if self.is_random else "no")]
+        told += [("variants", ", ".join(self.variants))] if self.variants else []
+        picture = embed_png(self._repr_png_(), "a scene, clean and at severities 1 to 5")
+        return write_table(self.name, ["", ""], told) + picture
+
 
 def constants(table: Sequence[Row], severity: float) -> Row:
     """Return the row of ``table`` (five rows) that belongs to ``severity``.

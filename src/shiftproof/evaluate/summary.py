@@ -73,7 +73,7 @@ def summarize(
     found: dict[str, dict[str, tuple[Replicates, Replicates]]] = {name: {} for name in names}
     with progress("Intervals", len(sets), show=show_progress) as advance:
         for place, one in enumerate(sets):
-            for name, pair in _replicate(tables[one.name], place, one.name).items():
+            for name, pair in replicate_set(tables[one.name], place, one.name).items():
                 found[name][one.name] = pair
             advance(note=one.name)
     first = names[0]
@@ -122,10 +122,19 @@ def _right(record: CellRecords) -> tuple[Flags, Flags]:
     return best & record.readable, (record.top == record.target[:, None]).any(axis=1)
 
 
-def _replicate(
+def replicate_set(
     tables: Mapping[str, CellRecords], place: int, name: str
 ) -> dict[str, tuple[Replicates, Replicates]]:
-    """Return both accuracies of every model on one test set, all on the same resamples."""
+    """Return both accuracies of every model on one test set, all on the same resamples.
+
+    Args:
+        tables: model to its records; all of the same images, in one order.
+        place: the test set's number, which decides the resamples.
+        name: of the test set, for messages.
+
+    Raises:
+        InputError: no image could be read.
+    """
     count = len(next(iter(tables.values())))
     if not any(record.readable.any() for record in tables.values()):
         raise InputError(f"{show_name(name)}: no image could be read, so there is no accuracy.")

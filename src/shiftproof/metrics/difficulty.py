@@ -105,9 +105,7 @@ class Difficulty:
                 step = np.clip(slope / curves[kind], -1.0, 1.0)
                 effects[kind] += step
                 odds = odds + step[place]
-        return Difficulty(
-            self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY])
-        )
+        return Difficulty(self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY]))
 
     def foretell(self) -> F64:
         """Return ``(N, C)`` how likely each answer is wrong.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import msgspec
 
+from shiftproof.display import encode_figure, write_table
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.arrays import read_array
 from shiftproof.runs.events import ModelEvent, read_events
@@ -24,16 +25,20 @@ from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
 from shiftproof.runs.scores.reading import clean_text, read_form, show
+from shiftproof.runs.scores.tidy import TidyScores
+from shiftproof.runs.showing import draw_scores, show_scores
 from shiftproof.types import CLEAN, Cell, Settings
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from shiftproof.runs.plots import Bars, Plots
+
 CellRecords: TypeAlias = (
     classification.CellRecords | detection.DetectionRecords | segmentation.SegmentationRecords
 )
 
-Scores = TypeVar("Scores", bound=msgspec.Struct)
+Scores = TypeVar("Scores", bound=TidyScores)
 Form = TypeVar("Form", bound=msgspec.Struct)
 
 
@@ -90,6 +95,19 @@ class AnyRun(ABC, Generic[Scores]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook: what it is, and its scores."""
+        count = self.scores.used if isinstance(self.scores, GridScores) else None
+        told = [("kind", self.kind), ("folder", str(self.path))]
+        told += [] if count is None else [("images", f"{count:,}")]
+        told += [("note", fault) for fault in self.faults[:3]]
+        head = write_table(type(self).__name__, ["", ""], told)
+        return head + show_scores(self.scores)
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the run's figures in a notebook that shows pictures alone; None without matplotlib."""
+        return encode_figure(lambda: draw_scores(self.scores))
 
     @property
     @abstractmethod
@@ -175,6 +193,68 @@ class Run(AnyRun[GridScores]):
         """All figures with their intervals."""
         return read_form(self.folder.scores_file, GridScores)
 
+    @cached_property
+    def plot(self) -> Plots:
+        """Its figures by matplotlib: ``curve()``, ``heatmap()``, ``gallery()``."""
+        from shiftproof.runs.plots import GALLERIES, Plots
+
+        form = GALLERIES.get(self.kind)
+        return Plots(self.scores, self.path, None if form is None else self.gallery(form))
+
+    def model_index(self, name: str | None = None, *, model: str | None = None) -> dict[str, Any]:
+        """Return the figures of a model as ``model-index``, the metadata of a Hugging Face model card.
+
+        Args:
+            name: of the model on the hub; the model's title by default.
+            model: which of the run; the first by default.
+
+        Raises:
+            UnknownNameError: there is no such model.
+        """
+        from shiftproof.runs.model_index import make_model_index
+
+        [chosen] = _choose(
+            None if model is None else [model], [one.name for one in self.scores.models],
+            "model of the run",
+        )[:1]  # fmt: skip
+        return make_model_index(self.scores, self.head, chosen, name)
+
+    def to_samples(
+        self, *, model: str | None = None, images: str | Path | None = None
+    ) -> dict[str, Any]:
+        """Return the images with what a model said of each in every cell, as JSON takes it.
+
+        Args:
+            model: which of the run; the first by default.
+            images: the folder of the data, in front of the images' names.
+
+        Raises:
+            InputError: a run of a kind whose records have no answers in this form.
+            UnknownNameError: there is no such model.
+            BrokenFileError: a table cannot be read.
+        """
+        from shiftproof.runs.samples import list_samples
+
+        return list_samples(self, model, None if images is None else Path(images))
+
+    def to_fiftyone(
+        self, name: str | None = None, *, model: str | None = None, images: str | Path | None = None
+    ) -> Any:
+        """Return the images and answers as a ``fiftyone.Dataset``; :meth:`to_samples` needs no FiftyOne.
+
+        Args:
+            name: of the data set; FiftyOne's own by default.
+            model: which of the run; the first by default.
+            images: the folder of the data, in front of the images' names.
+
+        Raises:
+            MissingExtraError: fiftyone is not installed.
+            InputError, UnknownNameError, BrokenFileError: as :meth:`to_samples`.
+        """
+        from shiftproof.runs.samples import make_dataset
+
+        return make_dataset(self.to_samples(model=model, images=images), name)
+
     def records(
         self,
         models: Sequence[str] | None = None,
@@ -252,6 +332,13 @@ class ProbeRun(AnyRun[ProbeScores]):
         """How much of each factor each model keeps."""
         return read_form(self.folder.scores_file, ProbeScores)
 
+    @cached_property
+    def plot(self) -> Bars:
+        """Its figures by matplotlib: ``bars()``."""
+        from shiftproof.runs.plots import Bars
+
+        return Bars(self.scores)
+
     def records(
         self, models: Sequence[str] | None = None, factors: Sequence[str] | None = None
     ) -> pyarrow.Table:
@@ -291,6 +378,13 @@ class AuditRun(AnyRun[AuditScores]):
     def scores(self) -> AuditScores:
         """The figures of every test set."""
         return read_form(self.folder.scores_file, AuditScores)
+
+    @cached_property
+    def plot(self) -> Bars:
+        """Its figures by matplotlib: ``bars()``."""
+        from shiftproof.runs.plots import Bars
+
+        return Bars(self.scores)
 
     def records(self, sets: Sequence[str] | None = None) -> pyarrow.Table:
         """Return one row per test row.
@@ -344,6 +438,13 @@ class EvaluationRun(AnyRun[EvaluationScores]):
     def scores(self) -> EvaluationScores:
         """The accuracies on every test set."""
         return read_form(self.folder.scores_file, EvaluationScores)
+
+    @cached_property
+    def plot(self) -> Bars:
+        """Its figures by matplotlib: ``bars()``."""
+        from shiftproof.runs.plots import Bars
+
+        return Bars(self.scores)
 
     def records(
         self, models: Sequence[str] | None = None, sets: Sequence[str] | None = None
@@ -425,7 +526,8 @@ class BreakingRun(AnyRun[BreakingScores]):
         wanted = _choose(corruptions, self.scores.corruptions, "corruption of the run")
         return _join(
             _read_with(
-                self._record(model, f"{Cell(name, 0)}.parquet"), {"model": model, "corruption": name}
+                self._record(model, f"{Cell(name, 0)}.parquet"),
+                {"model": model, "corruption": name},
             )
             for model in chosen
             for name in wanted

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shiftproof.display import encode_figure, make_figure, write_table
 from shiftproof.errors import InputError
 from shiftproof.similarity.questions.top_k import TopK, top_k_of_each
 from shiftproof.similarity.search.certificate import Certificate
 from shiftproof.similarity.search.options import Precision
 from shiftproof.similarity.sources import Source
 from shiftproof.types import F64, I64
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,36 @@ class SimilarityGap:
         if self.reference is None:
             return float("nan")
         return float((self.similarity > self.reference).mean())
+
+    def _repr_html_(self) -> str:
+        """Show the means in a notebook."""
+        told = {
+            "test rows": f"{len(self.similarity):,}",
+            "similarity to the nearest training row": f"{self.similarity.mean():.4f}",
+            "near-duplicates (0.95 or more)": f"{self.near_duplicates():.1%}",
+        }
+        if self.reference is not None:
+            told |= {
+                "the same of the reference": f"{self.reference.mean():.4f}",
+                "gap": f"{self.gap:+.4f}",
+                "closer than the reference": f"{self.share_closer:.1%}",
+            }
+        return write_table("SimilarityGap", ["", "mean"], list(told.items()))
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the histogram of the similarities in a notebook; None without matplotlib."""
+        return encode_figure(self._draw)
+
+    def _draw(self) -> Figure:
+        figure = make_figure(6, 3.5)
+        axes: Any = figure.subplots()
+        axes.hist(self.similarity, bins=40, alpha=0.7, label="training set")
+        if self.reference is not None:
+            axes.hist(self.reference, bins=40, alpha=0.7, label="reference")
+        axes.set_xlabel("similarity to the nearest row")
+        axes.set_ylabel("test rows")
+        axes.legend()
+        return figure
 
     def near_duplicates(self, threshold: float = 0.95) -> float:
         """Return the share of test rows with a training row at or above the threshold."""

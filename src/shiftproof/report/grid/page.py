@@ -39,6 +39,7 @@ from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.software import describe_software
 
 
 @final
@@ -179,7 +180,7 @@ def _corruption_settings(run: Run) -> Mapping[str, object]:
 
 
 def _warnings(shown: Shown, kind: Kind) -> list[str]:
-    found = kind.warnings(shown)
+    found = [*kind.warnings(shown), *describe_software(shown.runs)]
     for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
         scores = run.scores
         claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import pyarrow
 
 
+GROUND_TRUTH = "ground_truth.json"
+"""The file of a run with the objects that are to be found, as COCO annotations."""
+
+
 @dataclass(frozen=True, eq=False)
 class FoundInImage:
     """What was found in one image.

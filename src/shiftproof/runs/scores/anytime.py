@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Headline, Images
 from shiftproof.runs.scores.shared import Count, Resampling, Share
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 from shiftproof.types import Cell
 
 Ended = Literal["precision", "budget", "decided", "exhausted", "unfinished"]
@@ -57,7 +59,7 @@ class Narrowed(msgspec.Struct, frozen=True):
         return not self.figure.spans_zero
 
 
-class AnytimeScores(msgspec.Struct, frozen=True):
+class AnytimeScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
@@ -101,6 +103,14 @@ class AnytimeScores(msgspec.Struct, frozen=True):
                 raise ValueError(f"an interval of {one.name!r} after every block")
         if any({one.name, one.against} - names for one in self.differences):
             raise ValueError("differences between two of the models")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per model or difference: the number that was asked."""
+        for model in (*self.models, *self.differences):
+            yield {
+                "model": model.name, "against": model.against, "measure": self.headline.name,
+                **ends_of(model.figure),
+            }  # fmt: skip
 
     @property
     def measure(self) -> str:

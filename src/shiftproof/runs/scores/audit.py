@@ -13,6 +13,7 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import Count, Resampling, Share
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 MEASURE: Final = "cosine similarity"
 
@@ -235,7 +236,7 @@ class PruningCosts(msgspec.Struct, frozen=True):
             raise ValueError(f"a row and a column for each of {count} test sets{AT}shared")
 
 
-class AuditScores(msgspec.Struct, frozen=True):
+class AuditScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
@@ -263,6 +264,12 @@ class AuditScores(msgspec.Struct, frozen=True):
     edges: tuple[float, ...]
     sets: tuple[TestSet, ...]
     pruning: PruningCosts | None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per test set and measure."""
+        for tested in self.sets:
+            for name in _RANGES:
+                yield {"set": tested.name, "measure": name, **ends_of(getattr(tested, name))}
 
     def __post_init__(self) -> None:
         if len(self.edges) < 2 or any(low >= high for low, high in itertools.pairwise(self.edges)):

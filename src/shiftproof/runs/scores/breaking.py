@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.shared import Count, Resampling
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 
 class CorruptionBreaking(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ class ModelBreaking(msgspec.Struct, frozen=True):
     recovered: Count = 0
 
 
-class BreakingScores(msgspec.Struct, frozen=True):
+class BreakingScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
@@ -96,6 +98,18 @@ class BreakingScores(msgspec.Struct, frozen=True):
         if any({one.name, one.against} - names for one in self.differences):
             raise ValueError("differences between two of the models")
 
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per model or difference, corruption (None for all together) and measure."""
+        for model in (*self.models, *self.differences):
+            whole = {
+                "severity": model.severity, "clean": model.clean, "error": model.error,
+                "mCE": model.mce,
+            }  # fmt: skip
+            yield from _rows(model, None, whole)
+            for one in model.corruptions:
+                own = {"severity": one.severity, "survived": one.survived, "error": one.error}
+                yield from _rows(model, one.corruption, own)
+
     @property
     def measure(self) -> str:
         """What is measured, under the name that runs of all kinds have."""
@@ -115,6 +129,17 @@ class BreakingScores(msgspec.Struct, frozen=True):
     def severities(self) -> tuple[int, ...]:
         """None: they are continuous."""
         return ()
+
+
+def _rows(
+    model: ModelBreaking, corruption: str | None, figures: Mapping[str, Interval | None]
+) -> Iterator[Row]:
+    for measure, figure in figures.items():
+        if figure is not None:
+            yield {
+                "model": model.name, "against": model.against, "corruption": corruption,
+                "measure": measure, **ends_of(figure),
+            }  # fmt: skip
 
 
 class BrokenPicture(msgspec.Struct, frozen=True):
@@ -143,5 +168,3 @@ class BreakingGallery(msgspec.Struct, frozen=True):
     """The content of ``gallery.json``."""
 
     sheets: tuple[BreakingSheet, ...] = ()
-
-

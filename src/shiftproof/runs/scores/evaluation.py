@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 MEASURE: Final = "accuracy"
 
@@ -94,7 +96,7 @@ class AuditFigures(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-class EvaluationScores(msgspec.Struct, frozen=True):
+class EvaluationScores(TidyScores, frozen=True):
     """The content of ``scores.json``."""
 
     format: int
@@ -118,6 +120,15 @@ class EvaluationScores(msgspec.Struct, frozen=True):
             raise ValueError("differences between two of the models")
         if self.audit is not None and set(self.audit.sets) - names:
             raise ValueError("an audit of the test sets")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per model, test set and measure; the mean over the sets has no set."""
+        for model in (*self.models, *self.differences):
+            told = {"model": model.name, "against": model.against}
+            yield {**told, "set": None, "measure": "accuracy", **ends_of(model.mean)}
+            for name, one in model.sets.items():
+                yield {**told, "set": name, "measure": "accuracy", **ends_of(one.accuracy)}
+                yield {**told, "set": name, "measure": "top5", **ends_of(one.top5)}
 
     @property
     def images(self) -> Sets:

@@ -17,6 +17,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 from shiftproof.types import Cell
 
 Unit = Literal["share", "nats", "number"]
@@ -196,7 +197,7 @@ class Scored(msgspec.Struct, frozen=True):
         return {name: figure for name, figure in found if figure is not None}
 
 
-class GridScores(msgspec.Struct, frozen=True):
+class GridScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     ``measures`` are what is measured in the cells; the first is what the grid is drawn by.
@@ -237,6 +238,13 @@ class GridScores(msgspec.Struct, frozen=True):
         for at, place in enumerate(self.ranking.places):
             if place.name not in names:
                 raise ValueError(f"the name of a model{AT}ranking.places[{at}].name")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per figure: of models and differences (``against``), ``over`` a headline, a
+        corruption, a group or a cell; the clean cell is the corruption "clean" of severity 0.
+        """
+        for model in (*self.models, *self.differences):
+            yield from _list_rows(model)
 
     @property
     def headline(self) -> Headline | None:
@@ -292,6 +300,30 @@ class GridScores(msgspec.Struct, frozen=True):
             ("clean", 0, model.clean or CellFigures()),
             *((one.corruption, one.severity, one) for one in listed),
         ]
+
+
+def _list_rows(model: Scored) -> Iterator[Row]:
+    def row(
+        over: str, name: str | None, severity: int | None, measure: str, figure: Interval | None
+    ) -> Row:
+        return {
+            "model": model.name, "against": model.against, "over": over, "corruption": name,
+            "severity": severity, "measure": measure, **ends_of(figure),
+        }  # fmt: skip
+
+    for name, figure in model.summary.items():
+        yield row("headline", None, None, name, figure)
+    for group in model.groups:
+        for name, figure in group.figures.items():
+            yield row("group", group.group, None, name, figure)
+    for corruption in model.corruptions:
+        for name, figure in corruption.figures.items():
+            yield row("corruption", corruption.corruption, None, name, figure)
+    for name, figure in (model.clean.figures if model.clean else {}).items():
+        yield row("cell", "clean", 0, name, figure)
+    for cell in model.cells:
+        for name, figure in cell.figures.items():
+            yield row("cell", cell.corruption, cell.severity, name, figure)
 
 
 def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headline | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share
+from shiftproof.runs.scores.tidy import Row, TidyScores, ends_of
 
 MEASURE: Final = "kept"
 
@@ -82,7 +84,7 @@ class ProbeImages(msgspec.Struct, frozen=True):
     broken: tuple[BrokenImage, ...] = ()
 
 
-class ProbeScores(msgspec.Struct, frozen=True):
+class ProbeScores(TidyScores, frozen=True):
     """The content of ``scores.json``."""
 
     format: int
@@ -119,6 +121,16 @@ class ProbeScores(msgspec.Struct, frozen=True):
                 figure: Interval | None = getattr(kept, reading)
                 if figure is not None and is_outside(figure.value, low, 1):
                     raise ValueError(f"{describe_range(low, 1)}{AT}{place}.{name}.{reading}.value")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row per model or difference, factor and way of reading it."""
+        for model in (*self.models, *self.differences):
+            for factor, kept in model.factors.items():
+                for reading in READINGS:
+                    yield {
+                        "model": model.name, "against": model.against, "factor": factor,
+                        "reading": reading, **ends_of(getattr(kept, reading)),
+                    }  # fmt: skip
 
     @property
     def used(self) -> int:

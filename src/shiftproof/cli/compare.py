@@ -1,0 +1,108 @@
+"""``shiftproof compare``: two runs, paired by image, and a gate for a pipeline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from shiftproof.cli.ending import EXIT_GATE
+from shiftproof.cli.options import Workers
+from shiftproof.cli.printing import say, say_json, warn
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command(
+        "compare",
+        epilog=(
+            "Examples:  shiftproof compare before after  ·  "
+            'shiftproof compare before after --fail-if "mCE > +1.0" --fail-if "any > +3"  ·  '
+            'shiftproof compare before after --fail-if "mean > +1" --strict --junit gate.xml '
+            "--markdown gate.md"
+        ),
+    )(compare)
+
+
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="Folder of the run that is compared with.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder of the run that is compared.")],
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="TEXT",
+            help="What must not be, once for each: 'mCE > +1.0' (a difference in points, candidate "
+            "minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
+            "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions).",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail, too, where the interval reaches beyond the threshold: it is not shown that "
+            "nothing was lost.",
+        ),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="Of the candidate; by default its first."
+        ),
+    ] = None,
+    baseline_model: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline-model",
+            metavar="NAME",
+            help="Of the baseline; by default the one of the candidate's name, else its first.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write the conditions as JUnit XML."),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the comparison on standard output as JSON.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Compare two runs, paired by image; leave with 3 where a condition fails."""
+    from shiftproof import comparison
+    from shiftproof.comparison.writing import print_comparison, tell_outcome
+    from shiftproof.io import files
+
+    found = comparison.compare(
+        baseline,
+        candidate,
+        fail_if=fail_if or (),
+        strict=strict,
+        model=model,
+        baseline_model=baseline_model,
+        workers=workers or 0,
+    )
+    for warning in found.warnings:
+        warn(f"warning: {warning}", style="bold yellow")
+    for path, write in (
+        (junit, comparison.comparison_junit),
+        (markdown, comparison.comparison_markdown),
+    ):
+        if path is not None:
+            files.make_folder(path.parent)
+            files.write_bytes(path, write(found).encode("utf-8"))
+    if as_json:
+        say_json(found.to_json())
+    else:
+        print_comparison(found, Console(file=sys.stdout))
+        if found.checks:
+            say(tell_outcome(found))
+    if found.failed:
+        raise typer.Exit(EXIT_GATE)

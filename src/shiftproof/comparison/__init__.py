@@ -1,0 +1,18 @@
+"""Two runs held against each other, paired by image: differences, and conditions that may fail."""
+
+from shiftproof.comparison.compare import compare
+from shiftproof.comparison.conditions import Condition, parse_condition
+from shiftproof.comparison.result import Check, Comparison, Difference, Side
+from shiftproof.comparison.writing import comparison_junit, comparison_markdown
+
+__all__ = [
+    "Check",
+    "Comparison",
+    "Condition",
+    "Difference",
+    "Side",
+    "compare",
+    "comparison_junit",
+    "comparison_markdown",
+    "parse_condition",
+]

@@ -1,0 +1,144 @@
+"""Two runs over the corruption grid, measured on the cells and images that both have."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from shiftproof.bench.gathering import gather_shared, grid_of, list_images, task_of
+from shiftproof.bench.summary import replicate
+from shiftproof.bench.task import Grid, Measured, Task
+from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
+from shiftproof.errors import RunMismatchError
+from shiftproof.report import corruption_title
+from shiftproof.runs.resamples import Key, Replicates
+from shiftproof.runs.run import Run
+from shiftproof.types import Cell
+
+_NAMES = ("baseline", "candidate")
+
+
+def pair_grids(
+    baseline: Run,
+    candidate: Run,
+    models: tuple[str, str],
+    *,
+    task: Task | None,
+    workers: int,
+    show_progress: bool | None,
+) -> Pair:
+    """Measure one model of each run on what both share: no model runs, their records are read.
+
+    Raises:
+        RunMismatchError: other kinds, measures, classes, labels or objects; no cell or image in common.
+        InputError: a run without records, or of a task of one's own that was not given.
+        BrokenFileError: a file of a run cannot be read.
+    """
+    chosen = task_of(baseline, task)
+    _check_measures(baseline, candidate)
+    cells, images = _share_cells(baseline, candidate), _share_images(baseline, candidate)
+    grid = Grid(cells, [] if _left_cells(baseline, candidate) else grid_of(baseline).missing)
+    named = {(at, model): name for (at, model), name in zip(enumerate(models), _NAMES, strict=True)}
+    with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
+        folder = gather_shared([baseline, candidate], chosen, Path(temporary), named, cells, images)
+        measured = chosen.measure(
+            folder, _NAMES, grid, workers=workers, show_progress=show_progress
+        )
+    figures = _list_figures(measured, grid)
+    claim = measured.claim
+    return Pair(
+        figures,
+        measured.images.used or len(images),
+        len(cells),
+        absent={} if claim is None or not measured.reason else {fold(claim): measured.reason},
+        warnings=_tell_left(baseline, candidate, len(cells), len(images)),
+    )
+
+
+def _check_measures(baseline: Run, candidate: Run) -> None:
+    for what, one, other in (
+        ("kind", baseline.kind, candidate.kind),
+        ("measure", baseline.scores.measure.name, candidate.scores.measure.name),
+    ):
+        if one != other:
+            raise RunMismatchError(
+                f"{baseline.path} and {candidate.path} differ in their {what} ({one}, {other}); expected "
+                "two runs of one."
+            )
+
+
+def _share_cells(baseline: Run, candidate: Run) -> list[Cell]:
+    theirs = set(grid_of(candidate).cells)
+    shared = [cell for cell in grid_of(baseline).cells if cell in theirs]
+    if not any(not cell.is_clean for cell in shared):
+        raise RunMismatchError(
+            f"{baseline.path} and {candidate.path} have no corrupted cell in common. Run both with the "
+            "same --corruptions and --severities."
+        )
+    return shared
+
+
+def _share_images(baseline: Run, candidate: Run) -> list[str]:
+    theirs = set(list_images(candidate))
+    shared = [name for name in list_images(baseline) if name in theirs]
+    if not shared:
+        raise RunMismatchError(
+            f"{baseline.path} and {candidate.path} have no image in common, so nothing can be paired. "
+            "Run both on the same data."
+        )
+    return shared
+
+
+def _left_cells(baseline: Run, candidate: Run) -> int:
+    return len(set(grid_of(baseline).cells) ^ set(grid_of(candidate).cells))
+
+
+def _tell_left(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
+    """Say what only one of the two has."""
+    told = []
+    if left := _left_cells(baseline, candidate):
+        told.append(
+            f"{left} cells are in one run alone; only the {cells} that both have are compared."
+        )
+    alone = len(set(list_images(baseline)) ^ set(list_images(candidate)))
+    if alone:
+        told.append(
+            f"{alone} images are in one run alone; only the {images} that both have are paired."
+        )
+    return told
+
+
+def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
+    those, these = (replicate(measured, name, grid) for name in _NAMES)
+    both = {key: (those[key], these[key]) for key in those if key in these}
+    first = measured.measures[0]
+    corruptions = [
+        Figure(name, corruption_title(name), "corruption", first.unit, first.lower_is_better, *pair)
+        for name in grid.corruptions
+        if (pair := both.get(("corruption", name, first.name))) is not None
+    ]
+    worst = find_worst(corruptions)
+    return [
+        *_list_headlines(measured, both),
+        *([] if worst is None else [worst]),
+        *corruptions,
+        *(
+            Figure(str(cell), _title_cell(cell), "cell", first.unit, first.lower_is_better, *pair)
+            for cell in grid.corrupted
+            if (pair := both.get(("cell", cell, first.name))) is not None
+        ),
+    ]
+
+
+def _list_headlines(
+    measured: Measured, both: dict[Key, tuple[Replicates, Replicates]]
+) -> list[Figure]:
+    return [
+        Figure(one.name, one.title, "headline", one.unit, one.lower_is_better, *pair)
+        for one in measured.headlines
+        if (pair := both.get(("summary", one.name))) is not None
+    ]
+
+
+def _title_cell(cell: Cell) -> str:
+    return f"{corruption_title(cell.corruption)}, severity {cell.severity}"

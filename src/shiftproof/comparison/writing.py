@@ -1,0 +1,191 @@
+"""A comparison as text: for a terminal, a pull request (Markdown), and a pipeline (JUnit XML)."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shiftproof.comparison.figures import fold
+from shiftproof.comparison.result import Check, Comparison, Difference, Finding
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report.wording import Spelling, level, plural, spelling_of
+
+_WORDS: dict[Finding, str] = {
+    "better": "better",
+    "worse": "worse",
+    "not shown": "not shown",
+    "same": "the same",
+}
+_STYLES: dict[Finding, str] = {"better": "green", "worse": "bold red", "not shown": "", "same": ""}
+_VERDICTS = {"fail": "fails", "unclear": "cannot be told", "pass": "passes"}
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print headlines, corruptions and conditions to a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", overflow="fold")
+    for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    table.add_column("")
+    for one in _main_rows(comparison):
+        found = Text(_WORDS[one.finding], style=_STYLES[one.finding])
+        table.add_row(Text(one.title), *_figures(one), found)
+    console.print(Text(_describe_pair(comparison)))
+    console.print(table)
+    for check in comparison.checks:
+        style = "bold red" if check.failed else "yellow" if check.verdict == "unclear" else "green"
+        console.print(Text(_tell_check(check), style=style))
+
+
+def tell_outcome(comparison: Comparison) -> str:
+    """Return whether the gate holds, in a sentence; empty without conditions."""
+    if not comparison.checks:
+        return ""
+    failed = sum(check.failed for check in comparison.checks)
+    if failed:
+        return f"The gate fails: {failed} of {plural(len(comparison.checks), 'check')}."
+    unclear = sum(check.verdict == "unclear" for check in comparison.checks)
+    told = f" {unclear} cannot be told; --strict would fail them." if unclear else ""
+    return f"The gate holds: {plural(len(comparison.checks), 'check')}.{told}"
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return a summary for a pull request: the conditions first, then what changed."""
+    lines = [f"### {_heading(comparison)}", "", _describe_pair(comparison), ""]
+    for warning in comparison.warnings:
+        lines += [f"> **Not like for like:** {_escape(warning)}", ""]
+    if comparison.checks:
+        lines += ["| condition | measured | |", "|---|---|---|"]
+        lines += [_check_row(check) for check in comparison.checks]
+        lines += [""]
+    lines += _difference_rows(comparison, "headline")
+    detail = "set" if comparison.kind == "evaluation" else "corruption"
+    rows = _difference_rows(comparison, detail)
+    if rows:
+        what = "test set" if detail == "set" else "corruption"
+        lines += ["<details>", f"<summary>Each {what}</summary>", "", *rows, "</details>", ""]
+    lines += [f"Intervals hold {level(comparison.level)} of the resamples of the images, paired."]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(comparison: Comparison) -> str:
+    if not comparison.checks:
+        return "Robustness"
+    return "Robustness: the gate fails" if comparison.failed else "Robustness: the gate holds"
+
+
+def _check_row(check: Check) -> str:
+    mark = "❌" if check.failed else "⚠️" if check.verdict == "unclear" else "✅"
+    code = check.condition.replace("`", "'").replace("|", "\\|")  # the one mark of a table's own
+    return f"| `{code}` | {_escape(_measured(check))} | {mark} {_VERDICTS[check.verdict]} |"
+
+
+def _difference_rows(comparison: Comparison, role: str) -> list[str]:
+    found = [one for one in comparison.differences if one.role == role]
+    if not found:
+        return []
+    names = (comparison.baseline.run, comparison.candidate.run)
+    return [
+        f"| | {_escape(names[0])} | {_escape(names[1])} | difference | interval | |",
+        "|---|---:|---:|---:|---:|---|",
+        *(
+            f"| {_escape(one.title)} | {' | '.join(_figures(one))} | {_WORDS[one.finding]} |"
+            for one in found
+        ),
+        "",
+    ]
+
+
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "|`*_<>[]\\#"})
+
+
+def _escape(text: str) -> str:
+    """Return text in which no letter is Markdown's or HTML's own."""
+    return text.translate(_MARKS)
+
+
+def comparison_junit(comparison: Comparison) -> str:
+    """Return the conditions as JUnit XML, a test case each, for a pipeline that shows tests."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name="shiftproof compare",
+        tests=str(len(comparison.checks)),
+        failures=str(sum(check.failed for check in comparison.checks)),
+        errors="0",
+        skipped="0",
+    )
+    for check in comparison.checks:
+        _add_case(suite, check, _describe_pair(comparison))
+    if comparison.warnings:
+        ElementTree.SubElement(suite, "system-err").text = _clean("\n".join(comparison.warnings))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
+    several = fold(check.name) not in fold(check.condition)
+    name = f"{check.condition}: {check.name}" if several else check.condition
+    case = ElementTree.SubElement(
+        suite, "testcase", classname="shiftproof.compare", name=_clean(name), time="0"
+    )
+    told = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
+    if check.failed:
+        told.attrib.update(message=_clean(_tell_check(check)), type=check.verdict)
+    told.text = _clean(f"{pair}\n{_tell_check(check)}")
+
+
+def _clean(text: str) -> str:
+    """Return text without the characters that XML 1.0 (section 2.2) cannot hold."""
+    return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+# ---------------------------------------------------------------- words that all forms share
+
+
+def _main_rows(comparison: Comparison) -> list[Difference]:
+    return [one for one in comparison.differences if one.role != "cell"]
+
+
+def _describe_pair(comparison: Comparison) -> str:
+    """Return who is held against whom, on how much."""
+    baseline, candidate = comparison.baseline, comparison.candidate
+    unit = "test set" if comparison.kind == "evaluation" else "cell"
+    return (
+        f"{candidate.run} ({candidate.model}) against {baseline.run} ({baseline.model}): "
+        f"{plural(comparison.images, 'image')} in {plural(comparison.cells, unit)}, paired"
+    )
+
+
+def _figures(one: Difference) -> tuple[str, str, str, str]:
+    """Return both figures, their difference (of shares in points), and its interval."""
+    spelling = spelling_of(one.unit)
+    return (
+        spelling.with_sign(one.baseline.value),
+        spelling.with_sign(one.candidate.value),
+        spelling.change(one.difference.value),
+        spelling.change_span(one.difference),
+    )
+
+
+def _tell_check(check: Check) -> str:
+    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_measured(check)}"
+
+
+def _measured(check: Check) -> str:
+    spelling = spelling_of(check.unit)
+    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, spelling)}"
+    return what if check.level == 0.95 else f"{what}, {level(round(check.level, 4))}"
+
+
+def _spell(check: Check, spelling: Spelling) -> str:
+    interval: Interval = check.interval
+    if check.change:
+        return spelling.change_with_span(interval)
+    return spelling.with_span(interval)

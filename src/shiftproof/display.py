@@ -1,0 +1,62 @@
+"""How values show themselves in a notebook: a small table as HTML, a figure as PNG."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from shiftproof.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_ROWS = 40
+"""A longer table is cut: it is a look, and all of it is in the frame."""
+
+
+def write_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = ""
+) -> str:
+    """Return a table as HTML, all text escaped; it takes its colors from the notebook."""
+    head = "".join(f"<th style='text-align:left'>{html.escape(one)}</th>" for one in headings)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td style='text-align:left'>{html.escape(one)}</td>" for one in row)
+        + "</tr>"
+        for row in rows[:MOST_ROWS]
+    )
+    left = f"{len(rows) - MOST_ROWS} more rows. " if len(rows) > MOST_ROWS else ""
+    below = f"<p><small>{html.escape(left + note)}</small></p>" if left or note else ""
+    return (
+        f"<div><strong>{html.escape(title)}</strong><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>{below}</div>"
+    )
+
+
+def make_figure(width: float, height: float) -> Figure:
+    """Return an empty matplotlib figure in inches, which no window and no global state holds.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError.of("matplotlib", "plot") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def encode_figure(draw: Callable[[], Figure]) -> bytes | None:
+    """Return what a function draws as PNG; None where matplotlib is not installed.
+
+    A notebook then has the HTML alone, which says as much.
+    """
+    try:
+        figure = draw()
+    except MissingExtraError:
+        return None
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=100)
+    return target.getvalue()

@@ -1,0 +1,123 @@
+"""What a logger is given of a run: names, numbers, curves over severity, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftproof.runs.run import AnyRun, Run
+from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.scores.tidy import TidyScores
+
+LONGEST = 500
+"""Characters of a setting that are logged; loggers refuse longer ones."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What is logged of a run.
+
+    Attributes:
+        name: of the run's folder.
+        kind: of the run.
+        settings: what decides the numbers, and versions, flat: ``data.name`` to text.
+        figures: the headlines with the ends of their intervals, and the mean of each corruption, in
+            the units of ``scores.json``: a share is a fraction.
+        curves: corruption to severity to the first measure; empty where there is no grid.
+        files: the page and the scores, if they are there.
+    """
+
+    name: str
+    kind: str
+    settings: Mapping[str, str]
+    figures: Mapping[str, float]
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+
+def collect(run: AnyRun[Any]) -> Logged:
+    """Return what is logged of a finished run.
+
+    With several models each name begins with the model's: ``BN/mean``.
+    """
+    files = (run.path / "report.html", run.folder.scores_file)
+    return Logged(
+        name=clean_text(run.path.resolve().name),
+        kind=run.kind,
+        settings=dict(_flatten({**run.settings, "software": _software(run)})),
+        figures=list_figures(run.scores),
+        curves=dict(_list_curves(run.scores)) if isinstance(run, Run) else {},
+        files=tuple(file for file in files if file.is_file()),
+    )
+
+
+def list_figures(scores: TidyScores) -> dict[str, float]:
+    """Return the figures of scores by name; of a grid without the cells, which are curves."""
+    if isinstance(scores, GridScores):
+        several = len(scores.models) > 1
+        return {
+            name: value
+            for model in scores.models
+            for name, value in _list_model(model, scores.measure.name, several=several)
+        }
+    return {
+        _name_row(row): float(row["value"])
+        for row in scores.rows()
+        if isinstance(row["value"], int | float)
+    }
+
+
+def _list_model(model: Scored, measure: str, *, several: bool) -> Iterator[tuple[str, float]]:
+    front = f"{clean_text(model.name)}/" if several else ""
+    for name, figure in model.summary.items():
+        if figure is None:
+            continue
+        yield f"{front}{name}", figure.value
+        if figure.low is not None and figure.high is not None:
+            yield f"{front}{name}.low", figure.low
+            yield f"{front}{name}.high", figure.high
+    for name, mean in model.of_corruptions(measure).items():
+        yield f"{front}corruption/{name}", mean.value
+
+
+def _list_curves(scores: GridScores) -> Iterator[tuple[str, dict[int, float]]]:
+    measure, several = scores.measure.name, len(scores.models) > 1
+    for model in scores.models:
+        front = f"{clean_text(model.name)}/" if several else ""
+        clean = model.of_clean(measure)
+        start = {} if clean is None else {0: clean.value}
+        for name in scores.corruptions:
+            found = {
+                cell.severity: figure.value
+                for cell, figure in model.of_cells(measure).items()
+                if cell.corruption == name
+            }
+            yield f"{front}{measure}/{name}", {**start, **dict(sorted(found.items()))}
+
+
+def _name_row(row: Mapping[str, object]) -> str:
+    words = [row[key] for key in row if key not in ("value", "low", "high", "against")]
+    against = [f"minus {row['against']}"] if row.get("against") else []
+    return "/".join(clean_text(str(word)) for word in (*words, *against) if word is not None)
+
+
+def _software(run: AnyRun[Any]) -> dict[str, object]:
+    told = run.provenance
+    libraries = told.get("libraries")
+    return {
+        "shiftproof": told.get("shiftproof"),
+        "device": told.get("device"),
+        **(libraries if isinstance(libraries, Mapping) else {}),
+    }
+
+
+def _flatten(settings: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        name = f"{front}{clean_text(str(key))}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{name}.")
+        elif value is not None:
+            yield name, clean_text(str(value))[:LONGEST]

@@ -1,0 +1,120 @@
+"""A run in MLflow: settings as parameters, figures as metrics, curves by severity as their steps."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shiftproof.errors import MissingExtraError
+from shiftproof.integrations.logged import Logged
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "shiftproof"
+MOST = 100
+"""Parameters of one request; metrics are a thousand. MLflow refuses more."""
+
+
+def check() -> None:
+    """See that MLflow is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    try:
+        import mlflow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("mlflow", "mlflow") from error
+
+
+def write(logged: Logged, where: str | None) -> str:
+    """Write a run, and return the address of its store.
+
+    Args:
+        logged: what is logged.
+        where: a folder, or the address of a server; by default what MLFLOW_TRACKING_URI says, else the
+            folder ``mlruns``.
+    """
+    check()
+    address = _address(where)
+    with _allowing_folders(address):
+        run = _write(logged, address)
+    return f"{where or address} (experiment {EXPERIMENT}, run {run})"
+
+
+def _write(logged: Logged, address: str) -> str:
+    """Write a run to the store at an address, and return MLflow's name for it."""
+    from mlflow import MlflowClient
+    from mlflow.entities import RunTag
+
+    client = MlflowClient(tracking_uri=address)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    run: str = client.create_run(experiment, run_name=logged.name).info.run_id
+    client.log_batch(run, tags=[RunTag("kind", logged.kind)])
+    _write_settings(client, run, logged)
+    _write_figures(client, run, logged)
+    for file in logged.files:
+        client.log_artifact(run, str(file))
+    client.set_terminated(run)
+    return run
+
+
+@contextmanager
+def _allowing_folders(address: str) -> Iterator[None]:
+    """Let MLflow 3 write to a folder, which it does only where it is told to, and say nothing of it.
+
+    A data base, which it would rather have, needs the whole of MLflow and not its small client.
+    """
+    name = "MLFLOW_ALLOW_FILE_STORE"
+    before = os.environ.get(name)
+    try:
+        if address.startswith("file:"):
+            os.environ[name] = "true"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def _address(where: str | None) -> str:
+    stated = where or os.environ.get("MLFLOW_TRACKING_URI") or "mlruns"
+    return stated if "://" in stated else Path(stated).resolve().as_uri()
+
+
+def _write_settings(client: MlflowClient, run: str, logged: Logged) -> None:
+    from mlflow.entities import Param
+
+    entries = [Param(_name(name), value) for name, value in logged.settings.items()]
+    for at in range(0, len(entries), MOST):
+        client.log_batch(run, params=entries[at : at + MOST])
+
+
+def _write_figures(client: MlflowClient, run: str, logged: Logged) -> None:
+    from mlflow.entities import Metric
+
+    now = int(1000 * time.time())
+    entries = [Metric(_name(name), value, now, 0) for name, value in logged.figures.items()]
+    entries += [
+        Metric(_name(name), value, now, severity)
+        for name, curve in logged.curves.items()
+        for severity, value in curve.items()
+    ]
+    for at in range(0, len(entries), 10 * MOST):
+        client.log_batch(run, metrics=entries[at : at + 10 * MOST])
+
+
+def _name(name: str) -> str:
+    """Return a name of the letters that MLflow takes, and no path out of its store."""
+    kept = "".join(one if one.isalnum() or one in "_-. /" else "_" for one in name)
+    return "/".join(part.strip(".") or "_" for part in kept.split("/"))

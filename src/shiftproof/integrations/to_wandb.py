@@ -1,0 +1,58 @@
+"""A run in Weights & Biases: settings as its configuration, figures as its summary, curves by severity.
+
+Nothing is uploaded unless WANDB_MODE says so: the run is written to disk, and ``wandb sync`` uploads it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shiftproof.errors import MissingExtraError
+from shiftproof.integrations.logged import Logged
+from shiftproof.io import files
+
+PROJECT = "shiftproof"
+
+
+def check() -> None:
+    """See that wandb is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("wandb", "wandb") from error
+
+
+def write(logged: Logged, where: str | None) -> str:
+    """Write a run, and return the folder or the address of it.
+
+    Args:
+        logged: what is logged.
+        where: a folder, in which wandb makes its own; the current one by default.
+    """
+    check()
+    import wandb
+
+    folder = files.make_folder(Path(where or "."))
+    run = wandb.init(
+        project=PROJECT,
+        name=logged.name,
+        dir=str(folder),
+        config={"kind": logged.kind, **logged.settings},
+        mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    run.define_metric("severity")
+    for name in logged.curves:
+        run.define_metric(name, step_metric="severity")
+    for severity in sorted({one for curve in logged.curves.values() for one in curve}):
+        row = {name: curve[severity] for name, curve in logged.curves.items() if severity in curve}
+        run.log({"severity": severity, **row})
+    run.summary.update(dict(logged.figures))
+    place = Path(run.dir).parent if run.offline else run.url
+    run.finish()
+    return str(place)

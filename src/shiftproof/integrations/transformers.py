@@ -1,0 +1,46 @@
+"""A callback of the ``Trainer`` of Hugging Face that measures a small grid at the end of epochs.
+
+>>> trainer = Trainer(model, arguments, train_dataset=images)  # doctest: +SKIP
+>>> trainer.add_callback(RobustnessCallback(trainer, grid))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shiftproof.errors import MissingExtraError
+from shiftproof.integrations.epochs import EpochGrid
+
+try:
+    from transformers import TrainerCallback
+except ImportError as error:
+    raise MissingExtraError.of("transformers", "trainer") from error
+
+__all__ = ["EpochGrid", "RobustnessCallback"]
+
+
+class RobustnessCallback(TrainerCallback):
+    """Logs ``shift/mean``, ``shift/clean`` and each corruption's error by the trainer's loggers.
+
+    Where the trainer evaluates at the end of epochs, the same stand in its metrics as
+    ``eval_shift/mean``, so that ``metric_for_best_model="eval_shift/mean"`` keeps the most robust one.
+    """
+
+    def __init__(self, trainer: Any, grid: EpochGrid) -> None:
+        """Keep the trainer, whose loggers are used, and what is measured."""
+        self.trainer = trainer
+        self.grid = grid
+        self.figures: dict[str, float] = {}
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure, and log."""
+        epoch = max(0, round(state.epoch or 0) - 1)
+        if state.is_world_process_zero and self.grid.is_due(epoch):
+            self.figures = self.grid.measure(kwargs["model"], epoch)
+            self.trainer.log(dict(self.figures))
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        """Add the figures of this epoch to what the trainer chooses the best model by."""
+        metrics.update({f"eval_{name}": value for name, value in self.figures.items()})

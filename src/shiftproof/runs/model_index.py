@@ -1,0 +1,126 @@
+"""``model-index``: a model's figures in the metadata of a Hugging Face model card."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.grid import GridScores, Scored
+from shiftproof.runs.scores.reading import clean_text
+
+if TYPE_CHECKING:
+    from shiftproof.runs.run import Head
+
+_TASKS = {
+    "classification": "image-classification",
+    "detection": "object-detection",
+    "segmentation": "image-segmentation",
+}
+"""The hub's names of tasks."""
+
+
+def make_model_index(
+    scores: GridScores, head: Head, model: str, name: str | None
+) -> dict[str, Any]:
+    """Return what stands under ``model-index``: on the clean images, and under corruption.
+
+    Values are as in ``scores.json``: of a share a fraction.
+
+    Args:
+        scores: of the run.
+        head: of the run.
+        model: name in the run.
+        name: of the model on the hub; its title by default.
+    """
+    scored = next(one for one in scores.models if one.name == model)
+    data = head.settings.get("data")
+    stated = data.get("name") if isinstance(data, Mapping) else data
+    title = clean_text(str(stated or "images"))
+    clean = [
+        _metric(name, title_of, figure)
+        for name, title_of, figure in _headlines(scores, scored)
+        if name == "clean"
+    ]
+    corrupted = [
+        *(
+            _metric(name, title_of, figure)
+            for name, title_of, figure in _headlines(scores, scored)
+            if name != "clean"
+        ),
+        *(
+            _metric(scores.measure.name, f"{scores.measure.title}, {corruption}", figure)
+            for corruption, figure in scored.of_corruptions(scores.measure.name).items()
+        ),
+    ]
+    grid = {
+        "corruptions": list(scores.corruptions),
+        "severities": list(scores.severities),
+        "images": scores.used,
+    }
+    results = [
+        _result(scores.kind, title, "clean", {"images": scores.used}, clean),
+        _result(scores.kind, f"{title}, corrupted", "corrupted", grid, corrupted),
+    ]
+    return {
+        "name": name or clean_text(scored.title or scored.name),
+        "results": [one for one in results if one["metrics"]],
+    }
+
+
+def _headlines(scores: GridScores, model: Scored) -> Iterator[tuple[str, str, Interval]]:
+    for one in scores.headlines:
+        figure = model.summary.get(one.name)
+        if figure is not None:
+            yield one.name, one.title, figure
+
+
+def _metric(kind: str, title: str, figure: Interval) -> dict[str, Any]:
+    ends = {} if figure.bare else {"args": {"low": figure.low, "high": figure.high}}
+    return {"type": kind, "name": title, "value": figure.value, **ends}
+
+
+def _result(
+    kind: str, title: str, config: str, args: Mapping[str, Any], metrics: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "task": {"type": _TASKS.get(kind, kind)},
+        "dataset": {
+            "type": re.sub(r"[^a-z0-9._-]+", "-", title.lower()).strip("-") or "images",
+            "name": title,
+            "config": config,
+            "args": dict(args),
+        },
+        "metrics": metrics,
+    }
+
+
+def write_yaml(value: object, depth: int = 0) -> str:
+    """Return a value of JSON as YAML: keys and texts are quoted as in JSON, which YAML 1.2 takes.
+
+    >>> print(write_yaml({"model-index": [{"name": "a", "sizes": [1, 2]}]}), end="")
+    model-index:
+      - name: "a"
+        sizes:
+          - 1
+          - 2
+    """
+    pad = "  " * depth
+    if isinstance(value, Mapping) and value:
+        return "".join(f"{pad}{_key(key)}:{_behind(one, depth)}" for key, one in value.items())
+    if isinstance(value, list) and value:
+        return "".join(f"{pad}- {write_yaml(one, depth + 1).lstrip(' ')}" for one in value)
+    return f"{pad}{json.dumps(value)}\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z][\w-]*", name) else json.dumps(name)
+
+
+def _behind(value: object, depth: int) -> str:
+    """Return a value behind its key: on the same line where it is a single one."""
+    if isinstance(value, Mapping | list) and value:
+        return "\n" + write_yaml(value, depth + 1)
+    return " " + write_yaml(value)

@@ -1,0 +1,257 @@
+"""The figures of a run for a notebook or a paper, drawn by matplotlib from its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from shiftproof.display import make_figure
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.io.border import show_name
+from shiftproof.io.images import read_image
+from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores import classification, detection, segmentation
+from shiftproof.runs.scores.grid import GridScores, Measure, Scored
+from shiftproof.runs.scores.tidy import TidyScores, draw_bars
+from shiftproof.types import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Gallery: TypeAlias = classification.Gallery | detection.Gallery | segmentation.Gallery
+
+GALLERIES: Mapping[str, type[Gallery]] = {
+    "classification": classification.Gallery,
+    "detection": detection.Gallery,
+    "segmentation": segmentation.Gallery,
+}
+"""The form of ``gallery.json`` by the kind of the run; a task of one's own has none."""
+
+_COLORS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518", "#72b7b2", "#9d755d", "#bab0ac")
+
+
+@final
+class Plots:
+    """The figures of a run over the grid, as ``matplotlib.figure.Figure``: show, change or save them.
+
+    All need the extra ``plot``. Shares are drawn in percent, other units as they are.
+    """
+
+    def __init__(self, scores: GridScores, path: Path, gallery: Gallery | None) -> None:
+        """Keep the scores, the run's folder, and its pictures, if its kind has any."""
+        self._scores = scores
+        self._path = path
+        self._gallery = gallery
+
+    def curve(self, measure: str | None = None, *, models: Sequence[str] | None = None) -> Figure:
+        """Draw a measure against severity: the mean over the corruptions, one line per model.
+
+        Thin lines are the corruptions, where there is one model.
+
+        Args:
+            measure: name; the run's first by default.
+            models: names; all by default.
+
+        Raises:
+            UnknownNameError: no such measure or model.
+            MissingExtraError: matplotlib is not installed.
+        """
+        shown, chosen = self._measure(measure), self._models(models)
+        figure = make_figure(6, 4)
+        axes: Any = figure.subplots()
+        for at, model in enumerate(chosen):
+            color = _COLORS[at % len(_COLORS)]
+            if len(chosen) == 1:
+                for name in self._scores.corruptions:
+                    axes.plot(*_points(model, shown, [name]), color="#999999", linewidth=0.8)
+            axes.plot(
+                *_points(model, shown, self._scores.corruptions),
+                color=color, marker="o", linewidth=2, label=model.name,
+            )  # fmt: skip
+        axes.set_xlabel("severity (0: clean)")
+        axes.set_ylabel(_label(shown))
+        axes.set_xticks([0, *self._scores.severities])
+        axes.legend()
+        return figure
+
+    def heatmap(self, measure: str | None = None, *, model: str | None = None) -> Figure:
+        """Draw a measure of one model in every cell: corruptions down, severities across.
+
+        Args:
+            measure: name; the run's first by default.
+            model: name; the first by default.
+
+        Raises:
+            UnknownNameError: no such measure or model.
+            MissingExtraError: matplotlib is not installed.
+        """
+        shown = self._measure(measure)
+        [chosen] = self._models([model] if model is not None else [self._scores.models[0].name])
+        return draw_heatmap(self._scores, chosen, shown)
+
+    def gallery(self, *, photographs: int = 3, cells: int = 6, model: str | None = None) -> Figure:
+        """Draw photographs in some cells, with what a model says of them.
+
+        Args:
+            photographs: at most so many rows.
+            cells: at most so many columns, spread over those that the run kept.
+            model: name; the first by default.
+
+        Raises:
+            InputError: the run kept no pictures.
+            UnknownNameError: no such model.
+            BrokenFileError: a picture cannot be read.
+            MissingExtraError: matplotlib is not installed.
+        """
+        if photographs < 1 or cells < 1:
+            raise InputError(
+                f"Expected at least one photograph and cell, got {photographs}, {cells}."
+            )
+        [chosen] = self._models([model] if model is not None else [self._scores.models[0].name])
+        sheets = (self._gallery.sheets if self._gallery is not None else ())[:photographs]
+        if not sheets:
+            raise InputError(f"{self._path} holds no pictures; its scores were made elsewhere.")
+        columns = _spread(list(sheets[0].files), cells)
+        figure = make_figure(1.7 * len(columns), 1.9 * len(sheets))
+        grid: Any = figure.subplots(len(sheets), len(columns), squeeze=False)
+        for row, sheet in zip(grid, sheets, strict=True):
+            for axes, cell in zip(row, columns, strict=True):
+                axes.set_axis_off()
+                axes.set_title(cell.replace("_", " "), fontsize=8)
+                if cell in sheet.files:
+                    axes.imshow(read_image(self._picture(sheet.files[cell])))
+                    _mark(axes, sheet, chosen.name, cell)
+        return figure
+
+    def _picture(self, name: str) -> Path:
+        """Return a picture's path: names in ``gallery.json`` lead to no place outside the run."""
+        path = (self._path / name).resolve()
+        if not path.is_relative_to(self._path.resolve()):
+            raise BrokenFileError(
+                f"{self._path}: gallery.json names {show_name(name)}, which lies outside the run."
+            )
+        return path
+
+    def _measure(self, name: str | None) -> Measure:
+        measures = {one.name: one for one in self._scores.measures}
+        if name is not None and name not in measures:
+            raise UnknownNameError.of("measure", name, measures)
+        return measures[name] if name is not None else self._scores.measure
+
+    def _models(self, names: Sequence[str] | None) -> list[Scored]:
+        models = {one.name: one for one in self._scores.models}
+        for name in names or ():
+            if name not in models:
+                raise UnknownNameError.of("model of the run", name, models)
+        return [models[name] for name in names or models]
+
+
+@final
+class Bars:
+    """The figures of a run of another kind, as ``matplotlib.figure.Figure``."""
+
+    def __init__(self, scores: TidyScores) -> None:
+        """Keep the scores."""
+        self._scores = scores
+
+    def bars(self, measure: str | None = None) -> Figure:
+        """Draw the figures as bars with their intervals.
+
+        Args:
+            measure: the measure (or the way of reading) to draw; all by default.
+
+        Raises:
+            UnknownNameError: no such measure.
+            MissingExtraError: matplotlib is not installed.
+        """
+        rows = list(self._scores.rows())
+        key = "reading" if rows and "reading" in rows[0] else "measure"
+        known = dict.fromkeys(str(row[key]) for row in rows)
+        if measure is not None and measure not in known:
+            raise UnknownNameError.of("measure", measure, known)
+        return draw_bars([row for row in rows if measure in (None, row[key])])
+
+
+def draw_heatmap(scores: GridScores, model: Scored, measure: Measure) -> Figure:
+    """Draw a measure of one model in every cell: corruptions down, severities across.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    names, severities = scores.corruptions, scores.severities
+    cells = model.of_cells(measure.name)
+    table = [[_value(cells.get(Cell(name, one)), measure) for one in severities] for name in names]
+    figure = make_figure(2.5 + 0.7 * len(severities), 1 + 0.32 * len(names))
+    axes: Any = figure.subplots()
+    drawn = axes.imshow(table, aspect="auto", cmap="Reds" if measure.lower_is_better else "Blues")
+    for row, values in enumerate(table):
+        for column, value in enumerate(values):
+            color = "white" if drawn.norm(value) > 0.6 else "black"
+            axes.text(
+                column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=color
+            )
+    axes.set_xticks(range(len(severities)), [str(one) for one in severities])
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_xlabel("severity")
+    axes.set_title(model.name)
+    figure.colorbar(drawn, label=_label(measure))
+    return figure
+
+
+def _points(
+    model: Scored, measure: Measure, corruptions: Sequence[str]
+) -> tuple[list[int], list[float]]:
+    """Return severities, and the mean over corruptions at each."""
+    clean = model.of_clean(measure.name)
+    found = {0: [_value(clean, measure)]} if clean is not None else {}
+    for cell, figure in model.of_cells(measure.name).items():
+        if cell.corruption in corruptions:
+            found.setdefault(cell.severity, []).append(_value(figure, measure))
+    return sorted(found), [sum(found[one]) / len(found[one]) for one in sorted(found)]
+
+
+def _value(figure: Interval | None, measure: Measure) -> float:
+    if figure is None:
+        return float("nan")
+    return 100 * figure.value if measure.unit == "share" else figure.value
+
+
+def _label(measure: Measure) -> str:
+    unit = {"share": " in %", "nats": " in nats", "number": ""}[measure.unit]
+    return f"{measure.title}{unit}"
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Return so many of the names, the first and the last among them."""
+    if len(names) <= count:
+        return list(names)
+    if count == 1:
+        return [names[0]]
+    return [names[round(at * (len(names) - 1) / (count - 1))] for at in range(count)]
+
+
+def _mark(axes: Any, sheet: object, model: str, cell: str) -> None:
+    """Write or draw what the model says of a picture."""
+    if isinstance(sheet, classification.Sheet):
+        found = sheet.predictions.get(model, {}).get(cell)
+        if found is not None and found.name is not None:
+            color = {True: "green", False: "red", None: "black"}[found.correct]
+            axes.text(
+                0.5, -0.05, found.name, transform=axes.transAxes, ha="center", va="top",
+                fontsize=7, color=color,
+            )  # fmt: skip
+    if isinstance(sheet, detection.Sheet):
+        _mark_boxes(axes, sheet, model, cell)
+
+
+def _mark_boxes(axes: Any, sheet: detection.Sheet, model: str, cell: str) -> None:
+    """Draw the boxes that were found: green on an object, red on none."""
+    from matplotlib.patches import Rectangle
+
+    left, right = axes.get_xlim()
+    scale = (right - left) / sheet.size[0]  # pictures are smaller than the image
+    for found in sheet.found.get(model, {}).get(cell, ()):
+        x, y, width, height = (scale * value for value in found.box)
+        color = "red" if found.thing is None else "green"
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, color=color, linewidth=1))

@@ -1,0 +1,240 @@
+"""The images of a run with what a model said of each in every cell: for FiftyOne, or as JSON.
+
+The JSON is one object: ``name``, ``kind``, ``model``, ``classes``, ``cells`` and ``samples``. A sample
+has ``id``, ``filepath``, ``truth`` and ``predictions``, by cell:
+
+- of classifiers ``truth`` is ``{"label"}`` and a prediction ``{"label", "confidence", "correct"}``;
+- of detectors they are lists of ``{"label", "bounding_box"}``, with ``confidence`` and ``correct`` of
+  what was found; a box is x, y, width and height as shares of the image, as FiftyOne has it, and is
+  correct where it is the first by score on an object of its class with an overlap of 0.5;
+- of segmenters a prediction is ``{"pixel_accuracy", "correct"}`` with the count of right pixels.
+
+A prediction is null where the image could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
+from shiftproof.io.text import read_json
+from shiftproof.runs.records import classification, detection, segmentation
+from shiftproof.runs.scores.reading import clean_text
+from shiftproof.types import CLEAN, F64, Cell
+
+if TYPE_CHECKING:
+    from shiftproof.runs.run import Run
+
+OVERLAP = 0.5
+"""From which intersection over union on a box is on an object (Everingham et al. 2010)."""
+
+
+def list_samples(run: Run, model: str | None, images: Path | None) -> dict[str, Any]:
+    """Return the images and answers as JSON takes them; see above.
+
+    Args:
+        run: finished, of classifiers, detectors or segmenters.
+        model: name in the run; the first by default.
+        images: folder in front of the images' names.
+
+    Raises:
+        InputError: a run of another kind, or one without records.
+        UnknownNameError: there is no such model.
+        BrokenFileError: a file cannot be read.
+    """
+    if run.kind not in ("classification", "detection", "segmentation"):
+        raise InputError(
+            f"{run.path} is a run of the kind {run.kind!r}; its answers have no form that FiftyOne knows. "
+            "Take its records()."
+        )
+    names = [one.name for one in run.scores.models]
+    if model is not None and model not in names:
+        raise UnknownNameError.of("model of the run", model, names)
+    chosen = model or names[0]
+    cells = [CLEAN] if run.scores.models[0].clean is not None else []
+    cells += [one.cell for one in run.scores.models[0].cells]
+    samples, classes = _read(run, chosen, cells)
+    for sample in samples:
+        sample["filepath"] = str(sample["id"] if images is None else images / sample["id"])
+    return {
+        "name": clean_text(run.path.resolve().name),
+        "kind": run.kind,
+        "model": chosen,
+        "classes": classes,
+        "cells": [str(cell) for cell in cells],
+        "samples": samples,
+    }
+
+
+def _read(run: Run, model: str, cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], list[str]]:
+    truth = read_json(run.path / detection.GROUND_TRUTH) if run.kind == "detection" else None
+    objects = _read_objects(run, truth) if truth is not None else {}
+    classes = [one["name"] for one in truth["categories"]] if truth is not None else _classes(run)
+    samples: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        record = run.cell(model, cell.corruption, cell.severity)
+        for at, name in enumerate(record.ids):
+            sample = samples.setdefault(name, {"id": name, "truth": None, "predictions": {}})
+            answer, sample["truth"] = _answer(record, at, classes, objects.get(name))
+            sample["predictions"][str(cell)] = answer
+    return list(samples.values()), classes
+
+
+def _classes(run: Run) -> list[str]:
+    file = run.path / "classes.json"
+    content = read_json(file) if file.is_file() else {}
+    names = content.get("names") if isinstance(content, Mapping) else None
+    return [str(one) for one in names or ()]
+
+
+def _answer(
+    record: classification.CellRecords
+    | detection.DetectionRecords
+    | segmentation.SegmentationRecords,
+    at: int,
+    classes: Sequence[str],
+    objects: dict[str, Any] | None,
+) -> tuple[Any, Any]:
+    """Return what was said of one image in one cell, and the truth."""
+    readable = record.error[at] is None
+    if isinstance(record, classification.CellRecords):
+        target, prediction = int(record.target[at]), int(record.prediction[at])
+        truth = {"label": classes[target]} if target >= 0 else None
+        if not readable or prediction < 0:
+            return None, truth
+        return {
+            "label": classes[prediction],
+            "confidence": float(record.confidence[at]),
+            "correct": None if target < 0 else target == prediction,
+        }, truth
+    if isinstance(record, detection.DetectionRecords):
+        there = objects or {"objects": [], "size": (1, 1)}
+        found = _find(record.found[at], there, classes) if readable else None
+        return found, [_box(one["box"], one["label"], there["size"]) for one in there["objects"]]
+    return (_count_pixels(record.counts[at]) if readable else None), None
+
+
+def _count_pixels(counts: segmentation.PixelCounts) -> dict[str, Any] | None:
+    total = int(counts.pixels.sum())
+    right = int(counts.pixels[counts.truth == counts.prediction].sum())
+    return {"pixel_accuracy": right / total, "correct": right} if total else None
+
+
+# ---------------------------------------------------------------- boxes
+
+
+def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
+    """Return the objects to be found, by image; crowds and difficult ones are none."""
+    try:
+        names = {one["id"]: one["name"] for one in truth["categories"]}
+        found = {
+            one["id"]: (one["file_name"], {"size": (one["width"], one["height"]), "objects": []})
+            for one in truth["images"]
+        }
+        for one in truth["annotations"]:
+            if not one.get("iscrowd") and not one.get("difficult"):
+                entry = {"box": one["bbox"], "label": names[one["category_id"]]}
+                found[one["image_id"]][1]["objects"].append(entry)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BrokenFileError(
+            f"{run.path / detection.GROUND_TRUTH}: expected the objects of this run as COCO "
+            f"annotations ({error!r:.100})."
+        ) from error
+    return dict(found.values())
+
+
+def _find(
+    found: detection.FoundInImage, there: Mapping[str, Any], classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the boxes of an image by falling score, each with whether it is right."""
+    taken: set[int] = set()
+    answers = []
+    for at in np.argsort(-found.scores, kind="stable"):
+        label, box = classes[int(found.labels[at])], found.positions[at]
+        hit = _match(box, label, there["objects"], taken)
+        taken |= {hit} if hit is not None else set()
+        answers.append(
+            {
+                **_box(box, label, there["size"]),
+                "confidence": float(found.scores[at]),
+                "correct": hit is not None,
+            }
+        )
+    return answers
+
+
+def _match(
+    box: F64, label: str, objects: Sequence[Mapping[str, Any]], taken: set[int]
+) -> int | None:
+    """Return the object of the class that a box overlaps most, if it does enough."""
+    overlaps = [
+        (overlap(box, one["box"]), -at)
+        for at, one in enumerate(objects)
+        if one["label"] == label and at not in taken
+    ]
+    best, place = max(overlaps, default=(0.0, 0))
+    return -place if best >= OVERLAP else None
+
+
+def overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
+    """Return the intersection over union of two boxes, each x, y, width and height.
+
+    >>> overlap([0, 0, 2, 1], [1, 0, 2, 1])
+    0.3333333333333333
+    """
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    shared = float(max(0.0, width) * max(0.0, height))
+    union = float(one[2] * one[3] + other[2] * other[3]) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _box(box: Sequence[float] | F64, label: str, size: tuple[int, int]) -> dict[str, Any]:
+    width, height = size
+    x, y, w, h = (float(value) for value in box)
+    return {"label": label, "bounding_box": [x / width, y / height, w / width, h / height]}
+
+
+# ---------------------------------------------------------------- FiftyOne
+
+
+def make_dataset(content: Mapping[str, Any], name: str | None) -> Any:
+    """Return the samples as a ``fiftyone.Dataset``: ``ground_truth``, and a field for each cell.
+
+    Raises:
+        MissingExtraError: fiftyone is not installed.
+    """
+    try:
+        import fiftyone
+    except ImportError as error:
+        raise MissingExtraError(
+            "This needs fiftyone, which is not installed: python -m pip install fiftyone. "
+            "run.to_samples() gives the same as JSON."
+        ) from error
+    dataset = fiftyone.Dataset(name)
+    dataset.add_samples(
+        [_make_sample(fiftyone, one, content["kind"]) for one in content["samples"]]
+    )
+    return dataset
+
+
+def _make_sample(fiftyone: Any, sample: Mapping[str, Any], kind: str) -> Any:
+    made = fiftyone.Sample(filepath=str(Path(sample["filepath"]).resolve()))
+    made["ground_truth"] = _make_label(fiftyone, sample["truth"], kind)
+    for cell, answer in sample["predictions"].items():
+        made[cell.replace("-", "_").replace(".", "_")] = _make_label(fiftyone, answer, kind)
+    return made
+
+
+def _make_label(fiftyone: Any, answer: Any, kind: str) -> Any:
+    if answer is None:
+        return None
+    if kind == "detection":
+        return fiftyone.Detections(detections=[fiftyone.Detection(**one) for one in answer])
+    return (
+        fiftyone.Classification(**answer) if kind == "classification" else answer["pixel_accuracy"]
+    )
