@@ -58,6 +58,7 @@ def warn(shown: Shown, *, believed: bool = False) -> list[str]:
 
 CLASSIFICATION = Kind(
     gallery=Gallery,
+    models="classifiers",
     words=words_of,
     headline=headline,
     sections=_sections,

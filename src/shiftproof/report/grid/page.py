@@ -21,7 +21,7 @@ from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
     Section,
-    broken_section,
+    list_broken_files,
     byline,
     describe_drawn_frost,
     differing,
@@ -75,7 +75,7 @@ class GridPage(PageKind[Run, GridScores]):
             *conditions_sections(shown, spell=kind.spell),
             *kind.sections(shown, pictures),
             events_section(shown),
-            broken_section(runs, kind.broken),
+            list_broken_files(runs, kind.broken),
             numbers_section(
                 runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
             ),
@@ -85,6 +85,7 @@ class GridPage(PageKind[Run, GridScores]):
         return Document(
             title=_title(shown, kind),
             kicker=kicker(runs),
+            short=wording.capital(kind.models),
             byline=[
                 byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)

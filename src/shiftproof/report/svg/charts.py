@@ -461,9 +461,9 @@ def difference_axis(
             {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
             element("title", None, f"{spelling.change(interval.value)}{spelling.points}"),
         ),
-        _end(0, 40, spelling.signed_tick(low), "start"),
+        _end(0, 40, spelling.tick_change(low), "start"),
         _end(50, 40, "0", "middle"),
-        _end(100, 40, spelling.signed_tick(high), "end"),
+        _end(100, 40, spelling.tick_change(high), "end"),
     ]
     return element(
         "svg",
