@@ -118,7 +118,7 @@ def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> charts.
     )
     rows = [(entry.look, figure) for entry, figure in spread.found]
     title = f"{wording.corruption_title(spread.name)}: {told}"
-    return charts.dots(rows, title=title, top=top, low=low)
+    return charts.dots(rows, title=title, top=top, low=low, spelling=grid.spelling)
 
 
 # ---------------------------------------------------------------- clean against corrupted

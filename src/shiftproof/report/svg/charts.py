@@ -554,7 +554,14 @@ def falls(
     )
 
 
-def dots(rows: Sequence[tuple[Look, Interval]], *, title: str, top: float, low: float) -> Html:
+def dots(
+    rows: Sequence[tuple[Look, Interval]],
+    *,
+    title: str,
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
+) -> Html:
     """Draw the figures of all models on one axis, with a line from the least to the most."""
     height = 18
     pieces = [
@@ -573,10 +580,11 @@ def dots(rows: Sequence[tuple[Look, Interval]], *, title: str, top: float, low: 
         # Markers of their own shape stand where a percentage puts them: each in a drawing of its own.
         element(
             "svg",
-            {"x": place, "y": middle, "overflow": "visible", "width": 1, "height": 1},
-            marker(look, 0, 0, 3.6, f"{look.label}: {title}"),
+            {"x": place, "y": middle, "overflow": "visible", "width": 1, "height": 1,
+             "aria-hidden": "true"},
+            marker(look, 0, 0, 3.6, f"{look.label}: {spelling.with_span(interval)}"),
         )
-        for (look, _), place in zip(rows, places, strict=True)
+        for (look, interval), place in zip(rows, places, strict=True)
     ]
     return element(
         "svg",
