@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
+from shiftproof import cli
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.report import write_report
 from shiftproof.report.svg import boxes
 from shiftproof.report.svg.boxes import Mark
@@ -622,15 +623,21 @@ def test_the_protocol_counts_only_where_a_detector_adapts(tmp_path: Path) -> Non
     assert "Settings: prior 16" in page.by_id("overview").text
 
 
-def test_what_no_axis_holds_is_refused(tmp_path: Path) -> None:
+def test_what_no_axis_holds_has_parts_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = write_detector_run(tmp_path / "first", sheets=0, worst=0)
     voc = detector_scores(measure="AP50")
     second = write_detector_run(tmp_path / "second", voc, sheets=0, worst=0)
-    with pytest.raises(RunMismatchError, match=r"measure \(AP, AP50\)"):
-        write_report([first, second])
     classifiers = write_run(tmp_path / "third", sheets=0)
-    with pytest.raises(RunMismatchError, match=r"kind \(classification, detection\)"):
-        write_report([first, classifiers])
+    page = page_of([first, second, classifiers, first])
+    assert [part.attributes["id"] for part in page.all("article")] == ["p1-top", "p2-top", "p3-top"]
+    assert cli.run(["report", str(first), str(second), "--table", "csv"]) == 2
+    assert "measure (AP, AP50), so their models have no ranking" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert cli.run(["report", str(first), str(classifiers), "--table", "md"]) == 2
+    assert "kind (classification, detection)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_calibration_is_for_classifiers(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import pytest
 from rich.console import Console
 
-from shiftproof.errors import InputError
 from shiftproof.report import print_table, table_csv, table_latex, write_report
 from support.browser_visits import CHROMIUM, visit
 from support.page_reading import parse
@@ -113,9 +112,10 @@ def test_without_an_audit_there_is_no_chart_of_it(run):
     ]
 
 
-def test_two_evaluations_are_refused(run):
-    with pytest.raises(InputError, match="name all models in one"):
-        write_report([run(), run()])
+def test_two_evaluations_have_a_part_each(run):
+    page = parse(write_report([run(), run()]).read_text(encoding="utf-8"))
+    assert [one.attributes["id"] for one in page.all("article")] == ["p1-top", "p2-top"]
+    assert page.by_id("p1-overview").text == page.by_id("p2-overview").text
 
 
 def test_tables():

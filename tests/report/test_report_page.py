@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunMismatchError
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.report import write_report
 from shiftproof.report.page import LIMIT
 from shiftproof.report.svg import colors as colours
@@ -391,7 +391,7 @@ def test_settings_and_provenance_are_listed(tmp_path: Path) -> None:
     assert "a.b1, 2" in lines
     assert "libraries.numpy2.0" in lines
     assert "replicates1000" in lines
-    titles = [title.text for title in section.all("h4")]
+    titles = [title.text for title in section.all("h3")]
     assert titles[0] == "Settings"
     assert titles[-4:-1] == ["Classes", "Images used", "Intervals"]
     assert titles[-1].startswith("Provenance: of the command that began the run; the number")
@@ -652,12 +652,13 @@ def test_runs_that_are_not_alike_are_not_compared_silently(
     assert "beyond chance; where they do" not in page.by_id("overview").text
 
 
-def test_errors_and_disagreements_are_not_put_on_one_page(tmp_path: Path) -> None:
+def test_errors_and_disagreements_share_no_axis(tmp_path: Path) -> None:
     first = write_run(tmp_path / "first", sheets=0)
     second = write_run(tmp_path / "second", scores(labeled=False), sheets=0)
-    with pytest.raises(RunMismatchError, match="measure"):
-        write_report([first, second])
-    assert not (first / "report.html").exists()
+    page = page_of([first, second])
+    assert len(page.all("article")) == 2
+    assert "Error" in page.by_id("p1-heat").text
+    assert "Disagreement" in page.by_id("p2-heat").text
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -742,7 +743,7 @@ def test_a_task_that_this_version_does_not_know_has_what_all_have(tmp_path: Path
     page = page_of(write_run(tmp_path / "run", sheets=0, kind="something else"))
     anchors = [node.attributes["id"] for node in page.all("section")]
     assert anchors == [
-        "overview", "corruptions", "heat", "curves", "numbers", "settings", "reading",
+        "overview", "next", "corruptions", "separation", "robustness", "gains", "heat", "curves", "numbers", "settings", "reading",
     ]  # fmt: skip
     assert "EfficientNet-Lite0: error " in page.one(style="lead").text
 

@@ -1,14 +1,55 @@
-"""Whether the corruptions of a run are the benchmark's: by their names alone they could be others."""
+"""What is published of the benchmark, and whether a run's corruptions are its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from shiftproof.bench.task import Grid
 from shiftproof.corruptions.table import COMMON, function_of
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published figure, a fraction, and where it was printed."""
+
+    title: str
+    value: float
+    source: str
+
+
+_BN = "Schneider et al. 2020"
+_SELF = "Rusak et al. 2022"
+
+PUBLISHED_MCE = (
+    Reference("AlexNet", 1.0, "by definition (Hendrycks & Dietterich 2019)"),
+    Reference("ResNet-50", 0.767, _BN),
+    Reference("ResNeXt-101", 0.666, _SELF),
+    Reference("ResNet-50, AugMix", 0.653, _BN),
+    Reference("ResNet-50, adapted by batch norm", 0.622, _BN),
+    Reference("ResNet-50, DeepAugment", 0.604, _BN),
+    Reference("ResNet-50, DeepAugment and AugMix", 0.536, _BN),
+    Reference("ResNeXt-101, IG-3.5B", 0.517, _BN),
+    Reference("ResNet-50, self-learning by RPL", 0.505, _SELF),
+    Reference("ResNeXt-101, DeepAugment and AugMix", 0.445, _BN),
+    Reference("EfficientNet-L2", 0.283, _SELF),
+)
+"""mCE over ImageNet-C, all 50,000 validation images."""
+
+_COCO = "Michaelis et al. 2019"
+
+PUBLISHED_MPC = (
+    Reference("RetinaNet R-50", 0.178, _COCO),
+    Reference("Faster R-CNN R-50", 0.182, _COCO),
+    Reference("Mask R-CNN R-50", 0.187, _COCO),
+    Reference("Cascade R-CNN R-50", 0.201, _COCO),
+    Reference("Faster R-CNN R-50, also trained on stylized images", 0.204, _COCO),
+    Reference("HTC", 0.327, _COCO),
+)
+"""mPC over COCO-C, AP over all 5,000 validation images."""
 
 
 def why_other_corruptions(folder: RunFolder) -> str | None:

@@ -30,7 +30,10 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; several are compared.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs of any kinds; those of one kind are compared."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html by default."),
@@ -54,8 +57,13 @@ def report(
         ),
     ] = None,
     table: Annotated[
-        Literal["text", "csv", "latex"] | None,
-        typer.Option("--table", metavar="NAME", help="Print a table instead: text, csv or latex."),
+        Literal["text", "csv", "latex", "markdown", "md"] | None,
+        typer.Option(
+            "--table",
+            metavar="NAME",
+            help="Print a table instead: text, csv, latex or markdown (md); of several runs the ranking "
+            "of their models.",
+        ),
     ] = None,
     model_index: Annotated[
         bool,
@@ -68,15 +76,15 @@ def report(
         bool, typer.Option("--json", help="Print scores.json on standard output.")
     ] = False,
 ) -> None:
-    """Write the HTML page of one run, or of several side by side."""
+    """Write the HTML page of one run, or of several of any kinds."""
     from shiftproof.io import files
     from shiftproof.report import (
         describe_differences,
         describe_subset,
-        print_ranking,
         print_table,
         table_csv,
         table_latex,
+        table_markdown,
         write_report,
     )
     from shiftproof.runs import load_run
@@ -90,14 +98,13 @@ def report(
             raise InputError(
                 "--calibration and --images are for the page; leave out --table and --json."
             )
-        if len(opened) > 1 and table == "text" and not as_json:
-            print_ranking(runs, Console(file=sys.stdout))
-            return
-        if len(opened) > 1:
+        if len(opened) > 1 and as_json:
             raise InputError(
-                "A table is of one run; give one folder. Of several, --table text prints the ranking "
-                "of their models."
+                "scores.json is of one run; give one folder, or --table for a ranking."
             )
+        if len(opened) > 1:
+            _print_ranking(runs, table)
+            return
         scores = opened[0].scores
         if as_json:
             say_json(opened[0].folder.scores_file.read_text(encoding="utf-8"))
@@ -105,6 +112,8 @@ def report(
             say(table_csv(scores), newline=False)
         elif table == "latex":
             say(table_latex(scores), newline=False)
+        elif table in ("markdown", "md"):
+            say(table_markdown(scores), newline=False)
         else:
             print_table(scores, Console(file=sys.stdout))
             bought = describe_subset(opened[0])
@@ -131,3 +140,16 @@ def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
     if len(grids) < len(runs):
         raise InputError("--model-index is for runs over the corruption grid.")
     return write_yaml({"model-index": [run.model_index() for run in grids]})
+
+
+def _print_ranking(runs: list[Path], form: str | None) -> None:
+    from shiftproof.report import print_ranking, write_ranking
+
+    if form == "csv":
+        say(write_ranking(runs, "csv"), newline=False)
+    elif form == "latex":
+        say(write_ranking(runs, "latex"), newline=False)
+    elif form in ("markdown", "md"):
+        say(write_ranking(runs, "markdown"), newline=False)
+    else:
+        print_ranking(runs, Console(file=sys.stdout))

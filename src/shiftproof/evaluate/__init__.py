@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from shiftproof.evaluate.run import evaluate
 from shiftproof.evaluate.sets import SETS, find_labels
+from shiftproof.evaluate.summary import join_audit
 
-__all__ = ["SETS", "evaluate", "find_labels"]
+__all__ = ["SETS", "evaluate", "find_labels", "join_audit"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from shiftproof.bench.summary import average, list_broken
 from shiftproof.compute.progress import progress
 from shiftproof.errors import InputError
-from shiftproof.evaluate.audited import Audited
+from shiftproof.evaluate.audited import Audited, read_audit
 from shiftproof.evaluate.sets import OpenSet
 from shiftproof.io.border import show_name
 from shiftproof.metrics import intervals
@@ -19,6 +20,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, round_figure
+from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.evaluation import (
     MEASURE,
     Accuracy,
@@ -192,6 +194,19 @@ def _interval(replicates: Replicates) -> Interval:
 
 
 # ---------------------------------------------------------------- beside an audit
+
+
+def join_audit(run: EvaluationRun, audit: Path) -> AuditFigures:
+    """Return what an audit says of the test sets of a finished evaluation that was made without it.
+
+    Raises:
+        InputError: the folder holds no finished audit, or one of other test sets.
+        BrokenFileError: a file of either cannot be read.
+    """
+    models = [model.name for model in run.scores.models]
+    sets = [one.name for one in run.scores.sets]
+    tables = {name: _read(run.folder, models, name) for name in sets}
+    return _beside(read_audit(audit, sets), tables, models)
 
 
 def _beside(audited: Audited, tables: _Tables, models: Sequence[str]) -> AuditFigures:

@@ -1,6 +1,7 @@
 """A run, shown: one self-contained HTML page, and its table for terminal, spreadsheet and paper."""
 
-from shiftproof.report.page import describe_differences, print_ranking, write_report
+from shiftproof.report.page import write_report
+from shiftproof.report.parts import describe_differences, print_ranking
 from shiftproof.report.sheet import write_sheet
 from shiftproof.report.svg.figures import draw_bars, draw_curves
 from shiftproof.report.tables import (
@@ -11,6 +12,8 @@ from shiftproof.report.tables import (
     print_table,
     table_csv,
     table_latex,
+    table_markdown,
+    write_ranking,
 )
 from shiftproof.report.wording import corruption_title
 
@@ -27,6 +30,8 @@ __all__ = [
     "print_table",
     "table_csv",
     "table_latex",
+    "table_markdown",
+    "write_ranking",
     "write_report",
     "write_sheet",
 ]

@@ -31,10 +31,9 @@ class PageKind(ABC, Generic[Shown, Scores]):
 
     @abstractmethod
     def build(self, runs: Sequence[Shown], pictures: Pictures) -> Document:
-        """Return the page of one run, or of several side by side, before it is written.
+        """Return the part of a page on one run, or on several side by side, before it is written.
 
         Raises:
-            InputError: several runs, of a kind that has a page for each.
             BrokenFileError: a file of a run is damaged.
         """
 

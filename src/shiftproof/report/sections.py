@@ -47,6 +47,8 @@ class Document:
 
     title: str
     kicker: str
+    short: str
+    """What is shown, for the navigation of a page of several parts: "Classifiers"."""
     byline: Sequence[Sequence[str]]
     lead: Sequence[str]
     sections: Sequence[Section]
@@ -231,7 +233,7 @@ def look_up(settings: Mapping[str, Any], *keys: str) -> object:
 # ---------------------------------------------------------------- sections
 
 
-def broken_section(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
+def list_broken_files(runs: Sequence[AnyRun[Any]], rule: str) -> Section | None:
     """Build the list of images that could not be read; ``rule`` says what became of them."""
     rows = [
         {

@@ -1,6 +1,6 @@
-"""Writing a table of figures: for a spreadsheet, for a paper, for a terminal.
+"""Writing a table of figures: for a spreadsheet, a paper, a page of Markdown, a terminal.
 
-All three show the same rows with the ends of their intervals: as they are stored, or as people read
+All of them show the same rows with the ends of their intervals: as they are stored, or as people read
 them, shares in percent.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -187,6 +188,43 @@ def _spell(table: Table, row: Row, column: Column, interval: Interval) -> tuple[
         return f"{spelling.change(interval.value)}{unit}", spelling.change_span(interval)
     value = spelling.with_sign(interval.value) if named else spelling.figure(interval.value)
     return value, spelling.span(interval)
+
+
+# ---------------------------------------------------------------- Markdown
+
+_MARKS = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def markdown_escape(text: str) -> str:
+    """Return ``text`` as Markdown prints it letter for letter, on one line."""
+    return " ".join(_MARKS.sub(r"\\\1", text).split())
+
+
+def as_markdown(table: Table) -> str:
+    """Return the table as GitHub's Markdown, shares in percent; what is beyond chance is bold."""
+    head = ["", *(markdown_escape(column.label) for column in table.columns)]
+    lines = [
+        markdown_escape(table.caption),
+        "",
+        f"| {' | '.join(head)} |",
+        f"| :-- |{' --: |' * len(table.columns)}",
+    ]
+    for row in table.rows:
+        figures = [
+            _markdown_figure(table, row, column, figure)
+            for column, figure in zip(table.columns, row.figures, strict=True)
+        ]
+        lines.append(f"| {' | '.join([markdown_escape(row.title), *figures])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_figure(table: Table, row: Row, column: Column, interval: Interval | None) -> str:
+    if interval is None:
+        return wording.DASH
+    value, span = _spell(table, row, column, interval)
+    sure = column.against is not None and not interval.bare and not interval.spans_zero
+    written = f"**{value}**" if sure else value
+    return written if interval.bare else f"{written} ({span})"
 
 
 # ---------------------------------------------------------------- terminal

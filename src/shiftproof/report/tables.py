@@ -1,13 +1,13 @@
-"""The scores as a table: for a spreadsheet, for a paper, for a terminal.
+"""The scores as a table: for a spreadsheet, a paper, a page of Markdown, a terminal.
 
-All three show the same rows. They are generated from ``scores.json``, never typed.
+All of them show the same rows. They are generated from ``scores.json``, never typed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 
@@ -15,7 +15,8 @@ from shiftproof.report.grid import conditions, words
 from shiftproof.report.grid.conditions import conditions_for_terminal
 from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
-from shiftproof.report.table_writing import Table, as_csv, as_latex, as_terminal
+from shiftproof.report.parts import tabulate_models
+from shiftproof.report.table_writing import Table, as_csv, as_latex, as_markdown, as_terminal
 from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
@@ -56,6 +57,31 @@ def table_latex(scores: Scores) -> str:
         BrokenFileError: ``scores`` is not what a run writes.
     """
     return as_latex(_summarize(scores))
+
+
+def table_markdown(scores: Scores) -> str:
+    """Return the table of a run's scores as GitHub's Markdown, shares in percent.
+
+    A difference whose interval leaves out 0 is bold.
+
+    Raises:
+        BrokenFileError: ``scores`` is not what a run writes.
+    """
+    return as_markdown(_summarize(scores))
+
+
+def write_ranking(run: Sequence[str | Path], form: Literal["csv", "latex", "markdown"]) -> str:
+    """Return the ranking of the models of several runs, each with its difference to every other.
+
+    Raises:
+        RunMismatchError: the runs are not like for like; the message names what differs.
+        InputError: a folder is not a finished run; a kind whose models cannot be ranked.
+        BrokenFileError: a file of a run is damaged.
+    """
+    return _WRITERS[form](tabulate_models(run))
+
+
+_WRITERS = {"csv": as_csv, "latex": as_latex, "markdown": as_markdown}
 
 
 def print_table(scores: Scores, console: Console) -> None:

@@ -111,7 +111,7 @@ class Spelling:
         """Return ``2.5``, the label of an axis, no longer than it must be; ``named`` adds the unit."""
         return f"{self.scale * value:g}".replace("-", MINUS) + (self.sign if named else "")
 
-    def signed_tick(self, value: float) -> str:
+    def tick_change(self, value: float) -> str:
         """Return ``−20`` or ``+2.5``, a label on an axis of differences."""
         return f"{self.scale * value:+g}".replace("-", MINUS) if value else "0"
 
@@ -269,7 +269,7 @@ def level(share: float) -> str:
 
 def axis_number(fraction: float) -> str:
     """Return ``−20`` or ``2.5``: a tick of an axis, no longer than it must be."""
-    return SHARES.signed_tick(fraction)
+    return SHARES.tick_change(fraction)
 
 
 def severities_phrase(severities: Sequence[int]) -> str:

@@ -45,7 +45,7 @@ def estimators_section(shown: Shown) -> Section | None:
     }
     spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
     furthest = max(
-        (max(spot.true, spot.estimated) for found in spots.values() for spot in found), default=1.0
+        (max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0
     )
     top = figures.nice_top(furthest)
     return Section(
@@ -63,7 +63,12 @@ def estimators_section(shown: Shown) -> Section | None:
                     "title": _capital(title),
                     "note": _NOTES.get(name, ""),
                     "chart": figures.scatter(
-                        spots[name], title=_capital(title), spoken=_spoken(guessed, name), top=top
+                        spots[name],
+                        title=f"{_capital(title)}: estimated against true error. "
+                        f"{_spoken(guessed, name)}",
+                        across="true error, %",
+                        upward="estimated error, %",
+                        top=top,
                     ),
                 }
                 for name, title in titles.items()

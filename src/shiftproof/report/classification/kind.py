@@ -7,6 +7,8 @@ import functools
 from typing import TYPE_CHECKING
 
 from shiftproof.report.classification import estimates, sections
+from shiftproof.report.classification.answers import answers_sections
+from shiftproof.report.classification.corruption_errors import corruption_errors_section
 from shiftproof.report.classification.wording import has_labels, headline, words_of
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Shown
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
+        corruption_errors_section(shown),
+        *answers_sections(shown),
         estimates.estimators_section(shown),
         sections.gallery_section(shown, pictures),
         sections.worst_section(shown, pictures),
@@ -58,6 +62,7 @@ def warn(shown: Shown, *, believed: bool = False) -> list[str]:
 
 CLASSIFICATION = Kind(
     gallery=Gallery,
+    models="classifiers",
     words=words_of,
     headline=headline,
     sections=_sections,

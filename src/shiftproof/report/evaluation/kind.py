@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.errors import InputError
+import msgspec
+
 from shiftproof.report import wording
 from shiftproof.report.evaluation import tables
 from shiftproof.report.evaluation.sections import (
@@ -18,7 +19,7 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    broken_section,
+    list_broken_files,
     byline,
     numbers_section,
     run_names,
@@ -27,7 +28,7 @@ from shiftproof.report.sections import (
 from shiftproof.report.svg.charts import Look
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import EvaluationRun
-from shiftproof.runs.scores.evaluation import EvaluationScores
+from shiftproof.runs.scores.evaluation import AuditFigures, EvaluationScores
 
 BROKEN = "An image that cannot be read is left out for every model alike."
 
@@ -38,25 +39,22 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
 
     form = EvaluationScores
 
-    def build(self, runs: Sequence[EvaluationRun], pictures: Pictures) -> Document:
-        """Return the page of one evaluation.
+    def __init__(self, audit: AuditFigures | None = None) -> None:
+        """Keep the audit to show beside an evaluation that has none of its own."""
+        self.audit = audit
 
-        Raises:
-            InputError: several; models that are to be compared belong into one.
-        """
-        if len(runs) > 1:
-            raise InputError(
-                f"Expected one evaluation, got {len(runs)}: name all models in one, so that their "
-                "differences have paired intervals. Write a report for each."
-            )
+    def build(self, runs: Sequence[EvaluationRun], pictures: Pictures) -> Document:
+        """Return the page of one evaluation; models that are to be compared belong into one."""
         [run] = runs
         scores = run.scores
+        if scores.audit is None and self.audit is not None:
+            scores = msgspec.structs.replace(scores, audit=self.audit)
         looks = {model.name: Look(model.name, place) for place, model in enumerate(scores.models)}
         beside = [] if scores.audit is None else beside_sections(scores, scores.audit, looks)
         sections = [
             overview_section(scores, looks),
             *beside,
-            broken_section(runs, BROKEN),
+            list_broken_files(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
             settings_section(runs),
             reading_of(scores),
@@ -70,6 +68,7 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
             title=f"Accuracy of {wording.listing(names[:3])}"
             + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
             kicker="Evaluation",
+            short="Evaluation",
             byline=[byline(run, run_names(runs)[0], counts)],
             lead=_lead(scores),
             sections=[section for section in sections if section is not None],

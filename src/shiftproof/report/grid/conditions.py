@@ -13,7 +13,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
 from shiftproof.report.grid.entries import Entry, Shown
-from shiftproof.report.sections import Section
+from shiftproof.report.sections import Section, run_names
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import (
     Column,
@@ -44,14 +44,20 @@ def list_conditions(run: Run) -> list[ConditionScores]:
 
 
 def conditions_sections(shown: Shown, *, spell: Callable[[str], str]) -> list[Section]:
-    """Build a section for each column of metadata that the first run was scored by."""
-    entries = shown.of_run(shown.first)
+    """Build a section for each column of metadata that a run was scored by."""
+    names = run_names(shown.runs)
+    listed = [
+        (run, name, scores)
+        for run, name in zip(shown.runs, names, strict=True)
+        for scores in list_conditions(run)
+    ]
     found = []
-    for number, scores in enumerate(list_conditions(shown.first)):
-        own = {entry.scored.name: entry for entry in entries}
-        kept = [own[name] for name in scores.models if name in own]
+    for number, (run, name, scores) in enumerate(listed):
+        own = {entry.scored.name: entry for entry in shown.of_run(run)}
+        kept = [own[model] for model in scores.models if model in own]
         if kept:
-            found.append(_section(scores, kept, number, spell))
+            of_run = f", {name}" if len(names) > 1 else ""
+            found.append(_section(scores, kept, number, spell, of_run))
     return found
 
 
@@ -63,7 +69,11 @@ class _Change:
 
 
 def _section(
-    scores: ConditionScores, entries: Sequence[Entry], number: int, spell: Callable[[str], str]
+    scores: ConditionScores,
+    entries: Sequence[Entry],
+    number: int,
+    spell: Callable[[str], str],
+    of_run: str,
 ) -> Section:
     spelling = spelling_of(scores.measure.unit)
     rows = _list_rows(scores, entries)
@@ -74,8 +84,8 @@ def _section(
     table = summarize(scores)
     return Section(
         f"conditions-by-{number}",
-        f"By {title}",
-        wording.capital(title),
+        f"By {title}{of_run}",
+        f"{wording.capital(title)}{of_run}",
         "conditions.html.j2",
         {
             "words": tell(scores),

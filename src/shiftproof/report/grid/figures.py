@@ -190,7 +190,7 @@ def difference_scale(
     steps = [
         (
             f"d{colors.diverging_level(share * reach, reach)}",
-            spelling.signed_tick(sign * share * reach),
+            spelling.tick_change(sign * share * reach),
         )
         for share in (-1.0, -0.5, 0.0, 0.5, 1.0)
     ]

@@ -10,7 +10,13 @@ from shiftproof.adapt.cautions import list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words
+from shiftproof.report.grid.advice import list_steps
 from shiftproof.report.grid.conditions import conditions_sections
+from shiftproof.report.grid.contrasts import (
+    gains_section,
+    robustness_section,
+    separation_section,
+)
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.grid.events import events_section
 from shiftproof.report.grid.kind import Kind
@@ -18,10 +24,11 @@ from shiftproof.report.grid.overview import overview_section, write_lead
 from shiftproof.report.grid.ranking import ranking_section
 from shiftproof.report.grid.sections import Grid, bars_section, curves_section, heat_section
 from shiftproof.report.kind import PageKind
+from shiftproof.report.listing import steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
-    broken_section,
+    list_broken_files,
     byline,
     describe_drawn_frost,
     differing,
@@ -64,19 +71,23 @@ class GridPage(PageKind[Run, GridScores]):
         """Return the page of one run, or of several side by side."""
         shown, kind = Shown.of(runs), self.kind
         grid, alarms = Grid.of(shown, kind.spell), _differing(shown, kind)
+        ranking = self.ranking if len(runs) > 1 else shown.first.scores.ranking
         found = [
             kind.first(shown),
             overview_section(
                 shown, kind, alike=not alarms, paired=self.ranking is not None, why=self.unpaired
             ),
-            ranking_section(shown, self.ranking if len(runs) > 1 else shown.first.scores.ranking),
+            steps_section(list_steps(shown, ranking, alarms)),
+            ranking_section(shown, ranking),
             bars_section(grid),
+            *([] if alarms else [separation_section(grid), robustness_section(grid)]),
+            gains_section(grid),
             heat_section(grid),
             curves_section(grid),
             *conditions_sections(shown, spell=kind.spell),
             *kind.sections(shown, pictures),
             events_section(shown),
-            broken_section(runs, kind.broken),
+            list_broken_files(runs, kind.broken),
             numbers_section(
                 runs, tables.summarize, tables.write_cells, unit=_units(shown.first.scores)
             ),
@@ -86,6 +97,7 @@ class GridPage(PageKind[Run, GridScores]):
         return Document(
             title=_title(shown, kind),
             kicker=kicker(runs),
+            short=wording.capital(kind.models),
             byline=[
                 byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)

@@ -13,7 +13,7 @@ from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.words import inside
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
-from shiftproof.report.table_writing import describe_figure, plain_text
+from shiftproof.report.table_writing import Column, Row, Table, describe_figure, plain_text
 from shiftproof.report.wording import Spelling, spelling_of
 from shiftproof.runs.scores.grid import GridScores, Headline
 from shiftproof.runs.scores.ranking import Pair, Place, Ranking
@@ -159,6 +159,41 @@ def tell_rule(scores: GridScores, ranking: Ranking) -> str:
         f"{said} {wording.capital(pairs)} are compared, and of pairs that do not differ "
         f"about {chance} get such an interval by chance. A star marks those that hold together: "
         f"p-values from the resamples, corrected by Holm (1979), at {chance}."
+    )
+
+
+# ---------------------------------------------------------------- tables
+
+
+def tabulate_ranking(scores: GridScores, ranking: Ranking | None) -> Table | None:
+    """Return the models, best first, with the difference of each to every other; None of one model."""
+    headline = _headline(scores, ranking)
+    if ranking is None or headline is None:
+        return None
+    spelling = spelling_of(headline.unit)
+    names = [place.name for place in ranking.places]
+    pairs = {(pair.name, pair.against): pair.difference for pair in ranking.pairs}
+    rows = tuple(
+        Row(
+            "rank",
+            place.name,
+            f"{place.rank} {place.name}",
+            "",
+            headline.name,
+            (place.figure, *(pairs.get((place.name, other)) for other in names[1:])),
+            spelling,
+        )
+        for place in ranking.places
+    )
+    return Table(
+        columns=(Column(headline.title), *(Column("row", other) for other in names[1:])),
+        rows=rows,
+        caption=(
+            f"Ranking by {inside(headline.title)}{spelling.short_phrase}; differences are of the row "
+            "less the column, paired by image."
+        ),
+        notes=(_terminal_rule(scores, ranking),),
+        spelling=spelling,
     )
 
 

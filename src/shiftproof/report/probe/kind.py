@@ -21,7 +21,7 @@ from shiftproof.report.probe.sections import (
 from shiftproof.report.sections import (
     Document,
     Section,
-    broken_section,
+    list_broken_files,
     byline,
     differing,
     label_models,
@@ -52,7 +52,7 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
             *factor_sections(runs, shown),
             strips_section(runs, pictures),
             readings_section(shown),
-            broken_section(runs, BROKEN),
+            list_broken_files(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_readings, unit="fractions"),
             settings_section(runs),
             _reading(runs[0].scores),
@@ -61,6 +61,7 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
         return Document(
             title=f"What {wording.listing(names)} {'keeps' if len(names) == 1 else 'keep'}",
             kicker="Probe" if len(runs) == 1 else f"Comparison of {len(runs)} probes",
+            short="Encoders",
             byline=[
                 byline(run, name, _counts(run.scores))
                 for run, name in zip(runs, run_names(runs), strict=True)

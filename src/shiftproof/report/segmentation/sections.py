@@ -45,7 +45,7 @@ def classes_section(shown: Shown) -> Section | None:
         {
             "words": "Intersection over union of each class, over the pixels of all images, on clean "
             f"images and as the mean {over(shown.first.scores)}, the largest loss{whose} first. "
-            f"{_told_ranges(order)}",
+            f"{_list_ranges(order)}",
             "worst": tell_worst(first.label, order),
             "first": "Class",
             "counted": True,
@@ -75,7 +75,7 @@ def conditions_section(shown: Shown) -> Section | None:
         {
             "words": "mIoU over the images of each condition as they were taken, and with the "
             "corruptions on top. Conditions hold different images, or the same ones where a data set "
-            f"was fogged. {_told_ranges(told)}",
+            f"was fogged. {_list_ranges(told)}",
             "worst": "",
             "first": "Condition",
             "counted": False,
@@ -128,7 +128,7 @@ def _change_span(lost: Interval | None) -> str:
     return wording.SHARES.change_span(Interval(-lost.value, -lost.upper, -lost.lower))
 
 
-def _told_ranges(falls: Iterable[RangedFall]) -> str:
+def _list_ranges(falls: Iterable[RangedFall]) -> str:
     """Say what the small figures are; records of older runs were measured without."""
     if all(fall.ranges.mean is None for fall in falls):
         return "These figures have no intervals."

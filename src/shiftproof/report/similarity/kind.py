@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.errors import InputError
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
@@ -41,16 +40,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
     takes_images = True
 
     def build(self, runs: Sequence[AuditRun], pictures: Pictures) -> Document:
-        """Return the page of one audit.
-
-        Raises:
-            InputError: several audits.
-        """
-        if len(runs) > 1:
-            raise InputError(
-                f"Expected one audit, got {len(runs)}: their figures hang on their encoders and "
-                "training sets. Write a report for each."
-            )
+        """Return the page of one audit; figures of two hang on their encoders and training sets."""
         [run] = runs
         scores = run.scores
         sections = [
@@ -69,6 +59,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
             title=f"Is it only similarity? {wording.listing(names[:4])}"
             + (f" and {len(names) - 4} more" if len(names) > 4 else ""),
             kicker="Train-test similarity",
+            short="Audit",
             byline=[_byline(run)],
             lead=similarity_wording.lead(scores),
             sections=[section for section in sections if section is not None],

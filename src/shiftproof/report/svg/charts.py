@@ -43,12 +43,20 @@ class Look:
 
 @dataclass(frozen=True)
 class Spot:
-    """A mark of a scatter: a model's, at the true and the estimated figure, with its words."""
+    """A mark of a scatter: a model's, at two shares, with its words."""
 
     look: Look
-    true: float
-    estimated: float
+    x: float
+    y: float
     words: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A line through a scatter: a model's, or of a fit, which has no look."""
+
+    points: Sequence[tuple[float, float]]
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -268,14 +276,25 @@ def _band(curve: Curve, x: Callable[[int], float], y: Callable[[float], float]) 
     )
 
 
-# ---------------------------------------------------------------- estimated against true
+# ---------------------------------------------------------------- one share against another
 
 _SIDE = 300.0
 _INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
 
 
-def scatter(spots: Sequence[Spot], *, title: str, spoken: str, top: float) -> Html:
-    """Draw estimated against true errors, both from 0 to ``top``, with the line where they agree."""
+def scatter(
+    spots: Sequence[Spot],
+    *,
+    title: str,
+    across: str,
+    upward: str,
+    top: float,
+    traces: Sequence[Trace] = (),
+) -> Html:
+    """Draw one share against another, both from 0 to ``top``, with the line where they are equal.
+
+    ``title`` is read out; ``across`` and ``upward`` name the axes.
+    """
     right, bottom = _SIDE - 10, _SIDE - _FOOT
 
     def x(fraction: float) -> float:
@@ -297,23 +316,33 @@ def scatter(spots: Sequence[Spot], *, title: str, spoken: str, top: float) -> Ht
             label = f"{100 * value:g}"
             pieces.append(_text(_INSET - 6, y(value) + 4, label, "end"))
             pieces.append(_text(x(value), bottom + 15, label, "middle"))
-    pieces.append(_text(4, 10, "estimated error, %", "start"))
-    pieces.append(_text(right, _SIDE - 6, "true error, %", "end"))
+    pieces.append(_text(4, 10, upward, "start"))
+    pieces.append(_text(right, _SIDE - 6, across, "end"))
     pieces.append(
         element("line", {"class": "agree", "x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)})
     )
     pieces += [
-        marker(spot.look, x(spot.true), y(spot.estimated), 2.9, spot.words) for spot in spots
+        _trace(trace, [(x(one), y(other)) for one, other in trace.points]) for trace in traces
     ]
+    pieces += [marker(spot.look, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
     return element(
         "svg",
         {
             "class": "scatter",
             "viewBox": f"0 0 {_SIDE:g} {_SIDE:g}",
             "role": "img",
-            "aria-label": f"{title}: estimated against true error. {spoken}",
+            "aria-label": title,
         },
         *pieces,
+    )
+
+
+def _trace(trace: Trace, places: Sequence[tuple[float, float]]) -> Html:
+    look = trace.look
+    style = {"class": "fit"} if look is None else {"class": f"line {look.style}"}
+    dash = None if look is None else look.dash
+    return element(
+        "polyline", {**style, "points": _path_points(places), "stroke-dasharray": dash}
     )
 
 
@@ -461,9 +490,9 @@ def difference_axis(
             {"class": f"mark {state}", "cx": _share(interval.value, low, high), "cy": 14, "r": 5},
             element("title", None, f"{spelling.change(interval.value)}{spelling.points}"),
         ),
-        _end(0, 40, spelling.signed_tick(low), "start"),
+        _end(0, 40, spelling.tick_change(low), "start"),
         _end(50, 40, "0", "middle"),
-        _end(100, 40, spelling.signed_tick(high), "end"),
+        _end(100, 40, spelling.tick_change(high), "end"),
     ]
     return element(
         "svg",
@@ -521,6 +550,45 @@ def falls(
             "role": "img",
             "aria-label": f"{title}: {'; '.join(spoken)}",
         },
+        *pieces,
+    )
+
+
+def dots(
+    rows: Sequence[tuple[Look, Interval]],
+    *,
+    title: str,
+    top: float,
+    low: float = 0.0,
+    spelling: Spelling = SHARES,
+) -> Html:
+    """Draw the figures of all models on one axis, with a line from the least to the most."""
+    height = 18
+    pieces = [
+        element(
+            "line", {"class": "grid", "x1": f"{tick}%", "x2": f"{tick}%", "y1": 0, "y2": height}
+        )
+        for tick in (0, 25, 50, 75, 100)
+    ]
+    places = [_share(interval.value, low, top) for _, interval in rows]
+    ends = sorted(places, key=lambda place: float(place.rstrip("%")))
+    middle = height / 2
+    pieces.append(
+        element("line", {"class": "axis", "x1": ends[0], "x2": ends[-1], "y1": middle, "y2": middle})
+    )
+    pieces += [
+        # Markers of their own shape stand where a percentage puts them: each in a drawing of its own.
+        element(
+            "svg",
+            {"x": place, "y": middle, "overflow": "visible", "width": 1, "height": 1,
+             "aria-hidden": "true"},
+            marker(look, 0, 0, 3.6, f"{look.label}: {spelling.with_span(interval)}"),
+        )
+        for (look, interval), place in zip(rows, places, strict=True)
+    ]
+    return element(
+        "svg",
+        {"class": "dots", "width": "100%", "height": height, "role": "img", "aria-label": title},
         *pieces,
     )
 

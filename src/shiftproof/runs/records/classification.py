@@ -115,6 +115,27 @@ def read_cell(path: Path) -> CellRecords:
         )
 
 
+def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Read the class, the answer and the confidence of the images that have all three.
+
+    Returns:
+        ``(N,)`` int32, int32 and float32, in the order of the table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with open_table(path, _schema()) as table:
+        target, prediction, confidence = (
+            _numpy(table.column(name).combine_chunks(), dtype, missing)
+            for name, dtype, missing in (
+                ("target", np.int32, -1), ("prediction", np.int32, -1),
+                ("confidence", np.float32, np.nan),
+            )
+        )  # fmt: skip
+    there = (target >= 0) & (prediction >= 0) & np.isfinite(confidence)
+    return target[there], prediction[there], confidence[there]
+
+
 def read_tables(
     folder: Path, models: Sequence[str], cells: Sequence[Cell]
 ) -> dict[str, dict[Cell, CellRecords]]:

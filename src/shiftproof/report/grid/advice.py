@@ -1,0 +1,174 @@
+"""What to do next, as far as it follows from the numbers of a run over the grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from shiftproof.corruptions.table import COMMON
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.grid import words
+from shiftproof.report.grid.entries import Change, Entry, Shown
+from shiftproof.report.listing import Step
+from shiftproof.report.wording import SHARES
+from shiftproof.runs.run import Run
+from shiftproof.runs.scores.grid import GridScores
+from shiftproof.runs.scores.ranking import Ranking
+
+MOST_IMAGES = 1_000_000
+"""More images are no advice."""
+
+WIDE = 0.02
+"""Half of an interval from which on more images are worth their time."""
+
+NEAR_CHANCE = 0.9
+"""Share of the errors that guessing makes; a model above it has mostly been loaded wrongly."""
+
+
+def list_steps(shown: Shown, ranking: Ranking | None, alarms: Sequence[str]) -> list[Step]:
+    """Return what follows from the figures, what puts them in doubt first."""
+    run = shown.first
+    found = [
+        _make_alike(alarms),
+        *(_check_loading(entry) for entry in shown.entries),
+        _complete_grid(run.scores),
+        _tell_apart(run.scores, ranking) or _narrow(run.scores),
+        *(_judge_change(change) for change in shown.changes),
+        _try_adapters(run),
+        _look_at_worst(shown),
+    ]
+    return [one for one in found if one is not None]
+
+
+def _make_alike(alarms: Sequence[str]) -> Step | None:
+    if not alarms:
+        return None
+    return Step(
+        "Measure all models on the same images, corruptions and seed; only then can they be compared.",
+        "shiftproof bench --model A --model B --data DATA --out RUN",
+    )
+
+
+def _check_loading(entry: Entry) -> Step | None:
+    """Say that a clean error near that of guessing is mostly a model that was loaded wrongly."""
+    classes = entry.run.head.classes.get("count")
+    clean = entry.scored.of_clean("error")
+    if not isinstance(classes, int) or classes < 2 or clean is None or entry.adapter is not None:
+        return None
+    if clean.value < NEAR_CHANCE * (1 - 1 / classes):
+        return None
+    return Step(
+        f"{entry.label} is hardly better than guessing on clean images ({wording.share(clean.value)} "
+        f"wrong of {classes:,} classes). Mostly the size, mean and std, or the order of the classes is "
+        "not the model's.",
+        "shiftproof models",
+    )
+
+
+def _complete_grid(scores: GridScores) -> Step | None:
+    if scores.grid.claim is None or scores.grid.complete:
+        return None
+    whole = set(COMMON) <= set(scores.corruptions)
+    lacking = "five severities" if whole else "15 corruptions at five severities"
+    return Step(
+        f"Run the whole benchmark, {lacking}: only then may a figure be held against published ones.",
+        "--corruptions common --severities 1-5",
+    )
+
+
+def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
+    """Say how many images would tell the best two models apart, if they differ as it seems."""
+    if ranking is None or len(ranking.places) < 2 or not scores.used:
+        return None
+    first, second = (place.name for place in ranking.places[:2])
+    pair = next(
+        (one for one in ranking.pairs if (one.name, one.against) == (first, second)), None
+    )
+    if pair is None or pair.difference.bare or not pair.difference.spans_zero:
+        return None
+    needed = _images_for(scores.used, pair.difference, abs(pair.difference.value))
+    said = f"{first} and {second} cannot be told apart from {words.images(scores)}"
+    if needed is None:
+        return Step(f"{said}, and hardly differ: choose by size, speed or what a loss costs.")
+    return Step(f"{said}. If they differ as it seems, about {needed:,} images would tell.")
+
+
+def _images_for(used: int, interval: Interval, half: float) -> int | None:
+    """Return how many images bring an interval down to a half width: it falls with their root."""
+    if half <= 0:
+        return None
+    needed = used * ((interval.upper - interval.lower) / 2 / half) ** 2
+    digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    rounded = math.ceil(needed / digits) * digits
+    return rounded if rounded <= MOST_IMAGES else None
+
+
+def _narrow(scores: GridScores) -> Step | None:
+    headline = scores.headline
+    figure = scores.models[0].summary.get(headline.name) if headline else None
+    if headline is None or figure is None or figure.bare or not scores.used:
+        return None
+    half = (figure.upper - figure.lower) / 2
+    needed = _images_for(scores.used, figure, WIDE / 2)
+    if headline.unit != "share" or half < WIDE or needed is None:
+        return None
+    return Step(
+        f"The interval of the {words.inside(headline.title)} reaches {SHARES.figure(half)} points to "
+        f"either side. About {needed:,} images would bring that to 1 point.",
+        "--precision 1",
+    )
+
+
+def _judge_change(change: Change) -> Step | None:
+    """Say whether a change is worth having, with what it costs in the same breath."""
+    scores = change.run.scores
+    figure = change.scored.summary.get("mean")
+    if figure is None or figure.bare or figure.spans_zero or change.entry.adapter is None:
+        return None
+    label = change.entry.label
+    spelling = words.spelling(scores)
+    amount = f"{spelling.figure(abs(figure.value))}{spelling.points}"
+    if (figure.value < 0) != scores.measure.lower_is_better:
+        return Step(
+            f"Leave {label} out here: it makes the {scores.measure.name} worse by {amount}. A smaller "
+            "batch, or images sorted by class, may be why."
+        )
+    cost = [one.title for one, _ in words.losses(scores, change.scored)]
+    price = (
+        f" Its price is the {wording.listing([words.inside(one) for one in cost])}: recalibrate, or "
+        "adapt only while the images are corrupted."
+        if cost
+        else ""
+    )
+    return Step(
+        f"{label} is worth having where images come as in this run: it makes the "
+        f"{scores.measure.name} better by {amount}.{price}"
+    )
+
+
+def _try_adapters(run: Run) -> Step | None:
+    if run.kind != "classification" or run.adapts or not run.settings.get("models"):
+        return None
+    if any("answers" in str(run.settings.get(key)) for key in ("images", "source")):
+        return None  # there is no model to adapt
+    return Step(
+        "See what adaptation without labels brings back, on the same images.",
+        "--adapt 'batchnorm ent'",
+    )
+
+
+def _look_at_worst(shown: Shown) -> Step | None:
+    """Name the corruptions under which the first model loses most."""
+    entry = shown.entries[0]
+    found = entry.scored.of_corruptions(shown.measure)
+    if len(found) < 3:
+        return None
+    lower = entry.run.scores.measure.lower_is_better
+    worst = sorted(found, key=lambda name: found[name].value, reverse=lower)[:3]
+    names = wording.listing([wording.corruption_title(name).lower() for name in worst])
+    return Step(
+        f"{entry.label} does worst under {names}. If your images can look like that, train with it; "
+        "judge by the corruptions that were not trained with.",
+        f"shiftproof corrupt DATA COPIES --corruptions {','.join(worst)}",
+    )

@@ -1,0 +1,365 @@
+"""What tells models apart: the corruptions, robustness beyond clean accuracy, the gain of each change."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftproof.metrics.intervals import Interval
+from shiftproof.report import wording
+from shiftproof.report.grid import figures
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.grid.sections import Grid
+from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_change
+from shiftproof.report.sections import Section
+from shiftproof.report.svg import charts
+from shiftproof.report.svg.charts import Spot, Trace
+from shiftproof.report.wording import SHARES
+
+LEAST_FOR_A_LINE = 3
+"""Through two models a line always passes, and none is ever above it."""
+
+LEAST_REACH = 0.02
+"""How far apart the clean figures have to lie for a line through them to mean something."""
+
+# ---------------------------------------------------------------- corruptions that separate
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """A corruption with its figures, the best model's first."""
+
+    name: str
+    found: Sequence[tuple[Entry, Interval]]
+
+    @property
+    def reach(self) -> float:
+        """From the best to the worst."""
+        return abs(self.found[-1][1].value - self.found[0][1].value)
+
+
+def separation_section(grid: Grid) -> Section | None:
+    """Build the corruptions by how far apart the models are; None of one model."""
+    spreads = _list_spreads(grid)
+    if not spreads:
+        return None
+    spelling = grid.spelling
+    low, top = charts.nice_ends((one for spread in spreads for _, one in spread.found), spelling)
+    heads = [("Corruption", False), ("Best", False), ("Worst", False),
+             (f"Apart{spelling.short_phrase}", True), ("Beyond chance", False), ("All", False)]  # fmt: skip
+    rows = [
+        [
+            Item(wording.corruption_title(spread.name)),
+            Item(f"{spread.found[0][0].label} {spelling.figure(spread.found[0][1].value)}"),
+            Item(f"{spread.found[-1][0].label} {spelling.figure(spread.found[-1][1].value)}"),
+            Item(spelling.figure(spread.reach)),
+            Item(_tell_apart(grid.shown, spread)),
+            Item("", drawn=_draw_spread(spread, grid, low, top)),
+        ]
+        for spread in spreads
+    ]
+    first, last = spreads[0], spreads[-1]
+    return lay_out(
+        "separation",
+        "Which corruptions tell the models apart",
+        "What separates",
+        words=[
+            f"The {grid.measure} of the models lies furthest apart under "
+            f"{_title(first)} ({spelling.figure(first.reach)}{spelling.points}) and closest under "
+            f"{_title(last)} ({spelling.figure(last.reach)}{spelling.points}).",
+            "Beyond chance: the paired interval of the two models leaves out 0 where they have one; "
+            "where they have none, their own intervals do not meet.",
+        ],
+        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        tables=[Listing("", heads, rows)],
+    )
+
+
+def _list_spreads(grid: Grid) -> list[_Spread]:
+    entries = grid.shown.entries
+    sign = 1 if grid.lower_is_better else -1
+    found = []
+    for name in itertools.chain.from_iterable(figures.groups_of(grid.columns).values()):
+        known = [
+            (entry, column.corruptions[name])
+            for entry, column in zip(entries, grid.columns, strict=True)
+            if name in column.corruptions
+        ]
+        if len(known) > 1:
+            found.append(_Spread(name, sorted(known, key=lambda one: sign * one[1].value)))
+    return sorted(found, key=lambda spread: -spread.reach)
+
+
+def _title(spread: _Spread) -> str:
+    title = wording.corruption_title(spread.name)
+    return title if title[1:2].isupper() or title.startswith("Gaussian") else title.lower()
+
+
+def _tell_apart(shown: Shown, spread: _Spread) -> str:
+    (best, upper), (worst, lower) = spread.found[0], spread.found[-1]
+    for change in shown.changes:
+        if {change.entry.label, change.against.label} == {best.label, worst.label}:
+            moved = change.scored.of_corruptions(shown.measure).get(spread.name)
+            if moved is not None and not moved.bare:
+                return "no" if moved.spans_zero else "yes"
+    if upper.bare or lower.bare:
+        return wording.NONE
+    meet = upper.lower <= lower.upper and lower.lower <= upper.upper
+    return "not told" if meet else "yes"
+
+
+def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> charts.Html:
+    told = "; ".join(
+        f"{entry.label} {grid.spelling.with_span(figure)}" for entry, figure in spread.found
+    )
+    rows = [(entry.look, figure) for entry, figure in spread.found]
+    title = f"{wording.corruption_title(spread.name)}: {told}"
+    return charts.dots(rows, title=title, top=top, low=low, spelling=grid.spelling)
+
+
+# ---------------------------------------------------------------- clean against corrupted
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """A model's accuracy, or performance, on clean and on corrupted images; shares."""
+
+    entry: Entry
+    clean: float
+    corrupted: float
+
+
+def robustness_section(grid: Grid) -> Section | None:
+    """Build clean against corrupted figures, and what lies above the line of the models as they are.
+
+    Effective robustness (Taori et al. 2020, "Measuring Robustness to Natural Distribution Shifts in
+    Image Classification", section 2) is the accuracy under shift less the one that a line through
+    models, fitted on logits of both accuracies, expects of the clean accuracy. None where there are
+    fewer than two models with both figures, or figures that are no shares.
+    """
+    standings = _list_standings(grid)
+    if len(standings) < 2 or grid.spelling is not SHARES:
+        return None
+    what = "accuracy" if grid.lower_is_better else grid.measure
+    plain = [one for one in standings if one.entry.adapter is None]
+    line = fit_line([(one.clean, one.corrupted) for one in plain])
+    top = charts.nice_top(max(max(one.clean, one.corrupted) for one in standings))
+    heads = [("Model", False), (f"Clean {what}, %", True), ("Under corruption, %", True),
+             ("Lost, points", True)]  # fmt: skip
+    if line is not None:
+        heads += [("Expected, %", True), ("Effective robustness, points", True)]
+    ordered = sorted(standings, key=lambda one: _beyond(one, line), reverse=True)
+    return lay_out(
+        "robustness",
+        "Clean against corrupted",
+        "Clean and robust",
+        words=_tell_line(line is not None, len(plain), what),
+        legend=figures.legend(grid.shown.entries, spell=grid.spell),
+        charts=[Chart(_draw_standings(standings, line, top, what))],
+        tables=[Listing("", heads, [_standing_row(one, line) for one in ordered])],
+    )
+
+
+def _beyond(one: _Standing, line: Line | None) -> float:
+    """Return what a model has beyond the line, by which they are listed; without a line its figure."""
+    expected = 0.0 if line is None else line(one.clean)
+    return -1.0 if expected is None else one.corrupted - expected
+
+
+def _list_standings(grid: Grid) -> list[_Standing]:
+    found = []
+    for entry, column in zip(grid.shown.entries, grid.columns, strict=True):
+        if column.clean is not None and column.mean is not None:
+            clean, mean = column.clean.value, column.mean.value
+            if grid.lower_is_better:
+                clean, mean = 1 - clean, 1 - mean
+            found.append(_Standing(entry, clean, mean))
+    return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """The share under shift that is expected of a clean one, as far as models reach.
+
+    Attributes:
+        expect: the expected share.
+        low: the least clean share that it may be asked for, half of the models' reach below them.
+        high: the largest.
+    """
+
+    expect: Callable[[float], float]
+    low: float
+    high: float
+
+    def __call__(self, clean: float) -> float | None:
+        """Return the expected share; None where no model is near."""
+        return self.expect(clean) if self.low <= clean <= self.high else None
+
+
+def fit_line(points: Sequence[tuple[float, float]]) -> Line | None:
+    """Return the expected share under shift of a clean one: a line between logits, by least squares.
+
+    Args:
+        points: clean share and share under shift of each model.
+
+    Returns:
+        None where fewer than ``LEAST_FOR_A_LINE`` models have shares between 0 and 1, or their clean
+        ones lie closer than ``LEAST_REACH``.
+    """
+    inside = [(x, y) for x, y in points if 0 < x < 1 and 0 < y < 1]
+    reach = max((x for x, _ in inside), default=0) - min((x for x, _ in inside), default=0)
+    if len(inside) < LEAST_FOR_A_LINE or reach < LEAST_REACH:
+        return None
+    across, upward = (np.array([_logit(one) for one in side]) for side in zip(*inside, strict=True))
+    slope, height = np.polyfit(across, upward, 1)
+
+    def expect(clean: float) -> float:
+        bounded = min(max(clean, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(-(slope * _logit(bounded) + height)))
+
+    clean = [x for x, _ in inside]
+    return Line(expect, min(clean) - reach / 2, max(clean) + reach / 2)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _tell_line(has_line: bool, plain: int, what: str) -> list[str]:
+    if not has_line:
+        return [
+            f"Models with a better clean {what} are mostly better under corruption, too. How much a "
+            "model has beyond that, its effective robustness, takes a line through three models "
+            f"without adapters or more (Taori et al. 2020); here {_count_plain(plain)}. On the dashed "
+            "line nothing would be lost."
+        ]
+    return [
+        f"The line is what the clean {what} lets expect: a line between the logits of both, through "
+        f"the {plain} models without adapters. What a model has above it is its effective robustness "
+        "(Taori et al. 2020). On the dashed line nothing would be lost.",
+        f"A line through {plain} models moves with each of them: read what is far above, not the "
+        "decimals.",
+    ]
+
+
+def _count_plain(plain: int) -> str:
+    if plain >= LEAST_FOR_A_LINE:
+        return f"their clean figures lie within {100 * LEAST_REACH:g} points, which is no line"
+    return f"{'is' if plain == 1 else 'are'} {plain}"
+
+
+def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
+    row = [
+        Item(one.entry.label, drawn=charts.dot(one.entry.look)),
+        Item(wording.percent(one.clean)),
+        Item(wording.percent(one.corrupted)),
+        Item(wording.percent(one.clean - one.corrupted)),
+    ]
+    if line is None:
+        return row
+    expected = line(one.clean)
+    if expected is None:
+        return [*row, Item(wording.NONE), Item(wording.NONE, title="no model without adapter is near")]
+    return [*row, Item(wording.percent(expected)), Item(wording.points(one.corrupted - expected))]
+
+
+def _draw_standings(
+    standings: Sequence[_Standing],
+    line: Line | None,
+    top: float,
+    what: str,
+) -> charts.Html:
+    spots = [
+        Spot(
+            one.entry.look, one.clean, one.corrupted,
+            f"{one.entry.label}: {wording.share(one.clean)} clean, "
+            f"{wording.share(one.corrupted)} under corruption",
+        )
+        for one in standings
+    ]  # fmt: skip
+    traces = [] if line is None else [Trace(_follow(line))]
+    told = "; ".join(spot.words for spot in spots)
+    return charts.scatter(
+        spots,
+        title=f"Clean against corrupted {what}. {told}",
+        across=f"clean {what}, %",
+        upward="under corruption, %",
+        top=top,
+        traces=traces,
+    )
+
+
+def _follow(line: Line) -> list[tuple[float, float]]:
+    low, high = max(line.low, 0.0), min(line.high, 1.0)
+    steps = [low + (high - low) * step / 30 for step in range(31)]
+    return [(x, line.expect(x)) for x in steps]
+
+
+# ---------------------------------------------------------------- gains
+
+
+def gains_section(grid: Grid) -> Section | None:
+    """Build what each change gains under each corruption, most first; None without changes."""
+    changes = grid.shown.changes
+    if not changes:
+        return None
+    moves = {
+        change.label: change.scored.of_corruptions(grid.measure) for change in changes
+    }
+    names = list(dict.fromkeys(name for found in moves.values() for name in found))
+    sign = 1 if grid.lower_is_better else -1
+    first = next(iter(moves.values()))
+    names.sort(key=lambda name: sign * first[name].value if name in first else math.inf)
+    reach = figures.reach_of(grid.differences, grid.spelling)
+    heads = [("Corruption", False), *((label, True) for label in moves)]
+    rows = [
+        [
+            Item(wording.corruption_title(name)),
+            *(_paint_move(found.get(name), name, reach, grid) for found in moves.values()),
+        ]
+        for name in names
+    ]
+    means = [change.scored.summary.get("mean") for change in changes]
+    rows.append([Item("Mean"), *(write_change(grid.spelling, one) for one in means)])
+    return lay_out(
+        "gains",
+        "What each change gains, corruption by corruption",
+        "Gains",
+        words=[
+            f"The {grid.measure} with the change less without it{grid.spelling.phrase}, most gained "
+            f"first. Blue is better, orange worse; bold is beyond chance.",
+            *(_tell_gains(label, found, sign) for label, found in moves.items()),
+        ],
+        tables=[Listing("", heads, rows, totals=frozenset({"Mean"}))],
+    )
+
+
+def _paint_move(move: Interval | None, name: str, reach: float, grid: Grid) -> Item:
+    if move is None:
+        return Item(wording.NONE)
+    painted = figures.paint_difference(
+        move, wording.corruption_title(name), reach,
+        lower_is_better=grid.lower_is_better, spelling=grid.spelling,
+    )  # fmt: skip
+    return Item(
+        painted["text"], grid.spelling.change_span(move), f"h {painted['style']}", painted["title"]
+    )
+
+
+def _tell_gains(label: str, found: Mapping[str, Interval], sign: int) -> str:
+    """Count in which corruptions a change is for the better and for the worse beyond chance."""
+    sure = {name: sign * one.value for name, one in found.items() if not one.spans_zero}
+    parts = []
+    for word, better in (("gains", True), ("loses", False)):
+        names = [name for name, value in sure.items() if (value < 0) == better]
+        if names:
+            most = max(names, key=lambda name: abs(sure[name]))
+            parts.append(
+                f"{word} beyond chance under {len(names)} of {len(found)}, most under "
+                f"{wording.corruption_title(most).lower()}"
+            )
+    return f"{label}: {wording.listing(parts) or 'nothing beyond chance'}."

@@ -1,0 +1,208 @@
+"""Runs of any kind on one page: which of them stand together, and what is said of each such part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shiftproof.errors import InputError, RunMismatchError
+from shiftproof.report.classification.kind import believe
+from shiftproof.report.evaluation.kind import EvaluationPage
+from shiftproof.report.grid.page import GridPage
+from shiftproof.report.grid.ranking import ranking_for_terminal, tabulate_ranking
+from shiftproof.report.kind import PageKind
+from shiftproof.report.kinds import find_kind
+from shiftproof.report.sections import Document, run_names
+from shiftproof.report.table_writing import Table
+from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, Run, load_run
+from shiftproof.runs.scores.ranking import Ranking
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shiftproof.bench.estimates import StreamEstimate
+
+
+@dataclass(frozen=True)
+class Part:
+    """Runs that are shown together, and how their kind is shown."""
+
+    kind: PageKind[Any, Any]
+    runs: Sequence[AnyRun[Any]]
+
+    def build(self, budget: int, images: Sequence[Path]) -> Document:
+        """Return what stands on the page, with pictures of at most ``budget`` characters."""
+        folders = images if self.kind.takes_images else ()
+        return self.kind.build(self.runs, self.kind.load_pictures(self.runs, budget, folders))
+
+    def describe_differences(self) -> list[str]:
+        """Say in what the runs differ that makes their figures no fair comparison."""
+        alike = [one for one in self.runs if isinstance(one, Run)]
+        if len(alike) < 2 or not isinstance(self.kind, GridPage):
+            return []
+        return self.kind.describe_differences(alike)
+
+
+def group_runs(runs: Sequence[AnyRun[Any]]) -> list[Part]:
+    """Return runs of one kind and measure together, in the order in which they first come.
+
+    An axis cannot show errors beside AP, nor AP beside AP50. Audits and evaluations stand alone, as
+    the figures of each hang on its own training set or test sets.
+    """
+    found: dict[object, list[AnyRun[Any]]] = {}
+    for place, run in enumerate(runs):
+        alone = isinstance(run, AuditRun | EvaluationRun)
+        found.setdefault(place if alone else (run.kind, name_measure(run)), []).append(run)
+    return [Part(find_kind(group[0].kind), group) for group in found.values()]
+
+
+def plan_parts(
+    runs: Sequence[AnyRun[Any]], calibration: Path | None, images: Sequence[Path]
+) -> list[Part]:
+    """Return the parts of a page, with what only several runs together tell.
+
+    Raises:
+        InputError: ``calibration`` cannot calibrate this, or ``images`` are named for no audit.
+        RunMismatchError: ``calibration`` is a run of another model.
+        BrokenFileError: a file of a run is damaged.
+    """
+    if calibration is not None:
+        believed = GridPage(believe(_estimate(runs, calibration)))
+        parts = [Part(believed, runs)]
+    else:
+        parts = [_complete(part, runs) for part in group_runs(runs)]
+    if images and not any(part.kind.takes_images for part in parts):
+        raise InputError(
+            f"{runs[0].path} keeps its pictures in its own folder; folders of images are named for an "
+            "audit of embeddings only."
+        )
+    return parts
+
+
+def _complete(part: Part, runs: Sequence[AnyRun[Any]]) -> Part:
+    """Return a part with what needs all runs: a ranking, or the audit beside an evaluation."""
+    if isinstance(part.kind, GridPage) and len(part.runs) > 1:
+        return Part(GridPage(part.kind.kind, *_rank(part)), part.runs)
+    [run, *_] = part.runs
+    if isinstance(run, EvaluationRun) and run.scores.audit is None:
+        return Part(_find_audit(run, runs), part.runs)
+    return part
+
+
+def _find_audit(run: EvaluationRun, runs: Sequence[AnyRun[Any]]) -> EvaluationPage:
+    """Return the page of an evaluation beside the first audit among the runs of its test sets."""
+    from shiftproof.evaluate import join_audit
+
+    for other in runs:
+        if isinstance(other, AuditRun):
+            try:
+                return EvaluationPage(join_audit(run, other.path))
+            except InputError:
+                continue  # of other test sets
+    return EvaluationPage()
+
+
+def _rank(
+    part: Part, *, show_progress: bool | None = None
+) -> tuple[Ranking | None, str | None]:
+    """Return the ranking of all models of runs that are alike, or why there is none."""
+    from shiftproof.bench import rank_runs
+
+    alike = [run for run in part.runs if isinstance(run, Run)]
+    if part.describe_differences():
+        return None, None  # said at the top of the page
+    try:
+        return rank_runs(alike, run_names(alike), show_progress=show_progress), None
+    except (InputError, RunMismatchError) as error:
+        return None, str(error)
+
+
+# ---------------------------------------------------------------- for the terminal
+
+
+def describe_differences(run: Sequence[str | Path]) -> list[str]:
+    """Say in what several runs differ that makes their figures no fair comparison.
+
+    Returns:
+        Sentences; none where the runs of each kind are like for like, or stand alone.
+
+    Raises:
+        InputError: a folder is not a finished run.
+        BrokenFileError: a file of a run is damaged.
+    """
+    parts = group_runs([load_run(path) for path in run])
+    return [sentence for part in parts for sentence in part.describe_differences()]
+
+
+def print_ranking(run: Sequence[str | Path], console: Console) -> None:
+    """Print the ranking of the models of several runs to a terminal, paired by image.
+
+    Raises:
+        RunMismatchError: the runs are not like for like; the message names what differs.
+        InputError: a folder is not a finished run; a kind whose models cannot be ranked.
+        BrokenFileError: a file of a run is damaged.
+    """
+    first, ranking, why = _rank_alike(run)
+    shown = ranking_for_terminal(first.scores, ranking)
+    if shown is None:
+        raise InputError(why or "These runs have no headline to rank their models by.")
+    console.print(shown)
+
+
+def tabulate_models(run: Sequence[str | Path]) -> Table:
+    """Return the ranking of the models of several runs as a table; errors as for a terminal."""
+    first, ranking, why = _rank_alike(run)
+    table = tabulate_ranking(first.scores, ranking)
+    if table is None:
+        raise InputError(why or "These runs have no headline to rank their models by.")
+    return table
+
+
+def _rank_alike(run: Sequence[str | Path]) -> tuple[Run, Ranking | None, str | None]:
+    runs = [load_run(path) for path in run]
+    for aspect, values in (
+        ("kind", {one.kind for one in runs}),
+        ("measure", {name_measure(one) for one in runs}),
+    ):
+        if len(values) > 1:
+            raise RunMismatchError(
+                f"The runs differ in their {aspect} ({', '.join(sorted(values))}), so their models "
+                "have no ranking. Without --table they are shown on one page, each kind by itself."
+            )
+    part = Part(find_kind(runs[0].kind), runs)
+    first = runs[0]
+    if not isinstance(part.kind, GridPage) or not isinstance(first, Run):
+        raise InputError(
+            f"Runs of the kind {first.kind!r} are not ranked together; give one folder."
+        )
+    if told := part.describe_differences():
+        raise RunMismatchError(" ".join(told))
+    return first, *_rank(part)
+
+
+def name_measure(run: AnyRun[Any]) -> str:
+    """Return the name of what the figures of a run are."""
+    measure = run.scores.measure
+    return measure if isinstance(measure, str) else str(measure.name)
+
+
+def _estimate(runs: Sequence[AnyRun[Any]], calibration: Path) -> StreamEstimate:
+    from shiftproof.bench import estimate_stream
+
+    if len(runs) > 1:
+        raise InputError(
+            f"Expected one run to calibrate, got {len(runs)}. Write a report for each."
+        )
+    if runs[0].kind != "classification":
+        raise InputError(
+            f"{runs[0].path} is a run of the kind {runs[0].kind!r}; only errors of classifiers can be "
+            "estimated without labels. Leave the calibration out."
+        )
+    if name_measure(runs[0]) == "error":
+        raise InputError(
+            f"{runs[0].path} has labels: its errors are measured and need no estimate. Leave the "
+            "calibration out."
+        )
+    return estimate_stream(runs[0].path, calibration)
