@@ -197,7 +197,7 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     assert set(doctor.EXTRAS) == set(extras) - {"all", "bench", "dev"}
     for name, extra in doctor.EXTRAS.items():
         needs = [one for one in extras[name] if not one.startswith("shiftproof[")]
-        assert [re.split(r"[=<>]", one)[0] for one in needs] == list(extra.distributions)
+        assert [re.split(r"[=<>\[]", one)[0] for one in needs] == list(extra.distributions)
     monkeypatch.setattr(
         doctor, "find_version", lambda name: None if name in ("ray", "timm") else "1.0"
     )
@@ -206,5 +206,23 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     told = capsys.readouterr().out
     assert 'python -m pip install "shiftproof[timm,ray]"' in told
     assert "--device with torch: cpu, cuda:0" in told
+    assert re.search(
+        r"--model timm:NAME, .*? +no *\n +python -m pip install .shiftproof\[timm\].", told
+    )
+    assert re.search(r"--model onnx:FILE, --depth onnx:FILE +yes", told)
     assert run("doctor", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["extras"]["ray"] == {"ray": None}
+    told = json.loads(capsys.readouterr().out)
+    assert told["extras"]["ray"] == {"ray": None}
+    assert told["options"]["audit, prune, dedup, coreset --engine ray"] == {
+        "missing": ["ray"], "pip": 'python -m pip install "shiftproof[ray]"',
+    }  # fmt: skip
+    assert min(told["memory_bytes"], told["free_disk_bytes"]) > 0
+
+
+def test_an_extra_that_brings_torch_needs_it(monkeypatch):
+    monkeypatch.setattr(doctor, "find_version", lambda name: None if name == "torch" else "1.0")
+    assert doctor.list_missing("timm") == ["torch"]
+    assert doctor.list_missing("onnx") == []
+    monkeypatch.setattr(doctor, "find_version", lambda name: None)
+    assert doctor.list_missing("timm") == ["torch", "timm"]
+    assert doctor.write_pip_line(["torch", "timm"]) == 'python -m pip install "shiftproof[timm]"'

@@ -54,6 +54,9 @@ def _common(
         False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    no_config: bool = typer.Option(
+        False, "--no-config", help="Leave shiftproof.toml of this folder aside."
+    ),
 ) -> None:
     pass
 
@@ -80,9 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors become one clear line."""
     debug = "--debug" in arguments
-    if debug:
-        # Wherever it was typed: before the verb or behind it.
-        arguments = ["--debug", *(word for word in arguments if word != "--debug")]
+    for word in ("--debug", "--no-config"):
+        if word in arguments:
+            # Wherever it was typed: before the verb or behind it.
+            arguments = [word, *(other for other in arguments if other != word)]
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:

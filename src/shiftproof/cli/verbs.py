@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from shiftproof.cli.config import blame_file, read_defaults, tell_defaults
+
 VERBS: dict[str, str] = {
     "demo": "The whole way on 20 photographs and a model that come along.",
+    "init": "Write shiftproof.toml for your model and data.",
     "bench": "Classifiers under corruption, and what adaptation brings back.",
     "breaking": "The severity at which each answer of a classifier breaks.",
     "detect": "Object detectors under corruption: mPC and rPC.",
@@ -48,8 +51,33 @@ class Verb(TyperCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
-        """Read the verb's words by the command in its file, which is then what runs."""
-        return load_verb(str(self.name)).make_context(info_name, args, parent, **extra)
+        """Read the verb's words by the command in its file, which is then what runs.
+
+        What ``shiftproof.toml`` says stands in for options that were not typed.
+        """
+        command = load_verb(str(self.name))
+        words = list(args)
+        if _is_told_alone(words, parent, extra):
+            return command.make_context(info_name, args, parent, **extra)
+        defaults = read_defaults(command, list(VERBS), load_verb)
+        try:
+            context = command.make_context(
+                info_name, args, parent, default_map=defaults or None, **extra
+            )
+        except Exception as error:
+            blamed = blame_file(error, defaults, words)
+            if blamed is error:
+                raise
+            raise blamed from error
+        tell_defaults(context, defaults)
+        return context
+
+
+def _is_told_alone(words: list[str], parent: Any, extra: dict[str, Any]) -> bool:
+    """Whether the file has no say: it was told off, or words are completed, or help is asked for."""
+    told_off = parent is not None and parent.params.get("no_config", False)
+    asks = bool({"-h", "--help"} & set(words))
+    return bool(told_off or asks or extra.get("resilient_parsing", False))
 
 
 class Verbs(TyperGroup):

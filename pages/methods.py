@@ -1,0 +1,142 @@
+"""The page that says which adapter to use, from what was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pages.tables import write_table
+
+from shiftproof_reproduce import read_result
+from shiftproof_reproduce.rendering import write_markdown
+
+ROOT = Path(__file__).parent.parent
+MEASURED = ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "results"
+
+METHODS = "adaptation-methods"
+"""The result that compares the methods of the literature, shown once it lies under ``results/``."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an adapter changed in a situation, in points of error against the model as it is."""
+
+    situation: tuple[str, str, str]
+    adapter: str
+    change: tuple[float, float, float]
+
+
+def read_cases() -> list[Case]:
+    """Return what was measured: this function alone knows where and in which form it lies."""
+    rows = json.loads((MEASURED / "batch_sizes.json").read_text("utf-8"))["rows"]
+    return [Case(_name_situation(row), row["adapter"], tuple(row["change"])) for row in rows]
+
+
+def read_costs() -> dict[str, dict[str, Any]]:
+    """Return what each method costs: passes per image, and times a plain forward pass."""
+    found: dict[str, dict[str, Any]] = json.loads(
+        (MEASURED / "adaptation_methods.json").read_text("utf-8")
+    )["methods"]
+    return found
+
+
+def write_methods() -> str:
+    """Return the page."""
+    parts = [
+        "# Which method should I use?",
+        _ADVICE,
+        "## By the images that come",
+        "Measured on a small ResNet (Fashion-MNIST) and EfficientNet-Lite0 (20 photographs), severity 3, "
+        "paired with the model as it is. “Gains” and “harms” where the whole 95 % interval of the "
+        "difference is below or above 0. In brackets the points of error.",
+        _write_situations(read_cases()),
+        "The constants of `prior=auto` were chosen on images of these two networks, so the clean rows "
+        "are no independent test. [Adaptation](adaptation.md) has every figure with its interval.",
+        "## Under corruption",
+        *_write_results(),
+        "## What a method costs",
+        "Passes of an image through the network, and time over that of a plain forward pass "
+        "(ResNet-18, 32 x 32 pixels, one thread).",
+        _write_costs(read_costs()),
+    ]
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+_ADVICE = """\
+Start with `--adapt batchnorm`. It needs batch norm in the network and one forward pass, and it leaves \
+clean images as they are. Then, by your case:
+
+- **You know nothing of the stream**: `guard+batchnorm`. Where adapting does harm, the model as it is answers.
+- **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
+- **A long stream of one kind**: `rpl`; `ent` with few classes.
+- **Images of a few classes at a time**: no statistics of the batch. `lame`, or no adapter.
+- **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time does not matter.
+- **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent`, `sar` move the scale and shift of layer norm.
+
+Test it on corruptions that you do not report: `--corruptions holdout` has four for that."""
+
+
+def _name_situation(row: dict[str, Any]) -> tuple[str, str, str]:
+    order = {"mixed": "classes mixed", "sorted": "sorted by class"}.get(
+        row["stream"], row["stream"]
+    )
+    return row["condition"].replace("_", " "), order, str(row["n"])
+
+
+def _write_situations(cases: list[Case]) -> str:
+    rows = []
+    for situation in sorted(
+        {case.situation for case in cases}, key=lambda named: (named[:2], int(named[2]))
+    ):
+        here = [case for case in cases if case.situation == situation]
+        rows.append(
+            (
+                *situation,
+                _list_cases([case for case in here if case.change[2] < 0]),
+                _list_cases([case for case in here if case.change[1] > 0]),
+                str(sum(case.change[1] <= 0 <= case.change[2] for case in here)),
+            )
+        )
+    head = ("images", "order", "batch", "gains", "harms", "no difference shown")
+    return write_table(head, rows)
+
+
+def _list_cases(cases: list[Case]) -> str:
+    ordered = sorted(cases, key=lambda case: case.change[0])
+    shown = (f"`{case.adapter}` ({case.change[0]:+.1f})" for case in ordered)
+    return ", ".join(dict.fromkeys(shown)) or "none"
+
+
+def _write_results() -> list[str]:
+    """Return the tables of the committed experiments, with a link to each."""
+    parts = []
+    for name, table in (("bn-adaptation", "sizes"), ("self-learning", "methods")):
+        result = read_result(RESULTS / name / "result.json")
+        parts += [f"### {result.title}", write_markdown(result.table(table))]
+        parts.append(
+            f"Error in %; “source” is the model as it is. More in [results/{name}](../results/{name}/README.md)."
+        )
+    if (RESULTS / METHODS / "result.json").exists():
+        result = read_result(RESULTS / METHODS / "result.json")
+        parts.append(f"### {result.title}")
+        for shown in result.tables:
+            parts += [f"**{shown.title}**", write_markdown(shown), shown.note or ""]
+        parts.append(f"More in [results/{METHODS}](../results/{METHODS}/README.md).")
+    return parts
+
+
+def _write_costs(costs: dict[str, dict[str, Any]]) -> str:
+    rows = [
+        (
+            f"`{name}`",
+            f"{cost['passes_per_image']['forward']:g}",
+            f"{cost['passes_per_image']['backward']:g}",
+            f"{cost['ratio']:.3g} ({min(cost['ratios']):.3g}–{max(cost['ratios']):.3g})",
+        )
+        for name, cost in costs.items()
+    ]
+    head = ("adapter", "forward", "backward", "times a plain pass, median and range")
+    return write_table(head, rows, numbers=True)

@@ -1,0 +1,147 @@
+"""``shiftproof.toml``: defaults for the options of every verb, read once before a verb reads its words.
+
+Keys are options as they are typed, without the dashes. Those of a table named like a verb are for that
+verb; those above the first table are for every verb that has the option.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shiftproof.cli.printing import warn
+from shiftproof.errors import InputError
+from shiftproof.io.border import show_name
+from shiftproof.io.toml import read_toml
+
+FILE = Path("shiftproof.toml")
+"""Looked for in the current folder alone."""
+
+LoadVerb = Callable[[str], Any]
+"""From the name of a verb to its command."""
+
+
+def read_defaults(command: Any, verbs: Sequence[str], load: LoadVerb) -> dict[str, Any]:
+    """Return what the file says for a verb, by the names of its parameters; nothing without a file.
+
+    Args:
+        command: the verb.
+        verbs: the names of all of them.
+        load: gives another verb, asked for a key alone that this one has not.
+
+    Raises:
+        BrokenFileError: the file is no TOML.
+        InputError: a key that is no option, or a value that no option takes; says the nearest.
+    """
+    if not FILE.is_file():
+        return {}
+    content = read_toml(FILE)
+    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    _check_tables(tables, verbs)
+    own = list_options(command)
+    chosen: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in tables:
+            continue
+        if spell_key(key) in own:
+            chosen[spell_key(key)] = (key, value)
+        else:
+            _check_shared(key, verbs, load)
+    for key, value in tables.get(str(command.name), {}).items():
+        if spell_key(key) not in own:
+            raise InputError(_explain(key, own, f"option of `{command.name}`"))
+        chosen[spell_key(key)] = (key, value)
+    return {
+        own[name].name: _convert(key, value, own[name]) for name, (key, value) in chosen.items()
+    }
+
+
+def list_options(command: Any) -> dict[str, Any]:
+    """Return a verb's options that a file may set, by their long names without the dashes."""
+    return {name: option for option in command.params for name in _list_names(option)}
+
+
+def tell_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
+    """Say in one line which file gave a verb which options; what was typed is not among them."""
+    used = [
+        f"--{next(_list_names(option))} {show_value(defaults[option.name])}".rstrip()
+        for option in context.command.params
+        if option.name in defaults and was_read(context, option)
+    ]
+    if used:
+        warn(f"{FILE} gives {', '.join(used)} (--no-config leaves it aside)", style="dim")
+
+
+def blame_file(error: Exception, defaults: Mapping[str, Any], words: Sequence[str]) -> Exception:
+    """Return the complaint about a value as one about the file, where the file gave the value."""
+    option = getattr(error, "param", None)
+    typed = {word.partition("=")[0] for word in words}
+    if option is None or option.name not in defaults or typed & set(option.opts):
+        return error
+    name = next(_list_names(option), option.name)
+    return InputError(f"{FILE}, {name}: {getattr(error, 'message', error)}")
+
+
+def was_read(context: Any, option: Any) -> bool:
+    """Whether the value of an option comes from the file."""
+    source = context.get_parameter_source(option.name)
+    return getattr(source, "name", "") == "DEFAULT_MAP"
+
+
+def spell_key(key: str) -> str:
+    """Return a key as the command line spells it: ``batch_size`` is ``batch-size``."""
+    return key.replace("_", "-").lower()
+
+
+def show_value(value: Any) -> str:
+    """Return a value as it is typed; a switch has none."""
+    if isinstance(value, bool):
+        return ""
+    values = value if isinstance(value, list) else [value]
+    return " ".join(show_name(str(one)) for one in values)
+
+
+def _list_names(option: Any) -> Iterator[str]:
+    if option.param_type_name == "option" and not option.hidden and option.name != "help":
+        yield from (spelling[2:] for spelling in option.opts if spelling.startswith("--"))
+
+
+def _check_tables(tables: Mapping[str, Any], verbs: Sequence[str]) -> None:
+    for name in tables:
+        if name not in verbs:
+            raise InputError(_explain(name, verbs, "verb", f"[{show_name(name)}]"))
+
+
+def _check_shared(key: str, verbs: Sequence[str], load: LoadVerb) -> None:
+    """Raise unless some verb has an option: a key above the first table is not for every verb."""
+    known = {name for verb in verbs for name in list_options(load(verb))}
+    if spell_key(key) not in known:
+        raise InputError(_explain(key, sorted(known), "option of any verb"))
+
+
+def _explain(name: str, known: Any, what: str, shown: str = "") -> str:
+    close = difflib.get_close_matches(spell_key(name), list(known), n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{FILE}: {shown or repr(show_name(name))} is no {what}.{hint}"
+
+
+def _convert(key: str, value: Any, option: Any) -> Any:
+    """Return a value as the command line would have it: texts, numbers, or a list of them."""
+    switch = bool(getattr(option, "is_flag", False))
+    if switch != isinstance(value, bool):
+        raise InputError(
+            f"{FILE}: {show_name(key)} expects {'true or false' if switch else 'a value'}, "
+            f"got {value!r}."
+        )
+    if switch:
+        return value
+    values = value if isinstance(value, list) else [value]
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            raise InputError(
+                f"{FILE}: {show_name(key)} expects text, a number or a list of them, got {one!r}."
+            )
+    texts = [str(one) for one in values]
+    return texts if option.multiple else ",".join(texts)
