@@ -41,9 +41,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_is_silent_and_fits_and_passes_axe(
-    browser: Any, page: Path, view: str
-) -> None:
+def test_every_view_is_silent_and_fits_and_passes_axe(browser: Any, page: Path, view: str) -> None:
     axe = find_axe()
     with open_page(browser, page, **VIEWS[view]) as opened:
         root = "document.documentElement"

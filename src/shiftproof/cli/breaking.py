@@ -113,7 +113,7 @@ def breaking(
 ) -> None:
     """Find for each image and corruption the severity at which the answer first breaks."""
     from shiftproof.bench import SOURCE, find_breaking
-    from shiftproof.cli.corruption_choice import named_corruptions, warn_of_drawn_frost
+    from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_drawn_frost
     from shiftproof.corruptions.chains import has_fixed_severities
     from shiftproof.data import open_data, read_class_map
     from shiftproof.models import load_classifier
@@ -137,7 +137,7 @@ def breaking(
         root=root,
     )
     show_aside(dataset.aside)
-    shifts = named_corruptions(corruptions, frost_dir, (), constants, None)
+    shifts = resolve_corruptions(corruptions, frost_dir, (), constants, None)
     fixed = next((name for name, one in shifts.items() if has_fixed_severities(one)), None)
     if fixed is not None:
         raise InputError(

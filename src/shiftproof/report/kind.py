@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import msgspec
-
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.sections import Document
 from shiftproof.report.table_writing import Table
 from shiftproof.runs.run import AnyRun
+from shiftproof.runs.scores.tidy import TidyScores
 
 Shown = TypeVar("Shown", bound=AnyRun[Any])
-Scores = TypeVar("Scores", bound=msgspec.Struct)
+Scores = TypeVar("Scores", bound=TidyScores)
 
 
 class PageKind(ABC, Generic[Shown, Scores]):

@@ -15,9 +15,9 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    broken_section,
     byline,
     describe_drawn_frost,
+    list_broken_files,
     numbers_section,
     run_names,
     settings_section,
@@ -52,7 +52,7 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
         sections = [
             overview_section(scores),
             draws_section(scores),
-            broken_section(runs, BROKEN),
+            list_broken_files(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
             settings_section(runs),
             reading_of(scores),
@@ -62,6 +62,7 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
         return Document(
             title=f"{scores.headline.title} of {wording.listing(names)}",
             kicker="Anytime run",
+            short="One number, anytime",
             byline=[byline(run, run_names(runs)[0], counts)],
             lead=[tell_end(scores)],
             sections=[section for section in sections if section is not None],

@@ -20,9 +20,9 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    broken_section,
     byline,
     describe_drawn_frost,
+    list_broken_files,
     numbers_section,
     run_names,
     settings_section,
@@ -63,7 +63,7 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             overview_section(scores, looks),
             curves_section(scores, looks),
             gallery_section(run, pictures),
-            broken_section(runs, BROKEN),
+            list_broken_files(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
             settings_section(runs),
             reading_of(scores),
@@ -76,6 +76,7 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             title=f"Where {wording.listing([look.label for look in looks])} "
             + ("breaks" if len(looks) == 1 else "break"),
             kicker="Breaking points",
+            short="Breaking points",
             byline=[byline(run, run_names(runs)[0], counts)],
             lead=tell_models(scores)[:1],
             sections=[section for section in sections if section is not None],

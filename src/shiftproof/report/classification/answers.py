@@ -100,9 +100,7 @@ def list_cells(entry: Entry) -> list[Cell]:
     """Return the corrupted cells of a model that have records."""
     cells = [one.cell for one in entry.scored.cells]
     return [
-        cell
-        for cell in cells
-        if entry.run.folder.records_file(entry.scored.name, cell).is_file()
+        cell for cell in cells if entry.run.folder.records_file(entry.scored.name, cell).is_file()
     ]
 
 

@@ -82,9 +82,7 @@ def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
     if ranking is None or len(ranking.places) < 2 or not scores.used:
         return None
     first, second = (place.name for place in ranking.places[:2])
-    pair = next(
-        (one for one in ranking.pairs if (one.name, one.against) == (first, second)), None
-    )
+    pair = next((one for one in ranking.pairs if (one.name, one.against) == (first, second)), None)
     if pair is None or pair.difference.bare or not pair.difference.spans_zero:
         return None
     needed = _images_for(scores.used, pair.difference, abs(pair.difference.value))

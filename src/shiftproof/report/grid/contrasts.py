@@ -263,7 +263,11 @@ def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
         return row
     expected = line(one.clean)
     if expected is None:
-        return [*row, Item(wording.NONE), Item(wording.NONE, title="no model without adapter is near")]
+        return [
+            *row,
+            Item(wording.NONE),
+            Item(wording.NONE, title="no model without adapter is near"),
+        ]
     return [*row, Item(wording.percent(expected)), Item(wording.points(one.corrupted - expected))]
 
 
@@ -307,9 +311,7 @@ def gains_section(grid: Grid) -> Section | None:
     changes = grid.shown.changes
     if not changes:
         return None
-    moves = {
-        change.label: change.scored.of_corruptions(grid.measure) for change in changes
-    }
+    moves = {change.label: change.scored.of_corruptions(grid.measure) for change in changes}
     names = list(dict.fromkeys(name for found in moves.values() for name in found))
     sign = 1 if grid.lower_is_better else -1
     first = next(iter(moves.values()))
