@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from shiftproof.cli.printing import say
-from shiftproof.errors import InputError, UnfinishedError
+from shiftproof.errors import InputError, UnfinishedError, UnknownNameError
 
 if TYPE_CHECKING:
     from shiftproof.shards import Backend
@@ -27,7 +26,7 @@ class PartOptions:
         str,
         typer.Option(
             "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
-            click_type=click.Choice(["local", "ray"]), help="local (this machine), or ray.",
+            help="local (this machine), or ray.",
         ),
     ] = "local"  # fmt: skip
     address: Annotated[
@@ -58,11 +57,15 @@ class PartOptions:
         typer.Option(
             "--gpus-per-task",
             metavar="NUMBER",
-            min=0,
             help="Of each task on Ray, or of each --worker.",
             rich_help_panel=PARTS_PANEL,
         ),
     ] = 0
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The names that there are."""
+        return ("local", "ray")
 
     def choose(self, workers: int | None = None) -> Backend | None:
         """Return who makes the parts; None where the command makes them as it always does.
@@ -74,6 +77,8 @@ class PartOptions:
         """
         from shiftproof.shards import Ray, Scheduled
 
+        if self.engine not in self.engines:
+            raise UnknownNameError.of("engine", self.engine, self.engines)
         if (self.worker is None) != (self.of is None):
             raise InputError("--worker and --of belong together: worker 0 to N-1 of N.")
         if self.engine == "ray":
@@ -98,7 +103,7 @@ class PartOptions:
     def _keep_to_gpus(self, worker: int) -> None:
         from shiftproof.shards.gpus import keep_to_gpus
 
-        if not self.gpus_per_task.is_integer():
+        if self.gpus_per_task < 0 or self.gpus_per_task % 1:
             raise InputError(
                 f"--gpus-per-task: expected a whole number with --worker, got {self.gpus_per_task:g}; "
                 "Ray alone shares a GPU out."

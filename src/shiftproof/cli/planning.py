@@ -25,7 +25,6 @@ class PlanOptions:
         typer.Option(
             "--rate",
             metavar="NUMBER",
-            min=0,
             help="With --dry-run: what an hour of a machine costs, such as 2.5; says what all costs.",
         ),
     ] = None

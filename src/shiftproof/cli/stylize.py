@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import click
 import typer
 
 from shiftproof.cli.copying import (
@@ -38,10 +37,14 @@ class StylizePartOptions(PartOptions):
         str,
         typer.Option(
             "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
-            click_type=click.Choice(["local", "ray", *METHODS]),
             help="local (this machine), or ray; free and adain are a --method, too.",
         ),
     ] = "local"  # fmt: skip
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The names that there are."""
+        return ("local", "ray", *METHODS)
 
     @property
     def method(self) -> str | None:

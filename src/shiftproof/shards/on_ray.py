@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,8 +164,10 @@ def _tasks(
 ) -> Iterator[int]:
     # A task whose worker or machine dies is done again; one that raises is not.
     task = ray.remote(num_cpus=1, num_gpus=asked.gpus, max_retries=ATTEMPTS - 1)(_compute)
-    # In a list it goes to a worker as a reference, and is read there once for all of its tasks.
-    sent = [ray.put((__version__, Path.cwd(), function, context))]
+    # As bytes, so that what a machine lacks to read them is told as it is; in a list they go to a
+    # worker as a reference, and are read there once for all of its tasks.
+    job = bytes(ray.cloudpickle.dumps((function, context)))
+    sent = [ray.put(job)], str(Path.cwd()), __version__
     under_way: dict[Any, int] = {}
     left = list(reversed(shards))
     while left or under_way:
@@ -216,33 +220,34 @@ _kept: dict[str, tuple[Function, Any]] = {}
 """The job of this process's last task: the next is of the same one, as a rule."""
 
 
-def _compute(sent: list[Any], shard: int) -> Arrays:
+def _compute(sent: tuple[list[Any], str, str], shard: int) -> Arrays:
     tune_own_process()
-    function, context = _open_job(sent)
     try:
+        function, context = _open_job(*sent)
         return function(context, shard)
     except MissingExtraError as error:
         raise MissingExtraError(f"{error} (On {socket.gethostname()}, of the cluster.)") from error
 
 
-def _open_job(sent: list[Any]) -> tuple[Function, Any]:
+def _open_job(references: list[Any], place: str, version: str) -> tuple[Function, Any]:
     """Return function and context, which a process reads once."""
     import ray
 
-    [reference] = sent
+    [reference] = references
     key = reference.hex()
     if key not in _kept:
-        version, place, function, context = ray.get(reference)
         if version != __version__:
             raise RunError(
                 f"{socket.gethostname()} has shiftproof {__version__}, and the command was started with "
                 f"{version}. Install the same version on all machines of the cluster."
             )
-        # Paths may be relative to where the command was started.
+        # Paths and modules may be named from where the command was started.
         with contextlib.suppress(OSError):
             os.chdir(place)
+        if place not in sys.path:
+            sys.path.append(place)
         _kept.clear()
-        _kept[key] = function, context
+        _kept[key] = pickle.loads(ray.get(reference))
     return _kept[key]
 
 

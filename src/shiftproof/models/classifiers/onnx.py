@@ -17,6 +17,7 @@ from shiftproof.models.module import black_image
 from shiftproof.models.onnx_graph import Reading, read_graph, reading_of
 from shiftproof.models.onnx_outputs import choose_output, words_of
 from shiftproof.models.preprocess import ModelInput, Preprocess
+from shiftproof.shards.seen import unseen
 from shiftproof.types import Logits
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -184,7 +185,33 @@ def _as_logits(values: Logits, reading: Reading) -> Logits:
     return found
 
 
-def open_session(path: Path, device: str) -> tuple[Any, str]:
+class Session:
+    """A session of ONNX Runtime, which goes to another process or machine as the name of its file."""
+
+    def __init__(self, session: Any, path: Path, device: str) -> None:
+        self._session = session
+        self._path = path
+        self._device = device
+        self.run = session.run
+        self.get_inputs = session.get_inputs
+        self.get_outputs = session.get_outputs
+        self.get_modelmeta = session.get_modelmeta
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the session behind: it is begun anew, over the same file."""
+        found = files.file_fingerprint(self._path)
+        return _reopen, (self._path.resolve(), self._device, found)
+
+
+def _reopen(path: Path, device: str, fingerprint: str) -> Session:
+    if not path.is_file():
+        raise unseen(str(path), "there is no such file")
+    if files.file_fingerprint(path) != fingerprint:
+        raise unseen(str(path), "the file there is another one")
+    return open_session(path, device)[0]
+
+
+def open_session(path: Path, device: str) -> tuple[Session, str]:
     """Return a session of ONNX Runtime over a file, and where it runs.
 
     Raises:
@@ -206,7 +233,7 @@ def open_session(path: Path, device: str) -> tuple[Any, str]:
         session = onnxruntime.InferenceSession(
             str(path), quiet, providers=providers, enable_fallback=int(place != "cpu")
         )
-        return session, place
+        return Session(session, path, place), place
     except Exception as error:
         raise BrokenFileError(
             f"{path}: not an ONNX graph that can be run ({show_name(reason_of(error))})."

@@ -1,0 +1,122 @@
+"""How workers, clusters and their cost are spelt on the command line, alike for every long verb."""
+
+import json
+
+import pytest
+
+from shiftproof import cli
+from shiftproof.cli.part_options import PartOptions
+from shiftproof.cli.verbs import load_verb
+from shiftproof.errors import InputError
+from shiftproof.shards import Ray, Scheduled
+from shiftproof.shards.gpus import VISIBLE, choose_gpus, keep_to_gpus
+from support import tiny
+
+LONG = "bench detect segment perturb evaluate probe corrupt stylize embed audit prune dedup coreset"
+
+
+@pytest.mark.parametrize("verb", LONG.split())
+def test_a_long_verb_takes_the_words_of_many_machines(verb):
+    options = {name for parameter in load_verb(verb).params for name in parameter.opts}
+    assert {"--engine", "--address", "--worker", "--of", "--gpus-per-task"} <= options
+
+
+def test_options_become_a_backend():
+    assert PartOptions().choose(2) is None
+    assert PartOptions(worker=1, of=3).choose(2) == Scheduled(1, 3, 2)
+    on_ray = PartOptions(engine="ray", address="auto", gpus_per_task=0.5)
+    assert on_ray.choose(0) == Ray("auto", None, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"worker": 1}, "--worker and --of belong together"),
+        ({"worker": 3, "of": 3}, "Expected worker 0 to 2 of 3, got worker 3 of 3"),
+        ({"worker": 0, "of": 2, "engine": "ray"}, "leave it out with --engine ray"),
+        ({"address": "auto"}, "--address has an effect with --engine ray only"),
+        ({"gpus_per_task": 1}, "--gpus-per-task has an effect with"),
+        ({"gpus_per_task": 0.5, "worker": 0, "of": 2}, "expected a whole number with --worker"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, words):
+    with pytest.raises(InputError, match=words):
+        PartOptions(**options).choose()
+
+
+@pytest.mark.parametrize(
+    ("worker", "of_each", "expected"),
+    [(0, 1, ["0"]), (3, 1, ["3"]), (4, 1, ["0"]), (1, 2, ["2", "3"]), (2, 2, ["0", "1"])],
+)
+def test_gpus_are_dealt_out_in_order(worker, of_each, expected):
+    assert choose_gpus(["0", "1", "2", "3"], worker, of_each) == expected
+
+
+def test_the_gpus_that_a_scheduler_named_are_those_that_are_dealt_out():
+    environment = {VISIBLE: "GPU-a,GPU-b"}
+    keep_to_gpus(3, 1, environment)
+    assert environment == {VISIBLE: "GPU-b"}
+    with pytest.raises(InputError, match="asks for 2 GPUs, and this machine has 1"):
+        keep_to_gpus(0, 2, environment)
+
+
+def test_a_worker_ends_well_and_the_last_one_writes_the_scores(tmp_path, capsys):
+    words = ["bench", "--model", "demo", "--data", "demo", "--images", "20", "--workers", "0"]
+    words += ["--corruptions", "contrast", "--severities", "3", "--out", str(tmp_path / "run")]
+    assert cli.run([*words, "--worker", "0", "--of", "2"]) == 0
+    assert "This worker's share is done. Benchmark: 1 of 2 parts" in capsys.readouterr().out
+    assert not (tmp_path / "run/scores.json").exists()
+    assert cli.run([*words, "--worker", "1", "--of", "2"]) == 0
+    assert (tmp_path / "run/scores.json").is_file()
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, capsys):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+    words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "fog", "-s", "1"]
+    assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) != 0
+    said = capsys.readouterr().err
+    assert "Nothing answers at 127.0.0.1:1" in said
+    assert "Traceback" not in said
+
+
+# ---------------------------------------------------------------- what it would take
+
+
+def test_a_plan_says_memory_disk_and_money(tmp_path, capsys, monkeypatch):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=2)
+    monkeypatch.setattr("shiftproof.embed.forecast.TRIED_SECONDS", 0.01)
+    common = ["--dry-run", "--rate", "3600", "--json", "--workers", "0"]
+    grid = ["-c", "contrast", "-s", "3"]
+    out = str(tmp_path / "out")
+    verbs = {
+        "bench": ["--model", "demo", "--data", str(photos), "--unlabeled", "--out", out, *grid],
+        "embed": ["--data", str(photos), "--out", out, "--shard-size", "2"],
+        "corrupt": [str(photos), out, *grid],
+    }
+    parts = {"bench": 2, "embed": 3, "corrupt": 2}
+    for verb, words in verbs.items():
+        assert cli.run([verb, *words, *common]) == 0
+        told = json.loads(capsys.readouterr().out)
+        # At 3,600 an hour a second costs 1.
+        assert told["cost"] == pytest.approx(told["seconds"])
+        assert told["cost"] > 0
+        assert told["memory"] > 10**7
+        assert told["disk"] > 0
+        assert told["parts"] == parts[verb]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_is_told_in_words(tmp_path, capsys):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+    words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-s", "3"]
+    assert cli.run([*words, "--dry-run", "--rate", "2.5"]) == 0
+    said = capsys.readouterr().out
+    assert "of memory, by up to 2 commands or machines" in said
+    assert "hours at 2.5 an hour" in said
+
+
+def test_a_rate_without_a_plan_is_refused(tmp_path, capsys):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+    words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-s", "3"]
+    assert cli.run([*words, "--rate", "2"]) == 2
+    assert "--rate has an effect with --dry-run only" in capsys.readouterr().err
