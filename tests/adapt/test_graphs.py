@@ -410,6 +410,7 @@ def without_norms():
 def test_graphs_that_cannot_adapt(tmp_path):
     refuse("has no batch norm; .*--calibrate", tmp_path, without_norms())
     refuse("neither batch norm nor a conv", tmp_path, without_norms(), calibration=clean())
+    refuse("has its 2 batch norms", tmp_path, build(), calibration=clean())
     refuse("is of opset 8; expected 9 to", tmp_path, build(8), kind=ModelError)
     training = build()
     training.graph.node[1].attribute.add(name="training_mode", type=2, i=1)
