@@ -114,6 +114,33 @@ def count_right(folder: Path, severities: range) -> dict[str, Any]:
     }
 
 
+def table_of_times(result: dict[str, Any]) -> str:
+    """Return docs/export.md's table of times."""
+    lines = ["| | batch | plain | `prior=16` | `prior=auto` |", "|---|---|---|---|---|"]
+    for network, found in result["times"].items():
+        for batch, spent in found.items():
+            if batch.startswith("batch "):
+                plain, *ratios = spent.values()
+                told = " | ".join(f"{ratio['ratio']:.2f} x" for ratio in ratios)
+                seconds = f"{1000 * plain['cpu_seconds']:.0f} ms"
+                lines.append(f"| {network} | {batch.removeprefix('batch ')} | {seconds} | {told} |")
+    return "\n".join(lines)
+
+
+def table_of_noise(result: dict[str, Any]) -> str:
+    """Return docs/export.md's table of right answers."""
+    noise = result["photographs under noise"]
+    right, count = noise["right"], noise["answers"]
+    lines = ["| | ONNX Runtime | torch | largest difference |", "|---|---|---|---|"]
+    lines.append(f"| without | {right['plain']} of {count} | | |")
+    for spec, difference in noise["largest_difference_of_logits"].items():
+        there = right[f"{spec} in torch"]
+        lines.append(
+            f"| `{spec}` | {right[spec]} of {count} | {there} of {count} | {difference:g} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)

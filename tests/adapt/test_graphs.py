@@ -341,8 +341,7 @@ def clean(count=40):
     return [noise(10, seed=seed).numpy() for seed in range(count // 10)]
 
 
-@pytest.mark.parametrize("prior", [16, "auto"])
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize(("dynamo", "prior"), [(False, 16), (False, "auto"), (True, 16)])
 def test_folded_norms_are_made_up_for(dynamo, prior, tmp_path):
     """With the clean images' own statistics as the source's, folding costs nothing but epsilon."""
     module = convolutional()
