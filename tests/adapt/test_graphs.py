@@ -341,8 +341,7 @@ def clean(count=40):
     return [noise(10, seed=seed).numpy() for seed in range(count // 10)]
 
 
-@pytest.mark.parametrize("prior", [16, "auto"])
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize(("dynamo", "prior"), [(False, 16), (False, "auto"), (True, 16)])
 def test_folded_norms_are_made_up_for(dynamo, prior, tmp_path):
     """With the clean images' own statistics as the source's, folding costs nothing but epsilon."""
     module = convolutional()
@@ -410,6 +409,7 @@ def without_norms():
 def test_graphs_that_cannot_adapt(tmp_path):
     refuse("has no batch norm; .*--calibrate", tmp_path, without_norms())
     refuse("neither batch norm nor a conv", tmp_path, without_norms(), calibration=clean())
+    refuse("has its 2 batch norms", tmp_path, build(), calibration=clean())
     refuse("is of opset 8; expected 9 to", tmp_path, build(8), kind=ModelError)
     training = build()
     training.graph.node[1].attribute.add(name="training_mode", type=2, i=1)

@@ -52,9 +52,10 @@ def adapt_model(
         calibration: clean images for norms that were folded into convolutions, or None.
         source: the file, for errors.
     """
-    norms, images = _find(model, source, settings, calibration)
+    names = Names(list_names(model.graph))
+    norms, images = _find(model, source, settings, calibration, names)
     layers = [(norm.name, _kind_of(norm), len(norm.mean)) for norm in norms]
-    return Made(layers, _rewrite(model, source, norms, settings), images)
+    return Made(layers, _rewrite(model, source, norms, settings, names), images)
 
 
 def _kind_of(norm: Norm) -> str:
@@ -67,21 +68,22 @@ def _find(
     source: str,
     settings: GraphSettings,
     calibration: Iterable[NDArray[Any]] | None,
+    names: Names,
 ) -> tuple[list[Norm], int]:
     """Return what is to adapt, and on how many images norms that were folded were measured."""
     _, entry = _find_input(model, source)
     rows = entry.shape[0] if entry.shape else None
     scopes = list(walk_scopes(model))
     norms = [norm for scope in scopes for norm in find_norms(scope, rows)]
-    folded = [] if calibration is None else find_folded(scopes[0])
+    folded = [] if calibration is None else find_folded(scopes[0], has_norms=bool(norms))
     _check_found(norms, folded, source, calibration is not None)
     known = [norm.name for norm in norms] + [name_of(node) for node in folded]
-    names = set(choose_layers(known, settings.layers))
-    norms = [norm for norm in norms if norm.name in names]
+    chosen = set(choose_layers(known, settings.layers))
+    norms = [norm for norm in norms if norm.name in chosen]
     images = 0
     if calibration is not None:
-        nodes = [node for node in folded if name_of(node) in names]
-        made, images = _measure(model, scopes[0], nodes, calibration, source)
+        nodes = [node for node in folded if name_of(node) in chosen]
+        made, images = _measure(model, scopes[0], nodes, calibration, source, names)
         norms = _order(scopes[0], norms + made)
     if settings.prior == "auto" and any(norm.scope.is_nested for norm in norms):
         raise ModelError(
@@ -92,6 +94,11 @@ def _find(
 
 
 def _check_found(norms: list[Norm], folded: list[Any], source: str, is_calibrated: bool) -> None:
+    if norms and is_calibrated and not folded:
+        raise ModelError(
+            f"{source}: has its {len(norms)} batch norms, and none is seen that was folded; leave "
+            "--calibrate out."
+        )
     if norms or folded:
         return
     if is_calibrated:
@@ -111,13 +118,13 @@ def _measure(
     nodes: list[Any],
     calibration: Iterable[NDArray[Any]],
     source: str,
+    names: Names,
 ) -> tuple[list[Norm], int]:
-
     if not nodes:
         return [], 0
-    names = [node.output[0] for node in nodes]
-    measured, images = measure_values(model, names, calibration, source=source)
-    return make_norms(nodes, scope, measured), images
+    values = [node.output[0] for node in nodes]
+    measured, images = measure_values(model, values, calibration, source=source)
+    return make_norms(nodes, scope, measured, names), images
 
 
 def _order(scope: Scope, norms: list[Norm]) -> list[Norm]:
@@ -127,13 +134,13 @@ def _order(scope: Scope, norms: list[Norm]) -> list[Norm]:
 
 
 def _rewrite(
-    model: ModelProto, source: str, norms: list[Norm], settings: GraphSettings
+    model: ModelProto, source: str, norms: list[Norm], settings: GraphSettings, names: Names
 ) -> int | None:
     """Let norms adapt, and return how many images the graph takes at once."""
-    names, opset = Names(list_names(model.graph)), opset_of(model)
+    opset = opset_of(model)
     image, entry = _find_input(model, source)
     first = entry.shape[0] if entry.shape else None
-    count = first if isinstance(first, int) else None
+    count = first if isinstance(first, int) and first > 0 else None
     before: list[Any] = []
     batches = {}
     for dtype in {np.dtype(FLOATING[norm.kind]) for norm in norms}:
