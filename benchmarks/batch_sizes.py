@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ SEVERITY = 3
 SPECS = (
     *(name for name, entry in ADAPTERS.items() if not entry.wraps),
     *("guard+batchnorm", "guard+rpl"),
-    *("batchnorm:prior=0", "batchnorm:prior=16", "batchnorm:prior=layerwise", "rpl:preset=paper"),
+    *("batchnorm:prior=0", "batchnorm:prior=16", "batchnorm:prior=layerwise"),
+    *("rpl:preset=paper", "lame:preset=paper", "t3a:preset=paper"),
 )
 """Every default, the guard, and what the defaults were chosen against."""
 
@@ -126,15 +127,22 @@ def find_wrong(model: Any, stream: Stream, size: int, count: int) -> NDArray[np.
     return np.concatenate(found).astype(np.float64)
 
 
-def measure(subject: Subject, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each adapter, stream, condition and size that is not done."""
+def measure(
+    subject: Subject,
+    done: list[dict[str, Any]],
+    specs: Sequence[str],
+    conditions: Sequence[str] | None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each adapter, stream, condition and size that is not done; None is all."""
     keys = ("network", "adapter", "stream", "condition", "n")
     known = {tuple(row[key] for key in keys) for row in done}
     for stream, condition, size in list_jobs(subject):
+        if conditions and condition not in conditions:
+            continue
         shown = subject.streams[stream, condition]
         count = subject.images_for(size)
         missing = [
-            spec for spec in SPECS if (subject.name, spec, stream, condition, size) not in known
+            spec for spec in specs if (subject.name, spec, stream, condition, size) not in known
         ]
         if not missing:
             continue
@@ -154,24 +162,30 @@ def measure(subject: Subject, done: list[dict[str, Any]]) -> Iterator[dict[str, 
             }
 
 
-def print_tables(rows: list[dict[str, Any]]) -> None:
-    """Print the tables of ``docs/adaptation.md``: points of error more than the source, by n."""
+def make_tables(rows: list[dict[str, Any]]) -> str:
+    """Return the tables of ``docs/adaptation.md``: points of error more than the source, by n."""
+    lines = []
     groups = dict.fromkeys((row["network"], row["condition"]) for row in rows)
     for network, condition in groups:
         here = [r for r in rows if (r["network"], r["condition"]) == (network, condition)]
-        columns = list(dict.fromkeys((r["stream"], r["n"]) for r in here))
+        columns = sorted(
+            {(r["stream"], r["n"]) for r in here}, key=lambda c: (c[0] != "mixed", *c[::-1])
+        )
         sources = sorted({r["source"] for r in here if r["stream"] == "mixed"})
-        print(f"\n**{network}, {condition}** (source: {sources[0]:g} to {sources[-1]:g} %)\n")
+        lines.append(
+            f"\n**{network}, {condition}** (source: {sources[0]:g} to {sources[-1]:g} %)\n"
+        )
         heads = [f"n = {n}" if stream == "mixed" else stream for stream, n in columns]
-        print("| points more than the source | " + " | ".join(heads) + " |")
-        print("|---|" + "---:|" * len(heads))
-        for spec in dict.fromkeys(r["adapter"] for r in here):
+        lines.append("| points more than the source | " + " | ".join(heads) + " |")
+        lines.append("|---|" + "---:|" * len(heads))
+        for spec in [spec for spec in SPECS if any(r["adapter"] == spec for r in here)]:
             mine = {(r["stream"], r["n"]): r["change"] for r in here if r["adapter"] == spec}
             cells = [
                 "{:+.1f} ({:+.1f}…{:+.1f})".format(*mine[column]) if column in mine else ""
                 for column in columns
             ]
-            print(f"| `{spec}` | " + " | ".join(cells) + " |")
+            lines.append(f"| `{spec}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -181,6 +195,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of Fashion-MNIST")
     parser.add_argument("--checkpoint", type=Path, default=Path("batch_sizes.pt"))
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--only", nargs="*", help="of the adapters")
+    parser.add_argument("--condition", nargs="*", help="of the conditions")
     parser.add_argument(
         "--tables", action="store_true", help="print what is there, measure nothing"
     )
@@ -189,7 +205,7 @@ def main() -> None:
     if options.out.exists():
         rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"]
     if options.tables:
-        print_tables(rows)
+        print(make_tables(rows))
         return
     torch.set_num_threads(1)
     subjects = [
@@ -198,11 +214,11 @@ def main() -> None:
     ]
     about = {"epochs": options.epochs, "severity": SEVERITY, "provenance": provenance("cpu", 0)}
     for subject in subjects:
-        for row in measure(subject, rows):
+        for row in measure(subject, rows, options.only or SPECS, options.condition):
             rows.append(row)
             print(row, flush=True)
             output.write({**about, "rows": rows}, options.out)
-    print_tables(rows)
+    print(make_tables(rows))
 
 
 if __name__ == "__main__":

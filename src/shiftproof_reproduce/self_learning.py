@@ -38,7 +38,7 @@ TITLES = {
 }
 """The losses, and what the tables call them."""
 
-LAME, LAME_TITLE = "lame:links=symmetric", "LAME, symmetric links"
+LAME, LAME_TITLE = "lame:links=symmetric,preset=paper", "LAME, symmetric links"
 """The links that the paper describes; those of its authors' code go one way."""
 
 

@@ -47,6 +47,27 @@ def test_what_has_no_statistics_of_the_batch_or_is_guarded_may_see_few_classes(s
     assert cautions(spec, order="sorted") == []
 
 
+@pytest.mark.parametrize(
+    ("spec", "order", "words"),
+    [
+        ("lame:preset=paper", "shuffled", "LAME assigns classes by neighbors"),
+        ("t3a:preset=paper", "sorted", "prototypes of few classes answer the others wrong"),
+    ],
+)
+def test_answers_by_the_papers_settings(spec, order, words):
+    [found] = cautions(spec, order=order)
+    assert words in found
+    assert cautions(f"guard+{spec}", order=order) == []
+    assert cautions(spec.partition(":")[0], order=order) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "order"), [("lame:preset=paper", "dirichlet"), ("t3a:preset=paper", "shuffled")]
+)
+def test_and_where_they_do_no_harm(spec, order):
+    assert cautions(spec, order=order) == []
+
+
 def test_a_network_without_batch_norm_has_none_to_be_wrong():
     assert cautions("ent:prior=0", batch_size=1, order="sorted", module=with_layer_norm) == []
 

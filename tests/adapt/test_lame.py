@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import LAME
-from shiftproof.adapt.lame import laplacian_assignments
+from shiftproof.adapt.lame import holds_few_classes, laplacian_assignments
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from support.small_networks import (
     classifier,
@@ -165,13 +165,51 @@ class TestMathematics:
         torch.testing.assert_close(result.exp().sum(1), torch.ones(3))
 
 
+class TestFewClasses:
+    @pytest.mark.parametrize(
+        ("counts", "few"),
+        [
+            # Of 16 sure answers: the entropy is 4 times 1/4 log 4, of log 10 at the most: 0.60.
+            ((4, 4, 4, 4), True),
+            # 6 classes: log 6 / log 10 is 0.78.
+            ((3, 3, 3, 3, 3, 3), False),
+            ((16,), True),
+            # Two images of two classes are as mixed as two can be.
+            ((1, 1), False),
+            ((1,), False),
+        ],
+    )
+    def test_by_the_entropy_of_the_mean_answer(self, counts, few):
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        assert holds_few_classes(100.0 * torch.eye(10)[labels]) is few
+
+    def test_ruled_out_classes_and_no_images(self):
+        logits = torch.zeros(8, 10).index_fill(1, torch.tensor([3]), -math.inf)
+        assert not holds_few_classes(logits)
+        assert not holds_few_classes(torch.zeros(0, 10))
+
+    def test_a_batch_of_many_keeps_the_source_s_answers(self):
+        x = 100 * torch.eye(5).repeat(3, 1)
+        module = nn.Sequential(nn.Linear(5, 5, bias=False))
+        module[0].weight.data = torch.eye(5)
+        torch.testing.assert_close(LAME(module)(x), x.log_softmax(1))
+        crowded = 3 * torch.eye(5)[[0, 0, 0, 0, 0, 0, 0, 1]]
+        paper = LAME(module, preset="paper")(crowded)
+        torch.testing.assert_close(LAME(module)(crowded), paper)
+        assert not torch.allclose(paper, crowded.log_softmax(1))
+
+    def test_presets(self):
+        with pytest.raises(UnknownNameError, match="paper"):
+            LAME(convolutional(), preset="papre")
+
+
 class TestAdapter:
     def test_the_features_are_what_goes_into_the_last_linear_layer(self):
         module, x = convolutional(), noise(12)
         with torch.no_grad():
             features, logits = module[:-1](x), module(x)
         expected = by_the_paper(logits.double().numpy(), features.double().numpy(), 3)
-        result = LAME(module, neighbors=3)(x)
+        result = LAME(module, neighbors=3, preset="paper")(x)
         np.testing.assert_allclose(result.exp().numpy(), expected, atol=2e-4)
 
     def test_on_a_classifier(self):
@@ -294,6 +332,6 @@ def test_a_class_that_is_ruled_out_stays_so_and_its_images_take_part():
         features, logits = module.inner[:-1](x), module(x)
     kept = [0, 1, 3, 4]
     expected = by_the_paper(logits[:, kept].double().numpy(), features.double().numpy(), 5)
-    result = LAME(module)(x).exp().numpy()
+    result = LAME(module, preset="paper")(x).exp().numpy()
     np.testing.assert_allclose(result[:, kept], expected, atol=2e-4)
     assert (result[:, 2] == 0).all()

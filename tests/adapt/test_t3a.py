@@ -51,7 +51,7 @@ def published(module, batches, per_class):
 
 @pytest.mark.parametrize("per_class", [1, 3, 100])
 def test_it_is_the_published_algorithm(per_class):
-    adapter = T3A(convolutional(), per_class=per_class)
+    adapter = T3A(convolutional(), per_class=per_class, preset="paper")
     for batch, expected in zip(
         BATCHES, published(convolutional(), BATCHES, per_class), strict=True
     ):
@@ -59,7 +59,7 @@ def test_it_is_the_published_algorithm(per_class):
 
 
 def test_until_the_first_image_it_is_the_source():
-    adapter = T3A(convolutional())
+    adapter = T3A(convolutional(), preset="paper")
     with adapter.frozen(), torch.no_grad():
         torch.testing.assert_close(adapter(BATCHES[0]), convolutional()(BATCHES[0]))
     adapter(BATCHES[0])
@@ -89,6 +89,23 @@ def test_a_classifier_of_some_outputs_has_prototypes_of_those_alone():
     head = adapter.merge()[-1]
     assert torch.equal(head.weight[[0, 2, 4]], convolutional()[-1].weight[[0, 2, 4]])
     np.testing.assert_allclose(head.weight[[1, 3]].detach().norm(dim=1), 1, rtol=1e-5)
+
+
+def test_prototypes_answer_where_the_network_is_unsure_alone():
+    module = convolutional()
+    with torch.no_grad():
+        module[-1].weight.mul_(30)  # sure of some images
+    kinds = set()
+    careful, published_one = T3A(module), T3A(module, preset="paper")
+    for batch in BATCHES:
+        with torch.no_grad():
+            logits = module(batch)
+        unsure = logits.softmax(1).amax(1) < 0.5
+        answers, prototypes = careful(batch), published_one(batch)
+        torch.testing.assert_close(answers[unsure], prototypes[unsure])
+        torch.testing.assert_close(answers[~unsure], logits[~unsure])
+        kinds |= set(unsure.tolist())
+    assert kinds == {True, False}
 
 
 def test_refusals():

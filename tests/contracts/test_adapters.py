@@ -39,11 +39,11 @@ MERGED_PREDICTS = [
     "rdumb:every=2+batchnorm:over=stream,prior=16",
     "rdumb:every=1+ent:answers=after",
     "guard+batchnorm",
-    "t3a",
-    "rdumb:every=1+t3a:per_class=1",
+    "t3a:preset=paper",
+    "rdumb:every=1+t3a:per_class=1,preset=paper",
 ]
 LEARNS_AFTER = [
-    *("rpl", "ent", "hard", "soft", "lame", "eata", "sar", "deyo", "roid"),
+    *("rpl", "ent", "hard", "soft", "lame", "eata", "sar", "deyo", "roid", "t3a"),
     "eata:margin=1,similarity=1,lr=0.05",
     "sar:margin=1,lr=0.05,recovery=0.3",
     "deyo:margin=1,drop=0,lr=0.05",
@@ -64,6 +64,9 @@ LEARNS_AFTER = [
     "rdumb:every=2+hard",
     "rdumb+lame",
     "guard+rpl",
+    "lame:preset=paper",
+    "router",
+    "router:experts=ent:lr=0.05+lame",
 ]
 
 

@@ -31,11 +31,9 @@ def follow_losses(
     >>> follow_losses(equal, np.array([0.0, 1.0]), equal, rate=math.log(3), share=0.0).tolist()
     [0.75, 0.25]
     """
-    kept = weights * np.exp(-rate * (losses - losses.min()))
-    total = kept.sum()
-    # All that had weight lost so much more than the rest that nothing of it is left.
-    kept = start if total <= 0 else kept / total
-    return np.asarray((1 - share) * kept + share * start)
+    least = losses[weights > 0].min()  # so that something is left of what has weight
+    kept = weights * np.exp(-rate * np.maximum(losses - least, 0.0))
+    return np.asarray((1 - share) * kept / kept.sum() + share * start)
 
 
 def weigh_votes(answers: NDArray[np.integer], weights: Weights) -> NDArray[np.int64]:

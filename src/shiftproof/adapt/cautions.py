@@ -38,9 +38,22 @@ def list_cautions(settings: Mapping[str, Any], *, batch_size: int, order: str) -
     while isinstance(inner, Mapping) and isinstance(inner.get("inner"), Mapping):
         is_guarded = is_guarded or inner.get("adapter") == "guard"
         inner = inner["inner"]
+    experts = inner.get("experts") if isinstance(inner, Mapping) else None
+    if isinstance(experts, Mapping):
+        # Who answers is chosen batch by batch; but what moves nothing is carried in vain.
+        return [said for expert in experts.values() for said in _doubt_steps(_find_inner(expert))]
     found = list(_doubt_steps(inner))
     # The guard answers with the source where the statistics do harm.
-    return found if is_guarded else [*_doubt_statistics(inner, batch_size, order), *found]
+    if is_guarded:
+        return found
+    return [*_doubt_statistics(inner, batch_size, order), *_doubt_answers(inner, order), *found]
+
+
+def _find_inner(settings: Any) -> Mapping[str, Any]:
+    """Return the settings of the innermost adapter."""
+    while isinstance(settings, Mapping) and isinstance(settings.get("inner"), Mapping):
+        settings = settings["inner"]
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> Iterator[str]:
@@ -56,6 +69,21 @@ def _doubt_statistics(settings: Mapping[str, Any], count: int, order: str) -> It
         yield (
             f"The images come {_ORDERS[order]}, and statistics of few classes are mistaken for a "
             "shift, with prior=auto too. Take guard+ before the adapter, lame, or prior=inf."
+        )
+
+
+def _doubt_answers(settings: Mapping[str, Any], order: str) -> Iterator[str]:
+    """Doubt what the papers' settings of methods do that change answers alone."""
+    method, preset = settings.get("adapter"), settings.get("preset")
+    if method == "lame" and preset == "paper" and order not in _ORDERS:
+        yield (
+            "LAME assigns classes by neighbors, which does harm where classes are mixed, on clean images "
+            "too. Leave preset=paper out: then only batches of few classes are assigned."
+        )
+    if method == "t3a" and preset == "paper" and order in _ORDERS:
+        yield (
+            f"The images come {_ORDERS[order]}, and prototypes of few classes answer the others wrong. "
+            "Leave preset=paper out: then they answer only where the network is unsure."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, UnknownNameError
 
 
 def check_range(what: str, value: float, low: float, high: float, *, below: bool = False) -> float:
@@ -29,3 +29,10 @@ def check_count(what: str, value: int) -> int:
 def check_rate(lr: float | Literal["auto"]) -> float | Literal["auto"]:
     """Return a learning rate that can be used, or raise an InputError."""
     return "auto" if lr == "auto" else check_range("lr", lr, 0, math.inf, below=True)
+
+
+def check_preset(preset: Literal["paper"] | None) -> Literal["paper"] | None:
+    """Return a preset that there is, or raise an UnknownNameError."""
+    if preset not in (None, "paper"):
+        raise UnknownNameError.of("preset", str(preset), ["paper"])
+    return preset

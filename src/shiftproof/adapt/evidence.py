@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.adapt.guard import GAIN_PER_CHANGE, LEAST_SPREAD
+from shiftproof.adapt.guard import LEAST_SPREAD
 from shiftproof.adapt.probabilities import Probabilities, entropy_of
 
 Basis = Literal["confidence", "gain", "source"]
@@ -23,8 +23,14 @@ can become sure of anything. ``"source"``: the source's confidence in its answer
 no confidence of its own (LAME, T3A); such an expert can never look better than the source.
 """
 
-CROWDING = 1.6
+CROWDING = 1.2
 """How many times an error is taken larger, per lack of spread of the answers."""
+
+GAIN_PER_CHANGE = 0.5
+"""Mean confidence that a learner's answers must bring, per share of answers that changed.
+
+More than the guard asks, as the choice is between adapters and not for or against one.
+"""
 
 MEMORY = 128.0
 """Images over which the mean answer is forgotten, to 1 / e."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
+from shiftproof.adapt.checks import check_preset
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.losses import entropy
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
@@ -30,6 +33,10 @@ ITERATIONS = 100
 
 TOLERANCE = 1e-5
 """Largest change of an assignment at which they have settled."""
+
+FEW_CLASSES = 0.7
+"""Entropy of a batch's mean answer, as a share of the largest possible, below which it holds few
+classes. Chosen on Fashion-MNIST, clean and under two hold-out corruptions, at batches of 4 to 64."""
 
 
 def laplacian_assignments(
@@ -83,6 +90,19 @@ def laplacian_assignments(
     return torch.log_softmax(log_p + weights @ z, -1)
 
 
+def holds_few_classes(logits: torch.Tensor) -> bool:
+    """Whether the mean answer of a batch crowds into few classes: :data:`FEW_CLASSES`.
+
+    Args:
+        logits: ``(N, K)`` floating; the largest entropy is the logarithm of the smaller of N and K.
+    """
+    most = min(logits.shape) if logits.numel() else 0
+    if most < 2:
+        return False
+    mean = torch.softmax(logits.float(), -1).mean(0)
+    return float(entropy(mean.log()[None])[0]) < FEW_CLASSES * math.log(most)
+
+
 @final
 class LAME(NetworkAdapter):
     """Assigns classes to a batch jointly: images with similar features get similar answers.
@@ -91,14 +111,20 @@ class LAME(NetworkAdapter):
     collapse, and it helps most where neighbors in the stream are of one class. The features are
     what goes into the last linear layer. The logits are log-probabilities.
 
+    Differs from the paper: a batch is assigned jointly only where it :func:`holds_few_classes`; else
+    the source's answers stay. Where classes are mixed, neighbors are often of another class: assigned
+    all the same, clean images of Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
+    ``preset="paper"`` assigns every batch.
+
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module`` that gives logits.
         neighbors: 1 or more; the paper's best numbers of neighbors are 1 to 5.
         links: ``"published"`` or ``"symmetric"``, as in ``laplacian_assignments``.
+        preset: ``"paper"`` assigns every batch, of whatever classes.
 
     Raises:
         InputError: ``neighbors`` is below 1.
-        UnknownNameError: no such ``links``.
+        UnknownNameError: no such ``links`` or ``preset``.
         ModelError: the model has no linear layer, or its graph is fixed.
 
     >>> import torch
@@ -113,6 +139,7 @@ class LAME(NetworkAdapter):
         *,
         neighbors: int = 5,
         links: Links = "published",
+        preset: Literal["paper"] | None = None,
     ) -> None:
         if isinstance(neighbors, bool) or not isinstance(neighbors, int) or neighbors < 1:
             raise InputError(f"neighbors: expected 1 or more, got {neighbors!r}.")
@@ -120,6 +147,7 @@ class LAME(NetworkAdapter):
             raise UnknownNameError.of("links", str(links), LINKS)
         self.neighbors = neighbors
         self.links: Links = links
+        self.preset = check_preset(preset)
         self._network = AdaptedNetwork(model)
         self._head = self._network.module.get_submodule(last_layer_name(self._network.module))
 
@@ -133,6 +161,7 @@ class LAME(NetworkAdapter):
             "adapter": "lame",
             "neighbors": self.neighbors,
             "links": self.links,
+            "preset": self.preset,
             **self._network.settings(),
         }
 
@@ -145,9 +174,10 @@ class LAME(NetworkAdapter):
         logits, features = run_with_features(self._network, self._head, inputs)
         sound = find_sound_rows(logits, features)
         assigned = torch.log_softmax(logits.float(), -1)
-        assigned[sound] = laplacian_assignments(
-            logits[sound], features[sound], self.neighbors, self.links
-        )
+        if self.preset == "paper" or holds_few_classes(logits[sound]):
+            assigned[sound] = laplacian_assignments(
+                logits[sound], features[sound], self.neighbors, self.links
+            )
         return assigned
 
     def end_epoch(self) -> None:

@@ -19,7 +19,7 @@ from shiftproof.errors import InputError
 RATE_OF_ESTIMATES = 0.5
 """Of the weights that follow estimated errors, per image."""
 
-SHARE_OF_ESTIMATES = 0.05
+SHARE_OF_ESTIMATES = 0.02
 """Of these weights that goes back to the start with each batch, so that a change is followed."""
 
 HEAD_START = 1.0
@@ -94,7 +94,7 @@ class Ledger:
         """
         source = answers[0]
         assert source is not None
-        rows = np.isfinite(source).all(1)
+        rows: NDArray[np.bool_] = np.asarray(np.isfinite(source).all(1))
         judged = [
             place
             for place, part in enumerate(answers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import torch
 
-from shiftproof.adapt.checks import check_range
+from shiftproof.adapt.checks import check_preset, check_range
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.learning import NOT_FINITE, Chosen, LearningNetwork
 from shiftproof.adapt.losses import (
@@ -144,9 +144,7 @@ class SelfLearning(NetworkAdapter):
     ) -> None:
         if not callable(loss) and loss not in LOSSES:
             raise UnknownNameError.of("loss", str(loss), LOSSES)
-        if preset not in (None, "paper"):
-            raise UnknownNameError.of("preset", str(preset), ["paper"])
-        if preset and (lr != "auto" or prior != "auto"):
+        if check_preset(preset) and (lr != "auto" or prior != "auto"):
             raise InputError(
                 f"preset={preset!r} sets lr and prior; leave those out, or write prior=0 and a "
                 "learning rate of your own in its place."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, Literal, NamedTuple, final
 
 import torch
 
-from shiftproof.adapt.checks import check_count
+from shiftproof.adapt.checks import check_count, check_preset
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.features import find_sound_rows, run_with_features
-from shiftproof.adapt.losses import entropy
+from shiftproof.adapt.losses import entropy, is_confident
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
@@ -55,6 +55,11 @@ def average_supports(supports: Supports, classes: int) -> torch.Tensor:
     return torch.nn.functional.normalize(sums, dim=1)
 
 
+UNSURE = 0.5
+"""Largest probability of the network below which prototypes answer. Chosen on Fashion-MNIST, clean
+and under two hold-out corruptions, mixed, sorted and of one class."""
+
+
 @final
 class T3A(NetworkAdapter):
     """A classifier whose last layer becomes prototypes of the classes, moved by each batch.
@@ -65,6 +70,12 @@ class T3A(NetworkAdapter):
     with the unit means of the supports (Iwasawa & Matsuo 2021, algorithm 1), without a bias. One
     forward pass, no gradients, and whatever normalises in the network stays the source's.
 
+    Differs from the paper: prototypes answer only where the network is less sure than
+    :data:`UNSURE`, and its own logits stay elsewhere. Prototypes of a stream of few classes stand for
+    answers that were wrong: answering all, they took clean images of one class from 18.9 to 29.7 % of
+    errors. ``preset="paper"`` lets them answer all; so does what ``merge()`` gives, as a plain layer
+    cannot choose.
+
     Until the first image it is the source. Logits of prototypes are on another scale than the
     network's: their order is meant, and not their confidence.
 
@@ -73,9 +84,11 @@ class T3A(NetworkAdapter):
             layer is linear.
         per_class: supports of a class that stay, 1 or more; the paper chooses among 1, 5, 20, 50, 100
             and all.
+        preset: ``"paper"`` lets prototypes answer every image.
 
     Raises:
         InputError: ``per_class`` is below 1.
+        UnknownNameError: no such ``preset``.
         ModelError: the last layer is not linear, or gives something else than the logits; or the
             classifier's classes are sums of several outputs.
 
@@ -85,8 +98,15 @@ class T3A(NetworkAdapter):
     torch.Size([8, 3])
     """
 
-    def __init__(self, model: Classifier | torch.nn.Module, *, per_class: int = 20) -> None:
+    def __init__(
+        self,
+        model: Classifier | torch.nn.Module,
+        *,
+        per_class: int = 20,
+        preset: Literal["paper"] | None = None,
+    ) -> None:
         self.per_class = check_count("per_class", per_class)
+        self.preset = check_preset(preset)
         self._network = AdaptedNetwork(model)
         self._head_name = last_layer_name(self._network.module)
         head = self._network.module.get_submodule(self._head_name)
@@ -107,7 +127,12 @@ class T3A(NetworkAdapter):
     @property
     def settings(self) -> Settings:
         """What reproduces this adapter, as JSON takes it."""
-        return {"adapter": "t3a", "per_class": self.per_class, **self._network.settings()}
+        return {
+            "adapter": "t3a",
+            "per_class": self.per_class,
+            "preset": self.preset,
+            **self._network.settings(),
+        }
 
     @property
     def events(self) -> Sequence[Event]:
@@ -158,7 +183,8 @@ class T3A(NetworkAdapter):
         if images == 0:
             return logits
         answers = logits.clone()
-        answers[sound] = features[sound] @ average_supports(supports, len(self._rows)).T
+        rows = sound if self.preset == "paper" else sound & ~is_confident(logits, UNSURE)
+        answers[rows] = features[rows] @ average_supports(supports, len(self._rows)).T
         return answers
 
     def end_epoch(self) -> None:
@@ -174,7 +200,10 @@ class T3A(NetworkAdapter):
         return iter(())
 
     def merge(self) -> torch.nn.Module:
-        """Return a copy of the model with the prototypes in its last layer; at first the source."""
+        """Return a copy of the model with the prototypes in its last layer; at first the source.
+
+        They answer every image there, as with ``preset="paper"``.
+        """
         with self._network.lock, torch.no_grad():
             module = self._network.copy()
             if self._images:

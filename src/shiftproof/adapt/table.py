@@ -177,8 +177,9 @@ ADAPTERS: dict[str, AdapterEntry] = {
     ),
     "lame": AdapterEntry(
         _maker("lame", "LAME"),
-        "Assign classes to a batch jointly; changes no parameter (Boudiaf et al. 2022).",
-        {"neighbors": int, "links": str},
+        "Assign classes to a batch jointly where it holds few (Boudiaf et al. 2022); preset=paper: "
+        "always. Changes no parameter.",
+        {"neighbors": int, "links": str, "preset": str},
     ),
     "eata": AdapterEntry(
         _maker("eata", "EATA"),
@@ -204,8 +205,9 @@ ADAPTERS: dict[str, AdapterEntry] = {
     ),
     "t3a": AdapterEntry(
         _maker("t3a", "T3A"),
-        "Move prototypes that stand for the last layer; no gradients (Iwasawa & Matsuo 2021).",
-        {"per_class": int},
+        "Prototypes for the last layer, moved by each batch, answer where the network is unsure "
+        "(Iwasawa & Matsuo 2021); preset=paper: everywhere. No gradients.",
+        {"per_class": int, "preset": str},
     ),
     "tda": AdapterEntry(
         _maker("tda", "TDA"),

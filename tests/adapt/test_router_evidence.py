@@ -1,0 +1,73 @@
+"""What is seen without labels, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from shiftproof.adapt.evidence import CROWDING, MEMORY, MeanAnswers, estimate_errors
+from shiftproof.adapt.probabilities import entropy_of, to_probabilities
+
+
+def rows(*answers):
+    return np.array(answers, np.float32)
+
+
+SURE = rows([0.9, 0.1, 0.0], [0.1, 0.8, 0.1])
+WIDE = np.array([1.0, 1.0])
+
+
+def test_softmax_and_entropy():
+    np.testing.assert_allclose(to_probabilities(np.log(SURE + 1e-30)), SURE, atol=1e-6)
+    np.testing.assert_allclose(entropy_of(np.array([[0.5, 0.5], [1, 0]])), [math.log(2), 0])
+
+
+class TestMeanAnswers:
+    def test_older_ones_fade(self):
+        first = MeanAnswers(np.zeros((1, 0)), 0.0).add([SURE])
+        second = first.add([rows([0, 0, 1])])
+        kept = math.exp(-1 / MEMORY)
+        np.testing.assert_allclose(second.sums[0], [kept, 0.9 * kept, 0.1 * kept + 1], rtol=1e-6)
+        assert second.images == pytest.approx(2 * kept + 1)
+
+    def test_spread(self):
+        mean = MeanAnswers(np.array([[2.0, 2.0, 0.0], [4.0, 0.0, 0.0]]), 4.0)
+        np.testing.assert_allclose(mean.spread(), [math.log(2), 0])
+
+
+class TestEstimates:
+    def test_the_source_s_is_what_its_confidence_lacks(self):
+        [error] = estimate_errors([SURE], ["confidence"], np.array([1.0]))
+        assert error == pytest.approx(0.15)
+
+    def test_and_more_where_its_answers_crowd(self):
+        errors = estimate_errors([SURE, SURE], ["confidence"] * 2, np.array([0.5, 1.0]))
+        np.testing.assert_allclose(errors, [0.15 * (1 + CROWDING / 2), 0.15], rtol=1e-6)
+
+    def test_a_learner_is_paid_for_its_gain_less_its_changes(self):
+        surer = rows([1, 0, 0], [0, 1, 0])
+        _, error = estimate_errors([SURE, surer], ["confidence", "gain"], WIDE)
+        assert error == pytest.approx(0.15 - 0.15)
+        other = rows([0.5, 0.5, 0], [1, 0, 0])
+        _, error = estimate_errors([SURE, other], ["confidence", "gain"], WIDE)
+        # 0.75 - 0.85 of confidence, and half of the answers changed, of which each costs a half.
+        assert error == pytest.approx(0.15 + 0.1 + 0.25)
+
+    def test_a_learner_that_crowds_is_wrong(self):
+        surest = rows([1, 0, 0], [1, 0, 0])
+        _, error = estimate_errors([SURE, surest], ["confidence", "gain"], np.array([1.0, 0.94]))
+        assert error == 1
+
+    def test_what_has_no_confidence_never_looks_better_than_the_source(self):
+        assigned = rows([1, 0, 0], [0, 0, 1])
+        first, second = estimate_errors([SURE, assigned], ["confidence", "source"], WIDE)
+        # The source gives 0.9 and 0.1 to these answers.
+        assert second == pytest.approx(0.5)
+        assert second >= first
+
+    def test_the_reference_of_a_learner_is_the_best_that_adapts(self):
+        unsure = rows([0.4, 0.3, 0.3], [0.3, 0.4, 0.3])
+        errors = estimate_errors(
+            [unsure, SURE, SURE], ["confidence", "confidence", "gain"], np.ones(3)
+        )
+        assert errors[2] == pytest.approx(errors[1])
