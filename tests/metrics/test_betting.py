@@ -9,9 +9,7 @@ from shiftproof.metrics.betting import CAUTION, ConfidenceSequence, Game, Rounds
 
 def rounds(values):
     values = np.asarray(values, dtype=float)
-    return Rounds(
-        values, np.zeros(len(values)), np.ones(len(values)), np.full(len(values), 0.25)
-    )
+    return Rounds(values, np.zeros(len(values)), np.ones(len(values)), np.full(len(values), 0.25))
 
 
 def test_the_end_is_the_root_that_a_hand_finds():

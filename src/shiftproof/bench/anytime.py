@@ -196,7 +196,9 @@ def _check_ends(budget: float | None, precision: float | None, compare: bool) ->
     if precision is not None:
         check_precision(precision)
     if budget is None and precision is None and not compare:
-        raise InputError("Expected a budget, a precision, or compare: nothing else ends such a run.")
+        raise InputError(
+            "Expected a budget, a precision, or compare: nothing else ends such a run."
+        )
 
 
 def choose_number(
@@ -246,9 +248,7 @@ class _Work:
 
     # ------------------------------------------------------------ the way
 
-    def go_on(
-        self, budget: float | None, show_progress: bool | None, watch: Watch | None
-    ) -> None:
+    def go_on(self, budget: float | None, show_progress: bool | None, watch: Watch | None) -> None:
         """Ask block by block until an end is reached; write the scores after each."""
         clock = _Clock(self._folder.path / CLOCK, budget)
         with progress("Anytime", 1000, show=show_progress) as advance:
@@ -353,8 +353,7 @@ class _Work:
         left = [
             place
             for place in range(len(block))
-            if (self._samples[block.images[place]].id, self._cells[block.cells[place]])
-            not in asked
+            if (self._samples[block.images[place]].id, self._cells[block.cells[place]]) not in asked
         ][: len(block) - len(asked)]
         answers = _Answers(self._samples, self._cells, block, left, kept)
         try:

@@ -215,9 +215,7 @@ class _Work:
                 clean, errors = self._answer_clean(name, advance)
                 for corruption in [one for model, one in missing if model == name]:
                     records = self._search(name, corruption, clean, errors, advance)
-                    write_breaking(
-                        breaking_file(self._folder.path, name, corruption), records
-                    )
+                    write_breaking(breaking_file(self._folder.path, name, corruption), records)
 
     def _answer_clean(
         self, name: str, advance: Callable[..., None]
@@ -330,9 +328,7 @@ def save_breaking_gallery(
     classes: Classes,
 ) -> None:
     """Keep some images at the breaking points of the first model: those with the widest range of them."""
-    tables = {
-        name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions
-    }
+    tables = {name: read_breaking(breaking_file(folder.path, model, name)) for name in corruptions}
     first = next(iter(tables.values()))
     severities = np.stack([table.severity for table in tables.values()])
     usable = np.flatnonzero(first.readable & (first.place > 0))
@@ -382,9 +378,7 @@ def _picture(
     )
 
 
-def _save(
-    folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int
-) -> str:
+def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number: int) -> str:
     """Keep a picture and return its name below the run's folder."""
     place = files.make_folder(folder.path / "gallery" / str(number)) / f"{cell.corruption}.jpg"
     if not place.is_file():

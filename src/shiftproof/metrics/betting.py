@@ -58,9 +58,7 @@ class Game:
 
     def add(self, estimates: F64, bets: F64) -> Game:
         """Return the game with more rounds."""
-        return Game(
-            np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets])
-        )
+        return Game(np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets]))
 
     def log_capital(self, mean: float) -> float:
         """Return log K(m); minus infinity where a bet would have lost everything."""

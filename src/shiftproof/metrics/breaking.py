@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
-from shiftproof.types import F64, Flags, I64
+from shiftproof.types import F64, I64, Flags
 
 LEVELS: tuple[float, ...] = tuple(1 + step / 7 for step in range(29))
 """The severities that are asked, a seventh apart: the five whole ones are among them."""

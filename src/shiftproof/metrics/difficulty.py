@@ -95,7 +95,7 @@ class Difficulty:
         places = self.layout.places(images, cells)
         effects = [one.copy() for one in self.effects]
         odds = sum(effect[place] for effect, place in zip(effects, places, strict=True))
-        curves = [np.zeros(0)] * len(effects)
+        curves: list[F64] = [np.zeros(0)] * len(effects)
         for _ in range(SWEEPS):
             for kind, place in enumerate(places):
                 size, precision = len(effects[kind]), _PRECISION[kind]
@@ -105,9 +105,7 @@ class Difficulty:
                 step = np.clip(slope / curves[kind], -1.0, 1.0)
                 effects[kind] += step
                 odds = odds + step[place]
-        return Difficulty(
-            self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY])
-        )
+        return Difficulty(self.layout, tuple(effects), (1 / curves[_IMAGE], 1 / curves[_FAMILY]))
 
     def foretell(self) -> F64:
         """Return ``(N, C)`` how likely each answer is wrong.

@@ -425,7 +425,8 @@ class BreakingRun(AnyRun[BreakingScores]):
         wanted = _choose(corruptions, self.scores.corruptions, "corruption of the run")
         return _join(
             _read_with(
-                self._record(model, f"{Cell(name, 0)}.parquet"), {"model": model, "corruption": name}
+                self._record(model, f"{Cell(name, 0)}.parquet"),
+                {"model": model, "corruption": name},
             )
             for model in chosen
             for name in wanted

@@ -43,7 +43,9 @@ def overview_section(scores: AnytimeScores) -> Section:
 
 def _looks(asked: Sequence[Narrowed]) -> list[Look]:
     return [
-        Look(one.name if one.against is None else f"{one.name} {wording.MINUS} {one.against}", place)
+        Look(
+            one.name if one.against is None else f"{one.name} {wording.MINUS} {one.against}", place
+        )
         for place, one in enumerate(asked)
     ]
 

@@ -16,12 +16,20 @@ def summarize(scores: BreakingScores) -> Table:
     """Return the mean breaking severity over and under each corruption, and the errors that it means."""
     scored = [*scores.models, *scores.differences]
     rows = [
-        _row("summary", "severity", "Mean breaking severity", [one.severity for one in scored], NUMBERS),
+        _row(
+            "summary",
+            "severity",
+            "Mean breaking severity",
+            [one.severity for one in scored],
+            NUMBERS,
+        ),
         _row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
         _row("summary", "error", "Mean error that it means", [one.error for one in scored], SHARES),
     ]
     if scores.reason is None:
-        rows.append(_row("summary", "mce", "mCE that it means", [one.mce for one in scored], SHARES))
+        rows.append(
+            _row("summary", "mce", "mCE that it means", [one.mce for one in scored], SHARES)
+        )
     rows += [
         _row(
             "corruption", name, wording.corruption_title(name),
@@ -36,7 +44,9 @@ def summarize(scores: BreakingScores) -> Table:
         tell_recovered(scores.models[0]),
     ]
     if scores.images.broken:
-        notes.append(f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report")
+        notes.append(
+            f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report"
+        )
     return Table(
         columns=tuple(Column(one.name, one.against) for one in scored),
         rows=tuple(rows),

@@ -33,7 +33,9 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Return where numbers stand."""
-        return [self.low + (self.high - self.low) * step / self.steps for step in range(self.steps + 1)]
+        return [
+            self.low + (self.high - self.low) * step / self.steps for step in range(self.steps + 1)
+        ]
 
     def share(self, value: float) -> float:
         """Return how far along a value lies, from 0 to 1; what lies beyond is at the end."""
@@ -70,7 +72,9 @@ def plot_lines(
         for step, value in enumerate(up.ticks())
     ]  # fmt: skip
     pieces += [_text(_LEFT - 6, y(value) + 4, up.write(value), "end") for value in up.ticks()]
-    pieces += [_text(x(value), bottom + 15, across.write(value), "middle") for value in across.ticks()]
+    pieces += [
+        _text(x(value), bottom + 15, across.write(value), "middle") for value in across.ticks()
+    ]
     pieces += [_text(4, 12, up.title, "start"), _text(right, height - 5, across.title, "end")]
     for line in lines:
         upper = [(x(at), y(figure.upper)) for at, figure in line.points]

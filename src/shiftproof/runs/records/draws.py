@@ -91,9 +91,7 @@ def read_block(path: Path) -> DrawRecords:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
     with open_table(path, _schema(), unique=None) as table:
-        places = zip(
-            table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True
-        )
+        places = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
         records = DrawRecords(
             ids=table["id"].to_pylist(),
             cells=[Cell(name, severity) for name, severity in places],

@@ -143,5 +143,3 @@ class BreakingGallery(msgspec.Struct, frozen=True):
     """The content of ``gallery.json``."""
 
     sheets: tuple[BreakingSheet, ...] = ()
-
-
