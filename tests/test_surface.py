@@ -29,7 +29,8 @@ SURFACE = {
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",
         "Recorder", "Recording", "Segmentation", "Stability", "StreamEstimate", "Task", "View", "as_loaded",
-        "estimate_stream", "measure_stability", "parse_protocol", "rank_runs", "run", "score",
+        "estimate_stream", "find_breaking", "measure_stability", "parse_protocol", "rank_runs", "run",
+        "run_anytime", "score",
         "score_conditions",
         "Forecast", "forecast_run",
     },
@@ -111,7 +112,8 @@ SURFACE = {
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {
-        "AnyRun", "AuditRun", "AuditScores", "BrokenImage", "EvaluationRun", "EvaluationScores",
+        "AnyRun", "AnytimeRun", "AnytimeScores", "AuditRun", "AuditScores", "BreakingRun",
+        "BreakingScores", "BrokenImage", "EvaluationRun", "EvaluationScores",
         "GridScores", "Headline", "Images", "Measure",
         "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "Scored", "load_run",
         "open_table", "other_images", "provenance", "write_table",

@@ -145,7 +145,7 @@ def _score(
     severity = np.mean([one[:, _SEVERITY] for one in figures.values()], axis=0)
     right = np.mean([one[:, _RIGHT] for one in figures.values()], axis=0)
     first = next(iter(figures.values()))
-    checked = [] if tables is None else [table for table in tables.values()]
+    checked = [] if tables is None else list(tables.values())
     return ModelBreaking(
         name=name,
         severity=_make(severity),

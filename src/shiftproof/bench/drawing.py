@@ -194,20 +194,21 @@ class Drawing:
         mass = self.chances.sum() - np.concatenate([[0.0], np.cumsum(chances)[:-1]])
         mass = np.maximum(mass, chances)
         ratio = np.zeros_like(self.chances)
-        np.divide(self._weights, self.chances, out=ratio, where=self.chances > 0)
+        np.divide(self._weights, self.chances, out=ratio, where=self._open)
         found = []
         for row, known in zip(self._factors, self._known, strict=True):
-            foretold = np.tensordot(row, self._foretold, axes=1)
+            foretold = _combine(row, self._foretold)
             off = row @ wrong - foretold[at]
             moved = np.concatenate([[0.0], np.cumsum(weights * off)[:-1]])
             base = known + np.einsum("nc,nc->c", self._open, foretold) @ self._weights + moved
             most, least = np.maximum(row, 0).sum(), np.minimum(row, 0).sum()
-            spread = np.tensordot(row**2, self._foretold * (1 - self._foretold), axes=1)
+            off_by = ratio * foretold
+            spread = _combine(row**2, self._foretold * (1 - self._foretold))
             found.append(
                 Rounds(
                     base + mass * weights / chances * off,
-                    base + mass * (ratio * (least - foretold)).min(),
-                    base + mass * (ratio * (most - foretold)).max(),
+                    base + mass * (least * ratio - off_by if least else -off_by).min(),
+                    base + mass * (most * ratio - off_by if most else -off_by).max(),
                     mass * (np.einsum("nc,nc->c", ratio, spread) @ self._weights) + 1e-18,
                 )
             )
@@ -219,10 +220,12 @@ class Drawing:
         """Return ``(models, N, C)`` chances of an error, and ``(N, C)`` in proportion to which to draw."""
         foretold = np.stack([self._difficulty[name].foretell() for name in self.models])
         squares = self._factors[: self._asked] ** 2
-        spread = foretold * (1 - foretold)
-        variance = np.tensordot(squares.mean(axis=0), spread, axes=1)
+        variance = _combine(squares.mean(axis=0), foretold * (1 - foretold))
         floor = FLOOR**2 * squares.sum(axis=1).mean()
-        return foretold, self._open * self._weights * np.sqrt(np.maximum(variance, floor))
+        deviation = np.sqrt(np.maximum(variance, floor))
+        deviation *= self._weights
+        deviation *= self._open
+        return foretold, deviation
 
     def _learn(self) -> None:
         images, cells = np.concatenate(self._images), np.concatenate(self._cells)
@@ -230,6 +233,15 @@ class Drawing:
         for at, name in enumerate(self.models):
             self._difficulty[name] = self._difficulty[name].learn(images, cells, wrong[at])
         self._foretold, self.chances = self._foretell()
+
+
+def _combine(factors: F64, tables: F64) -> F64:
+    """Return the sum of ``(models, N, C)`` tables, each times its factor."""
+    [first, *others] = np.flatnonzero(factors).tolist()
+    found = tables[first] if factors[first] == 1 else factors[first] * tables[first]
+    for place in others:
+        found = found + factors[place] * tables[place]
+    return np.asarray(found)
 
 
 def draw_pairs(chances: F64, size: int, random: np.random.Generator) -> I64:

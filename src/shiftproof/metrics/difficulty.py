@@ -95,7 +95,7 @@ class Difficulty:
         places = self.layout.places(images, cells)
         effects = [one.copy() for one in self.effects]
         odds = sum(effect[place] for effect, place in zip(effects, places, strict=True))
-        curves = [np.zeros(0)] * len(effects)
+        curves: list[F64] = [np.zeros(0)] * len(effects)
         for _ in range(SWEEPS):
             for kind, place in enumerate(places):
                 size, precision = len(effects[kind]), _PRECISION[kind]
@@ -123,8 +123,12 @@ class Difficulty:
         own = self.effects[_FAMILY].reshape(-1, families) + self.effects[_IMAGE][:, None]
         unsure = self.unsure[1].reshape(-1, families) + self.unsure[0][:, None]
         draw = 1 / np.sqrt(1 + np.pi * unsure / 8)
-        odds = (own[:, of_family] + cell) * draw[:, of_family]
-        return np.clip(_logistic(odds), LEAST, 1 - LEAST)
+        odds = own[:, of_family]
+        odds += cell
+        odds *= -draw[:, of_family]
+        np.exp(odds, out=odds)
+        odds += 1
+        return np.clip(np.reciprocal(odds, out=odds), LEAST, 1 - LEAST, out=odds)
 
 
 def _logistic(odds: F64) -> F64:

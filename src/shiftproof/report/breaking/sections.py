@@ -76,7 +76,8 @@ def tell_models(scores: BreakingScores) -> list[str]:
 
 
 def _number(figure: Interval) -> str:
-    return f"{NUMBERS.figure(figure.value)} ({NUMBERS.figure(figure.lower)} to {NUMBERS.figure(figure.upper)})"
+    low, high = NUMBERS.figure(figure.lower), NUMBERS.figure(figure.upper)
+    return f"{NUMBERS.figure(figure.value)} ({low} to {high})"
 
 
 def curves_section(scores: BreakingScores, looks: Sequence[Look]) -> Section:
