@@ -12,7 +12,8 @@ import pytest
 SURFACE = {
     "shiftproof": {
         "Classes", "Classifier", "Detections", "Detector", "Encoder", "Preprocess", "Run",
-        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "compare", "comparison", "contrastive", "corrupt",
+        "Segmenter", "ShiftproofError", "__version__", "adapt", "bench", "compare", "comparison",
+        "contrastive", "corrupt",
         "corruptions",
         "data", "embed", "evaluate", "integrations",
         "load_classifier", "load_detector", "load_encoder", "load_run",

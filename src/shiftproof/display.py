@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 from collections.abc import Callable, Sequence
@@ -41,11 +42,22 @@ def make_figure(width: float, height: float) -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    return _figure_class()(figsize=(width, height), layout="constrained")
+
+
+@functools.cache
+def _figure_class() -> type[Figure]:
+    """Return matplotlib's figure with what a notebook asks for: by itself it needs pyplot for that."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError.of("matplotlib", "plot") from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+    class NotebookFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            return _encode(self)
+
+    return NotebookFigure
 
 
 def encode_figure(draw: Callable[[], Figure]) -> bytes | None:
@@ -54,9 +66,12 @@ def encode_figure(draw: Callable[[], Figure]) -> bytes | None:
     A notebook then has the HTML alone, which says as much.
     """
     try:
-        figure = draw()
+        return _encode(draw())
     except MissingExtraError:
         return None
+
+
+def _encode(figure: Figure) -> bytes:
     target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=100)
+    figure.savefig(target, format="png", dpi=72, metadata={"Software": None})
     return target.getvalue()

@@ -55,7 +55,7 @@ def _common(
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     no_config: bool = typer.Option(
-        False, "--no-config", help="Leave shiftproof.toml of this folder aside."
+        False, "--no-config", help="Do not read shiftproof.toml."
     ),
 ) -> None:
     pass
