@@ -71,7 +71,9 @@ def test_the_page_shows_what_a_model_has_beyond_the_line(tmp_path: Path) -> None
         model["summary"]["clean"] = {"value": clean, "low": clean, "high": clean}
         model["summary"]["mean"] = {"value": mean, "low": mean, "high": mean}
         model["clean"]["figures"]["error"] = {"value": clean, "low": clean, "high": clean}
-    run = write_run(tmp_path / "run", content, sheets=0, settings={"adapters": {"d": {"name": "x"}}})
+    run = write_run(
+        tmp_path / "run", content, sheets=0, settings={"adapters": {"d": {"name": "x"}}}
+    )
     section = page_of(run).by_id("robustness")
     fit = linregress(logit([0.5, 0.6, 0.7]), logit([0.3, 0.4, 0.5]))
     expected = 100 * expit(fit.slope * logit(0.6) + fit.intercept)
@@ -89,7 +91,9 @@ def test_corruptions_are_listed_by_how_far_the_models_lie_apart(tmp_path: Path) 
     rows = rows_of(page_of(run).by_id("separation"))
     models = Run(run).scores.models
     reach = {
-        one.corruption: np.ptp([model.of_corruptions("error")[one.corruption].value for model in models])
+        one.corruption: np.ptp(
+            [model.of_corruptions("error")[one.corruption].value for model in models]
+        )
         for one in models[0].corruptions
     }
     apart = [float(row[3]) for row in rows]

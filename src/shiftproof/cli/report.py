@@ -26,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of any kinds; those of one kind are compared.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs of any kinds; alike ones are compared."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="The page; RUN/report.html by default."),
@@ -82,7 +85,9 @@ def report(
                 "--calibration and --images are for the page; leave out --table and --json."
             )
         if len(opened) > 1 and as_json:
-            raise InputError("scores.json is of one run; give one folder, or --table for a ranking.")
+            raise InputError(
+                "scores.json is of one run; give one folder, or --table for a ranking."
+            )
         if len(opened) > 1:
             _print_ranking(runs, table)
             return

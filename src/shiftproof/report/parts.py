@@ -104,9 +104,7 @@ def _find_audit(run: EvaluationRun, runs: Sequence[AnyRun[Any]]) -> EvaluationPa
     return EvaluationPage()
 
 
-def _rank(
-    part: Part, *, show_progress: bool | None = None
-) -> tuple[Ranking | None, str | None]:
+def _rank(part: Part, *, show_progress: bool | None = None) -> tuple[Ranking | None, str | None]:
     """Return the ranking of all models of runs that are alike, or why there is none."""
     from shiftproof.bench import rank_runs
 

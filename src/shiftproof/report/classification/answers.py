@@ -100,9 +100,7 @@ def list_cells(entry: Entry) -> list[Cell]:
     """Return the corrupted cells of a model that have records."""
     cells = [one.cell for one in entry.scored.cells]
     return [
-        cell
-        for cell in cells
-        if entry.run.folder.records_file(entry.scored.name, cell).is_file()
+        cell for cell in cells if entry.run.folder.records_file(entry.scored.name, cell).is_file()
     ]
 
 
@@ -128,7 +126,11 @@ def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
             *(_tell_belief(one) for one in counted),
         ],
         legend=figures.legend([entry for entry in shown.entries if _has_records(entry)]),
-        charts=[_draw("Clean images", clean), _draw("Corrupted images", corrupted)],
+        charts=[
+            _draw(title, tallies)
+            for title, tallies in (("Clean images", clean), ("Corrupted images", corrupted))
+            if any((tally.answers >= LEAST_IN_BIN).any() for _, tally in tallies)
+        ],
         notes=[
             f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {LEAST_IN_BIN} answers "
             "are left out of the drawing."

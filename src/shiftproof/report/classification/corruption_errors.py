@@ -65,4 +65,3 @@ def _tell_worst(entry: Entry) -> str:
         if figure.value > 1
     ]
     return f"{entry.label} is worse than AlexNet under {wording.listing(beyond)}." if beyond else ""
-

@@ -44,9 +44,7 @@ def estimators_section(shown: Shown) -> Section | None:
         for estimator in entry.detail(Detail).estimators
     }
     spots = {name: _spots(guessed, name, title) for name, title in titles.items()}
-    furthest = max(
-        (max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0
-    )
+    furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
     top = figures.nice_top(furthest)
     return Section(
         "known",

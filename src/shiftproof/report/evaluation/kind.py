@@ -19,8 +19,8 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
 from shiftproof.report.sections import (
     Document,
-    list_broken_files,
     byline,
+    list_broken_files,
     numbers_section,
     run_names,
     settings_section,

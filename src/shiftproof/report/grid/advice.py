@@ -82,9 +82,7 @@ def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
     if ranking is None or len(ranking.places) < 2 or not scores.used:
         return None
     first, second = (place.name for place in ranking.places[:2])
-    pair = next(
-        (one for one in ranking.pairs if (one.name, one.against) == (first, second)), None
-    )
+    pair = next((one for one in ranking.pairs if (one.name, one.against) == (first, second)), None)
     if pair is None or pair.difference.bare or not pair.difference.spans_zero:
         return None
     needed = _images_for(scores.used, pair.difference, abs(pair.difference.value))
@@ -96,9 +94,10 @@ def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
 
 def _images_for(used: int, interval: Interval, half: float) -> int | None:
     """Return how many images bring an interval down to a half width: it falls with their root."""
-    if half <= 0:
+    width = (interval.upper - interval.lower) / 2
+    if half <= 0 or width <= 0:
         return None
-    needed = used * ((interval.upper - interval.lower) / 2 / half) ** 2
+    needed = used * (width / half) ** 2
     digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     rounded = math.ceil(needed / digits) * digits
     return rounded if rounded <= MOST_IMAGES else None

@@ -18,6 +18,7 @@ from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_chang
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
+from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import SHARES
 
 LEAST_FOR_A_LINE = 3
@@ -112,7 +113,7 @@ def _tell_apart(shown: Shown, spread: _Spread) -> str:
     return "not told" if meet else "yes"
 
 
-def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> charts.Html:
+def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> Html:
     told = "; ".join(
         f"{entry.label} {grid.spelling.with_span(figure)}" for entry, figure in spread.found
     )
@@ -263,7 +264,11 @@ def _standing_row(one: _Standing, line: Line | None) -> list[Item]:
         return row
     expected = line(one.clean)
     if expected is None:
-        return [*row, Item(wording.NONE), Item(wording.NONE, title="no model without adapter is near")]
+        return [
+            *row,
+            Item(wording.NONE),
+            Item(wording.NONE, title="no model without adapter is near"),
+        ]
     return [*row, Item(wording.percent(expected)), Item(wording.points(one.corrupted - expected))]
 
 
@@ -272,7 +277,7 @@ def _draw_standings(
     line: Line | None,
     top: float,
     what: str,
-) -> charts.Html:
+) -> Html:
     spots = [
         Spot(
             one.entry.look, one.clean, one.corrupted,
@@ -307,9 +312,7 @@ def gains_section(grid: Grid) -> Section | None:
     changes = grid.shown.changes
     if not changes:
         return None
-    moves = {
-        change.label: change.scored.of_corruptions(grid.measure) for change in changes
-    }
+    moves = {change.label: change.scored.of_corruptions(grid.measure) for change in changes}
     names = list(dict.fromkeys(name for found in moves.values() for name in found))
     sign = 1 if grid.lower_is_better else -1
     first = next(iter(moves.values()))

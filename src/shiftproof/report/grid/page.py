@@ -28,12 +28,12 @@ from shiftproof.report.listing import steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
-    list_broken_files,
     byline,
     describe_drawn_frost,
     differing,
     doubts,
     kicker,
+    list_broken_files,
     numbers_section,
     reading_section,
     run_names,

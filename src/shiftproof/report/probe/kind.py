@@ -21,10 +21,10 @@ from shiftproof.report.probe.sections import (
 from shiftproof.report.sections import (
     Document,
     Section,
-    list_broken_files,
     byline,
     differing,
     label_models,
+    list_broken_files,
     numbers_section,
     reading_section,
     run_names,

@@ -341,9 +341,7 @@ def _trace(trace: Trace, places: Sequence[tuple[float, float]]) -> Html:
     look = trace.look
     style = {"class": "fit"} if look is None else {"class": f"line {look.style}"}
     dash = None if look is None else look.dash
-    return element(
-        "polyline", {**style, "points": _path_points(places), "stroke-dasharray": dash}
-    )
+    return element("polyline", {**style, "points": _path_points(places), "stroke-dasharray": dash})
 
 
 # ---------------------------------------------------------------- bars
@@ -574,14 +572,22 @@ def dots(
     ends = sorted(places, key=lambda place: float(place.rstrip("%")))
     middle = height / 2
     pieces.append(
-        element("line", {"class": "axis", "x1": ends[0], "x2": ends[-1], "y1": middle, "y2": middle})
+        element(
+            "line", {"class": "axis", "x1": ends[0], "x2": ends[-1], "y1": middle, "y2": middle}
+        )
     )
     pieces += [
         # Markers of their own shape stand where a percentage puts them: each in a drawing of its own.
         element(
             "svg",
-            {"x": place, "y": middle, "overflow": "visible", "width": 1, "height": 1,
-             "aria-hidden": "true"},
+            {
+                "x": place,
+                "y": middle,
+                "overflow": "visible",
+                "width": 1,
+                "height": 1,
+                "aria-hidden": "true",
+            },
             marker(look, 0, 0, 3.6, f"{look.label}: {spelling.with_span(interval)}"),
         )
         for (look, interval), place in zip(rows, places, strict=True)
