@@ -73,7 +73,7 @@ SURFACE = {
     "shiftproof.io": {
         "atomic", "begin", "fingerprint", "make_folder", "read_json", "write_bytes", "write_json",
     },
-    "shiftproof.evaluate": {"SETS", "evaluate", "find_labels"},
+    "shiftproof.evaluate": {"SETS", "evaluate", "find_labels", "join_audit"},
     "shiftproof.integrations": {
         "EpochGrid", "Logged", "TRACKERS", "check_tracker", "collect", "log_run",
     },
@@ -109,7 +109,8 @@ SURFACE = {
     "shiftproof.report": {
         "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
         "describe_differences", "describe_subset", "print_conditions", "print_ranking",
-        "print_table", "table_csv", "table_latex", "write_report", "write_sheet",
+        "print_table", "table_csv", "table_latex", "table_markdown", "write_ranking", "write_report",
+        "write_sheet",
     },
     "shiftproof.rng": {"generator"},
     "shiftproof.runs": {

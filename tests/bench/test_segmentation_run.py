@@ -237,6 +237,20 @@ def test_pictures_show_what_loses_most(run):
         assert all((run.path / file).is_file() for file in sheet["files"].values())
 
 
+def test_examples_show_every_answer_under_every_corruption(run):
+    gallery = json.loads((run.path / "gallery.json").read_text())
+    worst = gallery["sheets"][0]["id"]
+    assert gallery["examples"][0]["id"] == worst
+    assert len({one["id"] for one in gallery["examples"]}) == len(gallery["examples"])
+    names = {cell.corruption for cell in run.scores.models[0].cells}
+    for one in gallery["examples"]:
+        assert set(one["answers"]) == {"by-color", "lazy"}
+        for found in one["answers"].values():
+            assert {cell.rpartition("-")[0] or cell for cell in found} == {"clean", *names}
+            assert set(found) == set(one["photos"])
+            assert all((run.path / answer["file"]).is_file() for answer in found.values())
+
+
 # ---------------------------------------------------------------- what is refused
 
 

@@ -743,7 +743,8 @@ def test_a_task_that_this_version_does_not_know_has_what_all_have(tmp_path: Path
     page = page_of(write_run(tmp_path / "run", sheets=0, kind="something else"))
     anchors = [node.attributes["id"] for node in page.all("section")]
     assert anchors == [
-        "overview", "next", "corruptions", "separation", "robustness", "gains", "heat", "curves", "numbers", "settings", "reading",
+        "overview", "next", "corruptions", "separation", "robustness", "gains", "heat",
+        "curves", "numbers", "settings", "reading",
     ]  # fmt: skip
     assert "EfficientNet-Lite0: error " in page.one(style="lead").text
 

@@ -90,6 +90,17 @@ def test_pictures_are_shown_worst_first(page, run):
     assert all(case.all("img") for case in cases)
 
 
+def test_examples_stand_under_every_corruption_with_all_answers(page):
+    section = page.by_id("examples")
+    cells = [one.text for one in section.all("p", "cell")]
+    assert cells[:2] == ["Clean", "Fog, severity 5"]
+    first = section.all("div", "shots")[0]
+    assert [one.text.split()[0] for one in first.all("figcaption")] == [
+        "truth", "image", "near", "all",
+    ]  # fmt: skip
+    assert len(first.all("img")) == 4
+
+
 def test_nothing_runs_and_names_are_escaped(page):
     check_that_nothing_runs_or_is_asked_for(page)
     assert not page.by_id("classes").all("b", "cow")

@@ -11,8 +11,7 @@ from shiftproof.io import files
 from shiftproof.runs import RunFolder
 from shiftproof.runs.records import classification as records
 from shiftproof.types import Cell
-from support.detection_report_runs import write_detector_run
-from support.finished_runs import run_audit
+from support.finished_runs import run_audit, run_detector
 from support.simulated_runs import answers, draw_tables, write_run
 
 
@@ -48,9 +47,10 @@ def write_evaluation(folder: Path, name: str = "sketch", count: int = 20) -> Pat
 def write_all(folder: Path) -> list[Path]:
     """Classifiers, a detector, an audit, and an evaluation of one of its test sets."""
     run_audit(folder / "audit")
+    run_detector(folder, folder / "detector")
     return [
         *write_classifiers(folder),
-        write_detector_run(folder / "detector", worst=1, sheets=1),
+        folder / "detector",
         folder / "audit",
         write_evaluation(folder / "evaluation"),
     ]

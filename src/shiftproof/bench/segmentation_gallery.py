@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from shiftproof.metrics.segmentation import class_ious, mean_iou
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.scores.segmentation import Answer, ClassColor, Gallery, Sheet
+from shiftproof.runs.scores.segmentation import Answer, ClassColor, Example, Gallery, Sheet
 from shiftproof.runs.thumbnails import small_jpeg
 from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap, Sample
 
@@ -29,7 +29,7 @@ WORST = 12
 """Images that are shown."""
 
 MODELS = 3
-"""So many models' answers are shown; adapted ones are not: an answer alone would have moved them."""
+"""So many models' answers are shown, and of the examples so many adapted ones' as well."""
 
 NEARLY = 0.8
 """An image is shown in the mildest cell in which it loses this share of the most that it loses."""
@@ -47,6 +47,8 @@ class Shown:
     Attributes:
         data: has the label maps.
         models: whose answers are shown; the first decides which images.
+        learners: that adapt. What they answered in the run hangs on all that came before; shown is
+            what they answer with one image to adapt to.
         photograph: the image in a cell; None where only the clean one is known.
         answer: the label map that a model gives of an image in a cell, in the data's classes.
     """
@@ -55,6 +57,7 @@ class Shown:
     models: Sequence[str]
     photograph: Callable[[Sample, Cell], Image | None]
     answer: Callable[[str, Sample, Cell, Image], LabelMap]
+    learners: Sequence[str] = ()
 
 
 def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Sequence[Cell]) -> None:
@@ -64,11 +67,15 @@ def save_gallery(folder: RunFolder, prepared: Prepared, view: View, cells: Seque
     assert isinstance(recording, SegmenterRecording)
 
     def answer(name: str, sample: Sample, cell: Cell, photo: Image) -> LabelMap:
-        (labels,) = recording.predict(prepared.models[name], [photo])
+        model = prepared.models[name]
+        if isinstance(model, Learner):
+            model.reset()
+        (labels,) = recording.predict(model, [photo])
         return labels
 
-    plain = [name for name, one in prepared.models.items() if not isinstance(one, Learner)]
-    save_shown(folder, Shown(data, plain, view.load, answer), cells)
+    learners = [name for name, one in prepared.models.items() if isinstance(one, Learner)]
+    plain = [name for name in prepared.models if name not in learners]
+    save_shown(folder, Shown(data, plain, view.load, answer, learners), cells)
 
 
 def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
@@ -85,13 +92,18 @@ def save_shown(folder: RunFolder, source: Shown, cells: Sequence[Cell]) -> None:
         for number, (row, lost, cell) in enumerate(_choose(ious))
     )
     kept = tuple(one for one in sheets if one is not None)
-    named = {name for sheet in kept for name in sheet.classes}
+    chosen = _choose_cells(cells)
+    found = [
+        painter.example(place, row, chosen) for place, row in enumerate(_choose_examples(ious))
+    ]
+    examples = tuple(one for one in found if one is not None)
+    named = {name for sheet in kept for name in sheet.classes} | painter.named
     colors = tuple(
         ClassColor(name, color)
         for name, color in zip(data.classes.names, painter.colors, strict=True)
         if name in named
     )
-    write_form(folder.gallery_file, Gallery(colors=colors, sheets=kept))
+    write_form(folder.gallery_file, Gallery(colors=colors, sheets=kept, examples=examples))
 
 
 def _ious_per_cell(tables: Mapping[Cell, SegmentationRecords], classes: int) -> dict[Cell, F64]:
@@ -117,6 +129,26 @@ def _choose(ious: Mapping[Cell, F64]) -> list[tuple[int, float, Cell]]:
     return [(row, float(mean[row]), _telling(corrupted, losses[:, row])) for row in rows]
 
 
+def _choose_examples(ious: Mapping[Cell, F64]) -> list[int]:
+    """Return the image that loses most and one that loses as much as most do."""
+    corrupted = [cell for cell in ious if not cell.is_clean]
+    if not corrupted:
+        return []
+    mean = np.stack([ious[CLEAN] - ious[cell] for cell in corrupted]).mean(axis=0)
+    rows = [row for row in np.argsort(-mean, kind="stable").tolist() if np.isfinite(mean[row])]
+    return list(dict.fromkeys([rows[0], rows[len(rows) // 2]])) if rows else []
+
+
+def _choose_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the clean cell, and of each corruption the one in the middle of its severities."""
+    severities: dict[str, list[int]] = {}
+    for cell in cells:
+        if not cell.is_clean:
+            severities.setdefault(cell.corruption, []).append(cell.severity)
+    middle = [Cell(name, sorted(found)[len(found) // 2]) for name, found in severities.items()]
+    return [CLEAN, *middle]
+
+
 def _telling(cells: Sequence[Cell], losses: F64) -> Cell:
     """Return the mildest cell in which nearly the most is lost; of several the one that loses most."""
     enough = [at for at in range(len(cells)) if losses[at] >= NEARLY * losses.max()]
@@ -131,6 +163,8 @@ class _Painter:
     folder: RunFolder
     source: Shown
     tables: Mapping[str, Mapping[Cell, SegmentationRecords]]
+    named: set[str] = field(default_factory=set)
+    """Classes that examples have."""
 
     @property
     def colors(self) -> list[Color]:
@@ -166,6 +200,39 @@ class _Painter:
         names = self.source.data.classes.names
         classes = tuple(names[index] for index in sorted(there) if index >= 0)
         return Sheet(sample.id, str(cell), min(round(lost, 6), 1.0), pictures, classes, answers)
+
+    def example(self, number: int, row: int, cells: Sequence[Cell]) -> Example | None:
+        """Paint one image in all these cells; None where it cannot be read any more."""
+        sample = self.source.data.samples[row]
+        place = files.make_folder(self.folder.path / "gallery" / f"example-{number}")
+        try:
+            clean = self.source.photograph(sample, CLEAN)
+            truth = self.source.data.read_mask(sample)
+            seen = {cell: self.source.photograph(sample, cell) for cell in cells}
+        except BrokenFileError:
+            return None
+        assert clean is not None
+        names = [*self.tables, *self.source.learners[:MODELS]]
+        answers: dict[str, dict[str, Answer]] = {name: {} for name in names}
+        for cell, photo in seen.items():
+            ground = clean if photo is None else photo
+            for at, name in enumerate(names):
+                labels = self.source.answer(name, sample, cell, ground)
+                file = self._paint(place / f"{cell}-{at}.jpg", ground, labels)
+                iou = self._iou(name, cell, row) if name in self.tables else None
+                answers[name][str(cell)] = Answer(str(cell), file, iou)
+                self._note(labels)
+        self._note(truth)
+        photos = {
+            str(cell): self._save(place / f"{cell}.jpg", photo)
+            for cell, photo in seen.items()
+            if photo is not None
+        }
+        return Example(sample.id, self._paint(place / "truth.jpg", clean, truth), photos, answers)
+
+    def _note(self, labels: LabelMap) -> None:
+        names = self.source.data.classes.names
+        self.named.update(names[index] for index in np.unique(labels).tolist() if index >= 0)
 
     def _iou(self, model: str, cell: Cell, row: int) -> float | None:
         value = image_ious(self.tables[model][cell], len(self.source.data.classes))[row]

@@ -54,9 +54,7 @@ def _common(
         False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    no_config: bool = typer.Option(
-        False, "--no-config", help="Do not read shiftproof.toml."
-    ),
+    no_config: bool = typer.Option(False, "--no-config", help="Do not read shiftproof.toml."),
 ) -> None:
     pass
 

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of runs of any kinds; those of one kind are compared."),
+        typer.Argument(help="Folders of runs of any kinds; alike ones are compared."),
     ],
     out: Annotated[
         Path | None,

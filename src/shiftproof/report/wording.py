@@ -280,12 +280,19 @@ def severities_phrase(severities: Sequence[int]) -> str:
     return f"{word} {listing([str(severity) for severity in severities])}"
 
 
+_NOT_CHOSEN = {"name", "title", "format", "adapted", "untracked", "learnt", "values"}
+"""What of an adapter's settings nobody chose."""
+
+
 def adapter_words(adapter: Settings | None) -> str:
-    """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model."""
+    """Return an adapter's settings as ``prior 16, batch size 64``; empty for the plain model.
+
+    What it counted in the model (layers adapted, values learnt) stands among all settings alone.
+    """
     if not adapter:
         return ""
     return ", ".join(
         f"{clean_text(str(key)).replace('_', ' ')} {clean_text(str(value))}"
         for key, value in adapter.items()
-        if isinstance(value, str | int | float) and key not in ("name", "title", "format")
+        if isinstance(value, str | int | float) and key not in _NOT_CHOSEN
     )

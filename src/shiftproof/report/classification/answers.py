@@ -126,7 +126,11 @@ def _reliability(shown: Shown, counted: Sequence[_Counted]) -> Section:
             *(_tell_belief(one) for one in counted),
         ],
         legend=figures.legend([entry for entry in shown.entries if _has_records(entry)]),
-        charts=[_draw("Clean images", clean), _draw("Corrupted images", corrupted)],
+        charts=[
+            _draw(title, tallies)
+            for title, tallies in (("Clean images", clean), ("Corrupted images", corrupted))
+            if any((tally.answers >= LEAST_IN_BIN).any() for _, tally in tallies)
+        ],
         notes=[
             f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {LEAST_IN_BIN} answers "
             "are left out of the drawing."

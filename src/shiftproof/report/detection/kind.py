@@ -9,7 +9,7 @@ from shiftproof.report.detection.wording import headline, short_title, tell_miss
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.kind import Kind
-from shiftproof.report.grid.references import published_mpc_section
+from shiftproof.report.grid.references import reference_mpc_section
 from shiftproof.report.grid.words import level
 from shiftproof.report.sections import Section, look_up, reading_section
 from shiftproof.runs.scores.detection import Detail, Gallery
@@ -18,7 +18,7 @@ from shiftproof.runs.scores.reading import clean_text
 
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
-        published_mpc_section(shown),
+        reference_mpc_section(shown),
         sizes_section(shown),
         classes_section(shown),
         drawn.gallery_section(shown, pictures),

@@ -17,6 +17,7 @@ from shiftproof.report.evaluation.sections import (
 )
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
+from shiftproof.report.listing import Step, steps_section
 from shiftproof.report.sections import (
     Document,
     byline,
@@ -53,6 +54,7 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
         beside = [] if scores.audit is None else beside_sections(scores, scores.audit, looks)
         sections = [
             overview_section(scores, looks),
+            steps_section(_list_steps(scores)),
             *beside,
             list_broken_files(runs, BROKEN),
             numbers_section(runs, tables.summarize, tables.write_figures, unit="fractions"),
@@ -84,6 +86,32 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
     def summarize(self, scores: EvaluationScores) -> Table:
         """Return the accuracies, and beside them what an audit says."""
         return tables.summarize(scores)
+
+
+def _list_steps(scores: EvaluationScores) -> list[Step]:
+    """Return what follows: an audit to lay beside it, labels for more images."""
+    found = []
+    if scores.audit is None:
+        found.append(
+            Step(
+                "Lay an audit of the training set beside these accuracies: a test set that lies closer "
+                "to it is mostly answered better.",
+                "shiftproof report EVALUATION AUDIT",
+            )
+        )
+    untold = [
+        one.name
+        for one in scores.differences
+        if all(figure.accuracy.spans_zero for figure in one.sets.values())
+    ]
+    if untold:
+        found.append(
+            Step(
+                f"{wording.listing(untold)} cannot be told from {scores.models[0].name} on any test set: "
+                "choose by size or speed, or measure on more images."
+            )
+        )
+    return found
 
 
 def _lead(scores: EvaluationScores) -> list[str]:

@@ -94,9 +94,10 @@ def _tell_apart(scores: GridScores, ranking: Ranking | None) -> Step | None:
 
 def _images_for(used: int, interval: Interval, half: float) -> int | None:
     """Return how many images bring an interval down to a half width: it falls with their root."""
-    if half <= 0:
+    width = (interval.upper - interval.lower) / 2
+    if half <= 0 or width <= 0:
         return None
-    needed = used * ((interval.upper - interval.lower) / 2 / half) ** 2
+    needed = used * (width / half) ** 2
     digits = 10 ** max(0, math.floor(math.log10(needed)) - 1)
     rounded = math.ceil(needed / digits) * digits
     return rounded if rounded <= MOST_IMAGES else None

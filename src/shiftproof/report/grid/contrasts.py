@@ -18,6 +18,7 @@ from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_chang
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
+from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import SHARES
 
 LEAST_FOR_A_LINE = 3
@@ -112,7 +113,7 @@ def _tell_apart(shown: Shown, spread: _Spread) -> str:
     return "not told" if meet else "yes"
 
 
-def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> charts.Html:
+def _draw_spread(spread: _Spread, grid: Grid, low: float, top: float) -> Html:
     told = "; ".join(
         f"{entry.label} {grid.spelling.with_span(figure)}" for entry, figure in spread.found
     )
@@ -276,7 +277,7 @@ def _draw_standings(
     line: Line | None,
     top: float,
     what: str,
-) -> charts.Html:
+) -> Html:
     spots = [
         Spot(
             one.entry.look, one.clean, one.corrupted,

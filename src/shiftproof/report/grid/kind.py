@@ -33,6 +33,7 @@ class Kind:
     Attributes:
         gallery: the form of its ``gallery.json``; None shows no pictures, whatever the file holds.
         picture_sizes: how large its pictures may be.
+        list_files: further pictures of a gallery, which come before its sheets.
         models: what many models are called.
         words: how it speaks of changes.
         headline: says how a model fares.
@@ -48,6 +49,7 @@ class Kind:
 
     gallery: type[Any] | None = None
     picture_sizes: Sequence[Trial] = SIZES
+    list_files: Callable[[Any], list[str]] = lambda gallery: []
     models: str = "models"
     words: Callable[[GridScores], Words] = lambda scores: Words()
     headline: Callable[[GridScores, Scored, str], str] = headline

@@ -118,6 +118,7 @@ class GridPage(PageKind[Run, GridScores]):
             sheets = [list(sheet.files.values()) for sheet in found.sheets]
             cases = [shown for case in found.worst for shown in (case.clean, case.corrupted)]
             worst = [shown.file for shown in cases if shown is not None]
+            worst += self.kind.list_files(found)
             if sheets or worst:
                 sizes = self.kind.picture_sizes
                 return gallery.load(run.path, sheets, worst, budget=budget, sizes=sizes)

@@ -52,7 +52,7 @@ def place_among(
     )
 
 
-def published_mpc_section(shown: Shown) -> Section | None:
+def reference_mpc_section(shown: Shown) -> Section | None:
     """Build the mPC of detectors among published ones; None where it is not claimed, or is no AP."""
     headline = shown.first.scores.headline
     if headline is None or headline.title != "mPC" or shown.measure != "AP":

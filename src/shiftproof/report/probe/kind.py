@@ -9,6 +9,7 @@ from typing import final
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
+from shiftproof.report.listing import Step, steps_section
 from shiftproof.report.probe import tables
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.probe.sections import (
@@ -49,6 +50,7 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
         encoders = [entry for entry in shown if entry.scored.control is None]
         sections = [
             overview_section(runs, shown),
+            steps_section(_list_steps(encoders)),
             *factor_sections(runs, shown),
             strips_section(runs, pictures),
             readings_section(shown),
@@ -92,6 +94,42 @@ class ProbePage(PageKind[ProbeRun, ProbeScores]):
 def _tell(entry: ProbeEntry, runs: int) -> str:
     label = entry.scored.title or entry.label if runs == 1 else entry.label
     return " ".join(probe_wording.findings(entry.run.scores, entry.scored, label))
+
+
+def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
+    """Return what follows: more images, what a task must not need, where a network would be asked."""
+    found = []
+    for entry in encoders:
+        scores = entry.run.scores
+        by_verdict = {
+            verdict: [
+                probe_wording.factor_name(factor)
+                for factor in probe_wording.find_by_verdict(scores, entry.scored, verdict)
+            ]
+            for verdict in ("collapsed", "hidden", "undecided")
+        }
+        if by_verdict["collapsed"]:
+            found.append(
+                Step(
+                    f"Do not put {entry.label} under a task that needs "
+                    f"{wording.listing(by_verdict['collapsed'])}: what has collapsed no head brings back."
+                )
+            )
+        if by_verdict["hidden"]:
+            found.append(
+                Step(
+                    f"A linear head on {entry.label} does not read "
+                    f"{wording.listing(by_verdict['hidden'])}; a small network does."
+                )
+            )
+        if by_verdict["undecided"]:
+            found.append(
+                Step(
+                    f"More images would decide about {wording.listing(by_verdict['undecided'])} in "
+                    f"{entry.label}: an interval halves with four times the {scores.used:,}."
+                )
+            )
+    return found
 
 
 def _counts(scores: ProbeScores) -> list[str]:

@@ -9,7 +9,7 @@ from shiftproof.report.grid.entries import Entry, Shown
 from shiftproof.report.grid.kind import Kind
 from shiftproof.report.grid.words import level
 from shiftproof.report.sections import Section, look_up, reading_section
-from shiftproof.report.segmentation.pictures import PICTURE_SIZES, gallery_section
+from shiftproof.report.segmentation.pictures import PICTURE_SIZES, examples_section, gallery_section
 from shiftproof.report.segmentation.sections import (
     classes_section,
     conditions_section,
@@ -23,6 +23,7 @@ from shiftproof.runs.scores.segmentation import Detail, Gallery
 def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
         gallery_section(shown, pictures),
+        examples_section(shown, pictures),
         classes_section(shown),
         takers_section(shown),
         conditions_section(shown),
@@ -62,6 +63,7 @@ def warn(shown: Shown) -> list[str]:
 SEGMENTATION = Kind(
     gallery=Gallery,
     picture_sizes=PICTURE_SIZES,
+    list_files=lambda gallery: [file for one in gallery.examples for file in one.list_files()],
     models="segmenters",
     headline=headline,
     sections=_sections,

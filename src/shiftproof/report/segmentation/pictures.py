@@ -9,7 +9,7 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Shown
 from shiftproof.report.sections import Section, run_names
 from shiftproof.report.svg.markup import Html, element
-from shiftproof.runs.scores.segmentation import Gallery, Sheet
+from shiftproof.runs.scores.segmentation import Example, Gallery, Sheet
 
 PICTURE_SIZES = ((320, 82), (288, 80), (256, 78), (224, 76), (192, 72), (160, 70))
 """Long side and JPEG quality of the pictures, best first."""
@@ -78,6 +78,54 @@ def _case(
             if name in colors
         ],
     }
+
+
+def examples_section(shown: Shown, pictures: Pictures) -> Section | None:
+    """Build two images in a cell of every corruption, with all answers; None where the runs have none."""
+    found = shown.find_pictured(Gallery, "examples")
+    if found is None:
+        return None
+    run, kept = found
+    examples = [one for one in kept.examples if pictures.uri(one.truth) is not None]
+    if not examples:
+        return None
+    labels = {entry.scored.name: entry.label for entry in shown.of_run(run)}
+    adapted = [labels.get(name, name) for name in kept.examples[0].answers if run.adapter(name)]
+    return Section(
+        "examples",
+        "The same image, again and again",
+        "Examples",
+        "segmentation_examples.html.j2",
+        {
+            "examples": [_lay_out_example(one, pictures, labels) for one in examples],
+            "adapted": wording.listing(adapted),
+            "legend": [{"swatch": swatch(one.color), "name": one.name} for one in kept.colors],
+        },
+    )
+
+
+def _lay_out_example(
+    example: Example, pictures: Pictures, labels: Mapping[str, str]
+) -> dict[str, object]:
+    cells = list(dict.fromkeys(cell for found in example.answers.values() for cell in found))
+    rows = []
+    for cell in cells:
+        title = wording.cell_title(cell)
+        photo = example.photos.get(cell)
+        shots = [] if photo is None else [_shot(pictures, photo, "image", f"{example.id}: {title}")]
+        for model, found in example.answers.items():
+            told, label = found[cell], labels.get(model, model)
+            note = "" if told.iou is None else f"mIoU {wording.share(told.iou)}"
+            alt = f"{example.id}: {title}, {label} {note}".rstrip()
+            shots.append(_shot(pictures, told.file, label, alt, note))
+        rows.append({"title": title, "shots": shots})
+    truth = _shot(pictures, example.truth, "truth", f"{example.id}: truth")
+    rows[0]["shots"] = [truth, *rows[0]["shots"]]
+    return {"id": example.id, "rows": rows}
+
+
+def _shot(pictures: Pictures, file: str, title: str, alt: str, note: str = "") -> dict[str, object]:
+    return {"uri": pictures.uri(file), "alt": alt, "title": title, "note": note}
 
 
 def swatch(color: tuple[int, int, int]) -> Html:

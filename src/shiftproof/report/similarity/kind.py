@@ -9,6 +9,7 @@ from typing import final
 from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.kind import PageKind
+from shiftproof.report.listing import Step, steps_section
 from shiftproof.report.sections import (
     Document,
     Section,
@@ -45,6 +46,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
         scores = run.scores
         sections = [
             overview_section(scores),
+            steps_section(_list_steps(scores)),
             curves_section(scores),
             leakage_section(scores, pictures),
             pruning_section(scores),
@@ -75,6 +77,36 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
     def summarize(self, scores: AuditScores) -> Table:
         """Return the figures of every test set."""
         return tables.summarize(scores)
+
+
+def _list_steps(scores: AuditScores) -> list[Step]:
+    """Return what follows: rows to leave out, a reference to compare with, accuracies to lay beside it."""
+    found = []
+    near = [one.name for one in scores.sets if one.near_duplicates.value > 0]
+    if near:
+        found.append(
+            Step(
+                f"Training rows lie at {scores.duplicates:g} or closer to images of "
+                f"{wording.listing(near)}: look at the closest pairs, and leave these rows out before "
+                "an accuracy on these test sets is believed.",
+                "shiftproof prune",
+            )
+        )
+    if scores.reference is None:
+        found.append(
+            Step(
+                "Name a reference, such as the embeddings of ImageNet’s training set: only against one "
+                "does a similarity say whether this training set comes closer than usual.",
+                "shiftproof audit --reference EMBEDDINGS",
+            )
+        )
+    found.append(
+        Step(
+            "See whether the accuracy of a model follows the similarity.",
+            "shiftproof evaluate --audit AUDIT",
+        )
+    )
+    return found
 
 
 def _byline(run: AuditRun) -> list[str]:

@@ -133,6 +133,25 @@ class Sheet(msgspec.Struct, frozen=True):
     answers: dict[str, tuple[Answer, ...]]
 
 
+class Example(msgspec.Struct, frozen=True):
+    """One image in a cell of every corruption, with what each model answered there.
+
+    ``truth`` and ``photos`` are pictures below the run folder, the latter by cell; of label maps made
+    elsewhere only the clean photograph is there. ``answers`` are by model, then by cell; a model that
+    adapts had only this image to adapt to.
+    """
+
+    id: str
+    truth: str
+    photos: dict[str, str]
+    answers: dict[str, dict[str, Answer]]
+
+    def list_files(self) -> list[str]:
+        """Return all its pictures."""
+        answers = [one.file for found in self.answers.values() for one in found.values()]
+        return [self.truth, *self.photos.values(), *answers]
+
+
 class ClassColor(msgspec.Struct, frozen=True):
     """The color of a class in the pictures: red, green and blue."""
 
@@ -141,10 +160,11 @@ class ClassColor(msgspec.Struct, frozen=True):
 
 
 class Gallery(msgspec.Struct, frozen=True):
-    """The content of ``gallery.json``: the images that lose most, the worst first."""
+    """The content of ``gallery.json``: the images that lose most, the worst first, and two in every cell."""
 
     colors: tuple[ClassColor, ...] = ()
     sheets: tuple[Sheet, ...] = ()
+    examples: tuple[Example, ...] = ()
 
     @property
     def worst(self) -> tuple[()]:
