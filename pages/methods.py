@@ -73,7 +73,7 @@ clean images as they are. Then, by your case:
 - **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
 - **A long stream of one kind**: `rpl`; `ent` with few classes.
 - **Images of a few classes at a time**: no statistics of the batch. `lame`, or no adapter.
-- **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time does not matter.
+- **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent`, `sar` move the scale and shift of layer norm.
 
 Test it on corruptions that you do not report: `--corruptions holdout` has four for that."""
@@ -117,7 +117,8 @@ def _write_results() -> list[str]:
         result = read_result(RESULTS / name / "result.json")
         parts += [f"### {result.title}", write_markdown(result.table(table))]
         parts.append(
-            f"Error in %; “source” is the model as it is. More in [results/{name}](../results/{name}/README.md)."
+            "Error in %; “source” is the model as it is. "
+            f"More in [results/{name}](../results/{name}/README.md)."
         )
     if (RESULTS / METHODS / "result.json").exists():
         result = read_result(RESULTS / METHODS / "result.json")

@@ -1,13 +1,16 @@
-"""The examples in the docstrings run, in every module that has some."""
+"""Docstrings: their examples run, and they say what a caller has to know."""
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+import re
 
 import pytest
 
 import shiftproof
 import shiftproof_reproduce
+from test_surface import SURFACE
 
 MODULES = sorted(
     module.name
@@ -67,3 +70,42 @@ def test_examples(name):
     failed, tried = doctest.testmod(importlib.import_module(name))
     assert failed == 0
     assert tried > 0 or name not in WITH_EXAMPLES
+
+
+ARRAYS = re.compile(r"ArrayLike|NDArray|\b(F16|F32|F64|I32|I64|U8|Image|Images|Logits|Flags)\b")
+SHAPE = re.compile(r"``\([^`]*[,.]\)?[^`]*``|shape|:func:|:class:")
+"""A shape as `(N, K)`, or the function whose arguments these are."""
+
+
+def list_functions():
+    """The public functions, each once, with the first place where it is public."""
+    found = {}
+    for module, names in SURFACE.items():
+        for name in sorted(names):
+            value = getattr(importlib.import_module(module), name)
+            if inspect.isfunction(value):
+                found.setdefault(value, f"{module}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("function", list_functions(), ids=list_functions().values())
+def test_a_public_function_says_what_it_raises_and_the_shapes_of_arrays(function):
+    told = inspect.getdoc(function)
+    assert told, "no docstring"
+    source = inspect.getsource(inspect.unwrap(function))
+    if re.search(r"^\s+raise [A-Z]", source, re.MULTILINE):
+        assert "Raises:" in told or ":func:" in told
+    if any(ARRAYS.search(str(hint)) for hint in function.__annotations__.values()):
+        assert SHAPE.search(told)
+
+
+def test_every_public_class_and_its_methods_have_a_docstring():
+    for module, names in SURFACE.items():
+        for name in names:
+            value = getattr(importlib.import_module(module), name)
+            if not inspect.isclass(value) or not value.__module__.startswith("shiftproof"):
+                continue
+            assert inspect.getdoc(value), f"{module}.{name}"
+            for own, method in vars(value).items():
+                if inspect.isfunction(method) and not own.startswith("_"):
+                    assert inspect.getdoc(getattr(value, own)), f"{module}.{name}.{own}"

@@ -99,6 +99,19 @@ def test_links_out_of_the_pages_become_addresses():
     assert lead_outside(deep, "papers/index.md", "https://r") == "[a](https://r/results/x.md)"
 
 
+def test_the_search_takes_its_script_from_the_site_itself():
+    from pages.links import on_post_page, on_post_template
+
+    class Page:
+        url = "papers/index.html"
+
+    asked = '<script src="https://unpkg.com/iframe-worker/shim"></script>'
+    own = '<script src="{}search-from-disk.js"></script>'
+    assert on_post_page(asked, Page()) == own.format("../")
+    assert on_post_template(asked) == own.format("")
+    assert (DOCS / "search-from-disk.js").is_file()
+
+
 def test_examples_in_docstrings_are_fenced():
     from pages.doctests import fence_examples
 

@@ -26,7 +26,7 @@ class Compared:
     plan: Plan
     found: Mapping[tuple[tuple[DataName, NetName], str, str], Measured]
 
-    def measured(self, data: DataName, net: NetName, stream: str, method: str) -> bool:
+    def has(self, data: DataName, net: NetName, stream: str, method: str) -> bool:
         """Whether a cell of the comparison is there."""
         return ((data, net), stream, method) in self.found
 
@@ -43,7 +43,7 @@ class Compared:
 
     def error(self, data: DataName, net: NetName, stream: str, method: str) -> Value:
         """Return the mean error over the corruptions; None where it was not measured."""
-        if not self.measured(data, net, stream, method):
+        if not self.has(data, net, stream, method):
             return None
         return bootstrap_mean(self.wrong(data, net, stream, method))
 
@@ -57,18 +57,18 @@ class Compared:
         cells: Sequence[Cell] | None = None,
     ) -> Value:
         """Return the error minus that of another method on the same images; None as ``error``."""
-        if not all(self.measured(data, net, stream, each) for each in (method, against)):
+        if not all(self.has(data, net, stream, each) for each in (method, against)):
             return None
         own, other = (self.wrong(data, net, stream, each, cells) for each in (method, against))
         return bootstrap_mean(own - other)
 
-    def pooled(
+    def pool_change(
         self, net: NetName, stream: str, method: str, cells: Sequence[Cell] | None = None
     ) -> Value:
         """Return the change against the source over the images of all data sets, each with the same weight."""
         parts = []
         for data in self.plan.data:
-            if not self.measured(data, net, stream, method):
+            if not self.has(data, net, stream, method):
                 return None
             own, other = (self.wrong(data, net, stream, each, cells) for each in (method, SOURCE))
             parts.append(own - other)
@@ -100,7 +100,9 @@ def advise(compared: Compared) -> Table:
             values.append(
                 [
                     *(_change_of(compared, data, net, stream, best) for data in plan.data),
-                    None if best is None else compared.pooled(net, stream.name, best.name, [CLEAN]),
+                    None
+                    if best is None
+                    else compared.pool_change(net, stream.name, best.name, [CLEAN]),
                 ]
             )
     return Table(
@@ -126,8 +128,8 @@ def find_best(compared: Compared, net: NetName, stream: Stream) -> Method | None
     """Return the method that is advised for a network and a protocol; None for the source."""
     harmless = []
     for method in compared.plan.list_methods(net):
-        change = compared.pooled(net, stream.name, method.name)
-        clean = compared.pooled(net, stream.name, method.name, [CLEAN])
+        change = compared.pool_change(net, stream.name, method.name)
+        clean = compared.pool_change(net, stream.name, method.name, [CLEAN])
         if (
             change is not None
             and clean is not None

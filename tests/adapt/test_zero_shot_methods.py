@@ -9,7 +9,7 @@ from torch import nn
 from shiftproof.adapt import TDA, TPT, ZERO, CLIPArTT, make_adapter
 from shiftproof.adapt.clipartt import transductive_loss
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.views import cut_views, view_inputs
+from shiftproof.adapt.views import crop_views, view_inputs
 from shiftproof.adapt.zero import count_votes
 from shiftproof.adapt.zero_shot import SentenceEncoder, find_zero_shot_head
 from shiftproof.errors import InputError, ModelError
@@ -143,7 +143,7 @@ class TestZERO:
 
 def test_views_begin_with_the_image_and_lie_in_it():
     ramp = np.arange(32, dtype=np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2) * 8
-    views = cut_views(ramp, 30, generator(0, "views"))
+    views = crop_views(ramp, 30, generator(0, "views"))
     assert np.array_equal(views[0], ramp)
     rows = views[1:, 0, :, 0].astype(int)
     rising, falling = (np.diff(rows) >= 0).all(1), (np.diff(rows) <= 0).all(1)

@@ -17,7 +17,7 @@ from shiftproof.rng import generator
 from shiftproof.types import Image
 
 
-def cut_views(image: Image, count: int, rng: np.random.Generator) -> Image:
+def crop_views(image: Image, count: int, rng: np.random.Generator) -> Image:
     """Return ``(count, H, W, 3)`` uint8: the image, and crops of 8 to 100 % of its area.
 
     Each crop is resized to the image's size, bilinearly, and mirrored by chance, as TPT's and ZERO's
@@ -49,7 +49,7 @@ def view_inputs(
     shown = np.rint(shown * 255).astype(np.uint8)
     key = hashlib.blake2b(shown.tobytes(), digest_size=16).hexdigest()
     rng = generator(seed, method, "x".join(map(str, shown.shape)), key)
-    cut = torch.from_numpy(cut_views(shown, count, rng)[1:]).permute(0, 3, 1, 2)
+    cut = torch.from_numpy(crop_views(shown, count, rng)[1:]).permute(0, 3, 1, 2)
     return torch.cat([image.float(), pixels.to_inputs(cut.float() / 255).to(image.device)])
 
 

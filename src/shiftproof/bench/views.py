@@ -164,7 +164,7 @@ def encode_settings(encode: Encode) -> str:
 
 
 def as_loaded(image: Image) -> Image:
-    """Return the image as it is: a detector takes it at its full size (Michaelis et al. 2019)."""
+    """Return an image ``(H, W, 3)`` as it is: detectors take the full size (Michaelis et al. 2019)."""
     return image
 
 

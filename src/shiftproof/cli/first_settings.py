@@ -57,7 +57,9 @@ def look_at_data(text: str) -> Seen:
     Raises:
         InputError: there is nothing of the kind, or nothing of it can be used.
     """
-    from shiftproof.data.find import DETECTION, LABEL_MAPS, find_dataset
+    from shiftproof.data import find_dataset
+    from shiftproof.data.find import DETECTION
+    from shiftproof.data.segmentation.layouts import LABEL_MAPS
 
     if text == "demo":
         return Seen("demo", ("20 photographs of ImageNet that come with the extra demo",))
@@ -185,11 +187,11 @@ def _tell_model(model: Any) -> tuple[str, ...]:
 def _find_loader(task: Task) -> tuple[Iterable[str], Callable[[str], Any]]:
     from shiftproof import models
 
-    return {
-        "classification": (models.LOADERS, models.load_classifier),
-        "detection": (models.DETECTOR_LOADERS, models.load_detector),
-        "segmentation": (models.SEGMENTER_LOADERS, models.load_segmenter),
-    }[task]
+    if task == "classification":
+        return models.LOADERS, models.load_classifier
+    if task == "detection":
+        return models.DETECTOR_LOADERS, models.load_detector
+    return models.SEGMENTER_LOADERS, models.load_segmenter
 
 
 def write_settings(model: Seen, data: Seen, task: Task, classes: str | None = None) -> str:

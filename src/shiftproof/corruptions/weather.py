@@ -298,6 +298,12 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
 
     Its attribute ``identity`` names the textures with a fingerprint of their pixels, for records.
 
+    Args:
+        choice: the textures, at least one.
+
+    Raises:
+        InputError: there are none.
+
     >>> from shiftproof.corruptions import corrupt, textures
     >>> frost = frost_with([textures.draw_texture(4)])
     >>> corrupt(np.zeros((8, 8, 3), np.uint8), frost, severity=3).shape

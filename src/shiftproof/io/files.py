@@ -179,7 +179,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and its parents, and return it."""
+    """Make a folder and its parents, and return it.
+
+    Raises:
+        InputError: a file is called so, or the disk does not let it be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

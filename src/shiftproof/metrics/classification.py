@@ -26,7 +26,7 @@ def log_softmax(logits: ArrayLike) -> F64:
 
 
 def confidence(logits: ArrayLike) -> F64:
-    """Return ``(N,)`` the largest softmax probability of each row, in 1/K..1.
+    """Return ``(N,)`` the largest softmax probability of each row of ``logits``, in 1/K..1.
 
     >>> confidence([[0.0, 0.0]])
     array([0.5])
@@ -53,6 +53,13 @@ def top_classes(logits: ArrayLike, k: int) -> I32:
     """Return ``(N, min(k, K))`` classes of each row, best first; of equals the lower index first.
 
     -1 throughout where a row holds NaN.
+
+    Args:
+        logits: ``(N, K)``.
+        k: 1 or more.
+
+    Raises:
+        InputError: another shape, or ``k`` below 1.
     """
     values = _logits(logits)
     if k < 1:

@@ -244,6 +244,15 @@ def bootstrap_mean(
     For the difference of two models, hand in the per-image differences: that is the paired
     interval.
 
+    Args:
+        values: ``(N,)``, finite.
+        level: share of the resamples within the ends, in 0..1.
+        replicates: number of resamples.
+        seed: decides the resamples.
+
+    Raises:
+        InputError: another shape, no values, or one that is not finite.
+
     >>> bootstrap_mean([1.0, 1.0, 1.0])
     Interval(value=1.0, low=1.0, high=1.0)
     """

@@ -84,14 +84,28 @@ def class_ious(hits: F64 | I64, truth: F64 | I64, predicted: F64 | I64) -> F64:
 
 
 def class_recalls(hits: F64 | I64, truth: F64 | I64) -> F64:
-    """Return the share of each class's pixels that were predicted as it, NaN where there are none."""
+    """Return the share of each class's pixels that were predicted as it.
+
+    Args:
+        hits: ``(..., K)`` pixels of a class that were predicted as it.
+        truth: ``(..., K)`` pixels of a class.
+
+    Returns:
+        ``(..., K)`` in 0..1, NaN where a class has no pixels.
+    """
     return _share(hits, truth)
 
 
 def mean_iou(ious: F64) -> F64:
-    """Return mIoU: the mean over the classes that occur, ``(..., K)`` to ``(...)``.
+    """Return mIoU: the mean over the classes that occur.
 
-    NaN where none does. A class that no pixel has but some are predicted as occurs, with 0.
+    Args:
+        ious: ``(..., K)`` in 0..1, NaN for classes that do not occur, as ``class_ious`` gives them.
+
+    Returns:
+        ``(...)`` in 0..1, NaN where no class occurs.
+
+    A class that no pixel has but some are predicted as occurs, with 0.
 
     >>> float(mean_iou(np.array([0.5, np.nan, 1.0])))
     0.75
@@ -102,7 +116,15 @@ def mean_iou(ious: F64) -> F64:
 
 
 def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
-    """Return the share of the pixels that count whose class is right, ``(..., K)`` to ``(...)``."""
+    """Return the share of the pixels that count whose class is right.
+
+    Args:
+        hits: ``(..., K)`` pixels of a class that were predicted as it.
+        truth: ``(..., K)`` pixels of a class.
+
+    Returns:
+        ``(...)`` in 0..1, NaN where no pixel counts.
+    """
     return _share(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
 
 

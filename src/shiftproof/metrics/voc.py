@@ -112,7 +112,7 @@ class VocEvaluator:
         return VocScores(_mean(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
-        """Return ``(1 + replicates,)`` the mean: on the images as they are, then on resamples."""
+        """Return ``(1 + replicates,)`` mean AP in 0..1: on the images as they are, then on resamples."""
         averages = _averages(self.objects, matches, self.rule)
         values = [_mean(averages(self._once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):

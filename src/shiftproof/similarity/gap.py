@@ -179,6 +179,12 @@ def histogram(
     """Return the edges ``(bins + 1,)`` and the counts ``(bins,)``; the last bin holds its upper edge.
 
     Values outside ``low..high``, which rounding makes of copies, count in the outermost bins.
+
+    Args:
+        similarity: ``(n,)``; NaN is left out.
+        bins: how many, of equal width.
+        low: the lower edge of the first.
+        high: the upper edge of the last.
     """
     values = np.clip(np.asarray(similarity, dtype=np.float64), low, high)
     counts, edges = np.histogram(values[~np.isnan(values)], bins=bins, range=(low, high))
@@ -186,7 +192,18 @@ def histogram(
 
 
 def cumulative(similarity: ArrayLike, at: ArrayLike) -> F64:
-    """Return the share of values at or below each of ``at``."""
+    """Return the share of values at or below each of some places.
+
+    Args:
+        similarity: ``(n,)``; NaN is left out.
+        at: ``(m,)``.
+
+    Returns:
+        ``(m,)`` in 0..1.
+
+    Raises:
+        InputError: no value but NaN.
+    """
     values = np.asarray(similarity, dtype=np.float64)
     values = np.sort(values[~np.isnan(values)])
     if not len(values):

@@ -80,7 +80,7 @@ def write_datacomp(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> in
 
 
 def read_datacomp(path: Path) -> NDArray[np.void]:
-    """Read a list of uids.
+    """Read a list of uids, ``(n,)`` pairs of uint64, as DataComp's resharder takes it.
 
     Raises:
         BrokenFileError: it is no array of pairs of uint64.
@@ -99,6 +99,11 @@ def write_keys(path: Path, train: Embeddings, keep: NDArray[np.bool_]) -> int:
 
     ``shard`` is the file's name and ``row`` the place in it: together they name a row, which keys
     alone do not. ``key`` is missing where there is no metadata.
+
+    Args:
+        path: the file.
+        train: the training set of n rows.
+        keep: ``(n,)`` whether a row stays.
 
     Raises:
         InputError: nothing stays.

@@ -389,6 +389,13 @@ def prune_in_parts(
 ) -> Pruning:
     """Find the training rows that are closer to some test row than the reference set is.
 
+    Args:
+        train: the training set, ``(n, d)``.
+        tests: test sets by name, ``(m, d)`` each.
+        place: where the parts are kept, and who searches them.
+        reference: the training set whose nearest rows set the limit of each test row.
+        thresholds: limits in its place, by test set: one number, or ``(m,)`` of them.
+
     Raises:
         UnfinishedError: this worker's share is done, others' are not.
         InputError: what :func:`~shiftproof.similarity.prune` refuses.

@@ -116,6 +116,15 @@ def stylize_keyed(
     Neither the order nor the number of workers changes a pixel; :func:`export_stylized` and
     :class:`Stylize` give the same ones.
 
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        styles: where styles come from.
+        key: the image's name; it decides the style and the draws.
+        seed: decides them, too.
+        turn: which of several forms of the image, from 0.
+        alpha: how much of the style, in 0..1.
+        engine: what brings the style onto the image.
+
     Raises:
         InputError: as :func:`stylize` and :func:`choose_style`.
     """

@@ -99,7 +99,22 @@ def top_k_of_each(
     shards: Sequence[int] | None = None,
     keep: Flags | None = None,
 ) -> dict[str, TopK]:
-    """Find the nearest training rows of every row of several test sets, in one pass."""
+    """Find the nearest training rows of every row of several test sets, in one pass.
+
+    Args:
+        train: the training set, ``(n, d)``.
+        tests: test sets by name, ``(m, d)`` each.
+        k: how many of each row, 1 or more.
+        precision: as for :func:`top_k`, and so ``device``, ``memory``, ``threads`` and ``shards``.
+        device: where products are made.
+        memory: how much is held at most.
+        threads: how many search.
+        shards: the shards of the training set to search; None for all.
+        keep: ``(n,)`` the training rows that count; None for all.
+
+    Raises:
+        InputError: ``k`` below 1, or what :func:`top_k` refuses.
+    """
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     rows, sets = open_both(train, tests)
