@@ -186,7 +186,8 @@ def torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
         if isinstance(model, Classifier):
             raise ModelError(
                 f"{model.name} cannot be adapted: its graph is fixed, as in an ONNX file. "
-                "Adapt the torch model that it was exported from, and export merge()."
+                "Adapt the torch model that it was exported from, and export merge(); or write a "
+                "graph that adapts by itself: shiftproof export."
             )
         raise ModelError(f"Expected a Classifier or a torch.nn.Module, got {type(model).__name__}.")
     if isinstance(module, torch.jit.ScriptModule):
