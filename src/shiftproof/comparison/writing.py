@@ -81,7 +81,7 @@ def _heading(comparison: Comparison) -> str:
 def _check_row(check: Check) -> str:
     mark = "❌" if check.failed else "⚠️" if check.verdict == "unclear" else "✅"
     code = check.condition.replace("`", "'").replace("|", "\\|")  # the one mark of a table's own
-    return f"| `{code}` | {_escape(_measured(check))} | {mark} {_VERDICTS[check.verdict]} |"
+    return f"| `{code}` | {_escape(_tell_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
 
 
 def _difference_rows(comparison: Comparison, role: str) -> list[str]:
@@ -175,10 +175,10 @@ def _figures(one: Difference) -> tuple[str, str, str, str]:
 
 
 def _tell_check(check: Check) -> str:
-    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_measured(check)}"
+    return f"{_VERDICTS[check.verdict]}: {check.condition}  {_tell_figure(check)}"
 
 
-def _measured(check: Check) -> str:
+def _tell_figure(check: Check) -> str:
     spelling = spelling_of(check.unit)
     what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, spelling)}"
     return what if check.level == 0.95 else f"{what}, {level(round(check.level, 4))}"
