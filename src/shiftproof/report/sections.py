@@ -17,8 +17,9 @@ from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.grid import GridScores, Images
 from shiftproof.runs.scores.probe import ProbeImages, ProbeScores
 from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.scores.tidy import TidyScores
 
-Scores = TypeVar("Scores", bound=msgspec.Struct)
+Scores = TypeVar("Scores", bound=TidyScores)
 Shown = TypeVar("Shown", bound=AnyRun[Any])
 
 PROVENANCE = (
