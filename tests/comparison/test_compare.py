@@ -10,10 +10,13 @@ from scipy import stats
 import shiftproof
 from shiftproof import bench
 from shiftproof.comparison import parse_condition
+from shiftproof.data import open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
 from shiftproof.evaluate import evaluate
 from shiftproof.types import CLEAN, Cell
 from support import blobs
+from support.label_map_trees import NAMES as STUFF
+from support.label_map_trees import nearest_color, write_folders
 from support.simulated_runs import GRID, draw_tables, write_run
 from support.tiny import make_model, mean_colour, write_photos
 
@@ -253,6 +256,26 @@ def test_detectors_are_compared(tmp_path):
     assert found.failed
     with pytest.raises(InputError, match="no mPC: 14 of the 15 corruptions are not there"):
         shiftproof.compare(run, run, fail_if="mPC < -1")
+
+
+def test_segmenters_are_compared(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data", 4), classes=list(STUFF))
+
+    def answer_sky(images):
+        return [np.zeros(image.shape[:2], np.int64) for image in images]
+
+    models = {
+        "good": shiftproof.Segmenter(nearest_color, STUFF),
+        "sky": shiftproof.Segmenter(answer_sky, STUFF),
+    }
+    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
+    run = bench.run(models, data, out=tmp_path / "run", show_progress=False, **grid)
+    found = shiftproof.compare(
+        run, run, model="sky", baseline_model="good", fail_if="clean < -1", show_progress=False
+    )
+    for side, scored in zip(("baseline", "candidate"), run.scores.models, strict=True):
+        assert getattr(difference_of(found, "clean"), side) == scored.summary["clean"]
+    assert found.failed
 
 
 def test_evaluations_are_compared_by_test_set(tmp_path):

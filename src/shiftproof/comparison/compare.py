@@ -63,7 +63,7 @@ def compare(
         UnknownNameError: no such measure or model.
         BrokenFileError: a file of a run cannot be read.
     """
-    conditions = [parse_condition(text) for text in _as_list(fail_if)]
+    conditions = [parse_condition(text) for text in _list_texts(fail_if)]
     those, these = (
         run if isinstance(run, AnyRun) else load_run(run) for run in (baseline, candidate)
     )
@@ -84,7 +84,7 @@ def compare(
     )
 
 
-def _as_list(texts: str | Sequence[str]) -> list[str]:
+def _list_texts(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 

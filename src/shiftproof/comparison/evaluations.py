@@ -33,14 +33,14 @@ def pair_evaluations(
             f"{baseline.path} and {candidate.path} have no test set in common. Evaluate both on the "
             "same --set."
         )
-    runs = (baseline, candidate)
     figures, images = [], 0
     for place, name in enumerate(names):
+        cell = Cell(name, 0)
         pair = _share(
-            *(read_cell(run.folder.records_file(model, Cell(name, 0)))
-              for run, model in zip(runs, models, strict=True)),
+            read_cell(baseline.folder.records_file(models[0], cell)),
+            read_cell(candidate.folder.records_file(models[1], cell)),
             f"{baseline.path} and {candidate.path}, {name}",
-        )  # fmt: skip
+        )
         found = replicate_set(dict(zip(_NAMES, pair, strict=True)), place, name)
         figures.append(_figure(name, found["baseline"][0], found["candidate"][0]))
         images += len(pair[0])

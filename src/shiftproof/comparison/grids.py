@@ -37,9 +37,7 @@ def pair_grids(
     chosen = task_of(baseline, task)
     _check_measures(baseline, candidate)
     cells, images = _share_cells(baseline, candidate), _share_images(baseline, candidate)
-    grid = Grid(
-        cells, [] if _count_unshared_cells(baseline, candidate) else grid_of(baseline).missing
-    )
+    grid = Grid(cells, [] if _count_unshared(baseline, candidate) else grid_of(baseline).missing)
     named = {(at, model): name for (at, model), name in zip(enumerate(models), _NAMES, strict=True)}
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
         folder = gather_shared([baseline, candidate], chosen, Path(temporary), named, cells, images)
@@ -91,14 +89,14 @@ def _share_images(baseline: Run, candidate: Run) -> list[str]:
     return shared
 
 
-def _count_unshared_cells(baseline: Run, candidate: Run) -> int:
+def _count_unshared(baseline: Run, candidate: Run) -> int:
     return len(set(grid_of(baseline).cells) ^ set(grid_of(candidate).cells))
 
 
 def _tell_left(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
     """Say what only one of the two has."""
     told = []
-    if left := _count_unshared_cells(baseline, candidate):
+    if left := _count_unshared(baseline, candidate):
         told.append(
             f"{left} cells are in one run alone; only the {cells} that both have are compared."
         )

@@ -39,8 +39,6 @@ class RobustnessCallback(TrainerCallback):
             self.figures = self.grid.measure(kwargs["model"], epoch)
             self.trainer.log(dict(self.figures))
 
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Add the figures of this epoch to what the trainer chooses the best model by."""
-        metrics.update({f"eval_{name}": value for name, value in self.figures.items()})
+        kwargs["metrics"].update({f"eval_{name}": value for name, value in self.figures.items()})

@@ -19,6 +19,7 @@ from shiftproof.types import Cell
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Sheet: TypeAlias = classification.Sheet | detection.Sheet | segmentation.Sheet
 Gallery: TypeAlias = classification.Gallery | detection.Gallery | segmentation.Gallery
 
 GALLERIES: Mapping[str, type[Gallery]] = {
@@ -109,7 +110,8 @@ class Plots:
                 f"Expected at least one photograph and cell, got {photographs}, {cells}."
             )
         [chosen] = self._models([model] if model is not None else [self._scores.models[0].name])
-        sheets = (self._gallery.sheets if self._gallery is not None else ())[:photographs]
+        kept: Sequence[Sheet] = () if self._gallery is None else self._gallery.sheets
+        sheets = kept[:photographs]
         if not sheets:
             raise InputError(f"{self._path} holds no pictures; its scores were made elsewhere.")
         columns = _spread(list(sheets[0].files), cells)

@@ -131,7 +131,7 @@ def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
     """Return the objects to be found, by image; crowds and difficult ones are none."""
     try:
         names = {one["id"]: one["name"] for one in truth["categories"]}
-        found = {
+        found: dict[Any, tuple[str, dict[str, Any]]] = {
             one["id"]: (one["file_name"], {"size": (one["width"], one["height"]), "objects": []})
             for one in truth["images"]
         }

@@ -55,10 +55,13 @@ class TidyScores(msgspec.Struct, frozen=True):
             MissingExtraError: pandas is not installed.
         """
         try:
-            import pandas  # noqa: F401
+            import pandas
         except ImportError as error:
             raise MissingExtraError.of("pandas", "plot") from error
-        return self.to_arrow().to_pandas()
+        import pyarrow as pa
+
+        # Severities stay whole numbers where some rows have none.
+        return self.to_arrow().to_pandas(types_mapper={pa.int64(): pandas.Int64Dtype()}.get)
 
     def _repr_html_(self) -> str:
         """Show the first figures in a notebook."""
