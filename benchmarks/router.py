@@ -112,6 +112,12 @@ def list_streams(data: FashionMNIST, corruptions: Sequence[str]) -> Iterator[tup
     sorted_rows = rows[np.argsort(labels, kind="stable")]
     bursts = rows[correlated(labels, 0.1, generator(0, "router", "dirichlet"))]
     cells = [f"{name}-{severity}" for name in corruptions for severity in SEVERITIES]
+    drawn = [cells[place] for place in random.integers(0, len(cells), IMAGES * 2)]
+    yield "mixed", pictures.stream("all", order[: IMAGES * 2], drawn)
+    strongest = [cell for cell in cells if cell.endswith(f"-{SEVERITIES[-1]}")]
+    follow = [cell for cell in strongest for _ in range(PER_CORRUPTION)]
+    chosen = np.concatenate([random.permutation(rows)[:PER_CORRUPTION] for _ in strongest])
+    yield "continual", pictures.stream("all", chosen, follow)
     for cell in ("clean", *cells):
         yield "online", pictures.stream(cell, rows, [cell] * IMAGES)
         yield "rate 100 times too high", pictures.stream(cell, rows, [cell] * IMAGES, learner=RASH)
@@ -122,12 +128,6 @@ def list_streams(data: FashionMNIST, corruptions: Sequence[str]) -> Iterator[tup
             yield "one class", pictures.stream(f"{cell}, class {label}", alone, [cell] * len(alone))
         if cell == "clean" or cell.endswith(f"-{SEVERITIES[-1]}"):
             yield "single images", pictures.stream(cell, rows[:SINGLE], [cell] * SINGLE, size=1)
-    drawn = [cells[place] for place in random.integers(0, len(cells), IMAGES * 2)]
-    yield "mixed", pictures.stream("all", order[: IMAGES * 2], drawn)
-    strongest = [cell for cell in cells if cell.endswith(f"-{SEVERITIES[-1]}")]
-    follow = [cell for cell in strongest for _ in range(PER_CORRUPTION)]
-    chosen = np.concatenate([random.permutation(rows)[:PER_CORRUPTION] for _ in strongest])
-    yield "continual", pictures.stream("all", chosen, follow)
 
 
 # ---------------------------------------------------------------- one stream
@@ -274,7 +274,7 @@ def make_table(result: dict[str, Any], part: str) -> str:
         ]
         change = "{:+.1f} ({:+.1f}…{:+.1f})".format(*found[f"router - {best}"])
         lines.append(
-            f"| {protocol} | {' | '.join(shown)} | {errors['router']:.1f} | {change} | "
+            f"| {protocol} ({found['streams']}) | {' | '.join(shown)} | {errors['router']:.1f} | {change} | "
             f"{found['best of each stream']:.1f} | {errors['router, labels']:.1f} |"
         )
     return "\n".join(lines)
