@@ -94,8 +94,9 @@ class LAME(NetworkAdapter):
     what goes into the last linear layer. The logits are log-probabilities.
 
     Differs from the paper: a batch is assigned jointly only where it holds few classes
-    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); else the source's answers stay. Where classes are mixed, neighbors are often of another class: assigned
-    all the same, clean images of Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); else the source's answers stay. Where
+    classes are mixed, neighbors are often of another class: assigned all the same, clean images of
+    Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
     ``preset="paper"`` assigns every batch.
 
     Args:

@@ -73,11 +73,10 @@ class T3A(NetworkAdapter):
 
     Differs from the paper: prototypes answer only where the network is less sure than
     :data:`UNSURE`, in batches that do not look as if they held few classes
-    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); elsewhere its own
-    logits stay. Prototypes of a stream of few classes stand for
-    answers that were wrong: answering all, they took clean images of one class from 18.9 to 29.7 % of
-    errors. ``preset="paper"`` lets them answer all; so does what ``merge()`` gives, as a plain layer
-    cannot choose.
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); elsewhere its own logits stay.
+    Prototypes of a stream of few classes stand for answers that were wrong: answering all, they took
+    clean images of one class from 18.9 to 29.7 % of errors. ``preset="paper"`` lets them answer all;
+    so does what ``merge()`` gives, as a plain layer cannot choose.
 
     Until the first image it is the source. Logits of prototypes are on another scale than the
     network's: their order is meant, and not their confidence.
