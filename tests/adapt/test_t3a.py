@@ -91,21 +91,25 @@ def test_a_classifier_of_some_outputs_has_prototypes_of_those_alone():
     np.testing.assert_allclose(head.weight[[1, 3]].detach().norm(dim=1), 1, rtol=1e-5)
 
 
+def identity():
+    """A network whose features are its inputs, and whose logits are 3 times the first five of them."""
+    module = nn.Sequential(nn.Linear(5, 5, bias=False))
+    module[0].weight.data = 3 * torch.eye(5)
+    return module
+
+
 def test_prototypes_answer_where_the_network_is_unsure_alone():
-    module = convolutional()
-    with torch.no_grad():
-        module[-1].weight.mul_(30)  # sure of some images
-    kinds = set()
-    careful, published_one = T3A(module), T3A(module, preset="paper")
-    for batch in BATCHES:
-        with torch.no_grad():
-            logits = module(batch)
-        unsure = logits.softmax(1).amax(1) < 0.5
-        answers, prototypes = careful(batch), published_one(batch)
-        torch.testing.assert_close(answers[unsure], prototypes[unsure])
-        torch.testing.assert_close(answers[~unsure], logits[~unsure])
-        kinds |= set(unsure.tolist())
-    assert kinds == {True, False}
+    sure, unsure = torch.eye(5), 0.2 * torch.eye(5)  # largest probabilities 0.83 and 0.31
+    batch = torch.cat([sure, unsure])
+    answers = T3A(identity())(batch)
+    torch.testing.assert_close(answers[:5], 3 * sure)
+    torch.testing.assert_close(answers[5:], T3A(identity(), preset="paper")(batch)[5:])
+    assert not torch.allclose(answers[5:], 3 * unsure)
+
+
+def test_nor_do_they_in_batches_of_few_classes():
+    batch = torch.cat([torch.eye(5)[[0, 0, 0, 0]], 0.2 * torch.eye(5)[[0, 0]]])
+    torch.testing.assert_close(T3A(identity())(batch), 3 * batch)
 
 
 def test_refusals():

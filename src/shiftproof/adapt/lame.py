@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, final
 
@@ -11,7 +10,7 @@ import torch
 from shiftproof.adapt.checks import check_preset
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.features import find_sound_rows, run_with_features
-from shiftproof.adapt.losses import entropy
+from shiftproof.adapt.few_classes import holds_few_classes
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.parameters import last_layer_name
@@ -33,10 +32,6 @@ ITERATIONS = 100
 
 TOLERANCE = 1e-5
 """Largest change of an assignment at which they have settled."""
-
-FEW_CLASSES = 0.7
-"""Entropy of a batch's mean answer, as a share of the largest possible, below which it holds few
-classes. Chosen on Fashion-MNIST, clean and under two hold-out corruptions, at batches of 4 to 64."""
 
 
 def laplacian_assignments(
@@ -90,19 +85,6 @@ def laplacian_assignments(
     return torch.log_softmax(log_p + weights @ z, -1)
 
 
-def holds_few_classes(logits: torch.Tensor) -> bool:
-    """Whether the mean answer of a batch crowds into few classes: :data:`FEW_CLASSES`.
-
-    Args:
-        logits: ``(N, K)`` floating; the largest entropy is the logarithm of the smaller of N and K.
-    """
-    most = min(logits.shape) if logits.numel() else 0
-    if most < 2:
-        return False
-    mean = torch.softmax(logits.float(), -1).mean(0)
-    return float(entropy(mean.log()[None])[0]) < FEW_CLASSES * math.log(most)
-
-
 @final
 class LAME(NetworkAdapter):
     """Assigns classes to a batch jointly: images with similar features get similar answers.
@@ -111,9 +93,10 @@ class LAME(NetworkAdapter):
     collapse, and it helps most where neighbors in the stream are of one class. The features are
     what goes into the last linear layer. The logits are log-probabilities.
 
-    Differs from the paper: a batch is assigned jointly only where it :func:`holds_few_classes`; else
-    the source's answers stay. Where classes are mixed, neighbors are often of another class: assigned
-    all the same, clean images of Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
+    Differs from the paper: a batch is assigned jointly only where it holds few classes
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); else the source's answers stay. Where
+    classes are mixed, neighbors are often of another class: assigned all the same, clean images of
+    Fashion-MNIST went from 6.8 to 10.9 % of errors in batches of 64.
     ``preset="paper"`` assigns every batch.
 
     Args:

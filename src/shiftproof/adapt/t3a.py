@@ -10,6 +10,7 @@ import torch
 from shiftproof.adapt.checks import check_count, check_preset
 from shiftproof.adapt.events import Event
 from shiftproof.adapt.features import find_sound_rows, run_with_features
+from shiftproof.adapt.few_classes import holds_few_classes
 from shiftproof.adapt.losses import entropy, is_confident
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
@@ -71,10 +72,11 @@ class T3A(NetworkAdapter):
     forward pass, no gradients, and whatever normalises in the network stays the source's.
 
     Differs from the paper: prototypes answer only where the network is less sure than
-    :data:`UNSURE`, and its own logits stay elsewhere. Prototypes of a stream of few classes stand for
-    answers that were wrong: answering all, they took clean images of one class from 18.9 to 29.7 % of
-    errors. ``preset="paper"`` lets them answer all; so does what ``merge()`` gives, as a plain layer
-    cannot choose.
+    :data:`UNSURE`, in batches that do not look as if they held few classes
+    (:func:`~shiftproof.adapt.few_classes.holds_few_classes`); elsewhere its own logits stay.
+    Prototypes of a stream of few classes stand for answers that were wrong: answering all, they took
+    clean images of one class from 18.9 to 29.7 % of errors. ``preset="paper"`` lets them answer all;
+    so does what ``merge()`` gives, as a plain layer cannot choose.
 
     Until the first image it is the source. Logits of prototypes are on another scale than the
     network's: their order is meant, and not their confidence.
@@ -183,9 +185,15 @@ class T3A(NetworkAdapter):
         if images == 0:
             return logits
         answers = logits.clone()
-        rows = sound if self.preset == "paper" else sound & ~is_confident(logits, UNSURE)
+        rows = sound if self.preset == "paper" else self._find_doubtful(logits, sound)
         answers[rows] = features[rows] @ average_supports(supports, len(self._rows)).T
         return answers
+
+    def _find_doubtful(self, logits: torch.Tensor, sound: torch.Tensor) -> torch.Tensor:
+        """Return ``(N,)`` bool: the images that prototypes may answer."""
+        if holds_few_classes(logits[sound]):
+            return torch.zeros_like(sound)
+        return sound & ~is_confident(logits, UNSURE)
 
     def end_epoch(self) -> None:
         """Do nothing: a pass over the target set ends nothing here."""
