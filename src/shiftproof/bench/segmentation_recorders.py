@@ -35,6 +35,10 @@ class Truths:
         self.data = data
         self.read = lru_cache(maxsize=_MASKS)(data.read_mask)
 
+    def __reduce__(self) -> tuple[type[Truths], tuple[SegmentationData]]:
+        """Leave the label maps behind: they are read where they are wanted."""
+        return Truths, (self.data,)
+
     def count(self, sample: Sample, labels: LabelMap) -> PixelCounts:
         """Return the pixels of an image by true class and by the class in ``labels``."""
         truth = self.read(sample)
