@@ -1,19 +1,17 @@
 """A run that several workers fill: the same bytes as one alone, whoever comes last, and who may not."""
 
-import pickle
-
 import pytest
-from loky.backend.reduction import dumps
 
 from shiftproof import Segmenter, bench
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import holding
-from shiftproof.shards import Ray, Scheduled
+from shiftproof.shards import Scheduled
 from support import blobs, tiny
 from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.run_files import everything
+from support.sent import Sent
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -74,16 +72,6 @@ def test_a_planned_number_of_images_is_not_for_workers(photos, tmp_path):
     with pytest.raises(InputError, match="one command has to run"):
         start(photos, tmp_path / "run", Scheduled(0, 2), precision=1.0)
     assert not (tmp_path / "run").exists()
-
-
-class Sent(Ray):
-    """A cluster without machines: all that is sent to one goes through bytes, as to others."""
-
-    def work(self, function, context, parts, shards):
-        function, context = pickle.loads(dumps((function, context)))
-        for shard in shards:
-            parts.write(shard, function(context, shard))
-            yield shard
 
 
 def test_detectors_and_their_classes_are_sent(blocks, tmp_path):
