@@ -63,8 +63,9 @@ SURFACE = {
         "open_data", "open_detection_data", "open_segmentation_data", "read_class_map",
     },
     "shiftproof.embed": {
-        "Embedded", "Part", "Picture", "Pictures", "SavedDataset", "SplitPictures", "TarPictures",
-        "Texts", "embed", "embed_texts", "open_pictures", "open_texts",
+        "Embedded", "EmbeddingForecast", "Part", "Picture", "Pictures", "SavedDataset",
+        "SplitPictures", "TarPictures", "Texts", "embed", "embed_texts", "forecast_embedding",
+        "open_pictures", "open_texts",
     },
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError", "ModelError",
@@ -133,8 +134,8 @@ SURFACE = {
         "write_keys",
     },
     "shiftproof.shards": {
-        "Arrays", "Backend", "Job", "Local", "PartFolder", "Ray", "Scheduled", "merge_parts",
-        "run_shards",
+        "Arrays", "Backend", "FileParts", "Job", "Local", "PartFolder", "Parts", "Ray", "Scheduled",
+        "check_finished", "fill_parts", "merge_parts", "pack_files", "run_shards",
     },
     "shiftproof_reproduce": {
         "RECIPES", "Finding", "Recipe", "Result", "Table", "publish", "read_result", "render",

@@ -2,14 +2,16 @@
 
 import pytest
 
-from shiftproof import bench
-from shiftproof.data import open_data
+from shiftproof import Segmenter, bench
+from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import holding
 from shiftproof.shards import Scheduled
-from support import tiny
+from support import blobs, tiny
+from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
 from support.run_files import everything
+from support.sent import Sent
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -70,3 +72,22 @@ def test_a_planned_number_of_images_is_not_for_workers(photos, tmp_path):
     with pytest.raises(InputError, match="one command has to run"):
         start(photos, tmp_path / "run", Scheduled(0, 2), precision=1.0)
     assert not (tmp_path / "run").exists()
+
+
+def test_detectors_and_their_classes_are_sent(blocks, tmp_path):
+    for name, backend in (("here", None), ("there", Sent())):
+        bench.run(
+            blobs.make_detector(), blocks, task=bench.Detection(), backend=backend,
+            out=tmp_path / name, workers=0, corruptions=["contrast"], severities=[3],
+        )  # fmt: skip
+    assert everything(tmp_path / "there") == everything(tmp_path / "here")
+
+
+def test_segmenters_and_their_classes_are_sent(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
+    for name, backend in (("here", None), ("there", Sent())):
+        bench.run(
+            Segmenter(nearest_color, NAMES), data, task=bench.Segmentation(), backend=backend,
+            out=tmp_path / name, workers=0, corruptions=["contrast"], severities=[3],
+        )  # fmt: skip
+    assert everything(tmp_path / "there") == everything(tmp_path / "here")

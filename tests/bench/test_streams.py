@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_is_none(folder, whole, tmp_path, damage):
     diaries = []
     with pytest.raises(Stopped):
         measure(folder, tmp_path / "cut", protocol, {"learner": stopping(11, diaries)})
-    kept = tmp_path / "cut" / "cache" / "checkpoints" / "learner"
+    kept = tmp_path / "cut" / "cache" / "checkpoints" / "learner" / "all"
     [path] = {
         "state": lambda: kept.glob("state-*.safetensors"),
         "checkpoint": lambda: kept.glob("checkpoint.json"),

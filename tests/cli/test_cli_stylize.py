@@ -114,7 +114,8 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     [
         (["--alpha", "1.5"], "alpha is a number from 0"),
         (["--per-image", "0"], "one style for each image or more, got 0"),
-        (["--engine", "magic"], "'magic' is not one of"),
+        (["--engine", "magic"], "Unknown engine 'magic'"),
+        (["--method", "magic"], "'magic' is not one of"),
         (["--engine", "adain"], "--method adain needs --weights"),
         (["--method", "adain"], "--method adain needs --weights"),
         (["--weights", "."], "--weights has an effect with --method adain only"),

@@ -79,11 +79,12 @@ class DetectorRecording:
 
     def __init__(self, *, masks: bool) -> None:
         self.masks = masks
-        self._matches: dict[int, ClassMatch] = {}
+        # By the model itself: its id is another one where both are sent to.
+        self._matches: list[tuple[DetectorLike, ClassMatch]] = []
 
     def add(self, model: DetectorLike, match: ClassMatch) -> None:
         """Take note of which class of the data each class of a detector is."""
-        self._matches[id(model)] = match
+        self._matches.append((model, match))
 
     def gather(self, images: Sequence[Image]) -> list[Image]:
         """Return the images: a detector takes them in any sizes."""
@@ -91,7 +92,7 @@ class DetectorRecording:
 
     def predict(self, model: DetectorLike, batch: Sequence[Image]) -> list[FoundInImage]:
         """Return what is found in each image."""
-        match = self._matches[id(model)]
+        match = next(match for one, match in self._matches if one is model)
         answers = model.predict(batch, batch_size=len(batch))
         return [
             self._keep(match.translate(one), image)

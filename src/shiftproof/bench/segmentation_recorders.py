@@ -35,6 +35,10 @@ class Truths:
         self.data = data
         self.read = lru_cache(maxsize=_MASKS)(data.read_mask)
 
+    def __reduce__(self) -> tuple[type[Truths], tuple[SegmentationData]]:
+        """Leave the label maps behind: they are read where they are wanted."""
+        return Truths, (self.data,)
+
     def count(self, sample: Sample, labels: LabelMap) -> PixelCounts:
         """Return the pixels of an image by true class and by the class in ``labels``."""
         truth = self.read(sample)
@@ -113,11 +117,12 @@ class SegmenterRecording:
 
     def __init__(self, data: SegmentationData) -> None:
         self._truths = Truths(data)
-        self._matches: dict[int, ClassMatch] = {}
+        # By the model itself: its id is another one where both are sent to.
+        self._matches: list[tuple[SegmenterLike, ClassMatch]] = []
 
     def add(self, model: SegmenterLike, match: ClassMatch) -> None:
         """Take note of which class of the data each class of a segmenter is."""
-        self._matches[id(model)] = match
+        self._matches.append((model, match))
 
     def gather(self, images: Sequence[Image]) -> list[Image]:
         """Return the images: a segmenter takes them in any sizes."""
@@ -125,7 +130,7 @@ class SegmenterRecording:
 
     def predict(self, model: SegmenterLike, batch: Sequence[Image]) -> list[LabelMap]:
         """Return the label map of each image, in the data's classes."""
-        match = self._matches[id(model)]
+        match = next(match for one, match in self._matches if one is model)
         answers = model.predict(batch, batch_size=len(batch))
         return [translate_labels(match, labels) for labels in answers]
 

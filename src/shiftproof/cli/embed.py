@@ -180,7 +180,8 @@ def _show_forecast(forecast: EmbeddingForecast, plan: PlanOptions, *, as_json: b
     if as_json:
         say_json(json.dumps({**dataclasses.asdict(forecast), **plan.tell(needs)}, indent=1))
         return
-    say(f"{forecast.images:,} images in {forecast.shards:,} shards")
+    shards = "1 shard" if forecast.shards == 1 else f"{forecast.shards:,} shards"
+    say(f"{forecast.images:,} images in {shards}")
     say(
         f"about {show_duration(needs.seconds)}: {show_duration(forecast.read_seconds)} of reading, "
         f"shared by {max(forecast.workers, 1)} processes, and "

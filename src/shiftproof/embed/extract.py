@@ -183,17 +183,20 @@ def make_shard(making: _Making, number: int) -> Arrays:
     """Return the files of one shard, made on a machine of a cluster."""
     encoder, pictures = making.encoder, making.pictures
     shard = _Shard(encoder, making.batch_size)
-    [(_, part, read)] = _parts(pictures, [number], encoder.preprocess, 0)
-    for picture, found in read:
-        shard.add(picture, found)
+    broken: dict[str, str] = {}
+    name = ""
+    for _, part, read in _parts(pictures, [number], encoder.preprocess, 0):
+        for picture, found in read:
+            shard.add(picture, found)
+        name, broken = part.name, dict(part.broken)
     vectors = shard.vectors()
-    broken = {**part.broken, **shard.broken}
+    broken |= shard.broken
     if broken and not shard.rows:
         raise unseen("the images", next(iter(broken.values())).removesuffix("."))
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as scratch:
         folder = EmbeddingFolder(Path(scratch))
         folder.make_folders()
-        folder.write(number, part.name, vectors, shard.rows, broken)
+        folder.write(number, name, vectors, shard.rows, broken)
         return pack_files(folder.path)
 
 
