@@ -18,6 +18,7 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.given import (
     CorruptionLike,
     check_at_least_one,
+    check_classifiers,
     check_encode,
     check_readable,
     default_workers,
@@ -134,6 +135,7 @@ def find_breaking(
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; what was found is kept.
     """
+    check_classifiers(models, data, "A breaking point")
     check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     task = Classification(kept=out)
