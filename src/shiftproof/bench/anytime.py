@@ -71,7 +71,7 @@ METHOD = (
 )
 
 CLOCK = "clock.json"
-"""How many seconds a run has taken so far, of all times it was started."""
+"""How many seconds a run has taken so far, of all times it was started with a budget."""
 
 Watch = Callable[[AnytimeRun], None]
 
@@ -107,7 +107,7 @@ def run_anytime(
     Args:
         models: as for :func:`run`: classifiers, which do not adapt. Several see the same pairs.
         data: as for :func:`run`; with labels.
-        budget: seconds, of all times that the run was started together; None without a limit.
+        budget: seconds, of all times that the run was started with one together; None without a limit.
         precision: the half-width of the interval that is wanted, in points (hundredths of a share).
         compare: narrow the differences of the other models minus the first, and end when each is
             told from 0; their intervals hold together. Else each model's own number is narrowed, and
@@ -539,7 +539,8 @@ class _Clock:
         return 0.0 if self._budget is None else min(1.0, self.seconds / self._budget)
 
     def save(self) -> None:
-        files.write_json(self._path, {"seconds": round(self.seconds, 1)})
+        if self._budget is not None:
+            files.write_json(self._path, {"seconds": round(self.seconds, 1)})
 
 
 def _read_seconds(path: Path) -> float:

@@ -9,17 +9,14 @@ import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
-    AnytimePrecision,
-    Budget,
     ClassesFile,
-    Compare,
+    EndOptions,
     GridOptions,
     ShiftOptions,
     Templates,
     WhichImages,
     name_specs,
     parse_adapters,
-    parse_budget,
     split_images,
 )
 from shiftproof.cli.models import show_assumed
@@ -94,10 +91,8 @@ def bench(
         ),
     ] = "none",
     images: WhichImages = None,
-    precision: AnytimePrecision = None,
-    budget: Budget = None,
-    compare: Compare = False,
     *,
+    ends: EndOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
@@ -157,8 +152,7 @@ def bench(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
-    seconds = None if budget is None else parse_budget(budget)
-    wanted = _name_wanted(precision, budget, compare)
+    seconds, wanted = ends.seconds, ends.wanted
     if adapters and wanted is not None and wanted != "--precision":
         raise InputError(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
@@ -222,8 +216,8 @@ def bench(
             classifiers,
             dataset,
             budget=seconds,
-            precision=precision,
-            compare=compare,
+            precision=ends.precision,
+            compare=ends.compare,
             corruptions=named_shifts,
             severities=severities,
             images=count,
@@ -243,7 +237,7 @@ def bench(
         severities=severities,
         adapters=adapters,
         images=count,
-        precision=precision,
+        precision=ends.precision,
         out=out,
         batch_size=grid.batch_size,
         protocol=shown,
@@ -252,12 +246,3 @@ def bench(
         workers=grid.workers,
     )
     show_outcome(run, as_json=as_json)
-
-
-def _name_wanted(precision: float | None, budget: str | None, compare: bool) -> str | None:
-    """Return the option that asks for one number anytime; the most exacting where there are several."""
-    if compare:
-        return "--compare"
-    if budget is not None:
-        return "--budget"
-    return None if precision is None else "--precision"

@@ -50,32 +50,6 @@ Precision: TypeAlias = Annotated[
         "pilot run of 400 (kept in OUT-pilot).",
     ),
 ]
-AnytimePrecision: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        "--precision",
-        metavar="POINTS",
-        help="mCE, or the mean error, to +- so many points with as few images as will do; no other "
-        "figures. With --adapt, or without labels, as many images as bring the headline there, "
-        "planned from a pilot run of 400 (kept in OUT-pilot).",
-    ),
-]
-Budget: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--budget",
-        metavar="TIME",
-        help="mCE, or the mean error, as precisely as 10min (or 45s, 1.5h) bring it; the same command "
-        "with more goes on.",
-    ),
-]
-Compare: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--compare",
-        help="Ask only which model is better, the first or each other, and stop when that is decided.",
-    ),
-]
 Adapt: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -106,6 +80,53 @@ Templates: TypeAlias = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class EndOptions:
+    """What ends a run that asks for one number alone."""
+
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            "--precision",
+            metavar="POINTS",
+            help="mCE, or the mean error, to +- so many points with as few images as will do; no other "
+            "figures. With --adapt, or without labels, as many images as bring the headline there, "
+            "planned from a pilot run of 400 (kept in OUT-pilot).",
+        ),
+    ] = None
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="mCE, or the mean error, as precisely as 10min (or 45s, 1.5h) bring it; the same "
+            "command with more goes on.",
+        ),
+    ] = None
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Ask only which model is better, the first or each other, and stop when that is "
+            "decided.",
+        ),
+    ] = False
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget; None without one."""
+        return None if self.budget is None else parse_budget(self.budget)
+
+    @property
+    def wanted(self) -> str | None:
+        """The option that was given, the most exacting where there are several."""
+        if self.compare:
+            return "--compare"
+        if self.budget is not None:
+            return "--budget"
+        return None if self.precision is None else "--precision"
 
 
 @dataclass(frozen=True)
