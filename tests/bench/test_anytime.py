@@ -1,6 +1,7 @@
 """Anytime runs: valid, exact in the end, the same however often they are interrupted."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shiftproof import Classifier, bench, load_run
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.report import write_report
-from support import tiny
+from support import blobs, tiny
 from support.stopping import interrupt_after
 
 GRID = {"corruptions": ["fog", "contrast"], "severities": [3, 5], "workers": 0, "batch_size": 16}
@@ -113,6 +114,27 @@ def test_a_budget_is_a_time_above_0(model, data, tmp_path, budget):
     with pytest.raises(InputError, match="budget above 0"):
         bench.run_anytime(model, data, budget=budget, out=tmp_path / "run", **GRID)
     assert not (tmp_path / "run").exists()
+
+
+def test_detectors_have_no_anytime_run(tmp_path):
+    data = blobs.write_blocks(tmp_path / "data")
+    with pytest.raises(InputError, match="no means over images"):
+        bench.run_anytime(blobs.make_detector(), data, budget=9, out=tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupted_copies_are_read_as_they_are(model, data, tmp_path):
+    copies = tmp_path / "copies"
+    shutil.copytree(data, copies / "fog" / "3")
+    run = bench.run_anytime(
+        model, copies, corruptions=["fog"], severities=[3], precision=1e-9, out=tmp_path / "run",
+        workers=0,
+    )  # fmt: skip
+    full = bench.run(
+        model, copies, corruptions=["fog"], severities=[3], out=tmp_path / "full", workers=0
+    )
+    mean = full.scores.models[0].summary["mean"].value
+    assert run.scores.models[0].figure.value == pytest.approx(mean, abs=2e-6)
 
 
 def test_something_has_to_end_a_run(model, data, tmp_path):

@@ -16,7 +16,11 @@ from shiftproof.metrics import (
     relative_mean_corruption_error,
     relative_performance_under_corruption,
 )
-from shiftproof.metrics.corruption import corruption_errors, relative_corruption_errors
+from shiftproof.metrics.corruption import (
+    corruption_errors,
+    mce_weights,
+    relative_corruption_errors,
+)
 
 # CE of ResNet-50 in per cent as printed in table 1 of Hendrycks & Dietterich 2019, and its mCE there.
 RESNET50 = {
@@ -265,3 +269,11 @@ def test_the_clean_cell_is_no_severity():
     table = {name: {0: 0.9, **row} for name, row in grid(0.5).items()}
     with pytest.raises(InputError, match="The clean cell is no severity"):
         mean_performance_under_corruption(table)
+
+
+def test_weights_sum_the_errors_of_cells_to_mce():
+    names = [name for name in COMMON for _ in range(5)]
+    alexnet = np.array([ALEXNET_ERROR[name] for name in names])
+    assert mce_weights(names) @ alexnet == pytest.approx(1)
+    # Of one corruption alone: five errors of a half are 0.5 over AlexNet's mean error.
+    assert mce_weights(["fog"] * 5).sum() / 2 == pytest.approx(0.5 / ALEXNET_ERROR["fog"])

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import shiftproof.provenance
 from shiftproof import Classifier, Encoder, Preprocess, Segmenter, bench, cli
+from shiftproof.bench import drawing
 from shiftproof.cli.outcome import write_page
 from shiftproof.data import open_segmentation_data
 from shiftproof.evaluate import evaluate
@@ -88,6 +89,25 @@ def classification(root):
         )  # fmt: skip
 
     return work
+
+
+def anytime(root):
+    data = tiny.write_photos(root / "photos", per_class=2)
+    drawing.FIRST = 4
+    grid = {"corruptions": ["fog"], "severities": [3, 5], "batch_size": 4, "workers": 0}
+
+    def work(out):
+        return with_page(
+            bench.run_anytime(tiny.make_model(), data, precision=1e-9, out=out, **grid)
+        )
+
+    return work
+
+
+def breaking(root):
+    data = tiny.write_photos(root / "photos", per_class=2)
+    options = {"corruptions": ["contrast"], "batch_size": 8, "workers": 0}
+    return lambda out: with_page(bench.find_breaking(tiny.make_model(), data, out=out, **options))
 
 
 def detection(root):
@@ -228,6 +248,8 @@ def probe(root):
 
 VERBS = {
     "bench classification": classification,
+    "bench anytime": anytime,
+    "breaking": breaking,
     "bench detection": detection,
     "bench segmentation": segmentation,
     "evaluate": evaluation,

@@ -23,6 +23,7 @@ from shiftproof.bench.given import (
     CorruptionLike,
     check_at_least_one,
     check_cells,
+    check_classifiers,
     check_encode,
     check_readable,
     check_severities,
@@ -70,7 +71,7 @@ METHOD = (
 )
 
 CLOCK = "clock.json"
-"""How many seconds a run has taken so far, of all times it was started."""
+"""How many seconds a run has taken so far, of all times it was started with a budget."""
 
 Watch = Callable[[AnytimeRun], None]
 
@@ -106,7 +107,7 @@ def run_anytime(
     Args:
         models: as for :func:`run`: classifiers, which do not adapt. Several see the same pairs.
         data: as for :func:`run`; with labels.
-        budget: seconds, of all times that the run was started together; None without a limit.
+        budget: seconds, of all times that the run was started with one together; None without a limit.
         precision: the half-width of the interval that is wanted, in points (hundredths of a share).
         compare: narrow the differences of the other models minus the first, and end when each is
             told from 0; their intervals hold together. Else each model's own number is narrowed, and
@@ -133,6 +134,7 @@ def run_anytime(
         RunError: the disk is full, or workers die again and again; what was asked is kept.
     """
     _check_ends(budget, precision, compare)
+    check_classifiers(models, data, "An anytime run")
     chosen = check_severities(severities)
     check_at_least_one("batch_size", batch_size)
     check_encode(encode)
@@ -251,7 +253,7 @@ class _Work:
     def go_on(self, budget: float | None, show_progress: bool | None, watch: Watch | None) -> None:
         """Ask block by block until an end is reached; write the scores after each."""
         clock = _Clock(self._folder.path / CLOCK, budget)
-        with progress("Anytime", 1000, show=show_progress) as advance:
+        with progress("Percent of the way", 100, show=show_progress) as advance:
             shown = 0
             ended: Ended | None = None
             while ended is None:
@@ -265,7 +267,7 @@ class _Work:
                     self._write(ended or "unfinished")
                     if is_new and watch is not None:
                         watch(AnytimeRun(self._folder.path))
-                now = round(1000 * self._progress(clock))
+                now = round(100 * self._progress(clock))
                 advance(max(now - shown, 0), note=self._note())
                 shown = max(shown, now)
         if not self._passes:
@@ -537,7 +539,8 @@ class _Clock:
         return 0.0 if self._budget is None else min(1.0, self.seconds / self._budget)
 
     def save(self) -> None:
-        files.write_json(self._path, {"seconds": round(self.seconds, 1)})
+        if self._budget is not None:
+            files.write_json(self._path, {"seconds": round(self.seconds, 1)})
 
 
 def _read_seconds(path: Path) -> float:

@@ -18,6 +18,7 @@ from shiftproof.bench.classification import Classification
 from shiftproof.bench.given import (
     CorruptionLike,
     check_at_least_one,
+    check_classifiers,
     check_encode,
     check_readable,
     default_workers,
@@ -134,6 +135,7 @@ def find_breaking(
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; what was found is kept.
     """
+    check_classifiers(models, data, "A breaking point")
     check_at_least_one("batch_size", batch_size)
     check_encode(encode)
     task = Classification(kept=out)
@@ -226,10 +228,10 @@ class _Work:
         kept = _read_kept(place, count)
         if kept is None:
             answers, errors = self._ask(name, CLEAN.corruption, np.zeros(count, np.int64), advance)
-            _keep(place, answers=answers, errors=np.array([one or "" for one in errors]))
+            _keep(place, answers, np.array([one or "" for one in errors]))
             return answers, errors
         advance(count)
-        return kept["answers"], [str(one) or None for one in kept["errors"]]
+        return kept[0], [str(one) or None for one in kept[1]]
 
     def _search(
         self,
@@ -250,7 +252,7 @@ class _Work:
         place = self._folder.cache / f"search-{name}-{corruption}.npz"
         kept = _read_kept(place, len(target))
         if kept is not None:
-            right, wrong, answer = kept["right"], kept["wrong"], kept["answer"]
+            right, wrong, answer = kept
         for step in range(STEPS):
             asked = choose_places(right, wrong)
             if not asked.any():
@@ -259,7 +261,7 @@ class _Work:
             is_right = found == target
             right, wrong = narrow_search(right, wrong, asked, is_right)
             answer = np.where((asked > 0) & ~is_right, found, answer)
-            _keep(place, right=right, wrong=wrong, answer=answer)
+            _keep(place, right, wrong, answer)
         checked = self._choose_checked(corruption, wrong)
         again, _ = self._ask(name, corruption, checked, lambda *_, **__: None)
         place.unlink(missing_ok=True)
@@ -387,14 +389,14 @@ def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number
     return place.relative_to(folder.path).as_posix()
 
 
-def _keep(place: Path, **arrays: NDArray[Any]) -> None:
+def _keep(place: Path, *arrays: NDArray[Any]) -> None:
     """Write arrays that are only there to go on."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, *arrays)
     files.write_bytes(place, buffer.getvalue(), durable=False)
 
 
-def _read_kept(place: Path, count: int) -> dict[str, I64] | None:
+def _read_kept(place: Path, count: int) -> list[NDArray[Any]] | None:
     """Return the arrays that were kept to go on; None where there are none of that length."""
     if not place.is_file():
         return None
@@ -402,4 +404,5 @@ def _read_kept(place: Path, count: int) -> dict[str, I64] | None:
         arrays = read_arrays(place)
     except BrokenFileError:
         return None
-    return arrays if all(len(one) == count for one in arrays.values()) else None
+    kept = [arrays[name] for name in sorted(arrays)]
+    return kept if all(len(one) == count for one in kept) else None

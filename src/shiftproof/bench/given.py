@@ -9,9 +9,11 @@ from shiftproof.compute.tuning import usable_cores
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.corruptions.depth import FUNCTIONS as DEPTH
 from shiftproof.corruptions.identity import identity_of
-from shiftproof.data import CorruptedData, ImageData
+from shiftproof.data import CorruptedData, DetectionData, ImageData, SegmentationData
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.models.detectors.detector import Detector
+from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.types import Cell, Image, Settings
 
 CorruptionLike: TypeAlias = str | Callable[..., Image]
@@ -108,6 +110,21 @@ def check_at_least_one(what: str, value: int) -> None:
     """Raise an InputError unless ``value`` is an integer of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InputError(f"Expected {what} of 1 or more, got {value!r}.")
+
+
+def check_classifiers(models: object, data: object, what: str) -> None:
+    """Refuse detectors and segmenters, and data with boxes or label maps, where errors are counted.
+
+    Raises:
+        InputError: such a model or data set; ``what`` names what cannot be had of them.
+    """
+    given = [*models.values()] if isinstance(models, Mapping) else [models]
+    others = (DetectionData, SegmentationData, Detector, Segmenter)
+    if any(isinstance(one, others) for one in (*given, data)):
+        raise InputError(
+            f"{what} needs answers that are right or wrong image by image, and mPC and mIoU are no means "
+            "over images; give classifiers, or run the grid on a part of the images (images=N)."
+        )
 
 
 def check_encode(encode: str) -> None:

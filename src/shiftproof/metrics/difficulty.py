@@ -101,7 +101,8 @@ class Difficulty:
                 size, precision = len(effects[kind]), _PRECISION[kind]
                 chance = _logistic(odds)
                 slope = np.bincount(place, wrong - chance, size) - precision * effects[kind]
-                curves[kind] = np.bincount(place, chance * (1 - chance), size) + precision
+                curve = np.bincount(place, chance * (1 - chance), size) + precision
+                curves[kind] = np.asarray(curve, dtype=np.float64)
                 step = np.clip(slope / curves[kind], -1.0, 1.0)
                 effects[kind] += step
                 odds = odds + step[place]

@@ -19,17 +19,15 @@ def summarize(scores: BreakingScores) -> Table:
         _row(
             "summary",
             "severity",
-            "Mean breaking severity",
+            "Breaking severity",
             [one.severity for one in scored],
             NUMBERS,
         ),
         _row("summary", "clean", "Clean error", [one.clean for one in scored], SHARES),
-        _row("summary", "error", "Mean error that it means", [one.error for one in scored], SHARES),
+        _row("summary", "error", "Error it means", [one.error for one in scored], SHARES),
     ]
     if scores.reason is None:
-        rows.append(
-            _row("summary", "mce", "mCE that it means", [one.mce for one in scored], SHARES)
-        )
+        rows.append(_row("summary", "mce", "mCE it means", [one.mce for one in scored], SHARES))
     rows += [
         _row(
             "corruption", name, wording.corruption_title(name),
