@@ -22,8 +22,8 @@ SURFACE = {
     "shiftproof.adapt": {
         "ADAPTERS", "LAME", "AdaptedDetector", "AdaptedSegmenter", "Adapter", "AdapterEntry", "BatchNorm",
         "CoTTA", "DeYO", "EATA", "Event", "Guard", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "SAR",
-        "CLIPArTT", "SelfLearning", "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "generalized_cross_entropy", "load",
-        "make_adapter", "save",
+        "CLIPArTT", "SelfLearning", "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy",
+        "generalized_cross_entropy", "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
         "SOURCE", "Classification", "Detection", "Grid", "Measured", "OnTheFly", "Prepared", "Protocol",

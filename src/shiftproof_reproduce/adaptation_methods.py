@@ -247,11 +247,14 @@ def _corrupt_each(
     with progress(f"Images of {source.name}", len(names), show=show_progress) as advance:
         for name in names:
             pairs = zip(data.samples, clean, strict=True)
-            yield name, np.stack(
-                [
-                    corrupt(image, functions[name], severity=plan.severity, key=sample.id)
-                    for sample, image in pairs
-                ]
+            yield (
+                name,
+                np.stack(
+                    [
+                        corrupt(image, functions[name], severity=plan.severity, key=sample.id)
+                        for sample, image in pairs
+                    ]
+                ),
             )
             advance(1)
 

@@ -55,7 +55,7 @@ METHODS: tuple[Method, ...] = (
         title="batch norm",
         spec="batchnorm:prior={}",
         tries=("auto", "16", "0"),
-        nets=("resnet",),
+        nets=("resnet", "clip"),
     ),
     Method(name="ent", title="ENT", spec="ent:lr={}", tries=RATES, by_batch=True),
     Method(name="rpl", title="RPL", spec="rpl:lr={}", tries=RATES, by_batch=True),
@@ -85,9 +85,7 @@ METHODS: tuple[Method, ...] = (
         tries=("0.00025", "0.001", "0.004"),
         alone=True,
     ),
-    Method(
-        name="tda", title="TDA", spec="tda:alpha={}", tries=("1", "2", "4"), nets=("clip",)
-    ),
+    Method(name="tda", title="TDA", spec="tda:alpha={}", tries=("1", "2", "4"), nets=("clip",)),
     Method(
         name="clipartt",
         title="CLIPArTT, 5 steps",
@@ -136,7 +134,9 @@ class Stream:
 
 STREAMS: tuple[Stream, ...] = (
     Stream(name="online", title="online", protocol="online", batch=32, images=256),
-    Stream(name="mixed", title="corruptions mixed", protocol="online:mix=all", batch=32, images=256),
+    Stream(
+        name="mixed", title="corruptions mixed", protocol="online:mix=all", batch=32, images=256
+    ),
     Stream(
         name="continual", title="continual", protocol="online:reset=never", batch=32, images=256
     ),

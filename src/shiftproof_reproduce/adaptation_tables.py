@@ -59,9 +59,7 @@ class Compared:
         """Return the error minus that of another method on the same images; None as ``error``."""
         if not all(self.measured(data, net, stream, each) for each in (method, against)):
             return None
-        own, other = (
-            self.wrong(data, net, stream, each, cells) for each in (method, against)
-        )
+        own, other = (self.wrong(data, net, stream, each, cells) for each in (method, against))
         return bootstrap_mean(own - other)
 
     def pooled(
@@ -72,9 +70,7 @@ class Compared:
         for data in self.plan.data:
             if not self.measured(data, net, stream, method):
                 return None
-            own, other = (
-                self.wrong(data, net, stream, each, cells) for each in (method, SOURCE)
-            )
+            own, other = (self.wrong(data, net, stream, each, cells) for each in (method, SOURCE))
             parts.append(own - other)
         return bootstrap_mean(np.concatenate(parts))
 
@@ -132,7 +128,12 @@ def find_best(compared: Compared, net: NetName, stream: Stream) -> Method | None
     for method in compared.plan.list_methods(net):
         change = compared.pooled(net, stream.name, method.name)
         clean = compared.pooled(net, stream.name, method.name, [CLEAN])
-        if change is not None and clean is not None and clean.value <= HARMLESS and change.value < 0:
+        if (
+            change is not None
+            and clean is not None
+            and clean.value <= HARMLESS
+            and change.value < 0
+        ):
             harmless.append((change.value, method))
     return min(harmless, key=lambda pair: pair[0])[1] if harmless else None
 

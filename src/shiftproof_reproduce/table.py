@@ -161,6 +161,4 @@ def _check_scale(name: str, scale: str) -> None:
         "paper": [key for key, each in RECIPES.items() if each.paper is not None],
     }
     if scale in there and name not in there[scale]:
-        raise InputError(
-            f"{name} has no scale {scale}; it is there for {', '.join(there[scale])}."
-        )
+        raise InputError(f"{name} has no scale {scale}; it is there for {', '.join(there[scale])}.")

@@ -224,8 +224,12 @@ class TDA(NetworkAdapter):
     def _read(self, state: Mapping[str, torch.Tensor], kind: str) -> Cache:
         labels = state.get(f"{kind}/labels")
         count = 0 if labels is None or labels.ndim != 1 else len(labels)
-        like = {n: part.new_zeros(count, *part.shape[1:]) for n, part in self._empty._asdict().items()}
+        like = {
+            n: part.new_zeros(count, *part.shape[1:]) for n, part in self._empty._asdict().items()
+        }
         cache = Cache(**{n: copy_tensor(state, f"{kind}/{n}", part) for n, part in like.items()})
         if not bool(((cache.labels >= 0) & (cache.labels < cache.values.shape[1])).all()):
-            raise InputError("The state is damaged: it caches images of classes that there are not.")
+            raise InputError(
+                "The state is damaged: it caches images of classes that there are not."
+            )
         return cache

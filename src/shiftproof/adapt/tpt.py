@@ -184,7 +184,9 @@ class TPT(NetworkAdapter):
             with torch.enable_grad():
                 logits = self._compare(features if kept is None else features[kept])
                 if kept is None:
-                    kept = order_by_confidence(logits.detach())[: count_kept(self.share, self.views)]
+                    kept = order_by_confidence(logits.detach())[
+                        : count_kept(self.share, self.views)
+                    ]
                     logits = logits[kept]
                 loss = marginal_entropy(logits)
                 (gradient,) = torch.autograd.grad(loss, [self._context])
