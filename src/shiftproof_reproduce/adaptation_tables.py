@@ -65,7 +65,7 @@ class Compared:
     def pooled(
         self, net: NetName, stream: str, method: str, cells: Sequence[Cell] | None = None
     ) -> Value:
-        """Return the change against the source over the images of all data sets, each with the same weight."""
+        """Return the change against the source over the images of all data sets."""
         parts = []
         for data in self.plan.data:
             if not self.measured(data, net, stream, method):

@@ -31,7 +31,8 @@ LETTERS: dict[str, str] = {
     "armenian": "ԲԳԴԵԶԷԸԹԺԻԽԾԿՀՁՂՃՄՅՆՇՈՉՊՎՐՒՔՖաբեզէըթժիլխծկձճմյնշչպջռվտւփքֆ",
     "georgian": "აბგდეზთიკლმნოპჟრსტუფქყშჩცჭხჯჰ",
     "hebrew": "אבגדהזטיךלםמנעףפץצקרשת",
-    "hiragana": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん",
+    "hiragana": "あいうえおかきくけこさしすせそたちつてとなにぬねの"
+    "はひふへほまみむめもやゆよらりるれろわをん",
 }
 """The classes by script. A letter that looks like one before it is left out, as Greek Alpha is for
 Latin A: see :func:`find_lookalikes`."""
