@@ -166,7 +166,7 @@ class Plan:
 
     training: Training = dataclasses.field(default_factory=Training)
     good_enough: dict[DataName, float] = dataclasses.field(
-        default_factory=lambda: {"fashion": 0.2, "glyphs": 0.45}
+        default_factory=lambda: {"fashion": 0.2, "glyphs": 0.6}
     )
     data: tuple[DataName, ...] = ("fashion", "glyphs")
     nets: tuple[NetName, ...] = ALL
