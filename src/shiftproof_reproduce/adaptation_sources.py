@@ -30,7 +30,12 @@ DATA_TITLES: dict[DataName, str] = {
     "fashion": f"Fashion-MNIST, {len(fashion.CLASSES)} classes",
     "glyphs": f"glyphs, {len(glyphs.CLASSES)} classes",
 }
-NET_TITLES: dict[NetName, str] = {**norm_networks.TITLES, "clip": stand_in.TITLE}
+NET_TITLES: dict[NetName, str] = {
+    "resnet": norm_networks.TITLES["resnet"],
+    "groupnorm": norm_networks.TITLES["groupnorm"],
+    "vit": norm_networks.TITLES["vit"],
+    "clip": stand_in.TITLE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

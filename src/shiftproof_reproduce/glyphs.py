@@ -236,7 +236,8 @@ def draw_glyph(letter: str, fonts: Sequence[Path], *, key: str, seed: int) -> Im
     share = mask[..., None] / np.float64(255)
     image = (1 - share) * (ground + shade[..., None]) + share * ink
     image += rng.normal(0, 3, image.shape)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    drawn: Image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return drawn
 
 
 @functools.lru_cache(maxsize=8192)

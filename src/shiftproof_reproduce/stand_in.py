@@ -81,7 +81,7 @@ def measure_losses(
     tokens = [tokenize([t.format(name) for name in classes.names]) for t in TEMPLATES]
     order = generator(seed, "templates", str(epoch))
     for inputs, targets in batches:
-        there, own = targets.unique(return_inverse=True)
+        there, own = torch.unique(targets, return_inverse=True)
         sentences = tokens[int(order.integers(len(tokens)))][there]
         images = network.encode_image(inputs, normalize=True)
         texts = network.encode_text(sentences, normalize=True)
