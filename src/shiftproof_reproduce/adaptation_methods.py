@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,13 +19,11 @@ from shiftproof.runs import provenance
 from shiftproof.types import CLEAN, Settings
 from shiftproof_reproduce.adaptation_plan import SOURCE, Method, Plan, Stream
 from shiftproof_reproduce.adaptation_sources import (
-    DataName,
-    NetName,
     Source,
     open_network,
     open_source,
 )
-from shiftproof_reproduce.adaptation_tables import Compared, make_findings, make_tables
+from shiftproof_reproduce.adaptation_tables import Compared, Place, make_findings, make_tables
 from shiftproof_reproduce.measured import Measured
 from shiftproof_reproduce.result import Result, to_json
 from shiftproof_reproduce.seconds import Seconds
@@ -35,13 +32,6 @@ from shiftproof_reproduce.spelling import list_corruptions
 
 FILE = "images.json"
 """Beside corrupted images: what they are of."""
-
-
-class Place(NamedTuple):
-    """A network on a data set."""
-
-    data: DataName
-    net: NetName
 
 
 def reproduce(

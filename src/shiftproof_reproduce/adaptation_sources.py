@@ -30,7 +30,12 @@ DATA_TITLES: dict[DataName, str] = {
     "fashion": f"Fashion-MNIST, {len(fashion.CLASSES)} classes",
     "glyphs": f"glyphs, {len(glyphs.CLASSES)} classes",
 }
-NET_TITLES: dict[NetName, str] = {**norm_networks.TITLES, "clip": stand_in.TITLE}
+NET_TITLES: dict[NetName, str] = {
+    "resnet": norm_networks.TITLES["resnet"],
+    "groupnorm": norm_networks.TITLES["groupnorm"],
+    "vit": norm_networks.TITLES["vit"],
+    "clip": stand_in.TITLE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +43,8 @@ class Training:
     """What decides the weights, beside the images: AdamW on the cross-entropy.
 
     The learning rate rises to ``peak_rate`` over the first ``warm_up`` of all steps and falls to 0;
-    that of transformers to ``transformer_rate``. Each batch is moved by up to two pixels. ``train`` images are shown in all, and no more than
-    ``per_class`` glyphs are rendered of each class.
+    that of transformers to ``transformer_rate``. Each batch is moved by up to two pixels. ``train``
+    images of Fashion-MNIST are shown, and ``per_class`` glyphs of each class.
     """
 
     epochs: int = 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,16 +20,23 @@ HARMLESS = 0.01
 """How far above the source a method that is advised may end on clean images: a point."""
 
 
+class Place(NamedTuple):
+    """A network on a data set."""
+
+    data: DataName
+    net: NetName
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """All runs of a comparison: by data set and network, stream, and method."""
 
     plan: Plan
-    found: Mapping[tuple[tuple[DataName, NetName], str, str], Measured]
+    found: Mapping[tuple[Place, str, str], Measured]
 
     def has(self, data: DataName, net: NetName, stream: str, method: str) -> bool:
         """Whether a cell of the comparison is there."""
-        return ((data, net), stream, method) in self.found
+        return (Place(data, net), stream, method) in self.found
 
     def wrong(
         self,
@@ -39,7 +47,7 @@ class Compared:
         cells: Sequence[Cell] | None = None,
     ) -> Shares:
         """Return for each image the share of the corruptions (or ``cells``) in which it is wrong."""
-        return self.found[(data, net), stream, method].wrong(method, cells)
+        return self.found[Place(data, net), stream, method].wrong(method, cells)
 
     def error(self, data: DataName, net: NetName, stream: str, method: str) -> Value:
         """Return the mean error over the corruptions; None where it was not measured."""
@@ -65,7 +73,7 @@ class Compared:
     def pool_change(
         self, net: NetName, stream: str, method: str, cells: Sequence[Cell] | None = None
     ) -> Value:
-        """Return the change against the source over the images of all data sets, each with the same weight."""
+        """Return the change against the source over the images of all data sets."""
         parts = []
         for data in self.plan.data:
             if not self.has(data, net, stream, method):

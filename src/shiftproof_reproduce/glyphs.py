@@ -31,7 +31,8 @@ LETTERS: dict[str, str] = {
     "armenian": "ԲԳԴԵԶԷԸԹԺԻԽԾԿՀՁՂՃՄՅՆՇՈՉՊՎՐՒՔՖաբեզէըթժիլխծկձճմյնշչպջռվտւփքֆ",
     "georgian": "აბგდეზთიკლმნოპჟრსტუფქყშჩცჭხჯჰ",
     "hebrew": "אבגדהזטיךלםמנעףפץצקרשת",
-    "hiragana": "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん",
+    "hiragana": "あいうえおかきくけこさしすせそたちつてとなにぬねの"
+    "はひふへほまみむめもやゆよらりるれろわをん",
 }
 """The classes by script. A letter that looks like one before it is left out, as Greek Alpha is for
 Latin A: see :func:`find_lookalikes`."""
@@ -235,7 +236,8 @@ def draw_glyph(letter: str, fonts: Sequence[Path], *, key: str, seed: int) -> Im
     share = mask[..., None] / np.float64(255)
     image = (1 - share) * (ground + shade[..., None]) + share * ink
     image += rng.normal(0, 3, image.shape)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    drawn: Image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return drawn
 
 
 @functools.lru_cache(maxsize=8192)

@@ -23,7 +23,10 @@ WIDTHS = (24, 48, 96)
 GROUPS = 8
 """Of the group norm."""
 
-PATCH, WIDTH, LAYERS, HEADS = 4, 64, 3, 4
+STEM = (24, 48, 64)
+"""Channels of the transformer's stem: three convolutions of 3 x 3 at stride 2."""
+
+WIDTH, LAYERS, HEADS = 64, 3, 4
 """Of the transformer."""
 
 PREPROCESS = Preprocess((SIDE, SIDE), None, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -42,7 +45,8 @@ def build_network(kind: Kind, classes: int) -> torch.nn.Module:
 
     "resnet" and "groupnorm" are a stem of 5 x 5 at stride 2 and one basic block at stride 2 per
     further width (He et al. 2016, arXiv 1512.03385), the mean over the image, and a linear layer;
-    "vit" is a vision transformer of torchvision on patches of 4 x 4 pixels.
+    "vit" is a vision transformer of torchvision on the 16 places that a stem of
+    three convolutions leaves (Xiao et al. 2021, arXiv 2106.14881), without batch norm.
 
     Args:
         kind: what it normalises with.
@@ -68,11 +72,13 @@ def wrap_classifier(kind: Kind, network: torch.nn.Module, classes: Classes) -> C
 def _build_transformer(classes: int) -> torch.nn.Module:
     try:
         from torchvision.models import VisionTransformer
+        from torchvision.models.vision_transformer import ConvStemConfig
     except ImportError as error:
         raise MissingExtraError.of("torchvision", "torch") from error
+    stem = [ConvStemConfig(width, 3, 2, norm_layer=None) for width in STEM]
     network: torch.nn.Module = VisionTransformer(
-        image_size=SIDE, patch_size=PATCH, num_layers=LAYERS, num_heads=HEADS, hidden_dim=WIDTH,
-        mlp_dim=2 * WIDTH, num_classes=classes,
+        image_size=SIDE, patch_size=2 ** len(STEM), num_layers=LAYERS, num_heads=HEADS,
+        hidden_dim=WIDTH, mlp_dim=2 * WIDTH, num_classes=classes, conv_stem_configs=stem,
     )  # fmt: skip
     return network
 

@@ -16,7 +16,7 @@ from shiftproof_reproduce.norm_networks import PREPROCESS, SIDE
 if TYPE_CHECKING:
     import torch
 
-TITLE = "CLIP stand-in, layer norm"
+TITLE = "CLIP stand-in, batch norm"
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -30,17 +30,17 @@ TEMPLATE = TEMPLATES[0]
 """The one that its classes are asked with."""
 
 CONFIG: dict[str, Any] = {
-    "embed_dim": 48,
+    "embed_dim": 64,
     "vision_cfg": {
-        "image_size": SIDE, "layers": 3, "width": 64, "head_width": 16, "patch_size": 4,
-        "mlp_ratio": 2.0,
+        "image_size": SIDE, "layers": [1, 1, 1, 1], "width": 24, "head_width": 24,
     },
     "text_cfg": {
         "context_length": 20, "vocab_size": 49408, "width": 48, "heads": 4, "layers": 2,
         "mlp_ratio": 2.0,
     },
 }  # fmt: skip
-"""Of both towers, as OpenCLIP has it; the text tower reads its tokens, of which most never occur."""
+"""Of both towers, as OpenCLIP has it: CLIP's own ResNet in small, and a transformer that reads its
+tokens, of which most never occur."""
 
 
 def build_towers(folder: Path) -> torch.nn.Module:
@@ -71,9 +71,9 @@ def measure_losses(
 ) -> Iterator[torch.Tensor]:
     """Yield for each batch the contrastive loss between its images and its classes' sentences.
 
-    Each batch takes one template. An image's sentence is that of its class, and all images of a class
-    have the same; so the loss from images to sentences is the cross-entropy over the classes, and
-    that from sentences to images is over the images, of which all of the class are right.
+    Each batch takes one template, and the sentences of the classes that are in it: all images of a
+    class have the same one. The loss from images to sentences is the cross-entropy over those
+    classes; that from sentences to images is over the images, of which all of the class are right.
     """
     import torch
 
@@ -81,11 +81,13 @@ def measure_losses(
     tokens = [tokenize([t.format(name) for name in classes.names]) for t in TEMPLATES]
     order = generator(seed, "templates", str(epoch))
     for inputs, targets in batches:
+        there, own = torch.unique(targets, return_inverse=True)
+        sentences = tokens[int(order.integers(len(tokens)))][there]
         images = network.encode_image(inputs, normalize=True)
-        texts = network.encode_text(tokens[int(order.integers(len(tokens)))], normalize=True)
+        texts = network.encode_text(sentences, normalize=True)
         logits = network.logit_scale.exp() * images @ texts.T
-        to_images = torch.log_softmax(logits, 0).gather(1, targets[:, None])
-        yield torch.nn.functional.cross_entropy(logits, targets) - 0.5 * to_images.mean()
+        to_images = torch.log_softmax(logits, 0).gather(1, own[:, None])
+        yield torch.nn.functional.cross_entropy(logits, own) - to_images.mean()
 
 
 def save_towers(network: torch.nn.Module, folder: Path) -> None:

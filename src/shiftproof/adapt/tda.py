@@ -90,12 +90,6 @@ class TDA(NetworkAdapter):
     Raises:
         InputError: an option is out of its range.
         ModelError: it is no zero-shot classifier.
-
-    >>> from shiftproof.models import load_classifier
-    >>> TDA(load_classifier("demo"))
-    Traceback (most recent call last):
-    ...
-    shiftproof.errors.ModelError: TDA is for zero-shot classifiers (CLIP, SigLIP), such as load_classifier('open_clip:NAME/WEIGHTS', classes=...) gives, and MobileNetV3 is none.
     """
 
     def __init__(
