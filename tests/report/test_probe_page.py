@@ -283,3 +283,10 @@ def test_the_page_opens_without_a_word_and_without_a_request(written: Path, tmp_
     seen = visit(write_report(written, tmp_path / "page.html"), tmp_path / "visit")
     assert seen.console == []
     assert seen.requests == []
+
+
+def test_the_next_step_is_about_what_collapsed_and_what_is_undecided(page: Node) -> None:
+    text = page.by_id("next").text
+    assert "Do not put" in text
+    assert "needs hue" in text
+    assert "More images would decide about JPEG compression" in text
