@@ -241,7 +241,7 @@ def test_another_kind_is_a_part_of_its_own(written: Path, tmp_path: Path) -> Non
 
     page = page_of([written, write_run(tmp_path / "classifier", sheets=0)])
     assert [part.all("h2")[0].text for part in page.all("article")] == [
-        "What A network and Another keep", "source under 15 corruptions",
+        "What A network and Another keep", "EfficientNet-Lite0 under 15 corruptions",
     ]  # fmt: skip
 
 
