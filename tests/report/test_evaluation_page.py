@@ -138,3 +138,18 @@ def test_a_browser_has_nothing_to_complain_of(run, tmp_path):
     seen = visit(write_report(run()), tmp_path / "browser")
     assert seen.console == []
     assert seen.requests == []
+
+
+def test_the_next_step_is_an_audit_where_there_is_none(run):
+    content = copy.deepcopy(SCORES)
+    assert "next" not in [one.attributes["id"] for one in page_sections(run(content))]
+    content["audit"] = None
+    for figure in content["differences"][0]["sets"].values():
+        figure["accuracy"] = {"value": 0.01, "low": -0.02, "high": 0.04}
+    steps = next(one for one in page_sections(run(content)) if one.attributes["id"] == "next").text
+    assert "shiftproof report EVALUATION AUDIT" in steps
+    assert "two cannot be told from one on any test set" in steps
+
+
+def page_sections(folder):
+    return parse(write_report(folder).read_text(encoding="utf-8")).all("section")

@@ -168,7 +168,9 @@ def test_few_images_are_said_to_be_few(page: Node, tmp_path: Path) -> None:
 
 def test_bars_stand_in_groups_most_first_beside_both_controls(page: Node) -> None:
     anchors = [link.attributes["href"] for link in page.one("nav").all("a")]
-    assert anchors[:5] == ["#overview", "#geometry", "#color", "#texture", "#weather"]
+    assert anchors[:6] == [
+        "#overview", "#next", "#geometry", "#color", "#texture", "#weather",
+    ]  # fmt: skip
     rows = [row for row in page.by_id("color").all("tr") if row.inside("td")]
     assert [row.inside("th")[0].text for row in rows] == ["Brightness", "Hue"]
     hue = rows[1]
@@ -239,7 +241,7 @@ def test_another_kind_is_a_part_of_its_own(written: Path, tmp_path: Path) -> Non
 
     page = page_of([written, write_run(tmp_path / "classifier", sheets=0)])
     assert [part.all("h2")[0].text for part in page.all("article")] == [
-        "What A network keeps", "source under 15 corruptions",
+        "What A network and Another keep", "EfficientNet-Lite0 under 15 corruptions",
     ]  # fmt: skip
 
 
@@ -283,3 +285,10 @@ def test_the_page_opens_without_a_word_and_without_a_request(written: Path, tmp_
     seen = visit(write_report(written, tmp_path / "page.html"), tmp_path / "visit")
     assert seen.console == []
     assert seen.requests == []
+
+
+def test_the_next_step_is_about_what_collapsed_and_what_is_undecided(page: Node) -> None:
+    text = page.by_id("next").text
+    assert "Do not put" in text
+    assert "needs hue" in text
+    assert "More images would decide about JPEG compression" in text

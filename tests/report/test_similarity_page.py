@@ -397,3 +397,12 @@ def test_the_same_scores_give_the_same_page(tmp_path: Path) -> None:
     assert write_report(run, tmp_path / "again.html").read_bytes() == first
     head = json.loads((run / "run.json").read_text())
     assert head["provenance"]["started"][:10] in first.decode("utf-8")
+
+
+def test_the_next_steps_follow_from_the_audit(tmp_path: Path) -> None:
+    page = parse(write_report(write_audit(tmp_path / "run")).read_text(encoding="utf-8"))
+    assert "shiftproof prune" in page.by_id("next").text
+    assert "--reference" not in page.by_id("next").text
+    bare = write_audit(tmp_path / "bare", without_reference(scores()))
+    page = parse(write_report(bare).read_text(encoding="utf-8"))
+    assert "shiftproof audit --reference" in page.by_id("next").text
