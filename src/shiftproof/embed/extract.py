@@ -135,11 +135,13 @@ def embed(
         shared=isinstance(backend, Scheduled),
     )
     parts = folder.parts(pictures.parts)
+    made = len(parts.missing()) if isinstance(backend, Ray) else 0
     if isinstance(backend, Ray):
         making = _Making(encoder, pictures, batch_size)
         fill_parts(WHAT, make_shard, making, parts, backend)
     done = Embedded(folder.path, encoder.width, aside=pictures.aside)
     pending = _find_pending(folder, pictures.parts, done)
+    done.written, done.kept = made, done.kept - made
     if backend is not None:
         pending = backend.share(pending)
     known = pictures.count is not None

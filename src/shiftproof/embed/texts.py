@@ -91,6 +91,7 @@ def embed_texts(
     )
     starts = range(0, len(opened), size)
     parts = folder.parts(len(starts))
+    made = len(parts.missing()) if isinstance(backend, Ray) else 0
     if isinstance(backend, Ray):
         fill_parts(WHAT, _make_shard, _Making(encoder, opened, size, batch_size), parts, backend)
     mine = set(parts.missing() if backend is None else backend.share(parts.missing()))
@@ -106,6 +107,7 @@ def embed_texts(
                 done.rows += record["rows"]
                 done.broken.update(record["broken"])
             advance(stop - start, note=opened.name)
+    done.written, done.kept = done.written + made, done.kept - made
     if backend is not None:
         check_finished(WHAT, parts, backend)
     return done
