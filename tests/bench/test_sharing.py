@@ -1,12 +1,16 @@
 """A run that several workers fill: the same bytes as one alone, whoever comes last, and who may not."""
 
+import inspect
+import re
+from pathlib import Path
+
 import pytest
 
 from shiftproof import Segmenter, bench
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import holding
-from shiftproof.shards import Scheduled
+from shiftproof.shards import Ray, Scheduled
 from support import blobs, tiny
 from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.learner import Learner
@@ -91,3 +95,13 @@ def test_segmenters_and_their_classes_are_sent(tmp_path):
             out=tmp_path / name, workers=0, corruptions=["contrast"], severities=[3],
         )  # fmt: skip
     assert everything(tmp_path / "there") == everything(tmp_path / "here")
+
+
+def test_the_page_says_in_python_what_run_takes(monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "many-machines.md"
+    calls = []
+    takes = inspect.signature(bench.run)
+    monkeypatch.setattr(bench, "run", lambda *a, **k: calls.append(takes.bind(*a, **k).arguments))
+    [code] = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(code, "many-machines.md", "exec"), {})
+    assert [type(call["backend"]) for call in calls] == [Scheduled, Ray]
