@@ -80,18 +80,62 @@ def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
     return np.minimum(places, 2 * size - 1 - places)
 
 
+class _Cut(NamedTuple):
+    """A kernel in float32, and what takes the place of its sums where they are too near a whole one."""
+
+    thin: F32
+    near: np.float32
+    """What sums in float32 may be off, in grey levels."""
+    flat: U8
+    """``(256,)``, what becomes of each grey level where all are the same."""
+
+
+def _bound_rounding(weights: F64, order: F64, passes: int) -> np.float32:
+    """Return what float32 sums of bytes may be off, in grey levels, added up in the given order.
+
+    Each partial sum is rounded, and before that the weights, the products and the pairs.
+    """
+    unit = 2.0**-24
+    partial = np.abs(np.cumsum(order)).sum() + 4 * np.abs(weights).sum()
+    return np.float32(1.01 * passes * 255 * unit * partial)
+
+
+@lru_cache(maxsize=64)
+def _gaussian_cut(sigma: float) -> _Cut:
+    half = gaussian_weights(sigma)
+    levels = np.arange(256) / 255.0
+    for _ in range(2):
+        total = levels * half[0]
+        for weight in half[:0:-1]:
+            total = total + (levels + levels) * weight
+        levels = total
+    order = np.concatenate([half[:1], 2 * half[:0:-1]])
+    flat = (np.minimum(levels, 1) * 255).astype(np.uint8)
+    return _Cut(half.astype(np.float32), _bound_rounding(order, order, 2), flat)
+
+
 def blur_gaussian(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
 
-    half = gaussian_weights(sigma)
+    half, cut = gaussian_weights(sigma), _gaussian_cut(sigma)
     radius, channels = len(half) - 1, channels_of(image)
     padded = as_rows(add_margin(image, radius))
     out = np.empty_like(image)
     strip = min(as_rows(out).shape[1], kernels.STRIP)
-    fractions = np.empty((2 * radius + 2, strip + 2 * radius * channels))
-    places = _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1)
-    kernels.filter_bytes(padded, channels, half, places, fractions, np.empty(strip), as_rows(out))
+    margin = 2 * radius * channels
+    kernels.filter_bytes(
+        padded,
+        channels,
+        half,
+        *(cut.thin, cut.near, np.arange(256) / 255.0, cut.flat),
+        _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
+        np.empty((2 * radius + 2, strip + margin), np.float32),
+        np.empty(strip, np.float32),
+        np.empty(kernels.BLOCK + margin),
+        np.empty(2 * kernels.BLOCK + margin, np.uint8),
+        as_rows(out),
+    )
     return out
 
 
@@ -173,25 +217,68 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
     )
 
 
+def _cut_copies(weights: F64, added: float) -> _Cut:
+    total = np.zeros(256)
+    for weight in weights:
+        total = total + np.arange(256) * weight
+    flat = np.minimum(total + added, 255).astype(np.uint8)
+    return _Cut(weights.astype(np.float32), _bound_rounding(weights, weights, 1), flat)
+
+
 def smear_bytes(
     image: Image, radius: int, sigma: float, angle: float, *, rounded: bool = False
 ) -> Image:
     """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
 
-    channels = channels_of(image)
+    channels, added = channels_of(image), 0.5 if rounded else 0.0
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
-    margin = copies.margin
-    padded = add_margin(image, margin)
+    margin = copies.margin * channels
+    cut = _cut_copies(copies.weights, added)
     out = np.empty_like(image)
+    strip = min(as_rows(out).shape[1], kernels.STRIP)
     kernels.smear_bytes(
-        as_rows(padded),
-        margin * channels,
+        as_rows(add_margin(image, copies.margin)),
+        margin,
         copies.down,
-        copies.right * channels,
+        margin - copies.right * channels,
         copies.weights,
-        0.5 if rounded else 0.0,
+        *(cut.thin, cut.near, cut.flat),
+        added,
+        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin), np.float32),
+        np.empty_like(copies.down),
+        np.empty(strip, np.float32),
+        np.empty(kernels.BLOCK),
+        np.empty(kernels.BLOCK, np.uint8),
         as_rows(out),
+    )
+    return out
+
+
+def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
+    """Smear a layer in 0..1 along a streak, and round the top left of it to bytes.
+
+    Args:
+        padded: ``(rows, columns + 2 copies.margin)``, the edge repeated.
+        copies: of the layer's size.
+        height: of the part, at most ``rows``.
+        width: of the part, at most ``columns``.
+    """
+    from shiftproof.corruptions.kernels import filters as filter_kernels
+    from shiftproof.corruptions.kernels import weather as kernels
+
+    cut = _cut_copies(copies.weights, 0.5)
+    out = np.empty((height, width), np.uint8)
+    kernels.smear_to_bytes(
+        padded,
+        copies.down,
+        copies.margin - copies.right,
+        copies.weights,
+        *(cut.thin, cut.near),
+        np.empty_like(copies.down),
+        np.empty(width, np.float32),
+        np.empty(filter_kernels.BLOCK),
+        out,
     )
     return out
 
