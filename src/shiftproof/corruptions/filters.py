@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from shiftproof.types import F32, F64, I64, U8, U32, Image
 
 UNROLLED = 4
-"""The kernels add this many terms at a time."""
+"""The kernels add this many pairs of weighted terms at a time."""
+
+COPIES = 8
+"""The kernels add this many shifted copies at a time."""
 
 
 def channels_of(image: Image) -> int:
@@ -47,6 +50,15 @@ def round_exp(values: NDArray[np.floating]) -> F64:
     flat area a last bit of a kernel's weights decides whether a level is kept or lost.
     """
     return np.array([float(Decimal(value).exp()) for value in values.tolist()])
+
+
+def bound_rounding(partial: float) -> np.float32:
+    """Return what a sum of weighted bytes in float32 may be off, in grey levels.
+
+    Args:
+        partial: the sum of all that is rounded on the way, where every byte is 1.
+    """
+    return np.float32(1.01 * 255 * 2.0**-24 * partial)
 
 
 @lru_cache(maxsize=256)
@@ -90,16 +102,6 @@ class _Cut(NamedTuple):
     """``(256,)``, what becomes of each grey level where all are the same."""
 
 
-def _bound_rounding(weights: F64, order: F64, passes: int) -> np.float32:
-    """Return what float32 sums of bytes may be off, in grey levels, added up in the given order.
-
-    Each partial sum is rounded, and before that the weights, the products and the pairs.
-    """
-    unit = 2.0**-24
-    partial = np.abs(np.cumsum(order)).sum() + 4 * np.abs(weights).sum()
-    return np.float32(1.01 * passes * 255 * unit * partial)
-
-
 @lru_cache(maxsize=64)
 def _gaussian_cut(sigma: float) -> _Cut:
     half = gaussian_weights(sigma)
@@ -109,9 +111,11 @@ def _gaussian_cut(sigma: float) -> _Cut:
         for weight in half[:0:-1]:
             total = total + (levels + levels) * weight
         levels = total
+    # In both passes are rounded the weights, the pairs, the products and every sum on the way.
     order = np.concatenate([half[:1], 2 * half[:0:-1]])
+    partial = 2 * (3 * order.sum() + np.cumsum(order).sum())
     flat = (np.minimum(levels, 1) * 255).astype(np.uint8)
-    return _Cut(half.astype(np.float32), _bound_rounding(order, order, 2), flat)
+    return _Cut(half.astype(np.float32), bound_rounding(partial), flat)
 
 
 def blur_gaussian(image: Image, sigma: float) -> Image:
@@ -162,23 +166,39 @@ def filter_gaussian(
     return out
 
 
-@lru_cache(maxsize=32)
-def _streak_weights(radius: int, sigma: float) -> F64:
+class Weights(NamedTuple):
+    """The weights of copies, filled up with zeros to a multiple of 8."""
+
+    exact: F64
+    thin: F32
+    """The same in float32."""
+    near: np.float32
+    """What sums in float32 may be off, in grey levels."""
+    whole: F64
+    """``(256,)``, the sums where all copies have the same grey level, in float64 in their order."""
+
+
+@lru_cache(maxsize=64)
+def _streak_weights(radius: int, sigma: float, count: int) -> Weights:
     length = 2 * radius + 1
     exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
-    weights = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
-    return np.asarray(weights / weights.sum())
+    shares = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
+    exact = np.pad((shares / shares.sum())[:count], (0, -count % COPIES))
+    whole = np.add.accumulate(np.arange(256) * exact[:, np.newaxis])[-1]
+    # Rounded are the weights and the products, three levels of sums of eight, and what they add up to.
+    partial = 5 * exact.sum() + np.cumsum(exact.reshape(-1, COPIES).sum(axis=1)).sum()
+    return Weights(exact, exact.astype(np.float32), bound_rounding(partial), whole)
 
 
 class Streak(NamedTuple):
-    """The copies of an image that make a streak, filled up to a multiple of 4 with weights of 0."""
+    """The copies of an image that make a streak, filled up to a multiple of 8 with weights of 0."""
 
     down: I64
-    """``(4 m,)``, rows by which each copy moves down."""
+    """``(8 m,)``, rows by which each copy moves down."""
     right: I64
-    """``(4 m,)``, columns by which it moves to the right."""
-    weights: F64
-    """``(4 m,)``."""
+    """``(8 m,)``, columns by which it moves to the right."""
+    weights: Weights
+    """``(8 m,)``."""
     margin: int
     """The farthest move to the left or right."""
 
@@ -206,23 +226,13 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
             break
         down.append(dy)
         right.append(dx)
-    filling = [0] * (-len(down) % UNROLLED)
-    weights = np.zeros(len(down) + len(filling))
-    weights[: len(down)] = _streak_weights(radius, sigma)[: len(down)]
+    filling = [0] * (-len(down) % COPIES)
     return Streak(
         np.array(down + filling, dtype=np.int64),
         np.array(right + filling, dtype=np.int64),
-        weights,
+        _streak_weights(radius, sigma, len(down)),
         max(map(abs, right)),
     )
-
-
-def _cut_copies(weights: F64, added: float) -> _Cut:
-    total = np.zeros(256)
-    for weight in weights:
-        total = total + np.arange(256) * weight
-    flat = np.minimum(total + added, 255).astype(np.uint8)
-    return _Cut(weights.astype(np.float32), _bound_rounding(weights, weights, 1), flat)
 
 
 def smear_bytes(
@@ -234,7 +244,7 @@ def smear_bytes(
     channels, added = channels_of(image), 0.5 if rounded else 0.0
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
     margin = copies.margin * channels
-    cut = _cut_copies(copies.weights, added)
+    exact, thin, near, whole = copies.weights
     out = np.empty_like(image)
     strip = min(as_rows(out).shape[1], kernels.STRIP)
     kernels.smear_bytes(
@@ -242,8 +252,7 @@ def smear_bytes(
         margin,
         copies.down,
         margin - copies.right * channels,
-        copies.weights,
-        *(cut.thin, cut.near, cut.flat),
+        *(exact, thin, near, np.minimum(whole + added, 255).astype(np.uint8)),
         added,
         np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin), np.float32),
         np.empty_like(copies.down),
@@ -267,14 +276,13 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
     from shiftproof.corruptions.kernels import filters as filter_kernels
     from shiftproof.corruptions.kernels import weather as kernels
 
-    cut = _cut_copies(copies.weights, 0.5)
+    exact, thin, near, _ = copies.weights
     out = np.empty((height, width), np.uint8)
     kernels.smear_to_bytes(
         padded,
         copies.down,
         copies.margin - copies.right,
-        copies.weights,
-        *(cut.thin, cut.near),
+        *(exact, thin, near),
         np.empty_like(copies.down),
         np.empty(width, np.float32),
         np.empty(filter_kernels.BLOCK),

@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from shiftproof.compute.compiled import compiled
+from shiftproof.corruptions.kernels.filters import BLOCK, cut_off
 from shiftproof.types import F32, F64, I32, I64, U8, U32
 
 NEAR = np.float32(5e-5)
 """Grey levels within which a float32 sum counts as lying on a whole number."""
+
+LANES = 8
+"""Values that are enlarged together."""
+
+FEW = 4
+"""Up to so many sums of a block are settled one by one without asking whether all are alike."""
 
 
 @compiled
@@ -214,97 +224,220 @@ def _vertical_edges(
             out[j] += np.float32(total) * weight
 
 
+@intrinsic
+def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any) -> Any:
+    """Write ``left + (right - left) * share`` for ``LANES`` float32 each at four addresses.
+
+    The compiler would ask first whether they overlap, which takes longer than the work.
+    """
+    signature = types.void(*[types.int64] * 4)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.FloatType(), LANES).as_pointer()
+        *sources, target = (builder.inttoptr(address, kind) for address in arguments)
+        one, other, part = (builder.load(source, align=4) for source in sources)
+        mixed = builder.fadd(one, builder.fmul(builder.fsub(other, one), part))
+        builder.store(mixed, target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @compiled
 def _stretch_row(
-    row: U8, runs: I64, count: int, shifts: I64, shares: F64, scratch: F64, out: F64
+    row: U8, targets: I64, sources: I64, count: int, shares: F32, scratch: F32, out: F32
 ) -> None:
-    """Read a row bilinearly, as fractions of 255.
+    """Read a row bilinearly.
 
     Where an enlargement reads its source, the source's index runs along with the target's for a
-    while and then falls back by a pixel; each run is one vector loop.
+    while and then falls back by a pixel. Each such run is written in pieces of ``LANES`` values,
+    of which the last may reach into the next run, which is written after it.
 
     Args:
         row: ``(N,)``.
-        runs: ``(m,)`` or longer, where each run starts, and where the last ends.
+        targets: ``(m,)`` or longer, ascending, where each piece is written.
+        sources: ``(m,)`` or longer, where it is read.
         count: m.
-        shifts: ``(m - 1,)`` or longer, what to add to the target's index within each run.
-        shares: ``(N,)``, of the right neighbour.
-        scratch: ``(N + 3 C,)``: the row, its last pixel again, and two pixels of 0.
-        out: ``(N,)``, written.
+        shares: ``(N + LANES,)``, of the right neighbour.
+        scratch: ``(N + 3 C + LANES,)``: the row, its last pixel again, and two pixels of 0.
+        out: ``(N + LANES,)``, written.
     """
     size = row.shape[0]
-    channels = (scratch.shape[0] - size) // 3
+    channels = (scratch.shape[0] - size - LANES) // 3
     for i in range(size):
-        scratch[i] = np.float64(np.float32(row[i]) / np.float32(255))
+        scratch[i] = np.float32(row[i])
     for c in range(channels):
         scratch[size + c] = scratch[size - channels + c]
-    for k in range(count - 1):
-        start, end, shift = runs[k], runs[k + 1], shifts[k]
-        for j in range(start, end):
-            i = np.uintp(j)
-            left = i + np.uintp(shift)
-            share = shares[i]
-            out[i] = scratch[left] * (1.0 - share) + scratch[left + np.uintp(channels)] * share
+    read, share, written = scratch.ctypes.data, shares.ctypes.data, out.ctypes.data
+    for k in range(count):
+        left, target = read + 4 * sources[k], 4 * targets[k]
+        _mix_lanes(left, left + 4 * channels, share + target, written + target)
+
+
+@compiled
+def _add_rows(
+    rows: F32, a: int, b: int, c: int, d: int,
+    weight: np.float32, weight1: np.float32, weight2: np.float32, weight3: np.float32, sums: F32,
+) -> None:  # fmt: skip
+    """Add four weighted rows to ``sums``."""
+    first, second, third, fourth = rows[a], rows[b], rows[c], rows[d]
+    for i in range(sums.shape[0]):
+        upper = first[i] * weight + second[i] * weight1
+        sums[i] += upper + (third[i] * weight2 + fourth[i] * weight3)
+
+
+@compiled
+def _read_pixel(row: U8, x: int, c: int, channels: int) -> np.float32:
+    """Return a value of a row as a fraction; its last pixel again after its end, and then 0."""
+    width = row.shape[0] // channels
+    if x > width:
+        return np.float32(0)
+    return np.float32(np.float32(row[min(x, width - 1) * channels + c]) / np.float32(255))
+
+
+@compiled
+def _average_exactly(
+    image: U8, y: int, i: int, channels: int,
+    rows: I64, up: F64, down: F64, columns: I64, across: F64,
+) -> np.uint8:  # fmt: skip
+    """Return one value of the average, interpolated in float64 and added up in float32."""
+    x, c = i // channels, i % channels
+    whole = np.float32(255)
+    sums = np.float32(image[y, i]) / whole
+    for n in range(rows.shape[0]):
+        upper, lower = image[rows[n, y]], image[min(rows[n, y] + 1, image.shape[0] - 1)]
+        left, share = columns[n, x], across[n, x]
+        above = np.float64(_read_pixel(upper, left, c, channels)) * (1.0 - share)
+        above += np.float64(_read_pixel(upper, left + 1, c, channels)) * share
+        below = np.float64(_read_pixel(lower, left, c, channels)) * (1.0 - share)
+        below += np.float64(_read_pixel(lower, left + 1, c, channels)) * share
+        sums = np.float32(sums + np.float32(above * up[n, y] + below * down[n, y]))
+    total = np.float32(np.float32(image[y, i]) / whole + sums)
+    mean = min(np.float32(total / np.float32(rows.shape[0] + 2)), np.float32(1))
+    return np.uint8(np.int32(np.float32(mean * whole)))
+
+
+@compiled
+def _reads_one_color(
+    image: U8, y: int, first: int, last: int, channels: int, rows: I64, columns: I64, shares: F64
+) -> bool:
+    """Say whether all that pixels ``first`` to ``last`` of row ``y`` are averaged of is the same.
+
+    ``shares`` ``(L, H)`` are the sums of the shares of both rows: 0 where a layer is black.
+    """
+    height, width = image.shape[0], image.shape[1] // channels
+    slope = np.uint8(0)
+    for i in range(first * channels, last * channels):
+        slope |= image[y, i] ^ image[y, i + channels]
+    for n in range(rows.shape[0]):
+        start, end = columns[n, first], min(columns[n, last] + 1, width - 1)
+        if slope != 0 or start > end or columns[n, last] > width or shares[n, y] == 0.0:
+            return False
+        for line in range(rows[n, y], min(rows[n, y] + 2, height)):
+            row = image[line, start * channels :]
+            beside = row[channels:]
+            for i in range((end - start) * channels):
+                slope |= row[i] ^ beside[i]
+            for c in range(channels):
+                slope |= row[c] ^ image[y, first * channels + c]
+    return slope == 0
 
 
 @compiled
 def average_zooms(
     image: U8,
+    channels: int,
     rows: I64,
     up: F64,
     down: F64,
-    runs: I64,
-    run_counts: I64,
-    shifts: I64,
-    shares: F64,
-    kept: F64,
+    columns: I64,
+    across: F64,
+    counts: I64,
+    targets: I64,
+    sources: I64,
+    shares: F32,
+    near: np.float32,
+    flat: U8,
+    kept: F32,
     kept_rows: I64,
-    scratch: F64,
+    scratch: F32,
     sums: F32,
     out: U8,
 ) -> None:
     """Average an image with itself once more and with enlargements of itself.
 
-    Interpolated in float64 and added up in float32, as published, for the sake of flat areas.
+    In float32, and near a whole number as published: interpolated in float64 and added up in
+    float32, for the sake of flat areas.
 
     Args:
         image: ``(H, W * C)``.
+        channels: C.
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
         up: ``(L, H)``, the upper row's share.
         down: ``(L, H)``, the lower row's share.
-        runs: ``(L, m)``, per layer what ``_stretch_row`` takes.
-        run_counts: ``(L,)``, how many entries of ``runs`` count.
-        shifts: ``(L, m)``, see ``runs``.
-        shares: ``(L, W * C)``, see ``runs``.
-        kept: ``(2 L, W * C)``, scratch: the last two rows of each layer.
+        columns: ``(L, W)``, the left of the two columns; W + 1 where it reads 0.
+        across: ``(L, W)``, the right column's share.
+        counts: ``(L,)``, how many pieces a row is written in.
+        targets: ``(L, m)``, per layer what ``_stretch_row`` takes.
+        sources: ``(L, m)``, see ``targets``.
+        shares: ``(L, W * C + LANES)``, see ``targets``.
+        near: what the float32 sums may be off, in grey levels.
+        flat: ``(256,)``, what becomes of each grey level where all are the same.
+        kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
         kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
-        scratch: ``(W * C + 3 C,)``, zeros.
+        scratch: ``(W * C + 3 C + LANES,)``, zeros.
         sums: ``(W * C,)``, scratch.
         out: ``(H, W * C)``, written; fractions are cut off.
     """
     height, size = out.shape
     layers = rows.shape[0]
-    whole = np.float32(255)
-    count = np.float32(layers + 2)
+    share = np.float32(1) / np.float32(layers + 2)
+    shares_down = up + down
     for y in range(height):
         source, result = image[y], out[y]
         for i in range(size):
-            sums[i] = np.float32(source[i]) / whole
+            sums[i] = np.float32(source[i]) * np.float32(2)
         for n in range(layers):
-            upper = rows[n, y]
-            lower = min(upper + 1, height - 1)
-            for row in range(upper, lower + 1):
+            for row in range(rows[n, y], min(rows[n, y] + 2, height)):
                 line = 2 * n + row % 2
                 if kept_rows[line] != row:
                     _stretch_row(
-                        image[row], runs[n], run_counts[n], shifts[n], shares[n],
+                        image[row], targets[n], sources[n], counts[n], shares[n],
                         scratch, kept[line],
                     )  # fmt: skip
                     kept_rows[line] = row
-            a, b = kept[2 * n + upper % 2], kept[2 * n + lower % 2]
-            e, f = up[n, y], down[n, y]
-            for i in range(size):
-                sums[i] += np.float32(a[i] * e + b[i] * f)
+        for n in range(0, layers, 2):
+            # The last of an odd number goes alone.
+            m = min(n + 1, layers - 1)
+            a, c = rows[n, y], rows[m, y]
+            b, d = min(a + 1, height - 1), min(c + 1, height - 1)
+            alone = np.float32(m != n)
+            _add_rows(
+                kept, 2 * n + a % 2, 2 * n + b % 2, 2 * m + c % 2, 2 * m + d % 2,
+                np.float32(up[n, y]), np.float32(down[n, y]),
+                np.float32(up[m, y]) * alone, np.float32(down[m, y]) * alone, sums,
+            )  # fmt: skip
         for i in range(size):
-            mean = min((np.float32(source[i]) / whole + sums[i]) / count, np.float32(1))
-            result[i] = np.uint8(np.int32(mean * whole))
+            sums[i] *= share
+        for start in range(0, size, BLOCK):
+            length = min(BLOCK, size - start)
+            part, block = sums[start : start + length], result[start : start + length]
+            if cut_off(part, near, block) == 0:
+                continue
+            doubtful = 0
+            for j in range(length):
+                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
+                doubtful += abs(part[j] - nearest) < near
+            first, last = start // channels, (start + length - 1) // channels
+            if doubtful > FEW and _reads_one_color(
+                image, y, first, last, channels, rows, columns, shares_down
+            ):
+                for j in range(length):
+                    block[j] = flat[source[start + j]]
+                continue
+            for j in range(length):
+                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
+                if abs(part[j] - nearest) < near:
+                    block[j] = _average_exactly(
+                        image, y, start + j, channels, rows, up, down, columns, across
+                    )

@@ -79,25 +79,24 @@ def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
         half: ``(1 + 4 m,)``, the kernel from its centre outwards, r = 4 m.
         out: ``(W * channels,)``, written.
     """
-    size = out.shape[0]
-    step = np.uintp(channels)
-    center = np.uintp(half.shape[0] - 1) * step
+    size, margin = out.shape[0], (half.shape[0] - 1) * channels
+    center = padded[margin:]
     for i in range(size):
-        out[i] = padded[np.uintp(i) + center] * half[0]
+        out[i] = center[i] * half[0]
     for k in range(half.shape[0] - 1, 0, -4):
-        a, b = center - np.uintp(k) * step, center + np.uintp(k) * step
-        c, d = a + step, b - step
-        e, f = c + step, d - step
-        g, h = e + step, f - step
+        start, end, step = margin - k * channels, margin + k * channels, channels
+        a, b = padded[start:], padded[end:]
+        c, d = padded[start + step :], padded[end - step :]
+        e, f = padded[start + 2 * step :], padded[end - 2 * step :]
+        g, h = padded[start + 3 * step :], padded[end - 3 * step :]
         w0, w1, w2, w3 = half[k], half[k - 1], half[k - 2], half[k - 3]
-        for j in range(size):
-            i = np.uintp(j)
-            out[j] = (
-                out[j]
-                + (padded[i + a] + padded[i + b]) * w0
-                + (padded[i + c] + padded[i + d]) * w1
-                + (padded[i + e] + padded[i + f]) * w2
-                + (padded[i + g] + padded[i + h]) * w3
+        for i in range(size):
+            out[i] = (
+                out[i]
+                + (a[i] + b[i]) * w0
+                + (c[i] + d[i]) * w1
+                + (e[i] + f[i]) * w2
+                + (g[i] + h[i]) * w3
             )
 
 
@@ -126,8 +125,15 @@ def find_doubtful(
         flat: ``(256,)``, what becomes of each value where all is the same.
         out: ``(n,)``, written where it is flat.
     """
-    first, last = sums.shape[0], 0
-    for j in range(sums.shape[0]):
+    size, slope = sums.shape[0], np.uint8(0)
+    for j in range(size):
+        slope |= slopes[j]
+    if slope == 0:
+        for j in range(size):
+            out[j] = flat[values[j]]
+        return 0, 0
+    first, last = size, 0
+    for j in range(size):
         nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
         if abs(sums[j] - nearest) < near:
             if slopes[j] == 0:
@@ -322,23 +328,21 @@ def filter_floats(
 
 @compiled
 def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> None:
-    """Add up weighted parts of ``lines``, each from its row and start on; a multiple of 4 of them."""
+    """Add up weighted parts of ``lines``, each from its row and start on; a multiple of 8 of them."""
     for i in range(sums.shape[0]):
         sums[i] = np.float32(0)
-    for n in range(0, weights.shape[0], 4):
-        a, b = np.uintp(starts[n]), np.uintp(starts[n + 1])
-        c, d = np.uintp(starts[n + 2]), np.uintp(starts[n + 3])
-        first, second, third, fourth = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+    for n in range(0, weights.shape[0], 8):
+        a, b = lines[rows[n], starts[n] :], lines[rows[n + 1], starts[n + 1] :]
+        c, d = lines[rows[n + 2], starts[n + 2] :], lines[rows[n + 3], starts[n + 3] :]
+        e, f = lines[rows[n + 4], starts[n + 4] :], lines[rows[n + 5], starts[n + 5] :]
+        g, h = lines[rows[n + 6], starts[n + 6] :], lines[rows[n + 7], starts[n + 7] :]
         w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
-        for j in range(sums.shape[0]):
-            i = np.uintp(j)
-            sums[j] = (
-                sums[j]
-                + lines[first, i + a] * w0
-                + lines[second, i + b] * w1
-                + lines[third, i + c] * w2
-                + lines[fourth, i + d] * w3
-            )
+        w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
+        for i in range(sums.shape[0]):
+            # In this order the fewest large sums are rounded.
+            first = (a[i] * w0 + b[i] * w1) + (c[i] * w2 + d[i] * w3)
+            second = (e[i] * w4 + f[i] * w5) + (g[i] * w6 + h[i] * w7)
+            sums[i] = sums[i] + (first + second)
 
 
 @compiled
@@ -379,16 +383,16 @@ def smear_bytes(
     Args:
         padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
         margin: see above.
-        down: ``(4 m,)``, rows by which each copy moves down; one is 0.
-        starts: ``(4 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
-        weights: ``(4 m,)``.
+        down: ``(8 m,)``, rows by which each copy moves down; one is 0.
+        starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
+        weights: ``(8 m,)``.
         thin: ``weights`` in float32.
         near: what the float32 sums may be off, in grey levels.
         flat: ``(256,)``, what becomes of each grey level where all copies have the same.
         added: to the sums before fractions are cut off: 0.5 rounds them.
         lines: ``(l, min(N, STRIP) + 2 margin)``, scratch, l the rows from the lowest copy to the
             highest.
-        rows: ``(4 m,)``, scratch.
+        rows: ``(8 m,)``, scratch.
         sums: ``(min(N, STRIP),)``, scratch.
         doubles: ``(BLOCK,)``, scratch.
         slopes: ``(BLOCK,)``, scratch.
