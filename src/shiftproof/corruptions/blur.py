@@ -323,6 +323,15 @@ def _zoom_plan(
     )
 
 
+def _pad_right(rows: U8, channels: int, lanes: int) -> U8:
+    """Repeat the last pixel of each row, and put two pixels and ``lanes`` values of 0 after it."""
+    height, size = rows.shape
+    padded = np.zeros((height, size + 3 * channels + lanes), np.uint8)
+    padded[:, :size] = rows
+    padded[:, size : size + channels] = rows[:, size - channels :]
+    return padded
+
+
 def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     from shiftproof.corruptions.kernels import blur as kernels
 
@@ -336,12 +345,11 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     out = np.empty_like(image)
     layers, size = plan.shares.shape
     kernels.average_zooms(
-        as_rows(image),
+        _pad_right(as_rows(image), channels, kernels.LANES),
         channels,
         *plan,
         np.empty((2 * layers, size), np.float32),
         np.full(2 * layers, -1),
-        np.zeros(size + 3 * channels, np.float32),
         np.empty(width * channels, np.float32),
         as_rows(out),
     )

@@ -16,7 +16,7 @@ from shiftproof.types import F32, F64, I32, I64, U8, U32
 NEAR = np.float32(5e-5)
 """Grey levels within which a float32 sum counts as lying on a whole number."""
 
-LANES = 8
+LANES = 16
 """Values that are enlarged together."""
 
 FEW = 4
@@ -226,18 +226,25 @@ def _vertical_edges(
 
 @intrinsic
 def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any) -> Any:
-    """Write ``left + (right - left) * share`` for ``LANES`` float32 each at four addresses.
+    """Write ``left + (right - left) * share`` at the address ``out``, in float32, ``LANES`` values.
 
-    The compiler would ask first whether they overlap, which takes longer than the work.
+    ``left`` and ``right`` are addresses of bytes, ``share`` is one of float32. The compiler would
+    ask first whether they overlap, which takes longer than the work.
     """
     signature = types.void(*[types.int64] * 4)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.VectorType(ir.FloatType(), LANES).as_pointer()
-        *sources, target = (builder.inttoptr(address, kind) for address in arguments)
-        one, other, part = (builder.load(source, align=4) for source in sources)
-        mixed = builder.fadd(one, builder.fmul(builder.fsub(other, one), part))
-        builder.store(mixed, target, align=4)
+        small, real = (ir.VectorType(kind, LANES) for kind in (ir.IntType(8), ir.FloatType()))
+        *sources, part, target = arguments
+        one, other = (
+            builder.uitofp(
+                builder.load(builder.inttoptr(source, small.as_pointer()), align=1), real
+            )
+            for source in sources
+        )
+        share = builder.load(builder.inttoptr(part, real.as_pointer()), align=4)
+        mixed = builder.fadd(one, builder.fmul(builder.fsub(other, one), share))
+        builder.store(mixed, builder.inttoptr(target, real.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return signature, generate
@@ -245,7 +252,7 @@ def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any)
 
 @compiled
 def _stretch_row(
-    row: U8, targets: I64, sources: I64, count: int, shares: F32, scratch: F32, out: F32
+    row: U8, channels: int, targets: I64, sources: I64, count: int, shares: F32, out: F32
 ) -> None:
     """Read a row bilinearly.
 
@@ -254,24 +261,18 @@ def _stretch_row(
     of which the last may reach into the next run, which is written after it.
 
     Args:
-        row: ``(N,)``.
+        row: ``(N + 3 C + LANES,)``, with its last pixel again and two pixels of 0.
+        channels: C.
         targets: ``(m,)`` or longer, ascending, where each piece is written.
         sources: ``(m,)`` or longer, where it is read.
         count: m.
         shares: ``(N + LANES,)``, of the right neighbour.
-        scratch: ``(N + 3 C + LANES,)``: the row, its last pixel again, and two pixels of 0.
         out: ``(N + LANES,)``, written.
     """
-    size = row.shape[0]
-    channels = (scratch.shape[0] - size - LANES) // 3
-    for i in range(size):
-        scratch[i] = np.float32(row[i])
-    for c in range(channels):
-        scratch[size + c] = scratch[size - channels + c]
-    read, share, written = scratch.ctypes.data, shares.ctypes.data, out.ctypes.data
+    read, share, written = row.ctypes.data, shares.ctypes.data, out.ctypes.data
     for k in range(count):
-        left, target = read + 4 * sources[k], 4 * targets[k]
-        _mix_lanes(left, left + 4 * channels, share + target, written + target)
+        left, target = read + sources[k], 4 * targets[k]
+        _mix_lanes(left, left + channels, share + target, written + target)
 
 
 @compiled
@@ -287,30 +288,21 @@ def _add_rows(
 
 
 @compiled
-def _read_pixel(row: U8, x: int, c: int, channels: int) -> np.float32:
-    """Return a value of a row as a fraction; its last pixel again after its end, and then 0."""
-    width = row.shape[0] // channels
-    if x > width:
-        return np.float32(0)
-    return np.float32(np.float32(row[min(x, width - 1) * channels + c]) / np.float32(255))
-
-
-@compiled
 def _average_exactly(
     image: U8, y: int, i: int, channels: int,
     rows: I64, up: F64, down: F64, columns: I64, across: F64,
 ) -> np.uint8:  # fmt: skip
     """Return one value of the average, interpolated in float64 and added up in float32."""
-    x, c = i // channels, i % channels
     whole = np.float32(255)
     sums = np.float32(image[y, i]) / whole
     for n in range(rows.shape[0]):
         upper, lower = image[rows[n, y]], image[min(rows[n, y] + 1, image.shape[0] - 1)]
-        left, share = columns[n, x], across[n, x]
-        above = np.float64(_read_pixel(upper, left, c, channels)) * (1.0 - share)
-        above += np.float64(_read_pixel(upper, left + 1, c, channels)) * share
-        below = np.float64(_read_pixel(lower, left, c, channels)) * (1.0 - share)
-        below += np.float64(_read_pixel(lower, left + 1, c, channels)) * share
+        left, share = columns[n, i // channels] * channels + i % channels, across[n, i // channels]
+        right = left + channels
+        above = np.float64(np.float32(upper[left]) / whole) * (1.0 - share)
+        above += np.float64(np.float32(upper[right]) / whole) * share
+        below = np.float64(np.float32(lower[left]) / whole) * (1.0 - share)
+        below += np.float64(np.float32(lower[right]) / whole) * share
         sums = np.float32(sums + np.float32(above * up[n, y] + below * down[n, y]))
     total = np.float32(np.float32(image[y, i]) / whole + sums)
     mean = min(np.float32(total / np.float32(rows.shape[0] + 2)), np.float32(1))
@@ -325,13 +317,13 @@ def _reads_one_color(
 
     ``shares`` ``(L, H)`` are the sums of the shares of both rows: 0 where a layer is black.
     """
-    height, width = image.shape[0], image.shape[1] // channels
+    height, width = image.shape[0], columns.shape[1]
     slope = np.uint8(0)
     for i in range(first * channels, last * channels):
         slope |= image[y, i] ^ image[y, i + channels]
     for n in range(rows.shape[0]):
-        start, end = columns[n, first], min(columns[n, last] + 1, width - 1)
-        if slope != 0 or start > end or columns[n, last] > width or shares[n, y] == 0.0:
+        start, end = columns[n, first], columns[n, last] + 1
+        if slope != 0 or end > width or shares[n, y] == 0.0:
             return False
         for line in range(rows[n, y], min(rows[n, y] + 2, height)):
             row = image[line, start * channels :]
@@ -360,7 +352,6 @@ def average_zooms(
     flat: U8,
     kept: F32,
     kept_rows: I64,
-    scratch: F32,
     sums: F32,
     out: U8,
 ) -> None:
@@ -370,7 +361,7 @@ def average_zooms(
     float32, for the sake of flat areas.
 
     Args:
-        image: ``(H, W * C)``.
+        image: ``(H, W * C + 3 C + LANES)``, see ``_stretch_row``.
         channels: C.
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
         up: ``(L, H)``, the upper row's share.
@@ -385,7 +376,6 @@ def average_zooms(
         flat: ``(256,)``, what becomes of each grey level where all are the same.
         kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
         kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
-        scratch: ``(W * C + 3 C + LANES,)``, zeros.
         sums: ``(W * C,)``, scratch.
         out: ``(H, W * C)``, written; fractions are cut off.
     """
@@ -402,8 +392,8 @@ def average_zooms(
                 line = 2 * n + row % 2
                 if kept_rows[line] != row:
                     _stretch_row(
-                        image[row], targets[n], sources[n], counts[n], shares[n],
-                        scratch, kept[line],
+                        image[row], channels, targets[n], sources[n], counts[n], shares[n],
+                        kept[line],
                     )  # fmt: skip
                     kept_rows[line] = row
         for n in range(0, layers, 2):
