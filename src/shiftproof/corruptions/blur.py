@@ -110,13 +110,17 @@ def _defocus(image: Image, disk: _Disk) -> Image:
 
     channels = channels_of(image)
     farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
-    padded = np.asarray(
-        cv2.copyMakeBorder(image, farthest, farthest, farthest, farthest, cv2.BORDER_REFLECT_101),
-        dtype=np.uint8,
+    padded = as_rows(
+        np.asarray(
+            cv2.copyMakeBorder(image, *(farthest,) * 4, cv2.BORDER_REFLECT_101), dtype=np.uint8
+        )
     )
     out = np.empty_like(image)
+    lines, full, size = 2 * farthest + 1, padded.shape[1], as_rows(out).shape[1]
+    extended = size + 4 * channels
+    words = -(-extended // kernels.WORDS) * kernels.WORDS
     kernels.blur_by_disk(
-        as_rows(padded),
+        padded,
         channels,
         farthest,
         disk.widths,
@@ -125,6 +129,13 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         disk.edge_weights,
         disk.scale,
         disk.flat,
+        np.zeros((lines, full + channels + kernels.WORDS), np.uint16),
+        np.zeros((lines if len(disk.edges) else 0, full), np.uint16),
+        np.empty((2, 2 * len(disk.widths)), np.int64),
+        np.empty((5, words), np.int32),
+        np.zeros((5, size), np.float32),
+        np.empty(extended, np.float32),
+        np.zeros(size, np.float32),
         as_rows(out),
     )
     return out

@@ -11,10 +11,13 @@ from numba.extending import intrinsic
 
 from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.filters import BLOCK, cut_off
-from shiftproof.types import F32, F64, I32, I64, U8, U32
+from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
 """Grey levels within which a float32 sum counts as lying on a whole number."""
+
+WORDS = 32
+"""Sums of 16 bits that are added up together."""
 
 LANES = 16
 """Values that are enlarged together."""
@@ -53,20 +56,109 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
     What the published code makes of a flat area, where the exact sum is a whole number, hangs on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each grey level.
     """
-    size = sums.shape[0]
-    for start in range(0, size, 64):
-        length = min(64, size - start)
+    for start in range(0, sums.shape[0], BLOCK):
+        length = min(BLOCK, sums.shape[0] - start)
         source, result = sums[start : start + length], out[start : start + length]
-        close = np.int32(0)
-        for j in range(length):
-            nearest = np.int32(source[j] + np.float32(0.5))
-            close |= np.int32(abs(source[j] - np.float32(nearest)) < NEAR)
-            result[j] = np.uint8(np.int32(source[j]))
-        if close:
+        if cut_off(source, NEAR, result):
             for j in range(length):
                 nearest = np.int32(source[j] + np.float32(0.5))
                 if abs(source[j] - np.float32(nearest)) < NEAR:
                     result[j] = flat[min(max(nearest, 0), 255)]
+
+
+@intrinsic
+def _add_differences(
+    typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, out: Any
+) -> Any:
+    """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` int32 at ``out``.
+
+    ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each. The
+    sums stay in registers, as the compiler by itself would not keep them.
+    """
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        plus, minus, count, offset, out = arguments
+        long, small = ir.IntType(64), ir.VectorType(ir.IntType(16), WORDS)
+        wide = ir.VectorType(ir.IntType(32), WORDS)
+
+        def read(table: Any, n: Any) -> Any:
+            entry = builder.add(table, builder.mul(n, long(8)))
+            start = builder.load(builder.inttoptr(entry, long.as_pointer()))
+            place = builder.add(start, offset)
+            return builder.load(builder.inttoptr(place, small.as_pointer()), align=1)
+
+        before = builder.block
+        check, body, after = (builder.append_basic_block(n) for n in ("check", "body", "after"))
+        builder.branch(check)
+        builder.position_at_end(check)
+        n, total = builder.phi(long), builder.phi(small)
+        n.add_incoming(long(0), before)
+        total.add_incoming(ir.Constant(small, [0] * WORDS), before)
+        builder.cbranch(builder.icmp_signed("<", n, count), body, after)
+        builder.position_at_end(body)
+        difference = builder.sub(read(plus, n), read(minus, n))
+        total.add_incoming(builder.add(total, difference), body)
+        n.add_incoming(builder.add(n, long(1)), body)
+        builder.branch(check)
+        builder.position_at_end(after)
+        target = builder.inttoptr(out, wide.as_pointer())
+        sums = builder.add(builder.load(target, align=4), builder.zext(total, wide))
+        builder.store(sums, target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@compiled
+def _run_sums(row: U8, channels: int, running: U16) -> None:
+    """Write the running sums of each channel of a row, modulo 2 ** 16, from one pixel on."""
+    if channels == 3:
+        r, g, b = np.uint16(0), np.uint16(0), np.uint16(0)
+        for x in range(row.shape[0] // 3):
+            r, g = np.uint16(r + row[3 * x]), np.uint16(g + row[3 * x + 1])
+            b = np.uint16(b + row[3 * x + 2])
+            running[3 * x + 3], running[3 * x + 4], running[3 * x + 5] = r, g, b
+    else:
+        total = np.uint16(0)
+        for x in range(row.shape[0]):
+            total = np.uint16(total + row[x])
+            running[x + 1] = total
+
+
+@compiled
+def _sum_disk(
+    running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: I32
+) -> None:
+    """Write the sums over the disk about each value of a row.
+
+    Two halves of the disk are added up in 16 bits each, which hold 257 pixels.
+
+    Args:
+        running: running sums, row y in line y % lines.
+        center: the row.
+        first: where the values start in it.
+        channels: that are interleaved.
+        widths: see ``blur_by_disk``.
+        spans: ``(2, 2 r + 1)``, scratch.
+        out: ``(n,)``, n a multiple of ``WORDS``; written.
+    """
+    lines, radius = running.shape[0], widths.shape[0] - 1
+    for half in range(2):
+        count = 0
+        for k in range(0 if half == 0 else radius // 2 + 1, radius // 2 + 1 if half == 0 else radius + 1):
+            left, right = first - widths[k] * channels, first + (widths[k] + 1) * channels
+            for side in range(1 if k == 0 else 2):
+                line = (center + k if side == 0 else center - k) % lines
+                spans[0, count] = running[line, right:].ctypes.data
+                spans[1, count] = running[line, left:].ctypes.data
+                count += 1
+        if half == 0:
+            for i in range(out.shape[0]):
+                out[i] = 0
+        added, taken, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
+        for start in range(0, out.shape[0], WORDS):
+            _add_differences(added, taken, count, 2 * start, target + 4 * start)
 
 
 @compiled
@@ -80,6 +172,13 @@ def blur_by_disk(
     edge_weights: F32,
     scale: np.float32,
     flat: U8,
+    running: U16,
+    below: U16,
+    spans: I64,
+    disks: I32,
+    verticals: F32,
+    middle: F32,
+    sums: F32,
     out: U8,
 ) -> None:
     """Filter with a disk that a small Gaussian has smoothed.
@@ -99,105 +198,86 @@ def blur_by_disk(
         edge_weights: ``(m,)``, their weights.
         scale: of the sums.
         flat: ``(256,)``, what becomes of a flat area.
+        running: ``(2 reach + 1, N + 2 reach channels + C + WORDS)``, zeros, scratch.
+        below: ``(2 reach + 1, N + 2 reach channels)``, zeros, scratch; no lines without edges.
+        spans: ``(2, 2 r + 1)``, scratch.
+        disks: ``(5, n)``, scratch, n the multiple of ``WORDS`` from N + 4 C on.
+        verticals: ``(5, N)``, zeros, scratch.
+        middle: ``(N + 4 C,)``, scratch.
+        sums: ``(N,)``, zeros, scratch.
         out: ``(H, N)``, written.
     """
     height, size = out.shape
-    full = padded.shape[1]
     radius = widths.shape[0] - 1
-    extended = size + 4 * channels  # two pixels more on either side, for the Gaussian across
-    step = np.uintp(channels)
-    first = np.uintp(reach - 2) * step
-    lines = 2 * reach + 1
-    running = np.zeros((lines, full + channels), np.int32)
-    below = np.zeros((lines, full if edges.shape[0] else 0), np.int32)
-    edge_steps = edges.copy()
-    for m in range(edges.shape[0]):
-        edge_steps[m, 0] *= channels
-    disks = np.zeros((5, extended), np.int32)
-    verticals = np.zeros((5, size), np.float32)
-    middle, sums = np.empty(extended, np.float32), np.empty(size, np.float32)
+    # Two pixels more on either side, for the Gaussian across.
+    first = (reach - 2) * channels
+    lines = running.shape[0]
     for line in range(height + 2 * reach):
-        # Running sums of one more row, for each channel by itself.
-        row, total = padded[line], running[line % lines]
-        for j in range(full):
-            i = np.uintp(j)
-            total[i + step] = total[i] + np.int32(row[i])
+        row = padded[line]
+        _run_sums(row, channels, running[line % lines])
         # And down the columns, where the kernel has edges.
-        for j in range(below.shape[1]):
-            below[line % lines, j] = below[(line - 1) % lines, j] + np.int32(row[j])
+        if below.shape[0]:
+            above, here = below[(line - 1) % lines], below[line % lines]
+            for i in range(row.shape[0]):
+                here[i] = above[i] + np.uint16(row[i])
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
         center = target + reach
         if center < radius:
             continue
-        disk = disks[target % 5]
-        w = np.uintp(widths[0]) * step
-        right, left = first + w + step, first - w
-        for j in range(extended):
-            i = np.uintp(j)
-            disk[j] = running[center % lines, i + right] - running[center % lines, i + left]
-        for k in range(1, radius + 1):
-            w = np.uintp(widths[k]) * step
-            right, left = first + w + step, first - w
-            upper, lower = (center - k) % lines, (center + k) % lines
-            for j in range(extended):
-                i = np.uintp(j)
-                disk[j] += (running[upper, i + right] - running[upper, i + left]) + (
-                    running[lower, i + right] - running[lower, i + left]
-                )
-        if edges.shape[0]:
+        _sum_disk(running, center, first, channels, widths, spans, disks[target % 5])
+        if below.shape[0]:
             _vertical_edges(
-                below, center, reach * channels, edge_steps, edge_weights, verticals[target % 5]
-            )
+                below, center, reach * channels, channels, edges, edge_weights,
+                verticals[target % 5],
+            )  # fmt: skip
         if y < 0 or y >= height:
             continue
         _smooth_down(disks, y, smooth, middle)
         for m in range(edges.shape[0]):
-            w = np.uintp(edges[m, 1]) * step
-            right, left = first + w + step, first - w
-            upper = (y + reach - edges[m, 0]) % lines
-            lower = (y + reach + edges[m, 0]) % lines
+            left, right = first - edges[m, 1] * channels, first + (edges[m, 1] + 1) * channels
+            upper = running[(y + reach - edges[m, 0]) % lines]
+            lower = running[(y + reach + edges[m, 0]) % lines]
+            a, b, c, d = upper[right:], upper[left:], lower[right:], lower[left:]
             weight = edge_weights[m]
-            for j in range(extended):
-                i = np.uintp(j)
-                total_edge = (running[upper, i + right] - running[upper, i + left]) + (
-                    running[lower, i + right] - running[lower, i + left]
-                )
-                middle[j] += np.float32(total_edge) * weight
-        if edges.shape[0]:
+            for i in range(middle.shape[0]):
+                total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
+                middle[i] += np.float32(total) * weight
+        if below.shape[0]:
             _smooth_down(verticals, y, smooth, sums)
         else:
             for i in range(size):
                 sums[i] = np.float32(0)
-        one, two, three, four = step, step + step, step * np.uintp(3), step * np.uintp(4)
-        for j in range(size):
-            i = np.uintp(j)
+        one, two = middle[channels:], middle[2 * channels :]
+        three, four = middle[3 * channels :], middle[4 * channels :]
+        for i in range(size):
             total_sum = (
-                sums[j]
-                + middle[i + two] * smooth[0]
-                + (middle[i + one] + middle[i + three]) * smooth[1]
-                + (middle[i] + middle[i + four]) * smooth[2]
+                sums[i]
+                + two[i] * smooth[0]
+                + (one[i] + three[i]) * smooth[1]
+                + (middle[i] + four[i]) * smooth[2]
             )
-            sums[j] = min(total_sum * scale, np.float32(255))
+            sums[i] = min(total_sum * scale, np.float32(255))
         _truncate(sums, flat, out[y])
 
 
 @compiled
 def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
-    a, b, c, d, e = y % 5, (y - 1) % 5, (y + 1) % 5, (y - 2) % 5, (y + 2) % 5
+    a, b, c = lines[y % 5], lines[(y - 1) % 5], lines[(y + 1) % 5]
+    d, e = lines[(y - 2) % 5], lines[(y + 2) % 5]
     for i in range(out.shape[0]):
         out[i] = (
-            np.float32(lines[a, i]) * smooth[0]
-            + np.float32(lines[b, i] + lines[c, i]) * smooth[1]
-            + np.float32(lines[d, i] + lines[e, i]) * smooth[2]
+            np.float32(a[i]) * smooth[0]
+            + np.float32(b[i] + c[i]) * smooth[1]
+            + np.float32(d[i] + e[i]) * smooth[2]
         )
 
 
 @compiled
 def _vertical_edges(
-    below: I32, line: int, first: int, edges: I64, edge_weights: F32, out: F32
+    below: U16, line: int, first: int, channels: int, edges: I64, edge_weights: F32, out: F32
 ) -> None:
     """Write the weighted sums of the edges' columns for one row to ``out`` ``(N,)``.
 
@@ -205,7 +285,8 @@ def _vertical_edges(
         below: running sums down the columns, row n in line n % lines.
         line: the padded row in the middle.
         first: where the image starts in the padded row.
-        edges: see ``blur_by_disk``; here the distance is in values, not in pixels.
+        channels: that are interleaved.
+        edges: see ``blur_by_disk``.
         edge_weights: see ``edges``.
         out: written.
     """
@@ -213,15 +294,13 @@ def _vertical_edges(
     for i in range(out.shape[0]):
         out[i] = np.float32(0.0)
     for m in range(edges.shape[0]):
-        left, right = np.uintp(first - edges[m, 0]), np.uintp(first + edges[m, 0])
-        end, start = (line + edges[m, 1]) % lines, (line - edges[m, 1] - 1) % lines
+        left, right = first - edges[m, 0] * channels, first + edges[m, 0] * channels
+        end, start = below[(line + edges[m, 1]) % lines], below[(line - edges[m, 1] - 1) % lines]
+        a, b, c, d = end[left:], start[left:], end[right:], start[right:]
         weight = edge_weights[m]
-        for j in range(out.shape[0]):
-            i = np.uintp(j)
-            total = (below[end, i + left] - below[start, i + left]) + (
-                below[end, i + right] - below[start, i + right]
-            )
-            out[j] += np.float32(total) * weight
+        for i in range(out.shape[0]):
+            total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
+            out[i] += np.float32(total) * weight
 
 
 @intrinsic
