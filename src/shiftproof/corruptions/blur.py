@@ -17,6 +17,7 @@ from shiftproof.corruptions.filters import (
     as_rows,
     bilinear_places,
     blur_gaussian,
+    bound_rounding,
     center_crop,
     channels_of,
     pack_pixels,
@@ -109,13 +110,17 @@ def _defocus(image: Image, disk: _Disk) -> Image:
 
     channels = channels_of(image)
     farthest = max(len(disk.widths) - 1, *disk.edges[:, 0].tolist(), 0) + 2
-    padded = np.asarray(
-        cv2.copyMakeBorder(image, farthest, farthest, farthest, farthest, cv2.BORDER_REFLECT_101),
-        dtype=np.uint8,
+    padded = as_rows(
+        np.asarray(
+            cv2.copyMakeBorder(image, *(farthest,) * 4, cv2.BORDER_REFLECT_101), dtype=np.uint8
+        )
     )
     out = np.empty_like(image)
+    lines, full, size = 2 * farthest + 1, padded.shape[1], as_rows(out).shape[1]
+    extended = size + 4 * channels
+    words = -(-extended // kernels.WORDS) * kernels.WORDS
     kernels.blur_by_disk(
-        as_rows(padded),
+        padded,
         channels,
         farthest,
         disk.widths,
@@ -124,6 +129,13 @@ def _defocus(image: Image, disk: _Disk) -> Image:
         disk.edge_weights,
         disk.scale,
         disk.flat,
+        np.zeros((lines, full + channels + kernels.WORDS), np.uint16),
+        np.zeros((lines if len(disk.edges) else 0, full), np.uint16),
+        np.empty((2, 2 * len(disk.widths)), np.int64),
+        np.empty((5, words), np.int32),
+        np.zeros((5, size), np.float32),
+        np.empty(extended, np.float32),
+        np.zeros(size, np.float32),
         as_rows(out),
     )
     return out
@@ -255,40 +267,80 @@ class _Plan(NamedTuple):
     rows: I64
     up: F64
     down: F64
-    runs: I64
-    run_counts: I64
-    shifts: I64
-    shares: F64
+    columns: I64
+    across: F64
+    counts: I64
+    targets: I64
+    sources: I64
+    shares: F32
+    near: np.float32
+    flat: U8
+
+
+def _cut_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
+    """Return where pieces of ``lanes`` values are written and read, from ``columns`` ``(W,)``."""
+    places = np.arange(len(columns) * channels)
+    shifts = np.repeat((columns - np.arange(len(columns))) * channels, channels)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(shifts)) + 1])
+    within = places - np.repeat(starts, np.diff(starts, append=len(places)))
+    targets = places[within % lanes == 0]
+    return targets, targets + shifts[targets]
+
+
+def _fill_rows(lists: list[I64]) -> I64:
+    """Return ``(len(lists), longest)``, filled up with zeros."""
+    longest = max(map(len, lists))
+    return np.stack([np.pad(values, (0, longest - len(values))) for values in lists])
+
+
+def _average_flat(layers: int) -> U8:
+    """Return what becomes of each grey level where ``layers`` and the image are flat."""
+    level = np.arange(256, dtype=np.float32) / np.float32(255)
+    total = level
+    for _ in range(layers):
+        total = total + level
+    mean = np.minimum((level + total) / np.float32(layers + 2), np.float32(1))
+    return (mean * np.float32(255)).astype(np.uint8)
 
 
 @lru_cache(maxsize=16)
 def _zoom_plan(
     height: int, width: int, channels: int, factors: tuple[float, ...], lines: Lines
 ) -> _Plan:
+    from shiftproof.corruptions.kernels.blur import LANES
+
     rows = [lines(height, factor) for factor in factors]
     columns = [lines(width, factor) for factor in factors]
-    layers, size = len(factors), width * channels
-    run_lists, shift_lists = [], []
-    for line in columns:
-        # What reads 0 reads it after the end of the row.
-        first = np.where(line.share + line.next_share > 0, line.first, width + 1)
-        sources = (first[:, np.newaxis] * channels + np.arange(channels)).reshape(-1)
-        shifts = sources - np.arange(size)
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(shifts)) + 1])
-        run_lists.append([*starts.tolist(), size])
-        shift_lists.append(shifts[starts].tolist())
-    most = max(map(len, run_lists))
+    # What reads 0 reads it after the end of the row.
+    first = [np.where(c.share + c.next_share > 0, c.first, width + 1) for c in columns]
+    pieces = [_cut_runs(line, channels, LANES) for line in first]
+    targets, sources = zip(*pieces, strict=True)
+    across = np.stack([line.next_share for line in columns])
+    shares = np.repeat(across, channels, axis=1).astype(np.float32)
+    # Half the bound on what rounding does to n layers is for the published sums.
+    rounded = len(factors) + 16
     return _Plan(
         rows=np.stack([line.first for line in rows]),
         up=np.stack([line.share for line in rows]),
         down=np.stack([line.next_share for line in rows]),
-        runs=np.array([run + [0] * (most - len(run)) for run in run_lists], dtype=np.int64),
-        run_counts=np.array([len(run) for run in run_lists], dtype=np.int64),
-        shifts=np.array([s + [0] * (most - len(s)) for s in shift_lists], dtype=np.int64),
-        shares=np.stack([np.repeat(line.next_share, channels) for line in columns]).reshape(
-            layers, size
-        ),
+        columns=np.stack(first),
+        across=across,
+        counts=np.array([len(line) for line in targets], dtype=np.int64),
+        targets=_fill_rows(list(targets)),
+        sources=_fill_rows(list(sources)),
+        shares=np.pad(shares, ((0, 0), (0, LANES))),
+        near=bound_rounding(rounded),
+        flat=_average_flat(len(factors)),
     )
+
+
+def _pad_right(rows: U8, channels: int, lanes: int) -> U8:
+    """Repeat the last pixel of each row, and put two pixels and ``lanes`` values of 0 after it."""
+    height, size = rows.shape
+    padded = np.zeros((height, size + 3 * channels + lanes), np.uint8)
+    padded[:, :size] = rows
+    padded[:, size : size + channels] = rows[:, size - channels :]
+    return padded
 
 
 def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
@@ -298,17 +350,18 @@ def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
     factors = tuple(np.arange(1, stop, step).tolist())
 
     height, width = image.shape[:2]
+    channels = channels_of(image)
     # The first factor is 1: that layer is the image itself.
-    plan = _zoom_plan(height, width, channels_of(image), factors[1:], lines)
+    plan = _zoom_plan(height, width, channels, factors[1:], lines)
     out = np.empty_like(image)
     layers, size = plan.shares.shape
     kernels.average_zooms(
-        as_rows(image),
+        _pad_right(as_rows(image), channels, kernels.LANES),
+        channels,
         *plan,
-        np.empty((2 * layers, size)),
+        np.empty((2 * layers, size), np.float32),
         np.full(2 * layers, -1),
-        np.zeros(size + 3 * channels_of(image)),
-        np.empty(size, np.float32),
+        np.empty(width * channels, np.float32),
         as_rows(out),
     )
     return out

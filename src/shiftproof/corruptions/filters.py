@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from shiftproof.types import F32, F64, I64, U8, U32, Image
 
 UNROLLED = 4
-"""The kernels add this many terms at a time."""
+"""The kernels add this many pairs of weighted terms at a time."""
+
+COPIES = 8
+"""The kernels add this many shifted copies at a time."""
 
 
 def channels_of(image: Image) -> int:
@@ -49,6 +52,15 @@ def round_exp(values: NDArray[np.floating]) -> F64:
     return np.array([float(Decimal(value).exp()) for value in values.tolist()])
 
 
+def bound_rounding(partial: float) -> np.float32:
+    """Return what a sum of weighted bytes in float32 may be off, in grey levels.
+
+    Args:
+        partial: the sum of all that is rounded on the way, where every byte is 1.
+    """
+    return np.float32(1.01 * 255 * 2.0**-24 * partial)
+
+
 @lru_cache(maxsize=256)
 def gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
     """Return a Gaussian kernel from its centre outwards, whose two sides sum to 1.
@@ -80,18 +92,54 @@ def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
     return np.minimum(places, 2 * size - 1 - places)
 
 
+class _Cut(NamedTuple):
+    """A kernel in float32, and what takes the place of its sums where they are too near a whole one."""
+
+    thin: F32
+    near: np.float32
+    """What sums in float32 may be off, in grey levels."""
+    flat: U8
+    """``(256,)``, what becomes of each grey level where all are the same."""
+
+
+@lru_cache(maxsize=64)
+def _gaussian_cut(sigma: float) -> _Cut:
+    half = gaussian_weights(sigma)
+    levels = np.arange(256) / 255.0
+    for _ in range(2):
+        total = levels * half[0]
+        for weight in half[:0:-1]:
+            total = total + (levels + levels) * weight
+        levels = total
+    # In both passes are rounded the weights, the pairs, the products and every sum on the way.
+    order = np.concatenate([half[:1], 2 * half[:0:-1]])
+    partial = 2 * (3 * order.sum() + np.cumsum(order).sum())
+    flat = (np.minimum(levels, 1) * 255).astype(np.uint8)
+    return _Cut(half.astype(np.float32), bound_rounding(partial), flat)
+
+
 def blur_gaussian(image: Image, sigma: float) -> Image:
     """Smooth an image with a Gaussian cut at 4 sigmas, the edge repeated; fractions are cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
 
-    half = gaussian_weights(sigma)
+    half, cut = gaussian_weights(sigma), _gaussian_cut(sigma)
     radius, channels = len(half) - 1, channels_of(image)
     padded = as_rows(add_margin(image, radius))
     out = np.empty_like(image)
     strip = min(as_rows(out).shape[1], kernels.STRIP)
-    fractions = np.empty((2 * radius + 2, strip + 2 * radius * channels))
-    places = _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1)
-    kernels.filter_bytes(padded, channels, half, places, fractions, np.empty(strip), as_rows(out))
+    margin = 2 * radius * channels
+    kernels.filter_bytes(
+        padded,
+        channels,
+        half,
+        *(cut.thin, cut.near, np.arange(256) / 255.0, cut.flat),
+        _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
+        np.empty((2 * radius + 2, strip + margin), np.float32),
+        np.empty(strip, np.float32),
+        np.empty(kernels.BLOCK + margin),
+        np.empty(2 * kernels.BLOCK + margin, np.uint8),
+        as_rows(out),
+    )
     return out
 
 
@@ -118,23 +166,39 @@ def filter_gaussian(
     return out
 
 
-@lru_cache(maxsize=32)
-def _streak_weights(radius: int, sigma: float) -> F64:
+class Weights(NamedTuple):
+    """The weights of copies, filled up with zeros to a multiple of 8."""
+
+    exact: F64
+    thin: F32
+    """The same in float32."""
+    near: np.float32
+    """What sums in float32 may be off, in grey levels."""
+    whole: F64
+    """``(256,)``, the sums where all copies have the same grey level, in float64 in their order."""
+
+
+@lru_cache(maxsize=64)
+def _streak_weights(radius: int, sigma: float, count: int) -> Weights:
     length = 2 * radius + 1
     exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
-    weights = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
-    return np.asarray(weights / weights.sum())
+    shares = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
+    exact = np.pad((shares / shares.sum())[:count], (0, -count % COPIES))
+    whole = np.add.accumulate(np.arange(256) * exact[:, np.newaxis])[-1]
+    # Rounded are the weights and the products, three levels of sums of eight, and what they add up to.
+    partial = 5 * exact.sum() + np.cumsum(exact.reshape(-1, COPIES).sum(axis=1)).sum()
+    return Weights(exact, exact.astype(np.float32), bound_rounding(partial), whole)
 
 
 class Streak(NamedTuple):
-    """The copies of an image that make a streak, filled up to a multiple of 4 with weights of 0."""
+    """The copies of an image that make a streak, filled up to a multiple of 8 with weights of 0."""
 
     down: I64
-    """``(4 m,)``, rows by which each copy moves down."""
+    """``(8 m,)``, rows by which each copy moves down."""
     right: I64
-    """``(4 m,)``, columns by which it moves to the right."""
-    weights: F64
-    """``(4 m,)``."""
+    """``(8 m,)``, columns by which it moves to the right."""
+    weights: Weights
+    """``(8 m,)``."""
     margin: int
     """The farthest move to the left or right."""
 
@@ -162,13 +226,11 @@ def streak(radius: int, sigma: float, angle: float, height: int, width: int) -> 
             break
         down.append(dy)
         right.append(dx)
-    filling = [0] * (-len(down) % UNROLLED)
-    weights = np.zeros(len(down) + len(filling))
-    weights[: len(down)] = _streak_weights(radius, sigma)[: len(down)]
+    filling = [0] * (-len(down) % COPIES)
     return Streak(
         np.array(down + filling, dtype=np.int64),
         np.array(right + filling, dtype=np.int64),
-        weights,
+        _streak_weights(radius, sigma, len(down)),
         max(map(abs, right)),
     )
 
@@ -179,19 +241,52 @@ def smear_bytes(
     """Smear an image along a streak, the edge repeated; fractions are rounded or cut off."""
     from shiftproof.corruptions.kernels import filters as kernels
 
-    channels = channels_of(image)
+    channels, added = channels_of(image), 0.5 if rounded else 0.0
     copies = streak(radius, sigma, angle, image.shape[0], image.shape[1])
-    margin = copies.margin
-    padded = add_margin(image, margin)
+    margin = copies.margin * channels
+    exact, thin, near, whole = copies.weights
     out = np.empty_like(image)
+    strip = min(as_rows(out).shape[1], kernels.STRIP)
     kernels.smear_bytes(
-        as_rows(padded),
-        margin * channels,
+        as_rows(add_margin(image, copies.margin)),
+        margin,
         copies.down,
-        copies.right * channels,
-        copies.weights,
-        0.5 if rounded else 0.0,
+        margin - copies.right * channels,
+        *(exact, thin, near, np.minimum(whole + added, 255).astype(np.uint8)),
+        added,
+        np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin), np.float32),
+        np.empty_like(copies.down),
+        np.empty(strip, np.float32),
+        np.empty(kernels.BLOCK),
+        np.empty(kernels.BLOCK, np.uint8),
         as_rows(out),
+    )
+    return out
+
+
+def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
+    """Smear a layer in 0..1 along a streak, and round the top left of it to bytes.
+
+    Args:
+        padded: ``(rows, columns + 2 copies.margin)``, the edge repeated.
+        copies: of the layer's size.
+        height: of the part, at most ``rows``.
+        width: of the part, at most ``columns``.
+    """
+    from shiftproof.corruptions.kernels import filters as filter_kernels
+    from shiftproof.corruptions.kernels import weather as kernels
+
+    exact, thin, near, _ = copies.weights
+    out = np.empty((height, width), np.uint8)
+    kernels.smear_to_bytes(
+        padded,
+        copies.down,
+        copies.margin - copies.right,
+        *(exact, thin, near),
+        np.empty_like(copies.down),
+        np.empty(width, np.float32),
+        np.empty(filter_kernels.BLOCK),
+        out,
     )
     return out
 

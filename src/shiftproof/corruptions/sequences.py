@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftproof.corruptions import noise, weather
 from shiftproof.corruptions.checks import check_image
-from shiftproof.corruptions.filters import smear_bytes, streak
+from shiftproof.corruptions.filters import smear_bytes, smear_layer, streak
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import F64, Image, Images
@@ -105,17 +105,12 @@ def _zoom_blur(
 
 
 def _snow(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
-    from shiftproof.corruptions.kernels import weather as kernels
-
     clean = crop_center(image, size)
     flakes = weather.draw_flakes(size[0], size[1], 0.05, 0.3, 3.0, 0.5, rng)
     for frame in range(FRAMES):
         copies = streak(14, 4.0, frame * 4.0 - 150, *size)
         padded = np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge")
-        streaks = np.empty(size, np.uint8)
-        kernels.smear_to_bytes(
-            padded, copies.margin, copies.down, copies.right, copies.weights, streaks
-        )
+        streaks = smear_layer(padded, copies, *size)
         yield weather.blend_snow(clean, streaks, streaks, 0.85)
 
 

@@ -20,6 +20,7 @@ from shiftproof.corruptions.filters import (
     center_crop,
     filter_gaussian,
     smear_bytes,
+    smear_layer,
     streak,
 )
 from shiftproof.errors import InputError
@@ -147,8 +148,6 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     The flakes move by whole pixels of the layer before it is enlarged.
     """
-    from shiftproof.corruptions.kernels import weather as kernels
-
     mean, deviation, zoom, threshold, radius, sigma, share = constants(SNOW, severity)
     height, width = image.shape[:2]
     layer, rows, columns = _flakes(height, width, mean, deviation, zoom, rng)
@@ -157,11 +156,7 @@ def snow_at(image: Image, severity: float, rng: Random, fallen: float) -> Image:
 
     def draw_streaks(flakes: F32) -> Image:
         enlarged = _enlarge_layer(flakes, rows, columns, threshold, copies.margin)
-        out = np.empty((height, width), np.uint8)
-        kernels.smear_to_bytes(
-            enlarged, copies.margin, copies.down, copies.right, copies.weights, out
-        )
-        return out
+        return smear_layer(enlarged, copies, height, width)
 
     if fallen == 0:
         streaks = draw_streaks(layer)
@@ -200,21 +195,12 @@ def snow_imagenet_c(
     Differs from ``snow``: the enlarged layer is cut at its centre and to bytes before it is
     streaked.
     """
-    from shiftproof.corruptions.kernels import weather as kernels
-
     mean, deviation, zoom, threshold, radius, sigma, share = constants(table or SNOW, severity)
     height, width = image.shape[:2]
     flakes = draw_flakes(height, width, mean, deviation, zoom, threshold, rng)
     copies = streak(radius, sigma, rng.uniform(-135, -45), height, width)
-    streaks = np.empty((height, width), np.uint8)
-    kernels.smear_to_bytes(
-        np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge"),
-        copies.margin,
-        copies.down,
-        copies.right,
-        copies.weights,
-        streaks,
-    )
+    padded = np.pad(flakes, ((0, 0), (copies.margin,) * 2), mode="edge")
+    streaks = smear_layer(padded, copies, height, width)
     return blend_snow(image, streaks, streaks, share)
 
 

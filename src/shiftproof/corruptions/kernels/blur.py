@@ -5,12 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.types import F32, F64, I32, I64, U8, U32
+from shiftproof.corruptions.kernels.filters import BLOCK, cut_off
+from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
 """Grey levels within which a float32 sum counts as lying on a whole number."""
+
+WORDS = 32
+"""Sums of 16 bits that are added up together."""
+
+LANES = 16
+"""Values that are enlarged together."""
+
+FEW = 4
+"""Up to so many sums of a block are settled one by one without asking whether all are alike."""
 
 
 @compiled
@@ -43,20 +56,109 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
     What the published code makes of a flat area, where the exact sum is a whole number, hangs on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each grey level.
     """
-    size = sums.shape[0]
-    for start in range(0, size, 64):
-        length = min(64, size - start)
+    for start in range(0, sums.shape[0], BLOCK):
+        length = min(BLOCK, sums.shape[0] - start)
         source, result = sums[start : start + length], out[start : start + length]
-        close = np.int32(0)
-        for j in range(length):
-            nearest = np.int32(source[j] + np.float32(0.5))
-            close |= np.int32(abs(source[j] - np.float32(nearest)) < NEAR)
-            result[j] = np.uint8(np.int32(source[j]))
-        if close:
+        if cut_off(source, NEAR, result):
             for j in range(length):
                 nearest = np.int32(source[j] + np.float32(0.5))
                 if abs(source[j] - np.float32(nearest)) < NEAR:
                     result[j] = flat[min(max(nearest, 0), 255)]
+
+
+@intrinsic
+def _add_differences(
+    typing_context: Any, added: Any, taken: Any, count: Any, offset: Any, out: Any
+) -> Any:
+    """Add the difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` int32 at ``out``.
+
+    ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each. The
+    sums stay in registers, as the compiler by itself would not keep them.
+    """
+    signature = types.void(*[types.int64] * 5)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        plus, minus, count, offset, out = arguments
+        long, small = ir.IntType(64), ir.VectorType(ir.IntType(16), WORDS)
+        wide = ir.VectorType(ir.IntType(32), WORDS)
+
+        def read(table: Any, n: Any) -> Any:
+            entry = builder.add(table, builder.mul(n, long(8)))
+            start = builder.load(builder.inttoptr(entry, long.as_pointer()))
+            place = builder.add(start, offset)
+            return builder.load(builder.inttoptr(place, small.as_pointer()), align=1)
+
+        before = builder.block
+        check, body, after = (builder.append_basic_block(n) for n in ("check", "body", "after"))
+        builder.branch(check)
+        builder.position_at_end(check)
+        n, total = builder.phi(long), builder.phi(small)
+        n.add_incoming(long(0), before)
+        total.add_incoming(ir.Constant(small, [0] * WORDS), before)
+        builder.cbranch(builder.icmp_signed("<", n, count), body, after)
+        builder.position_at_end(body)
+        difference = builder.sub(read(plus, n), read(minus, n))
+        total.add_incoming(builder.add(total, difference), body)
+        n.add_incoming(builder.add(n, long(1)), body)
+        builder.branch(check)
+        builder.position_at_end(after)
+        target = builder.inttoptr(out, wide.as_pointer())
+        sums = builder.add(builder.load(target, align=4), builder.zext(total, wide))
+        builder.store(sums, target, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@compiled
+def _run_sums(row: U8, channels: int, running: U16) -> None:
+    """Write the running sums of each channel of a row, modulo 2 ** 16, from one pixel on."""
+    if channels == 3:
+        r, g, b = np.uint16(0), np.uint16(0), np.uint16(0)
+        for x in range(row.shape[0] // 3):
+            r, g = np.uint16(r + row[3 * x]), np.uint16(g + row[3 * x + 1])
+            b = np.uint16(b + row[3 * x + 2])
+            running[3 * x + 3], running[3 * x + 4], running[3 * x + 5] = r, g, b
+    else:
+        total = np.uint16(0)
+        for x in range(row.shape[0]):
+            total = np.uint16(total + row[x])
+            running[x + 1] = total
+
+
+@compiled
+def _sum_disk(
+    running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: I32
+) -> None:
+    """Write the sums over the disk about each value of a row.
+
+    Two halves of the disk are added up in 16 bits each, which hold 257 pixels.
+
+    Args:
+        running: running sums, row y in line y % lines.
+        center: the row.
+        first: where the values start in it.
+        channels: that are interleaved.
+        widths: see ``blur_by_disk``.
+        spans: ``(2, 2 r + 1)``, scratch.
+        out: ``(n,)``, n a multiple of ``WORDS``; written.
+    """
+    lines, radius = running.shape[0], widths.shape[0] - 1
+    for half in range(2):
+        count = 0
+        for k in range(0 if half == 0 else radius // 2 + 1, radius // 2 + 1 if half == 0 else radius + 1):
+            left, right = first - widths[k] * channels, first + (widths[k] + 1) * channels
+            for side in range(1 if k == 0 else 2):
+                line = (center + k if side == 0 else center - k) % lines
+                spans[0, count] = running[line, right:].ctypes.data
+                spans[1, count] = running[line, left:].ctypes.data
+                count += 1
+        if half == 0:
+            for i in range(out.shape[0]):
+                out[i] = 0
+        added, taken, target = spans[0].ctypes.data, spans[1].ctypes.data, out.ctypes.data
+        for start in range(0, out.shape[0], WORDS):
+            _add_differences(added, taken, count, 2 * start, target + 4 * start)
 
 
 @compiled
@@ -70,6 +172,13 @@ def blur_by_disk(
     edge_weights: F32,
     scale: np.float32,
     flat: U8,
+    running: U16,
+    below: U16,
+    spans: I64,
+    disks: I32,
+    verticals: F32,
+    middle: F32,
+    sums: F32,
     out: U8,
 ) -> None:
     """Filter with a disk that a small Gaussian has smoothed.
@@ -89,105 +198,86 @@ def blur_by_disk(
         edge_weights: ``(m,)``, their weights.
         scale: of the sums.
         flat: ``(256,)``, what becomes of a flat area.
+        running: ``(2 reach + 1, N + 2 reach channels + C + WORDS)``, zeros, scratch.
+        below: ``(2 reach + 1, N + 2 reach channels)``, zeros, scratch; no lines without edges.
+        spans: ``(2, 2 r + 1)``, scratch.
+        disks: ``(5, n)``, scratch, n the multiple of ``WORDS`` from N + 4 C on.
+        verticals: ``(5, N)``, zeros, scratch.
+        middle: ``(N + 4 C,)``, scratch.
+        sums: ``(N,)``, zeros, scratch.
         out: ``(H, N)``, written.
     """
     height, size = out.shape
-    full = padded.shape[1]
     radius = widths.shape[0] - 1
-    extended = size + 4 * channels  # two pixels more on either side, for the Gaussian across
-    step = np.uintp(channels)
-    first = np.uintp(reach - 2) * step
-    lines = 2 * reach + 1
-    running = np.zeros((lines, full + channels), np.int32)
-    below = np.zeros((lines, full if edges.shape[0] else 0), np.int32)
-    edge_steps = edges.copy()
-    for m in range(edges.shape[0]):
-        edge_steps[m, 0] *= channels
-    disks = np.zeros((5, extended), np.int32)
-    verticals = np.zeros((5, size), np.float32)
-    middle, sums = np.empty(extended, np.float32), np.empty(size, np.float32)
+    # Two pixels more on either side, for the Gaussian across.
+    first = (reach - 2) * channels
+    lines = running.shape[0]
     for line in range(height + 2 * reach):
-        # Running sums of one more row, for each channel by itself.
-        row, total = padded[line], running[line % lines]
-        for j in range(full):
-            i = np.uintp(j)
-            total[i + step] = total[i] + np.int32(row[i])
+        row = padded[line]
+        _run_sums(row, channels, running[line % lines])
         # And down the columns, where the kernel has edges.
-        for j in range(below.shape[1]):
-            below[line % lines, j] = below[(line - 1) % lines, j] + np.int32(row[j])
+        if below.shape[0]:
+            above, here = below[(line - 1) % lines], below[line % lines]
+            for i in range(row.shape[0]):
+                here[i] = above[i] + np.uint16(row[i])
         # The row whose disk sums are complete with this line, and the row whose Gaussian then is.
         target = line - reach - radius
         y = target - 2
         center = target + reach
         if center < radius:
             continue
-        disk = disks[target % 5]
-        w = np.uintp(widths[0]) * step
-        right, left = first + w + step, first - w
-        for j in range(extended):
-            i = np.uintp(j)
-            disk[j] = running[center % lines, i + right] - running[center % lines, i + left]
-        for k in range(1, radius + 1):
-            w = np.uintp(widths[k]) * step
-            right, left = first + w + step, first - w
-            upper, lower = (center - k) % lines, (center + k) % lines
-            for j in range(extended):
-                i = np.uintp(j)
-                disk[j] += (running[upper, i + right] - running[upper, i + left]) + (
-                    running[lower, i + right] - running[lower, i + left]
-                )
-        if edges.shape[0]:
+        _sum_disk(running, center, first, channels, widths, spans, disks[target % 5])
+        if below.shape[0]:
             _vertical_edges(
-                below, center, reach * channels, edge_steps, edge_weights, verticals[target % 5]
-            )
+                below, center, reach * channels, channels, edges, edge_weights,
+                verticals[target % 5],
+            )  # fmt: skip
         if y < 0 or y >= height:
             continue
         _smooth_down(disks, y, smooth, middle)
         for m in range(edges.shape[0]):
-            w = np.uintp(edges[m, 1]) * step
-            right, left = first + w + step, first - w
-            upper = (y + reach - edges[m, 0]) % lines
-            lower = (y + reach + edges[m, 0]) % lines
+            left, right = first - edges[m, 1] * channels, first + (edges[m, 1] + 1) * channels
+            upper = running[(y + reach - edges[m, 0]) % lines]
+            lower = running[(y + reach + edges[m, 0]) % lines]
+            a, b, c, d = upper[right:], upper[left:], lower[right:], lower[left:]
             weight = edge_weights[m]
-            for j in range(extended):
-                i = np.uintp(j)
-                total_edge = (running[upper, i + right] - running[upper, i + left]) + (
-                    running[lower, i + right] - running[lower, i + left]
-                )
-                middle[j] += np.float32(total_edge) * weight
-        if edges.shape[0]:
+            for i in range(middle.shape[0]):
+                total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
+                middle[i] += np.float32(total) * weight
+        if below.shape[0]:
             _smooth_down(verticals, y, smooth, sums)
         else:
             for i in range(size):
                 sums[i] = np.float32(0)
-        one, two, three, four = step, step + step, step * np.uintp(3), step * np.uintp(4)
-        for j in range(size):
-            i = np.uintp(j)
+        one, two = middle[channels:], middle[2 * channels :]
+        three, four = middle[3 * channels :], middle[4 * channels :]
+        for i in range(size):
             total_sum = (
-                sums[j]
-                + middle[i + two] * smooth[0]
-                + (middle[i + one] + middle[i + three]) * smooth[1]
-                + (middle[i] + middle[i + four]) * smooth[2]
+                sums[i]
+                + two[i] * smooth[0]
+                + (one[i] + three[i]) * smooth[1]
+                + (middle[i] + four[i]) * smooth[2]
             )
-            sums[j] = min(total_sum * scale, np.float32(255))
+            sums[i] = min(total_sum * scale, np.float32(255))
         _truncate(sums, flat, out[y])
 
 
 @compiled
 def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
-    a, b, c, d, e = y % 5, (y - 1) % 5, (y + 1) % 5, (y - 2) % 5, (y + 2) % 5
+    a, b, c = lines[y % 5], lines[(y - 1) % 5], lines[(y + 1) % 5]
+    d, e = lines[(y - 2) % 5], lines[(y + 2) % 5]
     for i in range(out.shape[0]):
         out[i] = (
-            np.float32(lines[a, i]) * smooth[0]
-            + np.float32(lines[b, i] + lines[c, i]) * smooth[1]
-            + np.float32(lines[d, i] + lines[e, i]) * smooth[2]
+            np.float32(a[i]) * smooth[0]
+            + np.float32(b[i] + c[i]) * smooth[1]
+            + np.float32(d[i] + e[i]) * smooth[2]
         )
 
 
 @compiled
 def _vertical_edges(
-    below: I32, line: int, first: int, edges: I64, edge_weights: F32, out: F32
+    below: U16, line: int, first: int, channels: int, edges: I64, edge_weights: F32, out: F32
 ) -> None:
     """Write the weighted sums of the edges' columns for one row to ``out`` ``(N,)``.
 
@@ -195,7 +285,8 @@ def _vertical_edges(
         below: running sums down the columns, row n in line n % lines.
         line: the padded row in the middle.
         first: where the image starts in the padded row.
-        edges: see ``blur_by_disk``; here the distance is in values, not in pixels.
+        channels: that are interleaved.
+        edges: see ``blur_by_disk``.
         edge_weights: see ``edges``.
         out: written.
     """
@@ -203,108 +294,219 @@ def _vertical_edges(
     for i in range(out.shape[0]):
         out[i] = np.float32(0.0)
     for m in range(edges.shape[0]):
-        left, right = np.uintp(first - edges[m, 0]), np.uintp(first + edges[m, 0])
-        end, start = (line + edges[m, 1]) % lines, (line - edges[m, 1] - 1) % lines
+        left, right = first - edges[m, 0] * channels, first + edges[m, 0] * channels
+        end, start = below[(line + edges[m, 1]) % lines], below[(line - edges[m, 1] - 1) % lines]
+        a, b, c, d = end[left:], start[left:], end[right:], start[right:]
         weight = edge_weights[m]
-        for j in range(out.shape[0]):
-            i = np.uintp(j)
-            total = (below[end, i + left] - below[start, i + left]) + (
-                below[end, i + right] - below[start, i + right]
+        for i in range(out.shape[0]):
+            total = np.uint16(np.uint16(a[i] - b[i]) + np.uint16(c[i] - d[i]))
+            out[i] += np.float32(total) * weight
+
+
+@intrinsic
+def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any) -> Any:
+    """Write ``left + (right - left) * share`` at the address ``out``, in float32, ``LANES`` values.
+
+    ``left`` and ``right`` are addresses of bytes, ``share`` is one of float32. The compiler would
+    ask first whether they overlap, which takes longer than the work.
+    """
+    signature = types.void(*[types.int64] * 4)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        small, real = (ir.VectorType(kind, LANES) for kind in (ir.IntType(8), ir.FloatType()))
+        *sources, part, target = arguments
+        one, other = (
+            builder.uitofp(
+                builder.load(builder.inttoptr(source, small.as_pointer()), align=1), real
             )
-            out[j] += np.float32(total) * weight
+            for source in sources
+        )
+        share = builder.load(builder.inttoptr(part, real.as_pointer()), align=4)
+        mixed = builder.fadd(one, builder.fmul(builder.fsub(other, one), share))
+        builder.store(mixed, builder.inttoptr(target, real.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @compiled
 def _stretch_row(
-    row: U8, runs: I64, count: int, shifts: I64, shares: F64, scratch: F64, out: F64
+    row: U8, channels: int, targets: I64, sources: I64, count: int, shares: F32, out: F32
 ) -> None:
-    """Read a row bilinearly, as fractions of 255.
+    """Read a row bilinearly.
 
     Where an enlargement reads its source, the source's index runs along with the target's for a
-    while and then falls back by a pixel; each run is one vector loop.
+    while and then falls back by a pixel. Each such run is written in pieces of ``LANES`` values,
+    of which the last may reach into the next run, which is written after it.
 
     Args:
-        row: ``(N,)``.
-        runs: ``(m,)`` or longer, where each run starts, and where the last ends.
+        row: ``(N + 3 C + LANES,)``, with its last pixel again and two pixels of 0.
+        channels: C.
+        targets: ``(m,)`` or longer, ascending, where each piece is written.
+        sources: ``(m,)`` or longer, where it is read.
         count: m.
-        shifts: ``(m - 1,)`` or longer, what to add to the target's index within each run.
-        shares: ``(N,)``, of the right neighbour.
-        scratch: ``(N + 3 C,)``: the row, its last pixel again, and two pixels of 0.
-        out: ``(N,)``, written.
+        shares: ``(N + LANES,)``, of the right neighbour.
+        out: ``(N + LANES,)``, written.
     """
-    size = row.shape[0]
-    channels = (scratch.shape[0] - size) // 3
-    for i in range(size):
-        scratch[i] = np.float64(np.float32(row[i]) / np.float32(255))
-    for c in range(channels):
-        scratch[size + c] = scratch[size - channels + c]
-    for k in range(count - 1):
-        start, end, shift = runs[k], runs[k + 1], shifts[k]
-        for j in range(start, end):
-            i = np.uintp(j)
-            left = i + np.uintp(shift)
-            share = shares[i]
-            out[i] = scratch[left] * (1.0 - share) + scratch[left + np.uintp(channels)] * share
+    read, share, written = row.ctypes.data, shares.ctypes.data, out.ctypes.data
+    for k in range(count):
+        left, target = read + sources[k], 4 * targets[k]
+        _mix_lanes(left, left + channels, share + target, written + target)
+
+
+@compiled
+def _add_rows(
+    rows: F32, a: int, b: int, c: int, d: int,
+    weight: np.float32, weight1: np.float32, weight2: np.float32, weight3: np.float32, sums: F32,
+) -> None:  # fmt: skip
+    """Add four weighted rows to ``sums``."""
+    first, second, third, fourth = rows[a], rows[b], rows[c], rows[d]
+    for i in range(sums.shape[0]):
+        upper = first[i] * weight + second[i] * weight1
+        sums[i] += upper + (third[i] * weight2 + fourth[i] * weight3)
+
+
+@compiled
+def _average_exactly(
+    image: U8, y: int, i: int, channels: int,
+    rows: I64, up: F64, down: F64, columns: I64, across: F64,
+) -> np.uint8:  # fmt: skip
+    """Return one value of the average, interpolated in float64 and added up in float32."""
+    whole = np.float32(255)
+    sums = np.float32(image[y, i]) / whole
+    for n in range(rows.shape[0]):
+        upper, lower = image[rows[n, y]], image[min(rows[n, y] + 1, image.shape[0] - 1)]
+        left, share = columns[n, i // channels] * channels + i % channels, across[n, i // channels]
+        right = left + channels
+        above = np.float64(np.float32(upper[left]) / whole) * (1.0 - share)
+        above += np.float64(np.float32(upper[right]) / whole) * share
+        below = np.float64(np.float32(lower[left]) / whole) * (1.0 - share)
+        below += np.float64(np.float32(lower[right]) / whole) * share
+        sums = np.float32(sums + np.float32(above * up[n, y] + below * down[n, y]))
+    total = np.float32(np.float32(image[y, i]) / whole + sums)
+    mean = min(np.float32(total / np.float32(rows.shape[0] + 2)), np.float32(1))
+    return np.uint8(np.int32(np.float32(mean * whole)))
+
+
+@compiled
+def _reads_one_color(
+    image: U8, y: int, first: int, last: int, channels: int, rows: I64, columns: I64, shares: F64
+) -> bool:
+    """Say whether all that pixels ``first`` to ``last`` of row ``y`` are averaged of is the same.
+
+    ``shares`` ``(L, H)`` are the sums of the shares of both rows: 0 where a layer is black.
+    """
+    height, width = image.shape[0], columns.shape[1]
+    slope = np.uint8(0)
+    for i in range(first * channels, last * channels):
+        slope |= image[y, i] ^ image[y, i + channels]
+    for n in range(rows.shape[0]):
+        start, end = columns[n, first], columns[n, last] + 1
+        if slope != 0 or end > width or shares[n, y] == 0.0:
+            return False
+        for line in range(rows[n, y], min(rows[n, y] + 2, height)):
+            row = image[line, start * channels :]
+            beside = row[channels:]
+            for i in range((end - start) * channels):
+                slope |= row[i] ^ beside[i]
+            for c in range(channels):
+                slope |= row[c] ^ image[y, first * channels + c]
+    return slope == 0
 
 
 @compiled
 def average_zooms(
     image: U8,
+    channels: int,
     rows: I64,
     up: F64,
     down: F64,
-    runs: I64,
-    run_counts: I64,
-    shifts: I64,
-    shares: F64,
-    kept: F64,
+    columns: I64,
+    across: F64,
+    counts: I64,
+    targets: I64,
+    sources: I64,
+    shares: F32,
+    near: np.float32,
+    flat: U8,
+    kept: F32,
     kept_rows: I64,
-    scratch: F64,
     sums: F32,
     out: U8,
 ) -> None:
     """Average an image with itself once more and with enlargements of itself.
 
-    Interpolated in float64 and added up in float32, as published, for the sake of flat areas.
+    In float32, and near a whole number as published: interpolated in float64 and added up in
+    float32, for the sake of flat areas.
 
     Args:
-        image: ``(H, W * C)``.
+        image: ``(H, W * C + 3 C + LANES)``, see ``_stretch_row``.
+        channels: C.
         rows: ``(L, H)``, the upper of the two rows that layer l reads for row y.
         up: ``(L, H)``, the upper row's share.
         down: ``(L, H)``, the lower row's share.
-        runs: ``(L, m)``, per layer what ``_stretch_row`` takes.
-        run_counts: ``(L,)``, how many entries of ``runs`` count.
-        shifts: ``(L, m)``, see ``runs``.
-        shares: ``(L, W * C)``, see ``runs``.
-        kept: ``(2 L, W * C)``, scratch: the last two rows of each layer.
+        columns: ``(L, W)``, the left of the two columns; W + 1 where it reads 0.
+        across: ``(L, W)``, the right column's share.
+        counts: ``(L,)``, how many pieces a row is written in.
+        targets: ``(L, m)``, per layer what ``_stretch_row`` takes.
+        sources: ``(L, m)``, see ``targets``.
+        shares: ``(L, W * C + LANES)``, see ``targets``.
+        near: what the float32 sums may be off, in grey levels.
+        flat: ``(256,)``, what becomes of each grey level where all are the same.
+        kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
         kept_rows: ``(2 L,)``, -1, scratch: which rows they are.
-        scratch: ``(W * C + 3 C,)``, zeros.
         sums: ``(W * C,)``, scratch.
         out: ``(H, W * C)``, written; fractions are cut off.
     """
     height, size = out.shape
     layers = rows.shape[0]
-    whole = np.float32(255)
-    count = np.float32(layers + 2)
+    share = np.float32(1) / np.float32(layers + 2)
+    shares_down = up + down
     for y in range(height):
         source, result = image[y], out[y]
         for i in range(size):
-            sums[i] = np.float32(source[i]) / whole
+            sums[i] = np.float32(source[i]) * np.float32(2)
         for n in range(layers):
-            upper = rows[n, y]
-            lower = min(upper + 1, height - 1)
-            for row in range(upper, lower + 1):
+            for row in range(rows[n, y], min(rows[n, y] + 2, height)):
                 line = 2 * n + row % 2
                 if kept_rows[line] != row:
                     _stretch_row(
-                        image[row], runs[n], run_counts[n], shifts[n], shares[n],
-                        scratch, kept[line],
+                        image[row], channels, targets[n], sources[n], counts[n], shares[n],
+                        kept[line],
                     )  # fmt: skip
                     kept_rows[line] = row
-            a, b = kept[2 * n + upper % 2], kept[2 * n + lower % 2]
-            e, f = up[n, y], down[n, y]
-            for i in range(size):
-                sums[i] += np.float32(a[i] * e + b[i] * f)
+        for n in range(0, layers, 2):
+            # The last of an odd number goes alone.
+            m = min(n + 1, layers - 1)
+            a, c = rows[n, y], rows[m, y]
+            b, d = min(a + 1, height - 1), min(c + 1, height - 1)
+            alone = np.float32(m != n)
+            _add_rows(
+                kept, 2 * n + a % 2, 2 * n + b % 2, 2 * m + c % 2, 2 * m + d % 2,
+                np.float32(up[n, y]), np.float32(down[n, y]),
+                np.float32(up[m, y]) * alone, np.float32(down[m, y]) * alone, sums,
+            )  # fmt: skip
         for i in range(size):
-            mean = min((np.float32(source[i]) / whole + sums[i]) / count, np.float32(1))
-            result[i] = np.uint8(np.int32(mean * whole))
+            sums[i] *= share
+        for start in range(0, size, BLOCK):
+            length = min(BLOCK, size - start)
+            part, block = sums[start : start + length], result[start : start + length]
+            if cut_off(part, near, block) == 0:
+                continue
+            doubtful = 0
+            for j in range(length):
+                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
+                doubtful += abs(part[j] - nearest) < near
+            first, last = start // channels, (start + length - 1) // channels
+            if doubtful > FEW and _reads_one_color(
+                image, y, first, last, channels, rows, columns, shares_down
+            ):
+                for j in range(length):
+                    block[j] = flat[source[start + j]]
+                continue
+            for j in range(length):
+                nearest = np.float32(np.int32(part[j] + np.float32(0.5)))
+                if abs(part[j] - nearest) < near:
+                    block[j] = _average_exactly(
+                        image, y, start + j, channels, rows, up, down, columns, across
+                    )

@@ -11,7 +11,11 @@ from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.types import F32, F64, I64, U8, U32
 
 STRIP = 2048
-"""Values of a row that a filter works on at a time, for the same reason."""
+"""Values of a row that a filter works on at a time, so that what lies between two steps stays in the
+cache."""
+
+BLOCK = 64
+"""Sums that are looked at together for one that lies near a whole number."""
 
 
 @compiled
@@ -75,76 +79,213 @@ def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
         half: ``(1 + 4 m,)``, the kernel from its centre outwards, r = 4 m.
         out: ``(W * channels,)``, written.
     """
-    size = out.shape[0]
-    step = np.uintp(channels)
-    center = np.uintp(half.shape[0] - 1) * step
+    size, margin = out.shape[0], (half.shape[0] - 1) * channels
+    center = padded[margin:]
     for i in range(size):
-        out[i] = padded[np.uintp(i) + center] * half[0]
+        out[i] = center[i] * half[0]
     for k in range(half.shape[0] - 1, 0, -4):
-        a, b = center - np.uintp(k) * step, center + np.uintp(k) * step
-        c, d = a + step, b - step
-        e, f = c + step, d - step
-        g, h = e + step, f - step
+        start, end, step = margin - k * channels, margin + k * channels, channels
+        a, b = padded[start:], padded[end:]
+        c, d = padded[start + step :], padded[end - step :]
+        e, f = padded[start + 2 * step :], padded[end - 2 * step :]
+        g, h = padded[start + 3 * step :], padded[end - 3 * step :]
         w0, w1, w2, w3 = half[k], half[k - 1], half[k - 2], half[k - 3]
-        for j in range(size):
-            i = np.uintp(j)
-            out[j] = (
-                out[j]
-                + (padded[i + a] + padded[i + b]) * w0
-                + (padded[i + c] + padded[i + d]) * w1
-                + (padded[i + e] + padded[i + f]) * w2
-                + (padded[i + g] + padded[i + h]) * w3
+        for i in range(size):
+            out[i] = (
+                out[i]
+                + (a[i] + b[i]) * w0
+                + (c[i] + d[i]) * w1
+                + (e[i] + f[i]) * w2
+                + (g[i] + h[i]) * w3
             )
 
 
 @compiled
+def cut_off(sums: F32, near: np.float32, out: U8) -> np.int32:
+    """Cut up to ``BLOCK`` sums off to bytes; return 1 where one is within ``near`` of a whole one."""
+    close = np.int32(0)
+    for j in range(sums.shape[0]):
+        nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
+        close |= np.int32(abs(sums[j] - nearest) < near)
+        out[j] = np.uint8(np.int32(min(sums[j], np.float32(255))))
+    return close
+
+
+@compiled
+def find_doubtful(
+    sums: F32, near: np.float32, slopes: U8, values: U8, flat: U8, out: U8
+) -> tuple[int, int]:
+    """Settle what is flat, and return from where to where there are other sums near a whole number.
+
+    Args:
+        sums: ``(n,)``.
+        near: see ``cut_off``.
+        slopes: ``(n,)``, 0 where all that is added up is the same.
+        values: ``(n,)``, what that is.
+        flat: ``(256,)``, what becomes of each value where all is the same.
+        out: ``(n,)``, written where it is flat.
+    """
+    size, slope = sums.shape[0], np.uint8(0)
+    for j in range(size):
+        slope |= slopes[j]
+    if slope == 0:
+        for j in range(size):
+            out[j] = flat[values[j]]
+        return 0, 0
+    first, last = size, 0
+    for j in range(size):
+        nearest = np.float32(np.int32(sums[j] + np.float32(0.5)))
+        if abs(sums[j] - nearest) < near:
+            if slopes[j] == 0:
+                out[j] = flat[values[j]]
+            else:
+                first, last = min(first, j), j + 1
+    return first, last
+
+
+@compiled
+def _find_slopes(part: U8, middle: int, channels: int, columns: U8, slopes: U8) -> None:
+    """Write 0 where a square of pixels has one color, else another number.
+
+    Args:
+        part: ``(rows, n + 2 r channels)``, the rows of the squares.
+        middle: one of these rows.
+        channels: that are interleaved.
+        columns: ``(n + 2 r channels,)`` or longer, scratch.
+        slopes: ``(n,)``, written.
+    """
+    center, span, size = part[middle], part.shape[1], slopes.shape[0]
+    for i in range(span):
+        columns[i] = 0
+    for y in range(part.shape[0]):
+        row = part[y]
+        for i in range(span):
+            columns[i] |= row[i] ^ center[i]
+    beside = center[channels:]
+    for i in range(span - channels):
+        columns[i] |= center[i] ^ beside[i]
+    for i in range(size):
+        slopes[i] = columns[i]
+    for start in range(channels, span - size + 1, channels):
+        shifted = columns[start:]
+        for i in range(size):
+            slopes[i] |= shifted[i]
+
+
+@compiled
+def _filter_exactly(
+    padded: U8, y: int, start: int, channels: int, half: F64, levels: F64, sums: F64, out: U8
+) -> None:
+    """Filter a few values of row ``y`` in float64, in the order of scipy.ndimage.
+
+    Args:
+        padded: see ``filter_bytes``.
+        y: see above.
+        start: of the values in the row.
+        channels: that are interleaved.
+        half: see ``filter_bytes``.
+        levels: see ``filter_bytes``.
+        sums: ``(n + 2 r channels,)`` or longer, scratch.
+        out: ``(n,)``, written.
+    """
+    radius, size = half.shape[0] - 1, out.shape[0]
+    span = size + 2 * radius * channels
+    center = padded[y, start : start + span]
+    for i in range(span):
+        sums[i] = levels[center[i]] * half[0]
+    for k in range(radius, 0, -1):
+        upper = padded[clamp_index(y - k, padded.shape[0]), start : start + span]
+        lower = padded[clamp_index(y + k, padded.shape[0]), start : start + span]
+        for i in range(span):
+            sums[i] += (levels[upper[i]] + levels[lower[i]]) * half[k]
+    for j in range(size):
+        i = j + radius * channels
+        total = sums[i] * half[0]
+        for k in range(radius, 0, -1):
+            total += (sums[i - k * channels] + sums[i + k * channels]) * half[k]
+        out[j] = np.uint8(np.int32(min(total, 1.0) * 255.0))
+
+
+@compiled
 def filter_bytes(
-    padded: U8, channels: int, half: F64, places: I64, fractions: F64, total: F64, out: U8
+    padded: U8,
+    channels: int,
+    half: F64,
+    thin: F32,
+    near: np.float32,
+    levels: F64,
+    flat: U8,
+    places: I64,
+    lines: F32,
+    total: F32,
+    doubles: F64,
+    bytes_: U8,
+    out: U8,
 ) -> None:
     """Filter an image along both axes with one symmetric kernel, the edge repeated.
 
-    In float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its
-    level or loses one hangs on the last bit. The image is worked on in strips, so that the rows
-    that the kernel spans stay in the cache.
+    In float32, and where that comes so near to a whole number that its rounding could decide, in
+    float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its level or
+    loses one hangs on the last bit. The image is worked on in strips, so that the rows that the
+    kernel spans stay in the cache.
 
     Args:
         padded: ``(H, N + 2 r channels)``, rows with r pixels repeated on either side.
         channels: that are interleaved.
         half: ``(1 + r,)``, the kernel from its centre outwards, r = 4 m.
-        places: ``(H + 2 r,)``, in which line of ``fractions`` each row from -r to H + r - 1 lies.
-        fractions: ``(2 r + 2, min(N, STRIP) + 2 r channels)``, scratch: row y of the strip lies in
+        thin: ``half`` in float32.
+        near: what the float32 sums may be off, in grey levels.
+        levels: ``(256,)``, the grey levels as fractions.
+        flat: ``(256,)``, what becomes of each grey level where all are the same.
+        places: ``(H + 2 r,)``, in which line of ``lines`` each row from -r to H + r - 1 lies.
+        lines: ``(2 r + 2, min(N, STRIP) + 2 r channels)``, scratch: row y of the strip lies in
             line y % (2 r + 1), the sums in the last line.
         total: ``(min(N, STRIP),)``, scratch.
+        doubles: ``(BLOCK + 2 r channels,)``, scratch.
+        bytes_: ``(2 BLOCK + 2 r channels,)``, scratch.
         out: ``(H, N)``, written; fractions are cut off.
     """
     height, size = out.shape
     radius = half.shape[0] - 1
-    lines = 2 * radius + 1
-    sums = fractions[lines]
-    for start in range(0, size, STRIP):
-        width = min(STRIP, size - start)
+    count = 2 * radius + 1
+    sums, slopes, columns = lines[count], bytes_[:BLOCK], bytes_[BLOCK:]
+    for left in range(0, size, STRIP):
+        width = min(STRIP, size - left)
         span = width + 2 * radius * channels
         ready = 0
         for y in range(height):
             while ready < min(y + radius + 1, height):
-                line = ready % lines
+                line, source = lines[ready % count], padded[ready, left : left + span]
                 for j in range(span):
-                    fractions[line, j] = np.float64(padded[ready, start + j]) / 255.0
+                    line[j] = np.float32(source[j])
                 ready += 1
-            line = y % lines
+            line = lines[y % count]
             for j in range(span):
-                sums[j] = fractions[line, j] * half[0]
+                sums[j] = line[j] * thin[0]
             for k in range(radius, 0, -4):
                 a, b = y + radius - k, y + radius + k
                 add_pairs(
-                    fractions,
+                    lines,
                     places[a], places[b], places[a + 1], places[b - 1],
                     places[a + 2], places[b - 2], places[a + 3], places[b - 3],
-                    half[k], half[k - 1], half[k - 2], half[k - 3], sums[:span],
+                    thin[k], thin[k - 1], thin[k - 2], thin[k - 3], sums[:span],
                 )  # fmt: skip
-            filter_across(sums, channels, half, total[:width])
-            for j in range(width):
-                out[y, start + j] = np.uint8(np.int32(min(total[j], 1.0) * 255.0))
+            filter_across(sums, channels, thin, total[:width])
+            for start in range(0, width, BLOCK):
+                length = min(BLOCK, width - start)
+                part, result = total[start : start + length], out[y, left + start :][:length]
+                if cut_off(part, near, result) == 0:
+                    continue
+                top, bottom = max(y - radius, 0), min(y + radius + 1, height)
+                first = left + start
+                square = padded[top:bottom, first : first + length + 2 * radius * channels]
+                _find_slopes(square, y - top, channels, columns, slopes[:length])
+                values = padded[y, first + radius * channels :]
+                low, high = find_doubtful(part, near, slopes, values, flat, result)
+                if low < high:
+                    _filter_exactly(
+                        padded, y, first + low, channels, half, levels, doubles, result[low:high]
+                    )
 
 
 @compiled
@@ -186,50 +327,112 @@ def filter_floats(
 
 
 @compiled
-def sum_shifted_row(
-    padded: Any, y: int, margin: int, down: I64, right: I64, weights: F64, sums: F64
-) -> None:
-    """Add up row ``y`` of the weighted, shifted copies; the number of copies is a multiple of 4."""
-    height, size = padded.shape[0], sums.shape[0]
-    for i in range(size):
-        sums[i] = 0.0
-    for n in range(0, weights.shape[0], 4):
-        a, b = np.uintp(margin - right[n]), np.uintp(margin - right[n + 1])
-        c, d = np.uintp(margin - right[n + 2]), np.uintp(margin - right[n + 3])
-        first, second = clamp_index(y - down[n], height), clamp_index(y - down[n + 1], height)
-        third, fourth = clamp_index(y - down[n + 2], height), clamp_index(y - down[n + 3], height)
+def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> None:
+    """Add up weighted parts of ``lines``, each from its row and start on; a multiple of 8 of them."""
+    for i in range(sums.shape[0]):
+        sums[i] = np.float32(0)
+    for n in range(0, weights.shape[0], 8):
+        a, b = lines[rows[n], starts[n] :], lines[rows[n + 1], starts[n + 1] :]
+        c, d = lines[rows[n + 2], starts[n + 2] :], lines[rows[n + 3], starts[n + 3] :]
+        e, f = lines[rows[n + 4], starts[n + 4] :], lines[rows[n + 5], starts[n + 5] :]
+        g, h = lines[rows[n + 6], starts[n + 6] :], lines[rows[n + 7], starts[n + 7] :]
         w0, w1, w2, w3 = weights[n], weights[n + 1], weights[n + 2], weights[n + 3]
-        for j in range(size):
-            i = np.uintp(j)
-            sums[j] = (
-                sums[j]
-                + np.float64(padded[first, i + a]) * w0
-                + np.float64(padded[second, i + b]) * w1
-                + np.float64(padded[third, i + c]) * w2
-                + np.float64(padded[fourth, i + d]) * w3
-            )
+        w4, w5, w6, w7 = weights[n + 4], weights[n + 5], weights[n + 6], weights[n + 7]
+        for i in range(sums.shape[0]):
+            # In this order the fewest large sums are rounded.
+            first = (a[i] * w0 + b[i] * w1) + (c[i] * w2 + d[i] * w3)
+            second = (e[i] * w4 + f[i] * w5) + (g[i] * w6 + h[i] * w7)
+            sums[i] = sums[i] + (first + second)
+
+
+@compiled
+def sum_exactly(
+    padded: Any, y: int, first: int, down: I64, starts: I64, weights: F64, sums: F64
+) -> None:
+    """Add up copies in float64 for the few values from ``first`` of row ``y`` on."""
+    for i in range(sums.shape[0]):
+        sums[i] = 0.0
+    for n in range(weights.shape[0]):
+        row = padded[clamp_index(y - down[n], padded.shape[0]), first + starts[n] :]
+        for i in range(sums.shape[0]):
+            sums[i] += np.float64(row[i]) * weights[n]
 
 
 @compiled
 def smear_bytes(
-    padded: U8, margin: int, down: I64, right: I64, weights: F64, added: float, out: U8
+    padded: U8,
+    margin: int,
+    down: I64,
+    starts: I64,
+    weights: F64,
+    thin: F32,
+    near: np.float32,
+    flat: U8,
+    added: float,
+    lines: F32,
+    rows: I64,
+    sums: F32,
+    doubles: F64,
+    slopes: U8,
+    out: U8,
 ) -> None:
     """Add up weighted copies of an image, each shifted by whole pixels, the edge repeated.
 
-    In float64 and in the published order, for the sake of flat areas.
+    In float32, and near a whole number in float64 and in the published order, as ``filter_bytes``.
 
     Args:
         padded: ``(H, N + 2 margin)``, rows with ``margin`` values repeated on either side.
-        margin: at least the largest ``right`` either way.
-        down: ``(4 m,)``, rows by which each copy moves down.
-        right: ``(4 m,)``, values by which it moves to the right.
-        weights: ``(4 m,)``.
+        margin: see above.
+        down: ``(8 m,)``, rows by which each copy moves down; one is 0.
+        starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
+        weights: ``(8 m,)``.
+        thin: ``weights`` in float32.
+        near: what the float32 sums may be off, in grey levels.
+        flat: ``(256,)``, what becomes of each grey level where all copies have the same.
         added: to the sums before fractions are cut off: 0.5 rounds them.
+        lines: ``(l, min(N, STRIP) + 2 margin)``, scratch, l the rows from the lowest copy to the
+            highest.
+        rows: ``(8 m,)``, scratch.
+        sums: ``(min(N, STRIP),)``, scratch.
+        doubles: ``(BLOCK,)``, scratch.
+        slopes: ``(BLOCK,)``, scratch.
         out: ``(H, N)``, written.
     """
-    sums = np.empty(out.shape[1], np.float64)
-    for y in range(out.shape[0]):
-        sum_shifted_row(padded, y, margin, down, right, weights, sums)
-        row = out[y]
-        for i in range(row.shape[0]):
-            row[i] = np.uint8(np.int32(min(sums[i] + added, 255.0)))
+    height, size = out.shape
+    count = lines.shape[0]
+    highest = 0
+    for n in range(down.shape[0]):
+        highest = min(highest, down[n])
+    for left in range(0, size, STRIP):
+        width = min(STRIP, size - left)
+        ready = 0
+        for y in range(height):
+            while ready < min(y - highest + 1, height):
+                line, source = lines[ready % count], padded[ready, left:]
+                for j in range(width + 2 * margin):
+                    line[j] = np.float32(source[j])
+                ready += 1
+            for n in range(rows.shape[0]):
+                rows[n] = clamp_index(y - down[n], height) % count
+            sum_copies(lines, rows, starts, thin, sums[:width])
+            for j in range(width):
+                sums[j] += np.float32(added)
+            for start in range(0, width, BLOCK):
+                length = min(BLOCK, width - start)
+                part, result = sums[start : start + length], out[y, left + start :][:length]
+                if cut_off(part, near, result) == 0:
+                    continue
+                first = left + start
+                values = padded[y, first + margin :][:length]
+                for j in range(length):
+                    slopes[j] = 0
+                for n in range(down.shape[0]):
+                    row = padded[clamp_index(y - down[n], height), first + starts[n] :]
+                    for j in range(length):
+                        slopes[j] |= row[j] ^ values[j]
+                low, high = find_doubtful(part, near, slopes, values, flat, result)
+                if low < high:
+                    exact = doubles[: high - low]
+                    sum_exactly(padded, y, first + low, down, starts, weights, exact)
+                    for j in range(low, high):
+                        result[j] = np.uint8(np.int32(min(exact[j - low] + added, 255.0)))

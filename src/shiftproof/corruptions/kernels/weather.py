@@ -6,7 +6,8 @@ import numpy as np
 
 from shiftproof.compute.compiled import compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
-from shiftproof.corruptions.kernels.filters import sum_shifted_row
+from shiftproof.corruptions.kernels.filters import BLOCK, cut_off, sum_copies, sum_exactly
+from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.words import mix_word
 from shiftproof.types import F32, F64, I64, U8, U16
 
@@ -60,14 +61,33 @@ def enlarge_flakes(
 
 
 @compiled
-def smear_to_bytes(padded: F32, margin: int, down: I64, right: I64, weights: F64, out: U8) -> None:
+def smear_to_bytes(
+    padded: F32,
+    down: I64,
+    starts: I64,
+    weights: F64,
+    thin: F32,
+    near: np.float32,
+    rows: I64,
+    sums: F32,
+    doubles: F64,
+    out: U8,
+) -> None:
     """Do as ``smear_bytes`` with values in 0..1, and round to 0..255."""
-    sums = np.empty(padded.shape[1] - 2 * margin, np.float64)
-    for y in range(out.shape[0]):
-        sum_shifted_row(padded, y, margin, down, right, weights, sums)
-        row = out[y]
-        for x in range(row.shape[0]):
-            row[x] = np.uint8(np.int32(np.rint(sums[x] * 255.0)))
+    height, width = out.shape
+    for y in range(height):
+        for n in range(rows.shape[0]):
+            rows[n] = clamp_index(y - down[n], padded.shape[0])
+        sum_copies(padded, rows, starts, thin, sums)
+        for x in range(width):
+            sums[x] = sums[x] * np.float32(255) + np.float32(0.5)
+        for start in range(0, width, BLOCK):
+            length = min(BLOCK, width - start)
+            result, exact = out[y, start:][:length], doubles[:length]
+            if cut_off(sums[start : start + length], near, result):
+                sum_exactly(padded, y, start, down, starts, weights, exact)
+                for x in range(length):
+                    result[x] = np.uint8(np.int32(np.rint(exact[x] * 255.0)))
 
 
 @compiled

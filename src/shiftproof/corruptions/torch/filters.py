@@ -85,7 +85,7 @@ def smear(x: Tensor, radius: int, sigma: float, angle: float) -> Tensor:
     reach_down, reach_across = int(np.abs(copies.down).max()), copies.margin
     padded = pad(x, reach_down, reach_across, "nearest")
     total = torch.zeros_like(x)
-    for down, right, weight in zip(copies.down, copies.right, copies.weights, strict=True):
+    for down, right, weight in zip(copies.down, copies.right, copies.weights.exact, strict=True):
         if weight:
             top, left = reach_down - int(down), reach_across - int(right)
             total += float(weight) * padded[..., top : top + height, left : left + width]
