@@ -81,7 +81,9 @@ SURFACE = {
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
-        "average_thresholded_confidence",
+        "average_thresholded_confidence", "area_under_risk_coverage", "brier_scores",
+        "conformal_threshold", "excess_area_under_risk_coverage", "fit_temperature", "nonconformity",
+        "prediction_sets", "risk_at_coverage", "risk_coverage", "scale_logits",
         "bootstrap_mean", "class_ious", "class_recalls",
         "coco_difference_intervals", "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
