@@ -111,7 +111,7 @@ SURFACE = {
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
         "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
-        "describe_differences", "describe_subset", "print_conditions", "print_ranking",
+        "describe_differences", "describe_subset", "describe_trust", "print_conditions", "print_ranking",
         "print_table", "table_csv", "table_latex", "table_markdown", "write_ranking", "write_report",
         "write_sheet",
     },

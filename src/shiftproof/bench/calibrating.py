@@ -76,28 +76,44 @@ def hold_out(
             "Calibration holds what a model says against labels, and the images have none; give "
             "labeled images, or leave the calibration out."
         )
-    share = _read_share(asked)
+    share = read_share(asked)
     if share is None:
         assert not isinstance(asked, float)
         return data, _open_other(data, asked, classes, coverage)
-    count = round(share * len(data))
-    check_enough(count, coverage)
-    held = draw_samples(data.samples, count)
-    names = {sample.id for sample in held}
-    rest = [sample for sample in data.samples if sample.id not in names]
-    if not rest:
-        raise InputError(
-            f"{share:g} of {len(data):,} images are all of them, so that none is left to measure; "
-            "hold out less."
-        )
+    rest, held = split_samples(data.samples, share, coverage)
     return (
-        data.narrow(rest, f"without the {count} that are held out"),
+        data.narrow(rest, f"without the {len(held)} that are held out"),
         data.narrow(held, "held out, drawn by id, stratified by label"),
     )
 
 
-def _read_share(asked: HeldOutLike) -> float | None:
-    """Return the share that is to be held out; None where a data set was given."""
+def split_samples(
+    samples: Sequence[Sample], share: float, coverage: float
+) -> tuple[list[Sample], list[Sample]]:
+    """Return the samples that are measured, and the share that is held out.
+
+    Raises:
+        InputError: too few for the coverage, or none is left to measure.
+    """
+    count = round(share * len(samples))
+    check_enough(count, coverage)
+    held = draw_samples(samples, count)
+    names = {sample.id for sample in held}
+    rest = [sample for sample in samples if sample.id not in names]
+    if not rest:
+        raise InputError(
+            f"{share:g} of {len(samples):,} images are all of them, so that none is left to measure; "
+            "hold out less."
+        )
+    return rest, held
+
+
+def read_share(asked: HeldOutLike) -> float | None:
+    """Return the share that is to be held out; None where a data set was given.
+
+    Raises:
+        InputError: a share that is not between 0 and 1.
+    """
     if isinstance(asked, str) and (found := _FRACTION.fullmatch(asked)):
         try:
             asked = float(found[1])
@@ -170,10 +186,15 @@ def calibrate(
             found = read_logits(place.records_file(name, CLEAN))
             fitted[name] = calibrate_model(found.logits, found.target, found.ids, held.coverage)
         place.drop_cache()
-        write_form(place.path / FITTED, Calibrations(fitted))
+        write_calibrations(folder, Calibrations(fitted))
     return ClassifierRecording(
         {name: Calibrator(one) for name, one in read_calibrations(folder).models.items()}
     )
+
+
+def write_calibrations(folder: RunFolder, fitted: Calibrations) -> None:
+    """Write what was fitted before a run."""
+    write_form(files.make_folder(folder.path / FOLDER) / FITTED, fitted)
 
 
 def read_calibrations(folder: RunFolder) -> Calibrations:

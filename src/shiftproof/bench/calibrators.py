@@ -13,6 +13,7 @@ from shiftproof.metrics.classification import log_softmax
 from shiftproof.metrics.conformal import (
     METHODS,
     conformal_threshold,
+    coverage_floor,
     least_images,
     nonconformity,
     prediction_sets,
@@ -62,6 +63,7 @@ def calibrate_model(
             )
             for method in METHODS
         },
+        floor=coverage_floor(len(targets), coverage),
         temperature=temperature,
         reason=reason,
         absent=logits.shape[1] - len(np.unique(targets)),

@@ -197,7 +197,7 @@ class Classification(Task):
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labeled else {}
         trust = (
-            measure_trust(tables, read_calibrations(folder).models, show_progress)
+            measure_trust(tables, grid.averaged, read_calibrations(folder).models, show_progress)
             if labeled
             else {}
         )

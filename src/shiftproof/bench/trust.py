@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,9 +19,9 @@ from shiftproof.metrics.selective import Selection, select_resamples
 from shiftproof.runs.records.classification import CalibratedAnswers, CellRecords
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.trust import (
-    FIGURES,
     Calibration,
     CellTrust,
+    Figures,
     SetFigures,
     Trust,
 )
@@ -29,7 +30,8 @@ from shiftproof.types import F32, F64, Cell, Flags
 _WEIGHT_BYTES = 32_000_000
 """Resamples of the images that are sorted at a time: the sorted copies take several times that."""
 
-Found = dict[str, Replicates]
+Found: TypeAlias = dict[tuple[str, str], Replicates]
+"""By part of :class:`CellTrust` (of sets the kind of them) and name of the figure."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class _Said:
 
 def measure_trust(
     tables: Mapping[str, Mapping[Cell, CellRecords]],
+    averaged: Sequence[Cell],
     calibrations: Mapping[str, Calibration],
     show_progress: bool | None,
 ) -> dict[str, Trust]:
@@ -64,60 +67,86 @@ def measure_trust(
 
     Args:
         tables: of labeled images, by model and cell; the first model is what others are held against.
+        averaged: the cells of which the mean is taken.
         calibrations: what was fitted, by model.
         show_progress: None shows it on a terminal only.
     """
     names = list(tables)
     cells = list(tables[names[0]])
-    found: dict[str, list[CellTrust]] = {name: [] for name in names}
+    written: dict[str, list[CellTrust]] = {name: [] for name in names}
+    sums: dict[str, Found] = {name: {} for name in names}
     with progress("Trust", len(cells), show=show_progress) as advance:
         for cell in cells:
-            for name, one in _score_cell(cell, [tables[name][cell] for name in names], names):
-                found[name].append(one)
+            found = _measure([tables[name][cell] for name in names])
+            for name, one in zip(names, found, strict=True):
+                written[name].append(_write(one, cell))
+                if cell in averaged:
+                    _add(sums[name], one)
             advance(note=str(cell))
     return {
-        name: Trust(cells=tuple(found[name]), calibration=calibrations.get(name)) for name in names
+        name: Trust(
+            cells=tuple(written[name]),
+            mean=_write({key: values / len(averaged) for key, values in sums[name].items()}, None),
+            calibration=calibrations.get(name),
+        )
+        for name in names
     }
 
 
-def _score_cell(
-    cell: Cell, records: Sequence[CellRecords], names: Sequence[str]
-) -> Iterator[tuple[str, CellTrust]]:
-    """Yield what holds in one cell, by model; all share the same resamples."""
-    said = [_Said.of(record) for record in records]
-    scaled = [
-        None if record.calibrated is None else _Said.of(record, record.calibrated)
-        for record in records
+def _measure(records: Sequence[CellRecords]) -> list[Found]:
+    """Return the figures of each model in one cell; all share the same resamples."""
+    plain = _replicate([_Said.of(one) for one in records])
+    calibrated = [(at, one.calibrated) for at, one in enumerate(records) if one.calibrated]
+    scaled = _replicate([_Said.of(records[at], answers) for at, answers in calibrated])
+    found: list[Found] = [
+        {("figures", name): values for name, values in one.items()} for one in plain
     ]
-    # What is not calibrated is measured as it is a second time, and left out below.
-    figures = _replicate([*said, *(two or one for one, two in zip(said, scaled, strict=True))])
-    first = figures[0]
-    for at, (name, record) in enumerate(zip(names, records, strict=True)):
-        plain = figures[at]
-        after = {} if scaled[at] is None else figures[len(records) + at]
-        yield (
-            name,
-            CellTrust(
-                corruption=cell.corruption,
-                severity=cell.severity,
-                figures=_write(plain),
-                scaled=_write(after),
-                change=_write({key: values - plain[key] for key, values in after.items()}),
-                against=_write({key: plain[key] - first[key] for key in first} if at else {}),
-                sets={} if record.calibrated is None else _score_sets(record, record.calibrated),
-            ),
-        )
+    for (at, answers), after in zip(calibrated, scaled, strict=True):
+        for name, values in after.items():
+            found[at]["scaled", name] = values
+            found[at]["change", name] = values - plain[at][name]
+        found[at].update(_measure_sets(records[at], answers))
+    for at, one in enumerate(plain[1:], 1):
+        for name, values in one.items():
+            found[at]["against", name] = values - plain[0][name]
+    return found
 
 
-def _write(found: Found) -> dict[str, intervals.Interval | None]:
-    return {name: make_interval(found[name]) for name in FIGURES if name in found}
+def _add(sums: Found, found: Found) -> None:
+    for key, values in found.items():
+        sums[key] = values if key not in sums else sums[key] + values
+
+
+def _write(found: Found, cell: Cell | None) -> CellTrust:
+    """Return the figures with their intervals, of a cell or (None) of the mean."""
+    place = Cell("mean", 0) if cell is None else cell
+
+    def part(of: str) -> Figures:
+        return {name: make_interval(values) for (one, name), values in found.items() if one == of}
+
+    sets = {}
+    for method in METHODS:
+        coverage, size = (make_interval(found.get((method, one))) for one in ("coverage", "size"))
+        if coverage is not None and size is not None:
+            sets[method] = SetFigures(coverage, size)
+    return CellTrust(
+        corruption=place.corruption,
+        severity=place.severity,
+        figures=part("figures"),
+        scaled=part("scaled"),
+        change=part("change"),
+        against=part("against"),
+        sets=sets,
+    )
 
 
 # ---------------------------------------------------------------- confidences and probabilities
 
 
-def _replicate(said: Sequence[_Said]) -> list[Found]:
+def _replicate(said: Sequence[_Said]) -> list[dict[str, Replicates]]:
     """Return the figures of answers to the same images, as they are and on every resample of them."""
+    if not said:
+        return []
     count = len(said[0].counts)
     columns = [functools.partial(_columns, one) for one in said]
     sums = intervals.sum_resamples(columns, count, seed=SEED)
@@ -125,17 +154,6 @@ def _replicate(said: Sequence[_Said]) -> list[Found]:
         {**_average(values), **selected}
         for values, selected in zip(sums, _select(said, count), strict=True)
     ]
-
-
-def _average(sums: F64) -> Found:
-    counted = sums[:, 0]
-    calibration = _divide(calibration_error_of(sums[:, 3:]), counted)
-    return {
-        # Moved resamples may leave the range in which the figure lies.
-        "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
-        "brier": _divide(sums[:, 1], counted),
-        "loss": _divide(sums[:, 2], counted),
-    }
 
 
 def _columns(said: _Said) -> F64:
@@ -147,11 +165,22 @@ def _columns(said: _Said) -> F64:
     known = said.counts & ~np.isnan(said.confidence)
     if known.any():
         columns[known, 3:] = calibration_columns(said.confidence[known], said.right[known])
-    columns[said.counts & ~known, 3:] = np.nan
+    columns[said.counts & ~known, 3:] = np.nan  # an answer that is no number has no calibration
     return columns
 
 
-def _select(said: Sequence[_Said], count: int) -> list[Found]:
+def _average(sums: F64) -> dict[str, Replicates]:
+    counted = sums[:, 0]
+    calibration = _divide(calibration_error_of(sums[:, 3:]), counted)
+    return {
+        # Moved resamples may leave the range in which the figure lies.
+        "calibration_error": np.clip(intervals.without_bias(calibration), 0, 1),
+        "brier": _divide(sums[:, 1], counted),
+        "loss": _divide(sums[:, 2], counted),
+    }
+
+
+def _select(said: Sequence[_Said], count: int) -> list[dict[str, Replicates]]:
     """Return the figures of selective prediction; NaN where a confidence is not known."""
     parts: list[list[Selection]] = [[_select_rows(one, np.ones((1, count)))] for one in said]
     rows = max(1, _WEIGHT_BYTES // (8 * count))
@@ -170,17 +199,17 @@ def _select(said: Sequence[_Said], count: int) -> list[Found]:
 
 
 def _select_rows(said: _Said, weights: ArrayLike) -> Selection:
-    drawn = np.asarray(weights)[:, said.counts]
+    of_counted = np.asarray(weights)[:, said.counts]
     confidence = said.confidence[said.counts]
     if len(confidence) == 0 or np.isnan(confidence).any():
-        return Selection(*(np.full(len(drawn), np.nan) for _ in Selection._fields))
-    return select_resamples(confidence, ~said.right[said.counts], drawn)
+        return Selection(*(np.full(len(of_counted), np.nan) for _ in Selection._fields))
+    return select_resamples(confidence, ~said.right[said.counts], of_counted)
 
 
 # ---------------------------------------------------------------- sets
 
 
-def _score_sets(record: CellRecords, answers: CalibratedAnswers) -> dict[str, SetFigures]:
+def _measure_sets(record: CellRecords, answers: CalibratedAnswers) -> Found:
     """Return coverage and mean size of the sets; an image without an answer has an empty one."""
     counts = record.readable
 
@@ -191,12 +220,11 @@ def _score_sets(record: CellRecords, answers: CalibratedAnswers) -> dict[str, Se
 
     [sums] = intervals.sum_resamples([columns], len(counts), seed=SEED)
     means = [_divide(column, sums[:, 0]) for column in sums.T[1:]]
-    found = {}
-    for place, method in enumerate(METHODS):
-        coverage, size = make_interval(means[place]), make_interval(means[place + len(METHODS)])
-        if coverage is not None and size is not None:
-            found[method] = SetFigures(coverage, size)
-    return found
+    return {
+        (method, what): means[place + offset]
+        for place, method in enumerate(METHODS)
+        for what, offset in (("coverage", 0), ("size", len(METHODS)))
+    }
 
 
 def _divide(above: F64, below: F64) -> F64:

@@ -123,6 +123,33 @@ def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
     return math.inf if place > len(values) else float(np.sort(values)[place - 1])
 
 
+def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
+    """Return what the coverage of new images stays above, whichever images were held out.
+
+    Given the held-out images, the coverage of images of the same kind is no longer ``coverage`` but a
+    draw of Beta(k, N + 1 - k) with ``k = ceil((N + 1) coverage)`` (Vovk 2012; Angelopoulos & Bates
+    2021, arXiv 2107.07511, section 3.2); this is its lower quantile, 2.5 % of 95.
+
+    Args:
+        images: N, at least :func:`least_images`.
+        coverage: between 0 and 1.
+        level: between 0 and 1.
+
+    Raises:
+        InputError: a coverage that is not between 0 and 1.
+
+    >>> round(coverage_floor(1000, 0.9), 3)
+    0.881
+    """
+    from scipy.stats import beta
+
+    _check_coverage(coverage)
+    place = math.ceil((images + 1) * coverage - 1e-9)
+    if place > images:
+        return 1.0
+    return float(beta.ppf((1 - level) / 2, place, images + 1 - place))
+
+
 def prediction_sets(scores: ArrayLike, threshold: float) -> Flags:
     """Return ``(N, K)`` which classes are in the set of each image; no number is in none.
 

@@ -134,38 +134,28 @@ def select_resamples(
         raise InputError(f"Expected weights of shape (R, {len(values)}), got {weighted.shape}.")
     if not 0 < coverage <= 1:
         raise InputError(f"Expected a coverage above 0, up to 1, got {coverage}.")
+    from shiftproof.metrics.selections import sum_risks
+
     order = np.argsort(-values, kind="stable")
     starts, _ = _ties(values[order])
-    copies = weighted[:, order].astype(np.int64)
-    counts = np.add.reduceat(copies, starts, axis=1)
-    errors = np.add.reduceat(copies * missed[order], starts, axis=1)
-    upto, wrong_upto = np.cumsum(counts, axis=1), np.cumsum(errors, axis=1)
-    total, wrong_total = upto[:, -1], wrong_upto[:, -1]
-    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(total.max(initial=0)) + 1))])
-    rate = errors / np.maximum(counts, 1)
-    before, wrong_before = upto - counts, wrong_upto - errors
-    steps = harmonic[upto] - harmonic[before]
-    area = (errors + (wrong_before - before * rate) * steps).sum(axis=1)
-    right = total - wrong_total
-    best = wrong_total - right * (harmonic[total] - harmonic[right])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        aurc = np.where(total > 0, area / total, np.nan)
-        # Zero from above: of an order that is the best one, rounding may leave less.
-        excess = np.maximum(np.where(total > 0, (area - best) / total, np.nan), 0)
-    return Selection(aurc, excess, _risk_of_first(coverage, counts, errors, rate))
+    sums = np.empty((len(weighted), 4))
+    ordered = np.ascontiguousarray(weighted[:, order], dtype=np.float32)
+    most = int(ordered.sum(axis=1, dtype=np.float64).max(initial=0))
+    sum_risks(
+        ordered, missed[order], np.append(starts, len(values)), _harmonic(most), coverage, sums
+    )
+    total, errors, area, risk = sums.T
+    right = total - errors
+    harmonic = _harmonic(most)
+    best = errors - right * (harmonic[total.astype(np.int64)] - harmonic[right.astype(np.int64)])
+    there = np.where(total > 0, total, np.nan)
+    # Zero from above: of an order that is the best one, rounding may leave less.
+    return Selection(area / there, np.maximum((area - best) / there, 0), risk + 0 * there)
 
 
-def _risk_of_first(coverage: float, counts: I64, errors: I64, rate: F64) -> F64:
-    """Return ``(R,)`` the risk of the first ``ceil(coverage n)`` copies of each row."""
-    upto, wrong_upto = np.cumsum(counts, axis=1), np.cumsum(errors, axis=1)
-    first = np.ceil(coverage * upto[:, -1] - 1e-9).astype(np.int64)
-    # The group in which the last of them lies, and how many of that group are among them.
-    group = np.minimum((upto < first[:, None]).sum(axis=1), counts.shape[1] - 1)
-    rows = np.arange(len(counts))
-    inside = first - (upto[rows, group] - counts[rows, group])
-    found = wrong_upto[rows, group] - errors[rows, group] + inside * rate[rows, group]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(first > 0, found / first, np.nan))
+def _harmonic(count: int) -> F64:
+    """Return ``(count + 1,)`` the sums ``1/1 + ... + 1/n`` of n = 0 to ``count``."""
+    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
 
 
 def _ties(falling: F64) -> tuple[I64, I64]:

@@ -98,6 +98,22 @@ class CellRecords:
         """``(N,)`` bool: which files could be read."""
         return np.array([reason is None for reason in self.error], dtype=bool)
 
+    def pick(self, rows: NDArray[Any]) -> CellRecords:
+        """Return the records of some of the samples, given by their places."""
+        places = rows.tolist()
+        return CellRecords(
+            ids=[self.ids[row] for row in places],
+            position=self.position[rows],
+            target=self.target[rows],
+            prediction=self.prediction[rows],
+            confidence=self.confidence[rows],
+            loss=self.loss[rows],
+            top=self.top[rows],
+            error=[self.error[row] for row in places],
+            brier=None if self.brier is None else self.brier[rows],
+            calibrated=None if self.calibrated is None else self.calibrated.pick(rows),
+        )
+
 
 def _schema() -> pyarrow.Schema:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -11,9 +11,10 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.shared import Count, Share
 from shiftproof.types import CLEAN, Cell
 
-SayFigure = Literal["calibration_error", "brier", "loss", "aurc", "excess_aurc", "risk80"]
+Figures: TypeAlias = "dict[str, Interval | None]"
+"""By name; None where the figure is not known."""
 
-FIGURES: dict[SayFigure, str] = {
+FIGURES = {
     "calibration_error": "calibration error",
     "brier": "Brier score",
     "loss": "loss",
@@ -31,6 +32,8 @@ class Calibration(msgspec.Struct, frozen=True):
         images: so many of them were read and answered.
         coverage: the share of images whose sets are to hold the right class.
         thresholds: kind of sets to the threshold of its scores.
+        floor: what the coverage of new images of the same kind stays above in 97.5 of 100 choices of so
+            many held-out images: what is below it, chance does not explain.
         temperature: by which the logits are divided; None where none fits, and 1 is taken.
         reason: why none fits.
         absent: classes of the model that none of these images has.
@@ -39,6 +42,7 @@ class Calibration(msgspec.Struct, frozen=True):
     images: Count
     coverage: Share
     thresholds: dict[str, float]
+    floor: Share
     temperature: Annotated[float, Meta(gt=0)] | None = None
     reason: str | None = None
     absent: Count = 0
@@ -75,10 +79,10 @@ class CellTrust(msgspec.Struct, frozen=True):
 
     corruption: str
     severity: Count
-    figures: dict[str, Interval | None]
-    scaled: dict[str, Interval | None] = {}
-    change: dict[str, Interval | None] = {}
-    against: dict[str, Interval | None] = {}
+    figures: Figures
+    scaled: Figures = {}
+    change: Figures = {}
+    against: Figures = {}
     sets: dict[str, SetFigures] = {}
 
     @property
@@ -86,15 +90,19 @@ class CellTrust(msgspec.Struct, frozen=True):
         """Its place."""
         return Cell(self.corruption, self.severity)
 
-    def broken_sets(self, promised: float) -> list[str]:
-        """Return the kinds of sets whose coverage is below what was promised, interval and all."""
-        return [name for name, one in self.sets.items() if one.coverage.upper < promised]
+    def lost_sets(self, floor: float) -> list[str]:
+        """Return the kinds of sets whose coverage is below ``floor``, interval and all."""
+        return [name for name, one in self.sets.items() if one.coverage.upper < floor]
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """Whether what a model says of itself holds, cell by cell, the clean one first if there is one."""
+    """Whether what a model says of itself holds, cell by cell, the clean one first if there is one.
+
+    ``mean`` is over the cells that the benchmark averages.
+    """
 
     cells: tuple[CellTrust, ...] = ()
+    mean: CellTrust | None = None
     calibration: Calibration | None = None
 
     @property
@@ -111,5 +119,5 @@ class Trust(msgspec.Struct, frozen=True):
         """Return the corrupted cells in which sets of a kind hold the right class too rarely."""
         if self.calibration is None:
             return []
-        promised = self.calibration.coverage
-        return [one for one in self.corrupted if method in one.broken_sets(promised)]
+        floor = self.calibration.floor
+        return [one for one in self.corrupted if method in one.lost_sets(floor)]
