@@ -45,10 +45,10 @@ def calibrate_model(
     Raises:
         InputError: too few images for sets of this coverage.
     """
-    answered = np.isfinite(log_softmax(logits)).any(axis=1)
-    check_enough(int(answered.sum()), coverage)
+    answered = np.flatnonzero(np.isfinite(log_softmax(logits)).any(axis=1))
+    check_enough(len(answered), coverage)
     logits, targets = logits[answered], targets[answered]
-    names = [name for name, there in zip(ids, answered.tolist(), strict=True) if there]
+    names = [ids[row] for row in answered.tolist()]
     temperature, reason = _try_temperature(logits, targets)
     probabilities = _probabilities(logits, temperature or 1.0)
     uniforms = draw_uniforms(names)

@@ -46,9 +46,11 @@ class CalibratedAnswers:
     def empty(cls, count: int) -> CalibratedAnswers:
         """Return the answers of so many samples, of which none has been seen."""
         return cls(
-            *(np.full(count, np.nan, np.float32) for _ in range(3)),
-            np.full((count, len(METHODS)), -1, np.int32),
-            np.zeros((count, len(METHODS)), bool),
+            confidence=np.full(count, np.nan, np.float32),
+            loss=np.full(count, np.nan, np.float32),
+            brier=np.full(count, np.nan, np.float32),
+            sizes=np.full((count, len(METHODS)), -1, np.int32),
+            covers=np.zeros((count, len(METHODS)), bool),
         )
 
     def put(self, rows: NDArray[Any], answers: CalibratedAnswers) -> None:
@@ -227,7 +229,9 @@ def read_cell(path: Path) -> CellRecords:
 
 def _read_calibrated(column: dict[str, Any]) -> CalibratedAnswers:
     return CalibratedAnswers(
-        *(_numpy(column[name], np.float32, np.nan) for name in _SCALED),
+        confidence=_numpy(column["scaled_confidence"], np.float32, np.nan),
+        loss=_numpy(column["scaled_loss"], np.float32, np.nan),
+        brier=_numpy(column["scaled_brier"], np.float32, np.nan),
         sizes=np.stack([_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
         covers=np.stack([_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1),
     )
