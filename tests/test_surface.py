@@ -81,7 +81,9 @@ SURFACE = {
     "shiftproof.metrics": {
         "ALEXNET_CLEAN_ERROR", "ALEXNET_ERROR", "COCO_METRICS", "CocoEvaluator", "CocoScores",
         "Interval", "LEVEL", "Matches", "REPLICATES", "VocEvaluator", "VocScores", "agreement",
-        "average_thresholded_confidence",
+        "average_thresholded_confidence", "area_under_risk_coverage", "brier_scores",
+        "conformal_threshold", "excess_area_under_risk_coverage", "fit_temperature", "nonconformity",
+        "prediction_sets", "risk_at_coverage", "risk_coverage", "scale_logits",
         "bootstrap_mean", "class_ious", "class_recalls",
         "coco_difference_intervals", "coco_intervals", "coco_metrics",
         "affine_fit", "confidence", "corruption_error", "cross_entropy", "dci",
@@ -109,7 +111,7 @@ SURFACE = {
     "shiftproof.probe": {"probe"},
     "shiftproof.report": {
         "conditions_csv", "conditions_latex", "corruption_title", "draw_bars", "draw_curves",
-        "describe_differences", "describe_subset", "print_conditions", "print_ranking",
+        "describe_differences", "describe_subset", "describe_trust", "print_conditions", "print_ranking",
         "print_table", "table_csv", "table_latex", "table_markdown", "write_ranking", "write_report",
         "write_sheet",
     },

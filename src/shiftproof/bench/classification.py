@@ -12,11 +12,14 @@ import numpy as np
 
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.bench import estimates
+from shiftproof.bench.calibrating import HeldOut, HeldOutLike, hold_out, read_calibrations
+from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.gallery import save_gallery
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.summary import SEED, average, list_broken
 from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.trust import measure_trust
 from shiftproof.bench.unanswered import list_unanswered
 from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
 from shiftproof.compute.progress import progress
@@ -85,13 +88,25 @@ class Classification(Task):
     Without labels the answers are held against those on the clean images: disagreement.
 
     Args:
+        calibrate: labeled clean images on which each model gets a temperature and the thresholds of its
+            prediction sets before it is measured: a data set, what ``open_data`` takes, or the share
+            of the run's own images that is held out for it (0.2 or "fraction=0.2").
+        coverage: the share of images whose sets are to hold the right class, between 0 and 1.
         kept: the folder of a run that may have the vectors of zero-shot classes already, for models
             given as text; ``bench.run`` takes the run's own.
     """
 
     kind = "classification"
 
-    def __init__(self, *, kept: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        calibrate: HeldOutLike | None = None,
+        coverage: float = COVERAGE,
+        kept: str | Path | None = None,
+    ) -> None:
+        self.calibrate = calibrate
+        self.coverage = coverage
         self.kept = kept
 
     def prepare(
@@ -109,6 +124,9 @@ class Classification(Task):
         check_labels(dataset, first.classes)
         for name, model in named.items():
             _check_alike(name, model, first)
+        held = None
+        if self.calibrate is not None:
+            dataset, held = hold_out(dataset, self.calibrate, first.classes, self.coverage)
         on_disk = dataset if isinstance(dataset, CorruptedData) else None
         has_clean = on_disk is None or on_disk.has_clean
         if not dataset.is_labeled and not has_clean:
@@ -124,6 +142,7 @@ class Classification(Task):
                 return FromDisk(on_disk, geometry, first.preprocess.size)
             return OnTheFly(dataset, geometry, corruptions, seed=seed, encode=encode)
 
+        held_out = None if held is None else _show_held_out(held, first, self.coverage)
         return Prepared(
             models={**named, **adapted},
             titles={
@@ -139,6 +158,8 @@ class Classification(Task):
                     name: {k: v for k, v in model.settings.items() if k != "classifier"}
                     for name, model in adapted.items()
                 },
+                # Named only where there is one, so that runs without go on as they were begun.
+                **({} if held_out is None else {"calibration": held_out.settings}),
             },
             about={"classes": {"title": first.classes.title, "count": len(first.classes)}},
             make_view=make_view,
@@ -146,6 +167,7 @@ class Classification(Task):
             has_clean=has_clean,
             keeps_images=True,
             device=str(first.settings.get("device", "cpu")),
+            held_out=held_out,
         )
 
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
@@ -174,6 +196,11 @@ class Classification(Task):
         reason = why_no_mce(grid, labeled, classes) or why_other_corruptions(folder)
         cells = _replicate(tables, labeled, len(classes.names), show_progress)
         estimated = estimates.estimate_grid(tables) if labeled else {}
+        trust = (
+            measure_trust(tables, grid.averaged, read_calibrations(folder).models, show_progress)
+            if labeled
+            else {}
+        )
         details = {
             name: Detail(
                 classes=_score_classes(tables[name], classes.names),
@@ -184,6 +211,7 @@ class Classification(Task):
                     }
                     for cell, found in estimated.get(name, {}).items()
                 },
+                trust=trust.get(name),
             )
             for name in models
             if labeled
@@ -232,6 +260,19 @@ class Classification(Task):
 
 
 # ---------------------------------------------------------------- what was handed in
+
+
+def _show_held_out(data: ImageData, first: ClassifierLike, coverage: float) -> HeldOut:
+    """Return the held-out images in the size in which the models take them, clean."""
+    geometry = first.preprocess.geometry
+    if not isinstance(data, CorruptedData):
+        return HeldOut(data, coverage, OnTheFly(data, geometry, {}, seed=0, encode="none"))
+    if not data.has_clean:
+        raise InputError(
+            f"{data.name} has no clean images to hold out; give clean ones to calibrate on, a folder "
+            "with labels."
+        )
+    return HeldOut(data, coverage, FromDisk(data, geometry, first.preprocess.size))
 
 
 def _name_models(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from shiftproof.bench import naming
 from shiftproof.bench.answers import SUFFIXES, Answers, has_cells, read_answers, read_cells
+from shiftproof.bench.calibrating import read_share, split_samples, write_calibrations
+from shiftproof.bench.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.classification import CLASS_NAMES, Classification
 from shiftproof.bench.given import default_workers
 from shiftproof.bench.predictions import find_predictions
@@ -29,7 +32,8 @@ from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.classification import ClassNames
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.types import Cell, Sample, Settings
+from shiftproof.runs.scores.trust import Calibration, Calibrations
+from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 
 
 def holds_answers(path: Path) -> bool:
@@ -52,6 +56,8 @@ def score_answers(
     out: Path,
     *,
     classes: Classes | None,
+    calibrate: float | str | None,
+    coverage: float,
     workers: int | None,
     show_progress: bool | None,
 ) -> Run:
@@ -69,6 +75,8 @@ def score_answers(
         known = (
             dataset.classes if dataset is not None and dataset.classes else truth.count_classes()
         )
+    held = None if calibrate is None else _HeldRows.of(truth, calibrate, coverage)
+    fitted = {} if held is None else held.fit(sources, truth, known)
     folder = RunFolder.create(
         out,
         "classification",
@@ -79,6 +87,7 @@ def score_answers(
                 "data": truth.settings if dataset is None else dataset.settings(),
                 "images": {"source": "answers made elsewhere"},
                 **shared.settings(),
+                **({} if held is None else {"calibration": held.settings}),
             }
         ),
         {
@@ -88,12 +97,17 @@ def score_answers(
         },
     )
     write_form(folder.path / CLASS_NAMES, ClassNames(known.title, tuple(known.names)))
+    if held is not None:
+        write_calibrations(folder, Calibrations(fitted))
     with progress("Read", len(sources) * len(cells), show=show_progress) as advance:
         for name, source in sources.items():
             files.make_folder(folder.path / "records" / name)
             for cell in cells:
                 if not folder.has(name, cell):
-                    records = truth.record(source.read(cell), known)
+                    calibrator = None if held is None else Calibrator(fitted[name])
+                    records = truth.record(source.read(cell), known, calibrator)
+                    if held is not None:
+                        records = records.pick(held.rest)
                     write_cell(folder.records_file(name, cell), records)
                 advance(note=str(cell))
     scores = summarize(
@@ -184,23 +198,41 @@ class _Truth:
         """Return classes without names, as many as the labels need."""
         return number_classes(1 + max((sample.label or 0) for sample in self.samples))
 
-    def record(self, answers: Answers, classes: Classes) -> CellRecords:
+    def record(
+        self, answers: Answers, classes: Classes, calibrator: Calibrator | None
+    ) -> CellRecords:
         """Return the table of a cell.
 
         Raises:
-            InputError: an image is missing, there twice, or unknown; scores of other classes.
+            InputError: an image is missing, there twice, or unknown; scores of other classes; the best
+                classes alone where a calibrator needs all.
         """
+        if calibrator is None and answers.logits is None:
+            return self._of_best(answers, self._rows(answers), classes)
+        rows, logits = self.order_logits(answers, classes)
+        recorder = CellRecorder(self.samples, calibrator)
+        recorder.add(rows, logits, rows)
+        return recorder.finish()
+
+    def order_logits(self, answers: Answers, classes: Classes) -> tuple[list[int], Logits]:
+        """Return the place of the image of each row, and the rows' logits ``(N, K)``.
+
+        Raises:
+            InputError: there are none, or of other classes; images as in :meth:`record`.
+        """
+        if answers.logits is None:
+            raise InputError(
+                f"{answers.where} has the best classes alone, and to calibrate takes the scores of all "
+                "of them; give logits or probabilities (.npz, .npy, .parquet), or leave the "
+                "calibration out."
+            )
         rows = self._rows(answers)
-        if answers.logits is not None:
-            if answers.logits.shape[1] != len(classes):
-                raise InputError(
-                    f"{answers.where}: {answers.logits.shape[1]} scores an image, and there are "
-                    f"{len(classes)} classes ({classes.title})."
-                )
-            recorder = CellRecorder(self.samples)
-            recorder.add(rows, answers.logits, rows)
-            return recorder.finish()
-        return self._of_best(answers, rows, classes)
+        if answers.logits.shape[1] != len(classes):
+            raise InputError(
+                f"{answers.where}: {answers.logits.shape[1]} scores an image, and there are "
+                f"{len(classes)} classes ({classes.title})."
+            )
+        return rows, answers.logits
 
     def _of_best(self, answers: Answers, rows: Sequence[int], classes: Classes) -> CellRecords:
         count = len(self.samples)
@@ -253,6 +285,57 @@ class _Truth:
                 f"{self.samples[0].id}."
             )
         return int(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldRows:
+    """Which images are held out to calibrate on, by their places, and which are measured."""
+
+    rest: Indices
+    held: Indices
+    coverage: float
+
+    @classmethod
+    def of(cls, truth: _Truth, asked: float | str, coverage: float) -> _HeldRows:
+        share = read_share(asked)
+        if share is None:
+            raise InputError(
+                f"Answers made elsewhere are calibrated on a share of their own images; expected "
+                f"fraction=0.2, got {asked!r:.80}."
+            )
+        if truth.samples[0].label is None:
+            raise InputError(
+                "Calibration holds answers against labels, and the images have none; give labels, or "
+                "leave the calibration out."
+            )
+        _, held = split_samples(truth.samples, share, coverage)
+        names = {sample.id for sample in held}
+        among = np.array([sample.id in names for sample in truth.samples])
+        return cls(np.flatnonzero(~among), np.flatnonzero(among), coverage)
+
+    @property
+    def settings(self) -> Settings:
+        return {"held-out images": len(self.held), "coverage": self.coverage}
+
+    def fit(
+        self, sources: Mapping[str, _Source], truth: _Truth, classes: Classes
+    ) -> dict[str, Calibration]:
+        """Fit what every model says of the held-out images in the clean cell."""
+        return {name: self._fit_one(one, truth, classes) for name, one in sources.items()}
+
+    def _fit_one(self, source: _Source, truth: _Truth, classes: Classes) -> Calibration:
+        if CLEAN not in source.cells:
+            raise InputError(
+                f"{source.path} has no answers to the clean images, on which a model is calibrated; add "
+                "them as clean, or leave the calibration out."
+            )
+        rows, logits = truth.order_logits(source.read(CLEAN), classes)
+        ordered = np.empty_like(logits)
+        ordered[rows] = logits
+        samples = [truth.samples[row] for row in self.held.tolist()]
+        targets = np.array([sample.label for sample in samples], dtype=np.int32)
+        ids = [sample.id for sample in samples]
+        return calibrate_model(ordered[self.held], targets, ids, self.coverage)
 
 
 def _check_once(answers: Answers, names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shiftproof.bench import grid
 from shiftproof.bench.passage import Passage
-from shiftproof.bench.recording import Recording
+from shiftproof.bench.recording import Recording, recording_of
 from shiftproof.bench.stream import Episode
 from shiftproof.bench.views import View
 from shiftproof.compute.progress import progress
@@ -78,7 +78,8 @@ def _passages(
     recording: Recording,
 ) -> list[Passage]:
     passages = [
-        Passage(name, model, episode, folder, samples, recording) for name, model in models.items()
+        Passage(name, model, episode, folder, samples, recording_of(recording, name))
+        for name, model in models.items()
     ]
     return [passage for passage in passages if not passage.is_done]
 

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from shiftproof.bench.calibrators import Calibrator
 from shiftproof.metrics import classification
+from shiftproof.metrics.calibration import brier_scores
 from shiftproof.models import ClassifierLike
-from shiftproof.runs.records.classification import TOP, CellRecords, read_cell, write_cell
+from shiftproof.runs.records.classification import (
+    TOP,
+    CalibratedAnswers,
+    CellRecords,
+    read_cell,
+    write_cell,
+)
 from shiftproof.types import Image, Images, Logits, Sample
 
 
 class CellRecorder:
     """Collects the answers of one model in one cell, batch by batch; ``samples`` are the cell's.
 
-    Arrays and no rows: where all cells are mixed, all of them are under way at once.
+    Arrays and no rows: where all cells are mixed, all of them are under way at once. With a
+    ``calibrator`` it also keeps what the model says at its temperature, and its sets of classes.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[Sample], calibrator: Calibrator | None = None) -> None:
         count = len(samples)
         self._samples = samples
+        self._calibrator = calibrator
+        self._calibrated = None if calibrator is None else CalibratedAnswers.empty(count)
         self._seen = np.zeros(count, dtype=bool)
         self._position = np.zeros(count, dtype=np.int32)
         self._prediction = np.full(count, -1, dtype=np.int32)
         self._confidence = np.full(count, np.nan, dtype=np.float32)
         self._loss = np.full(count, np.nan, dtype=np.float32)
         self._top = np.full((count, TOP), -1, dtype=np.int32)
+        self._brier = np.full(count, np.nan, dtype=np.float32)
         self._error: dict[int, str] = {}
 
     @classmethod
-    def of(cls, records: CellRecords, samples: Sequence[Sample]) -> CellRecorder:
+    def of(
+        cls, records: CellRecords, samples: Sequence[Sample], calibrator: Calibrator | None = None
+    ) -> CellRecorder:
         """Go on with records of some of the samples.
 
         Raises:
-            LookupError: records of other samples.
+            LookupError: records of other samples, or that hold less than is to be kept.
         """
-        recorder = cls(samples)
+        recorder = cls(samples, calibrator)
+        if records.brier is None or (records.calibrated is None) != (calibrator is None):
+            raise LookupError("records that hold less than is to be kept")
         places = {sample.id: row for row, sample in enumerate(samples)}
         rows = np.array([places[name] for name in records.ids], dtype=np.int64)
         recorder._seen[rows] = True
@@ -46,6 +62,9 @@ class CellRecorder:
         recorder._confidence[rows] = records.confidence
         recorder._loss[rows] = records.loss
         recorder._top[rows] = records.top
+        recorder._brier[rows] = records.brier
+        if recorder._calibrated is not None and records.calibrated is not None:
+            recorder._calibrated.put(rows, records.calibrated)
         recorder._error = {
             int(row): reason
             for row, reason in zip(rows, records.error, strict=True)
@@ -66,6 +85,12 @@ class CellRecorder:
         known = target >= 0
         if known.any():
             self._loss[where[known]] = classification.cross_entropy(logits[known], target[known])
+            with np.errstate(over="ignore"):
+                probabilities = np.exp(classification.log_softmax(logits[known]))
+            self._brier[where[known]] = brier_scores(probabilities, target[known])
+        if self._calibrator is not None and self._calibrated is not None:
+            names = [self._samples[row].id for row in rows]
+            self._calibrated.put(where, self._calibrator.answer(logits, target, names))
 
     def add_broken(self, row: int, reason: str, position: int) -> None:
         """Record a file that could not be read."""
@@ -86,11 +111,27 @@ class CellRecorder:
             loss=self._loss[rows],
             top=self._top[rows],
             error=[self._error.get(row) for row in rows.tolist()],
+            brier=self._brier[rows],
+            calibrated=None if self._calibrated is None else self._calibrated.pick(rows),
         )
 
 
 class ClassifierRecording:
-    """How the answers of classifiers are kept: logits in, the table of a cell out."""
+    """How the answers of classifiers are kept: logits in, the table of a cell out.
+
+    Args:
+        calibrators: by the name of the model in the run, in a run that calibrates.
+    """
+
+    def __init__(self, calibrators: Mapping[str, Calibrator] | None = None) -> None:
+        self._calibrators = dict(calibrators or {})
+        self._calibrator: Calibrator | None = None
+
+    def of_model(self, name: str) -> ClassifierRecording:
+        """Return how the answers of the model of that name are kept."""
+        own = ClassifierRecording()
+        own._calibrator = self._calibrators.get(name)
+        return own
 
     def gather(self, images: Sequence[Image]) -> Images | list[Image]:
         """Return one array where all images have one size, as behind a preprocess with a fixed size."""
@@ -107,11 +148,11 @@ class ClassifierRecording:
 
     def recorder(self, samples: Sequence[Sample]) -> CellRecorder:
         """Return an empty recorder."""
-        return CellRecorder(samples)
+        return CellRecorder(samples, self._calibrator)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> CellRecorder:
         """Return a recorder that goes on with a table."""
-        return CellRecorder.of(read_cell(path), samples)
+        return CellRecorder.of(read_cell(path), samples, self._calibrator)
 
     def write(self, path: Path, recorder: CellRecorder) -> None:
         """Write what a recorder has."""

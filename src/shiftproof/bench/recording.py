@@ -53,6 +53,19 @@ class Recording(Protocol):
 
 
 @runtime_checkable
+class RecordingByModel(Protocol):
+    """A recording that keeps the answers of each model in a way of its own."""
+
+    def of_model(self, name: str) -> Recording:
+        """Return how the answers of the model of that name in the run are kept."""
+
+
+def recording_of(recording: Recording, name: str) -> Recording:
+    """Return how the answers of the model ``name`` are kept: alike for all, or in its own way."""
+    return recording.of_model(name) if isinstance(recording, RecordingByModel) else recording
+
+
+@runtime_checkable
 class Learner(Protocol):
     """What learns while it predicts: an adapter, or an adapted detector."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from shiftproof.bench import grid
 from shiftproof.bench import precision as planning
+from shiftproof.bench.calibrating import calibrate
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.doubts import warn_of_settings
@@ -129,7 +130,7 @@ def run(
         task = _task_of(models, data)
     if isinstance(task, Classification) and task.kept is None:
         # Thousands of sentences need not be read again where the run that goes on has their vectors.
-        task = Classification(kept=out)
+        task = Classification(calibrate=task.calibrate, coverage=task.coverage, kept=out)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
     if batch_size is not None:
@@ -199,10 +200,16 @@ def run(
     task.begin(folder, prepared)
     if show_progress is not False:
         warn_of_settings(prepared.settings.get("adapters", {}), size, protocol)
+    recording = prepared.recording
+    if prepared.held_out is not None:
+        recording = calibrate(
+            folder, prepared.held_out, prepared.models, protocol, batch_size=size, seed=seed,
+            workers=workers, show_progress=show_progress,
+        )  # fmt: skip
     stretch = Stretch(view, streams, samples, prepared.models)
     fill_shared(
         folder,
-        Filling([stretch], prepared.recording, size),
+        Filling([stretch], recording, size),
         backend,
         workers=workers,
         show_progress=show_progress,

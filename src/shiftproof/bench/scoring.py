@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.classification_scoring import holds_answers, score_answers
 from shiftproof.bench.detection import Detection, summarize_performance, write_ground_truth
 from shiftproof.bench.detection_gallery import save_gallery
@@ -65,6 +66,8 @@ def score(
     measure: str = "auto",
     classes: Named | None = None,
     class_map: Mapping[str, str] | None = None,
+    calibrate: float | str | None = None,
+    coverage: float = COVERAGE,
     workers: int | None = None,
     show_progress: bool | None = None,
 ) -> Run:
@@ -103,16 +106,24 @@ def score(
             places in the data's classes (the default where the data's own label maps have the same),
             "label-maps" for the numbers of those, or as of ``open_segmentation_data``.
         class_map: of segmenters, from a class of the answers (or a number) to one of the data.
+        calibrate: of classifiers, the share of the images that is held out to fit temperature and
+            prediction sets on their clean answers, 0.2 or "fraction=0.2"; the rest is measured.
+        coverage: the share of images whose sets are to hold the right class.
         workers: processes that measure.
         show_progress: None shows it on a terminal only.
 
     Raises:
         InputError: files that cannot be used; predictions of other data; annotations without an
-            object to be found; tables beside result files.
+            object to be found; tables beside result files; answers without scores to calibrate on.
         BrokenFileError: a file cannot be read.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     given = _name_predictions(predictions)
+    if calibrate is not None and task_of(given) != "classification":
+        raise InputError(
+            "Only classifiers can be calibrated, and these are answers of another kind; leave the "
+            "calibration out."
+        )
     if task_of(given) == "segmentation":
         if measure != "auto":
             raise InputError(f"The measure {measure!r} is of detections; these are label maps.")
@@ -151,6 +162,8 @@ def score(
                 data,
                 Path(out),
                 classes=None if classes is None else read_classes(classes),
+                calibrate=calibrate,
+                coverage=coverage,
                 workers=workers,
                 show_progress=show_progress,
             )

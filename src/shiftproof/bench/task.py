@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from shiftproof.adapt import Adapter
+from shiftproof.bench.calibrating import HeldOut
 from shiftproof.bench.given import CorruptionLike
 from shiftproof.bench.recording import Recording
 from shiftproof.bench.views import Encode, View
@@ -51,6 +52,7 @@ class Prepared:
             while the run goes on, as it is smaller than the image.
         device: where the models run.
         batch_size: where none is asked for.
+        held_out: labeled images on which the models are calibrated before they are measured.
     """
 
     models: Mapping[str, Any]
@@ -65,6 +67,7 @@ class Prepared:
     keeps_images: bool = False
     device: str = "cpu"
     batch_size: int = 64
+    held_out: HeldOut | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import typer
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
     AnytimeOptions,
+    CalibrateOptions,
     ClassesFile,
     GridOptions,
     ShiftOptions,
@@ -94,6 +95,7 @@ def bench(
     images: WhichImages = None,
     *,
     asked: AnytimeOptions,
+    held: CalibrateOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
@@ -162,6 +164,12 @@ def bench(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
             "leave out --adapt, or say --precision or --images N."
         )
+    if held.calibrate is not None and wanted is not None:
+        raise InputError(
+            f"{wanted} asks for one number, and --calibrate measures every cell; leave one of the two "
+            "out, or say --images N."
+        )
+    task = benchmark.Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
     shown = grid.shown
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
@@ -202,7 +210,7 @@ def bench(
         forecast = benchmark.forecast_run(
             classifiers,
             dataset,
-            task=benchmark.Classification(),
+            task=task,
             corruptions=named_shifts,
             severities=severities,
             adapters=adapters,
@@ -243,6 +251,7 @@ def bench(
         run = benchmark.run(
             classifiers,
             dataset,
+            task=task,
             corruptions=named_shifts,
             severities=severities,
             adapters=adapters,
@@ -256,4 +265,4 @@ def bench(
             workers=grid.workers,
             backend=backend,
         )
-    show_outcome(run, as_json=as_json, log=grid.log or ())
+    show_outcome(run, as_json=as_json, log=grid.log or (), trust=held.calibrate is not None)

@@ -131,6 +131,31 @@ class AnytimeOptions:
 
 
 @dataclass(frozen=True)
+class CalibrateOptions:
+    """Whether it is measured if confidences and prediction sets hold, after calibrating on clean images."""
+
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="IMAGES",
+            help="Labeled clean images on which temperature and prediction sets are fitted before "
+            "the run: a folder, or fraction=0.2 of the run's own, which are then not measured. Says "
+            "whether both hold under corruption.",
+        ),
+    ] = None
+    coverage: Annotated[
+        float,
+        typer.Option(
+            "--coverage",
+            metavar="SHARE",
+            help="The share of images whose prediction set is to hold the right class, with "
+            "--calibrate.",
+        ),
+    ] = 0.9
+
+
+@dataclass(frozen=True)
 class ShiftOptions:
     """Which corruptions there are, and how strong."""
 

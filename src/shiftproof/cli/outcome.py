@@ -30,8 +30,12 @@ def show_outcome(
     *,
     as_json: bool,
     log: Sequence[str] = (),
+    trust: bool = False,
 ) -> None:
-    """Write the report, log the run, then show the table and where things are; or the scores as JSON."""
+    """Write the report, log the run, then show the table and where things are; or the scores as JSON.
+
+    ``trust`` adds whether confidences and prediction sets hold.
+    """
     from shiftproof.report import describe_subset, print_table
     from shiftproof.runs import Run
 
@@ -55,6 +59,8 @@ def show_outcome(
         doubt = doubt_clean(run.scores.measure.name, run.scores.models[0], classes)
         if doubt is not None:
             warn(doubt)
+        if trust:
+            _show_trust(run)
     if page is not None:
         say(f"report   {page}")
     say(f"scores   {run.folder.scores_file}")
@@ -62,6 +68,16 @@ def show_outcome(
         say(f"records  {run.path / 'records'}")
     for place in places:
         say(f"logged   {place}")
+
+
+def _show_trust(run: Run) -> None:
+    from shiftproof.report import describe_trust
+
+    lines, lost = describe_trust(run)
+    for line in lines:
+        say(line)
+    for line in lost:
+        warn(line)
 
 
 def _log(run: AnyRun[Any], log: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shiftproof.cli.grid_options import CalibrateOptions
+from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
     AsJson,
     ImagesFolder,
@@ -35,7 +37,7 @@ def register(app: typer.Typer) -> None:
             "shiftproof score --predictions test_robustness_results.pkl --out run  ·  "
             "shiftproof score --predictions label_maps --data cityscapes --out run"
         ),
-    )(score)
+    )(expand_groups(score))
 
 
 def score(
@@ -93,6 +95,8 @@ def score(
         typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
     ] = None,
     measure: MeasureName = "auto",
+    *,
+    held: CalibrateOptions,
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
@@ -111,11 +115,13 @@ def score(
         measure=measure,
         classes=classes,
         class_map=None if class_map is None else read_class_map(class_map),
+        calibrate=held.calibrate,
+        coverage=held.coverage,
         workers=workers,
     )
     for line in run.head.describe_faults():
         say(line, error=True)
-    show_outcome(run, as_json=as_json)
+    show_outcome(run, as_json=as_json, trust=held.calibrate is not None)
 
 
 def _open(

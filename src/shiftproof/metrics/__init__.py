@@ -1,7 +1,12 @@
 """Pure functions of arrays and tables: no model, no state, and no disk but for COCO's own files."""
 
-from shiftproof.metrics.calibration import expected_calibration_error
+from shiftproof.metrics.calibration import brier_scores, expected_calibration_error
 from shiftproof.metrics.classification import confidence, cross_entropy, top_classes, top_k_error
+from shiftproof.metrics.conformal import (
+    conformal_threshold,
+    nonconformity,
+    prediction_sets,
+)
 from shiftproof.metrics.corruption import (
     ALEXNET_CLEAN_ERROR,
     ALEXNET_ERROR,
@@ -45,12 +50,19 @@ from shiftproof.metrics.intervals import (
     sum_resamples,
 )
 from shiftproof.metrics.perturbation import flip_rate, flips, mean_flip_rate, top5_distances
+from shiftproof.metrics.scaling import fit_temperature, scale_logits
 from shiftproof.metrics.segmentation import (
     class_ious,
     class_recalls,
     mean_iou,
     pixel_accuracy,
     pixel_confusion,
+)
+from shiftproof.metrics.selective import (
+    area_under_risk_coverage,
+    excess_area_under_risk_coverage,
+    risk_at_coverage,
+    risk_coverage,
 )
 from shiftproof.metrics.voc import (
     VocEvaluator,
@@ -74,19 +86,24 @@ __all__ = [
     "VocScores",
     "affine_fit",
     "agreement",
+    "area_under_risk_coverage",
     "average_thresholded_confidence",
     "bootstrap_mean",
+    "brier_scores",
     "class_ious",
     "class_recalls",
     "coco_difference_intervals",
     "coco_intervals",
     "coco_metrics",
     "confidence",
+    "conformal_threshold",
     "corruption_error",
     "cross_entropy",
     "dci",
     "difference_of_confidences",
+    "excess_area_under_risk_coverage",
     "expected_calibration_error",
+    "fit_temperature",
     "flip_rate",
     "flips",
     "interval_over_seeds",
@@ -98,13 +115,18 @@ __all__ = [
     "mean_iou",
     "mean_performance_by_group",
     "mean_performance_under_corruption",
+    "nonconformity",
     "percentile_interval",
     "pixel_accuracy",
     "pixel_confusion",
+    "prediction_sets",
     "relative_corruption_error",
     "relative_mean_corruption_error",
     "relative_performance_under_corruption",
     "resample_weights",
+    "risk_at_coverage",
+    "risk_coverage",
+    "scale_logits",
     "sum_resamples",
     "top5_distances",
     "top_classes",

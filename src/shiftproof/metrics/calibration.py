@@ -1,4 +1,4 @@
-"""Whether a confidence of 80 % is right in 80 of 100 cases."""
+"""Whether a confidence of 80 % is right in 80 of 100 cases, and how good probabilities are."""
 
 from __future__ import annotations
 
@@ -82,3 +82,38 @@ def expected_calibration_error(
     0.25
     """
     return float(calibration_error_of(calibration_columns(confidence, correct, bins).mean(axis=0)))
+
+
+def brier_scores(probabilities: ArrayLike, targets: ArrayLike) -> F64:
+    """Return ``(N,)`` in 0..2: the squared distance of the probabilities from the truth.
+
+    Brier 1950, eq. 2: ``sum over classes of (p - [class is the target])^2``, whose mean over the images
+    is the Brier score. A proper score: no other probabilities than the true ones have a lower mean.
+
+    Differs from what is often called so for two classes, which counts one of them and is half of it.
+
+    Args:
+        probabilities: ``(N, K)``, rows that sum to one; rows with NaN have a score of NaN.
+        targets: ``(N,)`` integers in 0..K-1.
+
+    Raises:
+        InputError: shapes that differ, or a target that is no class.
+
+    >>> brier_scores([[0.75, 0.25], [0.5, 0.5]], [0, 1])
+    array([0.125, 0.5  ])
+    """
+    values, classes = np.asarray(probabilities, dtype=np.float64), np.asarray(targets)
+    if values.ndim != 2 or classes.shape != values.shape[:1]:
+        raise InputError(
+            f"Expected probabilities (N, K) and a class for each of the N images, got {values.shape} "
+            f"and {classes.shape}."
+        )
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
+    if ((classes < 0) | (classes >= values.shape[1])).any():
+        raise InputError(
+            f"Expected classes from 0 to {values.shape[1] - 1}, got {classes.min()} to "
+            f"{classes.max()}."
+        )
+    of_target = values[np.arange(len(classes)), classes]
+    return np.asarray(np.maximum((values**2).sum(axis=1) - 2 * of_target + 1, 0))

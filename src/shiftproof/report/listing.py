@@ -76,11 +76,16 @@ def lay_out(
     legend: Sequence[Mapping[str, object]] = (),
     charts: Sequence[Chart] = (),
     tables: Sequence[Listing] = (),
+    folded: Sequence[Listing] = (),
     notes: Sequence[str] = (),
 ) -> Section:
-    """Build a section of sentences, charts and tables, in this order."""
+    """Build a section of sentences, charts and tables, in this order.
+
+    ``folded`` are tables of every cell, which are unfolded by a click.
+    """
     context = {
-        "words": words, "legend": legend, "charts": charts, "tables": tables, "notes": notes
+        "words": words, "legend": legend, "charts": charts, "tables": tables, "folded": folded,
+        "notes": notes,
     }  # fmt: skip
     return Section(anchor, title, short, "listing.html.j2", context)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 
+from shiftproof.report.classification.trust import list_lines, tell_lost
 from shiftproof.report.grid import conditions, words
 from shiftproof.report.grid.conditions import conditions_for_terminal
 from shiftproof.report.grid.ranking import ranking_for_terminal
@@ -105,6 +106,16 @@ def describe_subset(run: AnyRun[Any]) -> str | None:
         all images, or of another kind than those over the corruption grid.
     """
     return words.describe_subset(run) if isinstance(run, Run) else None
+
+
+def describe_trust(run: Run) -> tuple[list[str], list[str]]:
+    """Say for a terminal whether confidences and prediction sets hold, model by model.
+
+    Returns:
+        Lines of what was measured, and a sentence for each model whose sets lose their coverage.
+    """
+    found = list(run.trust().items())
+    return list_lines(found), [said for name, one in found for said in tell_lost(name, one)]
 
 
 def print_conditions(scores: ConditionScores, console: Console) -> None:

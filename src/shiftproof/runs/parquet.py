@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,11 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 @contextlib.contextmanager
 def open_table(
-    path: Path, schema: pyarrow.Schema | None = None, *, unique: str | None = "id"
+    path: Path,
+    schema: pyarrow.Schema | None = None,
+    *,
+    unique: str | None = "id",
+    newer: Sequence[pyarrow.Schema] = (),
 ) -> Iterator[pyarrow.Table]:
     """Open a record table for a ``with`` block that reads it; what fails there is the file's fault.
 
@@ -38,14 +42,16 @@ def open_table(
         path: the file.
         schema: what its columns are; None takes any.
         unique: the column of texts that names the rows; None where no column does.
+        newer: other forms that the table may have, of files that hold more.
 
     Raises:
         BrokenFileError: the file is missing or damaged, or something in it was not as expected.
     """
     try:
         table = read_parquet(path, unique=unique, shared=["error"])
-        if schema is not None and table.schema.names != schema.names:
-            raise ValueError(f"expected the columns {', '.join(schema.names)}")
+        names = table.schema.names
+        if schema is not None and names != schema.names:
+            schema = _find_form(names, schema, newer)
         for field in schema or ():
             there = table.schema.field(field.name).type
             if field.name != "error" and not there.equals(field.type):
@@ -57,6 +63,15 @@ def open_table(
             f"{path}: not a readable record table ({reason}). "
             "Delete it and start the run again: only what is missing is done anew."
         ) from error
+
+
+def _find_form(
+    names: Sequence[str], oldest: pyarrow.Schema, newer: Sequence[pyarrow.Schema]
+) -> pyarrow.Schema:
+    found = next((form for form in newer if form.names == names), None)
+    if found is None:
+        raise ValueError(f"expected the columns {', '.join(oldest.names)}")
+    return found
 
 
 def other_images(path: Path) -> BrokenFileError:

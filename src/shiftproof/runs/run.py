@@ -21,11 +21,13 @@ from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.breaking import BreakingScores
+from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.evaluation import EvaluationScores
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.probe import ProbeScores
-from shiftproof.runs.scores.reading import clean_text, read_form, show
+from shiftproof.runs.scores.reading import clean_text, convert, read_form, show
 from shiftproof.runs.scores.tidy import TidyScores
+from shiftproof.runs.scores.trust import Trust
 from shiftproof.runs.showing import draw_scores, show_scores
 from shiftproof.types import CLEAN, Cell, Settings
 
@@ -200,6 +202,25 @@ class Run(AnyRun[GridScores]):
 
         form = GALLERIES.get(self.kind)
         return Plots(self.scores, self.path, None if form is None else self.gallery(form))
+
+    def trust(self) -> dict[str, Trust]:
+        """Return by model whether what classifiers say of themselves holds, of images with labels.
+
+        Calibration error, Brier score, loss and selective prediction in every cell; with held-out
+        images also the fitted temperature, the same figures behind it, and prediction sets.
+
+        Raises:
+            BrokenFileError: ``scores.json`` is not what a run writes.
+        """
+        if self.kind != "classification":
+            return {}
+        found = {}
+        for place, model in enumerate(self.scores.models):
+            where = f"models[{place}].detail"
+            detail = convert(model.detail, Detail, self.folder.scores_file, where)
+            if detail.trust is not None:
+                found[model.name] = detail.trust
+        return found
 
     def model_index(self, name: str | None = None, *, model: str | None = None) -> dict[str, Any]:
         """Return the figures of a model as ``model-index``, the metadata of a Hugging Face model card.

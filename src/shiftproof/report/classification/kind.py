@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
-from shiftproof.report.classification import estimates, sections
+from shiftproof.report.classification import estimates, sections, trust
 from shiftproof.report.classification.answers import answers_sections
 from shiftproof.report.classification.corruption_errors import corruption_errors_section
 from shiftproof.report.classification.wording import has_labels, headline, words_of
@@ -25,6 +25,7 @@ def _sections(shown: Shown, pictures: Pictures) -> list[Section | None]:
     return [
         corruption_errors_section(shown),
         *answers_sections(shown),
+        *trust.trust_sections(shown),
         estimates.estimators_section(shown),
         sections.gallery_section(shown, pictures),
         sections.worst_section(shown, pictures),
@@ -44,8 +45,11 @@ def _reading(shown: Shown, pictures: Pictures) -> Section:
 
 
 def warn(shown: Shown, *, believed: bool = False) -> list[str]:
-    """Say what a run without labels does not tell; ``believed``: its errors are estimated."""
-    found = []
+    """Say where prediction sets lose their coverage, and what a run without labels does not tell.
+
+    ``believed``: its errors are estimated.
+    """
+    found = trust.warn_of_lost_sets(shown)
     for run, name in zip(shown.runs, run_names(shown.runs), strict=True):
         where = "" if len(shown.runs) == 1 else f"{name}: "
         if has_labels(run.scores):

@@ -290,10 +290,12 @@ def scatter(
     upward: str,
     top: float,
     traces: Sequence[Trace] = (),
+    diagonal: bool = True,
 ) -> Html:
-    """Draw one share against another, both from 0 to ``top``, with the line where they are equal.
+    """Draw one share against another, both from 0 to ``top``.
 
-    ``title`` is read out; ``across`` and ``upward`` name the axes.
+    ``title`` is read out; ``across`` and ``upward`` name the axes; ``diagonal`` draws the line where the
+    two are equal.
     """
     right, bottom = _SIDE - 10, _SIDE - _FOOT
 
@@ -318,9 +320,9 @@ def scatter(
             pieces.append(_text(x(value), bottom + 15, label, "middle"))
     pieces.append(_text(4, 10, upward, "start"))
     pieces.append(_text(right, _SIDE - 6, across, "end"))
-    pieces.append(
-        element("line", {"class": "agree", "x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)})
-    )
+    if diagonal:
+        ends = {"x1": x(0), "y1": y(0), "x2": x(top), "y2": y(top)}
+        pieces.append(element("line", {"class": "agree", **ends}))
     pieces += [
         _trace(trace, [(x(one), y(other)) for one, other in trace.points]) for trace in traces
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.io.parquet import texts_of
+from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, other_images, write_table
-from shiftproof.types import Cell
+from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
     import pyarrow
 
 TOP = 5
 """So many classes of the highest scores are kept."""
+
+_SCALED = ("scaled_confidence", "scaled_loss", "scaled_brier")
+
+
+@dataclass
+class CalibratedAnswers:
+    """What a model would have said with its temperature, and its sets of classes, per sample.
+
+    ``confidence``, ``loss`` (nats) and ``brier`` are those of :class:`CellRecords` at the fitted
+    temperature. ``sizes`` ``(N, M)`` is the number of classes in the set of each of the M
+    ``metrics.conformal.METHODS``, -1 where there is no answer; ``covers`` ``(N, M)`` whether the right
+    class is among them.
+    """
+
+    confidence: F32
+    loss: F32
+    brier: F32
+    sizes: I32
+    covers: Flags
+
+    @classmethod
+    def empty(cls, count: int) -> CalibratedAnswers:
+        """Return the answers of so many samples, of which none has been seen."""
+        return cls(
+            confidence=np.full(count, np.nan, np.float32),
+            loss=np.full(count, np.nan, np.float32),
+            brier=np.full(count, np.nan, np.float32),
+            sizes=np.full((count, len(METHODS)), -1, np.int32),
+            covers=np.zeros((count, len(METHODS)), bool),
+        )
+
+    def put(self, rows: NDArray[Any], answers: CalibratedAnswers) -> None:
+        """Take in the answers of some of the samples, given by their places."""
+        self.confidence[rows], self.loss[rows] = answers.confidence, answers.loss
+        self.brier[rows], self.sizes[rows] = answers.brier, answers.sizes
+        self.covers[rows] = answers.covers
+
+    def pick(self, rows: NDArray[Any]) -> CalibratedAnswers:
+        """Return those of some of the samples, given by their places."""
+        return CalibratedAnswers(
+            self.confidence[rows], self.loss[rows], self.brier[rows], self.sizes[rows],
+            self.covers[rows],
+        )  # fmt: skip
 
 
 @dataclass
@@ -31,7 +76,9 @@ class CellRecords:
     ``loss`` the cross-entropy in nats (NaN without a target), ``top`` the five classes of highest
     score, best first. ``position`` is the place in the stream that the model saw since its last
     reset (of an offline protocol, in the pass that predicts). ``error`` says why a file could not
-    be read.
+    be read. ``brier`` is the Brier score in 0..2 (NaN without a target), None where only the best
+    classes are known, and of tables from before it was kept. ``calibrated`` is there in runs that
+    held images out to calibrate on.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -42,6 +89,8 @@ class CellRecords:
     loss: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     top: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, TOP), np.int32))
     error: list[str | None] = field(default_factory=list)
+    brier: F32 | None = None
+    calibrated: CalibratedAnswers | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,6 +99,22 @@ class CellRecords:
     def readable(self) -> NDArray[np.bool_]:
         """``(N,)`` bool: which files could be read."""
         return np.array([reason is None for reason in self.error], dtype=bool)
+
+    def pick(self, rows: NDArray[Any]) -> CellRecords:
+        """Return the records of some of the samples, given by their places."""
+        places = rows.tolist()
+        return CellRecords(
+            ids=[self.ids[row] for row in places],
+            position=self.position[rows],
+            target=self.target[rows],
+            prediction=self.prediction[rows],
+            confidence=self.confidence[rows],
+            loss=self.loss[rows],
+            top=self.top[rows],
+            error=[self.error[row] for row in places],
+            brier=None if self.brier is None else self.brier[rows],
+            calibrated=None if self.calibrated is None else self.calibrated.pick(rows),
+        )
 
 
 def _schema() -> pyarrow.Schema:
@@ -69,6 +134,32 @@ def _schema() -> pyarrow.Schema:
     )
 
 
+def _with_brier() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema([*_schema(), pa.field("brier", pa.float32())])
+
+
+def _with_calibrated() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    numbers = [pa.field(name, pa.float32()) for name in _SCALED]
+    sets = [
+        one
+        for method in METHODS
+        for one in (
+            pa.field(f"{method}_size", pa.int32()),
+            pa.field(f"{method}_covers", pa.bool_()),
+        )
+    ]
+    return pa.schema([*_with_brier(), *numbers, *sets])
+
+
+def _open(path: Path) -> AbstractContextManager[pyarrow.Table]:
+    """Open a table, of today or from before some of its columns were kept."""
+    return open_table(path, _schema(), newer=[_with_brier(), _with_calibrated()])
+
+
 def write_cell(path: Path, records: CellRecords) -> None:
     """Write a cell's table atomically: the same records give the same bytes. What is missing is null."""
     import pyarrow as pa
@@ -85,7 +176,26 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
     ]  # fmt: skip
-    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+    schema = _schema()
+    if records.brier is not None:
+        columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
+        schema = _with_brier()
+        if records.calibrated is not None:
+            columns += _list_calibrated(records.calibrated)
+            schema = _with_calibrated()
+    write_table(path, pa.Table.from_arrays(columns, schema=schema))
+
+
+def _list_calibrated(answers: CalibratedAnswers) -> list[pyarrow.Array]:
+    import pyarrow as pa
+
+    numbers = (answers.confidence, answers.loss, answers.brier)
+    columns = [pa.array(values, pa.float32(), mask=np.isnan(values)) for values in numbers]
+    for sizes, covers in zip(answers.sizes.T, answers.covers.T, strict=True):
+        absent = sizes < 0
+        columns.append(pa.array(np.ascontiguousarray(sizes), pa.int32(), mask=absent))
+        columns.append(pa.array(np.ascontiguousarray(covers), pa.bool_(), mask=absent))
+    return columns
 
 
 def read_cell(path: Path) -> CellRecords:
@@ -94,7 +204,7 @@ def read_cell(path: Path) -> CellRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with _open(path) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(field.null_count for field in (column["id"], column["position"])):
             raise ValueError("a row has no position")
@@ -112,7 +222,19 @@ def read_cell(path: Path) -> CellRecords:
             loss=_numpy(column["loss"], np.float32, np.nan),
             top=top,
             error=texts_of(column["error"]),
+            brier=_numpy(column["brier"], np.float32, np.nan) if "brier" in column else None,
+            calibrated=_read_calibrated(column) if _SCALED[0] in column else None,
         )
+
+
+def _read_calibrated(column: dict[str, Any]) -> CalibratedAnswers:
+    return CalibratedAnswers(
+        confidence=_numpy(column["scaled_confidence"], np.float32, np.nan),
+        loss=_numpy(column["scaled_loss"], np.float32, np.nan),
+        brier=_numpy(column["scaled_brier"], np.float32, np.nan),
+        sizes=np.stack([_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
+        covers=np.stack([_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1),
+    )
 
 
 def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -124,7 +246,7 @@ def read_answers(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _schema()) as table:
+    with _open(path) as table:
         target, prediction, confidence = (
             _numpy(table.column(name).combine_chunks(), dtype, missing)
             for name, dtype, missing in (

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shiftproof.runs.scores.shared import Count, Share
+from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import Cell
 
 
@@ -68,11 +69,13 @@ class Detail(msgspec.Struct, frozen=True):
         classes: the worst first.
         estimators: of the errors, without labels.
         estimates: cell to estimator to the error as it would have been estimated.
+        trust: whether what the model says of itself holds; None in files from before it was measured.
     """
 
     classes: tuple[ClassErrors, ...] = ()
     estimators: tuple[Estimator, ...] = ()
     estimates: dict[str, dict[str, Share]] = {}
+    trust: Trust | None = None
 
 
 # ---------------------------------------------------------------- gallery.json

@@ -1,0 +1,174 @@
+"""Sets of classes that hold the right one in so many of a hundred images (split conformal prediction).
+
+A threshold is learnt from labeled images that the model was not trained on. New images of the same
+kind then have the right class in their set with the promised probability, whatever the model. A shift
+breaks that promise: by how much is what is measured here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.types import F64, Flags
+
+METHODS = ("lac", "aps", "raps")
+"""Least ambiguous sets (LAC), adaptive prediction sets (APS), and regularized ones (RAPS)."""
+
+PENALTY = 0.01
+"""Lambda of RAPS."""
+
+FREE_CLASSES = 5
+"""k_reg of RAPS: so many classes of the highest probabilities have no penalty."""
+
+
+def nonconformity(
+    probabilities: ArrayLike,
+    *,
+    method: str = "lac",
+    uniforms: ArrayLike | None = None,
+    penalty: float = PENALTY,
+    free_classes: int = FREE_CLASSES,
+) -> F64:
+    """Return ``(N, K)`` how ill each class fits each image; a set holds those up to a threshold.
+
+    - ``lac``: ``1 - p(class)`` (Sadinle et al. 2019, arXiv 1609.00451).
+    - ``aps``: the sum of all probabilities above the class's own, and of ``uniform x`` its own
+      (Romano et al. 2020, arXiv 2006.02544, eq. 5 to 7).
+    - ``raps``: the same plus ``penalty x max(0, rank - free_classes)`` with rank 1 for the first
+      (Angelopoulos et al. 2021, arXiv 2009.14193, eq. 4). With up to ``free_classes`` classes it is
+      ``aps``.
+
+    Of equal probabilities the lower class comes first. Sets may be empty: that is what makes the
+    coverage exact.
+
+    Differs from RAPS' authors, who choose penalty and k_reg by a second set of labeled images: these
+    are constants.
+
+    Args:
+        probabilities: ``(N, K)``, rows that sum to one.
+        method: one of ``METHODS``.
+        uniforms: ``(N,)`` in 0..1, one draw for each image, by which aps and raps cut between
+            classes; None takes 1, which holds the right class a little more often than promised.
+        penalty: lambda of raps, 0 or more.
+        free_classes: k_reg of raps, 0 or more.
+
+    Raises:
+        UnknownNameError: no such method.
+        InputError: shapes that do not fit, uniforms outside 0..1, a penalty below 0.
+
+    >>> nonconformity([[0.7, 0.2, 0.1]], method="aps").round(3)
+    array([[0.7, 0.9, 1. ]])
+    """
+    if method not in METHODS:
+        raise UnknownNameError.of("kind of prediction sets", method, METHODS)
+    values = np.asarray(probabilities, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"Expected probabilities of shape (N, K), got {values.shape}.")
+    if method == "lac":
+        return 1 - values
+    if penalty < 0 or free_classes < 0:
+        raise InputError(
+            f"Expected a penalty and free classes of 0 or more, got {penalty} and {free_classes}."
+        )
+    order = np.argsort(-values, axis=1, kind="stable")
+    sorted_values = np.take_along_axis(values, order, axis=1)
+    cut = _cuts(uniforms, len(values))[:, None] * sorted_values
+    scores = np.cumsum(sorted_values, axis=1) - sorted_values + cut
+    if method == "raps":
+        ranks = np.arange(1, values.shape[1] + 1)
+        scores += penalty * np.maximum(0, ranks - free_classes)
+    found = np.empty_like(scores)
+    np.put_along_axis(found, order, scores, axis=1)
+    return found
+
+
+def least_images(coverage: float) -> int:
+    """Return how many labeled images it takes for sets that are not always all classes.
+
+    Raises:
+        InputError: a coverage that is not between 0 and 1.
+
+    >>> least_images(0.9)
+    9
+    """
+    _check_coverage(coverage)
+    return max(1, math.ceil(coverage / (1 - coverage) - 1e-9))
+
+
+def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
+    """Return the threshold that the right class of a new image stays below with this probability.
+
+    The ``ceil((N + 1) coverage)``-th smallest of the N scores (Vovk et al. 2005; Angelopoulos & Bates
+    2021, arXiv 2107.07511, section 1); infinity where that is beyond N.
+
+    Args:
+        scores: ``(N,)`` :func:`nonconformity` of the right classes of labeled images.
+        coverage: between 0 and 1.
+
+    Raises:
+        InputError: no scores, one that is not finite, or a coverage that is not between 0 and 1.
+
+    >>> conformal_threshold([0.1, 0.2, 0.3, 0.4], 0.6)
+    0.3
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    _check_coverage(coverage)
+    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+        raise InputError(f"Expected one finite score per held-out image, got shape {values.shape}.")
+    place = math.ceil((len(values) + 1) * coverage - 1e-9)
+    return math.inf if place > len(values) else float(np.sort(values)[place - 1])
+
+
+def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
+    """Return what the coverage of new images stays above, whichever images were held out.
+
+    Given the held-out images, the coverage of images of the same kind is no longer ``coverage`` but a
+    draw of Beta(k, N + 1 - k) with ``k = ceil((N + 1) coverage)`` (Vovk 2012; Angelopoulos & Bates
+    2021, arXiv 2107.07511, section 3.2); this is its lower quantile, 2.5 % of 95.
+
+    Args:
+        images: N, at least :func:`least_images`.
+        coverage: between 0 and 1.
+        level: between 0 and 1.
+
+    Raises:
+        InputError: a coverage that is not between 0 and 1.
+
+    >>> round(coverage_floor(1000, 0.9), 3)
+    0.881
+    """
+    from scipy.stats import beta
+
+    _check_coverage(coverage)
+    place = math.ceil((images + 1) * coverage - 1e-9)
+    if place > images:
+        return 1.0
+    return float(beta.ppf((1 - level) / 2, place, images + 1 - place))
+
+
+def prediction_sets(scores: ArrayLike, threshold: float) -> Flags:
+    """Return ``(N, K)`` which classes are in the set of each image; no number is in none.
+
+    Args:
+        scores: ``(N, K)`` :func:`nonconformity` of every class.
+        threshold: from :func:`conformal_threshold`, of the same method.
+    """
+    return np.asarray(np.asarray(scores, dtype=np.float64) <= threshold)
+
+
+def _check_coverage(coverage: float) -> None:
+    if not 0 < coverage < 1:
+        raise InputError(f"Expected a coverage between 0 and 1, such as 0.9, got {coverage}.")
+
+
+def _cuts(uniforms: ArrayLike | None, count: int) -> F64:
+    if uniforms is None:
+        return np.ones(count)
+    values = np.asarray(uniforms, dtype=np.float64)
+    if values.shape != (count,) or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"Expected {count} uniform numbers in 0..1, got shape {values.shape}.")
+    return values

@@ -1,0 +1,404 @@
+"""Whether what classifiers say of themselves holds: temperatures, prediction sets, selective prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftproof.metrics.conformal import METHODS
+from shiftproof.metrics.selective import risk_coverage
+from shiftproof.report import wording
+from shiftproof.report.classification.answers import list_cells
+from shiftproof.report.grid import figures
+from shiftproof.report.grid.entries import Entry, Shown
+from shiftproof.report.listing import Chart, Item, Listing, lay_out, write_change, write_figure
+from shiftproof.report.sections import Section
+from shiftproof.report.svg import charts
+from shiftproof.report.svg.charts import Trace
+from shiftproof.report.wording import NUMBERS, SHARES, Spelling, spelling_of
+from shiftproof.runs.records.classification import read_answers
+from shiftproof.runs.scores.classification import Detail
+from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.scores.trust import FIGURES, CellTrust, Figures, Trust
+from shiftproof.types import CLEAN, F64, Cell
+
+SET_NAMES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
+
+SAYS = ("calibration_error", "brier", "loss")
+SELECTS = ("aurc", "excess_aurc", "risk80")
+
+CURVE_POINTS = 100
+"""Points of a drawn curve of risk against coverage."""
+
+_SPELLINGS: dict[str, Spelling] = {
+    "brier": NUMBERS,
+    "loss": spelling_of("nats"),
+}
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """A model with what was measured of its words."""
+
+    entry: Entry
+    trust: Trust
+
+
+def trust_sections(shown: Shown) -> list[Section | None]:
+    """Build what the page says of temperatures, prediction sets and selective prediction."""
+    trusted = list_trusted(shown)
+    calibrated = [one for one in trusted if one.trust.calibration is not None]
+    return [
+        _temperature_section(calibrated) if calibrated else None,
+        _sets_section(shown, calibrated) if calibrated else None,
+        _selective_section(shown, trusted) if trusted else None,
+    ]
+
+
+def list_trusted(shown: Shown) -> list[_Trusted]:
+    """Return the models of which it was measured whether what they say holds."""
+    found = ((entry, entry.detail(Detail).trust) for entry in shown.entries)
+    return [_Trusted(entry, trust) for entry, trust in found if trust is not None and trust.cells]
+
+
+def warn_of_lost_sets(shown: Shown) -> list[str]:
+    """Say of each model in how many cells its sets do not hold what was promised."""
+    return [
+        sentence
+        for one in list_trusted(shown)
+        for sentence in tell_lost(one.entry.label, one.trust)
+    ]
+
+
+def tell_lost(label: str, trust: Trust) -> list[str]:
+    """Say where sets lose the coverage that was promised: nothing where none does."""
+    lost = {method: trust.lost(method) for method in METHODS}
+    method = max(lost, key=lambda name: len(lost[name]))
+    if not lost[method] or trust.calibration is None:
+        return []
+    worst = min(lost[method], key=lambda one: one.sets[method].coverage.value)
+    return [
+        f"{label}: coverage is lost. Sets that promise the right class in "
+        f"{wording.share(trust.calibration.coverage)} of the images break that promise in "
+        f"{len(lost[method])} of {wording.plural(len(trust.corrupted), 'corrupted cell')} "
+        f"({SET_NAMES[method]}); under {_title(worst)} they hold it in "
+        f"{SHARES.with_span(worst.sets[method].coverage)}."
+    ]
+
+
+def tell_calibration(label: str, trust: Trust) -> list[str]:
+    """Say what was fitted for a model, and what limits it."""
+    fitted = trust.calibration
+    if fitted is None:
+        return []
+    if fitted.temperature is None:
+        said = f"{label} keeps its confidences as they are: {clean_text(fitted.reason or '')}"
+    else:
+        leaning = "too sure" if fitted.temperature > 1 else "too unsure"
+        said = (
+            f"{label}: temperature {NUMBERS.figure(fitted.temperature)}, fitted on "
+            f"{wording.plural(fitted.images, 'held-out clean image')}; as it is, the model is "
+            f"{leaning} of them."
+        )
+    found = [said]
+    if fitted.absent:
+        found.append(
+            f"{label}: {wording.plural(fitted.absent, 'class has', 'classes have')} no held-out "
+            "image, so that of their sets nothing is known."
+        )
+    if fitted.images < wording.FEW_IMAGES:
+        found.append(
+            f"{label}: {wording.plural(fitted.images, 'held-out image is', 'held-out images are')} "
+            f"few. By their choice alone the coverage of sets that promise "
+            f"{wording.share(fitted.coverage)} may be {wording.share(fitted.floor)} on images of the "
+            "same kind."
+        )
+    return found
+
+
+# ---------------------------------------------------------------- a temperature
+
+
+def _temperature_section(trusted: Sequence[_Trusted]) -> Section:
+    return lay_out(
+        "temperature",
+        "Does its confidence hold after a temperature?",
+        "Temperature",
+        words=[
+            "One number divides all logits of a model, so that its confidences fit on labeled "
+            "clean images that were held out (Guo et al. 2017). No answer changes. Whether it "
+            "still fits under corruption is measured here.",
+            *(said for one in trusted for said in tell_calibration(one.entry.label, one.trust)),
+            *(said for one in trusted if (said := _tell_gain(one))),
+        ],
+        tables=[_change_table(one, _short(one.trust)) for one in trusted],
+        folded=[_change_table(one, one.trust.cells) for one in trusted],
+        notes=[
+            "Calibration error over 15 bins in %; Brier score (the squared distance of the "
+            "probabilities from the truth, 0 to 2); loss in nats. Less is better. A change is bold "
+            "where its interval, paired by image, leaves out 0."
+        ],
+    )
+
+
+def _tell_gain(one: _Trusted) -> str:
+    clean, mean = one.trust.clean, one.trust.mean
+    if clean is None or mean is None:
+        return ""
+    parts = [
+        f"from {wording.share(before.value)} to {wording.share(after.value)} on {where}"
+        for where, cell in (("clean images", clean), ("average under corruption", mean))
+        if (before := cell.figures.get("calibration_error")) is not None
+        and (after := cell.scaled.get("calibration_error")) is not None
+    ]
+    if len(parts) < 2:
+        return ""
+    return f"{one.entry.label}: the calibration error goes {parts[0]}, and {parts[1]}."
+
+
+def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+    heads = [("Cell", False)]
+    for name in SAYS:
+        heads += [(wording.capital(FIGURES[name]), True), ("scaled", True), ("change", True)]
+    rows = [
+        [
+            Item(_title(cell)),
+            *(
+                item
+                for name in SAYS
+                for item in (
+                    write_figure(_spell(name), cell.figures.get(name)),
+                    write_figure(_spell(name), cell.scaled.get(name)),
+                    write_change(_spell(name), cell.change.get(name)),
+                )
+            ),
+        ]
+        for cell in cells
+    ]
+    return Listing(one.entry.label, heads, rows)
+
+
+# ---------------------------------------------------------------- sets
+
+
+def _sets_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
+    lost = [said for one in trusted for said in tell_lost(one.entry.label, one.trust)]
+    kept = "" if lost else "No cell is below what was promised by more than chance explains."
+    return lay_out(
+        "sets",
+        "Do sets of classes keep their promise?",
+        "Prediction sets",
+        words=[
+            "Instead of one answer a model may give a set of classes that holds the right one as "
+            "often as is promised, learnt on held-out clean images (split conformal prediction). "
+            "The promise is for images of the same kind. Below: how often the set holds the right "
+            "class, and of how many classes it is.",
+            *(lost or [kept]),
+        ],
+        legend=figures.legend([one.entry for one in trusted]),
+        charts=[_coverage_chart(shown, trusted, method) for method in METHODS],
+        tables=[_sets_table(one, _short(one.trust)) for one in trusted],
+        folded=[_sets_table(one, one.trust.cells) for one in trusted],
+        notes=[
+            "LAC: Sadinle et al. 2019, the smallest sets; APS: Romano et al. 2020, which gives hard "
+            "images larger ones; RAPS: Angelopoulos et al. 2021, APS with a penalty beyond five "
+            "classes. Sets may be empty. Bold: below the promise, with the whole interval, by more "
+            "than the choice of the held-out images explains (97.5 of 100 choices)."
+        ],
+    )
+
+
+def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+    fitted = one.trust.calibration
+    floor = 0.0 if fitted is None else fitted.floor
+    heads = [("Cell", False)]
+    for name in METHODS:
+        heads += [(f"{SET_NAMES[name]}: holds it, %", True), ("Classes", True)]
+    rows = []
+    for cell in cells:
+        row, lost = [Item(_title(cell))], cell.lost_sets(floor)
+        for name in METHODS:
+            found = cell.sets.get(name)
+            held = write_figure(SHARES, None if found is None else found.coverage)
+            bold = "sure" if name in lost else ""
+            row += [
+                Item(held.text, held.span, bold),
+                write_figure(NUMBERS, None if found is None else found.size),
+            ]
+        rows.append(row)
+    return Listing(one.entry.label, heads, rows)
+
+
+def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> Chart:
+    """Draw coverage against severity, the mean over the corruptions without an interval."""
+    from shiftproof.metrics.intervals import Interval
+
+    curves = []
+    for one in trusted:
+        by_severity: dict[int, list[float]] = {}
+        for cell in one.trust.cells:
+            if (found := cell.sets.get(method)) is not None:
+                by_severity.setdefault(cell.severity, []).append(found.coverage.value)
+        points = [
+            (severity, Interval(float(np.mean(values))))
+            for severity, values in sorted(by_severity.items())
+        ]
+        curves.append(charts.Curve(one.entry.look, points))
+    name = SET_NAMES[method]
+    drawn = charts.severity_curves(
+        curves,
+        title=f"{name}: images whose set holds the right class",
+        severities=shown.first.scores.severities,
+        top=1.0,
+    )
+    return Chart(drawn, f"{name}: sets that hold the right class")
+
+
+# ---------------------------------------------------------------- selective prediction
+
+
+def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
+    curves = [
+        (title, [(one, curve) for one in trusted if (curve := _curve(one, cells(one))) is not None])
+        for title, cells in (
+            ("Clean images", lambda one: [CLEAN] if one.trust.clean is not None else []),
+            ("Corrupted images", lambda one: list_cells(one.entry)),
+        )
+    ]
+    return lay_out(
+        "selective",
+        "Is it right where it is sure?",
+        "Selective",
+        words=[
+            "A model that may keep silent answers the images of which it is surest. Across, the "
+            "share that it answers; upward, how many of these answers are wrong. A confidence that "
+            "tells right from wrong answers keeps the curve low until the end (Geifman & El-Yaniv "
+            "2017).",
+            *(said for one in trusted if (said := _tell_selection(one))),
+        ],
+        legend=figures.legend([one.entry for one in trusted]),
+        charts=[_risk_chart(title, found) for title, found in curves if found],
+        tables=[_selective_table(one, _short(one.trust)) for one in trusted],
+        folded=[_selective_table(one, one.trust.cells) for one in trusted],
+        notes=[
+            "AURC: the area under the curve, the mean error over all shares; E-AURC: what of it "
+            "would be gone if all right answers came first (Geifman et al. 2019). All in %. Behind "
+            "the figures of a model that is compared stand the differences, paired by image."
+        ],
+    )
+
+
+def _tell_selection(one: _Trusted) -> str:
+    clean, mean = one.trust.clean, one.trust.mean
+    found = [
+        f"{wording.share(risk.value)} {where}"
+        for where, cell in (("on clean images", clean), ("on average under corruption", mean))
+        if cell is not None and (risk := cell.figures.get("risk80")) is not None
+    ]
+    if not found:
+        return ""
+    return (
+        f"{one.entry.label}: of the 80 % of the images of which it is surest it gets wrong "
+        f"{wording.listing(found)}."
+    )
+
+
+def _selective_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
+    compared = any(cell.against for cell in cells)
+    heads = [("Cell", False)]
+    for name in SELECTS:
+        heads.append((wording.capital(FIGURES[name]), True))
+        heads += [("difference", True)] if compared else []
+    rows = []
+    for cell in cells:
+        row = [Item(_title(cell))]
+        for name in SELECTS:
+            row.append(write_figure(SHARES, cell.figures.get(name)))
+            row += [write_change(SHARES, cell.against.get(name))] if compared else []
+        rows.append(row)
+    return Listing(one.entry.label, heads, rows)
+
+
+def _curve(one: _Trusted, cells: Sequence[Cell]) -> list[tuple[float, float]] | None:
+    """Return points of the risk over the coverage, all answers of the cells together."""
+    folder, name = one.entry.run.folder, one.entry.scored.name
+    paths = [path for cell in cells if (path := folder.records_file(name, cell)).is_file()]
+    answers = [read_answers(path) for path in paths]
+    if not sum(len(target) for target, _, _ in answers):
+        return None
+    wrong = np.concatenate([target != prediction for target, prediction, _ in answers])
+    curve = risk_coverage(np.concatenate([sure for _, _, sure in answers]), wrong)
+    return _thin(curve.coverage, curve.risk)
+
+
+def _thin(across: F64, upward: F64) -> list[tuple[float, float]]:
+    places = np.unique(np.linspace(0, len(across) - 1, CURVE_POINTS).astype(np.int64))
+    return list(zip(across[places].tolist(), upward[places].tolist(), strict=True))
+
+
+def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, float]]]]) -> Chart:
+    told = "; ".join(
+        f"{one.entry.label}: {wording.share(points[-1][1])} wrong of all" for one, points in found
+    )
+    drawn = charts.scatter(
+        [],
+        title=f"{title}: share of wrong answers against share of images answered. {told}",
+        across="answered, %",
+        upward="wrong, %",
+        top=1.0,
+        traces=[Trace(points, one.entry.look) for one, points in found],
+        diagonal=False,
+    )
+    return Chart(drawn, title)
+
+
+# ---------------------------------------------------------------- cells
+
+
+def _short(trust: Trust) -> list[CellTrust]:
+    """Return the clean cell, the mean, and the worst cell of all."""
+    return [one for one in (trust.clean, trust.mean) if one is not None]
+
+
+def _title(cell: CellTrust) -> str:
+    if cell.corruption == "mean" and cell.severity == 0:
+        return "Mean under corruption"
+    return wording.cell_title(clean_text(str(cell.cell)))
+
+
+def _spell(name: str) -> Spelling:
+    return _SPELLINGS.get(name, SHARES)
+
+
+def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
+    """Return lines for a terminal: what was fitted, and what holds clean and under corruption."""
+    lines = []
+    for label, trust in found:
+        lines += tell_calibration(label, trust)
+        lines += [
+            f"  {_title(cell)}: {_tell_figures(cell.figures, cell.scaled)}{_tell_sets(cell)}"
+            for cell in _short(trust)
+        ]
+    return lines
+
+
+def _tell_figures(figures_of: Figures, scaled: Figures) -> str:
+    found = []
+    for name in FIGURES:
+        before, after = figures_of.get(name), scaled.get(name)
+        if before is None:
+            continue
+        spelling = _spell(name)
+        behind = "" if after is None else f" -> {spelling.figure(after.value)}"
+        found.append(f"{FIGURES[name]} {spelling.figure(before.value)}{behind}")
+    return ", ".join(found)
+
+
+def _tell_sets(cell: CellTrust) -> str:
+    return "".join(
+        f"; {SET_NAMES[name]} holds it in {SHARES.with_span(one.coverage)}, "
+        f"{NUMBERS.figure(one.size.value)} classes"
+        for name, one in cell.sets.items()
+    )

@@ -1,0 +1,80 @@
+"""The table of held-out images: all logits of one model, from which it is calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shiftproof.io.parquet import texts_of
+from shiftproof.runs.parquet import open_table, write_table
+from shiftproof.types import I32, Logits
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass
+class LogitRecords:
+    """What one model answered to images with known classes, all of it.
+
+    ``logits`` is ``(N, K)`` float32, NaN throughout for an image that could not be read (``error`` says
+    why); ``target`` ``(N,)`` its class.
+    """
+
+    ids: list[str]
+    target: I32
+    logits: Logits
+    error: list[str | None]
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("target", pa.int32(), nullable=False),
+            pa.field("logits", pa.list_(pa.float32())),
+            pa.field("error", pa.string()),
+        ]
+    )
+
+
+def write_logits(path: Path, records: LogitRecords) -> None:
+    """Write a table atomically: the same records give the same bytes."""
+    import pyarrow as pa
+
+    count, classes = records.logits.shape
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * classes)
+    columns = [
+        pa.array(records.ids, pa.string()),
+        pa.array(records.target, pa.int32()),
+        pa.ListArray.from_arrays(offsets, pa.array(records.logits.ravel(), pa.float32())),
+        pa.array(records.error, pa.string()),
+    ]
+    write_table(path, pa.Table.from_arrays(columns, schema=_schema()))
+
+
+def read_logits(path: Path) -> LogitRecords:
+    """Read a table.
+
+    Raises:
+        BrokenFileError: the file is missing, damaged, or has other columns.
+    """
+    with open_table(path, _schema()) as table:
+        column = {name: table.column(name).combine_chunks() for name in table.schema.names}
+        if any(column[name].null_count for name in ("id", "target", "logits")):
+            raise ValueError("a row has no class or no logits")
+        values = np.asarray(column["logits"].flatten(), dtype=np.float32)
+        logits = values.reshape(len(table), -1)
+        if not (np.diff(np.asarray(column["logits"].offsets)) == logits.shape[1]).all():
+            raise ValueError("its rows have other numbers of logits")
+        return LogitRecords(
+            ids=column["id"].to_pylist(),
+            target=np.asarray(column["target"], dtype=np.int32),
+            logits=logits,
+            error=texts_of(column["error"]),
+        )
