@@ -118,6 +118,15 @@ def test_an_item_that_takes_too_long_is_named(monkeypatch):
         next(results)
 
 
+def test_a_callers_own_limit_comes_before_the_variable(monkeypatch):
+    monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", "3600")
+    with engine.limit_items(0.5):
+        results = map_ordered(sleep_at_three, [3], context=None, workers=1)
+        with pytest.raises(RunError, match=r"in 0\.5 s \(3\).* set --timeout"):
+            next(results)
+    assert engine._item_seconds() == 3600
+
+
 def raise_timeout(context, item):
     raise TimeoutError("of its own")
 
