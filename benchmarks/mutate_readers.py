@@ -43,7 +43,6 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-
 from output import write
 
 SECONDS = 5
@@ -968,7 +967,15 @@ def make_pristine(reader: Reader, folder: Path) -> list[Path]:
 
 
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")
-_CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+_CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+)
 _OURS = (".nbi", ".nbc", ".pyc", "/dev/null")
 """Ends of what is written wherever Python works: compiled loops and modules."""
 

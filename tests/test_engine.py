@@ -143,6 +143,33 @@ def test_a_limit_that_is_none(monkeypatch, text):
         next(map_ordered(square, [1], context=0, workers=1))
 
 
+def take_too_much(context, item):
+    raise item
+
+
+class Starved:
+    """What cannot be imported by a worker whose memory is full."""
+
+    def __setstate__(self, state):
+        raise ImportError("libopenblas.so: failed to map segment from shared object")
+
+    def __getstate__(self):
+        return {"any": 1}
+
+
+@pytest.mark.parametrize(
+    ("context", "item"),
+    [
+        (None, MemoryError("Unable to allocate 8. GiB for an array")),
+        (None, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
+        (Starved(), None),
+    ],
+)
+def test_a_worker_with_too_little_memory_is_told(context, item):
+    with pytest.raises(RunError, match=r"too little memory.*fewer workers"):
+        next(map_ordered(take_too_much, [item], context=context, workers=1))
+
+
 class Slow:
     """What takes longer to be read by a worker than one may wait for it."""
 

@@ -225,6 +225,17 @@ def test_a_failure_of_ours_is_exit_code_1_and_debug_shows_where(monkeypatch, cap
     assert told.strip().endswith("ZeroDivisionError: by nought")
 
 
+def test_full_memory_is_no_fault_of_ours(monkeypatch, capsys):
+    def broken(*args, **options):
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    monkeypatch.setattr("shiftproof.report.write_sheet", broken)
+    assert run("corruptions", "--show", "a.png") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: Memory is full (Unable to allocate 8.00 GiB).")
+    assert "fault of shiftproof" not in told
+
+
 @pytest.mark.parametrize("words", [["--timeout", "0"], ["--timeout=-3"], ["--timeout", "nan"]])
 def test_a_time_limit_that_is_none_is_bad_input(words, capsys):
     assert run("corruptions", *words) == 2

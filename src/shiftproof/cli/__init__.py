@@ -123,6 +123,12 @@ def run(arguments: list[str]) -> int:
         if debug:
             warn(traceback.format_exc(), style=None)
             return EXIT_FAILURE
+        if isinstance(error, MemoryError):
+            complain(
+                f"Memory is full ({str(error) or 'no more is given'}). What is finished is kept; start "
+                "the same command again with fewer workers or smaller batches."
+            )
+            return EXIT_FAILURE
         if isinstance(error, OSError):
             if fault_of_output() is not None:
                 return EXIT_FAILURE  # said when it leaves

@@ -82,8 +82,8 @@ def map_ordered(
 
     Raises:
         RunError: an item took its worker down ``ATTEMPTS`` times, or was not done in six hours
-            (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); or no worker
-            could start.
+            (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); no worker
+            could start, or one had too little memory.
         InputError: that variable holds no number above 0.
         Exception: whatever ``function`` raises, at that item's place in the order.
     """
@@ -308,7 +308,7 @@ def _initialize(parent: int, job: bytes) -> None:
         _function, _context = pickle.loads(job)
     except Exception as error:
         # Raised at the first item: loky would print it, and try again.
-        _fault = error
+        _fault = _name_shortage(error)
 
 
 def _nothing() -> None:
@@ -319,4 +319,25 @@ def _call(item: Any) -> Any:
     if _fault is not None:
         raise _fault
     assert _function is not None
-    return _function(_context, item)
+    try:
+        return _function(_context, item)
+    except Exception as error:
+        told = _name_shortage(error)
+        if told is error:
+            raise
+        raise told from error
+
+
+_SHORTAGE = ("failed to map segment", "cannot allocate memory", "insufficient memory")
+"""What libraries say where the system gives them no memory, and the error is none of its kind."""
+
+
+def _name_shortage(error: Exception) -> Exception:
+    """Return the sentence that says so where a worker had too little memory, else the error itself."""
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and not any(words in text for words in _SHORTAGE):
+        return error
+    return RunError(
+        "A worker process had too little memory. What is finished is kept; start the same command "
+        "again with fewer workers, or 0."
+    )
