@@ -76,6 +76,8 @@ shiftproof.corrupt(image, "fog", severity="three", seed=0)
 """
 """A user's script: mypy has to know what comes back, and to find the fault of the last line."""
 
+INSTALL = ("-m", "pip", "install", "-q", "--no-compile")
+
 KNOWN = ("ndarray", "float", "arg-type")
 
 
@@ -91,12 +93,14 @@ def main() -> int:
         wheel, sdist = build(folder / "dist")
         check_contents(wheel)
         for python in asked.python or find_pythons():
-            check_python(python, wheel, folder)
-        check_python(sys.executable, sdist, folder)
+            check_python(python, wheel, folder / name_of(python))
+        environment = folder / name_of(python)
+        if asked.sizes:
+            write_sizes(environment, asked.sizes)
+        run(environment / "bin/python", *INSTALL, "--force-reinstall", "--no-deps", sdist)
+        use(environment / "bin/python", f"{environment.name}, sdist")
         if asked.extras:
             check_extras(wheel)
-        if asked.sizes:
-            write_sizes(folder / name_of(sys.executable, sdist), asked.sizes)
     return 0
 
 
@@ -149,21 +153,25 @@ def find_pythons() -> list[str]:
     return [found[name] for name in sorted(found)] or [sys.executable]
 
 
-def name_of(python: str, archive: Path) -> str:
-    """Return what an environment is called: by the version of Python and the kind of archive."""
+def name_of(python: str) -> str:
+    """Return what an environment is called: by the version of Python."""
     version = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    return f"python{version}-{'sdist' if archive.name.endswith('.gz') else 'wheel'}"
+    return f"python{version}"
 
 
-def check_python(python: str, archive: Path, folder: Path) -> None:
-    """Install an archive for an interpreter, and use it."""
-    name = name_of(python, archive)
-    own = make_environment(python, folder / name)
-    run(own, "-m", "pip", "install", "-q", archive)
+def check_python(python: str, wheel: Path, folder: Path) -> None:
+    """Install the wheel for an interpreter into a folder, and use it."""
+    own = make_environment(python, folder)
+    run(own, *INSTALL, wheel)
+    use(own, f"{folder.name}, wheel")
+
+
+def use(python: Path, name: str) -> None:
+    """Use the package that is installed for an interpreter, elsewhere than in the repository."""
     with tempfile.TemporaryDirectory() as elsewhere:
         finished = ROOT / "tests" / "runs" / "format-2"
-        version = run(own, "-c", USE, finished, cwd=Path(elsewhere)).strip()
-        typed = check_types(own, Path(elsewhere))
+        version = run(python, "-c", USE, finished, cwd=Path(elsewhere)).strip()
+        typed = check_types(python, Path(elsewhere))
     print(f"{name}: shiftproof {version} works{typed}", flush=True)
 
 
