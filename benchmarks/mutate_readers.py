@@ -2,6 +2,7 @@
 
     python benchmarks/mutate_readers.py --count 150 --seed 1
     python benchmarks/mutate_readers.py --only npz,tar --count 1000
+    python benchmarks/mutate_readers.py --count 271 --out benchmarks/results/mutated_files.json
 
 Bits are flipped, files cut, bytes put in, blocks swapped, numbers and the types of JSON's values
 changed. Each reader works in a process of its own. Its outcome is one of
@@ -12,6 +13,7 @@ changed. Each reader works in a process of its own. Its outcome is one of
     memory     more than 400 MB were taken
     hang       it took more than 5 seconds
     crash      the process died
+    escape     a file outside of the trial's folder was written to, or a program was started
 
 and the command ends with 1 where there is any but the first two.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import random
 import re
 import resource
@@ -40,6 +43,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+from output import write
 
 SECONDS = 5
 MEGABYTES = 400
@@ -47,7 +51,7 @@ _ADDRESS_SPACE = 6 << 30
 """Beyond what the libraries have mapped, so that a claim of terabytes fails and does not swap."""
 
 GOOD = ("error", "accepted")
-OUTCOMES = (*GOOD, "traceback", "memory", "hang", "crash")
+OUTCOMES = (*GOOD, "traceback", "memory", "hang", "crash", "escape")
 
 
 @dataclass(frozen=True)
@@ -962,6 +966,46 @@ def make_pristine(reader: Reader, folder: Path) -> list[Path]:
     return [path.relative_to(folder) for path in reader.make(folder)]
 
 
+_STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")
+_CHANGES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+)
+_OURS = (".nbi", ".nbc", ".pyc", "/dev/null")
+"""Ends of what is written wherever Python works: compiled loops and modules."""
+
+
+def watch_escapes(root: Path) -> list[str]:
+    """Note from now on what is started, and what is changed outside of a folder; return the notes."""
+    noted: list[str] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _STARTS:
+            noted.append(f"{event} {arguments[0]!r}")
+            return
+        if event == "open":
+            path, _, flags = arguments
+            changes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        else:
+            path, changes = arguments[0] if arguments else None, event in _CHANGES
+            if event in ("os.remove", "os.rmdir") and arguments[1] != -1:
+                return  # the trial's own folder is taken away, from within open folders
+        if not changes or not isinstance(path, str | bytes | os.PathLike):
+            return
+        whole = os.path.realpath(os.fsdecode(path))
+        ours = "__pycache__" in whole or re.sub(r"\.tmp\..*$", "", whole).endswith(_OURS)
+        if not ours and not whole.startswith(f"{root}/"):
+            noted.append(f"{event} {whole}")
+
+    sys.addaudithook(hook)
+    return noted
+
+
 def work(name: str, start: int, count: int, seed: int) -> None:
     """Try one reader in this process; each trial is a line before it and a line behind it."""
 
@@ -980,6 +1024,8 @@ def work(name: str, start: int, count: int, seed: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + _ADDRESS_SPACE
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        tempfile.tempdir = place
+        noted = watch_escapes(Path(place).resolve())
         for number in range(start, count):
             print(json.dumps(["begin", number]), flush=True)
             signal.alarm(SECONDS)
@@ -988,6 +1034,9 @@ def work(name: str, start: int, count: int, seed: int) -> None:
             except TookTooLongError:
                 found = ("hang", "")
             signal.alarm(0)
+            if noted:
+                found = ("escape", "; ".join(noted))
+                noted.clear()
             print(json.dumps(["end", number, *found]), flush=True)
 
 
@@ -1029,6 +1078,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=130, help="changes of each reader")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="readers, with commas between them; or beginnings of names")
+    parser.add_argument("--out", type=Path, help="write the table as JSON, too")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.work:
@@ -1041,15 +1091,28 @@ def main() -> int:
         parser.error(f"--only: expected some of {', '.join(READERS)}")
     print(f"{'reader':<20}" + "".join(f"{title:>11}" for title in OUTCOMES))
     total: Counter[str] = Counter()
+    table = {}
     told = []
     for name in names:
         outcomes, details = try_reader(name, asked.count, asked.seed)
         total.update(outcomes)
+        table[name] = {one: outcomes[one] for one in OUTCOMES}
         told += details
         print(f"{name:<20}" + "".join(f"{outcomes[one]:>11}" for one in OUTCOMES), flush=True)
     print(f"{'all':<20}" + "".join(f"{total[one]:>11}" for one in OUTCOMES))
     for line in told:
         print("\n" + line)
+    if asked.out is not None:
+        write(
+            {
+                "seed": asked.seed,
+                "inputs": sum(total.values()),
+                "bounds": {"seconds": SECONDS, "megabytes": MEGABYTES},
+                "outcomes": {one: total[one] for one in OUTCOMES},
+                "readers": table,
+            },
+            asked.out,
+        )
     return 0 if set(total) <= set(GOOD) else 1
 
 

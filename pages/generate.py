@@ -11,6 +11,7 @@ from pathlib import Path
 from pages.gallery import write_gallery, write_pictures
 from pages.methods import write_methods
 from pages.papers import write_papers
+from pages.product import write_install, write_limits
 from pages.tools import write_tools
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,6 +23,8 @@ def write_pages() -> dict[str, str]:
         "which-method.md": write_methods(),
         "gallery.md": write_gallery(),
         "other-tools.md": write_tools(),
+        "install.md": write_install(),
+        "limits.md": write_limits(),
         **write_papers(),
     }
 

@@ -118,6 +118,15 @@ def test_an_item_that_takes_too_long_is_named(monkeypatch):
         next(results)
 
 
+def test_a_callers_own_limit_comes_before_the_variable(monkeypatch):
+    monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", "3600")
+    with engine.limit_items(0.5):
+        results = map_ordered(sleep_at_three, [3], context=None, workers=1)
+        with pytest.raises(RunError, match=r"in 0\.5 s \(3\).* set --timeout"):
+            next(results)
+    assert engine._item_seconds() == 3600
+
+
 def raise_timeout(context, item):
     raise TimeoutError("of its own")
 
@@ -132,6 +141,33 @@ def test_a_limit_that_is_none(monkeypatch, text):
     monkeypatch.setenv("SHIFTPROOF_ITEM_SECONDS", text)
     with pytest.raises(InputError, match="SHIFTPROOF_ITEM_SECONDS: expected seconds above 0"):
         next(map_ordered(square, [1], context=0, workers=1))
+
+
+def take_too_much(context, item):
+    raise item
+
+
+class Starved:
+    """What cannot be imported by a worker whose memory is full."""
+
+    def __setstate__(self, state):
+        raise ImportError("libopenblas.so: failed to map segment from shared object")
+
+    def __getstate__(self):
+        return {"any": 1}
+
+
+@pytest.mark.parametrize(
+    ("context", "item"),
+    [
+        (None, MemoryError("Unable to allocate 8. GiB for an array")),
+        (None, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
+        (Starved(), None),
+    ],
+)
+def test_a_worker_with_too_little_memory_is_told(context, item):
+    with pytest.raises(RunError, match=r"too little memory.*fewer workers"):
+        next(map_ordered(take_too_much, [item], context=context, workers=1))
 
 
 class Slow:

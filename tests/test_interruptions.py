@@ -5,7 +5,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -53,21 +52,6 @@ def test_the_same_command_ends_as_if_it_had_not_been_killed(interrupt, verb):
 # ---------------------------------------------------------------- how many workers
 
 
-def without_provenance(files):
-    """What a command wrote, without the lines that say with how many processes and by which words."""
-    kept = {}
-    for name, content in files.items():
-        lines = [] if content is None else content.splitlines()
-        kept[name] = [
-            line
-            for line in lines
-            if not re.match(
-                rb' *"(workers|command|started)": |.*<bdi>(workers|command|started)<', line
-            )
-        ]
-    return kept
-
-
 @pytest.mark.parametrize("verb", ["audit", "score", "corrupt"])
 def test_the_number_of_workers_is_provenance_and_nothing_else(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["shiftproof"])
@@ -83,6 +67,6 @@ def test_the_number_of_workers_is_provenance_and_nothing_else(verb, tmp_path, mo
         if not found:
             work = VERBS[verb](tmp_path)
         assert work(tmp_path / "out") == 0
-        found.append(without_provenance(interrupting.contents(tmp_path / "out")))
+        found.append(interrupting.without_provenance(interrupting.contents(tmp_path / "out")))
         shutil.rmtree(tmp_path / "out")
     assert found[0] == found[1]

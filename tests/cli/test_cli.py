@@ -218,8 +218,28 @@ def test_a_failure_of_ours_is_exit_code_1_and_debug_shows_where(monkeypatch, cap
     monkeypatch.setattr("shiftproof.report.write_sheet", broken)
     assert run("corruptions", "--show", "a.png") == 1
     assert "ZeroDivisionError: by nought. This is a fault of shiftproof" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        run("corruptions", "--show", "a.png", "--debug")
+    assert run("corruptions", "--show", "a.png", "--debug") == 1
+    told = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in told
+    assert "in broken" in told
+    assert told.strip().endswith("ZeroDivisionError: by nought")
+
+
+def test_full_memory_is_no_fault_of_ours(monkeypatch, capsys):
+    def broken(*args, **options):
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    monkeypatch.setattr("shiftproof.report.write_sheet", broken)
+    assert run("corruptions", "--show", "a.png") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: Memory is full (Unable to allocate 8.00 GiB).")
+    assert "fault of shiftproof" not in told
+
+
+@pytest.mark.parametrize("words", [["--timeout", "0"], ["--timeout=-3"], ["--timeout", "nan"]])
+def test_a_time_limit_that_is_none_is_bad_input(words, capsys):
+    assert run("corruptions", *words) == 2
+    assert "--timeout: expected seconds above 0" in capsys.readouterr().err
 
 
 def test_help_has_examples(capsys):

@@ -20,10 +20,12 @@ HELD = (
 
 
 def load_trial():
+    sys.path.insert(0, str(FILE.parent))
     spec = importlib.util.spec_from_file_location("mutate_readers", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules["mutate_readers"] = module
     spec.loader.exec_module(module)
+    sys.path.remove(str(FILE.parent))
     return module
 
 

@@ -156,6 +156,23 @@ def test_no_error_tells_a_secret_of_a_url(verb, url, run, tmp_path, capsys):
     assert "hunter2" not in told.out + told.err
 
 
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_no_traceback_tells_a_secret_of_a_url(url, run, tmp_path, capsys, monkeypatch):
+    assert run("audit", url, "--test", f"s={url}", "--out", tmp_path / "out", "--debug") != 0
+    told = capsys.readouterr()
+    assert "Traceback (most recent call last)" in told.err
+    assert "hunter2" not in told.out + told.err
+
+    def fail(*paths, **options):
+        raise LookupError(f"nothing at {url}")
+
+    monkeypatch.setattr("shiftproof.report.write_sheet", fail)
+    assert run("corruptions", "--show", "a.png", "--debug") == 1
+    told = capsys.readouterr()
+    assert "LookupError: nothing at" in told.err
+    assert "hunter2" not in told.out + told.err
+
+
 def test_rows_behind_a_url_are_recorded_without_its_secrets(run, tmp_path, capsys, monkeypatch):
     fsspec = pytest.importorskip("fsspec")
     memory = fsspec.filesystem("memory")

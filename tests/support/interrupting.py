@@ -9,6 +9,7 @@ import datetime
 import functools
 import json
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -39,6 +40,9 @@ from support.vector_folders import tar_of, unit_vectors, vectors
 
 KILLED = 137
 """What a shell says of a process that was killed."""
+
+WORKERS = 0
+"""Processes that a verb starts beside its own; read when it begins."""
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
 
@@ -84,7 +88,7 @@ def classification(root):
             bench.run(
                 tiny.make_model(), data, corruptions=["contrast", "pixelate"], severities=[1, 5],
                 adapters={"learner": Learner}, protocol="online:reset=never", batch_size=3,
-                out=out, workers=0,
+                out=out, workers=WORKERS,
             )
         )  # fmt: skip
 
@@ -94,11 +98,13 @@ def classification(root):
 def anytime(root):
     data = tiny.write_photos(root / "photos", per_class=2)
     drawing.FIRST = 4
-    grid = {"corruptions": ["fog"], "severities": [3, 5], "batch_size": 4, "workers": 0}
+    grid = {"corruptions": ["fog"], "severities": [3, 5], "batch_size": 4}
 
     def work(out):
         return with_page(
-            bench.run_anytime(tiny.make_model(), data, precision=1e-9, out=out, **grid)
+            bench.run_anytime(
+                tiny.make_model(), data, precision=1e-9, out=out, workers=WORKERS, **grid
+            )
         )
 
     return work
@@ -106,27 +112,31 @@ def anytime(root):
 
 def breaking(root):
     data = tiny.write_photos(root / "photos", per_class=2)
-    options = {"corruptions": ["contrast"], "batch_size": 8, "workers": 0}
-    return lambda out: with_page(bench.find_breaking(tiny.make_model(), data, out=out, **options))
+    options = {"corruptions": ["contrast"], "batch_size": 8}
+    return lambda out: with_page(
+        bench.find_breaking(tiny.make_model(), data, out=out, workers=WORKERS, **options)
+    )
 
 
 def detection(root):
     data = blobs.write_blocks(root / "data", images=3)
-    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
-    return lambda out: with_page(bench.run(blobs.make_detector(), data, out=out, **grid))
+    grid = {"corruptions": ["contrast"], "severities": [1]}
+    return lambda out: with_page(
+        bench.run(blobs.make_detector(), data, out=out, workers=WORKERS, **grid)
+    )
 
 
 def segmentation(root):
     data = open_segmentation_data(write_folders(root / "data", 3), classes=list(NAMES))
-    grid = {"corruptions": ["contrast"], "severities": [1], "workers": 0}
+    grid = {"corruptions": ["contrast"], "severities": [1]}
     segmenter = Segmenter(nearest_color, NAMES)
-    return lambda out: with_page(bench.run(segmenter, data, out=out, **grid))
+    return lambda out: with_page(bench.run(segmenter, data, out=out, workers=WORKERS, **grid))
 
 
 def evaluation(root):
     data = {name: tiny.write_photos(root / name, per_class=2) for name in ("near", "far")}
     return lambda out: with_page(
-        evaluate(tiny.make_model(), data, out=out, workers=0, show_progress=False)
+        evaluate(tiny.make_model(), data, out=out, workers=WORKERS, show_progress=False)
     )
 
 
@@ -157,7 +167,7 @@ def answers(root):
     (root / "names.txt").write_text("\n".join(tiny.NAMES))
     return lambda out: command(
         "score", "-p", root / "answers", "-d", truth, "--classes", root / "names.txt", "-o", out,
-        "-w", 0,
+        "-w", WORKERS,
     )  # fmt: skip
 
 
@@ -170,17 +180,19 @@ def score(root):
     (root / "found" / "clean.json").write_text(json.dumps(found))
     (root / "found" / "fog" / "3.json").write_text(json.dumps(found[1:]))
     annotations = root / "data" / "annotations" / "blocks.json"
-    return lambda out: command("score", "-p", root / "found", "-d", annotations, "-o", out, "-w", 0)
+    return lambda out: command(
+        "score", "-p", root / "found", "-d", annotations, "-o", out, "-w", WORKERS
+    )
 
 
 def corrupt(root):
     data = blobs.write_blocks(root / "data", images=2)
-    return lambda out: command("corrupt", data, out, "-c", "fog,contrast", "-s", 1, "-w", 0)
+    return lambda out: command("corrupt", data, out, "-c", "fog,contrast", "-s", 1, "-w", WORKERS)
 
 
 def stylize(root):
     data = blobs.write_blocks(root / "data", images=2)
-    return lambda out: command("stylize", data, out, "--combined", "-w", 0)
+    return lambda out: command("stylize", data, out, "--combined", "-w", WORKERS)
 
 
 def embed(root):
@@ -192,7 +204,7 @@ def embed(root):
     torch.save(timm.create_model(name, num_classes=3).state_dict(), root / "network.pt")
     return lambda out: command(
         "embed", "-m", f"file:{root / 'network.pt'}?arch=timm:{name}", "-d", data, "-o", out,
-        "--shard-size", 5, "-w", 0, "--device", "cpu",
+        "--shard-size", 5, "-w", WORKERS, "--device", "cpu",
     )  # fmt: skip
 
 
@@ -200,25 +212,25 @@ def audit(root):
     train, test, reference = rows(root)
     return lambda out: command(
         "audit", train, "-t", f"sketch={test}", "--reference", reference, "-o", out, "--k", 2,
-        "--part-rows", 40, "-w", 0,
+        "--part-rows", 40, "-w", WORKERS,
     )  # fmt: skip
 
 
 def prune(root):
     train, test, reference = rows(root)
     return lambda out: command(
-        "prune", train, "-t", test, "--reference", reference, "-o", out, "-w", 0
+        "prune", train, "-t", test, "--reference", reference, "-o", out, "-w", WORKERS
     )
 
 
 def dedup(root):
     train, _, _ = rows(root)
-    return lambda out: command("dedup", train, "-o", out, "--threshold", 0.9, "-w", 0)
+    return lambda out: command("dedup", train, "-o", out, "--threshold", 0.9, "-w", WORKERS)
 
 
 def coreset(root):
     train, test, _ = rows(root)
-    return lambda out: command("coreset", train, "-t", test, "-o", out, "--size", 9, "-w", 0)
+    return lambda out: command("coreset", train, "-t", test, "-o", out, "--size", 9, "-w", WORKERS)
 
 
 def subset(root):
@@ -242,7 +254,7 @@ def probe(root):
     plain = Preprocess((16, 16), None, mean=(0, 0, 0), std=(1, 1, 1))
     encoder = Encoder(mean_colour, plain, normalize=False, name="mean")
     return lambda out: with_page(
-        probe_encoders(encoder, data, out=out, factors="brightness", versions=2, workers=0)
+        probe_encoders(encoder, data, out=out, factors="brightness", versions=2, workers=WORKERS)
     )
 
 
@@ -324,6 +336,21 @@ def contents(folder):
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
     }
+
+
+def without_provenance(files):
+    """What a command wrote, without the lines that say with how many processes and by which words."""
+    kept = {}
+    for name, content in files.items():
+        lines = [] if content is None else content.splitlines()
+        kept[name] = [
+            line
+            for line in lines
+            if not re.match(
+                rb' *"(workers|command|started)": |.*<bdi>(workers|command|started)<', line
+            )
+        ]
+    return kept
 
 
 def differing(there, expected):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -24,7 +26,7 @@ from shiftproof.cli.ending import (
     tell_stopped,
     watch_output,
 )
-from shiftproof.cli.printing import complain, say
+from shiftproof.cli.printing import complain, say, warn
 from shiftproof.cli.verbs import Verbs
 from shiftproof.compute.tuning import tune_own_process
 from shiftproof.errors import InputError, MissingExtraError, ShiftproofError
@@ -50,13 +52,23 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version and leave."
     ),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     no_config: bool = typer.Option(False, "--no-config", help="Do not read shiftproof.toml."),
+    timeout: float | None = typer.Option(
+        None,
+        "--timeout",
+        metavar="SECONDS",
+        help="Give up when a worker process needs longer for one image or part: six hours by default.",
+    ),
 ) -> None:
-    pass
+    if timeout is not None:
+        from shiftproof.compute.processes import limit_items
+
+        context.with_resource(limit_items(timeout))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,10 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors become one clear line."""
     debug = "--debug" in arguments
-    for word in ("--debug", "--no-config"):
-        if word in arguments:
-            # Wherever it was typed: before the verb or behind it.
-            arguments = [word, *(other for other in arguments if other != word)]
+    arguments = put_common_first(arguments)
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
@@ -93,8 +102,9 @@ def run(arguments: list[str]) -> int:
         return tell_stopped(stopped.number)
     except ShiftproofError as error:
         if debug:
-            raise
-        complain(error)
+            warn(traceback.format_exc(), style=None)
+        else:
+            complain(error)
         return (
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
@@ -111,7 +121,14 @@ def run(arguments: list[str]) -> int:
             error.show()
             return int(error.exit_code)
         if debug:
-            raise
+            warn(traceback.format_exc(), style=None)
+            return EXIT_FAILURE
+        if isinstance(error, MemoryError):
+            complain(
+                f"Memory is full ({str(error) or 'no more is given'}). What is finished is kept; start "
+                "the same command again with fewer workers or smaller batches."
+            )
+            return EXIT_FAILURE
         if isinstance(error, OSError):
             if fault_of_output() is not None:
                 return EXIT_FAILURE  # said when it leaves
@@ -129,6 +146,23 @@ def run(arguments: list[str]) -> int:
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
         return tell_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
+
+
+def put_common_first(words: list[str]) -> list[str]:
+    """Return the words of a command with the options of all verbs before the verb, wherever they stood.
+
+    >>> put_common_first(["bench", "--timeout", "60", "--out", "run", "--debug"])
+    ['--timeout', '60', '--debug', 'bench', '--out', 'run']
+    """
+    first, rest, left = [], [], iter(words)
+    for word in left:
+        if word in ("--debug", "--no-config") or word.startswith("--timeout="):
+            first.append(word)
+        elif word == "--timeout":
+            first += [word, *itertools.islice(left, 1)]
+        else:
+            rest.append(word)
+    return first + rest
 
 
 def suggest_choice(message: str) -> str:

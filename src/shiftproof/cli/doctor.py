@@ -47,6 +47,9 @@ EXTRAS: dict[str, Extra] = {
     "lightning": Extra(("pytorch-lightning",), "integrations.lightning: a grid each epoch"),
     "trainer": Extra(("accelerate",), "integrations.transformers: the same for Trainer"),
     "similarity": Extra(("fsspec",), "embeddings and tars behind URLs"),
+    "identifiability": Extra(
+        ("scipy",), "metrics of identifiability, reproduce aninfonce, intervals over seeds"
+    ),
     "ray": Extra(("ray",), "--engine ray of all long verbs"),
     "frost": Extra(("imagecorruptions-imaug",), "frost from the published photographs"),
     "docs": Extra(("mkdocs", "mkdocs-material", "mkdocstrings"), "mkdocs build, the documentation"),

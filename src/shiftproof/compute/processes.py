@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from shiftproof.compute.tuning import end_with_parent, tune_own_process
 from shiftproof.errors import InputError, RunError
 from shiftproof.io.holding import at_end
 
-__all__ = ["map_ordered"]
+__all__ = ["limit_items", "map_ordered"]
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
@@ -46,6 +47,9 @@ ITEM_SECONDS = 6 * 3600.0
 """So long may be waited for one item, unless the variable ``LIMIT`` says otherwise."""
 
 LIMIT = "SHIFTPROOF_ITEM_SECONDS"
+
+_limit: ContextVar[float | None] = ContextVar("_limit", default=None)
+"""What a caller has set for its own work, before the variable."""
 
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -78,7 +82,8 @@ def map_ordered(
 
     Raises:
         RunError: an item took its worker down ``ATTEMPTS`` times, or was not done in six hours
-            (``SHIFTPROOF_ITEM_SECONDS`` sets another limit); or no worker could start.
+            (:func:`limit_items` or ``SHIFTPROOF_ITEM_SECONDS`` sets another limit); no worker
+            could start, or one had too little memory.
         InputError: that variable holds no number above 0.
         Exception: whatever ``function`` raises, at that item's place in the order.
     """
@@ -172,7 +177,8 @@ class _Pool:
                 raise  # the function's own
             raise RunError(
                 f"A worker has not finished one item in {self._limit:g} s ({item!r:.200}), so the "
-                f"work was given up. If it needs longer, set {LIMIT}."
+                "work was given up; what is finished is kept. If an item needs longer, set --timeout "
+                f"or {LIMIT}."
             ) from error
 
     def end(self, *, kill: bool) -> None:
@@ -227,7 +233,26 @@ def _in_processes(pool: _Pool, items: Iterator[Any], window: int) -> Generator[A
         pool.end(kill=not finished)
 
 
+@contextlib.contextmanager
+def limit_items(seconds: float) -> Iterator[None]:
+    """Within the block give up when a worker process needs longer than this for one item.
+
+    Raises:
+        InputError: no number of seconds above 0.
+    """
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise InputError(f"--timeout: expected seconds above 0, got {seconds:g}.")
+    token = _limit.set(seconds)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
 def _item_seconds() -> float:
+    own = _limit.get()
+    if own is not None:
+        return own
     text = os.environ.get(LIMIT)
     if text is None:
         return ITEM_SECONDS
@@ -283,7 +308,7 @@ def _initialize(parent: int, job: bytes) -> None:
         _function, _context = pickle.loads(job)
     except Exception as error:
         # Raised at the first item: loky would print it, and try again.
-        _fault = error
+        _fault = _name_shortage(error)
 
 
 def _nothing() -> None:
@@ -294,4 +319,25 @@ def _call(item: Any) -> Any:
     if _fault is not None:
         raise _fault
     assert _function is not None
-    return _function(_context, item)
+    try:
+        return _function(_context, item)
+    except Exception as error:
+        told = _name_shortage(error)
+        if told is error:
+            raise
+        raise told from error
+
+
+_SHORTAGE = ("failed to map segment", "cannot allocate memory", "insufficient memory")
+"""What libraries say where the system gives them no memory, and the error is none of its kind."""
+
+
+def _name_shortage(error: Exception) -> Exception:
+    """Return the sentence that says so where a worker had too little memory, else the error itself."""
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and not any(words in text for words in _SHORTAGE):
+        return error
+    return RunError(
+        "A worker process had too little memory. What is finished is kept; start the same command "
+        "again with fewer workers, or 0."
+    )

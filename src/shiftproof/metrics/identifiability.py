@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.types import F64, I64
@@ -134,6 +135,7 @@ def mean_correlation_coefficient(
     Raises:
         InputError: shapes that do not fit, values that are not finite, fewer dimensions than
             latents, fewer than two samples, or a latent that never changes.
+        MissingExtraError: scipy is not installed.
     """
     if method not in CORRELATIONS:
         raise UnknownNameError.of("method", method, CORRELATIONS)
@@ -145,10 +147,9 @@ def mean_correlation_coefficient(
             f"Expected as many dimensions as latents at least, got {x.shape[1]} for {z.shape[1]}."
         )
     if method == "spearman":
-        from scipy.stats import rankdata
-
+        stats = _import_scipy("stats")
         # In rows: the layout decides in which order sums are taken.
-        x, z = (np.ascontiguousarray(rankdata(values, axis=0)) for values in (x, z))
+        x, z = (np.ascontiguousarray(stats.rankdata(values, axis=0)) for values in (x, z))
     strength = np.abs(_correlations(x, z))
     assignment = assign(-strength.T)
     found = strength[assignment, np.arange(z.shape[1])]
@@ -323,6 +324,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 
     Raises:
         InputError: no values, or some that are not finite.
+        MissingExtraError: scipy is not installed, and there are two values or more.
     """
     table = np.asarray(values, np.float64)
     if table.ndim != 1 or len(table) == 0 or not np.isfinite(table).all():
@@ -330,9 +332,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
     mean = float(table.mean())
     if len(table) == 1:
         return Interval(mean, mean, mean)
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(len(table) - 1, 0.975))
+    quantile = float(_import_scipy("special").stdtrit(len(table) - 1, 0.975))
     half = quantile * float(table.std(ddof=1)) / np.sqrt(len(table))
     return Interval(mean, float(mean - half), float(mean + half))
 
@@ -354,18 +354,25 @@ def assign(costs: ArrayLike) -> I64:
 
     Raises:
         InputError: another shape, or costs that are not finite.
+        MissingExtraError: scipy is not installed.
     """
     table = np.asarray(costs, np.float64)
     if table.ndim != 2 or table.shape[0] > table.shape[1] or not np.isfinite(table).all():
         raise InputError(
             f"Expected finite costs with at least as many columns as rows, got {table.shape}."
         )
-    from scipy.optimize import linear_sum_assignment
-
-    return np.asarray(linear_sum_assignment(table)[1], np.int64)
+    chosen = _import_scipy("optimize").linear_sum_assignment(table)[1]
+    return np.asarray(chosen, np.int64)
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _import_scipy(part: str) -> Any:
+    try:
+        return importlib.import_module(f"scipy.{part}")
+    except ImportError as error:
+        raise MissingExtraError.of("scipy", "identifiability") from error
 
 
 def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:

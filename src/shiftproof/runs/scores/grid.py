@@ -6,14 +6,15 @@ A task says what its figures are (:class:`Measure`) and which of them are its he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling
@@ -202,7 +203,10 @@ class GridScores(TidyScores, frozen=True):
 
     ``measures`` are what is measured in the cells; the first is what the grid is drawn by.
     ``ranking`` is of two models or more; None of one, and in files from before there were rankings.
+    ``upgrades`` bring older formats forward.
     """
+
+    upgrades: ClassVar[Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]]] = UPGRADES
 
     format: int
     kind: str

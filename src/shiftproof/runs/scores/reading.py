@@ -13,10 +13,12 @@ import msgspec
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.io.border import convert_errors
 from shiftproof.io.text import read_json
 
 FORMAT = 2
-"""The format of a run's files that this version writes and reads."""
+"""The format of a run's files that this version writes. A form may have ``upgrades``: of an older number
+the function that brings it one format forward."""
 
 AT = " @ "
 """Stands in a form's complaint between what was expected and the place inside of the form."""
@@ -52,11 +54,8 @@ def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form
     value = _clean(content)
     if not isinstance(value, Mapping):
         raise _refuse(path, "an object", where, value)
-    if "format" in getattr(form, "__struct_fields__", ()) and value.get("format") != FORMAT:
-        raise BrokenFileError(
-            f"{path}: expected format {FORMAT}, got {show(value.get('format'))}. It was written by "
-            "another version of shiftproof, or is not a run at all; use the version that wrote it."
-        )
+    if "format" in getattr(form, "__struct_fields__", ()):
+        value = _bring_forward(value, form, path)
     try:
         return msgspec.convert(value, form)
     except msgspec.ValidationError as error:
@@ -64,6 +63,23 @@ def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form
         place = _find_key(value, form, place)
         full = ".".join(part for part in (where, place) if part)
         raise _refuse(path, expected, full, _look_up(value, place)) from error
+
+
+def _bring_forward(value: Mapping[str, Any], form: type[Any], path: Path) -> Mapping[str, Any]:
+    """Bring a file of an older version of shiftproof into the format of this one, where that is known."""
+    upgrades = getattr(form, "upgrades", {})
+    while (found := value.get("format")) != FORMAT:
+        upgrade = upgrades.get(found) if type(found) is int else None
+        if upgrade is None:
+            newer = isinstance(found, int) and found > FORMAT
+            raise BrokenFileError(
+                f"{path}: expected format {FORMAT}, got {show(found)}. It was written by another "
+                "version of shiftproof, or is not a run at all; "
+                f"{'install a newer version' if newer else 'use the version that wrote it'}."
+            )
+        with convert_errors(path, f"not a file of format {found}"):
+            value = upgrade(value)
+    return value
 
 
 def write_form(path: Path, form: msgspec.Struct) -> None:
