@@ -74,7 +74,7 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     """
     if tree.layout == "voc masks" and name.endswith(".txt"):
         return _image_set(tree, name, forms)
-    if tree.layout == "saved" and (found := _saved_json(tree, name)) is not None:
+    if tree.layout == "saved" and (found := _change_saved(tree, name)) is not None:
         return Carried({name: found})
     if tree.layout in ("plain", "webdataset", "saved", "parquet", *LABEL_MAPS):
         return Carried(dict.fromkeys(name_carried(tree, name, forms)))
@@ -101,7 +101,7 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     return Carried({name: None})
 
 
-def _saved_json(tree: Tree, name: str) -> bytes | None:
+def _change_saved(tree: Tree, name: str) -> bytes | None:
     """Return what becomes of the files in which ``datasets`` says what it saved; None for others.
 
     Only the splits that are in the copy are listed. A table's fingerprint stands for its pixels in
