@@ -308,13 +308,6 @@ class TestDatasets:
             "webdataset tars, t, 1 tar; the first holds .png, .cls",
         ]
 
-    def test_no_changed_copy_is_made_of_them(self, written, tmp_path, capsys):
-        for name in ("saved", "hub"):
-            command = ["corrupt", str(written / name), str(tmp_path / "out"), "--split", "test"]
-            assert cli.run(command) == 2
-            assert "no changed copy is written" in " ".join(capsys.readouterr().err.split())
-        assert not (tmp_path / "out").exists()
-
 
 class TestParquet:
     def test_without_what_datasets_writes_columns_are_known_by_their_types(self, tmp_path, classes):

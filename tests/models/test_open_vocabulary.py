@@ -12,7 +12,13 @@ from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.models import load_detector
 from shiftproof.testing import check_detector
 from shiftproof.types import Detections
-from support.image_text import photographs, write_grounding, write_owl, write_owl_v2
+from support.image_text import (
+    photographs,
+    write_grounding,
+    write_omdet,
+    write_owl,
+    write_owl_v2,
+)
 
 transformers = pytest.importorskip("transformers", exc_type=ImportError)
 
@@ -92,6 +98,32 @@ class TestOwl2:
             inside = found.boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
             theirs = boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
             np.testing.assert_allclose(inside, theirs, atol=1.01)
+
+
+class TestOmDetTurbo:
+    def test_boxes_are_those_of_its_own_processor(self, tmp_path):
+        folder = write_omdet(tmp_path)
+        detector = load_detector(f"transformers:{folder}?score=0.2", classes=NAMES)
+        processor = transformers.OmDetTurboProcessor.from_pretrained(folder)
+        network = transformers.OmDetTurboForObjectDetection.from_pretrained(folder).eval()
+        for picture, found in zip(PICTURES, detector.predict(PICTURES), strict=True):
+            inputs = processor(
+                Image.fromarray(picture), text=[NAMES], return_tensors="pt",
+                text_kwargs=processor.text_kwargs,
+            )  # fmt: skip
+            with torch.no_grad():
+                outputs = network(**{k: v for k, v in inputs.items() if k != "pixel_mask"})
+            [told] = processor.post_process_grounded_object_detection(
+                outputs, threshold=0.2, target_sizes=[picture.shape[:2]]
+            )
+            order = np.argsort(-told["scores"].numpy(), kind="stable")
+            assert len(found) == len(order) > 0
+            np.testing.assert_allclose(found.scores, told["scores"].numpy()[order], atol=1e-5)
+            np.testing.assert_allclose(found.boxes, told["boxes"].numpy()[order], atol=1e-3)
+            assert found.labels.tolist() == told["labels"].numpy()[order].tolist()
+        check_detector(detector)
+        with pytest.raises(InputError, match="takes names and no sentences"):
+            load_detector(f"transformers:{folder}?template=a {{}}", classes=NAMES)
 
 
 class TestGroundingDino:

@@ -22,6 +22,12 @@ class Answer:
     features: object
 
 
+@dataclasses.dataclass
+class Scores:
+    scores: object
+    note: str
+
+
 Named = collections.namedtuple("Named", ["aux", "logits"])
 
 
@@ -34,6 +40,7 @@ FORMS = {
     "tensor": lambda x: x,
     "dict": lambda x: {"loss": x.sum(), "logits": x},
     "dict of one tensor": lambda x: {"scores": x, "note": "text"},
+    "dataclass of one tensor": lambda x: Scores(x, "text"),
     "dataclass": lambda x: Answer(None, x, x + 1),
     "tuple": lambda x: (x, x + 1),
     "list": lambda x: [x, x + 1],

@@ -151,6 +151,20 @@ class TestClasses:
             read_templates([])
         with pytest.raises(BrokenFileError, match=r"none.txt"):
             read_templates("none.txt")
+        for text in ("a photo", "", "opneai"):
+            with pytest.raises(InputError, match=r"Expected templates: openai, .*, a sentence"):
+                read_templates(text)
+
+    def test_classes_that_the_tokenizer_does_not_tell_apart_are_named(self, image_text_models):
+        spec = f"transformers:{image_text_models / 'clip'}"
+        # Both are one unknown word to it.
+        names = ["cat", "zebra", "dog", "horse"]
+        classifier = load_classifier(spec, classes=names, templates="a {}.")
+        told = " ".join(classifier.assumed)
+        assert "1 class has the same vector as another" in told
+        assert "'zebra' and 'horse'" in told
+        plain = load_classifier(spec, classes=NAMES, templates="a {}.")
+        assert "same vector" not in " ".join(plain.assumed)
 
     def test_classes_that_cannot_be_asked_for(self, image_text_models):
         spec = f"transformers:{image_text_models / 'clip'}"

@@ -224,3 +224,32 @@ def write_grounding(folder: Path) -> Path:
         sep_token="[SEP]", model_max_length=64,
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+def write_omdet(folder: Path) -> Path:
+    """A folder with an OmDet-Turbo of transformers, its image processor and a tokenizer."""
+    import transformers
+
+    text = transformers.CLIPTextConfig(
+        **_TOWER, vocab_size=len(WORDS), projection_dim=32, max_position_embeddings=77,
+        eos_token_id=2, bos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    backbone = transformers.SwinConfig(
+        image_size=64, patch_size=4, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 2],
+        window_size=4, out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = transformers.OmDetTurboConfig(
+        text_config=text, backbone_config=backbone, image_size=64, num_queries=10,
+        apply_layernorm_after_vision_backbone=False,
+        text_projection_in_dim=32, text_projection_out_dim=32, task_encoder_hidden_dim=32,
+        class_embed_dim=32, vision_features_channels=[16, 16, 16],
+        encoder_in_channels=[32, 64, 128], encoder_hidden_dim=16, encoder_dim_feedforward=16,
+        encoder_layers=1, decoder_hidden_dim=16, decoder_dim_feedforward=16,
+        decoder_num_heads=2, decoder_num_layers=1,
+    )  # fmt: skip
+    _seeded(lambda: transformers.OmDetTurboForObjectDetection(config)).save_pretrained(folder)
+    transformers.DetrImageProcessor(size={"height": 64, "width": 64}, do_pad=False).save_pretrained(
+        folder
+    )
+    _save_tokenizer(folder, 77)
+    return folder

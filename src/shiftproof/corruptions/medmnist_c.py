@@ -1,8 +1,7 @@
 """The corruptions of MedMNIST-C, each data set with constants of its own.
 
 All constants: Di Salvo et al. 2024 (arXiv 2406.17536), from medmnistc/corruptions/registry.py of their
-repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels. Not here: stain_deposit,
-which lays pictures of ink over an image that come with that package, and characters.
+repository (francescodisalvo05/medmnistc-api), for images of 224 x 224 pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageEnhance
 
@@ -33,6 +33,83 @@ BUBBLE_EDGE = 2
 BUBBLE_LIGHT = 100
 EDGE_LIGHT = 130
 """Width of a bubble's edge in pixels; how opaque bubble and edge are, of 255."""
+
+
+INK_SIDES = (24, 24, 24, 24, 32)
+INK_COVER = 0.6
+"""Side of a stain's square in pixels by severity, and the share of it that is black: the mean of the
+twenty pictures that the published code draws from (0.62 and 0.54)."""
+
+INK_WAVES = 4
+INK_ROUGHNESS = 0.25
+"""Waves that a stain's edge has around it, and the height of all together, of its radius."""
+
+MARGIN = 10
+"""Stains and words begin so far from the edge."""
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+FEWEST_LETTERS = 3
+LETTER_WIDTH = 8
+SMALLEST_FONT = 14
+"""Pixels that are left free for a letter; the smallest scale of the font, in hundredths."""
+
+
+def stain_deposit(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Black out stains of ink, at most so many.
+
+    Differs from the published code: the stains are drawn, of the same sizes, where that lays twenty
+    pictures over the image.
+    """
+    side = constants(INK_SIDES, severity)
+    result = np.array(image)
+    for _ in range(1 + draws.index(rng, constants(table, severity))):
+        ink = _draw_ink(rng, side)[: image.shape[0], : image.shape[1]]
+        top, left = (
+            _place(rng, whole, part) for whole, part in zip(image.shape, ink.shape, strict=False)
+        )
+        result[top : top + ink.shape[0], left : left + ink.shape[1]][ink] = 0
+    return result
+
+
+def _draw_ink(rng: Random, side: int) -> NDArray[np.bool_]:
+    """Draw a blot with a wavy edge, ``(side, side)``."""
+    heights, phases = rng.uniform(0, 1, INK_WAVES), rng.uniform(0, 2 * np.pi, INK_WAVES)
+    rows, columns = np.indices((side, side)) - (side - 1) / 2
+    angles = np.arctan2(rows, columns)[..., np.newaxis]
+    waves = (heights * np.sin(np.arange(1, INK_WAVES + 1) * angles + phases)).sum(axis=-1)
+    edge = 1 + INK_ROUGHNESS * waves / max(float(heights.sum()), 1e-6)
+    return np.asarray(np.hypot(rows, columns) <= np.sqrt(INK_COVER / np.pi) * side * edge)
+
+
+def _place(rng: Random, whole: int, part: int) -> int:
+    """Draw where something begins so that it keeps the margin, in what is too small none."""
+    margin = min(MARGIN, (whole - part) // 2)
+    return margin + draws.index(rng, whole - part - 2 * margin + 1)
+
+
+def characters(image: Image, severity: float, rng: Random, table: Levels) -> Image:
+    """Write words over the image: at most so many, of so many letters, in so large a font.
+
+    Differs from the published code: in an image that is narrower than a word the word is cut off,
+    where that fails; letters on a grey image are grey.
+    """
+    import cv2
+
+    words, longest, largest = constants(table, severity)
+    result = np.array(image)
+    height, width = image.shape[:2]
+    for _ in range(1 + draws.index(rng, words)):
+        count = FEWEST_LETTERS + draws.index(rng, longest - FEWEST_LETTERS + 1)
+        scale = SMALLEST_FONT + draws.index(rng, round(100 * largest) - SMALLEST_FONT + 1)
+        word = "".join(LETTERS[draws.index(rng, len(LETTERS))] for _ in range(count))
+        left = MARGIN + draws.index(rng, max(width - LETTER_WIDTH * count - MARGIN, 0) + 1)
+        bottom = min(MARGIN, height - 1) + draws.index(rng, max(height - 2 * MARGIN, 0) + 1)
+        color = [draws.index(rng, 256) for _ in range(3)]
+        cv2.putText(
+            result, word, (left, bottom), cv2.FONT_HERSHEY_DUPLEX, scale / 100,
+            color[: 1 if image.ndim == 2 else 3], 1, cv2.LINE_AA,
+        )  # fmt: skip
+    return result
 
 
 def defocus_blur(image: Image, severity: float, rng: Random, table: Levels) -> Image:
@@ -128,6 +205,8 @@ _FORMS: dict[str, Form] = {
     "gamma_corr_down": gamma,
     "bubble": bubble,
     "black_corner": black_corner,
+    "stain_deposit": stain_deposit,
+    "characters": characters,
 }
 
 _JPEG = (50, 30, 15, 10, 7)
@@ -169,6 +248,7 @@ TABLES: dict[str, dict[str, Levels]] = {
         "contrast_up": _MORE,
         "contrast_down": (0.8, 0.7, 0.6, 0.55, 0.5),
         "saturate": (0.05, 0.1, 0.15, 0.2, 0.25),
+        "stain_deposit": (1, 2, 3, 4, 5),
         "bubble": ((7, 15), (10, 15), (12, 15), (15, 20), (17, 25)),
     },
     "bloodmnist": {
@@ -181,6 +261,7 @@ TABLES: dict[str, dict[str, Levels]] = {
         "contrast_up": (1.1, 1.15, 1.2, 1.25, 1.3),
         "contrast_down": _DOWN,
         "saturate": (0.05, 0.1, 0.15, 0.17, 0.2),
+        "stain_deposit": (1, 2, 3, 3, 3),
         "bubble": ((5, 10), (7, 10), (10, 10), (12, 12), (15, 12)),
     },
     "dermamnist": {
@@ -198,6 +279,7 @@ TABLES: dict[str, dict[str, Levels]] = {
         "contrast_up": _MORE,
         "contrast_down": (0.8, 0.7, 0.6, 0.5, 0.4),
         "black_corner": (1.1, 1.05, 1.0, 0.9, 0.95),
+        "characters": ((1, 6, 0.14), (2, 7, 0.15), (3, 8, 0.16), (4, 9, 0.17), (6, 10, 0.18)),
     },
     "retinamnist": {
         "pixelate": (0.8, 0.6, 0.5, 0.4, 0.35),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from shiftproof.corruptions import ccc, depth, medmnist_c, mnist_c, scales
+from shiftproof.corruptions import camera, ccc, depth, medmnist_c, mnist_c, scales
 from shiftproof.corruptions.checks import CorruptionFunction
 from shiftproof.corruptions.table import (
     COMMON,
@@ -101,12 +101,16 @@ _ALL = (
     Suite(
         "3d", "the 6 that need depth maps: --depth", THREE_D, lambda: {n: n for n in depth.FUNCTIONS}
     ),
+    Suite(
+        "3d-camera", "the 3 of 3D common corruptions that need none", THREE_D,
+        lambda: {f"{n}.{camera.THREE_D}": of for n, of in camera.FUNCTIONS.items()},
+    ),
     Suite("ccc-easy", "pairs of 14, one after the other", CCC, lambda: ccc.pairs(ccc.EASY)),
     Suite("ccc", "pairs of 13, one after the other", CCC, lambda: ccc.pairs(ccc.MEDIUM)),
     *(
         Suite(
             dataset,
-            f"the {len(tables)} of {dataset} in MedMNIST-C that are here",
+            f"the {len(tables)} of {dataset} in MedMNIST-C",
             MEDMNIST_C,
             partial(medmnist_c.corruptions_of, dataset),
         )

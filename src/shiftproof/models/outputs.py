@@ -5,7 +5,7 @@ The rule, in this order:
 1. a tensor or an array is meant itself;
 2. of a mapping (the ``ModelOutput`` of transformers is one), a dataclass or a named tuple, the entry
    that is called as what is asked for: ``LOGITS`` of classifiers, ``VECTORS`` of encoders;
-3. of a mapping with one tensor alone, that one;
+3. of one of these with one tensor alone, that one, a named tuple excepted, which is a tuple;
 4. of a tuple or list, its first entry, if that is a tensor.
 
 Everything else is refused: what is meant would be a guess.
@@ -41,7 +41,7 @@ def find_tensor(output: Any, names: Sequence[str]) -> Any:
     named = [entries[name] for name in names if hasattr(entries.get(name), "shape")]
     if named:
         return named[0]
-    if isinstance(output, Mapping):
+    if entries and not isinstance(output, tuple):
         tensors = [value for value in entries.values() if hasattr(value, "shape")]
         return tensors[0] if len(tensors) == 1 else None
     if isinstance(output, tuple | list) and output and hasattr(output[0], "shape"):

@@ -46,10 +46,13 @@ def export_corrupted(
     of larger files and of other kinds the first cell has a copy, to which the other cells have hard
     links, where the disk can: to change one is to change all of these, never the source. In tars
     (webdataset) the images are corrupted and all other members kept, in their order; the key is the
-    tar's path and the member's name.
+    tar's path and the member's name. Of a data set that Hugging Face's ``datasets`` saved, and of
+    Parquet files, every cell is the same data set with all its columns and rows, under the same
+    names, its images corrupted; the key is the row's number as it is read here ("test/00000012"). A
+    row whose image cannot be read stays without one, and is named.
 
     Args:
-        source: an image, a tar, or a folder.
+        source: an image, a tar, a Parquet file, or a folder.
         target: a folder that is empty, or holds the same copy unfinished.
         corruptions: names, or folder name to name or function.
         severities: 1 to 5.
@@ -58,7 +61,7 @@ def export_corrupted(
             "source" keeps names and formats, so that annotations stay as they are to the byte: JPEG
             at quality 95, the others lossless.
         split: the images of this split alone; those of the others are left out.
-        images: the folder of the images, where several could be meant.
+        images: the folder of the images (of tables the column), where several could be meant.
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         backend: who writes which images or tars, where several share the work; see
@@ -106,7 +109,8 @@ def estimate_export(
 ) -> Estimate:
     """Return what :func:`export_corrupted` with the same arguments will take; write nothing.
 
-    Up to twelve images, evenly spread (of tars the first of the first one), go through all cells and
+    Up to twelve images, evenly spread (of tars and tables the first of the first one), go through all cells
+    and
     stand for the others: where sizes differ much it is rough.
 
     Raises:

@@ -24,6 +24,7 @@ from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
+from shiftproof.data.copies.tables import count_others, export_table, first_rows
 from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, open_tree, output_names
 from shiftproof.data.copies.writing import (
@@ -38,6 +39,7 @@ from shiftproof.data.copies.writing import (
     output_name,
 )
 from shiftproof.data.disk import read_below
+from shiftproof.data.find import TITLES
 from shiftproof.data.images.cells import FINGERPRINT_BYTES
 from shiftproof.errors import BrokenFileError, InputError, UnfinishedError, UnknownNameError
 from shiftproof.io import files, manifest
@@ -118,6 +120,11 @@ def plan_copy(
     tree = open_tree(source, split=split, images=images, root=root)
     outputs = output_names(tree, image_format)
     plan = CopyPlan(tree, outputs, tuple(versions), with_originals, image_format)
+    if tree.tables and any(form.mark for form in plan.forms):
+        raise InputError(
+            f"{source} is {TITLES[tree.layout]}, whose copies hold every image once: leave out the "
+            "originals, and write several versions into folders of their own."
+        )
     if len(plan.forms) > 1:
         _check_told_apart(plan)
     return plan
@@ -157,7 +164,9 @@ def export_copy(
     Texts up to a megabyte are copied into each folder; of larger files and of other kinds the first
     folder has a copy, to which the others have hard links, where the disk can: to change one is to
     change all of these, never the source. In tars (webdataset) the images are changed and all other
-    members kept, in their order; the key is the tar's path and the member's name.
+    members kept, in their order; the key is the tar's path and the member's name. In tables (what
+    ``datasets`` saved, Parquet) the column of the images is changed and all others kept; the key is
+    the row's number, as in the data set that is read.
 
     Args:
         plan: what to copy.
@@ -188,8 +197,8 @@ def export_copy(
     }
     if tree.layout != "plain":
         about |= {"layout": tree.layout, "fingerprints": _fingerprints(tree)}
-    if tree.layout == "webdataset":
-        about["tars"] = about.pop("images")
+    if tree.is_packed:
+        about["tables" if tree.tables else "tars"] = about.pop("images")
     shared = isinstance(backend, Scheduled)
     known, told = _claim(target, about, tree.aside, shared=shared)
     if backend is None:
@@ -226,7 +235,8 @@ def _copy_all(
 
 
 def _job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
-    return Job(plan.tree.root, target, plan.tree.layout, plan.versions, edit, plan.image_format)
+    tree = plan.tree
+    return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
 
 def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
@@ -250,7 +260,9 @@ def _outside(plan: CopyPlan, target: Path) -> CopyPlan:
 
 
 def _export(job: Job, names: tuple[str, str]) -> Exported:
-    """Write all versions of one image or tar, in a worker."""
+    """Write all versions of one image, tar or table, in a worker."""
+    if names[0] in job.tables:
+        return export_table(job, names[0])
     return export_tar(job, names[0]) if job.layout == "webdataset" else _export_one(job, names)
 
 
@@ -292,8 +304,8 @@ class _Copying:
 
     @property
     def size(self) -> int:
-        """Images of a part; a tar is one."""
-        if self.plan.tree.layout == "webdataset":
+        """Images of a part; a tar or table is one."""
+        if self.plan.tree.is_packed:
             return 1
         return max(PART_IMAGES, -(-len(self.plan.outputs) // MOST_PARTS))
 
@@ -483,7 +495,7 @@ class Estimate:
     """What a copy will take, told from a few of its images; nothing has been written.
 
     Attributes:
-        layout: plain, coco, voc, cityscapes, yolo or webdataset.
+        layout: plain, coco, voc, cityscapes, yolo, webdataset, saved or parquet.
         images: to be corrupted, in each cell.
         cells: the versions of each image: of a corrupted copy corruptions times severities.
         carried: other files of each cell.
@@ -526,7 +538,7 @@ def estimate_copy(
 ) -> Estimate:
     """Return what :func:`export_copy` with the same arguments will take; write nothing.
 
-    Up to twelve images, evenly spread (of tars the first of the first one), get all their versions
+    Up to twelve images, evenly spread (of tars and tables the first of the first one), get all their versions
     and stand for the others: where sizes differ much it is rough.
 
     Raises:
@@ -549,6 +561,13 @@ def estimate_copy(
         tried = (
             (f"{tar}/{name}", output_name(name, plan.image_format), image)
             for name, image in first_pictures(tree.root / tar, SAMPLED_IMAGES)
+        )
+    elif tree.tables:
+        images = sum(table.rows for table in tree.tables.values())
+        others = sum(count_others(tree.layout, table) for table in tree.tables.values())
+        other_bytes += len(plan.versions) * others
+        tried = first_rows(
+            tree.layout, next(iter(tree.tables.values())), plan.image_format, SAMPLED_IMAGES
         )
     else:
         images = len(tree.pictures)

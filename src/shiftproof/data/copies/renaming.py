@@ -74,7 +74,9 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     """
     if tree.layout == "voc masks" and name.endswith(".txt"):
         return _image_set(tree, name, forms)
-    if tree.layout in ("plain", "webdataset", *LABEL_MAPS):
+    if tree.layout == "saved" and (found := _change_saved(tree, name)) is not None:
+        return Carried({name: found})
+    if tree.layout in ("plain", "webdataset", "saved", "parquet", *LABEL_MAPS):
         return Carried(dict.fromkeys(name_carried(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()
@@ -97,6 +99,23 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     if suffix == ".txt" and _of_one_picture(tree, name) is None:
         return Carried({name: _image_list(tree, name, forms)})
     return Carried({name: None})
+
+
+def _change_saved(tree: Tree, name: str) -> bytes | None:
+    """Return what becomes of the files in which ``datasets`` says what it saved; None for others.
+
+    Only the splits that are in the copy are listed. A table's fingerprint stands for its pixels in
+    caches, so the copy leaves it to be made anew.
+    """
+    path = PurePosixPath(name)
+    if name == "dataset_dict.json":
+        told = read_json(tree.root / name)
+        told["splits"] = [one for one in told["splits"] if f"{one}/state.json" in tree.carried]
+    elif path.name == "state.json":
+        told = {**read_json(tree.root / name), "_fingerprint": None}
+    else:
+        return None
+    return json.dumps(told, indent=2).encode()
 
 
 def _is_unchanged(forms: Sequence[Form]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -14,13 +14,23 @@ from shiftproof.data.copies.writing import ImageFormat, cityscapes_stem, output_
 from shiftproof.data.detection.yolo import labels_of
 from shiftproof.data.disk import all_files, shorten
 from shiftproof.data.find import TITLES, FoundDataset, find_dataset, is_address
+from shiftproof.data.images.parquet import ParquetImages
+from shiftproof.data.images.rows import RowImages, RowTable, image_columns
+from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.segmentation.layouts import LABEL_MAPS, LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
+from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
 from shiftproof.io.urls import redact_urls
 
 PAIRED = ("ade20k", "voc masks", "masks")
 """Layouts in which a label map is called like its image, but for an ending."""
+
+TABLES: Mapping[str, type[SavedDataset] | type[ParquetImages]] = {
+    "saved": SavedDataset,
+    "parquet": ParquetImages,
+}
+"""Layouts whose images are in the rows of tables, and who opens them."""
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -33,12 +43,13 @@ class Tree:
 
     Attributes:
         root: the folder.
-        layout: plain, cityscapes, voc, yolo, coco or webdataset.
-        pictures: the images to change; of webdataset the tars.
+        layout: plain, cityscapes, voc, yolo, coco, webdataset, saved or parquet.
+        pictures: the images to change; of webdataset the tars, of saved and parquet the tables.
         carried: all other files, which every copy gets: none for a plain folder.
         folders: where the pictures lie.
         named: of each COCO file what it calls its images, to the picture.
         aside: a sentence for each kind of thing that is not changed, or not in the copy.
+        tables: of saved and parquet what each table holds.
     """
 
     root: Path
@@ -48,6 +59,12 @@ class Tree:
     folders: tuple[str, ...] = ()
     named: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+    tables: Mapping[str, RowTable] = field(default_factory=dict)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the pictures are files with many images each."""
+        return self.layout == "webdataset" or bool(self.tables)
 
     @cached_property
     def mask_owners(self) -> dict[str, str]:
@@ -118,12 +135,6 @@ def open_tree(
         return Tree(found.root, "plain", (source.name,))
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
-    if found.layout in ("saved", "parquet"):
-        raise InputError(
-            f"{source} is {TITLES[found.layout]}, of which no changed copy is written: its tables "
-            "would hold every version of every image. `shiftproof bench`, `detect` and `probe` "
-            "corrupt its images as they read them; for files, write the images to a folder first."
-        )
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(
             f"{source} is {TITLES[found.layout]}; expected an image or a folder of images."
@@ -132,6 +143,8 @@ def open_tree(
         # Images that are not here leave a split of the copy without them; all else would be guessed.
         if part.problem is not None and (found.problem is not None or not part.is_absent):
             raise part.problem
+    if found.layout in TABLES:
+        return _tree_of_tables(found, images)
     if found.layout in ("plain", "corrupted tree"):
         return _plain(found)
     return _tree_of_data_set(found, split)
@@ -183,11 +196,52 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     )
 
 
+def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
+    """Return the tree of a data set whose images are in the rows of tables."""
+    splits = [part.title for part in found.parts]
+    if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
+        splits = []
+    kind = TABLES[found.layout]
+    column = None if images is None else str(images)
+    opened = [kind(found.source, split, labeled=False, column=column) for split in splits or [None]]
+    tables = {
+        table.path.relative_to(found.root).as_posix(): table
+        for data in opened
+        for table in data.tables()
+        if table.rows
+    }
+    if not tables:
+        raise InputError(f"{found.source} holds no images where {TITLES[found.layout]} has them.")
+    carried = () if found.source.is_file() else _beside_tables(found, splits)
+    aside = _name_other_columns(opened)
+    return Tree(found.root, found.layout, tuple(tables), carried, (), {}, aside, tables)
+
+
+def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:
+    """Return the files that a copy of a folder of tables gets: no table, and nothing of other splits."""
+    names = [
+        name for name in all_files(found.root) if not name.endswith((".arrow", ".parquet", ".lock"))
+    ]
+    if found.layout == "saved" and splits:
+        others = set(list_splits(found.source)) - set(splits)
+        names = [name for name in names if name.partition("/")[0] not in others]
+    return tuple(sorted(names))
+
+
+def _name_other_columns(opened: Sequence[RowImages]) -> tuple[str, ...]:
+    others = dict.fromkeys(
+        name for data in opened for name in image_columns(data.features) if name != data.column
+    )
+    return tuple(
+        f"images in the column {show_name(name)}: carried over as they are" for name in others
+    )
+
+
 _UNNAMED = "images that the annotations do not name"
 
 
 def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
-    """Return the new name of every picture of a tree; of tars, which keep theirs, see ``tars``.
+    """Return the new name of every picture of a tree; tars and tables keep theirs.
 
     Where two would share a name, the old suffix stays, too; where annotations find their image by its
     stem, that cannot be.
@@ -201,6 +255,7 @@ def output_names(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
                 check_names(tree.root / name, image_format)
             except BrokenFileError:
                 continue  # named when its turn comes
+    if tree.is_packed:
         return {name: name for name in tree.pictures}
     plain = {name: output_name(name, image_format) for name in tree.pictures}
     # What is carried over keeps its name: a map of labels beside its photograph, for one.

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image as PillowImage
 
+from shiftproof.data.images.rows import RowTable
 from shiftproof.errors import InputError
 from shiftproof.shards import Arrays
 from shiftproof.types import Image
@@ -53,7 +54,7 @@ _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
 class Exported:
     """What making a changed copy did, and where the time went.
 
-    ``written`` images now, ``kept`` images that were there (of tar files, the shards), ``carried``
+    ``written`` images now, ``kept`` images that were there (of tars and tables, the files), ``carried``
     other files that were copied, linked or rewritten now, ``broken`` sources by id with the reason,
     ``aside`` a sentence for each thing that was not changed, or is not in the copy.
     The seconds are CPU time summed over the workers; ``corrupt`` is the change itself, whichever it
@@ -133,6 +134,7 @@ class Job:
     versions: tuple[Version, ...]
     edit: Edit
     image_format: ImageFormat
+    tables: Mapping[str, RowTable] = field(default_factory=dict)
 
     def path(self, version: Version, name: str) -> Path:
         """Return where the picture ``name``, as it is called without a mark, lies in a version."""
@@ -177,6 +179,20 @@ def output_name(name: str, image_format: ImageFormat) -> str:
             f"{name}: a corrupted image cannot be kept in this format; choose the format png."
         )
     return name
+
+
+def name_in_table(path: str | None, data: bytes, image_format: ImageFormat) -> str:
+    """Return what an image in a row of a table is called once it is written.
+
+    With "source" an image without a name, or with one whose format cannot be written, stays a JPEG
+    where it is one, and becomes a PNG otherwise.
+    """
+    if image_format != "source":
+        return output_name(path or "image", image_format)
+    if path is not None and PurePosixPath(path).suffix.lower() in _WRITER.keys() - {""}:
+        return path
+    suffix = ".jpg" if data[:2] == b"\xff\xd8" else ".png"
+    return str(PurePosixPath(path or "image").with_suffix(suffix))
 
 
 def encode(image: Image, name: str) -> bytes:

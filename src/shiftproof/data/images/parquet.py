@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, final
@@ -15,7 +15,7 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.data.disk import all_files
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
 from shiftproof.data.splits import split_of
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import check_names, convert_errors, open_regular
@@ -136,6 +136,17 @@ class ParquetImages(RowImages):
         found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
         return found
 
+    def tables(self) -> list[RowTable]:
+        """Return the Parquet files, in order."""
+        sizes = [0] * len(self._paths)
+        for (number, _), rows in zip(self._groups, np.diff(self._starts), strict=True):
+            sizes[number] += int(rows)
+        starts = np.cumsum([0, *sizes]).tolist()
+        return [
+            RowTable(path, self.column, self.prefix, start, rows)
+            for path, start, rows in zip(self._paths, starts, sizes, strict=False)
+        ]
+
     def values(self, column: str) -> list[Any]:
         """Return a column of all rows."""
         found = []
@@ -199,6 +210,38 @@ def _by_type(kind: Any) -> dict[str, str]:
     if pa.types.is_binary(held) or pa.types.is_large_binary(held):
         return {"_type": "Image"}
     return {"_type": "Value", "dtype": str(kind)}
+
+
+def read_parquet_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of a Parquet file, and its rows in batches of at most so many.
+
+    Raises:
+        BrokenFileError: it is damaged, at once or while its rows are read.
+    """
+    return _open(path).schema_arrow, _read_batches(path, rows)
+
+
+def _read_batches(path: Path, rows: int) -> Iterator[Any]:
+    with convert_errors(path, "its rows cannot be read"):
+        count = 0
+        for batch in _open(path).iter_batches(batch_size=rows):
+            batch.validate(full=True)
+            count += len(batch)
+            yield batch
+        if count != _open(path).metadata.num_rows:
+            raise BrokenFileError(f"{path} has other rows than it claims.")
+
+
+def count_other_bytes(path: Path, column: str) -> int:
+    """Return how many bytes a Parquet file has in all columns but one."""
+    meta = _open(path).metadata
+    groups = [meta.row_group(at) for at in range(meta.num_row_groups)]
+    columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+    return sum(
+        int(chunk.total_compressed_size)
+        for chunk in columns
+        if chunk.path_in_schema.partition(".")[0] != column
+    )
 
 
 def _has_bytes(kind: Any) -> bool:

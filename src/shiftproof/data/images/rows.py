@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,34 @@ LABELS = ("label", "labels", "cls", "class")
 _CAPTIONS = ("caption", "text")
 
 
+@dataclass(frozen=True)
+class RowTable:
+    """A file with some of the rows of a data set, one after the other.
+
+    Attributes:
+        path: the file.
+        column: of the images.
+        prefix: what stands before the number of a row in its id.
+        start: the number of its first row in the whole data set.
+        rows: how many it has.
+    """
+
+    path: Path
+    column: str
+    prefix: str
+    start: int
+    rows: int
+
+    def row_id(self, row: int) -> str:
+        """Return the id of a row, counted from the first of this file."""
+        return row_id(self.prefix, self.start + row)
+
+
+def row_id(prefix: str, row: int) -> str:
+    """Return what a row of a data set is called."""
+    return f"{prefix}{row:08}"
+
+
 class RowImages(ImageData):
     """Images of which each is a row of a table; ids are the rows' numbers.
 
@@ -30,6 +59,7 @@ class RowImages(ImageData):
 
     Attributes:
         column: of the images.
+        prefix: what stands before a row's number in its id.
         label_key: the column of the labels, or None.
         captions: id to text, of a column "caption" or "text", or None.
     """
@@ -46,7 +76,8 @@ class RowImages(ImageData):
     ) -> None:
         self.column = column
         self.features = dict(features)
-        ids = [f"{prefix}{row:08}" for row in range(count)]
+        self.prefix = prefix
+        ids = [row_id(prefix, row) for row in range(count)]
         self._rows = {key: row for row, key in enumerate(ids)}
         self.label_key: str | None = None
         labels, classes = self._labels(where, stated)
@@ -63,6 +94,10 @@ class RowImages(ImageData):
     @abstractmethod
     def image_bytes(self, row: int) -> bytes | None:
         """Return the image file of a row, or None where the row has none."""
+
+    @abstractmethod
+    def tables(self) -> list[RowTable]:
+        """Return the files that hold the rows, in order."""
 
     @abstractmethod
     def values(self, column: str) -> list[Any]:

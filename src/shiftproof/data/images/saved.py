@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any, final
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, choose_image_column, state_of
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, state_of
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import convert_errors, is_utf8, open_regular, show_name
 from shiftproof.io.text import read_json
@@ -76,6 +77,14 @@ class SavedDataset(RowImages):
             cell = _table(path)[self.column][row - int(self._starts[place])].as_py()
         found: bytes | None = None if cell is None else cell.get("bytes")
         return found
+
+    def tables(self) -> list[RowTable]:
+        """Return the Arrow files, in order."""
+        pairs = zip(self._files, itertools.pairwise(self._starts.tolist()), strict=True)
+        return [
+            RowTable(path, self.column, self.prefix, start, end - start)
+            for path, (start, end) in pairs
+        ]
 
     def values(self, column: str) -> list[Any]:
         """Return a column of all rows."""
@@ -154,6 +163,22 @@ def _table_as(path: Path, state: str) -> Any:
         # Else an offset that points out of the file ends the process where a row is read.
         table.validate(full=True)
         return table
+
+
+def read_arrow_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
+    """Return the schema of an Arrow file, and its rows in batches of at most so many.
+
+    Raises:
+        BrokenFileError: it is damaged.
+    """
+    table = _table(path)
+    return table.schema, iter(table.to_batches(max_chunksize=rows))
+
+
+def count_other_bytes(path: Path, column: str) -> int:
+    """Return how many bytes an Arrow file has in all columns but one."""
+    table = _table(path)
+    return int(table.nbytes - table[column].nbytes)
 
 
 def _check_table(path: Path, table: Any, column: str) -> int:

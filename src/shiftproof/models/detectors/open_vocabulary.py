@@ -1,4 +1,4 @@
-"""Detectors of transformers that are told in words what to look for: OWL-ViT, OWLv2, Grounding DINO."""
+"""Detectors of transformers that are told in words what to look for: OWL-ViT, Grounding DINO and kin."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from shiftproof.classes import Classes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
 from shiftproof.models.detectors.by_size import detect_by_size
+from shiftproof.models.detectors.omdet import OmDetConvention, make_omdet_words
 from shiftproof.models.detectors.options import SCORE, DetectorOptions, LoadedDetector
 from shiftproof.models.image_text.pretrained import open_pretrained, open_transformers
 from shiftproof.models.image_text.prompts import make_class_names, read_templates
@@ -24,6 +25,7 @@ LIMIT = 300
 _WORDS = ("input_ids", "attention_mask", "token_type_ids")
 
 _OWL, _GROUNDING = ("owlvit", "owlv2"), ("grounding-dino", "mm-grounding-dino")
+_OMDET = ("omdet-turbo",)
 
 
 def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> LoadedDetector:
@@ -41,10 +43,10 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
         ModelError: it cannot be had, or is of a kind whose answers are not known here.
     """
     kind = str(config.model_type)
-    if kind not in (*_OWL, *_GROUNDING):
+    if kind not in (*_OWL, *_GROUNDING, *_OMDET):
         raise ModelError(
-            f"transformers:{target} is a {kind!r}; of the detectors that take words, OWL-ViT, OWLv2 "
-            "and Grounding DINO are read here."
+            f"transformers:{target} is a {kind!r}; of the detectors that take words, OWL-ViT, OWLv2, "
+            "Grounding DINO and OmDet-Turbo are read here."
         )
     classes = options.classes or options.vocabulary
     if classes is None:
@@ -59,15 +61,19 @@ def load_open_vocabulary(target: str, config: Any, options: DetectorOptions) -> 
     processor = open_pretrained(transformers.AutoImageProcessor, target, what)
     network = open_pretrained(transformers.AutoModelForZeroShotObjectDetection, target, what)
     score = SCORE if options.score is None else options.score
-    convention: OwlConvention | GroundingConvention
+    convention: OwlConvention | GroundingConvention | OmDetConvention
+    if options.template is not None and kind not in _OWL:
+        raise InputError(
+            f"transformers:{target} takes names and no sentences; leave out the template."
+        )
     if kind in _OWL:
         words, told = _owl_queries(tokenizer, network, names, options.template)
         convention = OwlConvention(processor, words, told, score, options.limit)
+    elif kind in _OMDET:
+        reader = transformers.OmDetTurboProcessor(processor, tokenizer)
+        tokens, told = make_omdet_words(tokenizer, names), "each name alone, and one task"
+        convention = OmDetConvention(processor, reader, tokens, score, options.limit)
     else:
-        if options.template is not None:
-            raise InputError(
-                f"transformers:{target} takes names and no sentences; leave out the template."
-            )
         prompts = tuple(_grounding_prompts(tokenizer, network, names))
         told = f"{len(prompts)} prompts" if len(prompts) > 1 else "one prompt of all names"
         limit = LIMIT if options.limit is None else options.limit

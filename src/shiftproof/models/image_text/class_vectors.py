@@ -56,6 +56,24 @@ class ClassVectors:
         """Return what reproduces them, as JSON takes it."""
         return {**self.prompts.settings(), "vectors": self.fingerprint}
 
+    def tell_shared(self) -> tuple[str, ...]:
+        """Say that classes have the vector of another, of which no image can be; () where none has.
+
+        A tokenizer that does not know two words, or cuts two long sentences, makes them the same.
+        """
+        _, first, inverse = np.unique(self.values, axis=0, return_index=True, return_inverse=True)
+        twins = first[inverse.reshape(-1)]
+        later = np.flatnonzero(twins != np.arange(len(twins)))
+        if not len(later):
+            return ()
+        names = self.prompts.names
+        one, other = names[int(twins[later[0]])], names[int(later[0])]
+        which = "class has" if len(later) == 1 else "classes have"
+        return (
+            f"{len(later):,} {which} the same vector as another and are never predicted: the tokenizer "
+            f"does not tell their sentences apart, such as those of {one!r:.60} and {other!r:.60}",
+        )
+
     def save(self, run: Path) -> None:
         """Keep them in the folder of a run, with their sentences beside them.
 

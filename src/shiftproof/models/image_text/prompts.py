@@ -109,10 +109,20 @@ def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
         return _read_templates(given)
     if isinstance(given, str) and PLACE in given:
         return (given,)
+    if isinstance(given, str) and not Path(given).is_file() and not _is_path(given):
+        raise InputError(
+            f"Expected templates: {', '.join(PUBLISHED)}, a sentence with {PLACE} where the name of the "
+            f"class stands, or a file of such sentences; got {given!r:.80}."
+        )
     if isinstance(given, (str, Path)):
         lines = read_text(Path(given)).strip().splitlines()
         return _check_templates(lines, f"{given}, line ")
     return _check_templates(list(given), "Template ")
+
+
+def _is_path(given: str) -> bool:
+    """Whether a text that names no file was meant to."""
+    return bool(Path(given).suffix) and " " not in given
 
 
 def _check_templates(lines: list[str], where: str) -> tuple[str, ...]:

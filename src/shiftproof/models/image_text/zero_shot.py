@@ -39,6 +39,7 @@ def load_zero_shot(model: ImageText, options: LoadOptions) -> Loaded:
         assumed=(
             f"{templates} {'template' if templates == 1 else 'templates'}, "
             f"such as {vectors.prompts.sentences(vectors.prompts.names[0])[0]!r}",
+            *vectors.tell_shared(),
             *model.assumed,
         ),
     )
