@@ -1,6 +1,5 @@
 """Work on a real Ray cluster of two machines, both of them here: no byte differs, nothing is lost."""
 
-import contextlib
 import importlib.util
 import os
 import sys
@@ -39,17 +38,31 @@ def _workers_find_the_tests_helpers():
 @pytest.fixture(scope="module")
 def cluster(_workers_find_the_tests_helpers):
     """Two machines of one core each."""
-    from ray.cluster_utils import Cluster
+    import ray
 
-    config = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    started = Cluster(
-        initialize_head=True,
-        head_node_args={**SMALL, "include_dashboard": False, "_system_config": config},
-    )
-    started.add_node(**SMALL)
-    started.wait_for_nodes()
+    started = machines.start_cluster(SMALL)
     yield started
+    ray.shutdown()
     started.shutdown()
+
+
+@pytest.fixture
+def joined(cluster):
+    """Ray as the caller has begun it; it stays, as do its workers, which take seconds to start."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    return cluster
+
+
+@pytest.fixture
+def apart(cluster):
+    """The cluster, which this process has not joined."""
+    import ray
+
+    ray.shutdown()
+    return cluster
 
 
 @pytest.fixture
@@ -62,14 +75,12 @@ def expected(tmp_path):
 
 
 @with_ray
-def test_on_a_cluster_a_killed_worker_costs_nothing_and_no_byte_differs(
-    cluster, tmp_path, expected
-):
+def test_on_a_cluster_a_killed_worker_costs_nothing_and_no_byte_differs(apart, tmp_path, expected):
     import ray
 
     before = dict(os.environ)
     job = counting(die=str(tmp_path / "died"))
-    run_shards(job, tmp_path / "parts", Ray(cluster.address))
+    run_shards(job, tmp_path / "parts", Ray(apart.address))
     assert (tmp_path / "died").exists()
     assert contents(tmp_path / "parts") == expected
     assert not ray.is_initialized()
@@ -77,17 +88,14 @@ def test_on_a_cluster_a_killed_worker_costs_nothing_and_no_byte_differs(
 
 
 @with_ray
-def test_a_ray_that_the_caller_started_is_used_and_left(cluster, tmp_path):
+@pytest.mark.usefixtures("joined")
+def test_a_ray_that_the_caller_started_is_used_and_left(tmp_path):
     import ray
 
-    ray.init(cluster.address, log_to_driver=False, logging_level="error")
-    try:
-        with pytest.raises(ValueError, match="shard 2 cannot be read"):
-            run_shards(counting(broken=[2]), tmp_path / "parts", Ray(workers=1))
-        assert PartFolder(tmp_path / "parts", 8).missing()[0] == 2
-        assert ray.is_initialized()
-    finally:
-        ray.shutdown()
+    with pytest.raises(ValueError, match="shard 2 cannot be read"):
+        run_shards(counting(broken=[2]), tmp_path / "parts", Ray(workers=1))
+    assert PartFolder(tmp_path / "parts", 8).missing()[0] == 2
+    assert ray.is_initialized()
 
 
 @with_ray
@@ -101,23 +109,19 @@ def test_a_killed_driver_of_ray_costs_the_shards_under_way(cluster, tmp_path, ex
 
 
 @with_ray
-def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(cluster, tmp_path):
+def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(joined, tmp_path):
     import ray
 
-    ray.init(cluster.address, log_to_driver=False, logging_level="error")
     known = [node["NodeID"] for node in ray.nodes()]
     context = {"known": known, "folder": str(tmp_path)}
     job = Job("parts", machines.need_another_machine, context, 4, {})
     running = threading.Thread(target=run_shards, args=(job, tmp_path / "parts", Ray()))
-    try:
-        running.start()
-        machines.wait_for(tmp_path / "begun-0")
-        late = cluster.add_node(**SMALL)
-        machines.wait_for(tmp_path / "joined")
-        cluster.remove_node(late, allow_graceful=False)
-        running.join(machines.PATIENCE)
-    finally:
-        ray.shutdown()
+    running.start()
+    machines.wait_for(tmp_path / "begun-0")
+    late = machines.add_machine(joined, SMALL)
+    machines.wait_for(tmp_path / "joined")
+    joined.remove_node(late, allow_graceful=False)
+    running.join(machines.PATIENCE)
     parts = PartFolder(tmp_path / "parts", 4)
     assert [part["values"].tolist() for part in parts.each()] == [
         [shard, shard + 1, shard + 2] for shard in range(4)
@@ -128,14 +132,9 @@ def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(cluster, tmp
 
 
 @pytest.fixture
-def on_cluster(cluster, monkeypatch):
-    """Ray as the caller has begun it, so that a verb need not join the cluster anew."""
-    import ray
-
+def on_cluster(joined, monkeypatch):
     monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
-    ray.init(cluster.address, log_to_driver=False, logging_level="error")
-    with contextlib.closing(SimpleNamespace(close=ray.shutdown)):
-        yield Ray()
+    return Ray()
 
 
 @with_ray

@@ -1,5 +1,7 @@
 """Every long verb by two commands over one folder: the same bytes as by one."""
 
+import functools
+
 import pytest
 
 from shiftproof.errors import UnfinishedError
@@ -15,19 +17,33 @@ def _few_resamples(monkeypatch):
     monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return tiny.write_photos(tmp_path_factory.mktemp("photos"), per_class=3)
+
+
+@pytest.fixture(scope="module")
+def expected(photos, tmp_path_factory):
+    """What one command writes, by the verb; each is run once."""
+
+    @functools.cache
+    def write(verb):
+        folder = tmp_path_factory.mktemp(verb) / "one"
+        VERBS[verb](photos, folder, None)
+        return everything(folder)
+
+    return write
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_two_workers_write_what_one_command_writes(verb, tmp_path):
-    photos = tiny.write_photos(tmp_path / "photos", per_class=3)
-    VERBS[verb](photos, tmp_path / "one", None)
+def test_two_workers_write_what_one_command_writes(verb, photos, expected, tmp_path):
     with pytest.raises(UnfinishedError, match=r"\(of worker 0, --of 2\)"):
         VERBS[verb](photos, tmp_path / "shared", Scheduled(1, 2, 0))
     VERBS[verb](photos, tmp_path / "shared", Scheduled(0, 2, 0))
-    assert everything(tmp_path / "shared") == everything(tmp_path / "one")
+    assert everything(tmp_path / "shared") == expected(verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_sent_through_bytes_comes_back_the_same(verb, tmp_path):
-    photos = tiny.write_photos(tmp_path / "photos", per_class=3)
-    VERBS[verb](photos, tmp_path / "here", None)
+def test_what_is_sent_through_bytes_comes_back_the_same(verb, photos, expected, tmp_path):
     VERBS[verb](photos, tmp_path / "there", Sent())
-    assert everything(tmp_path / "there") == everything(tmp_path / "here")
+    assert everything(tmp_path / "there") == expected(verb)

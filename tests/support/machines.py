@@ -1,11 +1,47 @@
-"""A job that notes on which machine of a cluster its parts are made, and waits for machines there."""
+"""A cluster whose machines are all here, and a job that waits for machines to come and go."""
 
 import time
 from pathlib import Path
 
 import numpy as np
 
-PATIENCE = 120.0
+PATIENCE = 240.0
+"""Seconds; a machine with much to do may need minutes to start another one's processes."""
+
+PATIENT = {
+    # One that is gone refuses to answer: it is given up after nine seconds. One that has much to do
+    # answers late, for which it has 10 seconds each time: it is never given up.
+    "health_check_period_ms": 300,
+    "health_check_failure_threshold": 30,
+}
+
+
+def start_cluster(of_each, attempts=3):
+    """Start two machines with the same options."""
+    try:
+        return _start_both(of_each)
+    except Exception:
+        # Ray gives a machine 30 seconds; what did not start in time ends with this process.
+        if attempts == 1:
+            raise
+        return start_cluster(of_each, attempts - 1)
+
+
+def _start_both(of_each):
+    from ray.cluster_utils import Cluster
+
+    head = {**of_each, "include_dashboard": False, "_system_config": PATIENT}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    add_machine(started, of_each)
+    return started
+
+
+def add_machine(cluster, of_each):
+    """Start another one, and wait until the others know it."""
+    # Ray's own waiting ends after 30 seconds.
+    node = cluster.add_node(wait=False, **of_each)
+    cluster.wait_for_nodes(timeout=PATIENCE)
+    return node
 
 
 def wait_for(path, patience=PATIENCE):
