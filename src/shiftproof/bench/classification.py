@@ -13,10 +13,11 @@ import numpy as np
 from shiftproof.adapt import Adapter, make_adapter
 from shiftproof.bench import estimates
 from shiftproof.bench.gallery import save_gallery
+from shiftproof.bench.named_models import choose_titles, load_models, write_settings
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.summary import SEED, average, list_broken
-from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.unanswered import list_unanswered
 from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
 from shiftproof.compute.progress import progress
@@ -103,7 +104,8 @@ class Classification(Task):
         device: str,
     ) -> Prepared:
         """Load what is given as text; name the models; see that labels and classes fit."""
-        named = _name_models(models, device, self.kept)
+        load = functools.partial(load_classifier, device=device, kept=self.kept)
+        named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
         first = next(iter(named.values()))
         dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
         check_labels(dataset, first.classes)
@@ -126,20 +128,10 @@ class Classification(Task):
 
         return Prepared(
             models={**named, **adapted},
-            titles={
-                **{name: model.name if name == SOURCE else name for name, model in named.items()},
-                **{name: name for name in adapted},
-            },
+            titles={**choose_titles(named), **{name: name for name in adapted}},
             data=dataset,
             recording=ClassifierRecording(),
-            settings={
-                "models": {name: model.settings for name, model in named.items()},
-                "adapters": {
-                    # The wrapped classifier stands under "models" already.
-                    name: {k: v for k, v in model.settings.items() if k != "classifier"}
-                    for name, model in adapted.items()
-                },
-            },
+            settings=write_settings(named, adapted, "classifier"),
             about={"classes": {"title": first.classes.title, "count": len(first.classes)}},
             make_view=make_view,
             corrupted=on_disk,
@@ -232,26 +224,6 @@ class Classification(Task):
 
 
 # ---------------------------------------------------------------- what was handed in
-
-
-def _name_models(
-    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
-    device: str,
-    kept: str | Path | None,
-) -> dict[str, ClassifierLike]:
-    if not isinstance(models, Mapping):
-        models = {SOURCE: models}
-    if not models:
-        raise InputError("Expected at least one classifier, got none.")
-    named: dict[str, ClassifierLike] = {}
-    for name, model in models.items():
-        safe = folder_name(name, "classifier")
-        if safe in named:
-            raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
-        named[safe] = (
-            load_classifier(model, device=device, kept=kept) if isinstance(model, str) else model
-        )
-    return named
 
 
 def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> None:

@@ -210,3 +210,22 @@ class FromTree:
     def settings(self) -> Settings:
         """Return how the pixels come about."""
         return {"source": "from disk", "tree": self.tree.settings()}
+
+
+def view_full_size(
+    data: DetectionData | SegmentationData,
+    tree: CorruptedTree | None,
+    corruptions: Mapping[str, str | Callable[..., Image]],
+    seed: int,
+    encode: Encode,
+) -> View:
+    """Return the images of data with annotations as they are loaded: corrupted here, or of a tree.
+
+    Raises:
+        InputError: the tree has none of the images, or those are to be encoded.
+    """
+    if tree is None:
+        return OnTheFly(data, as_loaded, corruptions, seed=seed, encode=encode)
+    if encode != "none":
+        raise InputError("The corrupted copies are read as they are; leave encode out.")
+    return FromTree(data, tree)
