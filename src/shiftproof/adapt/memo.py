@@ -169,11 +169,11 @@ class MEMO(EpisodicAdapter):
         """Return augmentations of an image ``(H, W, 3)`` as the network takes them."""
         key = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
         size = "x".join(map(str, pixels.shape))
-        looks = [
+        images = [
             augment_by_mixing(
                 pixels, generator(self.seed, "memo", size, key, str(step), str(number)), self.crop
             )
             for number in range(self.augmentations)
         ]
-        batch = torch.from_numpy(np.stack(looks)).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         return self._pixels.to_inputs(batch)

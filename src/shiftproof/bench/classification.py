@@ -103,7 +103,7 @@ class Classification(Task):
         *,
         device: str,
     ) -> Prepared:
-        """Load what is given as text; name the models; see that labels and classes fit."""
+        """Load what is given as text; name the models; check that labels and classes fit."""
         load = functools.partial(load_classifier, device=device, kept=self.kept)
         named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
         first = next(iter(named.values()))
@@ -223,7 +223,7 @@ class Classification(Task):
         save_gallery(folder, view, cells, prepared.data.samples, list(prepared.models), classes)
 
 
-# ---------------------------------------------------------------- what was handed in
+# ---------------------------------------------------------------- models and data
 
 
 def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> None:

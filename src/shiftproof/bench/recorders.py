@@ -110,7 +110,7 @@ class ClassifierRecording:
         return CellRecorder(samples)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> CellRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return CellRecorder.of(read_cell(path), samples)
 
     def write(self, path: Path, recorder: CellRecorder) -> None:

@@ -98,7 +98,7 @@ class OnTheFly:
         return through_jpeg(image) if self.encode == "jpeg" else image
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "on the fly", "seed": self.seed, "encode": encode_settings(self.encode)}
 
     def _clean(self, sample: Sample) -> Image:
@@ -139,7 +139,7 @@ class FromDisk:
         return image if image.shape[:2] == self.size else resize(self.geometry, image, sample)
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "from disk", "taken as they are": self.size and list(self.size)}
 
 
@@ -208,7 +208,7 @@ class FromTree:
         return image
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "from disk", "tree": self.tree.settings()}
 
 

@@ -76,7 +76,7 @@ def evaluate(
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
+        InputError: an argument cannot be used; nothing has been written then.
         UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models of different classes, or folders that are no classes.
         RunMismatchError: ``out`` belongs to a run with other settings.

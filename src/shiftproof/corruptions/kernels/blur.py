@@ -40,7 +40,7 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
 def _truncate(sums: F32, flat: U8, out: U8) -> None:
     """Cut sums in 0..255 off to whole numbers.
 
-    What the published code makes of a flat area, where the exact sum is a whole number, hangs on
+    What the published code makes of a flat area, where the exact sum is a whole number, depends on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each grey level.
     """
     size = sums.shape[0]

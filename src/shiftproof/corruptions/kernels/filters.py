@@ -104,7 +104,7 @@ def filter_bytes(
     """Filter an image along both axes with one symmetric kernel, the edge repeated.
 
     In float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its
-    level or loses one hangs on the last bit. The image is worked on in strips, so that the rows
+    level or loses one depends on the last bit. The image is worked on in strips, so that the rows
     that the kernel spans stay in the cache.
 
     Args:
