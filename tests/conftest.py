@@ -1,6 +1,7 @@
 """How the suite is run, and what tests of several folders share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ import pytest
 # Small tensors gain nothing from more threads, and threads that wait cost time. Here, because torch
 # and the libraries of linear algebra read it when they are imported, those of other processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Some environments ask for no bytecode. Every worker then translates all files of tests anew, and each of
+# the many processes that tests start the whole package. Bytecode lies beside the compiled loops, which
+# are written anyhow.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 FILES_FOR_WORKERS = 12
 """A run of fewer files ends before further workers have imported what they need."""

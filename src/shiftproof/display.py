@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 40
-"""A longer table is cut: it is a look, and all of it is in the frame."""
+"""A longer table is cut: the frame has all rows."""
 
 
 def write_table(

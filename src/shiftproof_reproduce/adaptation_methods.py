@@ -43,7 +43,7 @@ def reproduce(
 ) -> Result:
     """Train the networks, measure every method under every protocol, and return what comes of it.
 
-    Whatever is in ``out`` is gone on with: trainings by the epoch, runs by the cell. Each run is of one
+    Whatever is in ``out`` is resumed: trainings by the epoch, runs by the cell. Each run is of one
     method under one protocol, so that a method may be added later.
 
     Args as for ``shiftproof_reproduce.reproduce``, and ``plan``: how much is measured.

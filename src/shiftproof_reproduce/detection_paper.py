@@ -32,7 +32,7 @@ def reproduce(
     """Measure a detector on the 15 corruptions of a data set, and return it beside what was published.
 
     Args:
-        out: the folder of the run; what is there is gone on with.
+        out: the folder of the run; what is there is resumed.
         data: Pascal VOC, COCO or Cityscapes: what ``open_detection_data`` takes, or a data set.
         model: what ``load_detector`` takes, or a detector; None takes ``MODEL``.
         device: where the detector is loaded.

@@ -69,7 +69,7 @@ def train_detector(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or go on with the training that ``checkpoint`` holds.
+    """Train a network, or resume the training that ``checkpoint`` holds.
 
     Args:
         scenes: what it is trained on.

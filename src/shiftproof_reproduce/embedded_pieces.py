@@ -1,4 +1,4 @@
-"""The images of each piece and their embeddings on the disk; what is there is gone on with."""
+"""The images of each piece and their embeddings on the disk; what is there is resumed."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def reproduce(
 
     Args:
         recipe: ``"bn-adaptation"`` or ``"self-learning"``.
-        out: the folder of the runs; what is there is gone on with.
+        out: the folder of the runs; what is there is resumed.
         data: ImageNet-C: ``CORRUPTION/SEVERITY/CLASS/IMAGE``. A tree that has some of the 15
             corruptions is measured on those, and no mCE is claimed.
         model: what ``load_classifier`` takes, or a classifier; None takes ``MODEL``.

@@ -129,7 +129,7 @@ def reproduce(
     """Train on Fashion-MNIST with both losses, and read augmentations and class out.
 
     Args:
-        out: the folder of the trainings; what is there is gone on with.
+        out: the folder of the trainings; what is there is resumed.
         data: the folder of Fashion-MNIST; None looks where Debian puts it.
         plan: how much.
         show_progress: None shows it on a terminal only.
@@ -154,7 +154,7 @@ def reproduce_paper(
     """Train on a folder of images with both losses, as the paper did, and read both out.
 
     Args:
-        out: the folder of the trainings; what is there is gone on with.
+        out: the folder of the trainings; what is there is resumed.
         data: holds ``train`` and ``test`` (or ``val``), each with a folder per class; or the idx
             files of Fashion-MNIST, which a small network learns on one core.
         model: not taken: images of up to 64 pixels have a ResNet-18, larger ones a ResNet-50.

@@ -102,7 +102,7 @@ def reproduce(
 ) -> Result:
     """Repeat a paper's experiment, and write its tables, figures and findings into ``out``.
 
-    Whatever is finished in ``out`` is gone on with: the training by the epoch, the runs by the cell.
+    Whatever is finished in ``out`` is resumed: the training by the epoch, the runs by the cell.
 
     Args:
         name: one of ``RECIPES``.

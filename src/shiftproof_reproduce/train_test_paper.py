@@ -33,7 +33,7 @@ def reproduce(
     No network is trained: train yours on the rows that ``shiftproof prune`` keeps.
 
     Args:
-        out: the folder of the audit, which is gone on with.
+        out: the folder of the audit, which is resumed.
         data: a folder with ``train`` (such as LAION), ``reference`` (ImageNet's training images) and
             ``tests``, which holds ``sketch``, ``r``, ...: each what ``open_embeddings`` takes.
         model: not taken: the embeddings are there.

@@ -66,7 +66,7 @@ def train(
     *,
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Train a network, or go on with the training that ``checkpoint`` holds.
+    """Train a network, or resume the training that ``checkpoint`` holds.
 
     Args:
         images: ``(N, 28, 28)`` uint8.

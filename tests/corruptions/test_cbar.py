@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import CORRUPTIONS, corrupt, function_of
+from shiftproof.corruptions import CORRUPTIONS, corrupt, function_of, scales, suite
 from shiftproof.rng import generator
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
-NAMES = tuple(CORRUPTIONS)[27:42]
+NAMES = tuple(dict.fromkeys((*suite("c-bar"), *scales.C_BAR_FUNCTIONS)))
 
 
 @pytest.fixture(scope="module", params=["picture", "patches"])

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterator
+from typing import final
 
 import torch
 
 from shiftproof.adapt.checks import check_range
-from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.features import keep_inputs
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.options import check_count, check_rate
 from shiftproof.adapt.passes import FollowedNetwork, by_batch
 from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.steps import GradientSteps, norm_parameters
-from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
-if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
+_NOT_FINITE = (
+    "The loss, its gradient or the batch's statistics were not finite; the source answered."
+)
 
 
 def transductive_loss(
@@ -47,7 +46,7 @@ def transductive_loss(
 
 
 @final
-class CLIPArTT(NetworkAdapter):
+class CLIPArTT(EpisodicAdapter):
     """A zero-shot classifier whose norm layers learn from sentences of each image's likely classes.
 
     Hakim et al. 2024 (arXiv 2405.00754): each image gets a sentence of its ``top`` classes ("a photo of
@@ -123,35 +122,9 @@ class CLIPArTT(NetworkAdapter):
             **self._network.settings(),
         }
 
-    @property
-    def events(self) -> Sequence[Event]:
-        """Batches whose steps were left out."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: nothing is kept."""
-
-    def reset(self) -> None:
-        """Forget the events: nothing else is kept."""
-        with self._network.lock:
-            self._batches = 0
-            self._events = EventLog()
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield the parameters that learn for a batch, and are the source's between batches."""
         return iter(self._steps.parameters.values())
-
-    def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, since nothing is kept."""
-        return self._network.copy()
-
-    def state(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
-        check_names(state, ())
 
     # ------------------------------------------------------------ one batch
 
@@ -165,8 +138,7 @@ class CLIPArTT(NetworkAdapter):
                     return logits
         finally:
             self._steps.restore(self._steps.first)
-            if not self._network.is_frozen:
-                self._batches += 1
+            self._count_batch()
         return self._network.forward(inputs)
 
     def _learn(self, inputs: torch.Tensor) -> bool:
@@ -188,18 +160,9 @@ class CLIPArTT(NetworkAdapter):
                     temperature=self.temperature,
                 )
                 if not seen.is_sound or not self._steps.take(loss):
-                    self._note_skipped()
+                    self._skip(_NOT_FINITE)
                     return False
         return True
-
-    def _note_skipped(self) -> None:
-        if not self._network.is_frozen:
-            self._events.add(
-                "skipped",
-                self._batches,
-                "The loss, its gradient or the batch's statistics were not finite; the source "
-                "answered.",
-            )
 
     def _encode_likely(
         self, logits: torch.Tensor, known: dict[tuple[int, ...], torch.Tensor]

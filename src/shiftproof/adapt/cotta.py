@@ -1,4 +1,4 @@
-"""CoTTA: a slow teacher, many looks at each batch, and weights that are restored (Wang et al. 2022)."""
+"""CoTTA: a slow teacher, averaged augmentations and restored weights (Wang et al. 2022)."""
 
 from __future__ import annotations
 

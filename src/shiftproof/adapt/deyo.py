@@ -1,4 +1,4 @@
-"""DeYO: entropy of answers that hang on the shape of things (Lee et al. 2024, arXiv 2403.07366)."""
+"""DeYO: entropy of answers that depend on the shape of things (Lee et al. 2024, arXiv 2403.07366)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class DeYO(LearningAdapter):
     of each architecture by name; here ``layers="first-75%"`` does so of any.
 
     Differs from the published code: all images are shuffled and run together, not those alone
-    that are reliable, so that the statistics of the batch do not hang on the choice; and the
+    that are reliable, so that the statistics of the batch do not depend on the choice; and the
     statistics follow a measured prior, ``prior=0`` is the paper's.
 
     Args:

@@ -58,7 +58,7 @@ class EventLog:
 
 
 def new_events(before: Sequence[Event], now: Sequence[Event]) -> list[Event]:
-    """Return what ``now`` tells beyond ``before``, an earlier look at the same adapter's events."""
+    """Return what ``now`` tells beyond ``before``, events of the same adapter at an earlier time."""
     told: collections.Counter[str] = collections.Counter()
     for event in before:
         told[event.kind] += event.count

@@ -1,6 +1,6 @@
 """The gradient that flows through a batch's own statistics, whatever the layer that uses them.
 
-A layer's output hangs on its input ``x`` and on the statistics ``m``, ``v`` only through
+A layer's output depends on its input ``x`` and on the statistics ``m``, ``v`` only through
 ``z = (x - m) / sqrt(v + eps)``. With G the gradient in ``x`` where the statistics are constants, the
 whole one is therefore ``G - mean(G) - z mean(G z)``, with means over images and positions, per channel
 (Ioffe & Szegedy 2015, arXiv 1502.03167, section 3, of which it is the last line).
@@ -29,7 +29,7 @@ def through_statistics(
     batch_mean: torch.Tensor | None = None,
     share: float = 1.0,
 ) -> torch.Tensor:
-    """Return ``values`` as they are, whose gradient knows that mean and variance hang on them.
+    """Return ``values`` as they are, whose gradient knows that mean and variance depend on them.
 
     Args:
         values: ``(N, C, ...)`` floating: what a layer is about to normalise.

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, final
+from collections.abc import Iterator
+from typing import Literal, final
 
 import torch
 
 from shiftproof.adapt.checks import check_preset
-from shiftproof.adapt.events import Event
 from shiftproof.adapt.features import find_sound_rows, run_with_features
 from shiftproof.adapt.few_classes import holds_few_classes
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.parameters import last_layer_name
-from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
-
-if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
 
 Links = Literal["published", "symmetric"]
 
@@ -86,7 +81,7 @@ def laplacian_assignments(
 
 
 @final
-class LAME(NetworkAdapter):
+class LAME(EpisodicAdapter):
     """Assigns classes to a batch jointly: images with similar features get similar answers.
 
     Changes no parameter and remembers nothing (Boudiaf et al. 2022, arXiv 2201.05718): it cannot
@@ -133,6 +128,7 @@ class LAME(NetworkAdapter):
         self.preset = check_preset(preset)
         self._network = AdaptedNetwork(model)
         self._head = self._network.module.get_submodule(last_layer_name(self._network.module))
+        self.reset()
 
     def __repr__(self) -> str:
         return f"LAME(neighbors={self.neighbors}, links={self.links!r})"
@@ -148,11 +144,6 @@ class LAME(NetworkAdapter):
             **self._network.settings(),
         }
 
-    @property
-    def events(self) -> Sequence[Event]:
-        """None."""
-        return ()
-
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits, features = run_with_features(self._network, self._head, inputs)
         sound = find_sound_rows(logits, features)
@@ -163,24 +154,6 @@ class LAME(NetworkAdapter):
             )
         return assigned
 
-    def end_epoch(self) -> None:
-        """Do nothing: there is nothing to learn."""
-
-    def reset(self) -> None:
-        """Do nothing: there is nothing to forget."""
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield nothing."""
         return iter(())
-
-    def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, which LAME does not change."""
-        return self._network.copy()
-
-    def state(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
-        check_names(state, ())

@@ -358,7 +358,7 @@ class LearningAdapter(NetworkAdapter):
 
     _learner: LearningNetwork
     _memory: dict[str, torch.Tensor]
-    """What is remembered beside the parameters; what has not come to be is missing."""
+    """What is remembered beside the parameters; what there is not yet is missing."""
 
     _correct: Callable[[torch.Tensor], torch.Tensor] | None = None
     """What is done to the logits of a batch, learned from or not, before they are returned."""

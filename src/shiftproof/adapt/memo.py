@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, final
+from collections.abc import Iterator
+from typing import Literal, final
 
 import numpy as np
 import torch
 
 from shiftproof.adapt.augmix import CROPS, Crop, augment_by_mixing
-from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.losses import marginal_entropy
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.options import check_count, check_rate
 from shiftproof.adapt.parameters import all_parameters
 from shiftproof.adapt.passes import FollowedNetwork, by_batch
 from shiftproof.adapt.pixels import PixelSpace
 from shiftproof.adapt.shares import check_numeric_prior
 from shiftproof.adapt.steps import GradientSteps
-from shiftproof.adapt.tensors import check_names
 from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator
 from shiftproof.types import Image, Settings
-
-if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
 
 Optimizer = Literal["sgd", "adamw"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("sgd", "adamw")
 
 
 @final
-class MEMO(NetworkAdapter):
+class MEMO(EpisodicAdapter):
     """Learns for each image alone, from augmentations of it, and forgets it again.
 
     Zhang et al. 2022 (arXiv 2110.09506): all weights take ``steps`` steps on the entropy of the mean
@@ -129,42 +124,15 @@ class MEMO(NetworkAdapter):
             **self._network.settings(),
         }
 
-    @property
-    def events(self) -> Sequence[Event]:
-        """Images whose steps were left out."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: nothing is kept."""
-
-    def reset(self) -> None:
-        """Forget the events: nothing else is kept."""
-        with self._network.lock:
-            self._batches = 0
-            self._events = EventLog()
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield the parameters that learn for an image, and are the source's between images."""
         return iter(self._steps.parameters.values())
-
-    def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, since nothing is kept."""
-        return self._network.copy()
-
-    def state(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
-        check_names(state, ())
 
     # ------------------------------------------------------------ one batch
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits = torch.cat([self._answer(image[None]) for image in inputs])
-        if not self._network.is_frozen:
-            self._batches += 1
+        self._count_batch()
         return logits
 
     def _answer(self, image: torch.Tensor) -> torch.Tensor:
@@ -177,13 +145,10 @@ class MEMO(NetworkAdapter):
                     return logits
         finally:
             self._steps.restore(self._steps.first)
-        if not self._network.is_frozen:
-            self._events.add(
-                "skipped",
-                self._batches,
-                "The loss, its gradient or an image's statistics were not finite; the source "
-                "answered for that image.",
-            )
+        self._skip(
+            "The loss, its gradient or an image's statistics were not finite; the source "
+            "answered for that image."
+        )
         return self._network.forward(image)
 
     def _learn(self, image: torch.Tensor) -> bool:
@@ -204,11 +169,11 @@ class MEMO(NetworkAdapter):
         """Return augmentations of an image ``(H, W, 3)`` as the network takes them."""
         key = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
         size = "x".join(map(str, pixels.shape))
-        looks = [
+        images = [
             augment_by_mixing(
                 pixels, generator(self.seed, "memo", size, key, str(step), str(number)), self.crop
             )
             for number in range(self.augmentations)
         ]
-        batch = torch.from_numpy(np.stack(looks)).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
         return self._pixels.to_inputs(batch)

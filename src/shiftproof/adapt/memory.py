@@ -75,7 +75,7 @@ class TimelyMemory:
         )
 
     def _make_room(self, newcomer: Item, classes: int) -> tuple[Item, ...] | None:
-        """Return the items that stay when one comes in; None where it is not let in."""
+        """Return the items that stay when one comes in; None where it is not admitted."""
         counts = collections.Counter(item.label for item in self.items)
         if counts[newcomer.label] >= self.capacity / classes:
             candidates = {newcomer.label}
@@ -83,7 +83,7 @@ class TimelyMemory:
             return self.items
         else:
             candidates = _largest(counts)
-        # In the order of the classes, and the last of equals: as the published code looks.
+        # In the order of the classes, and the last of equals: as the published code goes through them.
         places = [place for place, item in enumerate(self.items) if item.label in candidates]
         places.sort(key=lambda place: self.items[place].label)
         if not places:
@@ -146,7 +146,7 @@ class ReservoirMemory:
         return ReservoirMemory(self.capacity, self.seed, items, counts, self.offered + 1)
 
     def _make_room(self, label: int, offered: int) -> tuple[Item, ...] | None:
-        """Return the items that stay when one comes in; None where it is not let in."""
+        """Return the items that stay when one comes in; None where it is not admitted."""
         if len(self.items) < self.capacity:
             return self.items
         held = collections.Counter(item.label for item in self.items)

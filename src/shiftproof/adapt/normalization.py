@@ -40,7 +40,7 @@ class BatchNormLayers:
 
     The layer's own forward runs, in evaluation mode, with the chosen statistics for its running
     ones; so it does whatever its class does beside normalising (an activation, a drop-out), and
-    any class will do whose output hangs on nothing but the normalised input. Where the statistics
+    any class will do whose output depends on nothing but the normalised input. Where the statistics
     are the batch's own, the gradient through them is added to that of the layer's input: it
     follows from that alone (:mod:`shiftproof.adapt.gradient`).
 

@@ -63,7 +63,7 @@ class NOTE(NetworkAdapter):
        memory's.
 
     Images are predicted one by one, each with what was learned before it, so a prediction does not
-    hang on how a stream is cut into batches. A network with layer or group norm in place of batch
+    depend on how a stream is cut into batches. A network with layer or group norm in place of batch
     norm has nothing to be corrected and learns from the memory alone.
 
     What it costs: one forward pass for each image, and for every ``every`` images one more and one

@@ -96,7 +96,7 @@ class ROID(LearningAdapter):
     each with ``consistency=False``.
 
     Differs from the published code: the images are mirrored and moved by up to a sixteenth of their
-    sides, and not changed in colour too; all are, so that statistics of the batch do not hang on
+    sides, and not changed in colour too; all are, so that statistics of the batch do not depend on
     the weights; answers are multiplied as probabilities, not as logits; and the statistics
     follow a measured prior, ``prior=0`` is the paper's.
 

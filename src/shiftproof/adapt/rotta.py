@@ -77,7 +77,7 @@ class RoTTA(NetworkAdapter):
     3. The teacher moves: ``(1 - m) teacher + m student``.
 
     Batch norm predicts by moving statistics, which start at the source and move by ``weight`` towards
-    those of the memory at each step. So a prediction does not hang on the batch that an image
+    those of the memory at each step. So a prediction does not depend on the batch that an image
     comes in, and single images are as good as many. A network with layer or group norm in place of
     batch norm has no such statistics and learns from the memory alone.
 

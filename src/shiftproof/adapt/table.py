@@ -49,7 +49,7 @@ def read_experts(text: str) -> list[str]:
         else:
             found.append(waiting + part)
             waiting = ""
-    # A wrapper of nothing is refused by who makes it.
+    # A wrapper of nothing is refused where it is made.
     return [*found, waiting[:-1]] if waiting else found
 
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterator
+from typing import final
 
 import torch
 
 from shiftproof.adapt.checks import check_range
-from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.features import run_with_features
 from shiftproof.adapt.losses import marginal_entropy
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.options import check_count, check_rate
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
 from shiftproof.adapt.zero_shot import SentenceEncoder, check_classifier, find_zero_shot_head
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
-if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
-
 
 @final
-class TPT(NetworkAdapter):
+class TPT(EpisodicAdapter):
     """A zero-shot classifier that tunes the words before the class for each image alone.
 
     Shu et al. 2022 (arXiv 2209.07511): the vectors of the tokens before the class ("a photo of a") are
@@ -108,42 +103,15 @@ class TPT(NetworkAdapter):
             **self._network.settings(),
         }
 
-    @property
-    def events(self) -> Sequence[Event]:
-        """Images for which no step was taken, as it was not finite."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: nothing is kept."""
-
-    def reset(self) -> None:
-        """Forget the events: nothing else is kept."""
-        with self._network.lock:
-            self._batches = 0
-            self._events = EventLog()
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield the words' vectors ``(L, D)``, which are the first ones between images."""
         return iter([self._context])
-
-    def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, since nothing is kept."""
-        return self._network.copy()
-
-    def state(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
-        check_names(state, ())
 
     # ------------------------------------------------------------ one image
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         logits = torch.cat([self._answer(image[None]) for image in inputs])
-        if not self._network.is_frozen:
-            self._batches += 1
+        self._count_batch()
         return logits
 
     def _answer(self, image: torch.Tensor) -> torch.Tensor:
@@ -153,12 +121,8 @@ class TPT(NetworkAdapter):
         views = view_inputs(self._pixels, image, self.views, seed=self.seed, method="tpt")
         _, features = run_with_features(self._network, self._head.layer, views)
         try:
-            if not self._tune(features.float()) and not self._network.is_frozen:
-                self._events.add(
-                    "skipped",
-                    self._batches,
-                    "The loss or its gradient was not finite; the words stayed as they are.",
-                )
+            if not self._tune(features.float()):
+                self._skip("The loss or its gradient was not finite; the words stayed as they are.")
             return self._compare(features[:1].float())
         finally:
             with torch.no_grad():

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterator
+from typing import final
 
 import torch
 
 from shiftproof.adapt.checks import check_range
-from shiftproof.adapt.events import Event
 from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.networked import NetworkAdapter
+from shiftproof.adapt.networked import EpisodicAdapter
 from shiftproof.adapt.options import check_count
 from shiftproof.adapt.pixels import PixelSpace
-from shiftproof.adapt.tensors import check_names
 from shiftproof.adapt.views import count_kept, order_by_confidence, view_inputs
 from shiftproof.adapt.zero_shot import check_classifier, find_zero_shot_head
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
-
-if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
 
 _SMALLEST = 1e-30
 """What stands for a probability of nought, whose logarithm is no number."""
@@ -47,7 +42,7 @@ def count_votes(logits: torch.Tensor, kept: int) -> torch.Tensor:
 
 
 @final
-class ZERO(NetworkAdapter):
+class ZERO(EpisodicAdapter):
     """A zero-shot classifier that answers for each image what its sure views vote for.
 
     Farina et al. 2024 (arXiv 2405.18330): of an image and ``views - 1`` random crops of it, mirrored
@@ -83,6 +78,7 @@ class ZERO(NetworkAdapter):
         self._network = AdaptedNetwork(model)
         find_zero_shot_head(self._network, "ZERO")
         self._pixels = PixelSpace(self._network.classifier.preprocess, "ZERO")
+        self.reset()
 
     def __repr__(self) -> str:
         return f"ZERO({self.views} views, share={self.share})"
@@ -97,11 +93,6 @@ class ZERO(NetworkAdapter):
             "seed": self.seed,
             **self._network.settings(),
         }
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """None."""
-        return ()
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.cat([self._answer(image[None]) for image in inputs])
@@ -118,24 +109,6 @@ class ZERO(NetworkAdapter):
         scores = count_votes(logits, kept) + mean / 2
         return torch.log((scores / scores.sum()).clamp_min(_SMALLEST))[None]
 
-    def end_epoch(self) -> None:
-        """Do nothing: nothing is kept."""
-
-    def reset(self) -> None:
-        """Do nothing: nothing is kept."""
-
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """Yield nothing."""
         return iter(())
-
-    def merge(self) -> torch.nn.Module:
-        """Return a copy of the model, which ZERO does not change."""
-        return self._network.copy()
-
-    def state(self) -> State:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up nothing."""
-        check_names(state, ())

@@ -129,7 +129,7 @@ def run_anytime(
         The run; ``scores.models`` and ``scores.differences`` have the number with its interval.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
+        InputError: an argument cannot be used; nothing has been written then.
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; what was asked is kept.
     """

@@ -131,7 +131,7 @@ def find_breaking(
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
+        InputError: an argument cannot be used; nothing has been written then.
         RunMismatchError: ``out`` belongs to a run with other settings.
         RunError: the disk is full, or workers die again and again; what was found is kept.
     """

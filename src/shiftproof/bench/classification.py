@@ -15,10 +15,11 @@ from shiftproof.bench import estimates
 from shiftproof.bench.calibrating import HeldOut, HeldOutLike, hold_out, read_calibrations
 from shiftproof.bench.calibrators import COVERAGE
 from shiftproof.bench.gallery import save_gallery
+from shiftproof.bench.named_models import choose_titles, load_models, write_settings
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.summary import SEED, average, list_broken
-from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.trust import measure_trust
 from shiftproof.bench.unanswered import list_unanswered
 from shiftproof.bench.views import Encode, FromDisk, OnTheFly, View
@@ -117,8 +118,9 @@ class Classification(Task):
         *,
         device: str,
     ) -> Prepared:
-        """Load what is given as text; name the models; see that labels and classes fit."""
-        named = _name_models(models, device, self.kept)
+        """Load what is given as text; name the models; check that labels and classes fit."""
+        load = functools.partial(load_classifier, device=device, kept=self.kept)
+        named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier")
         first = next(iter(named.values()))
         dataset = data if isinstance(data, ImageData) else open_data(data, classes=first.classes)
         check_labels(dataset, first.classes)
@@ -145,19 +147,11 @@ class Classification(Task):
         held_out = None if held is None else _show_held_out(held, first, self.coverage)
         return Prepared(
             models={**named, **adapted},
-            titles={
-                **{name: model.name if name == SOURCE else name for name, model in named.items()},
-                **{name: name for name in adapted},
-            },
+            titles={**choose_titles(named), **{name: name for name in adapted}},
             data=dataset,
             recording=ClassifierRecording(),
             settings={
-                "models": {name: model.settings for name, model in named.items()},
-                "adapters": {
-                    # The wrapped classifier stands under "models" already.
-                    name: {k: v for k, v in model.settings.items() if k != "classifier"}
-                    for name, model in adapted.items()
-                },
+                **write_settings(named, adapted, "classifier"),
                 # Named only where there is one, so that runs without go on as they were begun.
                 **({} if held_out is None else {"calibration": held_out.settings}),
             },
@@ -273,26 +267,6 @@ def _show_held_out(data: ImageData, first: ClassifierLike, coverage: float) -> H
             "with labels."
         )
     return HeldOut(data, coverage, FromDisk(data, geometry, first.preprocess.size))
-
-
-def _name_models(
-    models: ClassifierLike | str | Mapping[str, ClassifierLike | str],
-    device: str,
-    kept: str | Path | None,
-) -> dict[str, ClassifierLike]:
-    if not isinstance(models, Mapping):
-        models = {SOURCE: models}
-    if not models:
-        raise InputError("Expected at least one classifier, got none.")
-    named: dict[str, ClassifierLike] = {}
-    for name, model in models.items():
-        safe = folder_name(name, "classifier")
-        if safe in named:
-            raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
-        named[safe] = (
-            load_classifier(model, device=device, kept=kept) if isinstance(model, str) else model
-        )
-    return named
 
 
 def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> None:

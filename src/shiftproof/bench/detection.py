@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,23 +17,27 @@ from shiftproof.bench.detection_gallery import save_gallery
 from shiftproof.bench.detection_recorders import DetectorRecording
 from shiftproof.bench.measures import MEASURES, Performance, check_wanted, make_measure
 from shiftproof.bench.measures import Measure as MeasureOfData
+from shiftproof.bench.named_models import (
+    adapt_first,
+    choose_titles,
+    load_models,
+    write_settings,
+)
 from shiftproof.bench.published import why_cells_lack, why_other_corruptions
 from shiftproof.bench.summary import SEED, average, list_broken
-from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
-from shiftproof.classes import Classes
+from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.data import CorruptedTree, DetectionData, ImageData, VocData, open_detection_data
-from shiftproof.errors import BrokenFileError, InputError, ModelError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.resamples import Replicates, round_figure
@@ -95,8 +100,10 @@ class Detection(Task):
         truth = _without_outlines(dataset.ground_truth(), measure)
         check_wanted(dataset.name, make_measure(measure, truth), dataset.faults)
         tree = None if self.corrupted is None else CorruptedTree(self.corrupted, labeled=False)
-        named = _models(models, adapters, device, dataset.classes)
-        first = next(iter(named.values()))
+        load = functools.partial(load_detector, device=device, vocabulary=dataset.classes)
+        plain: dict[str, DetectorLike] = load_models(models, load, noun="detector")
+        adapted = adapt_first(plain, adapters, AdaptedDetector, kind=Detector)
+        named = {**plain, **adapted}
         recording = DetectorRecording(masks=measure == "coco-masks")
         matches = {
             name: match_classes(model.classes, dataset.classes, mapping=self.class_map)
@@ -105,37 +112,20 @@ class Detection(Task):
         for name, model in named.items():
             recording.add(model, matches[name])
 
-        def make_view(corruptions: Mapping[str, Any], seed: int, encode: Encode) -> View:
-            if tree is None:
-                return OnTheFly(dataset, as_loaded, corruptions, seed=seed, encode=encode)
-            if encode != "none":
-                raise InputError("The corrupted copies are read as they are; leave encode out.")
-            return FromTree(dataset, tree)
-
         return Prepared(
             models=named,
-            titles={name: model.name if name == SOURCE else name for name, model in named.items()},
+            titles=choose_titles(named),
             data=dataset,
             recording=recording,
             settings={
-                "models": {
-                    name: model.settings
-                    for name, model in named.items()
-                    if not isinstance(model, AdaptedDetector)
-                },
-                "adapters": {
-                    # The wrapped detector stands under "models" already.
-                    name: {k: v for k, v in model.settings.items() if k != "detector"}
-                    for name, model in named.items()
-                    if isinstance(model, AdaptedDetector)
-                },
+                **write_settings(plain, adapted, "detector"),
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": measure,
             },
             about={"classes": {"title": dataset.classes.title, "count": len(dataset.classes)}},
-            make_view=make_view,
+            make_view=functools.partial(view_full_size, dataset, tree),
             corrupted=tree,
-            device=str(first.settings.get("device", "cpu")),
+            device=str(next(iter(plain.values())).settings.get("device", "cpu")),
             batch_size=8,
         )
 
@@ -293,54 +283,7 @@ def summarize_performance(
     )
 
 
-# ---------------------------------------------------------------- what was handed in
-
-
-def _models(
-    given: DetectorGiven | Mapping[str, DetectorGiven],
-    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
-    device: str,
-    vocabulary: Classes,
-) -> dict[str, DetectorLike]:
-    if isinstance(adapters, str):
-        raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
-    if isinstance(adapters, Mapping):
-        specs = dict(adapters)
-    else:
-        specs = {spec if isinstance(spec, str) else "adapted": spec for spec in adapters}
-    if isinstance(given, Mapping):
-        pairs = list(given.items())
-        if not pairs:
-            raise InputError("Expected at least one detector, got none.")
-    else:
-        pairs = [(SOURCE, given)]
-    models: dict[str, DetectorLike] = {}
-    for name, item in pairs:
-        models[_safe(name, models)] = (
-            load_detector(item, device=device, vocabulary=vocabulary)
-            if isinstance(item, str)
-            else item
-        )
-    first = next(iter(models.values()))
-    for called, spec in specs.items():
-        if not isinstance(spec, str):
-            raise ModelError(
-                f"Expected the spec of an adapter of a detector (batchnorm:prior=16), got {spec!r:.80}."
-            )
-        if not isinstance(first, Detector):
-            raise ModelError(
-                f"Expected a Detector to adapt, got {type(first).__name__}; wrap its network."
-            )
-        models[_safe(called, models)] = AdaptedDetector(first, spec)
-    return models
-
-
-def _safe(name: str, others: Mapping[str, object]) -> str:
-    """A name that can name a folder, as no other does."""
-    safe = folder_name(name, "detector")
-    if safe in others:
-        raise InputError(f"Two detectors of the run are called {safe!r}; give them other names.")
-    return safe
+# ---------------------------------------------------------------- models and data
 
 
 # ---------------------------------------------------------------- what is measured

@@ -108,7 +108,7 @@ class DetectorRecording:
         return DetectionRecorder(samples)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> DetectionRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return DetectionRecorder.of(read_detections(path), samples)
 
     def write(self, path: Path, recorder: DetectionRecorder) -> None:

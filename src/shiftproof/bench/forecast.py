@@ -1,4 +1,4 @@
-"""What a run would take, told from a few images; nothing is written."""
+"""What a run would take in time, memory and disk, estimated from a few images; nothing is written."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def forecast_run(
     through every model once. It is rough: sizes differ, and a first batch is slower than later ones.
 
     Raises:
-        InputError: something handed in cannot be used, or none of the images can be read.
+        InputError: an argument cannot be used, or none of the images can be read.
     """
     chosen = check_severities(severities)
     if batch_size is not None:

@@ -151,7 +151,7 @@ class ClassifierRecording:
         return CellRecorder(samples, self._calibrator)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> CellRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return CellRecorder.of(read_cell(path), samples, self._calibrator)
 
     def write(self, path: Path, recorder: CellRecorder) -> None:

@@ -41,7 +41,7 @@ class Recording(Protocol):
         """Return an empty recorder for a cell with these samples."""
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> Any:
-        """Return a recorder that goes on with a table of some of the samples.
+        """Return a recorder that continues a table of some of the samples.
 
         Raises:
             BrokenFileError: it cannot be read.

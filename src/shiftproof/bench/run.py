@@ -101,7 +101,7 @@ def run(
             claimed) to this half-width in points, planned from a pilot of 400 images, whose run is
             kept beside ``out`` with ``-pilot`` behind its name.
         out: the folder of the run. One that holds an unfinished run with the same settings is
-            gone on with; finished cells are not done again.
+            resumed; finished cells are not done again.
         batch_size: images per forward pass, and the ``n`` of batch-norm adaptation; 64 of
             classifiers, 8 of detectors, 4 of segmenters by default.
         protocol: how the images are shown, a :class:`Protocol` or what ``parse_protocol`` takes
@@ -118,7 +118,7 @@ def run(
         show_progress: None shows it on a terminal only.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
+        InputError: an argument cannot be used; nothing has been written then.
         UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models and data have no class in common.
         MissingExtraError: a library is missing that the model, masks, or a checkpoint of what an

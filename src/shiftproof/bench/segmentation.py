@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import msgspec
 import numpy as np
@@ -14,13 +14,19 @@ import numpy as np
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.detection import summarize_performance
 from shiftproof.bench.measures import Performance
+from shiftproof.bench.named_models import (
+    adapt_first,
+    choose_titles,
+    load_models,
+    write_settings,
+)
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.segmentation_detail import Cells, Drawn, detail_of, images_by_condition
 from shiftproof.bench.segmentation_gallery import save_gallery
 from shiftproof.bench.segmentation_recorders import SegmenterRecording
 from shiftproof.bench.summary import SEED, list_broken
-from shiftproof.bench.task import SOURCE, AdapterLike, Grid, Measured, Prepared, Task
-from shiftproof.bench.views import Encode, FromTree, OnTheFly, View, as_loaded
+from shiftproof.bench.task import AdapterLike, Grid, Measured, Prepared, Task
+from shiftproof.bench.views import View, view_full_size
 from shiftproof.compute.progress import progress
 from shiftproof.data import (
     CorruptedTree,
@@ -29,7 +35,7 @@ from shiftproof.data import (
     check_masks,
     open_segmentation_data,
 )
-from shiftproof.errors import BrokenFileError, InputError, ModelError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import without_bias
 from shiftproof.metrics.segmentation import class_ious, class_recalls, mean_iou, pixel_accuracy
@@ -37,7 +43,6 @@ from shiftproof.models import load_segmenter
 from shiftproof.models.segmenters.class_match import match_pixel_classes
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import folder_name
 from shiftproof.runs.parquet import other_images
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.resamples import Replicates
@@ -99,7 +104,10 @@ class Segmentation(Task):
                 f"{data.name} has no label maps; expected a data set for segmentation."
             )
         dataset = open_segmentation_data(data)
-        named = _models(models, adapters, device)
+        load = functools.partial(load_segmenter, device=device)
+        plain: dict[str, SegmenterLike] = load_models(models, load, noun="segmenter")
+        adapted = adapt_first(plain, adapters, AdaptedSegmenter, kind=Segmenter)
+        named = {**plain, **adapted}
         matches = {
             name: match_pixel_classes(model.classes, dataset.classes, mapping=self.class_map)
             for name, model in named.items()
@@ -110,28 +118,20 @@ class Segmentation(Task):
             recording.add(model, matches[name])
         pixels = check_masks(dataset).pixels
 
-        def make_view(corruptions: Mapping[str, Any], seed: int, encode: Encode) -> View:
-            if tree is None:
-                return OnTheFly(dataset, as_loaded, corruptions, seed=seed, encode=encode)
-            if encode != "none":
-                raise InputError("The corrupted copies are read as they are; leave encode out.")
-            return FromTree(dataset, tree)
-
-        first = next(iter(named.values()))
         return Prepared(
             models=named,
-            titles={name: model.name if name == SOURCE else name for name, model in named.items()},
+            titles=choose_titles(named),
             data=dataset,
             recording=recording,
             settings={
-                **_settings(named),
+                **write_settings(plain, adapted, "segmenter"),
                 "classes": {name: match.settings() for name, match in matches.items()},
                 "measure": MIOU.name,
             },
             about={"classes": describe_classes(dataset, pixels)},
-            make_view=make_view,
+            make_view=functools.partial(view_full_size, dataset, tree),
             corrupted=tree,
-            device=str(first.settings.get("device", "cpu")),
+            device=str(next(iter(plain.values())).settings.get("device", "cpu")),
             batch_size=4,
         )
 
@@ -239,64 +239,7 @@ def describe_classes(data: SegmentationData, pixels: I64) -> Settings:
     }
 
 
-# ---------------------------------------------------------------- what was handed in
-
-
-def _settings(named: Mapping[str, SegmenterLike]) -> dict[str, Any]:
-    adapted = {n: model for n, model in named.items() if isinstance(model, AdaptedSegmenter)}
-    return {
-        "models": {n: model.settings for n, model in named.items() if n not in adapted},
-        "adapters": {
-            # The wrapped segmenter stands under "models" already.
-            name: {k: v for k, v in model.settings.items() if k != "segmenter"}
-            for name, model in adapted.items()
-        },
-    }
-
-
-def _models(
-    given: SegmenterGiven | Mapping[str, SegmenterGiven],
-    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
-    device: str,
-) -> dict[str, SegmenterLike]:
-    if isinstance(adapters, str):
-        raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
-    if isinstance(adapters, Mapping):
-        specs = dict(adapters)
-    else:
-        specs = {spec if isinstance(spec, str) else "adapted": spec for spec in adapters}
-    pairs = list(given.items()) if isinstance(given, Mapping) else [(SOURCE, given)]
-    if not pairs:
-        raise InputError("Expected at least one segmenter, got none.")
-    models: dict[str, SegmenterLike] = {}
-    for name, item in pairs:
-        models[_safe(name, models)] = (
-            load_segmenter(item, device=device) if isinstance(item, str) else item
-        )
-    first = next(iter(models.values()))
-    for called, spec in specs.items():
-        models[_safe(called, models)] = _adapt(first, spec)
-    return models
-
-
-def _adapt(first: SegmenterLike, spec: AdapterLike) -> AdaptedSegmenter:
-    if not isinstance(spec, str):
-        raise ModelError(
-            f"Expected the spec of an adapter of a segmenter (batchnorm:prior=16), got {spec!r:.80}."
-        )
-    if not isinstance(first, Segmenter):
-        raise ModelError(
-            f"Expected a Segmenter to adapt, got {type(first).__name__}; wrap its network."
-        )
-    return AdaptedSegmenter(first, spec)
-
-
-def _safe(name: str, others: Mapping[str, object]) -> str:
-    """A name that can name a folder, as no other does."""
-    safe = folder_name(name, "segmenter")
-    if safe in others:
-        raise InputError(f"Two segmenters of the run are called {safe!r}; give them other names.")
-    return safe
+# ---------------------------------------------------------------- models and data
 
 
 # ---------------------------------------------------------------- what is measured

@@ -47,7 +47,7 @@ class Shown:
     Attributes:
         data: has the label maps.
         models: whose answers are shown; the first decides which images.
-        learners: that adapt. What they answered in the run hangs on all that came before; shown is
+        learners: that adapt. What they answered in the run depends on all that came before; shown is
             what they answer with one image to adapt to.
         photograph: the image in a cell; None where only the clean one is known.
         answer: the label map that a model gives of an image in a cell, in the data's classes.

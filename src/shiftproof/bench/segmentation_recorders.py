@@ -143,7 +143,7 @@ class SegmenterRecording:
         return SegmentationRecorder(samples, self._truths)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> SegmentationRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return SegmentationRecorder.of(read_segmentation(path), samples, self._truths)
 
     def write(self, path: Path, recorder: SegmentationRecorder) -> None:

@@ -1,4 +1,4 @@
-"""Which cells answers made elsewhere are measured in, and what a person should know of the others."""
+"""Which cells are measured of answers that others made, and what is said of the cells left out."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def measure_stability(
         models: a classifier, or name to classifier, of at least five classes, with a
             :class:`~shiftproof.models.Preprocess`.
         data: images, or what ``open_data`` takes.
-        out: the folder of the run; one that was interrupted is gone on with.
+        out: the folder of the run; one that was interrupted is resumed.
         perturbations: names of ``corruptions.sequences.PERTURBATIONS``.
         reference: which of ``models`` the rates are against.
         difficulty: 1 to 3.
@@ -116,7 +116,7 @@ def measure_stability(
 
     Raises:
         UnfinishedError: this worker's share is done, and others' are not.
-        InputError: something handed in cannot be used.
+        InputError: an argument cannot be used.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
     named = models if isinstance(models, Mapping) else {"source": models}

@@ -1,7 +1,7 @@
-"""What a task is: all that tells classification from detection, and from what comes next.
+"""What a task is: all in which classification, detection and segmentation differ.
 
 The grid, the episodes, the checkpoints, the records' files, going on, the summary, the page and the
-comparison of runs are the same for all. A task says how it takes what was handed in, how answers are
+comparison of runs are the same for all. A task says how models and data are prepared, how answers are
 recorded, what is measured of the records, and which pictures are kept.
 """
 
@@ -36,7 +36,7 @@ AdapterLike: TypeAlias = "str | Adapter | Callable[[Any], Adapter]"
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What a task makes of models and data that were handed in.
+    """Models and data of a run, prepared by a task.
 
     Attributes:
         models: name in the run to what predicts; the first is the one that others are held against.
@@ -162,7 +162,7 @@ class Task(ABC):
         *,
         device: str,
     ) -> Prepared:
-        """Take models, data and adapters as they were handed in, and see that they fit.
+        """Load models, data and adapters where they are given as text, and check that they fit together.
 
         Raises:
             InputError: something cannot be used.

@@ -98,7 +98,7 @@ class OnTheFly:
         return through_jpeg(image) if self.encode == "jpeg" else image
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "on the fly", "seed": self.seed, "encode": encode_settings(self.encode)}
 
     def _clean(self, sample: Sample) -> Image:
@@ -139,7 +139,7 @@ class FromDisk:
         return image if image.shape[:2] == self.size else resize(self.geometry, image, sample)
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "from disk", "taken as they are": self.size and list(self.size)}
 
 
@@ -208,5 +208,24 @@ class FromTree:
         return image
 
     def settings(self) -> Settings:
-        """Return how the pixels come about."""
+        """Return what decides the pixels."""
         return {"source": "from disk", "tree": self.tree.settings()}
+
+
+def view_full_size(
+    data: DetectionData | SegmentationData,
+    tree: CorruptedTree | None,
+    corruptions: Mapping[str, str | Callable[..., Image]],
+    seed: int,
+    encode: Encode,
+) -> View:
+    """Return the images of data with annotations as they are loaded: corrupted here, or of a tree.
+
+    Raises:
+        InputError: the tree has none of the images, or those are to be encoded.
+    """
+    if tree is None:
+        return OnTheFly(data, as_loaded, corruptions, seed=seed, encode=encode)
+    if encode != "none":
+        raise InputError("The corrupted copies are read as they are; leave encode out.")
+    return FromTree(data, tree)

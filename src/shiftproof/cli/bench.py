@@ -20,6 +20,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
+from shiftproof.cli.grid_run import run_grid
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -32,7 +33,7 @@ from shiftproof.cli.options import (
     Root,
     Split,
 )
-from shiftproof.cli.outcome import PageWatch, show_forecast, show_outcome
+from shiftproof.cli.outcome import PageWatch, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
@@ -143,7 +144,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
-    from shiftproof import bench as benchmark
+    from shiftproof.bench import run_anytime
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
@@ -159,6 +160,10 @@ def bench(
     severities = shifts.levels
     adapters = parse_adapters(adapt)
     wanted, seconds = asked.wanted, asked.seconds
+    if plan.dry_run and wanted is not None:
+        raise InputError(
+            f"{wanted} decides the number of images itself; leave it out of --dry-run."
+        )
     if adapters and wanted is not None and wanted != "--precision":
         raise InputError(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
@@ -170,14 +175,16 @@ def bench(
             "out, or say --images N."
         )
     task = benchmark.Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
-    shown = grid.shown
+    if plan.dry_run and wanted is not None:
+        raise InputError(
+            f"{wanted} decides the number of images itself; leave it out of --dry-run."
+        )
     share = None if labels == "none" else label_set(labels)
-    named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     classifiers = {
         name: load_classifier(
             spec, device=grid.device, classes=classes, templates=templates, kept=out
         )
-        for name, spec in named.items()
+        for name, spec in specs.items()
     }
     if share is not None:
         classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
@@ -202,34 +209,13 @@ def bench(
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
-    if plan.dry_run:
-        if wanted is not None:
-            raise InputError(
-                f"{wanted} decides the number of images itself; leave it out of --dry-run."
-            )
-        forecast = benchmark.forecast_run(
-            classifiers,
-            dataset,
-            task=task,
-            corruptions=named_shifts,
-            severities=severities,
-            adapters=adapters,
-            images=count,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            workers=grid.workers,
-        )
-        show_forecast(forecast, plan, as_json=as_json)
-        return
     if wanted is not None and not adapters and (wanted != "--precision" or dataset.is_labeled):
         if backend is not None:
             raise InputError(
                 f"{wanted} asks for the next images by what was seen before; one process does "
                 "that. Leave out --engine, --worker and --of, or say --images N."
             )
-        anytime = benchmark.run_anytime(
+        anytime = run_anytime(
             classifiers,
             dataset,
             budget=seconds,
@@ -247,22 +233,20 @@ def bench(
         )
         show_outcome(anytime, as_json=as_json, log=grid.log or ())
         return
-    with parts.share():
-        run = benchmark.run(
-            classifiers,
-            dataset,
-            task=task,
-            corruptions=named_shifts,
-            severities=severities,
-            adapters=adapters,
-            images=count,
-            precision=asked.precision,
-            out=out,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            workers=grid.workers,
-            backend=backend,
-        )
-    show_outcome(run, as_json=as_json, log=grid.log or (), trust=held.calibrate is not None)
+    run_grid(
+        classifiers,
+        dataset,
+        task=task,
+        corruptions=named_shifts,
+        severities=severities,
+        adapters=adapters,
+        images=count,
+        precision=asked.precision,
+        out=out,
+        grid=grid,
+        parts=parts,
+        backend=backend,
+        plan=plan,
+        as_json=as_json,
+        trust=held.calibrate is not None,
+    )

@@ -112,17 +112,16 @@ def breaking(
     as_json: AsJson = False,
 ) -> None:
     """Find for each image and corruption the severity at which the answer first breaks."""
-    from shiftproof.bench import SOURCE, find_breaking
+    from shiftproof.bench import find_breaking
     from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_drawn_frost
     from shiftproof.corruptions.chains import has_fixed_severities
     from shiftproof.data import open_data, read_class_map
     from shiftproof.models import load_classifier
 
     specs = name_specs(model)
-    named = {SOURCE: specs} if isinstance(specs, str) else specs
     classifiers = {
         name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
-        for name, spec in named.items()
+        for name, spec in specs.items()
     }
     for classifier in classifiers.values():
         show_assumed(classifier)

@@ -1,4 +1,4 @@
-"""Verbs that write a changed copy: what all of them take, and what a person sees of it."""
+"""Options and outputs that all verbs share which write a changed copy of a data set."""
 
 from __future__ import annotations
 

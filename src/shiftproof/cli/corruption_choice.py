@@ -1,4 +1,4 @@
-"""Which corruptions the words on the command line stand for; a verb imports this when it runs."""
+"""Options that name corruptions, read as functions; a verb imports this when it runs."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from shiftproof.cli.grid_options import (
     parse_adapters,
     split_images,
 )
+from shiftproof.cli.grid_run import run_grid
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -29,11 +30,9 @@ from shiftproof.cli.options import (
     Root,
     Split,
 )
-from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import say
-from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -109,7 +108,7 @@ def detect(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
-    from shiftproof import bench as benchmark
+    from shiftproof.bench import Detection
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
@@ -118,8 +117,7 @@ def detect(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
-    shown = grid.shown
-    task = benchmark.Detection(
+    task = Detection(
         measure=measure,
         corrupted=corrupted,
         class_map=read_class_map(class_map) if class_map else None,
@@ -135,52 +133,25 @@ def detect(
     if len(dataset.faults) > 3:
         more = len(dataset.faults) - 3
         say(f"and {more} more; the counts are in the run's record.", error=True)
-    named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     detectors = {
         name: load_detector(spec, device=grid.device, classes=classes, vocabulary=dataset.classes)
-        for name, spec in named_specs.items()
+        for name, spec in specs.items()
     }
     for detector in detectors.values():
         show_assumed(detector)
-    if plan.dry_run:
-        if precision is not None:
-            raise InputError(
-                "--precision plans the number of images itself; leave it out of --dry-run."
-            )
-        forecast = benchmark.forecast_run(
-            detectors,
-            dataset,
-            task=task,
-            corruptions=named,
-            severities=severities,
-            adapters=adapters,
-            images=count,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            workers=grid.workers,
-        )
-        show_forecast(forecast, plan, as_json=as_json)
-        return
-    with parts.share():
-        run = benchmark.run(
-            detectors,
-            dataset,
-            task=task,
-            corruptions=named,
-            severities=severities,
-            adapters=adapters,
-            images=count,
-            precision=precision,
-            out=out,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            workers=grid.workers,
-            backend=backend,
-        )
-    show_outcome(run, as_json=as_json, log=grid.log or ())
+    run_grid(
+        detectors,
+        dataset,
+        task=task,
+        corruptions=named,
+        severities=severities,
+        adapters=adapters,
+        images=count,
+        precision=precision,
+        out=out,
+        grid=grid,
+        parts=parts,
+        backend=backend,
+        plan=plan,
+        as_json=as_json,
+    )

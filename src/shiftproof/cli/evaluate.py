@@ -98,8 +98,7 @@ def evaluate(
     # Before models are loaded and asked for sentences, which may take long.
     check_request(sets, label_sets, audit)
     backend = parts.choose(workers)
-    specs = name_specs(model)
-    named = {short_name(specs): specs} if isinstance(specs, str) else specs
+    named = name_specs(model) if len(model) > 1 else {short_name(model[0]): model[0]}
     loaded = {
         name: load_classifier(spec, device=device, classes=classes, templates=templates, kept=out)
         for name, spec in named.items()

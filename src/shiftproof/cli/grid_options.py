@@ -225,6 +225,10 @@ class GridOptions:
     ] = None
 
     def __post_init__(self) -> None:
+        """Refuse what cannot be read or reached before a model is loaded."""
+        from shiftproof.bench import parse_protocol
+
+        parse_protocol(self.protocol)
         if self.log:
             from shiftproof.integrations import check_tracker
 
@@ -284,14 +288,14 @@ def parse_adapters(text: str) -> list[str]:
     return [] if text.strip() in ("", "none") else text.split()
 
 
-def name_specs(specs: Sequence[str]) -> str | dict[str, str]:
-    """Return a single spec as it is, and several by short names.
+def name_specs(specs: Sequence[str]) -> dict[str, str]:
+    """Return specs by the names of their models in the run: a single one is the source.
 
     Raises:
         InputError: two of them would have one name.
     """
     if len(specs) == 1:
-        return specs[0]
+        return {"source": specs[0]}
     named: dict[str, str] = {}
     for spec in specs:
         name = short_name(spec)

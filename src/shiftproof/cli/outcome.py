@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run."""
+"""What is printed at the end of a run."""
 
 from __future__ import annotations
 

@@ -85,8 +85,7 @@ def perturb(
     words = [word for word in re.split(r"[,\s]+", perturbations) if word]
     names = list(PERTURBATIONS) if words == ["all"] else words
     backend = parts.choose()
-    specs = name_specs(model or ["demo"])
-    named = {"source": specs} if isinstance(specs, str) else dict(specs)
+    named = name_specs(model or ["demo"])
     referred = None if reference is None else short_name(reference)
     if reference is not None and referred is not None:
         named[referred] = reference

@@ -14,10 +14,10 @@ from shiftproof.cli.grid_options import (
     name_specs,
     parse_adapters,
 )
+from shiftproof.cli.grid_run import run_grid
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import DATA_PANEL, AsJson, ClassMap, CorruptedFolder, Out
-from shiftproof.cli.outcome import show_forecast, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.errors import InputError
@@ -115,7 +115,7 @@ def segment(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
-    from shiftproof import bench as benchmark
+    from shiftproof.bench import Segmentation
     from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
     from shiftproof.models import load_segmenter
 
@@ -124,8 +124,7 @@ def segment(
     specs = name_specs(model)
     severities = shifts.levels
     adapters = parse_adapters(adapt)
-    shown = grid.shown
-    task = benchmark.Segmentation(
+    task = Segmentation(
         corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
     )
     others = () if corrupted is None else CorruptedTree(corrupted, labeled=False).other_corruptions
@@ -133,47 +132,23 @@ def segment(
     dataset = open_segmentation_data(
         data, split=split, masks=masks, classes=classes, void=_numbers(void), condition=condition
     )
-    named_specs = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
-    segmenters = {
-        name: load_segmenter(spec, device=grid.device) for name, spec in named_specs.items()
-    }
+    segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
     for segmenter in segmenters.values():
         show_assumed(segmenter)
-    if plan.dry_run:
-        forecast = benchmark.forecast_run(
-            segmenters,
-            dataset,
-            task=task,
-            corruptions=named,
-            severities=severities,
-            adapters=adapters,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            workers=grid.workers,
-        )
-        show_forecast(forecast, plan, as_json=as_json)
-        return
-    with parts.share():
-        run = benchmark.run(
-            segmenters,
-            dataset,
-            task=task,
-            corruptions=named,
-            severities=severities,
-            adapters=adapters,
-            out=out,
-            batch_size=grid.batch_size,
-            protocol=shown,
-            seed=grid.seed,
-            encode=grid.encode,
-            device=grid.device,
-            workers=grid.workers,
-            backend=backend,
-        )
-    show_outcome(run, as_json=as_json, log=grid.log or ())
+    run_grid(
+        segmenters,
+        dataset,
+        task=task,
+        corruptions=named,
+        severities=severities,
+        adapters=adapters,
+        out=out,
+        grid=grid,
+        parts=parts,
+        backend=backend,
+        plan=plan,
+        as_json=as_json,
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ class Verb(TyperCommand):
 
 
 def _is_told_alone(words: list[str], parent: Any, extra: dict[str, Any]) -> bool:
-    """Whether the file has no say: it was told off, or words are completed, or help is asked for."""
+    """Whether the file does not count: with --no-config, while words are completed, and for --help."""
     told_off = parent is not None and parent.params.get("no_config", False)
     asks = bool({"-h", "--help"} & set(words))
     return bool(told_off or asks or extra.get("resilient_parsing", False))

@@ -133,7 +133,7 @@ def train(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> Trained:
-    """Train an encoder by a contrastive loss, or go on with the training that ``checkpoint`` holds.
+    """Train an encoder by a contrastive loss, or resume the training that ``checkpoint`` holds.
 
     Encoder and loss are trained in place. Nothing is drawn here, and torch's global random state
     is left alone; where the encoder draws (dropout), that is not taken up again exactly.

@@ -46,7 +46,7 @@ def pack_pixels(image: U8) -> U32:
 def round_exp(values: NDArray[np.floating]) -> F64:
     """Return the exponentials of a few numbers, correctly rounded on every machine.
 
-    The last bit of ``np.exp`` hangs on the processor's vector unit and on NumPy's version, and in a
+    The last bit of ``np.exp`` depends on the processor's vector unit and on NumPy's version, and in a
     flat area a last bit of a kernel's weights decides whether a level is kept or lost.
     """
     return np.array([float(Decimal(value).exp()) for value in values.tolist()])

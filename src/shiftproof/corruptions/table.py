@@ -1,4 +1,8 @@
-"""The table of corruptions, and the one door to them."""
+"""The table of corruptions, and the functions that apply one by its name.
+
+A new corruption is a row at the end of ``_EXTRA``: the rows of ``_COMMON`` and ``_HOLDOUT`` are the
+benchmark's, of which means are taken. Its name goes into ``names.py``, too.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ from shiftproof.types import Image
 PUBLISHED = "published"
 """The name of the form that the published benchmark numbers were computed with: the default."""
 
-_ENTRIES = (
+_COMMON = (
     Corruption(
         "gaussian_noise", noise.gaussian_noise, "noise",
         "normal noise on every value", is_random=True,
@@ -113,6 +117,9 @@ _ENTRIES = (
         "jpeg_compression", digital.jpeg_compression, "digital",
         "a JPEG file of low quality", is_random=False,
     ),
+)  # fmt: skip
+
+_HOLDOUT = (
     Corruption(
         "speckle_noise", noise.speckle_noise, "noise",
         "normal noise in proportion to the value", is_random=True,
@@ -129,6 +136,9 @@ _ENTRIES = (
         "saturate", digital.saturate, "digital",
         "colors drained or overdone", is_random=False,
     ),
+)  # fmt: skip
+
+_EXTRA = (
     Corruption(
         "low_light", noise.low_light, "noise",
         "little light on a noisy sensor", is_random=True,
@@ -161,6 +171,9 @@ _ENTRIES = (
         "jpeg2000_compression", digital.jpeg2000_compression, "digital",
         "a JPEG 2000 file of a small size", is_random=False,
     ),
+)  # fmt: skip
+
+_IN_FURTHER_BENCHMARKS = (
     Corruption(
         "blue_noise_sample", patterns.blue_noise_sample, "noise",
         "pixels turned black, evenly spread", is_random=True,
@@ -268,16 +281,19 @@ def _add_scales(entry: Corruption) -> Corruption:
     return replace(entry, variants={**entry.variants, **further})
 
 
-CORRUPTIONS: dict[str, Corruption] = {entry.name: _add_scales(entry) for entry in _ENTRIES}
+CORRUPTIONS: dict[str, Corruption] = {
+    entry.name: _add_scales(entry)
+    for entry in (*_COMMON, *_HOLDOUT, *_EXTRA, *_IN_FURTHER_BENCHMARKS)
+}
 """Every corruption by its name."""
 
-COMMON: tuple[str, ...] = tuple(CORRUPTIONS)[:15]
+COMMON: tuple[str, ...] = tuple(entry.name for entry in _COMMON)
 """The 15 corruptions of the benchmark, in the paper's order."""
 
-HOLDOUT: tuple[str, ...] = tuple(CORRUPTIONS)[15:19]
+HOLDOUT: tuple[str, ...] = tuple(entry.name for entry in _HOLDOUT)
 """The 4 corruptions kept for choosing hyper-parameters."""
 
-EXTRA: tuple[str, ...] = tuple(CORRUPTIONS)[19:27]
+EXTRA: tuple[str, ...] = tuple(entry.name for entry in _EXTRA)
 """Further corruptions of our own, in no benchmark."""
 
 GROUPS: dict[str, tuple[str, ...]] = {

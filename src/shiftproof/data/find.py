@@ -1,4 +1,4 @@
-"""Find out what a person names: which data set it is, which files are its images, what is left aside."""
+"""What a path is: which layout of data sets, which of its files are images, what is left aside."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ TITLES = {
     "corrupted arrays": "-C arrays",
     **{name: LAYOUTS[name].title for name in LABEL_MAPS},
 }
-"""The layouts, and what a person calls them."""
+"""The layouts by name, with their titles for people."""
 
 DETECTION = ("coco", "voc", "yolo", "cityscapes")
 
@@ -86,7 +86,7 @@ class Part:
     """What has annotations of its own: a split, or a JSON file.
 
     Attributes:
-        title: what a person calls it, and picks it by.
+        title: for people, who also choose it by this.
         annotations: the file or folder of the annotations, below the root; "" where there is none.
         folders: the folders of the images, below the root.
         pictures: the images that are there, below the root, in order.

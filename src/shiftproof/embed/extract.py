@@ -98,7 +98,7 @@ def embed(
     Args:
         encoder: gives the vectors.
         data: what :func:`open_pictures` takes.
-        out: a new or empty folder, or that of the run to go on with.
+        out: a new or empty folder, or that of the run to resume.
         shard_size: images in a shard, 10,000 by default; each tar is one shard.
         batch_size: images that the encoder is given at a time.
         workers: processes that read and resize; None takes one less than there are cores, 0 none.

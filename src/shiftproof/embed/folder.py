@@ -70,7 +70,7 @@ class EmbeddingFolder:
         content: Content = "img",
         shared: bool = False,
     ) -> EmbeddingFolder:
-        """Make the folder, or go on with the one that is there if it has the same settings.
+        """Make the folder, or resume the one that is there if it has the same settings.
 
         Args:
             path: the folder.

@@ -49,13 +49,13 @@ def embed_texts(
     The layout is that of clip-retrieval: ``text_emb/text_emb_0.npy`` (float16) and
     ``metadata/metadata_0.parquet`` (``caption``, and the other columns of the file), with a
     ``manifest.json`` and the shards' records beside them. A text whose vector is zero or not finite
-    in float16 has no row: it is named in its shard's record. A run that was interrupted goes on with
+    in float16 has no row: it is named in its shard's record. A run that was interrupted resumes with
     the first shard that is not done.
 
     Args:
         encoder: gives the vectors.
         texts: what :func:`open_texts` takes.
-        out: a new or empty folder, or that of the run to go on with.
+        out: a new or empty folder, or that of the run to resume.
         shard_size: texts in a shard, 10,000 by default.
         batch_size: texts that the encoder is given at a time.
         backend: who makes which shards, as for :func:`embed`.

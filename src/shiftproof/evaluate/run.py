@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from shiftproof.bench.given import check_at_least_one, default_workers
+from shiftproof.bench.named_models import load_models
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.sharing import Filling, Stretch, fill_shared
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.bench.views import OnTheFly
 from shiftproof.data import ImageData
-from shiftproof.errors import InputError, LabelError
+from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
 from shiftproof.evaluate.summary import summarize
@@ -22,7 +24,7 @@ from shiftproof.models import ClassifierLike, load_classifier
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import folder_name, plain
+from shiftproof.runs.names import plain
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.shards import Backend, Scheduled
@@ -74,7 +76,7 @@ def evaluate(
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: something handed in cannot be used; nothing has been written then.
+        InputError: an argument cannot be used; nothing has been written then.
         UnfinishedError: this worker's share is done, and others' are not.
         LabelError: models of different classes, or folders that are no classes.
         RunMismatchError: ``out`` belongs to a run with other settings.
@@ -120,18 +122,8 @@ def evaluate(
 def _name_models(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
 ) -> dict[str, ClassifierLike]:
-    if not isinstance(models, Mapping):
-        models = {"model": models}
-    if not models:
-        raise InputError("Expected at least one classifier, got none.")
-    named: dict[str, ClassifierLike] = {}
-    for name, model in models.items():
-        safe = folder_name(name, "model")
-        if safe in named:
-            raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
-        named[safe] = (
-            load_classifier(model, device=device, kept=out) if isinstance(model, str) else model
-        )
+    load = functools.partial(load_classifier, device=device, kept=out)
+    named: dict[str, ClassifierLike] = load_models(models, load, noun="classifier", single="model")
     first = next(iter(named.values()))
     for name, one in named.items():
         if one.classes.names != first.classes.names:

@@ -1,4 +1,4 @@
-"""What a document stands for, its parts that are shared written out."""
+"""A bound on documents whose parts refer to each other (YAML anchors), as long as all of them written out."""
 
 from __future__ import annotations
 

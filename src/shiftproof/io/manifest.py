@@ -30,7 +30,7 @@ def begin(
     ours: Collection[str] = (),
     shared: bool = False,
 ) -> dict[str, Any]:
-    """Make a folder for work with these settings, or go on with the one that is there.
+    """Make a folder for work with these settings, or resume the one that is there.
 
     Within a function that :func:`~shiftproof.io.holding.frees_folders` marks, the folder is held: no
     other process may begin there until the function ends.

@@ -166,7 +166,7 @@ class Preprocess:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            # Left out where it is as ever, so that runs of before can be gone on with.
+            # Left out where it is as ever, so that runs of before can be resumed.
             if (name, value) != ("odd_margin", "even")
         }
 

@@ -93,7 +93,7 @@ def structural_copy(
             )
         for value in vars(part).values():
             # Tensors that are neither parameter nor buffer (the product that weight_norm keeps)
-            # may hang on a graph, which deepcopy refuses; the module computes them anew.
+            # may depend on a graph, which deepcopy refuses; the module computes them anew.
             if isinstance(value, torch.Tensor):
                 shared = share != "nothing"
                 memo[id(value)] = value if shared else value.detach().clone()
@@ -157,7 +157,7 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
 def download_error(name: str, arch: str, error: Exception) -> Exception:
     """Return the error to raise where getting pretrained weights failed with ``error``.
 
-    What is no matter of the network or the disk is given back as it is.
+    What concerns neither the network nor the disk is returned as it is.
     """
     # Hugging Face's client raises its HTTP library's errors, which are not all OSErrors.
     roots = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}

@@ -19,7 +19,7 @@ DECAY = 1e-3
 MOST_COMPONENTS = 32
 
 _CHECK_EVERY = 5
-"""Steps between two looks at the images that say when to stop."""
+"""Steps between two measurements on the images that decide when to stop."""
 
 
 def read_out_by_network(

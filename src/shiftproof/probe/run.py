@@ -109,7 +109,7 @@ def probe(
         The run, whose ``scores`` are those of ``scores.json``.
 
     Raises:
-        InputError: fewer than ``LEAST_IMAGES`` images that can be read, or something else handed in
+        InputError: fewer than ``LEAST_IMAGES`` images that can be read, or another argument
             that cannot be used.
         UnknownNameError: no such factor, or no such encoder.
         ModelError: an encoder gives vectors that are not finite, or one vector for all images.

@@ -49,7 +49,7 @@ def group_runs(runs: Sequence[AnyRun[Any]]) -> list[Part]:
     """Return runs of one kind and measure together, in the order in which they first come.
 
     An axis cannot show errors beside AP, nor AP beside AP50. Audits and evaluations stand alone, as
-    the figures of each hang on its own training set or test sets.
+    the figures of each depend on its own training set or test sets.
     """
     found: dict[object, list[AnyRun[Any]]] = {}
     for place, run in enumerate(runs):

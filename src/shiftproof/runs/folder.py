@@ -39,7 +39,7 @@ class RunFolder:
     def create(
         cls, path: Path, kind: str, settings: Settings, about: Settings, *, shared: bool = False
     ) -> RunFolder:
-        """Make the folder, or go on with the run that is there if it has the same settings.
+        """Make the folder, or resume the run that is there if it has the same settings.
 
         ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
         equal to go on; ``about`` (provenance) only tells how they came about. ``shared`` says that

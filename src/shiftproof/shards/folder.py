@@ -55,7 +55,7 @@ class PartFolder:
 
     @classmethod
     def create(cls, path: Path, name: str, shards: int, settings: Settings) -> PartFolder:
-        """Make the folder, or go on with the one that is there if it is the same job's.
+        """Make the folder, or resume the one that is there if it is the same job's.
 
         Args:
             path: the folder.

@@ -73,7 +73,7 @@ def audit(
     Args:
         train: embeddings of the training set.
         tests: the test sets by name.
-        out: a new or empty folder, or that of the audit to go on with.
+        out: a new or empty folder, or that of the audit to resume.
         reference: embeddings of the training set to compare with, such as ImageNet's.
         k: how many training rows make the density.
         duplicates: how similar a near-duplicate is at least.

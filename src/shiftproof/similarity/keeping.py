@@ -151,7 +151,7 @@ def write_pruned(
     Args:
         train: embeddings of the training set.
         tests: the test sets by name; all of them are pruned for.
-        out: a new or empty folder, or that of the pruning to go on with.
+        out: a new or empty folder, or that of the pruning to resume.
         rule: "gap-matched" takes a reference or a threshold, the others a size.
         reference: embeddings of the training set to compare with.
         threshold: in its place, how close training rows may come to any test row.
@@ -261,7 +261,7 @@ def write_deduplicated(
 
     Args:
         train: embeddings.
-        out: a new or empty folder, or that of the de-duplication to go on with.
+        out: a new or empty folder, or that of the de-duplication to resume.
         threshold: see :func:`~shiftproof.similarity.deduplicate`.
         rule: see there.
         clusters: see there.

@@ -26,7 +26,7 @@ def describe(rows: Embeddings) -> Settings:
 
 
 def begin(folder: Path, kind: str, settings: Settings, place: Place) -> None:
-    """Make a run's folder, or go on with the one that is there.
+    """Make a run's folder, or resume the one that is there.
 
     What sources are called may differ: their fingerprints say what they are.
 

@@ -51,7 +51,7 @@ def free(content: Image, style: Image, alpha: float, rng: np.random.Generator) -
     """
     pixels = _unit(content)
     example = _unit(_fit_style(style, min(content.shape[:2]), rng))
-    # The colours of a pixel are mixed after a look at its surroundings, so that grain is not amplified.
+    # The colours of a pixel are mixed by its surroundings, so that grain is not amplified.
     side = min(content.shape[:2])
     base = transfer_colors(smooth_texture(pixels, _radius(side)), example)
     result = base

@@ -53,7 +53,7 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
 def _truncate(sums: F32, flat: U8, out: U8) -> None:
     """Cut sums in 0..255 off to whole numbers.
 
-    What the published code makes of a flat area, where the exact sum is a whole number, hangs on
+    What the published code makes of a flat area, where the exact sum is a whole number, depends on
     the last bit of its float64 sums; ``flat`` ``(256,)`` says what it is for each grey level.
     """
     for start in range(0, sums.shape[0], BLOCK):
@@ -146,7 +146,9 @@ def _sum_disk(
     lines, radius = running.shape[0], widths.shape[0] - 1
     for half in range(2):
         count = 0
-        for k in range(0 if half == 0 else radius // 2 + 1, radius // 2 + 1 if half == 0 else radius + 1):
+        for k in range(
+            0 if half == 0 else radius // 2 + 1, radius // 2 + 1 if half == 0 else radius + 1
+        ):
             left, right = first - widths[k] * channels, first + (widths[k] + 1) * channels
             for side in range(1 if k == 0 else 2):
                 line = (center + k if side == 0 else center - k) % lines

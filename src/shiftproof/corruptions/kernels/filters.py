@@ -226,7 +226,7 @@ def filter_bytes(
 
     In float32, and where that comes so near to a whole number that its rounding could decide, in
     float64 and with the sums in the order of scipy.ndimage: whether a flat area keeps its level or
-    loses one hangs on the last bit. The image is worked on in strips, so that the rows that the
+    loses one depends on the last bit. The image is worked on in strips, so that the rows that the
     kernel spans stay in the cache.
 
     Args:

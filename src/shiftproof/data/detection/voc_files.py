@@ -24,7 +24,7 @@ class VocFiles:
     """A folder of images and one of XML files, both below the data set's; they may be the same.
 
     Attributes:
-        title: what a person calls it.
+        title: for people.
         images: the folder of the images.
         annotations: the folder of the XML files.
         listed: the images of a list alone, without suffix; None for all.

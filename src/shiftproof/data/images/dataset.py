@@ -47,7 +47,7 @@ def open_data(
     root: str | Path | None = None,
     label_key: str | None = None,
 ) -> ImageData:
-    """Open what a person names: "demo", a folder, a CSV file, a -C tree or -C arrays.
+    """Open images by what names them: "demo", a folder, a CSV file, a -C tree or -C arrays.
 
     What a folder is, :func:`~shiftproof.data.find_dataset` says, as for every other verb. A folder
     whose folders are all called by classes is one of class folders, whatever lies beside the images.
@@ -176,7 +176,7 @@ class _Reading:
         return find_plain(path, images=path if self.images is None else self.images)
 
     def _knows_folders(self, path: Path) -> bool:
-        """Whether all folders are called by classes, so that what lies beside images is no matter."""
+        """Whether all folders are called by classes, so that files beside the images do not matter."""
         if self.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
             return False
         labels = self._folder_labels(path)

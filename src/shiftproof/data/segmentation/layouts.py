@@ -46,7 +46,7 @@ class Layout:
     """One row of ``LAYOUTS``.
 
     Attributes:
-        title: what a person calls it.
+        title: for people.
         is_there: whether a folder has its marks.
         splits: the splits that are there.
         split: the one that is measured unless another is asked for.

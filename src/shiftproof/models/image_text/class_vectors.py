@@ -99,7 +99,7 @@ def make_class_vectors(
         texts: the tower.
         prompts: the sentences.
         kept: the folder of a run, to be or begun, that may have them already. If they take long, what
-            is made is written there, and an interrupted work goes on with it.
+            is made is written there, and interrupted work resumes from it.
 
     Raises:
         ModelError: the tower gives vectors that are zero or not finite.

@@ -27,7 +27,7 @@ class ImportedFunction:
         module: where it was found.
 
     Attributes:
-        fingerprint: the function's own, or that of the file, so that a run is not gone on with after
+        fingerprint: the function's own, or that of the file, so that a run is not resumed after
             the file was changed.
         device: the function's own, or "cpu".
         settings: the function's own, or None.

@@ -1,4 +1,4 @@
-"""What a loader of segmenters is told, and what it hands back."""
+"""The options of a loader of segmenters, and what it returns."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def has_labels(scores: GridScores) -> bool:
 
 
 def words_of(scores: GridScores) -> Words:
-    """Return how changes are spoken of."""
+    """Return the words for changes."""
     return WITH_LABELS if has_labels(scores) else WITHOUT_LABELS
 
 

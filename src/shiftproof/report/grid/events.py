@@ -1,4 +1,4 @@
-"""What the adapters told of themselves on the way, as a section of the page."""
+"""The events of adapters (steps left out, resets, roll-backs), as a section of the page."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class AuditPage(PageKind[AuditRun, AuditScores]):
     takes_images = True
 
     def build(self, runs: Sequence[AuditRun], pictures: Pictures) -> Document:
-        """Return the page of one audit; figures of two hang on their encoders and training sets."""
+        """Return the page of one audit; figures of two depend on their encoders and training sets."""
         [run] = runs
         scores = run.scores
         sections = [

@@ -41,7 +41,7 @@ class Certificate:
         dimensions: along how many directions rows were multiplied first.
         products: pairs of rows.
         groups: groups of 16 test rows that a bound could not rule out (int8).
-        candidates: pairs whose product was looked at again: of these groups (int8), or because the
+        candidates: pairs whose product was computed again: of these groups (int8), or because the
             bound could not rule it out (fp16 and bf16).
         rechecked: pairs whose product was computed in float64.
         set_aside: training rows that were compared in float32 because 8 bits do not suit them.

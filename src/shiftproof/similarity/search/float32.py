@@ -2,7 +2,7 @@
 
 A library of linear algebra would start threads of its own in each of ours, unless the whole process
 were told not to; it may round to fewer bits where somebody has set it so, and the bound with it would
-be none; and its sums hang on how many rows are multiplied together, and with them what is counted in
+be none; and its sums depend on how many rows are multiplied together, and with them what is counted in
 the parts of a search, which are to be equal byte for byte whoever makes them.
 """
 

@@ -489,7 +489,7 @@ class Int8:
     def _estimate_lists(self, k: int) -> F64:
         """Return what a list of a test row would reach over the sample, where that is looked at.
 
-        The lists themselves hang on which training rows came first.
+        The lists themselves depend on which training rows came first.
         """
         some, count = tuning_rows(len(self.rows)), len(self._sample)
         few = np.ascontiguousarray(self.rows[some])

@@ -1,0 +1,110 @@
+"""The models of a run by their names: loaded where they are given as text, adapted where that is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from shiftproof.bench.task import SOURCE, AdapterLike
+from shiftproof.errors import InputError, ModelError
+from shiftproof.runs.names import folder_name
+from shiftproof.types import Settings
+
+Model = TypeVar("Model")
+
+
+def load_models(
+    given: Any, load: Callable[[str], Model], *, noun: str, single: str = SOURCE
+) -> dict[str, Model]:
+    """Return models by names that can name folders.
+
+    Args:
+        given: a model, the text that names one, or name to either.
+        load: loads what a text names.
+        noun: what such a model is, as in "detector".
+        single: the name of a model that is given without one.
+
+    Raises:
+        InputError: there is none, or two would have one name.
+    """
+    pairs = given if isinstance(given, Mapping) else {single: given}
+    if not pairs:
+        raise InputError(f"Expected at least one {noun}, got none.")
+    named: dict[str, Model] = {}
+    for name, model in pairs.items():
+        safe = choose_name(name, noun, named)
+        named[safe] = load(model) if isinstance(model, str) else model
+    return named
+
+
+def choose_name(name: str, noun: str, others: Mapping[str, object]) -> str:
+    """Return a name as it can name a folder.
+
+    Raises:
+        InputError: another model of the run has it.
+    """
+    safe = folder_name(name, noun)
+    if safe in others:
+        raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
+    return safe
+
+
+def adapt_first(
+    models: Mapping[str, Model],
+    adapters: Sequence[AdapterLike] | Mapping[str, AdapterLike],
+    adapted: Callable[[Any, str], Model],
+    *,
+    kind: type,
+) -> dict[str, Model]:
+    """Return models with adapted statistics: the first of them, once for each spec of an adapter.
+
+    Args:
+        models: by their names.
+        adapters: specs ("batchnorm:prior=16"), or name to spec.
+        adapted: makes such a model of the first one and a spec.
+        kind: the class that a model needs to have for that.
+
+    Raises:
+        InputError: the specs are one text, or two models would have one name.
+        ModelError: it is no spec, or the first model is of another class.
+    """
+    if isinstance(adapters, str):
+        raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
+    specs = (
+        dict(adapters)
+        if isinstance(adapters, Mapping)
+        else {spec if isinstance(spec, str) else "adapted": spec for spec in adapters}
+    )
+    noun = kind.__name__.lower()
+    first = next(iter(models.values()))
+    found: dict[str, Model] = {}
+    for name, spec in specs.items():
+        if not isinstance(spec, str):
+            raise ModelError(
+                f"Expected the spec of an adapter of a {noun} (batchnorm:prior=16), got {spec!r:.80}."
+            )
+        if not isinstance(first, kind):
+            raise ModelError(
+                f"Expected a {kind.__name__} to adapt, got {type(first).__name__}; wrap its network."
+            )
+        found[choose_name(name, noun, {**models, **found})] = adapted(first, spec)
+    return found
+
+
+def write_settings(
+    models: Mapping[str, Any], adapted: Mapping[str, Any], wrapped: str
+) -> dict[str, Settings]:
+    """Return what reproduces the models: ``wrapped`` is what the settings of an adapter call its model."""
+    return {
+        "models": {name: model.settings for name, model in models.items()},
+        "adapters": {
+            # The wrapped model stands under "models" already.
+            name: {key: value for key, value in model.settings.items() if key != wrapped}
+            for name, model in adapted.items()
+        },
+    }
+
+
+def choose_titles(models: Mapping[str, Any]) -> dict[str, str]:
+    """Return the titles of models: a name in full stands for the source alone, others have their own."""
+    return {name: model.name if name == SOURCE else name for name, model in models.items()}
