@@ -21,9 +21,9 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
-        "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DeYO", "EATA", "Event",
-        "Guard", "LAME", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
+        "ADAPTERS", "ActMAD", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
+        "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DenseLearning", "DeYO", "EATA",
+        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
         "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
         "generalized_cross_entropy", "load", "make_adapter", "save",
     },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
+from shiftproof.adapt.checks import check_count
 from shiftproof.adapt.feature_statistics import (
     Cells,
     FeatureHooks,
@@ -20,7 +21,6 @@ from shiftproof.adapt.feature_statistics import (
 from shiftproof.adapt.learning import Chosen, LearningNetwork
 from shiftproof.adapt.network import torch_module
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
-from shiftproof.adapt.checks import check_count
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
@@ -42,7 +42,7 @@ MOST_IMAGES = 256
 BATCH = 8
 """Clean images that go through the network at a time."""
 
-RATE = 1e-3
+RATE = 1e-2
 """Learning rate of a step, whatever the batch: the loss is a sum over layers, not over images."""
 
 
@@ -85,7 +85,7 @@ class ActMAD(CallAdapter):
             are; at most 256 are measured. None takes the running statistics of batch norm.
         through: takes a list of images through the network, where ``model`` is no classifier.
         cells: to a side, or ``"all"``.
-        lr: a learning rate for every batch; ``"auto"`` is 1e-3.
+        lr: a learning rate for every batch; ``"auto"`` is 1e-2.
         momentum: of the SGD, from 0 to below 1.
         parameters: ``"affine"``, ``"all"`` (the paper's) or ``"last"``; None takes the affine ones, or
             all where norm layers have none of their own (frozen batch norm).
@@ -232,9 +232,7 @@ class ActMAD(CallAdapter):
         self.clean = {"of": "clean images", "images": len(images), "fingerprint": marks}
         return {name: moments for name, (moments, _) in sums.items()}
 
-    def _add(
-        self, sums: dict[str, tuple[Moments, int]], hooks: FeatureHooks, images: int
-    ) -> None:
+    def _add(self, sums: dict[str, tuple[Moments, int]], hooks: FeatureHooks, images: int) -> None:
         for name, values in hooks.found.items():
             if not bool(torch.isfinite(values).all()):
                 raise ModelError(

@@ -10,11 +10,11 @@ from typing import Any, Literal, final
 import torch
 
 from shiftproof.adapt.calls import CallAdapter, Loss
-from shiftproof.adapt.options import check_number
+from shiftproof.adapt.checks import check_count, check_range
 from shiftproof.adapt.learning import Chosen, LearningNetwork
 from shiftproof.adapt.losses import entropy, is_confident, robust_pseudo_label_loss
 from shiftproof.adapt.norms import LayerChoice
-from shiftproof.adapt.checks import check_count, check_range
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.selflearning import paper_rate
 from shiftproof.adapt.shares import Prior
 from shiftproof.adapt.taps import Rows, Tap, tap_pixels

@@ -94,9 +94,7 @@ class AdaptedDetector(AdaptedModel[Detector, Detections]):
         """Return a plain detector with what was learned, and the statistics of the last prediction."""
         return self._model.with_network(self._method.merge())
 
-    def _look(
-        self, network: Any, batch: list[Image]
-    ) -> tuple[Sequence[Detections], Probabilities]:
+    def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[Detections], Probabilities]:
         found = self._model.through(network, batch)
         rows = [
             look_at_points(one, image.shape[:2], len(self.classes))

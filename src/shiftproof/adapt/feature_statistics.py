@@ -121,7 +121,9 @@ def hook_features(layers: Mapping[str, torch.nn.Module]) -> Iterator[FeatureHook
 def channels_first(layer: torch.nn.Module, outputs: torch.Tensor) -> torch.Tensor:
     """Return ``(N, C, ...)`` of what a norm layer gave: layer norm has the channels last."""
     kind = type(layer).__name__
-    is_last = isinstance(getattr(layer, "normalized_shape", None), tuple) and "2d" not in kind.lower()
+    is_last = (
+        isinstance(getattr(layer, "normalized_shape", None), tuple) and "2d" not in kind.lower()
+    )
     if is_last and outputs.shape[-1] == cast("Any", layer).normalized_shape[-1]:
         return outputs.movedim(-1, 1)
     return outputs

@@ -283,7 +283,9 @@ class Guard(WrappingAdapter):
         """
         inner = getattr(self.inner, "run_batch", None)
         if inner is None:
-            raise InputError(f"{type(self.inner).__name__} cannot run a batch by its network alone.")
+            raise InputError(
+                f"{type(self.inner).__name__} cannot run a batch by its network alone."
+            )
         source = self._source
 
         def run_source() -> Outputs:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 import torch
 
 from shiftproof.adapt.calls import read_parameters
-from shiftproof.adapt.options import check_number
+from shiftproof.adapt.checks import check_range
 from shiftproof.adapt.events import Event, EventLog
 from shiftproof.adapt.learning import NOT_FINITE, Chosen, Gradients, LearningNetwork
 from shiftproof.adapt.network import AdaptedNetwork
 from shiftproof.adapt.networked import NetworkAdapter
 from shiftproof.adapt.norms import is_norm
-from shiftproof.adapt.checks import check_range
+from shiftproof.adapt.options import check_number
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.adapt.tensors import copy_to_cpu, read_count
 from shiftproof.errors import InputError, ModelError
@@ -315,4 +315,3 @@ def _training(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         module.eval()
-

@@ -92,7 +92,10 @@ class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
         finally:
             handle.remove()
         ends = np.cumsum([self._count_maps(image) for image in batch])
-        per_image = [maps[end - self._count_maps(image) : end] for image, end in zip(batch, ends, strict=True)]
+        per_image = [
+            maps[end - self._count_maps(image) : end]
+            for image, end in zip(batch, ends, strict=True)
+        ]
         return answers, np.concatenate([_look_at_points(some) for some in per_image])
 
     def _count_maps(self, image: Image) -> int:

@@ -62,9 +62,7 @@ def read_pixel_logits(outputs: Any) -> Rows:
 
 
 def _is_logits(value: Any) -> bool:
-    return (
-        isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim in (1, 3)
-    )
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim in (1, 3)
 
 
 # ---------------------------------------------------------------- detection
