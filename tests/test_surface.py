@@ -33,7 +33,7 @@ SURFACE = {
         "estimate_stream", "find_breaking", "measure_stability", "parse_protocol", "rank_runs", "run",
         "run_anytime", "score",
         "score_conditions",
-        "Forecast", "forecast_run",
+        "Forecast", "forecast_run", "DenseEstimate", "estimate_unlabeled",
     },
     "shiftproof.comparison": {
         "Check", "Comparison", "Condition", "Difference", "Side", "compare", "comparison_junit",
@@ -93,6 +93,8 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top5_distances",
         "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
+        "HitRate", "box_agreement", "estimate_by_ratio", "expected_average_precision",
+        "expected_mean_iou", "find_hits", "fit_hit_rate", "label_agreement", "mirror_boxes",
     },
     "shiftproof.models": {
         "DECODINGS", "DETECTOR_LOADERS", "ENCODER_LOADERS", "LOADERS", "SEGMENTER_LOADERS",
@@ -146,7 +148,7 @@ SURFACE = {
         "stylize_keyed",
     },
     "shiftproof.testing": {
-        "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
+        "check_adapted", "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
     },
     "shiftproof.types": {
         "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",

@@ -5,6 +5,7 @@ The losses are those of Rusak et al. 2021 (arXiv 2104.12928), a row of logits in
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, final
 
 import torch
@@ -152,7 +153,7 @@ class _RowLoss:
 
     def measure(self, outputs: Any, images: int) -> tuple[torch.Tensor, float] | None:
         found = self._found if self._handle is not None else [self._method.tap.read(outputs)]
-        rows = [self._draw(one, place) for place, one in enumerate(sum(found, []))]
+        rows = [self._draw(one, place) for place, one in enumerate(itertools.chain(*found))]
         return self._method.measure_rows(torch.cat(rows)) if rows else None
 
     def remove(self) -> None:

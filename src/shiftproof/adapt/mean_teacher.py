@@ -203,7 +203,7 @@ class MeanTeacher(NetworkAdapter):
                     f"{type(module).__name__} gives {type(losses).__name__} in training mode; "
                     "expected losses by name."
                 )
-            loss = torch.stack([value for value in losses.values()]).sum()
+            loss = torch.stack(list(losses.values())).sum()
             if not loss.requires_grad:
                 raise ModelError("The training loss depends on none of the parameters that learn.")
             torch.autograd.backward(loss)

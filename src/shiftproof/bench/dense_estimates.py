@@ -39,7 +39,7 @@ from shiftproof.models.detectors.detector import DetectorLike
 from shiftproof.models.segmenters.class_match import match_pixel_classes, translate_labels
 from shiftproof.models.segmenters.segmenter import SegmenterLike
 from shiftproof.rng import generator
-from shiftproof.types import CLEAN, Cell, Detections, Image, LabelMap
+from shiftproof.types import CLEAN, Cell, Detections, Image, LabelMap, Sample
 
 SEED = 0
 
@@ -117,6 +117,7 @@ def estimate_unlabeled(
     corruptions: Sequence[str] = (),
     severities: Sequence[int] = (3,),
     class_map: Mapping[str, str] | None = None,
+    most: int = 100,
     batch_size: int = 4,
     show_progress: bool | None = None,
 ) -> DenseEstimate:
@@ -134,16 +135,17 @@ def estimate_unlabeled(
         corruptions: of the labeled images, in which the estimates are held against the truth.
         severities: of these.
         class_map: from the model's names of classes to the data's, as in ``bench.Detection``.
+        most: labeled images that are used, spread over those that there are.
         batch_size: images at a time.
         show_progress: None shows it on a terminal only.
 
     Raises:
         InputError: fewer than two labeled images, none without labels, or nothing found in the clean ones.
     """
-    samples = labeled.samples
+    samples = _spread(labeled.samples, most)
     if len(samples) < 2:
         raise InputError(f"Expected two labeled images or more, got {len(samples)}.")
-    reading = _make_reading(model, labeled, class_map)
+    reading = _make_reading(model, labeled, samples, class_map)
     stream = _read(images)
     cells = [CLEAN, *(Cell(c, s) for c in corruptions for s in severities)]
     total = len(samples) * len(cells) + len(stream)
@@ -155,7 +157,7 @@ def estimate_unlabeled(
                 advance()
             return answers
 
-        answers = {cell: ask(_show(labeled, cell)) for cell in cells}
+        answers = {cell: ask(_show(labeled, samples, cell)) for cell in cells}
         told = ask(stream)
     everything = list(range(len(samples)))
     learnt = reading.learn(answers[CLEAN], everything)
@@ -197,13 +199,19 @@ def _judge(
     return judge(guessed, errors)
 
 
-def _show(labeled: DetectionData | SegmentationData, cell: Cell) -> list[Image]:
-    images = [labeled.read(sample) for sample in labeled.samples]
+def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    return list(samples[:: max(1, -(-len(samples) // most))])
+
+
+def _show(
+    labeled: DetectionData | SegmentationData, samples: Sequence[Sample], cell: Cell
+) -> list[Image]:
+    images = [labeled.read(sample) for sample in samples]
     if cell.is_clean:
         return images
     return [
         corrupt(image, cell.corruption, cell.severity, key=sample.id)
-        for image, sample in zip(images, labeled.samples, strict=True)
+        for image, sample in zip(images, samples, strict=True)
     ]
 
 
@@ -280,13 +288,16 @@ class _Reading(ABC, Generic[Answer]):
 
 
 def _make_reading(
-    model: Any, labeled: DetectionData | SegmentationData, class_map: Mapping[str, str] | None
+    model: Any,
+    labeled: DetectionData | SegmentationData,
+    samples: Sequence[Sample],
+    class_map: Mapping[str, str] | None,
 ) -> _Reading[Any]:
     if isinstance(labeled, SegmentationData):
-        return _Labels(
-            labeled, match_pixel_classes(model.classes, labeled.classes, mapping=class_map)
-        )
-    return _Boxes(labeled, match_classes(model.classes, labeled.classes, mapping=class_map))
+        match = match_pixel_classes(model.classes, labeled.classes, mapping=class_map)
+        return _Labels(labeled, samples, match)
+    match = match_classes(model.classes, labeled.classes, mapping=class_map)
+    return _Boxes(labeled, samples, match)
 
 
 @dataclass(frozen=True)
@@ -311,8 +322,8 @@ def _observe_boxes(answers: Answers[Detections], rate: HitRate, objects: float) 
 class _Boxes(_Reading[Detections]):
     measure = "AP50"
 
-    def __init__(self, data: DetectionData, match: ClassMatch) -> None:
-        self._data, self._match = data, match
+    def __init__(self, data: DetectionData, samples: Sequence[Sample], match: ClassMatch) -> None:
+        self._data, self._samples, self._match = data, samples, match
 
     def translate(self, answer: Detections) -> Detections:
         return self._match.translate(answer)
@@ -322,7 +333,7 @@ class _Boxes(_Reading[Detections]):
 
     def score(self, answers: Answers[Detections], places: Sequence[int]) -> float:
         data = self._data
-        samples = [data.samples[place] for place in places]
+        samples = [self._samples[place] for place in places]
         evaluator = CocoEvaluator(data.ground_truth(samples))
         found = [
             {
@@ -353,7 +364,7 @@ class _Boxes(_Reading[Detections]):
 
     def _truth(self, place: int) -> Detections:
         """Return the objects of a labeled image that count."""
-        objects = self._data.objects[self._data.samples[place].id]
+        objects = self._data.objects[self._samples[place].id]
         counts = ~(np.asarray(objects.crowd, bool) | np.asarray(objects.difficult, bool))
         at = objects.positions[counts]
         corners = np.concatenate([at[:, :2], at[:, :2] + at[:, 2:]], axis=1)
@@ -376,9 +387,11 @@ class _LearntLabels(_Learnt):
 class _Labels(_Reading[LabelMap]):
     measure = "mIoU"
 
-    def __init__(self, data: SegmentationData, match: ClassMatch) -> None:
+    def __init__(
+        self, data: SegmentationData, samples: Sequence[Sample], match: ClassMatch
+    ) -> None:
         self._data, self._match = data, match
-        self._truths = [data.read_mask(sample) for sample in data.samples]
+        self._truths = [data.read_mask(sample) for sample in samples]
 
     def translate(self, answer: LabelMap) -> LabelMap:
         return translate_labels(self._match, answer)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
     GridOptions,
@@ -104,20 +105,23 @@ def detect(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
     from shiftproof import bench as benchmark
+    from shiftproof.adapt import AdaptedDetector
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
     plan.check()
+    more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
-    adapters = parse_adapters(adapt)
+    adapters = more.complete(parse_adapters(adapt))
     shown = grid.shown
     task = benchmark.Detection(
         measure=measure,
@@ -184,3 +188,13 @@ def detect(
             backend=backend,
         )
     show_outcome(run, as_json=as_json, log=grid.log or ())
+    first = next(iter(detectors.values()))
+    more.estimate(
+        {**detectors, **{spec: AdaptedDetector(first, spec) for spec in adapters}},
+        dataset,
+        corruptions=named,
+        severities=severities,
+        class_map=task.class_map,
+        out=run.path,
+        as_json=as_json,
+    )

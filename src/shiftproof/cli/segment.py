@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
     GridOptions,
@@ -110,20 +111,23 @@ def segment(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     from shiftproof import bench as benchmark
+    from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
     from shiftproof.models import load_segmenter
 
     plan.check()
+    more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
-    adapters = parse_adapters(adapt)
+    adapters = more.complete(parse_adapters(adapt))
     shown = grid.shown
     task = benchmark.Segmentation(
         corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
@@ -174,6 +178,16 @@ def segment(
             backend=backend,
         )
     show_outcome(run, as_json=as_json, log=grid.log or ())
+    first = next(iter(segmenters.values()))
+    more.estimate(
+        {**segmenters, **{spec: AdaptedSegmenter(first, spec) for spec in adapters}},
+        dataset,
+        corruptions=named,
+        severities=severities,
+        class_map=task.class_map,
+        out=run.path,
+        as_json=as_json,
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
