@@ -21,9 +21,9 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
-        "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DeYO", "EATA", "Event",
-        "Guard", "LAME", "MEMO", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
+        "ADAPTERS", "ActMAD", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
+        "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DenseLearning", "DeYO", "EATA",
+        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
         "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
         "generalized_cross_entropy", "load", "make_adapter", "save",
     },
@@ -33,7 +33,7 @@ SURFACE = {
         "estimate_stream", "find_breaking", "measure_stability", "parse_protocol", "rank_runs", "run",
         "run_anytime", "score",
         "score_conditions",
-        "Forecast", "forecast_run",
+        "Forecast", "forecast_run", "DenseEstimate", "estimate_unlabeled",
     },
     "shiftproof.comparison": {
         "Check", "Comparison", "Condition", "Difference", "Side", "compare", "comparison_junit",
@@ -96,6 +96,8 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top5_distances",
         "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
+        "HitRate", "box_agreement", "estimate_by_ratio", "expected_average_precision",
+        "expected_mean_iou", "find_hits", "fit_hit_rate", "label_agreement", "mirror_boxes",
     },
     "shiftproof.models": {
         "DECODINGS", "DETECTOR_LOADERS", "ENCODER_LOADERS", "LOADERS", "SEGMENTER_LOADERS",
@@ -149,7 +151,7 @@ SURFACE = {
         "stylize_keyed",
     },
     "shiftproof.testing": {
-        "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
+        "check_adapted", "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
     },
     "shiftproof.types": {
         "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",

@@ -122,7 +122,7 @@ def test_settings_name_adapter_and_detector(detector):
 def test_what_cannot_be_adapted_is_refused(detector):
     with pytest.raises(ModelError, match="expected a Detector around a torch"):
         AdaptedDetector(Detector(lambda images: [], ["thing"]))
-    with pytest.raises(InputError, match="batchnorm with its options"):
+    with pytest.raises(ModelError, match="where classes exclude each other"):
         AdaptedDetector(detector, "ent")
     with pytest.raises(ModelError, match="no batch-norm layer"):
         AdaptedDetector(Detector(torch.nn.Linear(1, 1), ["thing"]))
@@ -136,12 +136,12 @@ def test_nothing_in_is_nothing_out(detector):
     assert AdaptedDetector(detector).predict([]) == []
 
 
-def test_a_method_that_learns_is_refused_for_what_it_is():
+def test_a_method_for_one_answer_an_image_is_refused_for_what_it_is():
     """Not for layers that it would lack, or for a library."""
     frozen = Detector(torch.nn.Sequential(torch.nn.ReLU()), ["thing"])
-    for spec in ("ent", "rpl:lr=0.01", "guard+rpl", "lame"):
+    for spec in ("hard:lr=0.01", "guard+lame", "eata"):
         with pytest.raises(
-            InputError, match=r"batchnorm with its options.* a detector gives boxes"
+            InputError, match=r"one answer per image, which a detector does not give"
         ):
             AdaptedDetector(frozen, spec)
     with pytest.raises(UnknownNameError, match="Did you mean 'batchnorm'"):

@@ -45,9 +45,9 @@ def test_statistics_are_those_of_the_images():
     assert weights_fingerprint(plain.module) == before
 
 
-def test_only_batch_norm_adapts_a_network():
-    with pytest.raises(InputError, match="expected batchnorm with its options"):
-        AdaptedSegmenter(segmenter(), "ent")
+def test_what_learns_from_one_answer_an_image_is_refused():
+    with pytest.raises(InputError, match="expected batchnorm, actmad, ent, rpl, with guard"):
+        AdaptedSegmenter(segmenter(), "lame")
     with pytest.raises(ModelError, match="A function hides its network"):
         AdaptedSegmenter(Segmenter(nearest_color, NAMES))
 

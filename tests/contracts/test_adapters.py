@@ -43,6 +43,8 @@ MERGED_PREDICTS = [
     "rdumb:every=1+t3a:per_class=1,preset=paper",
 ]
 LEARNS_AFTER = [
+    "actmad:lr=0.1",
+    "actmad:cells=1,parameters=all,momentum=0.9,layers=last-1",
     *("rpl", "ent", "hard", "soft", "lame", "eata", "sar", "deyo", "roid", "t3a"),
     "eata:margin=1,similarity=1,lr=0.05",
     "sar:margin=1,lr=0.05,recovery=0.3",

@@ -1,4 +1,4 @@
-"""Classifiers that learn while they predict, without labels.
+"""Models that learn while they predict, without labels.
 
 All but the table and the abstract base need torch, which is imported with the first of them.
 """
@@ -19,14 +19,17 @@ from shiftproof.adapt.table import ADAPTERS, AdapterEntry, make_adapter
 from shiftproof.models.structure import require_torch
 
 if TYPE_CHECKING:
+    from shiftproof.adapt.actmad import ActMAD
     from shiftproof.adapt.batchnorm import BatchNorm
     from shiftproof.adapt.clipartt import CLIPArTT
     from shiftproof.adapt.cotta import CoTTA
+    from shiftproof.adapt.dense_learning import DenseLearning
     from shiftproof.adapt.deyo import DeYO
     from shiftproof.adapt.eata import EATA
     from shiftproof.adapt.guard import Guard
     from shiftproof.adapt.lame import LAME
     from shiftproof.adapt.losses import entropy, generalized_cross_entropy
+    from shiftproof.adapt.mean_teacher import MeanTeacher
     from shiftproof.adapt.memo import MEMO
     from shiftproof.adapt.note import NOTE
     from shiftproof.adapt.rdumb import RDumb
@@ -52,6 +55,7 @@ __all__ = [
     "TDA",
     "TPT",
     "ZERO",
+    "ActMAD",
     "AdaptedDetector",
     "AdaptedGraph",
     "AdaptedLayer",
@@ -62,8 +66,10 @@ __all__ = [
     "CLIPArTT",
     "CoTTA",
     "DeYO",
+    "DenseLearning",
     "Event",
     "Guard",
+    "MeanTeacher",
     "RDumb",
     "RoTTA",
     "Router",
@@ -78,9 +84,12 @@ __all__ = [
 ]
 
 _NAMES = {
+    "ActMAD": "actmad",
     "BatchNorm": "batchnorm",
     "CLIPArTT": "clipartt",
     "DeYO": "deyo",
+    "DenseLearning": "dense_learning",
+    "MeanTeacher": "mean_teacher",
     "EATA": "eata",
     "CoTTA": "cotta",
     "Guard": "guard",

@@ -1,39 +1,55 @@
-"""A detector that adapts its batch-norm statistics to the images it predicts."""
+"""A detector that adapts to the images it predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-from shiftproof.adapt.statistics_alone import StatisticsAlone, batch_norm_of
+import numpy as np
+
+from shiftproof.adapt.any_size import POINTS, AdaptedModel
+from shiftproof.adapt.dense_methods import check_method, make_method
 from shiftproof.errors import ModelError
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Detections, Image
 
 if TYPE_CHECKING:
-    from shiftproof.adapt.batchnorm import BatchNorm
+    import torch
+
+    from shiftproof.adapt.dense_methods import Method
+    from shiftproof.adapt.probabilities import Probabilities
 
 
 @final
-class AdaptedDetector(StatisticsAlone[Detector, Detections]):
-    """A detector whose batch-norm layers normalize by the images they see (Schneider et al. 2020).
+class AdaptedDetector(AdaptedModel[Detector, Detections]):
+    """A detector whose network adapts to the images it sees, without labels.
 
-    It is a detector, and wraps one, which it never changes; what ``BatchNorm`` says of batches,
-    priors and layers holds. Each call of the network is one batch, so ``batch_size`` is the n of the
-    paper. Layers that are called with boxes and not with images count each call as the whole batch.
+    It is a detector, and wraps one, which it never changes. Each call of the network is one batch, so
+    ``batch_size`` is the n of the papers. The methods (:data:`shiftproof.adapt.dense_methods.METHODS`):
 
-    Self-learning has no published form for detectors: what a pseudo-label of a box is, and what its
-    loss, is another question than that of this package's papers.
+    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020); what ``BatchNorm`` says
+      of batches, priors and layers holds. Layers that are called with boxes and not with images count
+      each call as the whole batch.
+    - ``actmad``: the statistics of the features are kept at those of clean images (:class:`ActMAD`).
+    - ``ent``, ``rpl``: entropy or robust pseudo-labels of the class logits of proposals, default boxes
+      or queries, where a detector's classes exclude each other (:class:`DenseLearning`); elsewhere it is
+      refused.
+    - ``teacher``: the sure boxes of a slow teacher (:class:`MeanTeacher`), where the network gives its
+      training loss.
+
+    Before each, ``guard+``: the detector as it was answers while the adapted one looks worse. What is
+    compared are the class and score of the surest box over each of 4 by 4 points of an image, and
+    "nothing" where there is none.
 
     Args:
         detector: a detector on torch.
-        adapter: a spec of ``batchnorm`` as the command line takes it, ``"batchnorm:prior=16"``; or
-            a ``BatchNorm`` of ``detector.module``.
+        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+actmad"``; or an
+            adapter of ``detector.module`` with ``run_batch``: ``BatchNorm``, ``ActMAD``.
 
     Raises:
-        InputError: an adapter that learns from classes, or none of this detector's network.
-        ModelError: the graph is fixed, as in an ONNX file, or there is no batch norm.
+        InputError: an adapter that learns from one answer per image, or of another network.
+        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that way.
 
     >>> import torch
     >>> class Middle(torch.nn.Module):
@@ -44,27 +60,26 @@ class AdaptedDetector(StatisticsAlone[Detector, Detections]):
     ...         values = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images]).float()
     ...         mean = self.norm(values).abs().mean((1, 2, 3)).tolist()
     ...         return [Detections([[0, 0, 4, 4]], [min(m, 1.0)], [0]) for m in mean]
-    >>> import numpy as np
     >>> images = [np.full((8, 8, 3), level, np.uint8) for level in (90, 110)]
     >>> adapted = AdaptedDetector(Detector(Middle(), ["thing"]), "batchnorm:prior=0")
     >>> [round(float(found.scores[0]), 2) for found in adapted.predict(images)]
     [1.0, 1.0]
     """
 
-    def __init__(self, detector: Detector, adapter: BatchNorm | str = "batchnorm") -> None:
+    def __init__(self, detector: Detector, adapter: Method | str = "batchnorm") -> None:
         if not isinstance(detector, Detector) or not is_torch_module(detector.module):
             name = getattr(detector, "name", type(detector).__name__)
             raise ModelError(
                 f"{name} cannot be adapted: expected a Detector around a torch.nn.Module. The graph "
                 "of an ONNX file is fixed; adapt the model that it was exported from."
             )
-        super().__init__(
-            detector,
-            batch_norm_of(
-                detector.module, adapter, what="detector", gives="a detector gives boxes"
-            ),
-            role="detector",
+        network = cast("torch.nn.Module", detector.module)
+        method = (
+            make_method(adapter, detector, network, "detector")
+            if isinstance(adapter, str)
+            else check_method(adapter, "detector")
         )
+        super().__init__(detector, method, role="detector")
 
     @property
     def detector(self) -> Detector:
@@ -76,5 +91,38 @@ class AdaptedDetector(StatisticsAlone[Detector, Detections]):
         return self._predict(images, batch_size)
 
     def merge(self) -> Detector:
-        """Return a plain detector whose batch norm has the statistics of the last prediction."""
-        return self._model.with_network(self._batchnorm.merge())
+        """Return a plain detector with what was learned, and the statistics of the last prediction."""
+        return self._model.with_network(self._method.merge())
+
+    def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[Detections], Probabilities]:
+        found = self._model.through(network, batch)
+        rows = [
+            look_at_points(one, image.shape[:2], len(self.classes))
+            for one, image in zip(found, batch, strict=True)
+        ]
+        return found, np.concatenate(rows)
+
+
+def look_at_points(found: Detections, size: Sequence[int], classes: int) -> Probabilities:
+    """Return what is found at ``POINTS`` by ``POINTS`` points, spread evenly over an image.
+
+    Args:
+        found: in the image.
+        size: its height and width.
+        classes: how many there are.
+
+    Returns:
+        ``(POINTS^2, classes + 1)``: of the surest box over a point its score in the column of its
+        class, and what is missing to 1 in the last column, which stands for nothing.
+    """
+    at = (np.arange(POINTS) + 0.5) / POINTS
+    y, x = (part.ravel() for part in np.meshgrid(at * size[0], at * size[1], indexing="ij"))
+    rows = np.zeros((POINTS**2, classes + 1), np.float32)
+    rows[:, -1] = 1
+    for place in np.argsort(found.scores, kind="stable"):
+        left, top, right, bottom = found.boxes[place]
+        over = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        rows[over] = 0
+        rows[over, found.labels[place]] = found.scores[place]
+        rows[over, -1] = 1 - found.scores[place]
+    return rows

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, final
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
     from shiftproof.adapt.adapter import State
+
+Outputs = TypeVar("Outputs")
 
 GAIN_PER_CHANGE = 0.3
 """Mean confidence that changed answers must bring, per share of answers that changed."""
@@ -154,6 +156,7 @@ class Guard(WrappingAdapter):
         margin: mean confidence that the adapter may lack, from 0 to 1. Smaller is stricter.
         save_to: a file to which each good state is written, so that a crash loses little; None
             keeps it in memory alone.
+        rows: how many answers stand for an image: 1, but with ``run_batch`` as many as ``read`` gives.
 
     Raises:
         InputError: a number is out of its range, or ``adapter`` is none.
@@ -177,10 +180,13 @@ class Guard(WrappingAdapter):
         probation: int = 64,
         margin: float = 0.01,
         save_to: str | Path | None = None,
+        rows: int = 1,
     ) -> None:
         for what, value in (("window", window), ("probation", probation)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{what}: expected 1 image or more, got {value!r}.")
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise InputError(f"rows: expected 1 answer of an image or more, got {rows!r}.")
         if probation > window:
             raise InputError(
                 f"probation: expected at most the window of {window} images, got {probation}."
@@ -191,6 +197,7 @@ class Guard(WrappingAdapter):
         self.probation = probation
         self.margin = float(margin)
         self.save_to = None if save_to is None else Path(save_to)
+        self.rows = rows
         super().__init__(adapter)
         adapter.reset()
         self._source = AdaptedNetwork(_source_of(adapter))
@@ -198,8 +205,8 @@ class Guard(WrappingAdapter):
         self._first_state = adapter.state()
 
     def _forget(self) -> None:
-        self._seen = _Window(self.window)
-        self._since_objection = _Window(self.window)
+        self._seen = _Window(self.window * self.rows)
+        self._since_objection = _Window(self.window * self.rows)
         self._trusted = False
         self._good: State | None = None
         self._images_since_good = 0
@@ -255,14 +262,58 @@ class Guard(WrappingAdapter):
         )
         return cast("torch.Tensor", logits)
 
-    def _watch(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
+    def run_batch(
+        self,
+        run: Callable[[torch.nn.Module], Outputs],
+        images: int,
+        read: Callable[[Outputs], Probabilities],
+    ) -> Outputs:
+        """Return what ``run`` makes of the adapter's network where it is trusted, else of the source's.
+
+        For networks that take or give something else than one tensor, as ``BatchNorm.run_batch``.
+
+        Args:
+            run: takes a network, calls it as a module, and returns anything.
+            images: how many images the batch has, 1 or more.
+            read: gives, of what ``run`` returned, ``(images * rows, K)`` probabilities, those of the
+                same places in both.
+
+        Raises:
+            InputError: the adapter takes batches as tensors only.
+        """
+        inner = getattr(self.inner, "run_batch", None)
+        if inner is None:
+            raise InputError(
+                f"{type(self.inner).__name__} cannot run a batch by its network alone."
+            )
+        source = self._source
+
+        def run_source() -> Outputs:
+            with source.lock, torch.inference_mode(False), torch.no_grad():
+                return run(source.module)
+
+        return cast("Outputs", self._watch(images, lambda: inner(run, images), run_source, read))
+
+    def _watch(
+        self,
+        count: int,
+        adapt: Callable[[], Any],
+        source: Callable[[], Any],
+        read: Callable[[Any], Probabilities] = to_probabilities,
+    ) -> Any:
         """Run one batch through both and return what is to be answered."""
         with self._lock:
             if self._freezes:
                 return adapt() if self._trusted else source()
-            return self._run_both(count, adapt, source)
+            return self._run_both(count, adapt, source, read)
 
-    def _run_both(self, count: int, adapt: Callable[[], Any], source: Callable[[], Any]) -> Any:
+    def _run_both(
+        self,
+        count: int,
+        adapt: Callable[[], Any],
+        source: Callable[[], Any],
+        read: Callable[[Any], Probabilities],
+    ) -> Any:
         plain = source()
         state = self.inner.state() if self._learns else None
         events_before = self.inner.events
@@ -270,7 +321,7 @@ class Guard(WrappingAdapter):
         events = new_events(events_before, self.inner.events)
         windows = self._seen.contents, self._since_objection.contents
         try:
-            reason = self._judge(to_probabilities(plain), to_probabilities(adapted), adapt)
+            reason = self._judge(read(plain), read(adapted), lambda: read(adapt()))
         except BaseException:
             # The pass that compares with the beginning failed: this batch has not been.
             self._seen.contents, self._since_objection.contents = windows
@@ -286,7 +337,7 @@ class Guard(WrappingAdapter):
         return adapted if self._trusted else plain
 
     def _judge(
-        self, source: Probabilities, adapted: Probabilities, adapt: Callable[[], Any]
+        self, source: Probabilities, adapted: Probabilities, adapt: Callable[[], Probabilities]
     ) -> str | None:
         """Return the objection to the last window with this batch, or None."""
         self._seen.add(source, adapted)
@@ -307,13 +358,13 @@ class Guard(WrappingAdapter):
             return reason
         return find_objection(self._since_objection.signals(), self.margin)
 
-    def _predict_unadapted(self, adapt: Callable[[], Any]) -> Probabilities:
+    def _predict_unadapted(self, adapt: Callable[[], Probabilities]) -> Probabilities:
         """Return what the adapter answers to this batch before it has learned anything."""
         state = self.inner.state()
         self.inner.load_state(self._first_state)
         try:
             with self.inner.frozen():
-                return to_probabilities(adapt())
+                return adapt()
         finally:
             self.inner.load_state(state)
 
@@ -331,14 +382,15 @@ class Guard(WrappingAdapter):
         self._images_on_trial += count
         # Each roll-back doubles the images without objection that are asked for.
         needed = min(self.window, self.probation * 2**self._failures)
-        if len(self._seen) < needed:
+        seen = len(self._seen) // self.rows
+        if seen < needed:
             return
         if reason is None:
             self._trusted = True
             self._images_on_trial = 0
             self._keep()
             if self._events.events:
-                self._note("trusted again", f"No objection over {len(self._seen)} images.")
+                self._note("trusted again", f"No objection over {seen} images.")
             return
         if not any(event.kind == "source answers" for event in self._events.events):
             self._note("source answers", reason)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -18,6 +19,11 @@ from shiftproof.adapt.statistics import (
     blend,
     pool_processes,
 )
+
+Outputs = TypeVar("Outputs")
+
+After: TypeAlias = Callable[[Any, Seen, int], Any]
+"""Takes what a call gave, what the batch norm saw and the number of images; gives what is handed out."""
 
 
 class NormalizedNetwork:
@@ -61,6 +67,47 @@ class NormalizedNetwork:
             seen.close()
             yield outputs, seen
 
+    def run_calls(
+        self,
+        run: Callable[[torch.nn.Module], Outputs],
+        images: int,
+        after: After,
+        before: Callable[[], None] = lambda: None,
+    ) -> Outputs:
+        """Return what ``run`` makes of the network; each of its calls is a batch of its own.
+
+        Args:
+            run: takes the network and calls it as a module, once or several times.
+            images: of the batch, where the inputs of a call do not tell how many it has.
+            after: called at the end of each call, while gradients can be taken.
+            before: called at its beginning.
+        """
+        torch.clear_autocast_cache()
+        module, call = self._network.module, _Call(images)
+
+        def begin(_: object, args: Any, kwargs: Any) -> None:
+            call.begin(count_images(args, kwargs))
+            if self._norms is not None:
+                call.choose = self._make_chooser(self._norms, call.images, call.seen)
+            before()
+
+        def end(_: object, args: Any, outputs: Any) -> Any:
+            call.seen.close()
+            return after(outputs, call.seen, call.images)
+
+        handles = [
+            module.register_forward_pre_hook(begin, with_kwargs=True),
+            module.register_forward_hook(end),
+        ]
+        try:
+            if self._norms is None:
+                return run(module)
+            with self._norms.normalizing(lambda name, values: call.choose(name, values)):
+                return self._norms.run(lambda: run(module))
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def answer(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of a batch; with the source's statistics where its own are not finite."""
         with self.run(inputs) as (outputs, seen):
@@ -90,3 +137,28 @@ def _follow(network: AdaptedNetwork) -> BatchNormLayers:
     layers = all_batch_norm_layers(network.module)
     tracked = {name: layer for name, layer in layers.items() if is_tracked(layer)}
     return BatchNormLayers(network.module, tracked)
+
+
+class _Call:
+    """The call of a network that is running: its images, and what its batch norm sees."""
+
+    def __init__(self, images: int) -> None:
+        self._default = images
+        self.begin(None)
+
+    def begin(self, images: int | None) -> None:
+        self.images = self._default if images is None else images
+        self.seen = Seen()
+        self.choose: Choose = _refuse
+
+
+def _refuse(name: str, values: torch.Tensor) -> Choice:
+    raise AssertionError(f"{name} ran outside of a call of its network")
+
+
+def count_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """Return how many images a network is called with; None where the first input does not say."""
+    first = args[0] if args else next(iter(kwargs.values()), None)
+    if isinstance(first, torch.Tensor) and first.ndim:
+        return len(first)
+    return len(first) if isinstance(first, (list, tuple)) and first else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
@@ -33,6 +35,15 @@ def affine_parameters(
     chosen = set(choose_layers(list(found), layers))
     of_layers = {id(p) for name in chosen for p in _own_parameters(found[name])}
     return {name: p for name, p in network.named_parameters() if id(p) in of_layers}
+
+
+def affine_or_all(network: torch.nn.Module) -> Literal["affine", "all"]:
+    """Return which parameters can learn: those of norm layers, or all where these have none."""
+    try:
+        affine_parameters(network)
+    except ModelError:
+        return "all"
+    return "affine"
 
 
 def _explain_no_norms(network: torch.nn.Module) -> str:

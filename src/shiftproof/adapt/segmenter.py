@@ -1,57 +1,73 @@
-"""A segmenter that adapts its batch-norm statistics to the images it predicts."""
+"""A segmenter that adapts to the images it predicts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, cast, final
 
-from shiftproof.adapt.statistics_alone import StatisticsAlone, batch_norm_of
+import numpy as np
+
+from shiftproof.adapt.any_size import POINTS, AdaptedModel
+from shiftproof.adapt.dense_methods import check_method, make_method
 from shiftproof.errors import ModelError
 from shiftproof.models.segmenters.segmenter import Segmenter
+from shiftproof.models.segmenters.windows import window_places
 from shiftproof.models.structure import is_torch_module
 from shiftproof.types import Image, LabelMap
 
 if TYPE_CHECKING:
-    from shiftproof.adapt.batchnorm import BatchNorm
+    import torch
+
+    from shiftproof.adapt.dense_methods import Method
+    from shiftproof.adapt.probabilities import Probabilities
 
 
 @final
-class AdaptedSegmenter(StatisticsAlone[Segmenter, LabelMap]):
-    """A segmenter whose batch-norm layers normalize by the images they see (Schneider et al. 2020).
+class AdaptedSegmenter(AdaptedModel[Segmenter, LabelMap]):
+    """A segmenter whose network adapts to the images it sees, without labels.
 
-    It is a segmenter, and wraps one, which it never changes; what ``BatchNorm`` says of batches,
-    priors and layers holds. The statistics of a layer are over all positions of all images of a
-    call, so already a single image has thousands of values: ``batch_size`` is the n of the paper.
-    Images of different sizes, and windows, are shown to the network one by one, and each such call is
-    counted as the whole batch.
+    It is a segmenter, and wraps one, which it never changes. The methods
+    (:data:`shiftproof.adapt.dense_methods.METHODS`):
 
-    Self-learning updates the weights from one answer per image; what it would learn of two million
-    answers per image, and with which weights, is another question than that of this package's papers.
+    - ``batchnorm``: batch norm normalizes by the images (Schneider et al. 2020). The statistics of a
+      layer are over all positions of all images of a call, so already a single image has thousands of
+      values; ``batch_size`` is the n of the paper.
+    - ``ent``, ``rpl``: entropy or robust pseudo-labels, a pixel in the place of an image
+      (:class:`DenseLearning`).
+    - ``actmad``: the statistics of the features are kept at those of clean images (:class:`ActMAD`).
+
+    Images of different sizes, and windows, are shown to the network one by one. ``batchnorm`` counts
+    each such call as the whole batch; the others count its images, and take one step for all calls of a
+    batch.
+
+    Before each, ``guard+``: the segmenter as it was answers while the adapted one looks worse. What is
+    compared are the probabilities at 4 by 4 points of the maps that an image takes.
 
     Args:
         segmenter: a segmenter on torch.
-        adapter: a spec of ``batchnorm`` as the command line takes it, ``"batchnorm:prior=16"``; or
-            a ``BatchNorm`` of ``segmenter.module``.
+        adapter: a spec as the command line takes it, ``"batchnorm:prior=16"``, ``"guard+ent"``; or an
+            adapter of ``segmenter.module`` with ``run_batch``: ``BatchNorm``, ``DenseLearning``.
 
     Raises:
-        InputError: an adapter that learns from classes, or none of this segmenter's network.
-        ModelError: the graph is fixed, as in an ONNX file, or there is no batch norm.
+        InputError: an adapter that learns from one answer per image, or of another network.
+        ModelError: the graph is fixed, as in an ONNX file, or the network cannot be adapted that way.
     """
 
-    def __init__(self, segmenter: Segmenter, adapter: BatchNorm | str = "batchnorm") -> None:
+    def __init__(self, segmenter: Segmenter, adapter: Method | str = "batchnorm") -> None:
         if not isinstance(segmenter, Segmenter) or not is_torch_module(segmenter.module):
             name = getattr(segmenter, "name", type(segmenter).__name__)
             raise ModelError(
                 f"{name} cannot be adapted: expected a Segmenter around a torch.nn.Module. A "
                 "function hides its network, and the graph of an ONNX file is fixed."
             )
-        super().__init__(
-            segmenter,
-            batch_norm_of(
-                segmenter.module, adapter, what="segmenter", gives="a segmenter gives one per pixel"
-            ),
-            role="segmenter",
+        network = cast("torch.nn.Module", segmenter.module)
+        method = (
+            make_method(adapter, segmenter, network, "segmenter")
+            if isinstance(adapter, str)
+            else check_method(adapter, "segmenter")
         )
+        super().__init__(segmenter, method, role="segmenter")
 
     @property
     def segmenter(self) -> Segmenter:
@@ -63,5 +79,48 @@ class AdaptedSegmenter(StatisticsAlone[Segmenter, LabelMap]):
         return self._predict(images, batch_size)
 
     def merge(self) -> Segmenter:
-        """Return a plain segmenter whose batch norm has the statistics of the last prediction."""
-        return self._model.with_network(self._batchnorm.merge())
+        """Return a plain segmenter with what was learned, and the statistics of the last prediction."""
+        return self._model.with_network(self._method.merge())
+
+    def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[LabelMap], Probabilities]:
+        maps: list[torch.Tensor] = []
+        handle = network.register_forward_hook(
+            lambda _, __, outputs: maps.extend(_maps_of(outputs))
+        )
+        try:
+            answers = self._model.through(network, batch)
+        finally:
+            handle.remove()
+        ends = np.cumsum([self._count_maps(image) for image in batch])
+        per_image = [
+            maps[end - self._count_maps(image) : end]
+            for image, end in zip(batch, ends, strict=True)
+        ]
+        return answers, np.concatenate([_look_at_points(some) for some in per_image])
+
+    def _count_maps(self, image: Image) -> int:
+        """Return in how many calls of the network an image takes part: one, or one for each window."""
+        framing = self._model.framing
+        if framing.window is None or framing.stride is None:
+            return 1
+        sides = zip(framing.target(image.shape[:2]), framing.window, framing.stride, strict=True)
+        return math.prod(len(window_places(*side)) for side in sides)
+
+
+def _maps_of(outputs: Any) -> list[torch.Tensor]:
+    """Return the logits ``(K, h, w)`` of each image of a call."""
+    found = outputs["out"] if isinstance(outputs, dict) and "out" in outputs else outputs
+    return list(getattr(found, "logits", found))
+
+
+def _look_at_points(maps: Sequence[torch.Tensor]) -> Probabilities:
+    """Return the probabilities at ``POINTS`` by ``POINTS`` points spread over the maps of an image."""
+    rows = []
+    for number in range(POINTS**2):
+        # Point by point the next map, so that all windows are looked at.
+        logits = maps[number % len(maps)].detach()
+        at = (number + 0.5) / POINTS**2
+        across = ((number % POINTS) + 0.5) / POINTS
+        height, width = logits.shape[1:]
+        rows.append(logits[:, int(at * height), int(across * width)].float().softmax(0))
+    return np.stack([row.cpu().numpy() for row in rows]).astype(np.float32)

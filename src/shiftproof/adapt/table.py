@@ -73,6 +73,10 @@ def _read_number_or_auto(text: str) -> float | str:
     return "auto" if text == "auto" else read_number(text)
 
 
+def _read_cells(text: str) -> int | str:
+    return "all" if text == "all" else int(text)
+
+
 def _read_prior(text: str) -> float | str:
     return "layerwise" if text == "layerwise" else _read_number_or_auto(text)
 
@@ -116,6 +120,19 @@ ADAPTERS: dict[str, AdapterEntry] = {
         _maker("selflearning", "SelfLearning", loss="soft"),
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
+    ),
+    "actmad": AdapterEntry(
+        _maker("actmad", "ActMAD"),
+        "Match mean and variance of the features with those of clean images (Mirza et al. 2023): "
+        "clean=FOLDER, else batch norm's running statistics.",
+        {
+            "clean": str,
+            "cells": _read_cells,
+            "lr": _read_number_or_auto,
+            "momentum": float,
+            "parameters": str,
+            "layers": str,
+        },
     ),
     "cotta": AdapterEntry(
         _maker("cotta", "CoTTA"),

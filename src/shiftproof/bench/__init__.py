@@ -4,6 +4,7 @@ from shiftproof.bench.anytime import run_anytime
 from shiftproof.bench.breaking import find_breaking
 from shiftproof.bench.classification import Classification
 from shiftproof.bench.conditions import score_conditions
+from shiftproof.bench.dense_estimates import DenseEstimate, estimate_unlabeled
 from shiftproof.bench.detection import Detection
 from shiftproof.bench.estimates import StreamEstimate, estimate_stream
 from shiftproof.bench.forecast import Forecast, forecast_run
@@ -20,6 +21,7 @@ from shiftproof.bench.views import OnTheFly, View, as_loaded
 __all__ = [
     "SOURCE",
     "Classification",
+    "DenseEstimate",
     "Detection",
     "Forecast",
     "Grid",
@@ -36,6 +38,7 @@ __all__ = [
     "View",
     "as_loaded",
     "estimate_stream",
+    "estimate_unlabeled",
     "find_breaking",
     "forecast_run",
     "measure_stability",

@@ -174,7 +174,7 @@ def bench(
             f"{wanted} asks for one number, and --calibrate measures every cell; leave one of the two "
             "out, or say --images N."
         )
-    task = benchmark.Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
+    task = Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
     if plan.dry_run and wanted is not None:
         raise InputError(
             f"{wanted} decides the number of images itself; leave it out of --dry-run."

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
     GridOptions,
@@ -103,20 +104,23 @@ def detect(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
+    from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
     from shiftproof.data import CorruptedTree, open_detection_data, read_class_map
     from shiftproof.models import load_detector
 
     plan.check()
+    more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
-    adapters = parse_adapters(adapt)
+    adapters = more.complete(parse_adapters(adapt))
     task = Detection(
         measure=measure,
         corrupted=corrupted,
@@ -139,7 +143,7 @@ def detect(
     }
     for detector in detectors.values():
         show_assumed(detector)
-    run_grid(
+    run = run_grid(
         detectors,
         dataset,
         task=task,
@@ -153,5 +157,17 @@ def detect(
         parts=parts,
         backend=backend,
         plan=plan,
+        as_json=as_json,
+    )
+    if run is None:
+        return
+    first = next(iter(detectors.values()))
+    more.estimate(
+        {**detectors, **{spec: AdaptedDetector(first, spec) for spec in adapters}},
+        dataset,
+        corruptions=named,
+        severities=severities,
+        class_map=task.class_map,
+        out=run.path,
         as_json=as_json,
     )

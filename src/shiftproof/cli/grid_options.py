@@ -57,8 +57,9 @@ Adapt: TypeAlias = Annotated[
         "--adapt",
         "-a",
         metavar="SPECS",
-        help="Batch-norm adaptations to run beside the first model, separated by spaces: "
-        "'batchnorm:prior=16'. none for the models alone.",
+        help="Adaptations to run beside the first model, separated by spaces: batchnorm, actmad, ent, "
+        "rpl, of detectors teacher; guard+ before one: 'batchnorm:prior=16 guard+actmad'. none for the "
+        "models alone.",
     ),
 ]
 ClassesFile: TypeAlias = Annotated[

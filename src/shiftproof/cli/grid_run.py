@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shiftproof.bench import Task
     from shiftproof.corruptions import CorruptionFunction
     from shiftproof.data import ImageData
+    from shiftproof.runs import Run
     from shiftproof.shards import Backend
 
 
@@ -36,10 +37,11 @@ def run_grid(
     images: int | str | None = None,
     precision: float | None = None,
     trust: bool = False,
-) -> None:
+) -> Run | None:
     """Measure models over the grid and show what was found, or say what that would take.
 
-    ``trust`` asks for the table on whether confidences hold.
+    ``trust`` asks for the table on whether confidences hold. Returns the run, or None where it was
+    only foretold.
 
     Raises:
         InputError: a number of images that depends on a pilot run is wanted of a forecast.
@@ -67,7 +69,7 @@ def run_grid(
             workers=grid.workers,
         )
         show_forecast(forecast, plan, as_json=as_json)
-        return
+        return None
     with parts.share():
         run = benchmark.run(
             models,
@@ -88,3 +90,4 @@ def run_grid(
             backend=backend,
         )
     show_outcome(run, as_json=as_json, log=grid.log or (), trust=trust)
+    return run

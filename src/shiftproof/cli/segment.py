@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from shiftproof.cli.dense_options import DenseOptions
 from shiftproof.cli.grid_options import (
     Adapt,
     GridOptions,
@@ -110,20 +111,23 @@ def segment(
         ),
     ] = None,
     corrupted: CorruptedFolder = None,
+    more: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
+    from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
     from shiftproof.data import CorruptedTree, open_segmentation_data, read_class_map
     from shiftproof.models import load_segmenter
 
     plan.check()
+    more.check()
     backend = parts.choose(grid.workers)
     specs = name_specs(model)
     severities = shifts.levels
-    adapters = parse_adapters(adapt)
+    adapters = more.complete(parse_adapters(adapt))
     task = Segmentation(
         corrupted=corrupted, class_map=read_class_map(class_map) if class_map else None
     )
@@ -135,7 +139,7 @@ def segment(
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
     for segmenter in segmenters.values():
         show_assumed(segmenter)
-    run_grid(
+    run = run_grid(
         segmenters,
         dataset,
         task=task,
@@ -147,6 +151,18 @@ def segment(
         parts=parts,
         backend=backend,
         plan=plan,
+        as_json=as_json,
+    )
+    if run is None:
+        return
+    first = next(iter(segmenters.values()))
+    more.estimate(
+        {**segmenters, **{spec: AdaptedSegmenter(first, spec) for spec in adapters}},
+        dataset,
+        corruptions=named,
+        severities=severities,
+        class_map=task.class_map,
+        out=run.path,
         as_json=as_json,
     )
 

@@ -1,7 +1,7 @@
 """The contracts as public checks: run them over your own functions, too.
 
-A check returns None, or raises AssertionError with what was expected and what came. That of adapters
-needs torch, which is imported with it.
+A check returns None, or raises AssertionError with what was expected and what came. Those of
+adapters need torch, which is imported with them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from shiftproof.testing.encoders import check_encoder
 from shiftproof.testing.segmenters import check_segmenter
 
 if TYPE_CHECKING:
+    from shiftproof.testing.adapted_models import check_adapted
     from shiftproof.testing.adapters import check_adapter
 
 __all__ = [
+    "check_adapted",
     "check_adapter",
     "check_corruption",
     "check_detector",
@@ -32,6 +34,11 @@ def __getattr__(name: str) -> Any:
         from shiftproof.testing.adapters import check_adapter
 
         return check_adapter
+    if name == "check_adapted":
+        require_torch()
+        from shiftproof.testing.adapted_models import check_adapted
+
+        return check_adapted
     raise AttributeError(f"module 'shiftproof.testing' has no attribute {name!r}")
 
 

@@ -47,7 +47,7 @@ def check_detector(
     images = make_pictures(_SHAPES) if images is None else list(images)
     if len(images) < 2:
         raise ValueError("check_detector needs two images or more.")
-    check_predictions(detector, images, _DETECTIONS, batch_independent=batch_independent)
+    check_predictions(detector, images, DETECTIONS, batch_independent=batch_independent)
 
 
 def _check_answer(where: str, one: Any, image: Image, classes: int) -> None:
@@ -78,4 +78,4 @@ def _check_same(
         assert same, f"{clause}: other detections for image {index}"
 
 
-_DETECTIONS = AnswerContract("a detector", _check_answer, _copy, _check_same, TOLERANCE)
+DETECTIONS = AnswerContract("a detector", _check_answer, _copy, _check_same, TOLERANCE)

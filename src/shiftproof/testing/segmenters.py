@@ -46,7 +46,7 @@ def check_segmenter(
     images = make_pictures(_SHAPES) if images is None else list(images)
     if len(images) < 2:
         raise ValueError("check_segmenter needs two images or more.")
-    check_predictions(segmenter, images, _LABEL_MAPS, batch_independent=batch_independent)
+    check_predictions(segmenter, images, LABEL_MAPS, batch_independent=batch_independent)
 
 
 def _check_answer(where: str, one: Any, image: Image, classes: int) -> None:
@@ -65,4 +65,4 @@ def _check_same(
         assert share <= differing, f"{clause}: another label map for image {index} ({share:.1%})"
 
 
-_LABEL_MAPS = AnswerContract("a segmenter", _check_answer, np.copy, _check_same, DIFFERING)
+LABEL_MAPS = AnswerContract("a segmenter", _check_answer, np.copy, _check_same, DIFFERING)

@@ -1,13 +1,13 @@
-"""What detectors and segmenters share that adapt their batch-norm statistics and nothing else."""
+"""What adapted detectors and segmenters share: a model of any sizes whose network adapts."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from shiftproof.adapt.events import Event
-from shiftproof.adapt.table import ADAPTERS, make_adapter
 from shiftproof.classes import Classes
 from shiftproof.errors import InputError
 from shiftproof.types import Image, Settings
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     import torch
 
     from shiftproof.adapt.adapter import State
-    from shiftproof.adapt.batchnorm import BatchNorm
+    from shiftproof.adapt.dense_methods import Method
+    from shiftproof.adapt.probabilities import Probabilities
 
 Answer_co = TypeVar("Answer_co", covariant=True)
+
+POINTS = 4
+"""Points to a side of an image that a guard compares: their answers stand for the image."""
 
 
 class Wrapped(Protocol[Answer_co]):
@@ -44,24 +48,22 @@ Model = TypeVar("Model", bound=Wrapped[Any])
 Answer = TypeVar("Answer")
 
 
-class StatisticsAlone(Generic[Model, Answer]):
-    """A model whose batch-norm layers normalize by the images they see (Schneider et al. 2020).
-
-    What it wraps it never changes.
+class AdaptedModel(Generic[Model, Answer]):
+    """A model whose network adapts to the images that it sees; what it wraps it never changes.
 
     Args:
         model: what is adapted.
-        batchnorm: adapts the network of ``model``.
+        method: adapts the network of ``model``.
         role: the key of the wrapped model's settings among its own: "detector".
     """
 
-    def __init__(self, model: Model, batchnorm: BatchNorm, *, role: str) -> None:
+    def __init__(self, model: Model, method: Method, *, role: str) -> None:
         self._model = model
-        self._batchnorm = batchnorm
+        self._method = method
         self._role = role
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._model!r}, {self._batchnorm!r})"
+        return f"{type(self).__name__}({self._model!r}, {self._method!r})"
 
     @property
     def name(self) -> str:
@@ -76,33 +78,32 @@ class StatisticsAlone(Generic[Model, Answer]):
     @property
     def settings(self) -> Settings:
         """What reproduces it, as JSON takes it; the wrapped model's under its role."""
-        own = {k: v for k, v in self._batchnorm.settings.items() if k != "module"}
-        return {**own, self._role: self._model.settings}
+        return {**_without_module(self._method.settings), self._role: self._model.settings}
 
     @property
     def events(self) -> Sequence[Event]:
-        """Batches that were not finite and so did not count."""
-        return self._batchnorm.events
+        """Steps and batches that did not count, and what a guard decided."""
+        return self._method.events
 
     def frozen(self) -> AbstractContextManager[None]:
         """Predict with what has been learned, and a batch's own statistics as ever."""
-        return self._batchnorm.frozen()
+        return self._method.frozen()
 
     def end_epoch(self) -> None:
-        """With ``over="set"``: what this pass has collected is used from now on."""
-        self._batchnorm.end_epoch()
+        """Take note that one pass over all images is through: ``batchnorm:over=set`` uses it."""
+        self._method.end_epoch()
 
     def reset(self) -> None:
-        """Forget all images that were seen."""
-        self._batchnorm.reset()
+        """Forget everything that was learned and seen."""
+        self._method.reset()
 
     def state(self) -> State:
-        """Return the statistics that were learned."""
-        return self._batchnorm.state()
+        """Return what was learned, as copies on the CPU: what ``adapt.save`` writes."""
+        return self._method.state()
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take up the statistics that another one of the same settings has learned."""
-        self._batchnorm.load_state(state)
+        """Take up what another one of the same settings has learned."""
+        self._method.load_state(state)
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -110,37 +111,31 @@ class StatisticsAlone(Generic[Model, Answer]):
         found: list[Answer] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            found += self._batchnorm.run_batch(self._through(batch), len(batch))
+            found += self._run(batch)
         return found
+
+    def _run(self, batch: list[Image]) -> Sequence[Answer]:
+        """Adapt to a batch and return its answers; under a guard with what it compares."""
+        from shiftproof.adapt.guard import Guard
+
+        if isinstance(self._method, Guard):
+            answers, _ = self._method.run_batch(
+                lambda network: self._look(network, batch), len(batch), lambda looked: looked[1]
+            )
+            return answers
+        return self._method.run_batch(self._through(batch), len(batch))
 
     def _through(self, batch: list[Image]) -> Callable[[Any], Sequence[Answer]]:
         return lambda network: self._model.through(network, batch)
 
+    @abstractmethod
+    def _look(self, network: Any, batch: list[Image]) -> tuple[Sequence[Answer], Probabilities]:
+        """Return the answers, and the probabilities of ``POINTS`` by ``POINTS`` points of each image."""
 
-def batch_norm_of(module: object, adapter: BatchNorm | str, *, what: str, gives: str) -> BatchNorm:
-    """Return the batch norm that a spec names, or that was handed in.
 
-    A method that learns is refused before it is made: whatever it would lack is beside the point.
-
-    Args:
-        module: the network, on torch.
-        adapter: the spec, or the batch norm.
-        what: the kind of the model, for errors: "detector".
-        gives: what such a model answers: "a detector gives boxes".
-
-    Raises:
-        InputError: another adapter, or a name that is none.
-    """
-    from shiftproof.adapt.batchnorm import BatchNorm
-
-    made: object = adapter
-    method = adapter.partition(":")[0].strip() if isinstance(adapter, str) else ""
-    if method == "batchnorm" or (method and method.split("+")[0] not in ADAPTERS):
-        # A name that no adapter has is said there.
-        made = make_adapter(str(adapter), cast("torch.nn.Module", module))
-    if not isinstance(made, BatchNorm):
-        raise InputError(
-            f"{adapter!r}: expected batchnorm with its options, which alone adapts a {what}. The "
-            f"others learn from one answer per image, and {gives}."
-        )
-    return made
+def _without_module(settings: Settings) -> Settings:
+    """Leave the network out of an adapter's settings: the model around it is named beside them."""
+    kept = {name: value for name, value in settings.items() if name != "module"}
+    if isinstance(kept.get("inner"), Mapping):
+        kept["inner"] = _without_module(cast("Settings", kept["inner"]))
+    return kept

@@ -1,0 +1,222 @@
+"""The methods for detectors and segmenters by name, and the text that the command line takes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from shiftproof.adapt.any_size import POINTS, Wrapped
+from shiftproof.adapt.events import Event
+from shiftproof.adapt.table import ADAPTERS
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.specs import read_number, read_options, split_name
+from shiftproof.types import Settings
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import torch
+
+    from shiftproof.adapt.adapter import State
+    from shiftproof.adapt.guard import Guard
+
+Outputs = TypeVar("Outputs")
+
+Kind = Literal["detector", "segmenter"]
+
+
+@runtime_checkable
+class BatchMethod(Protocol):
+    """An adapter of a network that other code takes batches through."""
+
+    @property
+    def settings(self) -> Settings:
+        """What reproduces it."""
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What a reader of the results must know."""
+
+    def run_batch(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
+        """Adapt while ``run`` takes a batch of images through the network that it is handed."""
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Learn nothing."""
+
+    def end_epoch(self) -> None:
+        """One pass is through."""
+
+    def reset(self) -> None:
+        """Forget."""
+
+    def merge(self) -> torch.nn.Module:
+        """Return a plain model."""
+
+    def state(self) -> State:
+        """Return what was learned."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take up what was learned."""
+
+
+Method: TypeAlias = "BatchMethod | Guard"
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """One row of ``METHODS``.
+
+    ``make`` is called with the wrapped model, its network and the options as keywords, each read from
+    its text; ``kinds`` are the kinds of models that it adapts.
+    """
+
+    make: Callable[..., BatchMethod]
+    description: str
+    options: Mapping[str, Callable[[str], object]]
+    kinds: tuple[Kind, ...] = ("detector", "segmenter")
+
+
+def _read_number_or_auto(text: str) -> float | str:
+    return "auto" if text == "auto" else read_number(text)
+
+
+def _make_batch_norm(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+    from shiftproof.adapt.batchnorm import BatchNorm
+
+    return BatchNorm(network, **options)
+
+
+def _make_learning(loss: str) -> Callable[..., BatchMethod]:
+    def make(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+        from shiftproof.adapt.dense_learning import DenseLearning
+        from shiftproof.adapt.taps import tap_boxes, tap_pixels
+        from shiftproof.models.segmenters.segmenter import Segmenter
+
+        tap = tap_pixels() if isinstance(model, Segmenter) else tap_boxes(network)
+        made: Any = DenseLearning
+        learning: BatchMethod = made(network, tap=tap, loss=loss, **options)
+        return learning
+
+    return make
+
+
+def _make_actmad(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+    from shiftproof.adapt.actmad import ActMAD
+
+    return ActMAD(network, through=model.through, **options)
+
+
+def _make_teacher(model: Wrapped[Any], network: torch.nn.Module, **options: Any) -> BatchMethod:
+    from shiftproof.adapt.mean_teacher import MeanTeacher
+
+    return MeanTeacher(network, **options)
+
+
+_LEARNING: Mapping[str, Callable[[str], object]] = {
+    "lr": _read_number_or_auto, "momentum": float, "q": float, "threshold": float, "rows": int,
+    "parameters": str, "layers": str, "prior": ADAPTERS["batchnorm"].options["prior"], "seed": int,
+}  # fmt: skip
+
+METHODS: dict[str, MethodEntry] = {
+    "batchnorm": MethodEntry(
+        _make_batch_norm, ADAPTERS["batchnorm"].description, ADAPTERS["batchnorm"].options
+    ),
+    "actmad": MethodEntry(
+        _make_actmad,
+        "Match mean and variance of features with those of clean images (Mirza et al. 2023); "
+        "clean=FOLDER measures them, else batch norm's running statistics are taken.",
+        ADAPTERS["actmad"].options,
+    ),
+    "ent": MethodEntry(
+        _make_learning("ent"),
+        "Minimize the entropy per pixel, or per box where a detector's classes exclude each other.",
+        _LEARNING,
+    ),
+    "rpl": MethodEntry(
+        _make_learning("rpl"), "Learn from robust pseudo-labels per pixel or box.", _LEARNING
+    ),
+    "teacher": MethodEntry(
+        _make_teacher,
+        "Learn from the sure boxes of a slow teacher (Liu et al. 2021), where the network gives its "
+        "training loss.",
+        {
+            "threshold": read_number,
+            "keep": read_number,
+            "strength": read_number,
+            "lr": _read_number_or_auto,
+            "momentum": float,
+            "parameters": str,
+            "seed": int,
+        },
+        ("detector",),
+    ),
+}
+"""Methods by the name that adapted detectors and segmenters, and ``--adapt``, take."""
+
+
+def make_method(spec: str, model: Wrapped[Any], network: torch.nn.Module, kind: Kind) -> Method:
+    """Make the method that a text names.
+
+    Args:
+        spec: ``NAME`` or ``NAME:OPTION=VALUE,OPTION=VALUE`` with a name of ``METHODS``; ``guard+`` may
+            stand before it: ``"guard:window=64+ent"``.
+        model: what is adapted.
+        network: its network.
+        kind: what it is.
+
+    Raises:
+        UnknownNameError: no such method or option; says the nearest.
+        InputError: a method that does not adapt such a model, or an option of the wrong kind.
+        ModelError: the network cannot be adapted that way.
+    """
+    before, plus, last = spec.strip().rpartition("+")
+    if plus and last[:1].isdigit():
+        # The plus of a number: lr=1e+3.
+        before, plus, last = "", "", spec.strip()
+    entry, options = _read(last, spec, kind)
+    if plus and split_name(before)[0] != "guard":
+        raise InputError(f"{spec!r}: of wrappers only guard can stand before a {kind}'s method.")
+    method = entry.make(model, network, **options)
+    if not plus:
+        return method
+    from shiftproof.adapt.guard import Guard
+
+    chosen: Any = read_options(
+        split_name(before)[1], ADAPTERS["guard"].options, spec=spec, owner="guard"
+    )
+    made: Any = Guard
+    guard: Guard = made(method, rows=POINTS**2, **chosen)
+    return guard
+
+
+def _read(text: str, spec: str, kind: Kind) -> tuple[MethodEntry, dict[str, Any]]:
+    name, options = split_name(text)
+    fitting = [known for known, entry in METHODS.items() if kind in entry.kinds]
+    if name not in METHODS and name in ADAPTERS:
+        raise InputError(
+            f"{spec!r}: {name} learns from one answer per image, which a {kind} does not give; "
+            f"expected {', '.join(fitting)}, with guard+ before it or without."
+        )
+    if name not in METHODS:
+        raise UnknownNameError.of("adapter", name, METHODS)
+    if name not in fitting:
+        raise InputError(f"{spec!r}: {name} is for detectors; expected {', '.join(fitting)}.")
+    entry = METHODS[name]
+    return entry, read_options(options, entry.options, spec=spec, owner=name)
+
+
+def check_method(method: object, what: str) -> BatchMethod | Guard:
+    """Return a method that was handed in.
+
+    Raises:
+        InputError: it is none.
+    """
+    from shiftproof.adapt.guard import Guard
+
+    if isinstance(method, (Guard, BatchMethod)):
+        return method
+    raise InputError(
+        f"adapter: expected a spec ({', '.join(METHODS)}) or an adapter with run_batch, such as "
+        f"BatchNorm({what}.module), got {type(method).__name__}."
+    )

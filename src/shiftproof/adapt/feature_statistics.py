@@ -1,0 +1,159 @@
+"""Means and variances of what norm layers give, location by location: of clean images, and of a batch.
+
+Mirza et al. 2023 (ActMAD, arXiv 2211.12870) compare them; where clean ones are not measured, those of
+batch norm follow from what it keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+import torch
+
+from shiftproof.adapt.norms import is_batch_norm, is_tracked
+from shiftproof.adapt.tensors import widen
+
+Cells: TypeAlias = int | Literal["all"]
+"""Cells to a side of a feature map over which statistics are taken; "all": every location is one."""
+
+
+class Moments(NamedTuple):
+    """Mean of the values and of their squares in each cell, over images and positions: ``(C, ...)``."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """The biased variance in each cell."""
+        return (self.second - self.first.square()).clamp_min(0)
+
+
+def measure_moments(values: torch.Tensor, shape: tuple[int, ...] | Cells) -> Moments:
+    """Return the moments of feature maps in cells.
+
+    Args:
+        values: ``(N, C, ...)`` floating, N above 0.
+        shape: cells to a side; or of the result, without the channels, to which maps of another size are
+            brought. Cells split a side as evenly as they can, and are never smaller than a location.
+
+    Returns:
+        ``(C, *shape)`` each. Sequences ``(N, C, L)`` and volumes have one cell, unless it is ``"all"``.
+
+    >>> import torch
+    >>> maps = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
+    >>> moments = measure_moments(maps, 1)
+    >>> moments.first.item(), moments.variance.item()
+    (3.0, 5.0)
+    """
+    values = widen(values)
+    squares = values.square()
+    return Moments(_average(values, shape), _average(squares, shape))
+
+
+def _average(values: torch.Tensor, shape: tuple[int, ...] | Cells) -> torch.Tensor:
+    places = values.shape[2:]
+    if shape == "all":
+        return values.mean(0)
+    if not places:
+        extra = 0 if isinstance(shape, int) else len(shape)
+        return values.mean(0).reshape(-1, *[1] * extra)
+    if isinstance(shape, int):
+        shape = tuple(min(shape, side) for side in places) if len(places) == 2 else (1,)
+    if tuple(shape) == tuple(places):
+        return values.mean(0)
+    if len(places) == 2 and len(shape) == 2 and shape != (1, 1):
+        return torch.nn.functional.adaptive_avg_pool2d(values.mean(0), shape)
+    axes = [0, *range(2, values.ndim)]
+    return values.mean(axes).reshape(-1, *[1] * len(shape))
+
+
+class FeatureHooks:
+    """Takes what norm layers give in each call of a network.
+
+    Attributes:
+        found: by layer what it gave last, ``(N, C, ...)``, with its graph.
+        runs: by layer how often it ran since ``begin``.
+    """
+
+    def __init__(self, layers: Mapping[str, torch.nn.Module]) -> None:
+        self.begin()
+        self._handles = [
+            layer.register_forward_hook(self._make_hook(name)) for name, layer in layers.items()
+        ]
+
+    def begin(self) -> None:
+        """A call of the network begins."""
+        self.found: dict[str, torch.Tensor] = {}
+        self.runs: dict[str, int] = {}
+
+    def remove(self) -> None:
+        """Take off the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _make_hook(self, name: str) -> Callable[..., Any]:
+        def keep(layer: torch.nn.Module, _: object, outputs: Any) -> torch.Tensor | None:
+            if not isinstance(outputs, torch.Tensor) or outputs.ndim < 2 or len(outputs) == 0:
+                return None
+            # What runs several times, a head over the levels of a pyramid, is kept run by run.
+            run = self.runs.get(name, 0)
+            self.found[f"{name}#{run + 1}" if run else name] = channels_first(layer, outputs)
+            self.runs[name] = run + 1
+            # An activation behind the layer may work in place, on a copy then.
+            return outputs.clone()
+
+        return keep
+
+
+@contextmanager
+def hook_features(layers: Mapping[str, torch.nn.Module]) -> Iterator[FeatureHooks]:
+    """Take what layers give while the context lasts."""
+    hooks = FeatureHooks(layers)
+    try:
+        yield hooks
+    finally:
+        hooks.remove()
+
+
+def channels_first(layer: torch.nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, C, ...)`` of what a norm layer gave: layer norm has the channels last."""
+    kind = type(layer).__name__
+    is_last = (
+        isinstance(getattr(layer, "normalized_shape", None), tuple) and "2d" not in kind.lower()
+    )
+    if is_last and outputs.shape[-1] == cast("Any", layer).normalized_shape[-1]:
+        return outputs.movedim(-1, 1)
+    return outputs
+
+
+def expect_moments(layers: Mapping[str, torch.nn.Module]) -> dict[str, Moments]:
+    """Return what batch norm gives on the images it was trained on, by its running statistics.
+
+    For scale g and shift b the mean is b and the variance ``g^2 v / (v + eps)``, over all positions.
+    Layers of a class that does more than normalize (an activation, say) are left out.
+    """
+    found = {}
+    for name, layer in layers.items():
+        if not is_batch_norm(layer) or not is_tracked(layer) or not _only_normalizes(layer):
+            continue
+        norm: Any = layer
+        variance = widen(norm.running_var)
+        scale, shift = getattr(norm, "weight", None), getattr(norm, "bias", None)
+        mean = torch.zeros_like(variance) if shift is None else widen(shift)
+        after = variance / (variance + float(norm.eps))
+        if scale is not None:
+            after = after * widen(scale).square()
+        shape = (-1, 1, 1)
+        first = mean.detach().clone().reshape(shape)
+        found[name] = Moments(first, after.detach().reshape(shape) + first.square())
+    return found
+
+
+def _only_normalizes(layer: torch.nn.Module) -> bool:
+    norms = torch.nn.modules.batchnorm
+    plain = (norms.BatchNorm1d, norms.BatchNorm2d, norms.BatchNorm3d, norms.SyncBatchNorm)
+    is_plain = type(layer) in plain and "forward" not in vars(layer)
+    return is_plain or type(layer).__name__ == "FrozenBatchNorm2d"

@@ -1,0 +1,129 @@
+"""Options that ``detect`` and ``segment`` share: clean images for adapters, and images without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shiftproof.cli.options import DATA_PANEL
+from shiftproof.cli.printing import say
+from shiftproof.errors import InputError
+
+if TYPE_CHECKING:
+    from shiftproof.bench.dense_estimates import DenseEstimate
+    from shiftproof.data import DetectionData, SegmentationData
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """What more images are there, beside those that are measured."""
+
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="FOLDER",
+            help="Clean images, no labels needed, whose features --adapt actmad matches; without "
+            "them batch norm's running statistics.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+    unlabeled: Annotated[
+        str | None,
+        typer.Option(
+            "--unlabeled",
+            "--unlabelled",
+            metavar="FOLDER",
+            help="Images without labels: estimates how well the models do on them, by what is learned "
+            "on up to 100 labeled ones of --data, and says how far such estimates are off in the cells "
+            "of this run.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
+
+    def complete(self, adapters: Sequence[str]) -> list[str]:
+        """Return the specs of adapters, those of actmad with the clean images.
+
+        Raises:
+            InputError: no adapter takes them, or their path cannot stand in a spec.
+        """
+        if self.calibrate is None:
+            return list(adapters)
+        if "," in self.calibrate:
+            raise InputError(f"--calibrate {self.calibrate}: expected a path without commas.")
+        found = [_add_clean(spec, self.calibrate) for spec in adapters]
+        if found == list(adapters):
+            raise InputError("--calibrate: no adapter takes clean images; add --adapt actmad.")
+        return found
+
+    def check(self) -> None:
+        """Refuse a folder that is not there, before anything long begins."""
+        for option, path in (("--calibrate", self.calibrate), ("--unlabeled", self.unlabeled)):
+            if path is not None and "://" not in path and not Path(path).exists():
+                raise InputError(
+                    f"{option} {path}: expected a folder of images, found nothing there."
+                )
+
+    def estimate(
+        self,
+        models: Mapping[str, Any],
+        labeled: DetectionData | SegmentationData,
+        *,
+        corruptions: Iterable[str],
+        severities: Sequence[int],
+        class_map: Mapping[str, str] | None,
+        out: Path,
+        as_json: bool,
+    ) -> None:
+        """Estimate all models on the images without labels, where there are some, and say it."""
+        if self.unlabeled is None:
+            return
+        from shiftproof.bench.dense_estimates import estimate_unlabeled, write_estimate
+        from shiftproof.corruptions import CORRUPTIONS
+
+        found = {
+            name: estimate_unlabeled(
+                model,
+                labeled,
+                self.unlabeled,
+                corruptions=[name for name in corruptions if name in CORRUPTIONS],
+                severities=severities,
+                class_map=class_map,
+            )
+            for name, model in models.items()
+        }
+        write_estimate(out / "unlabeled.json", found)
+        if not as_json:
+            for name, estimate in found.items():
+                _show(name, estimate)
+            say(f"unlabeled {out / 'unlabeled.json'}")
+
+
+def _add_clean(spec: str, folder: str) -> str:
+    before, plus, last = spec.rpartition("+")
+    name, colon, options = last.partition(":")
+    if name != "actmad" or "clean=" in options:
+        return spec
+    return f"{before}{plus}{name}:{options}{',' if colon and options else ''}clean={folder}"
+
+
+def _show(name: str, estimate: DenseEstimate) -> None:
+    """Say an estimate, and how far such estimates are off."""
+    say(
+        f"{name}: {estimate.measure} estimated on {estimate.images} images without labels; "
+        f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
+    )
+    for kind, value in estimate.estimates.items():
+        quality = estimate.quality.get(kind)
+        off = ""
+        if quality is not None:
+            worst = 100 * abs(quality.worst.estimate - quality.worst.error)
+            off = (
+                f"; off by {100 * quality.mean_absolute_error:.1f} points in the mean over "
+                f"{quality.cells} cells of this run, at most {worst:.1f} ({quality.worst.cell})"
+            )
+        say(f"  by {kind}: {100 * value:.1f} %{off}")

@@ -1,0 +1,249 @@
+"""How well detectors and segmenters do on images without labels, guessed from what they answer.
+
+As for classifiers (:mod:`shiftproof.metrics.estimation`) a guess is learnt on labeled clean images and made
+on unlabeled ones. Two kinds of evidence are turned into a number in 0..1 here: how sure the answers are,
+and how far they agree with those to the mirrored image. That no number can be right whatever the shift
+holds here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftproof.errors import InputError
+from shiftproof.metrics.segmentation import class_ious, pixel_confusion
+from shiftproof.types import F64, Detections, Flags, LabelMap
+
+RECALLS = np.linspace(0, 1, 101)
+"""Where precision is read off: COCO's 101 recalls."""
+
+
+# ---------------------------------------------------------------- detection: from confidences
+
+
+class HitRate(NamedTuple):
+    """How often boxes of a score are right: ``rates`` ``(M,)`` rise with ``scores`` ``(M,)``."""
+
+    scores: F64
+    rates: F64
+
+    def at(self, scores: ArrayLike) -> F64:
+        """Return the rate at each of some scores, in between on a straight line."""
+        return np.asarray(np.interp(np.asarray(scores, np.float64), self.scores, self.rates))
+
+
+def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
+    """Return the rising function of the score that fits how often boxes are right best.
+
+    Isotonic regression by pooling adjacent violators (Ayer et al. 1955); the rate of a pool stands at the
+    mean of its scores.
+
+    Args:
+        scores: ``(N,)`` finite.
+        hits: ``(N,)`` bool: whether the box is on an object of its class.
+
+    Raises:
+        InputError: no boxes, or shapes that differ.
+
+    >>> fit_hit_rate([0.1, 0.2, 0.3, 0.9], [False, True, False, True]).rates.tolist()
+    [0.0, 0.5, 1.0]
+    """
+    given, right = np.asarray(scores, np.float64), np.asarray(hits)
+    if given.ndim != 1 or given.shape != right.shape or len(given) == 0:
+        raise InputError(
+            f"Expected a score and a hit or miss of each of some boxes, got {given.shape} and "
+            f"{right.shape}."
+        )
+    order = np.argsort(given, kind="stable")
+    pools: list[tuple[float, float, int]] = []
+    for score, hit in zip(given[order].tolist(), right[order].astype(float).tolist(), strict=True):
+        pools.append((score, hit, 1))
+        while len(pools) > 1 and _rate(pools[-2]) >= _rate(pools[-1]):
+            last, before = pools.pop(), pools.pop()
+            pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+    centers = np.array([total / count for total, _, count in pools])
+    return HitRate(centers, np.array([_rate(one) for one in pools]))
+
+
+def _rate(pool: tuple[float, float, int]) -> float:
+    return pool[1] / pool[2]
+
+
+def expected_average_precision(rates: ArrayLike, objects: float) -> float:
+    """Return the average precision to be expected of boxes that are right at known rates.
+
+    The boxes are taken in the order of their rates, the surest first; of the first k as many are right as
+    their rates sum up to, and the precision at each of COCO's 101 recalls is the best from there on. All
+    classes are taken together.
+
+    Args:
+        rates: ``(N,)`` in 0..1: how often each box is right.
+        objects: how many there are to find, above 0.
+
+    Returns:
+        In 0..1.
+
+    Raises:
+        InputError: rates outside 0..1, or no objects.
+
+    >>> round(expected_average_precision([1.0, 0.5], objects=2), 3)
+    0.693
+    """
+    given = np.sort(np.asarray(rates, np.float64))[::-1]
+    if len(given) and not (given[-1] >= 0 and given[0] <= 1):
+        raise InputError("Expected rates in 0..1.")
+    if not objects > 0:
+        raise InputError(f"objects: expected a number above 0, got {objects!r}.")
+    hits = np.cumsum(given)
+    recall = np.minimum(hits / objects, 1)
+    precision = hits / np.arange(1, len(given) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(recall, RECALLS - 1e-12, side="left")
+    return float(np.append(best, 0)[at].mean())
+
+
+def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Flags:
+    """Return ``(D,)`` bool: which boxes are on an object of their class, the surest first, one each.
+
+    Args:
+        found: what was found in an image.
+        truth: its objects.
+        overlap: least intersection over union.
+    """
+    hits = np.zeros(len(found), bool)
+    pairs = _overlaps(found, truth)
+    free = np.ones(len(truth), bool)
+    for place in np.argsort(-found.scores, kind="stable"):
+        near = np.where(free, pairs[place], 0.0)
+        if len(near) and near.max() >= overlap:
+            free[near.argmax()] = False
+            hits[place] = True
+    return hits
+
+
+def _overlaps(found: Detections, other: Detections) -> F64:
+    """Return ``(D, E)`` intersection over union of boxes of one class, 0 of two."""
+    a, b = (one.boxes.astype(np.float64) for one in (found, other))
+    corner = np.maximum(a[:, None, :2], b[None, :, :2])
+    sides = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner).clip(0)
+    shared = sides.prod(2)
+    areas = [(one[:, 2:] - one[:, :2]).prod(1) for one in (a, b)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    same = found.labels[:, None] == other.labels[None]
+    return np.where(same & (union > 0), shared / np.where(union > 0, union, 1), 0.0)
+
+
+# ---------------------------------------------------------------- agreement with the mirrored image
+
+
+def mirror_boxes(found: Detections, width: int) -> Detections:
+    """Return what was found in a mirrored image, at the places of the image itself.
+
+    >>> mirror_boxes(Detections([[0, 1, 4, 5]], [0.5], [0]), width=10).boxes
+    array([[ 6.,  1., 10.,  5.]], dtype=float32)
+    """
+    boxes = np.array(found.boxes, copy=True)
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    return Detections(boxes, found.scores, found.labels)
+
+
+def box_agreement(
+    found: Sequence[Detections], other: Sequence[Detections], overlap: float = 0.5
+) -> float:
+    """Return how far two sets of answers to the same images agree, in 0..1.
+
+    A box agrees with one of its class that it overlaps, one with one, the surest first. The result is the
+    share that boxes which agree have of the scores of all boxes of both; 1 where nothing is found at all.
+
+    Args:
+        found: what was found in each image.
+        other: what was found in the same images otherwise: mirrored, and brought back.
+        overlap: least intersection over union.
+
+    >>> one = Detections([[0, 0, 4, 4], [5, 5, 9, 9]], [0.9, 0.3], [0, 1])
+    >>> two = Detections([[0, 0, 4, 4]], [0.6], [0])
+    >>> round(box_agreement([one], [two]), 3)  # (0.9 + 0.6) / (0.9 + 0.3 + 0.6)
+    0.833
+    """
+    agreeing = whole = 0.0
+    for one, two in zip(found, other, strict=True):
+        agreeing += float(one.scores[find_hits(one, two, overlap)].sum())
+        agreeing += float(two.scores[find_hits(two, one, overlap)].sum())
+        whole += float(one.scores.sum() + two.scores.sum())
+    return agreeing / whole if whole > 0 else 1.0
+
+
+def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classes: int) -> float:
+    """Return the mean intersection over union of two sets of label maps of the same images, in 0..1.
+
+    Over the pixels of all images together, and the classes that occur in either; pixels of no class are
+    left out. NaN where there are none.
+
+    >>> label_agreement([np.array([[0, 0, 1, 1]])], [np.array([[0, 1, 1, 1]])], classes=3)
+    0.5833333333333333
+    """
+    counts = np.zeros((classes, classes + 1), np.int64)
+    for one, two in zip(found, other, strict=True):
+        counts += pixel_confusion(one, two, classes)
+    square = counts[:, :classes]
+    return _mean_known(class_ious(np.diagonal(square), counts.sum(1), square.sum(0)))
+
+
+def expected_mean_iou(counts: ArrayLike) -> float:
+    """Return the mean intersection over union to be expected of pixels with known probabilities.
+
+    Args:
+        counts: ``(3, K)``: per class the sum of the probabilities of the pixels that are answered with it,
+            the sum of its probability over all pixels, and how many pixels are answered with it.
+
+    Returns:
+        In 0..1, over the classes that are answered or whose probability sums up to a pixel; NaN without any.
+
+    >>> expected_mean_iou([[1.6, 0.9], [1.7, 1.3], [2, 1]])
+    0.7023809523809523
+    """
+    sums = np.asarray(counts, np.float64)
+    if sums.ndim != 2 or sums.shape[0] != 3:
+        raise InputError(f"Expected counts (3, K), got {sums.shape}.")
+    hits, expected, answered = sums
+    there = (answered > 0) | (expected >= 1)
+    union = expected + answered - hits
+    return _mean_known(np.where(there & (union > 0), hits / np.where(union > 0, union, 1), np.nan))
+
+
+def _mean_known(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+# ---------------------------------------------------------------- the guess
+
+
+def estimate_by_ratio(clean: float, clean_evidence: float, evidence: float) -> float:
+    """Return the performance on unlabeled images: that on clean ones, in proportion to the evidence.
+
+    ``clean * evidence / clean_evidence``, brought into 0..1: the performance is taken to fall by the share
+    by which the evidence falls, as the difference of confidences takes it for classifiers (Guillory et al.
+    2021, arXiv 2107.03315), in proportion since P and mIoU are not accuracies.
+
+    Args:
+        clean: P or mIoU on labeled clean images.
+        clean_evidence: on the same images, above 0.
+        evidence: on the unlabeled images.
+
+    Raises:
+        InputError: there is no evidence on the clean images.
+
+    >>> estimate_by_ratio(0.5, 0.8, 0.4)
+    0.25
+    """
+    if not clean_evidence > 0:
+        raise InputError(
+            f"Expected evidence above 0 on the clean images, got {clean_evidence!r}: nothing is found "
+            "in them, so there is nothing to compare with."
+        )
+    return float(np.clip(clean * evidence / clean_evidence, 0, 1))

@@ -1,0 +1,84 @@
+"""AP and mIoU on images without labels, by what labeled ones teach."""
+
+import json
+
+import numpy as np
+import pytest
+
+from shiftproof import Detections, Detector, Segmenter
+from shiftproof.bench import estimate_unlabeled
+from shiftproof.bench.dense_estimates import write_estimate
+from shiftproof.data import open_detection_data, open_segmentation_data
+from shiftproof.errors import InputError
+from shiftproof.metrics import mirror_boxes
+from support.detection_trees import coco_tree
+from support.label_map_trees import NAMES, nearest_color, write_folders
+
+
+class Knowing:
+    """Answers images that it was told of, and their mirror images, with the boxes that it was told."""
+
+    def __init__(self):
+        self._answers = {}
+
+    def tell(self, image, boxes, labels, score=0.9):
+        width = image.shape[1]
+        plain = Detections(boxes, np.full(len(boxes), score), labels)
+        self._answers[image.tobytes()] = plain
+        self._answers[np.ascontiguousarray(image[:, ::-1]).tobytes()] = mirror_boxes(plain, width)
+
+    def __call__(self, images):
+        return [self._answers[image.tobytes()] for image in images]
+
+
+def corners_of(data, sample):
+    positions = data.objects[sample.id].positions
+    return np.concatenate([positions[:, :2], positions[:, :2] + positions[:, 2:]], axis=1)
+
+
+def test_half_of_the_boxes_are_half_of_the_precision(tmp_path):
+    coco_tree(tmp_path / "data")
+    data = open_detection_data(tmp_path / "data")
+    knowing = Knowing()
+    stream, kept, whole = [], 0, 0
+    for sample in data.samples:
+        image, corners = data.read(sample), corners_of(data, sample)
+        one = data.objects[sample.id]
+        counts = ~(np.asarray(one.crowd, bool) | np.asarray(one.difficult, bool))
+        knowing.tell(image, corners[counts], one.labels[counts])
+        changed = image.copy()
+        changed[0, 0] ^= 1
+        knowing.tell(changed, corners[counts][:1], one.labels[counts][:1])
+        stream.append(changed)
+        kept, whole = kept + min(1, counts.sum()), whole + counts.sum()
+    estimate = estimate_unlabeled(Detector(knowing, list(data.classes.names)), data, stream)
+    assert estimate.clean == pytest.approx(1)
+    # All that is found is right, so precision is 1 up to the recall that is reached.
+    reached = np.floor(100 * kept / whole + 1e-9) + 1
+    assert estimate.estimates["confidence"] == pytest.approx(reached / 101)
+    assert estimate.estimates["mirror"] == pytest.approx(1)
+    assert estimate.quality == {}
+
+
+def test_label_maps_of_a_function_that_knows_no_left_or_right(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
+    model = Segmenter(nearest_color, NAMES)
+    images = [data.read(sample) for sample in data.samples]
+    estimate = estimate_unlabeled(model, data, images, corruptions=["fog"], severities=[1, 5])
+    # It answers pixel by pixel: the mirror image agrees to the last pixel, whatever the shift.
+    assert estimate.estimates["mirror"] == pytest.approx(estimate.clean)
+    quality = estimate.quality["mirror"]
+    assert quality.cells == 2
+    # So it is too hopeful wherever fog takes something: 1 - P is estimated too small.
+    assert quality.bias <= 0
+    write_estimate(tmp_path / "unlabeled.json", {"mine": estimate})
+    written = json.loads((tmp_path / "unlabeled.json").read_text())
+    assert written["mine"]["quality"]["mirror"]["bias"] == pytest.approx(-quality.bias)
+    assert written["mine"]["measure"] == "mIoU"
+
+
+def test_without_images_or_labels_it_says_so(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data"), classes=list(NAMES))
+    model = Segmenter(nearest_color, NAMES)
+    with pytest.raises(InputError, match="one image without labels"):
+        estimate_unlabeled(model, data, [])
