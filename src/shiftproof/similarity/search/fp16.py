@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from shiftproof.compute.held_settings import HeldSettings, Setting
 from shiftproof.errors import InputError, RunError, UnknownNameError
 from shiftproof.similarity.search.certificate import BROKEN, CANDIDATES, RECHECKED, Tally
 from shiftproof.similarity.search.engine import Reduction
@@ -219,7 +219,7 @@ def find_candidates(
     step = COLUMNS[half.kind]
     for start in range(0, len(tests.known), step):
         columns = tests.rows[start : start + step]
-        with full_sums():
+        with FULL_SUMS:
             products = torch.mm(rounded, columns.T)
         values = products.float() / half.scale**2 - taken[start : start + step]
         top = values.amax(dim=1)
@@ -323,39 +323,16 @@ def _within_memory(half: Half) -> Iterator[None]:
 # ---------------------------------------------------------------- torch's settings
 
 
-_lock = threading.Lock()
-_within = 0
-_before: dict[str, bool] = {}
-_FLAGS = (
-    "allow_fp16_reduced_precision_reduction",
-    "allow_bf16_reduced_precision_reduction",
-    "allow_fp16_accumulation",
-)
-
-
-@contextlib.contextmanager
-def full_sums() -> Iterator[None]:
-    """Have torch add products of 16 bits up in float32, and leave its settings as they were.
-
-    The first thread that comes in sets them, the last one that leaves sets them back.
-    """
+def _list_full_sums() -> list[Setting]:
     import torch
 
-    global _within
     flags = torch.backends.cuda.matmul
-    with _lock:
-        if not _within:
-            # Older versions of torch lack some.
-            _before.update({name: getattr(flags, name) for name in _FLAGS if hasattr(flags, name)})
-            for name in _before:
-                setattr(flags, name, False)
-        _within += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _within -= 1
-            if not _within:
-                for name, value in _before.items():
-                    setattr(flags, name, value)
-                _before.clear()
+    return [
+        Setting(flags, "allow_fp16_reduced_precision_reduction", False),
+        Setting(flags, "allow_bf16_reduced_precision_reduction", False),
+        Setting(flags, "allow_fp16_accumulation", False),
+    ]
+
+
+FULL_SUMS = HeldSettings(_list_full_sums)
+"""Within it torch adds products of 16 bits up in float32."""
