@@ -11,6 +11,7 @@ from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
     AnytimeOptions,
     ClassesFile,
+    DeviceOptions,
     GridOptions,
     ShiftOptions,
     Templates,
@@ -97,6 +98,7 @@ def bench(
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
+    gpu: DeviceOptions,
     labels: Annotated[
         LabelSet,
         typer.Option(
@@ -167,7 +169,12 @@ def bench(
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
     classifiers = {
         name: load_classifier(
-            spec, device=grid.device, classes=classes, templates=templates, kept=out
+            spec,
+            device=grid.device,
+            dtype=gpu.dtype,
+            classes=classes,
+            templates=templates,
+            kept=out,
         )
         for name, spec in named.items()
     }
@@ -194,6 +201,12 @@ def bench(
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
+    is_anytime = not adapters and (wanted != "--precision" or dataset.is_labeled)
+    if gpu.corrupt_on == "device" and (plan.dry_run or (wanted is not None and is_anytime)):
+        raise InputError(
+            f"{'--dry-run' if plan.dry_run else wanted} corrupts image by image, in the workers; leave "
+            "out --corrupt-on device."
+        )
     if plan.dry_run:
         if wanted is not None:
             raise InputError(
@@ -215,7 +228,7 @@ def bench(
         )
         show_forecast(forecast, plan, as_json=as_json)
         return
-    if wanted is not None and not adapters and (wanted != "--precision" or dataset.is_labeled):
+    if wanted is not None and is_anytime:
         if backend is not None:
             raise InputError(
                 f"{wanted} asks for the next images by what was seen before; one process does "
@@ -253,6 +266,7 @@ def bench(
             protocol=shown,
             seed=grid.seed,
             encode=grid.encode,
+            corrupt_on=gpu.corrupt_on,
             workers=grid.workers,
             backend=backend,
         )
