@@ -22,10 +22,10 @@ from shiftproof.similarity import (
 )
 from shiftproof.similarity.search import fp16
 from shiftproof.similarity.search.fp16 import (
+    FULL_SUMS,
     Half,
     choose_half,
     find_candidates,
-    FULL_SUMS,
     round_tests,
 )
 from support.embedding_trees import unit_rows
