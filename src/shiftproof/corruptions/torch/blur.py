@@ -76,13 +76,13 @@ def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
         return filter_gaussian(smooth, sigma, sigma)
     flat = smooth.flatten(2)
     own = torch.arange(height * width, device=x.device).reshape(height, width)
-    inside = slice(delta + 1, height - delta + 1), slice(delta + 1, width - delta + 1)
+    down, right = slice(delta + 1, height - delta + 1), slice(delta + 1, width - delta + 1)
     visited = torch.zeros_like(own, dtype=torch.bool)
-    visited[inside] = True
+    visited[down, right] = True
     for _ in range(rounds):
         draw = (draw_uniform(sources, 2, rows, columns) * (2 * delta)).long() - delta
         neighbor = own.repeat(len(x), 1, 1)
-        neighbor[(slice(None), *inside)] += draw[:, 0] * width + draw[:, 1]
+        neighbor[:, down, right] += draw[:, 0] * width + draw[:, 1]
         source = _follow_copies(neighbor.flatten(1), visited.flatten())
         flat = flat.gather(2, source[:, None].expand(flat.shape))
     return filter_gaussian(flat.reshape(x.shape), sigma, sigma)
