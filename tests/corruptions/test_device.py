@@ -11,6 +11,7 @@ from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt  # noqa
 from shiftproof.corruptions.torch.blur import disk_kernel  # noqa: E402
 from shiftproof.corruptions.torch.table import corrupt_on_device, corrupt_tensor  # noqa: E402
 from shiftproof.errors import ImageError, InputError, UnknownNameError  # noqa: E402
+from support.picture_statistics import measure_distance, measure_picture  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
 ALL = [*COMMON, *HOLDOUT]
@@ -41,52 +42,22 @@ def test_deterministic_ones_are_the_arrays(name, image):
         assert difference.mean() < (0.8 if name == "jpeg_compression" else 0.35)
 
 
-def statistics(result, image):
-    values, source = result.astype(np.float32), image.astype(np.float32)
-    rest = values - values.mean(axis=(0, 1))
-    centred = source - source.mean(axis=(0, 1))
-    share = (rest * centred).mean() / (centred * centred).mean()
-    steps, source_steps = np.diff(rest, axis=1), np.diff(centred, axis=1)
-    fine_share = (steps * source_steps).mean() / (source_steps * source_steps).mean()
-    rest = rest - share * centred
-    return np.array(
-        [
-            *values.mean(axis=(0, 1)),
-            values.std(),
-            rest.std(),
-            share,
-            fine_share,
-            (rest[1:] * rest[:-1]).mean() / rest.var(),
-            (rest[:, 1:] * rest[:, :-1]).mean() / rest.var(),
-            # In flat areas the last bit decides between two levels.
-            (result >= 253).mean(),
-            (result <= 2).mean(),
-        ]
-    )
-
-
 @pytest.mark.parametrize("name", [n for n in ALL if CORRUPTIONS[n].is_random])
 def test_random_ones_have_the_arrays_distribution(name, image):
     draws = 40
     keys = [str(n) for n in range(draws)]
-    # A level less in flat areas is no other distribution: up to half a level of the mean.
-    slack = np.array([0.5] * 3 + [0.2] * 2 + [0.002] * 6)
 
     def arrays(severity):
         results = (corrupt(image, name, severity=severity, key=k) for k in keys)
-        return np.array([statistics(result, image) for result in results])
-
-    def distance(first, second):
-        error = np.sqrt((first.var(axis=0) + second.var(axis=0)) / draws) + slack / 4.5
-        return np.max(np.abs(first.mean(axis=0) - second.mean(axis=0)) / error)
+        return np.array([measure_picture(result, image) for result in results])
 
     for severity in (2, 4):
         batch = tensor_of(image).expand(draws, -1, -1, -1)
         there = corrupt_on_device(batch, name, severity, keys, 0).permute(0, 2, 3, 1).numpy()
-        sample = np.array([statistics(result, image) for result in there])
-        assert distance(sample, arrays(severity)) < 4.5
+        sample = np.array([measure_picture(result, image) for result in there])
+        assert measure_distance(sample, arrays(severity)) < 4.5
         if severity == 2:
-            assert distance(sample, arrays(1)) > 4.5
+            assert measure_distance(sample, arrays(1)) > 4.5
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -22,10 +22,10 @@ from shiftproof.similarity import (
 )
 from shiftproof.similarity.search import fp16
 from shiftproof.similarity.search.fp16 import (
+    FULL_SUMS,
     Half,
     choose_half,
     find_candidates,
-    full_sums,
     round_tests,
 )
 from support.embedding_trees import unit_rows
@@ -216,12 +216,12 @@ def test_the_last_thread_that_leaves_sets_torch_back():
     inside, leave = threading.Event(), threading.Event()
 
     def other():
-        with full_sums():
+        with FULL_SUMS:
             inside.set()
             leave.wait(30)
 
     thread = threading.Thread(target=other)
-    with full_sums():
+    with FULL_SUMS:
         thread.start()
         inside.wait(30)
     assert getattr(matmul, FLAGS[0]) is False

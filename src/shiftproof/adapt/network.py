@@ -57,6 +57,7 @@ class AdaptedNetwork:
                 device=model.device,
                 name=model.name,
                 outputs=model.outputs,
+                dtype=model.dtype,
             )
             copied = cast("torch.nn.Module", self._runner.module)
         self.module = copied
@@ -76,7 +77,16 @@ class AdaptedNetwork:
         self.lock = threading.RLock()
 
     def own(self, names: Sequence[str]) -> dict[str, torch.nn.Parameter]:
-        """Take parameters by name: they get memory of their own and record gradients."""
+        """Take parameters by name: they get memory of their own and record gradients.
+
+        Raises:
+            ModelError: the classifier computes in fp16, in which small gradients become 0.
+        """
+        if self._runner is not None and self._runner.dtype == "fp16":
+            raise ModelError(
+                f"{self._runner.name} computes in fp16, in which small gradients become 0, so that "
+                "adapters cannot learn by them: take dtype='bf16' (--dtype bf16) or 'fp32'."
+            )
         taken = {}
         known = dict(self.module.named_parameters())
         for name in names:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shiftproof.bench import grid
+from shiftproof.bench.on_device import OnDevice, each_gathered, gather_ahead
 from shiftproof.bench.passage import Passage
 from shiftproof.bench.recording import Recording, recording_of
 from shiftproof.bench.stream import Episode
@@ -53,16 +54,20 @@ def fill(
     ]
     visits = [episode.visits[number] for episode, number, _ in steps]
     batches = grid.batches(view, visits, samples, batch_size=batch_size, workers=workers)
+    if isinstance(view, OnDevice):
+        shown = gather_ahead(batches, lambda batch: view.gather(batch, samples), view.device)
+    else:
+        shown = each_gathered(batches, lambda batch: recording.gather(batch.images))
     with (
         contextlib.closing(batches),
+        contextlib.closing(shown),
         progress("Benchmark", sum(map(len, visits)), show=show_progress) as advance,
     ):
         for episode, number, taking in steps:
             with contextlib.ExitStack() as contexts:
                 for passage in taking:
                     contexts.enter_context(passage.during(number))
-                for batch in _of_one_visit(batches):
-                    images = recording.gather(batch.images)
+                for batch, images in _of_one_visit(shown):
                     for passage in taking:
                         passage.show(number, batch, images)
                     advance(len(batch), note=_note(episode, number))
@@ -84,9 +89,9 @@ def _passages(
     return [passage for passage in passages if not passage.is_done]
 
 
-def _of_one_visit(batches: Iterator[grid.Batch]) -> Iterator[grid.Batch]:
-    for batch in batches:
-        yield batch
+def _of_one_visit(shown: Iterator[tuple[grid.Batch, Any]]) -> Iterator[tuple[grid.Batch, Any]]:
+    for batch, images in shown:
+        yield batch, images
         if batch.ends_visit:
             return
 

@@ -61,6 +61,7 @@ class Passage:
         self._samples = samples
         self._recording = recording
         self._recorders: dict[Cell, Recorder] = {}
+        self._last: tuple[Batch, Any] | None = None
         self._events: list[dict[str, Any]] = []
         # Events of the adapter that are in self._events, or are none of ours.
         self._told: Sequence[Event] = ()
@@ -105,8 +106,16 @@ class Passage:
             answers = self._recording.predict(self._model, gathered)
             self._batches += 1
             self._note_events(shown)
-        if not shown.recorded:
+        # A device has its next batch to work on before it is waited for.
+        self._record_last()
+        if shown.recorded:
+            self._last = batch, answers
+
+    def _record_last(self) -> None:
+        """Record the batch that was shown last, unless that is done."""
+        if self._last is None:
             return
+        (batch, answers), self._last = self._last, None
         for cell in dict.fromkeys(batch.cells):
             of_cell = [place for place, other in enumerate(batch.cells) if other == cell]
             self._recorder(cell).add(
@@ -119,6 +128,7 @@ class Passage:
 
     def finish(self, visit: int) -> None:
         """Write what a visit has brought, once its last batch is through."""
+        self._record_last()
         shown = self._episode.visits[visit]
         if self._adapter is not None and shown.ends_pass and not shown.recorded:
             self._adapter.end_epoch()

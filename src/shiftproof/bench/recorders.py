@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator
+from shiftproof.bench.on_device import Answers
 from shiftproof.metrics import classification
 from shiftproof.metrics.calibration import brier_scores
 from shiftproof.models import ClassifierLike
@@ -19,6 +21,9 @@ from shiftproof.runs.records.classification import (
     write_cell,
 )
 from shiftproof.types import Image, Images, Logits, Sample
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CellRecorder:
@@ -138,13 +143,18 @@ class ClassifierRecording:
         same = all(image.shape == images[0].shape for image in images)
         return np.stack(images) if images and same else list(images)
 
-    def predict(self, model: ClassifierLike, batch: Images | Sequence[Image]) -> Logits:
-        """Return the logits of a gathered batch."""
-        return model.predict(batch)
+    def predict(
+        self, model: ClassifierLike, batch: Images | Sequence[Image] | torch.Tensor
+    ) -> Logits | Answers:
+        """Return the logits of a gathered batch, or of one on a device those that are under way."""
+        if isinstance(batch, (np.ndarray, Sequence)):
+            return model.predict(batch)
+        return Answers(model(batch))
 
-    def pick(self, answers: Logits, places: Sequence[int]) -> Logits:
+    def pick(self, answers: Logits | Answers, places: Sequence[int]) -> Logits:
         """Return the logits of some of the images."""
-        return answers[list(places)]
+        logits = answers.read() if isinstance(answers, Answers) else answers
+        return logits[list(places)]
 
     def recorder(self, samples: Sequence[Sample]) -> CellRecorder:
         """Return an empty recorder."""

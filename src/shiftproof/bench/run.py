@@ -24,6 +24,7 @@ from shiftproof.bench.given import (
     grid_settings,
     name_corruptions,
 )
+from shiftproof.bench.on_device import CorruptOn, OnDevice, check_place
 from shiftproof.bench.passage import check_that_states_can_be_kept
 from shiftproof.bench.protocol import Protocol, parse_protocol
 from shiftproof.bench.segmentation import Segmentation
@@ -31,7 +32,7 @@ from shiftproof.bench.sharing import Filling, Stretch, fill_shared
 from shiftproof.bench.stream import episodes
 from shiftproof.bench.summary import summarize
 from shiftproof.bench.task import AdapterLike, Grid, Task
-from shiftproof.bench.views import Encode, OnTheFly
+from shiftproof.bench.views import Encode, OnTheFly, View
 from shiftproof.corruptions import COMMON
 from shiftproof.data import DetectionData, ImageData, SegmentationData, choose_images
 from shiftproof.errors import InputError
@@ -64,6 +65,7 @@ def run(
     protocol: Protocol | str = "online",
     seed: int = 0,
     encode: Encode = "none",
+    corrupt_on: CorruptOn = "workers",
     workers: int | None = None,
     device: str = "cpu",
     backend: Backend | None = None,
@@ -109,6 +111,10 @@ def run(
         seed: decides the noise of the corruptions and the order of the stream.
         encode: "jpeg" saves each corrupted image as JPEG (quality 85) and reads it back, as was
             done for the published files of ImageNet-C.
+        corrupt_on: "workers", or "device": batches are corrupted where the first model runs, with the
+            19 corruptions of :func:`~shiftproof.corruptions.torch.corrupt_tensor`, of classifiers
+            alone. On a GPU the noise is drawn by its own generator: other pixels, the same
+            distribution.
         workers: processes that read and corrupt beside the model; 0 does it in this one.
         device: where a model given as text is loaded: "cpu", "cuda", "mps", "auto".
         backend: who makes the cells, one part for each model between two resets:
@@ -147,8 +153,8 @@ def run(
         pilot = run(
             models, data, task=task, corruptions=corruptions, severities=chosen,
             images=planning.PILOT_IMAGES, out=planning.pilot_folder(Path(out)),
-            batch_size=batch_size, seed=seed, encode=encode, workers=workers, device=device,
-            backend=backend, show_progress=show_progress,
+            batch_size=batch_size, seed=seed, encode=encode, corrupt_on=corrupt_on, workers=workers,
+            device=device, backend=backend, show_progress=show_progress,
         )  # fmt: skip
         images = planning.plan_images(pilot, precision)
     prepared = task.prepare(models, data, adapters, device=device)
@@ -163,6 +169,7 @@ def run(
     )
     check_encode(encode)
     view = prepared.make_view(named, seed, encode)
+    shown = _place_view(view, corrupt_on, prepared.device, task)
     cells = grid.cells_of(list(named), chosen, clean=prepared.has_clean)
     if on_disk is not None:
         check_cells(on_disk, cells)
@@ -179,7 +186,7 @@ def run(
                 **prepared.settings,
                 **grid_settings(
                     prepared.data,
-                    view,
+                    shown,
                     named,
                     chosen,
                     batch_size=size,
@@ -206,7 +213,7 @@ def run(
             folder, prepared.held_out, prepared.models, protocol, batch_size=size, seed=seed,
             workers=workers, show_progress=show_progress,
         )  # fmt: skip
-    stretch = Stretch(view, streams, samples, prepared.models)
+    stretch = Stretch(shown, streams, samples, prepared.models)
     fill_shared(
         folder,
         Filling([stretch], recording, size),
@@ -221,6 +228,19 @@ def run(
     task.save_gallery(folder, prepared, view, cells)
     folder.drop_cache()
     return Run(folder.path)
+
+
+def _place_view(view: View, corrupt_on: CorruptOn, device: str, task: Task) -> View:
+    """Return the view of which batches are made: the given one, or one that leaves work to the device."""
+    check_place(corrupt_on)
+    if corrupt_on == "workers":
+        return view
+    if not isinstance(task, Classification) or not isinstance(view, OnTheFly):
+        raise InputError(
+            "Batches are corrupted on the device for classifiers, whose images have one size, and are "
+            "made as they are shown; leave out --corrupt-on for others, and for copies on disk."
+        )
+    return OnDevice(view, device)
 
 
 def _task_of(models: Any, data: Any) -> Task:

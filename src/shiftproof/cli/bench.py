@@ -12,6 +12,7 @@ from shiftproof.cli.grid_options import (
     AnytimeOptions,
     CalibrateOptions,
     ClassesFile,
+    DeviceOptions,
     GridOptions,
     ShiftOptions,
     Templates,
@@ -100,6 +101,7 @@ def bench(
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
+    gpu: DeviceOptions,
     labels: Annotated[
         LabelSet,
         typer.Option(
@@ -144,7 +146,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how much classifiers lose under corruption, and what adaptation brings back."""
-    from shiftproof.bench import run_anytime
+    from shiftproof.bench import Classification, run_anytime
     from shiftproof.classes import label_set
     from shiftproof.data import CorruptedData, ImageFolder, open_data, read_class_map
     from shiftproof.models import load_classifier
@@ -175,14 +177,15 @@ def bench(
             "out, or say --images N."
         )
     task = Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
-    if plan.dry_run and wanted is not None:
-        raise InputError(
-            f"{wanted} decides the number of images itself; leave it out of --dry-run."
-        )
     share = None if labels == "none" else label_set(labels)
     classifiers = {
         name: load_classifier(
-            spec, device=grid.device, classes=classes, templates=templates, kept=out
+            spec,
+            device=grid.device,
+            dtype=gpu.dtype,
+            classes=classes,
+            templates=templates,
+            kept=out,
         )
         for name, spec in specs.items()
     }
@@ -209,7 +212,13 @@ def bench(
     from_copies = isinstance(dataset, CorruptedData)
     others = dataset.other_corruptions if isinstance(dataset, CorruptedData) else ()
     named_shifts = shifts.choose(others, depth, from_copies=from_copies)
-    if wanted is not None and not adapters and (wanted != "--precision" or dataset.is_labeled):
+    is_anytime = not adapters and (wanted != "--precision" or dataset.is_labeled)
+    if gpu.corrupt_on == "device" and (plan.dry_run or (wanted is not None and is_anytime)):
+        raise InputError(
+            f"{'--dry-run' if plan.dry_run else wanted} corrupts image by image, in the workers; leave "
+            "out --corrupt-on device."
+        )
+    if wanted is not None and is_anytime:
         if backend is not None:
             raise InputError(
                 f"{wanted} asks for the next images by what was seen before; one process does "
@@ -248,5 +257,6 @@ def bench(
         backend=backend,
         plan=plan,
         as_json=as_json,
+        corrupt_on=gpu.corrupt_on,
         trust=held.calibrate is not None,
     )

@@ -244,6 +244,32 @@ class GridOptions:
         return parse_protocol(self.protocol)
 
 
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What a device does, and in which precision."""
+
+    dtype: Annotated[
+        Literal["fp32", "bf16", "fp16"],
+        typer.Option(
+            "--dtype",
+            metavar="NAME",
+            help="What the networks compute in: fp32, or bf16 or fp16 by torch's autocast, which is "
+            "faster on a GPU and moves the figures a little.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = "fp32"
+    corrupt_on: Annotated[
+        Literal["workers", "device"],
+        typer.Option(
+            "--corrupt-on",
+            metavar="PLACE",
+            help="workers, or device: batches are corrupted where the model runs. A GPU draws its own "
+            "noise, of the same distribution.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = "workers"
+
+
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 

@@ -14,6 +14,7 @@ from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
     from shiftproof.bench import Task
+    from shiftproof.bench.on_device import CorruptOn
     from shiftproof.corruptions import CorruptionFunction
     from shiftproof.data import ImageData
     from shiftproof.runs import Run
@@ -36,6 +37,7 @@ def run_grid(
     as_json: bool,
     images: int | str | None = None,
     precision: float | None = None,
+    corrupt_on: CorruptOn = "workers",
     trust: bool = False,
 ) -> Run | None:
     """Measure models over the grid and show what was found, or say what that would take.
@@ -86,6 +88,7 @@ def run_grid(
             seed=grid.seed,
             encode=grid.encode,
             device=grid.device,
+            corrupt_on=corrupt_on,
             workers=grid.workers,
             backend=backend,
         )

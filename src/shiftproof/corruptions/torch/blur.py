@@ -16,6 +16,7 @@ from shiftproof.corruptions.checks import constants
 from shiftproof.corruptions.torch.filters import (
     FLOAT_SLACK,
     Draws,
+    draw_uniform,
     enlarge_center,
     filter_gaussian,
     pad,
@@ -46,11 +47,14 @@ def disk_kernel(radius: int, alias: float) -> np.ndarray[tuple[int, int], np.dty
     return np.asarray(smooth @ (disk / disk.sum()) @ smooth.T)
 
 
+@lru_cache(maxsize=16)
+def _disk_on(radius: int, alias: float, device: torch.device) -> Tensor:
+    return torch.tensor(disk_kernel(radius, alias), dtype=torch.float32, device=device)
+
+
 def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.defocus_blur`` does, on a batch."""
-    kernel = torch.tensor(
-        disk_kernel(*constants(blur.DEFOCUS_BLUR, severity)), dtype=torch.float32, device=x.device
-    )
+    kernel = _disk_on(*constants(blur.DEFOCUS_BLUR, severity), x.device)
     reach = kernel.shape[0] // 2
     flat = pad(x, reach, reach, "mirror").flatten(0, 1)[:, None]
     return F.conv2d(flat, kernel[None, None]).reshape(x.shape)
@@ -59,10 +63,7 @@ def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor
 def motion_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``blur.motion_blur`` does, on a batch."""
     radius, sigma = constants(blur.MOTION_BLUR, severity)
-    angles = [source.host.uniform(-45, 45) for source in sources]
-    return torch.stack(
-        [smear(image, radius, sigma, angle) for image, angle in zip(x, angles, strict=True)]
-    )
+    return smear(x, radius, sigma, [source.host.uniform(-45, 45) for source in sources])
 
 
 def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
@@ -75,37 +76,36 @@ def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
         return filter_gaussian(smooth, sigma, sigma)
     flat = smooth.flatten(2)
     own = torch.arange(height * width, device=x.device).reshape(height, width)
-    inner = own[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1]
+    down, right = slice(delta + 1, height - delta + 1), slice(delta + 1, width - delta + 1)
+    visited = torch.zeros_like(own, dtype=torch.bool)
+    visited[down, right] = True
     for _ in range(rounds):
-        pulled = []
-        for source in sources:
-            draw = (source.uniform(2, rows, columns) * (2 * delta)).long() - delta
-            neighbor = own.clone()
-            neighbor[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1] = (
-                inner + draw[0] * width + draw[1]
-            )
-            pulled.append(_follow_copies(neighbor.flatten(), inner, height * width))
-        index = torch.stack(pulled)[:, None].expand(-1, x.shape[1], -1)
-        flat = flat.gather(2, index)
+        draw = (draw_uniform(sources, 2, rows, columns) * (2 * delta)).long() - delta
+        neighbor = own.repeat(len(x), 1, 1)
+        neighbor[:, down, right] += draw[:, 0] * width + draw[:, 1]
+        source = _follow_copies(neighbor.flatten(1), visited.flatten())
+        flat = flat.gather(2, source[:, None].expand(flat.shape))
     return filter_gaussian(flat.reshape(x.shape), sigma, sigma)
 
 
-def _follow_copies(neighbor: Tensor, inner: Tensor, size: int) -> Tensor:
+def _follow_copies(neighbor: Tensor, visited: Tensor) -> Tensor:
     """Return which pixel each gets when pixels are copied one after the other, the last one first.
 
     A pixel that copies from one visited before it gets what that one had got: the chain is
     followed by doubling.
+
+    Args:
+        neighbor: ``(N, H W)``, which pixel each copies; itself where it copies none.
+        visited: ``(H W,)``, those that copy.
     """
-    place = torch.arange(size, device=neighbor.device)
-    visited = torch.zeros(size, dtype=torch.bool, device=neighbor.device)
-    visited[inner.flatten()] = True
+    place = torch.arange(neighbor.shape[1], device=neighbor.device)
     # The walk goes from the last pixel to the first: a larger place was visited before.
     follows = visited & visited[neighbor] & (neighbor > place)
     following = torch.where(follows, neighbor, place)
     # Chains end at pixels whose neighbour had not been touched.
-    for _ in range(max(1, math.ceil(math.log2(size)))):
-        following = following[following]
-    return neighbor[following]
+    for _ in range(max(1, math.ceil(math.log2(neighbor.shape[1])))):
+        following = following.gather(1, following)
+    return neighbor.gather(1, following)
 
 
 def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:

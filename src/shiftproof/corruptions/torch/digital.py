@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from shiftproof.corruptions import digital
 from shiftproof.corruptions.checks import constants
-from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, draw_fields, filter_gaussian
+from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, draw_uniform, filter_gaussian
 
 
 def contrast(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
@@ -24,7 +25,7 @@ def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> T
     """Do as ``digital.elastic_transform`` does, on a batch."""
     height, width = x.shape[-2:]
     reach = digital.ELASTIC_REACH * height * constants(digital.ELASTIC_TRANSFORM, severity)
-    draw = 2 * draw_fields(sources, lambda s: s.uniform(2, height, width)) - 1
+    draw = 2 * draw_uniform(sources, 2, height, width) - 1
     sigma = digital.ELASTIC_SIGMA
     moved = reach * filter_gaussian(
         draw, sigma * height, sigma * width, truncate=3.0, mode="reflect"
@@ -35,24 +36,33 @@ def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> T
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
+@lru_cache(maxsize=64)
+def _box_means(size: int, small: int, device: torch.device) -> Tensor:
+    """Return the ``(small, size)`` matrix that averages a line's pixels by boxes."""
+    first, after, _ = digital.boxes(size, small)
+    place = np.arange(size)
+    inside = (place >= first[:, np.newaxis]) & (place < after[:, np.newaxis])
+    return torch.tensor(inside / inside.sum(1, keepdims=True), dtype=torch.float32, device=device)
+
+
+@lru_cache(maxsize=64)
+def _nearest_places(size: int, small: int, device: torch.device) -> Tensor:
+    return torch.as_tensor(digital.nearest(size, small), device=device)
+
+
 def pixelate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``digital.pixelate`` does, on a batch."""
     share = constants(digital.PIXELATE, severity)
     small = x
     for axis in (-1, -2):
         size = x.shape[axis]
-        first, after, _ = digital.boxes(size, max(1, int(size * share)))
-        place = np.arange(size)
-        inside = (place >= first[:, np.newaxis]) & (place < after[:, np.newaxis])
-        mean = torch.tensor(
-            inside / inside.sum(1, keepdims=True), dtype=torch.float32, device=x.device
-        )
+        mean = _box_means(size, max(1, int(size * share)), x.device)
         small = (torch.movedim(small, axis, -1) @ mean.T).movedim(-1, axis)
         small = (small + 0.5 + FLOAT_SLACK).floor()
     for axis in (-2, -1):
-        size = x.shape[axis]
-        index = digital.nearest(size, small.shape[axis])
-        small = small.index_select(axis, torch.as_tensor(index, device=x.device))
+        small = small.index_select(
+            axis, _nearest_places(x.shape[axis], small.shape[axis], x.device)
+        )
     return small
 
 
@@ -71,4 +81,6 @@ def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def _gray_distance(x: Tensor) -> Tensor:
-    return torch.tensor([0.0, 1.0, 1.0], device=x.device)[None, :, None, None].expand_as(x)
+    distance = torch.ones_like(x)
+    distance[:, 0] = 0
+    return distance

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from shiftproof.compute.held_settings import HeldSettings, Setting
 from shiftproof.corruptions.filters import bilinear_places, center_crop, gaussian_weights, streak
 
 FLOAT_SLACK = 1e-3
@@ -23,22 +28,59 @@ class Draws:
     host: np.random.Generator
     fields: torch.Generator
 
-    def normal(self, *shape: int) -> Tensor:
-        """Draw standard normal values on the device."""
-        return torch.randn(shape, generator=self.fields, device=self.fields.device)
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Draw values uniform in 0..1 on the device."""
-        return torch.rand(shape, generator=self.fields, device=self.fields.device)
-
 
 Function = Callable[[Tensor, float, Sequence[Draws]], Tensor]
 """``(N, C, H, W)`` float32 in 0..255 to the same, not yet clipped, with one source per image."""
 
 
-def draw_fields(sources: Sequence[Draws], draw: Callable[[Draws], Tensor]) -> Tensor:
-    """Stack one field per image."""
-    return torch.stack([draw(source) for source in sources])
+def draw_normal(sources: Sequence[Draws], *shape: int) -> Tensor:
+    """Draw ``(N, *shape)`` standard normal values, each image's from its own source."""
+    out = _make_room(sources, shape)
+    for field, source in zip(out, sources, strict=True):
+        field.normal_(generator=source.fields)
+    return out
+
+
+def draw_uniform(sources: Sequence[Draws], *shape: int) -> Tensor:
+    """Draw ``(N, *shape)`` values uniform in 0..1, each image's from its own source."""
+    out = _make_room(sources, shape)
+    for field, source in zip(out, sources, strict=True):
+        field.uniform_(generator=source.fields)
+    return out
+
+
+def _make_room(sources: Sequence[Draws], shape: tuple[int, ...]) -> Tensor:
+    return torch.empty((len(sources), *shape), device=sources[0].fields.device)
+
+
+def send(values: ArrayLike, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Bring numbers of the host to the device, which goes on with its work meanwhile."""
+    tensor = torch.tensor(np.asarray(values), dtype=dtype)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+@contextlib.contextmanager
+def full_floats(device: torch.device) -> Iterator[None]:
+    """Have products made in float32, whatever the caller's autocast and TF32 are."""
+    held = _FULL_PRODUCTS if device.type == "cuda" else contextlib.nullcontext()
+    with torch.autocast(device.type, enabled=False), held:
+        yield
+
+
+def _list_full_products() -> list[Setting]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        # Since torch 2.9, which refuses to read the older names where both were set.
+        return [
+            Setting(matmul, "fp32_precision", "ieee"),
+            Setting(getattr(cudnn, "conv", None), "fp32_precision", "ieee"),
+        ]
+    return [Setting(matmul, "allow_tf32", False), Setting(cudnn, "allow_tf32", False)]
+
+
+_FULL_PRODUCTS = HeldSettings(_list_full_products)
 
 
 def _extend_line(size: int, radius: int, mode: str, device: torch.device) -> Tensor:
@@ -62,6 +104,7 @@ def pad(x: Tensor, down: int, across: int, mode: str) -> Tensor:
     return x.index_select(-2, rows).index_select(-1, columns)
 
 
+@lru_cache(maxsize=64)
 def _gaussian_kernel(sigma: float, truncate: float, device: torch.device) -> Tensor:
     half = gaussian_weights(sigma, truncate)
     return torch.tensor(np.concatenate([half[:0:-1], half]), dtype=torch.float32, device=device)
@@ -78,51 +121,75 @@ def filter_gaussian(
     return flat.reshape(n, c, *flat.shape[-2:])
 
 
-def smear(x: Tensor, radius: int, sigma: float, angle: float) -> Tensor:
-    """Smear ``(C, H, W)`` along a streak, the edge repeated."""
+def smear(x: Tensor, radius: int, sigma: float, angles: Sequence[float]) -> Tensor:
+    """Smear ``(N, C, H, W)`` along a streak, each image at its own angle, the edge repeated."""
     height, width = x.shape[-2:]
-    copies = streak(radius, sigma, angle, height, width)
-    reach_down, reach_across = int(np.abs(copies.down).max()), copies.margin
-    padded = pad(x, reach_down, reach_across, "nearest")
-    total = torch.zeros_like(x)
-    for down, right, weight in zip(copies.down, copies.right, copies.weights.exact, strict=True):
-        if weight:
-            top, left = reach_down - int(down), reach_across - int(right)
-            total += float(weight) * padded[..., top : top + height, left : left + width]
-    return total
+    streaks = [streak(radius, sigma, angle, height, width) for angle in angles]
+    taps = max(len(one.down) for one in streaks)
+    moves = np.zeros((2, len(streaks), taps), dtype=np.int64)
+    shares = np.zeros((len(streaks), taps))
+    for place, one in enumerate(streaks):
+        moves[0, place, : len(one.down)], moves[1, place, : len(one.right)] = one.down, one.right
+        shares[place, : len(one.weights.exact)] = one.weights.exact
+    down, right = send(moves, x.device, torch.int64)[..., None]
+    weights = send(shares, x.device)[..., None, None]
+    rows, columns = (torch.arange(size, device=x.device) for size in (height, width))
+    flat, total = x.flatten(2), torch.zeros_like(x).flatten(2)
+    for tap in range(taps):
+        row = (rows - down[:, tap]).clamp(0, height - 1)
+        column = (columns - right[:, tap]).clamp(0, width - 1)
+        index = (row[:, :, None] * width + column[:, None]).flatten(1)[:, None]
+        total.addcmul_(flat.gather(2, index.expand(flat.shape)), weights[:, tap])
+    return total.reshape(x.shape)
+
+
+class Mixing(NamedTuple):
+    """Where each pixel of a line reads: two neighbours and their shares, on the device."""
+
+    first: Tensor
+    after: Tensor
+    share: Tensor
+    next_share: Tensor
+
+
+@lru_cache(maxsize=1024)
+def plan_mixing(
+    start: int, length: int, enlarged: int, size: int, limit: int, device: torch.device
+) -> Mixing:
+    """Return where an enlargement reads a line of ``limit`` pixels; see ``bilinear_places``."""
+    first, share, next_share = bilinear_places(start, length, enlarged, size)
+    return Mixing(
+        torch.as_tensor(first, device=device),
+        torch.as_tensor(np.minimum(first + 1, limit - 1), device=device),
+        torch.tensor(share, dtype=torch.float32, device=device),
+        torch.tensor(next_share, dtype=torch.float32, device=device),
+    )
 
 
 def enlarge_center(x: Tensor, factor: float) -> Tensor:
     """Enlarge the centre, its corner pixels on the corners, and cut it at the top left."""
     for axis in (-2, -1):
         size = x.shape[axis]
-        places = bilinear_places(*center_crop(size, factor), size)
-        x = mix_neighbors(x, axis, places.first, places.share, places.next_share)
+        crop = center_crop(size, factor)
+        x = mix_neighbors(x, axis, plan_mixing(*crop, size, size, x.device))
     return x
 
 
-def mix_neighbors(
-    x: Tensor,
-    axis: int,
-    first: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-    share: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    next_share: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> Tensor:
+def mix_neighbors(x: Tensor, axis: int, mixing: Mixing) -> Tensor:
     """Mix neighbours along an axis."""
-    index = torch.as_tensor(first, device=x.device)
-    after = (index + 1).clamp(max=x.shape[axis] - 1)
     shape = [1] * x.ndim
-    shape[axis] = len(first)
-    a, b = (
-        torch.tensor(s, dtype=torch.float32, device=x.device).reshape(shape)
-        for s in (share, next_share)
-    )
-    return x.index_select(axis, index) * a + x.index_select(axis, after) * b
+    shape[axis] = len(mixing.first)
+    near = x.index_select(axis, mixing.first) * mixing.share.reshape(shape)
+    return near + x.index_select(axis, mixing.after) * mixing.next_share.reshape(shape)
+
+
+@lru_cache(maxsize=16)
+def _luma_weights(device: torch.device) -> Tensor:
+    return torch.tensor([0.299, 0.587, 0.114], device=device)[None, :, None, None]
 
 
 def luma_of(x: Tensor) -> Tensor:
     """Return ``(N, 1, H, W)``."""
     if x.shape[1] == 1:
         return x
-    weights = torch.tensor([0.299, 0.587, 0.114], device=x.device)
-    return (x * weights[None, :, None, None]).sum(1, keepdim=True)
+    return (x * _luma_weights(x.device)).sum(1, keepdim=True)

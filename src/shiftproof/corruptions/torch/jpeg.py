@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -30,15 +31,25 @@ _CHROMINANCE = (
 )  # fmt: skip
 
 
-def _quantize(plane: Tensor, table: Sequence[int], quality: int) -> Tensor:
-    """Send a plane ``(N, H, W)`` in 0..255 through the cosine transform and quantization."""
+@lru_cache(maxsize=32)
+def _quantum(table: tuple[int, ...], quality: int, device: torch.device) -> Tensor:
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = [min(max((entry * scale + 50) // 100, 1), 255) for entry in table]
-    quantum = torch.tensor(steps, dtype=torch.float32, device=plane.device).reshape(8, 8)
+    return torch.tensor(steps, dtype=torch.float32, device=device).reshape(8, 8)
+
+
+@lru_cache(maxsize=16)
+def _cosines(device: torch.device) -> Tensor:
+    """Return the basis of the cosine transform of 8 values, one vector a row."""
     k = np.arange(8)
     basis = np.cos((2 * k[np.newaxis] + 1) * k[:, np.newaxis] * np.pi / 16) / 2
     basis[0] /= math.sqrt(2)
-    cosine = torch.tensor(basis, dtype=torch.float32, device=plane.device)
+    return torch.tensor(basis, dtype=torch.float32, device=device)
+
+
+def _quantize(plane: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
+    """Send a plane ``(N, H, W)`` in 0..255 through the cosine transform and quantization."""
+    quantum, cosine = _quantum(table, quality, plane.device), _cosines(plane.device)
     n, height, width = plane.shape
     rows = torch.arange(-(-height // 8) * 8, device=plane.device).clamp(max=height - 1)
     columns = torch.arange(-(-width // 8) * 8, device=plane.device).clamp(max=width - 1)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from shiftproof.corruptions import noise
 from shiftproof.corruptions.checks import constants
-from shiftproof.corruptions.torch.filters import Draws, draw_fields
+from shiftproof.corruptions.torch.filters import Draws, draw_normal, draw_uniform
 
 
 def gaussian_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``noise.gaussian_noise`` does, on a batch."""
     sigma = 255 * constants(noise.GAUSSIAN_NOISE, severity)
-    return x + sigma * draw_fields(sources, lambda s: s.normal(*x.shape[1:]))
+    return x + sigma * draw_normal(sources, *x.shape[1:])
 
 
 def shot_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
@@ -29,7 +29,7 @@ def shot_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``noise.impulse_noise`` does, on a batch."""
     share = constants(noise.IMPULSE_NOISE, severity)
-    draw = draw_fields(sources, lambda s: s.uniform(*x.shape[1:]))
+    draw = draw_uniform(sources, *x.shape[1:])
     white = torch.where(draw < share / 2, 255.0, 0.0)
     return torch.where(draw < share, white, x)
 
@@ -37,4 +37,4 @@ def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tenso
 def speckle_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``noise.speckle_noise`` does, on a batch."""
     sigma = constants(noise.SPECKLE_NOISE, severity)
-    return x * (1 + sigma * draw_fields(sources, lambda s: s.normal(*x.shape[1:])))
+    return x * (1 + sigma * draw_normal(sources, *x.shape[1:]))

@@ -16,7 +16,7 @@ from torch import Tensor
 from shiftproof.corruptions.checks import check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
-from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function
+from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, full_floats
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 
@@ -89,7 +89,8 @@ def corrupt_on_device(
         fields = torch.Generator(device=images.device)
         fields.manual_seed(int(host.integers(2**63)))
         sources.append(Draws(host, fields))
-    result = FUNCTIONS[name](images.float(), severity, sources)
+    with full_floats(images.device):
+        result = FUNCTIONS[name](images.float(), severity, sources)
     return (result + FLOAT_SLACK).clamp(0, 255).to(torch.uint8)
 
 

@@ -12,14 +12,16 @@ from torch import Tensor
 
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import constants
-from shiftproof.corruptions.filters import bilinear_places, center_crop
+from shiftproof.corruptions.filters import center_crop
 from shiftproof.corruptions.torch.filters import (
     Draws,
-    draw_fields,
+    draw_normal,
+    draw_uniform,
     filter_gaussian,
     luma_of,
     mix_neighbors,
     pad,
+    plan_mixing,
     smear,
 )
 
@@ -30,15 +32,13 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     height, width = x.shape[-2:]
     _, crop_height, rows = center_crop(height, zoom)
     _, crop_width, columns = center_crop(width, zoom)
-    layers = []
-    for source in sources:
-        layer = mean + deviation * source.normal(1, crop_height, crop_width)
-        for axis, length, size in ((-2, crop_height, rows), (-1, crop_width, columns)):
-            layer = mix_neighbors(layer, axis, *bilinear_places(0, length, size, size))
-        layer = torch.where(layer < threshold, 0.0, layer).clamp(0, 1)
-        streaks = smear(layer, radius, sigma, source.host.uniform(-135, -45))
-        layers.append((streaks * 255).round()[:, :height, :width])
-    snowed = torch.stack(layers)
+    layer = mean + deviation * draw_normal(sources, 1, crop_height, crop_width)
+    for axis, length, size in ((-2, crop_height, rows), (-1, crop_width, columns)):
+        layer = mix_neighbors(layer, axis, plan_mixing(0, length, size, size, length, x.device))
+    layer = torch.where(layer < threshold, 0.0, layer).clamp(0, 1)
+    angles = [source.host.uniform(-135, -45) for source in sources]
+    streaks = smear(layer, radius, sigma, angles)
+    snowed = (streaks * 255).round()[..., :height, :width]
     pale = torch.maximum(x, 1.5 * luma_of(x) + 127.5)
     return share * x + (1 - share) * pale + snowed + snowed.flip((-2, -1))
 
@@ -47,21 +47,31 @@ def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``weather.frost`` does, on a batch."""
     keep, add = constants(weather.FROST, severity)
     height, width = x.shape[-2:]
-    parts = []
-    for source in sources:
-        picture = _texture(int(source.host.integers(5)), x.device)
-        factor = max(1.0, height / picture.shape[-2], width / picture.shape[-1])
-        factor *= weather.FROST_ENLARGED
-        size = [math.ceil(side * factor) for side in picture.shape[-2:]]
-        scaled = F.interpolate(picture[None], size=size, mode="bicubic", align_corners=False)[0]
-        row = int(source.host.integers(max(1, size[0] - height)))
-        column = int(source.host.integers(max(1, size[1] - width)))
-        parts.append(scaled[:, row : row + height, column : column + width].clamp(0, 255).round())
-    frost = torch.stack(parts)
-    if x.shape[1] == 1:
-        weights = torch.tensor(weather.LUMA, device=x.device)
-        frost = (frost * weights[None, :, None, None]).sum(1, keepdim=True)
-    return keep * x + add * frost
+    frost = torch.empty((len(x), 3, height, width), device=x.device)
+    for part, source in zip(frost, sources, strict=True):
+        scaled = _scale_texture(int(source.host.integers(5)), height, width, x.device)
+        row, column = (
+            int(source.host.integers(max(1, size - side)))
+            for size, side in zip(scaled.shape[-2:], (height, width), strict=True)
+        )
+        part.copy_(scaled[:, row : row + height, column : column + width])
+    return keep * x + add * (frost if x.shape[1] == 3 else _gray(frost))
+
+
+def _gray(x: Tensor) -> Tensor:
+    red, green, blue = x.unbind(1)
+    weights = weather.LUMA
+    return (red * weights[0] + green * weights[1] + blue * weights[2])[:, None]
+
+
+@lru_cache(maxsize=20)
+def _scale_texture(number: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Return a photograph of ice ``(3, H, W)``, large enough for images of a size; in bytes' values."""
+    picture = _texture(number, device)
+    factor = max(1.0, height / picture.shape[-2], width / picture.shape[-1])
+    size = [math.ceil(side * factor * weather.FROST_ENLARGED) for side in picture.shape[-2:]]
+    scaled = F.interpolate(picture[None], size=size, mode="bicubic", align_corners=False)[0]
+    return scaled.clamp(0, 255).round()
 
 
 @lru_cache(maxsize=16)
@@ -75,12 +85,14 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     amount, decay = constants(weather.FOG, severity)
     height, width = x.shape[-2:]
     size = 1 << (max(height, width, 3) - 1).bit_length()
+    # A level of side s takes three fields of it, and all levels together one number less than pixels.
+    draws = 2 * draw_uniform(sources, size * size - 1) - 1
     grid = torch.zeros(len(x), 1, 1, device=x.device)
     wibble = weather.FOG_WIBBLE
     while grid.shape[-1] < size:
         side = grid.shape[-1]
-        draw = torch.stack([source.uniform(3, side, side) for source in sources])
-        rough = wibble * wibble * (2 * draw - 1)
+        fields = draws[:, side * side - 1 : 4 * side * side - 1].reshape(-1, 3, side, side)
+        rough = wibble * wibble * fields
         across = grid + grid.roll(-1, -1)
         down = grid + grid.roll(-1, -2)
         center = (across + across.roll(-1, -2)) / 4 + rough[:, 0]
@@ -107,12 +119,9 @@ def brightness(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Do as ``weather.spatter`` does, on a batch."""
     mean, deviation, sigma, threshold, strength, mud = constants(weather.SPATTER, severity)
-    draw = draw_fields(sources, lambda s: s.normal(1, *x.shape[-2:]))
+    draw = draw_normal(sources, 1, *x.shape[-2:])
     layer = mean + deviation * filter_gaussian(draw, sigma, sigma)
-    color = torch.tensor(weather.MUD if mud else weather.WATER, dtype=torch.float32)
-    if x.shape[1] == 1:
-        color = (color * torch.tensor(weather.LUMA)).sum()[None]
-    color = color.to(x.device)[None, :, None, None]
+    color = _color_on(mud, x.shape[1], x.device)
     if mud:
         mask = filter_gaussian((layer > threshold).float(), strength, strength)
         mask = torch.where(mask < 0.8, 0.0, mask)
@@ -121,6 +130,20 @@ def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     water = drops * _emboss(drops)
     most = water.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
     return x + color * strength * water / most
+
+
+@lru_cache(maxsize=16)
+def _color_on(mud: bool, channels: int, device: torch.device) -> Tensor:
+    """Return the colour of what is spattered, ``(1, C, 1, 1)``."""
+    color = torch.tensor(weather.MUD if mud else weather.WATER, dtype=torch.float32)
+    if channels == 1:
+        color = (color * torch.tensor(weather.LUMA)).sum()[None]
+    return color.to(device)[None, :, None, None]
+
+
+@lru_cache(maxsize=16)
+def _matrix_on(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    return torch.tensor(rows, device=device)
 
 
 def _average_box(x: Tensor) -> Tensor:
@@ -133,14 +156,14 @@ def _emboss(drops: Tensor) -> Tensor:
     """Return the relief of drops ``(N, 1, H, W)`` by the distance from their edges, 0..255."""
     distance = _measure_distance(_find_edges(drops))
     distance = _equalize(_average_box(distance.clamp(max=20)).floor())
-    kernel = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]], device=drops.device)
+    kernel = _matrix_on(((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0)), drops.device)
     relief = F.conv2d(pad(distance, 1, 1, "mirror"), kernel[None, None]).clamp(0, 255)
     return _average_box(relief).round()
 
 
 def _find_edges(x: Tensor) -> Tensor:
     """Return Canny's edges of ``(N, 1, H, W)`` with thresholds 50 and 150, as booleans."""
-    sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=x.device)
+    sobel = _matrix_on(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0)), x.device)
     padded = pad(x, 1, 1, "nearest")
     gx, gy = (F.conv2d(padded, k[None, None]) for k in (sobel, sobel.T.contiguous()))
     size = gx.abs() + gy.abs()
@@ -160,10 +183,20 @@ def _find_edges(x: Tensor) -> Tensor:
     peak_rising = (size > at(-1, 1)) & (size > at(1, -1))
     diagonal = torch.where(same_sign, peak_falling, peak_rising)
     peak = torch.where(level, peak_level, torch.where(upright, peak_upright, diagonal))
-    weak, strong = peak & (size > 50), peak & (size > 150)
+    return _grow(peak & (size > 150), peak & (size > 50))
+
+
+GROWTH = 16
+"""Steps before the host asks whether edges still grow, for which it has to wait."""
+
+
+def _grow(strong: Tensor, weak: Tensor) -> Tensor:
+    """Let ``(N, 1, H, W)`` spread over neighbours among ``weak`` until none is left."""
     while True:
-        grown = (F.max_pool2d(strong.float(), 3, 1, 1) > 0) & weak
-        if bool((grown == strong).all()):
+        grown = strong
+        for _ in range(GROWTH):
+            grown = (F.max_pool2d(grown.float(), 3, 1, 1) > 0) & weak
+        if torch.equal(grown, strong):
             return strong
         strong = grown
 
@@ -188,15 +221,13 @@ def _measure_distance(edges: Tensor) -> Tensor:
 
 
 def _equalize(x: Tensor) -> Tensor:
-    """Equalise the histogram of each image of whole numbers in 0..255."""
-    results = []
-    for image in x:
-        values = image.long()
-        counts = torch.bincount(values.flatten(), minlength=256).float()
-        before = counts.cumsum(0)
-        # OpenCV starts after the first level that occurs.
-        first = counts[values.min()]
-        spread = (values.numel() - first).clamp(min=1)
-        table = ((before - first) * (255 / spread)).round().clamp(0, 255)
-        results.append(torch.where(first == values.numel(), image, table[values]))
-    return torch.stack(results)
+    """Equalise the histogram of each image ``(N, 1, H, W)`` of whole numbers in 0..255."""
+    values = x.flatten(1).long()
+    pixels = values.shape[1]
+    counts = torch.zeros(len(x), 256, device=x.device)
+    counts.scatter_add_(1, values, torch.ones_like(values, dtype=torch.float32))
+    # OpenCV starts after the first level that occurs.
+    first = counts.gather(1, values.amin(1, keepdim=True))
+    spread = (pixels - first).clamp(min=1)
+    table = ((counts.cumsum(1) - first) * (255 / spread)).round().clamp(0, 255)
+    return torch.where((first == pixels)[:, :, None, None], x, table.gather(1, values).view_as(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 import numpy as np
 
 from shiftproof.classes import Classes, LabelSet, check_outputs, name_classes, number_classes
-from shiftproof.errors import ImageError, LabelError, ModelError
+from shiftproof.errors import ImageError, LabelError, ModelError, UnknownNameError
 from shiftproof.io import files
+from shiftproof.models.dtypes import DTYPES, Dtype, autocast
 from shiftproof.models.module import (
     black_image,
     black_image_error,
@@ -83,13 +85,17 @@ class Classifier:
             highest of theirs. None where there is one output per class, in the order of the
             classes. ``restrict`` fills this in for a published data set.
         assumed: the assumptions made when it was loaded, in words.
+        dtype: what the network's products are made in: ``"fp32"`` as its weights are, ``"bf16"`` or
+            ``"fp16"`` by torch's autocast. Logits are float32 in any case.
 
     Attributes:
         module: what runs: a twin of your module in evaluation mode, on ``device``.
         device: where it runs, spelt out (never ``"auto"``).
 
     Raises:
-        ModelError: the module cannot be called or copied, the device is not there, the output is
+        UnknownNameError: no such dtype.
+        ModelError: the module cannot be called or copied, the device is not there, a function is
+            asked for another dtype than fp32, the output is
             not ``(N, K)`` with one column per class, a model of timm has no head, or ``outputs`` are
             not one group for each class, none of them empty, and no output twice.
 
@@ -107,6 +113,7 @@ class Classifier:
     name: str
     outputs: tuple[tuple[int, ...], ...] | None
     assumed: tuple[str, ...]
+    dtype: Dtype
 
     def __init__(
         self,
@@ -118,6 +125,7 @@ class Classifier:
         name: str | None = None,
         outputs: Sequence[int | Sequence[int]] | None = None,
         assumed: Sequence[str] = (),
+        dtype: Dtype = "fp32",
     ) -> None:
         check_module(
             module,
@@ -131,6 +139,7 @@ class Classifier:
         self.assumed = tuple(assumed)
         self.name = name or name_of(module)
         self._torch = is_torch_module(module)
+        self.dtype = _check_dtype(dtype, self.name, self._torch)
         self._module_name = qualified_name(module)
         self.module, self.device = place_module(module, device)
         self.outputs = None if outputs is None else _groups(outputs, self.name)
@@ -161,6 +170,8 @@ class Classifier:
             "classes": classes_settings(self.classes),
             "outputs": None if self.outputs is None else _outputs_settings(self.outputs),
             "preprocess": self.preprocess.settings(),
+            # Runs of old, which say nothing of it, were in fp32.
+            **({} if self.dtype == "fp32" else {"dtype": self.dtype}),
             **({} if vectors is None else {"prompts": vectors.settings()}),
         }
 
@@ -201,6 +212,25 @@ class Classifier:
             name=self.name,
             outputs=outputs,
             assumed=self.assumed,
+            dtype=self.dtype,
+        )
+
+    def in_dtype(self, dtype: Dtype) -> Classifier:
+        """Return this classifier with products in another dtype; it shares parameters and buffers.
+
+        Raises:
+            UnknownNameError: no such dtype.
+            ModelError: the module is a function, whose dtype is its own.
+        """
+        return Classifier(
+            self.module,
+            self.preprocess,
+            self.classes,
+            device=self.device,
+            name=self.name,
+            outputs=self.outputs,
+            assumed=self.assumed,
+            dtype=dtype,
         )
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
@@ -299,9 +329,10 @@ class Classifier:
             ModelError: the module's output is not ``(N, K)`` with a column for each class.
         """
         module = cast("torch.nn.Module", self.module)
-        output = self._find_logits(module(inputs.to(input_dtype(module))))
+        with autocast(self.device, self.dtype):
+            output = self._find_logits(module(inputs.to(input_dtype(module))))
         self._check_logits(tuple(output.shape), len(inputs))
-        return cast("torch.Tensor", output)
+        return cast("torch.Tensor", output if self.dtype == "fp32" else output.float())
 
     def _find_logits(self, output: Any) -> Any:
         """Return the logits in what the module returned; see ``shiftproof.models.outputs``."""
@@ -502,9 +533,21 @@ def _normalize_pixels(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Ten
     if integral:
         values.div_(255)
     # In the order of torchvision's ToTensor and Normalize: the same bits come out.
-    mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=pixels.device)
-    std = torch.tensor(preprocess.std, dtype=torch.float32, device=pixels.device)
-    return values.sub_(mean[:, None, None]).div_(std[:, None, None])
+    mean, std = _scale_on(preprocess.mean, preprocess.std, pixels.device)
+    return values.sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=64)
+def _scale_on(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation ``(C, 1, 1)`` on the device: to bring them there is to wait for it."""
+    import torch
+
+    # What is made in inference mode may not stand in a graph of gradients.
+    with torch.inference_mode(False):
+        first, second = (torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
+    return first, second
 
 
 def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
@@ -518,6 +561,17 @@ def _luminosity(pixels: torch.Tensor) -> torch.Tensor:
         red, green, blue = pixels.unbind(1)
         gray = 0.299 * red + 0.587 * green + 0.114 * blue
     return gray[:, None]
+
+
+def _check_dtype(dtype: Dtype, name: str, on_torch: bool) -> Dtype:
+    if dtype not in DTYPES:
+        raise UnknownNameError.of("dtype", dtype, DTYPES)
+    if dtype != "fp32" and not on_torch:
+        raise ModelError(
+            f"{name}: a model that is no torch module computes in what its graph says, but "
+            f"dtype={dtype!r} was asked for. Leave it out, or export the graph in that precision."
+        )
+    return dtype
 
 
 def _check_tensor(batch: torch.Tensor) -> None:

@@ -24,6 +24,7 @@ from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.classifiers.timm import load_timm
 from shiftproof.models.classifiers.torchvision import load_torchvision
 from shiftproof.models.classifiers.transformers import load_transformers
+from shiftproof.models.dtypes import Dtype
 from shiftproof.models.preprocess import Interpolation, Preprocess
 from shiftproof.specs import (
     Pixels,
@@ -99,6 +100,7 @@ def load_classifier(
     spec: str,
     *,
     device: str = "cpu",
+    dtype: Dtype = "fp32",
     classes: Classes | Iterable[str] | str | Path | None = None,
     pretrained: bool | None = None,
     arch: str | None = None,
@@ -116,9 +118,10 @@ def load_classifier(
 
     Args:
         spec: ``SOURCE:NAME`` with a source of ``LOADERS``, or ``demo``. Every keyword below but
-            ``device`` may stand in the text instead, as in
+            ``device`` and ``dtype`` may stand in the text instead, as in
             ``"onnx:model.onnx?size=240&mean=0.5,0.5,0.5"``; a size is ``224`` or ``224x320``.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``.
+        dtype: ``"fp32"``, or ``"bf16"`` or ``"fp16"``, see :class:`Classifier`.
         classes: what the outputs mean: names, ``"imagenet"``, ``"numbered"``, or the path of a text
             file with one name a line or of a JSON list. None takes what the source says, else numbers
             them; 1,000 outputs of a checkpoint or an ONNX file are taken to be ImageNet's. Of a
@@ -184,6 +187,7 @@ def load_classifier(
         device=device,
         name=loaded.name,
         assumed=loaded.assumed,
+        dtype=dtype,
     )
     if loaded.classes is None:
         classifier.assumed = (*classifier.assumed, f"{len(classifier.classes):,} numbered classes")

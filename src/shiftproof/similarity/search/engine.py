@@ -79,6 +79,10 @@ class Engine(Protocol):
     def block_rows(self) -> int:
         """So many training rows may be compared at a time where all pairs may be candidates."""
 
+    @property
+    def stretch(self) -> int:
+        """Training rows of a block where few pairs are candidates."""
+
     def emit(self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally) -> Iterator[Tile]:
         """Yield tiles that name all pairs that may matter; each is reduced before the next is made.
 

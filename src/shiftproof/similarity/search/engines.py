@@ -11,6 +11,7 @@ from shiftproof.errors import InputError
 from shiftproof.similarity.search.engine import Engine
 from shiftproof.similarity.search.float32 import Float32
 from shiftproof.similarity.search.fp16 import Fp16, choose_half
+from shiftproof.similarity.search.gpu import Gpu
 from shiftproof.similarity.search.int8 import WIDEST, Int8
 from shiftproof.similarity.search.options import (
     Precision,
@@ -81,6 +82,8 @@ def choose_engine(
         MissingExtraError: torch is needed and not installed.
     """
     half = choose_half(options.precision, options.device)
+    if half is not None and half.kind == "cuda":
+        return lambda rows, first: Gpu(rows, first, half, sample)
     if half is not None:
         return lambda rows, first: Fp16(rows, first, half, sample)
     kind = choose_kind(options.precision, width, tests)

@@ -15,7 +15,7 @@ import numpy as np
 
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
-from shiftproof.similarity.search.tiles import EVERY, ProductTile
+from shiftproof.similarity.search.tiles import EVERY, ROWS, ProductTile
 from shiftproof.similarity.sources import NORM_TOLERANCE
 from shiftproof.types import F32, Flags
 
@@ -32,11 +32,13 @@ class Float32:
         rows: ``(m, width)`` float32, the test rows.
         first: the first one's place in the test set.
         block_rows: training rows that may be compared at a time: any number.
+        stretch: training rows of a block where few pairs are candidates.
     """
 
     precision = "fp32"
     device = "cpu"
     block_rows = EVERY
+    stretch = ROWS
 
     def __init__(self, rows: F32, first: int) -> None:
         """Take test rows; they are laid out when they are first compared."""

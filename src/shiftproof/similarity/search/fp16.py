@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from shiftproof.compute.held_settings import HeldSettings, Setting
 from shiftproof.errors import InputError, RunError, UnknownNameError
 from shiftproof.similarity.search.certificate import BROKEN, CANDIDATES, RECHECKED, Tally
 from shiftproof.similarity.search.engine import Reduction
-from shiftproof.similarity.search.tiles import Candidates
+from shiftproof.similarity.search.tiles import ROWS, Candidates
 from shiftproof.types import F32, F64, Flags
 
 if TYPE_CHECKING:
@@ -174,7 +174,16 @@ def round_tests(tests: F32, sample: F32, half: Half) -> HalfTests:
 
 
 def _round(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
-    """Round rows to 16 bits, scaled; and return at least the lengths of these and of what was left."""
+    rounded, *lengths = round_rows(moved, half)
+    of_rounded, of_rests = (length.cpu().numpy() for length in lengths)
+    return rounded, of_rounded, of_rests
+
+
+def round_rows(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Round rows to 16 bits, scaled; and return at least the lengths of these and of what was left.
+
+    All of them on the device, the lengths ``(n,)`` in float64.
+    """
     import torch
 
     rounded = (moved * half.scale).to(half.dtype())
@@ -182,8 +191,7 @@ def _round(moved: torch.Tensor, half: Half) -> tuple[torch.Tensor, F64, F64]:
     # Float32 makes the lengths, of so many squares.
     margin = 1 + moved.shape[1] * SUM_ERROR
     lengths, rests = (
-        torch.linalg.vector_norm(values, dim=1).cpu().numpy().astype(np.float64) * margin
-        for values in (back, moved - back)
+        torch.linalg.vector_norm(values, dim=1).double() * margin for values in (back, moved - back)
     )
     # A device may take numbers below the smallest normal one for 0.
     lost = math.sqrt(moved.shape[1]) * torch.finfo(half.dtype()).tiny / half.scale
@@ -219,7 +227,7 @@ def find_candidates(
     step = COLUMNS[half.kind]
     for start in range(0, len(tests.known), step):
         columns = tests.rows[start : start + step]
-        with full_sums():
+        with FULL_SUMS:
             products = torch.mm(rounded, columns.T)
         values = products.float() / half.scale**2 - taken[start : start + step]
         top = values.amax(dim=1)
@@ -264,7 +272,10 @@ class Fp16:
         rows: ``(m, width)`` float32, the test rows.
         first: the first one's place in the test set.
         block_rows: so many training rows may be compared at a time where all pairs may be candidates.
+        stretch: training rows of a block where they are few.
     """
+
+    stretch = ROWS
 
     def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
         """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
@@ -274,7 +285,7 @@ class Fp16:
         self.first = first
         self.block_rows = max(1, CANDIDATES_HELD // COLUMNS[half.kind])
         self._half = half
-        with _within_memory(half):
+        with within_memory(half):
             self._tests = round_tests(rows, sample, half)
 
     def emit(
@@ -290,7 +301,7 @@ class Fp16:
             thresholds = np.clip(thresholds, -4, 4)
         found = find_candidates(self._tests, rows, usable, thresholds)
         while True:
-            with _within_memory(self._half):
+            with within_memory(self._half):
                 tile = next(found, None)
             if tile is None:
                 return
@@ -308,7 +319,8 @@ class Fp16:
 
 
 @contextlib.contextmanager
-def _within_memory(half: Half) -> Iterator[None]:
+def within_memory(half: Half) -> Iterator[None]:
+    """Say in a RunError what to do where the memory of the device is full."""
     import torch
 
     try:
@@ -323,39 +335,16 @@ def _within_memory(half: Half) -> Iterator[None]:
 # ---------------------------------------------------------------- torch's settings
 
 
-_lock = threading.Lock()
-_within = 0
-_before: dict[str, bool] = {}
-_FLAGS = (
-    "allow_fp16_reduced_precision_reduction",
-    "allow_bf16_reduced_precision_reduction",
-    "allow_fp16_accumulation",
-)
-
-
-@contextlib.contextmanager
-def full_sums() -> Iterator[None]:
-    """Have torch add products of 16 bits up in float32, and leave its settings as they were.
-
-    The first thread that comes in sets them, the last one that leaves sets them back.
-    """
+def _list_full_sums() -> list[Setting]:
     import torch
 
-    global _within
     flags = torch.backends.cuda.matmul
-    with _lock:
-        if not _within:
-            # Older versions of torch lack some.
-            _before.update({name: getattr(flags, name) for name in _FLAGS if hasattr(flags, name)})
-            for name in _before:
-                setattr(flags, name, False)
-        _within += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _within -= 1
-            if not _within:
-                for name, value in _before.items():
-                    setattr(flags, name, value)
-                _before.clear()
+    return [
+        Setting(flags, "allow_fp16_reduced_precision_reduction", False),
+        Setting(flags, "allow_bf16_reduced_precision_reduction", False),
+        Setting(flags, "allow_fp16_accumulation", False),
+    ]
+
+
+FULL_SUMS = HeldSettings(_list_full_sums)
+"""Within it torch adds products of 16 bits up in float32."""

@@ -27,7 +27,7 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Reduction
 from shiftproof.similarity.search.float32 import Float32, multiply_floats, pack_panels
-from shiftproof.similarity.search.tiles import EVERY, Maxima, ProductTile
+from shiftproof.similarity.search.tiles import EVERY, ROWS, Maxima, ProductTile
 from shiftproof.types import F32, F64, I8, I16, I32, I64, Flags
 
 SMALLEST_STEP = 1e-4
@@ -420,11 +420,13 @@ class Int8:
         rows: ``(m, width)`` float32, the test rows.
         first: the first one's place in the test set.
         block_rows: training rows that may be compared at a time: any number.
+        stretch: training rows of a block where few pairs are candidates.
     """
 
     precision = "int8"
     device = "cpu"
     block_rows = EVERY
+    stretch = ROWS
 
     def __init__(self, rows: F32, first: int, kind: str, sample: F32) -> None:
         """Take test rows, which are rounded when they are first compared.

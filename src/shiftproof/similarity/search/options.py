@@ -8,11 +8,9 @@ from typing import Literal, TypeAlias
 from shiftproof.compute.tuning import usable_cores
 from shiftproof.errors import InputError
 from shiftproof.similarity.search.float32 import COLUMNS
+from shiftproof.similarity.search.tiles import ROWS
 
 Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
-
-ROWS = 1024
-"""Training rows that are worked on at a time."""
 
 
 @dataclass(frozen=True)

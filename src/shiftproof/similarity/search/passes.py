@@ -14,8 +14,9 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Engine
 from shiftproof.similarity.search.engines import Chunk, prepare_passes
-from shiftproof.similarity.search.options import ROWS, SearchOptions, count_threads
+from shiftproof.similarity.search.options import SearchOptions, count_threads
 from shiftproof.similarity.search.question import Found, Partial, Question
+from shiftproof.similarity.search.tiles import ROWS
 from shiftproof.similarity.sources import Block, Embeddings
 from shiftproof.types import F32, Flags
 
@@ -69,8 +70,17 @@ def search_passes(
     skipped = np.zeros(count, dtype=bool)
     for chunks in passes:
         begun = [(chunk.engine, answers[chunk.name].begin(chunk.engine)) for chunk in chunks]
+        # Where test rows keep lists, all pairs of the first blocks are candidates.
+        rows = ROWS if question.k else max(chunk.engine.stretch for chunk in chunks)
         tallied = run_pass(
-            train, begun, threads, chosen, dense=question.dense, keep=keep, skipped=skipped
+            train,
+            begun,
+            threads,
+            chosen,
+            dense=question.dense,
+            rows=rows,
+            keep=keep,
+            skipped=skipped,
         )
         for chunk, tally in zip(chunks, tallied, strict=True):
             tallies[chunk.name].add(tally)
@@ -91,6 +101,7 @@ def run_pass(
     shards: Sequence[int],
     *,
     dense: int = 0,
+    rows: int = ROWS,
     keep: Flags | None = None,
     skipped: Flags | None = None,
 ) -> list[Tally]:
@@ -102,6 +113,7 @@ def run_pass(
         threads: how many work.
         shards: the shards of the training rows.
         dense: see :class:`~shiftproof.similarity.search.question.Question`.
+        rows: training rows of a block.
         keep: only these training rows.
         skipped: marked where a training row cannot be used.
     """
@@ -133,7 +145,7 @@ def run_pass(
     tallies = [Tally() for _ in begun]
     if not dense:
         fork()
-    for block, here, counted in each_block(train, shards, threads, work):
+    for block, here, counted in each_block(train, shards, threads, work, rows):
         if skipped is not None:
             skipped[here] = ~block.usable
         for tally, more in zip(tallies, counted, strict=True):
@@ -157,6 +169,7 @@ def each_block(
     shards: Sequence[int],
     threads: int,
     work: Callable[[Block, slice], Result],
+    rows: int = ROWS,
 ) -> Iterator[tuple[Block, slice, Result]]:
     """Yield every block of training rows, its place among all of them, and what ``work`` gives; in order.
 
@@ -166,7 +179,7 @@ def each_block(
         waiting: deque[tuple[Block, slice, Future[Result]]] = deque()
         place = 0
         try:
-            for block in train.blocks(ROWS, shards):
+            for block in train.blocks(rows, shards):
                 here = slice(place, place + len(block.values))
                 place = here.stop
                 waiting.append((block, here, pool.submit(work, block, here)))

@@ -9,6 +9,9 @@ from shiftproof.types import F32, F64, I8, I32, I64, Flags
 EVERY = 1 << 62
 """More test rows than there are."""
 
+ROWS = 1024
+"""Training rows that are worked on at a time."""
+
 
 class Maxima(NamedTuple):
     """Sums of 8-bit products with all test rows: the maxima of groups of 16.

@@ -1,0 +1,314 @@
+"""The search on a GPU: one look at 16-bit products, and what they leave open settled there in float64.
+
+The bound is that of :mod:`~shiftproof.similarity.search.fp16`. What a GPU makes of it differs: the
+product of a matrix costs little more than writing it, so it is written in 16 bits and read once, for the
+maxima of groups of test rows; ``<n, q'>`` comes in as two more numbers of each row. Products of groups
+that may matter are looked at one by one, their pairs multiplied in float64, and the processor sees only
+those that float64 cannot tell apart: about one a row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shiftproof.errors import RunError
+from shiftproof.similarity.search.certificate import CANDIDATES, Tally
+from shiftproof.similarity.search.engine import Reduction
+from shiftproof.similarity.search.fp16 import (
+    FULL_SUMS,
+    SLACK,
+    SUM_ERROR,
+    Half,
+    HalfTests,
+    round_rows,
+    round_tests,
+    within_memory,
+)
+from shiftproof.similarity.search.tiles import Candidates
+from shiftproof.similarity.sources import NORM_TOLERANCE
+from shiftproof.types import F32, Flags
+
+if TYPE_CHECKING:
+    import torch
+
+GROUP = 64
+"""Test rows of a group, whose largest product is looked at first."""
+
+COLUMNS = 1 << 15
+"""Test rows whose products are made at a time."""
+
+PRODUCTS = 1 << 28
+"""Products that are made at a time: 512 MB."""
+
+PAIRS = 1 << 16
+"""Pairs that are multiplied in float64 at a time: 1 GB at a width of 1,024."""
+
+STRETCH = 1 << 14
+"""Training rows of a block: fewer leave a GPU idle while the next product is begun."""
+
+TURNS = 4
+"""Threads whose products are on the device at a time: it always has work, and its memory holds them."""
+
+FURTHER = 8
+"""Numbers that are added to a row: those of ``<n, q'>``, and as many as tensor cores want."""
+
+
+class Gpu:
+    """The engine of 16-bit products on a GPU; runs on a processor too, for its tests.
+
+    Attributes:
+        precision: "fp16" or "bf16".
+        device: "cuda", or "cpu".
+        rows: ``(m, width)`` float32, the test rows.
+        first: the first one's place in the test set.
+        block_rows: so many training rows may be compared at a time where all pairs may be candidates.
+        stretch: training rows of a block where they are few.
+    """
+
+    stretch = STRETCH
+
+    def __init__(self, rows: F32, first: int, half: Half, sample: F32) -> None:
+        """Bring test rows to the device; ``sample`` are some training rows, to see how they lie."""
+        self.precision: str = half.precision
+        self.device = half.kind
+        self.rows = rows
+        self.first = first
+        self.block_rows = max(1, PRODUCTS // 16 // COLUMNS)
+        self._half = half
+        self._turns = threading.Semaphore(TURNS)
+        with within_memory(half):
+            self._tests = place_tests(rows, sample, half)
+        # Twice, of the processor's sum and of the device's: N. Higham, Accuracy and Stability, 3.1.
+        self._rest = 2 * rows.shape[1] * 2.0**-53 * (1 + NORM_TOLERANCE) ** 2 * 1.01 + 1e-15
+
+    def emit(
+        self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
+    ) -> Iterator[Candidates]:
+        """Yield the pairs that float64 on the device cannot rule out.
+
+        Raises:
+            RunError: a product lies farther off than its rounding allows, or memory is full.
+        """
+        error = np.full(len(rows), self._rest)
+        step = max(1, PRODUCTS // min(COLUMNS, len(self.rows) + GROUP))
+        for start in range(0, len(rows), step):
+            here = slice(start, start + step)
+            with self._turns:
+                found = self._find(rows[here], usable[here], reduction, tally)
+                while True:
+                    with within_memory(self._half):
+                        pairs = next(found, None)
+                    if pairs is None:
+                        break
+                    row, test, value = (one.cpu().numpy() for one in pairs)
+                    yield Candidates(row + start, test, value, error)
+
+    def _find(
+        self, rows: F32, usable: Flags, reduction: Reduction, tally: Tally
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Yield rows, test rows and similarities in float64 of pairs that may matter."""
+        import torch
+
+        tests = self._tests
+        block = place_rows(rows, usable, tests)
+        if not usable.any():
+            return
+        tally.bound = max(tally.bound, float(block.error[block.usable].amax()))
+        limits = None
+        if reduction.thresholds is not None:
+            every = np.full(len(self.rows), 0.0)
+            every[:] = np.clip(reduction.thresholds, -4, 4)
+            limits = torch.from_numpy(every).to(self._half.device)
+        best = torch.full_like(block.error, -torch.inf)
+        floor = best.clone()
+        for start in range(0, len(self.rows), COLUMNS):
+            for row, test, estimate in _list_pairs(block, tests, start, limits, floor):
+                tally.counts[CANDIDATES] += len(row)
+                value = (block.exact[row].double() * tests.exact[test].double()).sum(1)
+                self._check(block, row, estimate, value)
+                if limits is None:
+                    best.scatter_reduce_(0, row, value, "amax")
+                    near = value >= best[row] - self._rest
+                else:
+                    near = value >= limits[test] - self._rest
+                yield row[near], test[near], value[near]
+
+    def _check(
+        self, block: _Block, row: torch.Tensor, estimate: torch.Tensor, value: torch.Tensor
+    ) -> None:
+        broken = int(((estimate - value).abs() > block.error[row]).sum())
+        if broken:
+            raise RunError(
+                f"{broken} of {len(row)} products that torch made in {self.precision} on "
+                f"{self._half.device} are farther off than their rounding allows: it does not add "
+                "up in float32 there. Search with precision='auto' and device='cpu'."
+            )
+
+
+# ---------------------------------------------------------------- the two sides, on the device
+
+
+@dataclass(frozen=True, eq=False)
+class _Tests:
+    """The test side.
+
+    Attributes:
+        half: as :func:`~shiftproof.similarity.search.fp16.round_tests` gives it.
+        wide: ``(padded m, width + FURTHER)`` of 16 bits, scaled; the last row is repeated to fill the
+            last group.
+        exact: ``(m, width)`` float32.
+        center: ``(width,)`` float64, m.
+        largest_known: the largest size of ``<n, q'>``.
+        longest_wide: the largest length of a row of ``wide``, scaled back.
+        known_rest: what two 16-bit numbers leave of ``<n, q'>`` at most.
+    """
+
+    half: HalfTests
+    wide: torch.Tensor
+    exact: torch.Tensor
+    center: torch.Tensor
+    largest_known: float
+    longest_wide: float
+    known_rest: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some training rows.
+
+    Attributes:
+        wide: ``(n, width + FURTHER)`` of 16 bits, scaled.
+        exact: ``(n, width)`` float32.
+        known: ``(n,)`` float64, ``<x, m>``.
+        error: ``(n,)`` float64, how far off products may be.
+        usable: ``(n,)`` bool.
+    """
+
+    wide: torch.Tensor
+    exact: torch.Tensor
+    known: torch.Tensor
+    error: torch.Tensor
+    usable: torch.Tensor
+
+
+def place_tests(rows: F32, sample: F32, half: Half) -> _Tests:
+    """Bring test rows ``(m, width)`` to the device; ``sample`` are some training rows."""
+    import torch
+
+    rounded = round_tests(rows, sample, half)
+    known = torch.from_numpy(rounded.known).to(half.device) * half.scale
+    high = known.to(half.dtype())
+    low = (known - high.double()).to(half.dtype())
+    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
+    further[:, 0], further[:, 1] = high, low
+    wide = torch.cat([rounded.rows, further], dim=1)
+    filling = wide[-1:].expand(-len(rows) % GROUP, -1)
+    rest = (known - high.double() - low.double()).abs().amax() / half.scale
+    largest = float(np.abs(rounded.known).max())
+    return _Tests(
+        half=rounded,
+        wide=torch.cat([wide, filling]),
+        exact=torch.from_numpy(np.ascontiguousarray(rows)).to(half.device),
+        center=torch.from_numpy(rounded.center.astype(np.float64)).to(half.device),
+        largest_known=largest,
+        longest_wide=float(np.hypot(rounded.longest_rounded, largest * 1.01)),
+        known_rest=float(rest) + torch.finfo(half.dtype()).tiny / half.scale,
+    )
+
+
+def place_rows(rows: F32, usable: Flags, tests: _Tests) -> _Block:
+    """Bring training rows ``(n, width)`` to the device."""
+    import torch
+
+    half = tests.half.half
+    exact = _send(rows, half)
+    rounded, lengths, rests = round_rows(exact - tests.half.shift, half)
+    further = torch.zeros((len(rows), FURTHER), dtype=half.dtype(), device=half.device)
+    further[:, :2] = half.scale
+    # Each rounding to float32, of the differences too, is one more than the products.
+    sums = (rows.shape[1] + FURTHER + 4) * SUM_ERROR
+    error = rests * tests.half.longest + lengths * tests.half.largest_rest
+    error = error + sums * (lengths.square() + 2).sqrt() * tests.longest_wide
+    written = lengths * tests.half.longest_rounded + tests.largest_known * 1.01
+    error = error + written * (torch.finfo(half.dtype()).eps / 2 * 1.01) + tests.known_rest
+    return _Block(
+        wide=torch.cat([rounded, further], dim=1),
+        exact=exact,
+        known=exact.double() @ tests.center,
+        error=error * (1 + 1e-6) + SLACK,
+        usable=_send(usable, half),
+    )
+
+
+def _send(values: F32 | Flags, half: Half) -> torch.Tensor:
+    """Bring an array to the device by memory that it reads by itself."""
+    import torch
+
+    dtype = torch.bool if values.dtype == np.bool_ else torch.float32
+    held = torch.empty(values.shape, dtype=dtype, pin_memory=half.kind == "cuda")
+    held.numpy()[...] = values
+    return held.to(half.device, non_blocking=True)
+
+
+# ---------------------------------------------------------------- which pairs may matter
+
+
+def _list_pairs(
+    block: _Block,
+    tests: _Tests,
+    start: int,
+    limits: torch.Tensor | None,
+    floor: torch.Tensor,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yield rows, test rows and estimates of pairs with the test rows from ``start`` on.
+
+    ``floor`` ``(n,)`` is raised to what the largest product of a row is at least, less the bound.
+    """
+    import torch
+
+    half, count = tests.half.half, len(tests.exact)
+    columns = tests.wide[start : start + COLUMNS]
+    with FULL_SUMS:
+        products = torch.mm(block.wide, columns.T)
+    grouped = products.view(len(products), -1, GROUP)
+    scale = half.scale**2
+    maxima = grouped.amax(dim=2)
+    if limits is None:
+        top = maxima.amax(dim=1).double() / scale
+        torch.maximum(floor, top - 2 * block.error, out=floor)
+        lowest = floor[:, None].expand(maxima.shape)
+    else:
+        lowest = (
+            _limits_of_groups(limits, start, maxima.shape[1]) - (block.known + block.error)[:, None]
+        )
+    # The slack is more than rounding to float32 takes away.
+    lowest = torch.where(block.usable[:, None], (lowest - SLACK) * scale, torch.inf).float()
+    near = (maxima.float() >= lowest).nonzero()
+    for some in torch.split(near, max(1, PAIRS // GROUP)):
+        row, group = some.unbind(1)
+        values = grouped[row, group].double() / scale
+        test = group[:, None] * GROUP + start + torch.arange(GROUP, device=values.device)
+        known, error = block.known[row, None], block.error[row, None]
+        if limits is None:
+            matters = values >= floor[row, None] - SLACK
+        else:
+            matters = values + known + error >= limits[test.clamp(max=count - 1)]
+        place, member = (matters & (test < count)).nonzero().unbind(1)
+        estimate = (values + known)[place, member]
+        yield row[place], test[place, member], estimate
+
+
+def _limits_of_groups(limits: torch.Tensor, start: int, groups: int) -> torch.Tensor:
+    """Return the lowest limit of each group ``(1, groups)``, where the last test row fills the last."""
+    import torch
+
+    some = limits[start : start + groups * GROUP]
+    filling = torch.full(
+        (groups * GROUP - len(some),), torch.inf, dtype=some.dtype, device=some.device
+    )
+    return torch.cat([some, filling]).view(1, groups, GROUP).amin(dim=2)

@@ -1,0 +1,57 @@
+"""``bench --dtype`` and ``--corrupt-on``."""
+
+import json
+
+import pytest
+
+from shiftproof import cli
+from support import tiny
+
+pytest.importorskip("torchvision")
+
+MODEL = "torchvision:squeezenet1_1?pretrained=no&size=32"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    photos = tiny.write_photos(tmp_path / "photos")
+
+    def run(*more):
+        words = [
+            "bench",
+            "--model",
+            MODEL,
+            "--data",
+            photos,
+            "--out",
+            tmp_path / "run",
+            "--unlabeled",
+        ]
+        words += ["--corruptions", "contrast", "--severities", "3", "--workers", "0", *more]
+        return cli.run([str(word) for word in [*words, "--device", "cpu"]])
+
+    return run
+
+
+def test_both_stand_in_the_settings(bench, tmp_path, capsys):
+    assert bench("--dtype", "bf16", "--corrupt-on", "device") == 0
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert settings["models"]["source"]["dtype"] == "bf16"
+    assert settings["images"]["corrupted on"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--corrupt-on", "device", "--dry-run"], "--dry-run corrupts image by image"),
+        (["--corrupt-on", "device", "--encode", "jpeg"], "saved as JPEG"),
+        (["--corrupt-on", "gpu"], "--corrupt-on"),
+        (["--dtype", "bf61"], "--dtype"),
+        (["--dtype", "fp16", "--adapt", "rpl"], "adapters cannot learn"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(bench, tmp_path, capsys, more, message):
+    assert bench(*more) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
