@@ -12,6 +12,7 @@ import numpy as np
 
 from shiftproof.bench.calibrators import Calibrator, calibrate_model, check_enough
 from shiftproof.bench.filling import fill
+from shiftproof.bench.on_device import Answers
 from shiftproof.bench.protocol import Protocol
 from shiftproof.bench.recorders import ClassifierRecording
 from shiftproof.bench.stream import episodes
@@ -264,11 +265,11 @@ class LogitRecording:
         """Return a batch as classifiers take it."""
         return self._plain.gather(images)
 
-    def predict(self, model: ClassifierLike, batch: Any) -> Logits:
+    def predict(self, model: ClassifierLike, batch: Any) -> Logits | Answers:
         """Return the logits of a gathered batch."""
         return self._plain.predict(model, batch)
 
-    def pick(self, answers: Logits, places: Sequence[int]) -> Logits:
+    def pick(self, answers: Logits | Answers, places: Sequence[int]) -> Logits:
         """Return the logits of some of the images."""
         return self._plain.pick(answers, places)
 

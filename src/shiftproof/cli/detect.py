@@ -135,8 +135,8 @@ def detect(
     for fault in dataset.faults[:3]:
         say(str(fault), error=True)
     if len(dataset.faults) > 3:
-        more = len(dataset.faults) - 3
-        say(f"and {more} more; the counts are in the run's record.", error=True)
+        rest = len(dataset.faults) - 3
+        say(f"and {rest} more; the counts are in the run's record.", error=True)
     detectors = {
         name: load_detector(spec, device=grid.device, classes=classes, vocabulary=dataset.classes)
         for name, spec in specs.items()
