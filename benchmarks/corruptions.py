@@ -4,8 +4,9 @@
     python benchmarks/corruptions.py --table benchmarks/results/corruptions.json
 
 CPU time of the process, median of repeats. imagecorruptions-imaug 1.1.5 computes the same thing
-and is the peer to beat; albumentations, kornia and torchvision compute something near it, and are
-marked so. The peers are installed with: pip install "shiftproof[bench]"
+and is the peer to beat; corrupt-tta 0.1.7, albumentations, kornia and torchvision compute something
+near it, and are marked so. The peers are installed with: pip install "shiftproof[bench]", and
+corrupt-tta beside them with --no-deps, because it asks for another build of OpenCV.
 """
 
 from __future__ import annotations
@@ -136,6 +137,12 @@ def near_equivalents(image: Image, name: str) -> dict[str, Call]:
             calls["kornia"] = lambda: module(batch)
     except ImportError:
         pass
+    try:
+        import corrupt_tta
+
+        calls["corrupt-tta"] = partial(corrupt_tta.corrupt, image, 3, name)
+    except ImportError:
+        pass
     return calls
 
 
@@ -143,7 +150,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "machine": platform.processor() or "unknown"}
     for package in (
         "numpy", "numba", "opencv-python-headless", "Pillow", "imagecorruptions-imaug",
-        "albumentations", "kornia", "torchvision",
+        "corrupt-tta", "albumentations", "kornia", "torchvision",
     ):  # fmt: skip
         try:
             found[package] = importlib.metadata.version(package)
