@@ -96,8 +96,8 @@ SURFACE = {
         "relative_mean_corruption_error", "relative_performance_under_corruption", "top5_distances",
         "top_classes",
         "top_k_error", "voc_average_precision", "voc_interval", "voc_replicates",
-        "HitRate", "box_agreement", "estimate_by_ratio", "expected_average_precision",
-        "expected_mean_iou", "find_hits", "fit_hit_rate", "label_agreement", "mirror_boxes",
+        "HitRate", "box_agreement", "estimate_by_ratio", "expect_average_precision",
+        "expect_mean_iou", "find_hits", "fit_hit_rate", "label_agreement", "mirror_boxes",
     },
     "shiftproof.models": {
         "DECODINGS", "DETECTOR_LOADERS", "ENCODER_LOADERS", "LOADERS", "SEGMENTER_LOADERS",

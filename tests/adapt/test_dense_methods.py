@@ -389,6 +389,22 @@ def test_frozen_batch_norm_lets_all_parameters_learn():
     assert adapted.settings["compared"] == 1
 
 
+def test_clean_images_are_read_from_a_folder(images, tmp_path):
+    from PIL import Image
+
+    for number, image in enumerate(images):
+        (tmp_path / "below").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "below" / f"{number}.png")
+    read = AdaptedSegmenter(segmenter(), f"actmad:clean={tmp_path}")
+    given = AdaptedSegmenter(
+        segmenter(), ActMAD(Pixels(), clean=images, through=segmenter().through)
+    )
+    assert read.settings["clean"] == given.settings["clean"]
+    with pytest.raises(InputError, match="found none in"):
+        (tmp_path / "empty").mkdir()
+        AdaptedSegmenter(segmenter(), f"actmad:clean={tmp_path / 'empty'}")
+
+
 # ---------------------------------------------------------------- detectors
 
 

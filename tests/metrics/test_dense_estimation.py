@@ -23,18 +23,18 @@ def test_the_hit_rate_is_the_isotonic_regression(rows):
     assert pooled == pytest.approx(expected, abs=1e-9)
 
 
-def test_expected_average_precision_by_hand():
+def test_expect_average_precision_by_hand():
     # Two sure boxes for two objects: precision 1 at every recall.
-    assert metrics.expected_average_precision([1, 1], 2) == 1
+    assert metrics.expect_average_precision([1, 1], 2) == 1
     # One sure box for two objects: precision 1 up to a recall of 0.5, that is at 51 of 101.
-    assert metrics.expected_average_precision([1], 2) == pytest.approx(51 / 101)
+    assert metrics.expect_average_precision([1], 2) == pytest.approx(51 / 101)
     # A half more: hits 1, 1.5; recall 0.5, 0.75; precision 1, 0.75: 51 at 1, 25 at 0.75.
-    assert metrics.expected_average_precision([0.5, 1], 2) == pytest.approx((51 + 25 * 0.75) / 101)
-    assert metrics.expected_average_precision([], 2) == 0
+    assert metrics.expect_average_precision([0.5, 1], 2) == pytest.approx((51 + 25 * 0.75) / 101)
+    assert metrics.expect_average_precision([], 2) == 0
     with pytest.raises(InputError, match="rates in 0..1"):
-        metrics.expected_average_precision([1.5], 2)
+        metrics.expect_average_precision([1.5], 2)
     with pytest.raises(InputError, match="objects"):
-        metrics.expected_average_precision([0.5], 0)
+        metrics.expect_average_precision([0.5], 0)
 
 
 def test_it_is_the_average_precision_of_pycocotools_where_all_is_known():
@@ -60,7 +60,7 @@ def test_it_is_the_average_precision_of_pycocotools_where_all_is_known():
     expected = metrics.coco_metrics(truth, results)["AP50"]
     # The expected form takes boxes by their rates, so the order is given by small differences.
     rates = np.where(hits, 1.0, 0.0)
-    ordered = metrics.expected_average_precision(rates, 3)
+    ordered = metrics.expect_average_precision(rates, 3)
     assert ordered >= expected
     assert ordered == pytest.approx(67 / 101)
 
@@ -103,9 +103,9 @@ def test_expected_iou_is_the_true_one_of_sure_pixels():
         counts[0, s] += t == s
         counts[1, t] += 1
         counts[2, s] += 1
-    assert metrics.expected_mean_iou(counts) == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert metrics.expect_mean_iou(counts) == pytest.approx((0.5 + 0.5 + 1) / 3)
     with pytest.raises(InputError, match="counts"):
-        metrics.expected_mean_iou([[1.0]])
+        metrics.expect_mean_iou([[1.0]])
 
 
 def test_the_ratio():

@@ -24,6 +24,7 @@ from shiftproof.adapt.norms import LayerChoice, choose_layers, norm_layers
 from shiftproof.adapt.parameters import affine_or_all
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
+from shiftproof.io.images import is_image, read_image
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Settings
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Clean: TypeAlias = "str | Path | Sequence[Image] | None"
-"""Clean images, the folder, tar or table that they are in, or None."""
+"""Clean images, the folder that they are in, or None."""
 
 Through: TypeAlias = Callable[[torch.nn.Module, list[Image]], Any]
 """Takes images through a network, as the model around it does."""
@@ -81,8 +82,8 @@ class ActMAD(CallAdapter):
 
     Args:
         model: a ``Classifier`` on torch, or a plain ``torch.nn.Module``.
-        clean: images ``(H, W, 3)`` uint8 RGB of the kind that the model was trained on, or where they
-            are; at most 256 are measured. None takes the running statistics of batch norm.
+        clean: images ``(H, W, 3)`` uint8 RGB of the kind that the model was trained on, or the folder
+            they are in; at most 256 are measured. None takes the running statistics of batch norm.
         through: takes a list of images through the network, where ``model`` is no classifier.
         cells: to a side, or ``"all"``.
         lr: a learning rate for every batch; ``"auto"`` is 1e-2.
@@ -285,16 +286,21 @@ class _FeatureLoss:
 def _read_images(clean: str | Path | Sequence[Image]) -> list[Image]:
     """Return at most ``MOST_IMAGES`` clean images, spread over all."""
     if isinstance(clean, (str, Path)):
-        from shiftproof.data import open_data
-
-        data = open_data(str(clean), classes=None, labeled=False)
-        samples = _spread(data.samples)
-        images = [data.read(sample) for sample in samples]
-    else:
-        images = _spread(clean)
-    if not images:
+        return [read_image(path) for path in _spread(_list_images(Path(clean)))]
+    if not len(clean):
         raise InputError("clean: expected one image or more, got none.")
-    return images
+    return _spread(clean)
+
+
+def _list_images(folder: Path) -> list[Path]:
+    """Return the images in a folder and below it, in one order on every machine."""
+    found = sorted(
+        (path for path in folder.rglob("*") if is_image(path)),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not found:
+        raise InputError(f"clean: expected a folder of images, found none in {folder}.")
+    return found
 
 
 def _spread(items: Sequence[Any]) -> list[Any]:

@@ -26,7 +26,7 @@ from shiftproof.metrics.dense_estimation import (
     HitRate,
     box_agreement,
     estimate_by_ratio,
-    expected_average_precision,
+    expect_average_precision,
     find_hits,
     fit_hit_rate,
     label_agreement,
@@ -313,7 +313,7 @@ def _observe_boxes(answers: Answers[Detections], rate: HitRate, objects: float) 
     """Return the evidence; ``objects`` are those of an image."""
     scores = np.concatenate([np.zeros(0), *(one.scores for one in answers.plain)])
     return {
-        "confidence": expected_average_precision(rate.at(scores), objects * len(answers.plain)),
+        "confidence": expect_average_precision(rate.at(scores), objects * len(answers.plain)),
         "mirror": box_agreement(answers.plain, answers.mirrored),
     }
 

@@ -85,6 +85,7 @@ def models(
 def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
     """Return the tables: the title of each, its rows, and the options that all of them take."""
     from shiftproof.adapt import ADAPTERS
+    from shiftproof.adapt.dense_methods import METHODS
     from shiftproof.models import LOADERS
     from shiftproof.models.classifiers.load import APPLIED
     from shiftproof.models.detectors.load import DETECTOR_LOADERS
@@ -100,6 +101,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
         "encoders": ("--model of an encoder", ENCODER_LOADERS, APPLIED),
         "text_towers": ("--model of texts", TEXT_LOADERS, ()),
         "adapters": ("--adapt", ADAPTERS, ()),
+        "dense_adapters": ("--adapt of a detector or segmenter", METHODS, ()),
     }
 
 

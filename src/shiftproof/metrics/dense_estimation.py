@@ -73,7 +73,7 @@ def _rate(pool: tuple[float, float, int]) -> float:
     return pool[1] / pool[2]
 
 
-def expected_average_precision(rates: ArrayLike, objects: float) -> float:
+def expect_average_precision(rates: ArrayLike, objects: float) -> float:
     """Return the average precision to be expected of boxes that are right at known rates.
 
     The boxes are taken in the order of their rates, the surest first; of the first k as many are right as
@@ -90,7 +90,7 @@ def expected_average_precision(rates: ArrayLike, objects: float) -> float:
     Raises:
         InputError: rates outside 0..1, or no objects.
 
-    >>> round(expected_average_precision([1.0, 0.5], objects=2), 3)
+    >>> round(expect_average_precision([1.0, 0.5], objects=2), 3)
     0.693
     """
     given = np.sort(np.asarray(rates, np.float64))[::-1]
@@ -193,7 +193,7 @@ def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classe
     return _mean_known(class_ious(np.diagonal(square), counts.sum(1), square.sum(0)))
 
 
-def expected_mean_iou(counts: ArrayLike) -> float:
+def expect_mean_iou(counts: ArrayLike) -> float:
     """Return the mean intersection over union to be expected of pixels with known probabilities.
 
     Args:
@@ -203,7 +203,7 @@ def expected_mean_iou(counts: ArrayLike) -> float:
     Returns:
         In 0..1, over the classes that are answered or whose probability sums up to a pixel; NaN without any.
 
-    >>> expected_mean_iou([[1.6, 0.9], [1.7, 1.3], [2, 1]])
+    >>> expect_mean_iou([[1.6, 0.9], [1.7, 1.3], [2, 1]])
     0.7023809523809523
     """
     sums = np.asarray(counts, np.float64)
