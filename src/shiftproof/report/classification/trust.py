@@ -74,7 +74,7 @@ def warn_of_lost_sets(shown: Shown) -> list[str]:
 
 def tell_lost(label: str, trust: Trust) -> list[str]:
     """Say where sets lose the coverage that was promised: nothing where none does."""
-    lost = {method: trust.lost(method) for method in METHODS}
+    lost = {method: trust.find_lost(method) for method in METHODS}
     method = max(lost, key=lambda name: len(lost[name]))
     if not lost[method] or trust.calibration is None:
         return []
@@ -218,7 +218,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
         heads += [(f"{SET_NAMES[name]}: holds it, %", True), ("Classes", True)]
     rows = []
     for cell in cells:
-        row, lost = [Item(_title(cell))], cell.lost_sets(floor)
+        row, lost = [Item(_title(cell))], cell.find_lost_sets(floor)
         for name in METHODS:
             found = cell.sets.get(name)
             held = write_figure(SHARES, None if found is None else found.coverage)
