@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.metrics.conformal import METHODS
+from shiftproof.metrics.intervals import Interval
 from shiftproof.metrics.selective import risk_coverage
 from shiftproof.report import wording
 from shiftproof.report.classification.answers import list_cells
@@ -21,7 +22,7 @@ from shiftproof.report.wording import NUMBERS, SHARES, Spelling, spelling_of
 from shiftproof.runs.records.classification import read_answers
 from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.reading import clean_text
-from shiftproof.runs.scores.trust import FIGURES, CellTrust, Figures, Trust
+from shiftproof.runs.scores.trust import FIGURES, CellTrust, Trust
 from shiftproof.types import CLEAN, F64, Cell
 
 SET_NAMES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
@@ -233,8 +234,6 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 
 def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> Chart:
     """Draw coverage against severity, the mean over the corruptions without an interval."""
-    from shiftproof.metrics.intervals import Interval
-
     curves = []
     for one in trusted:
         by_severity: dict[int, list[float]] = {}
@@ -373,32 +372,49 @@ def _spell(name: str) -> Spelling:
 
 
 def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
-    """Return lines for a terminal: what was fitted, and what holds clean and under corruption."""
+    """Return lines for a terminal: what was fitted, and a table of what holds clean and corrupted."""
     lines = []
     for label, trust in found:
-        lines += tell_calibration(label, trust)
-        lines += [
-            f"  {_title(cell)}: {_tell_figures(cell.figures, cell.scaled)}{_tell_sets(cell)}"
-            for cell in _short(trust)
-        ]
+        lines += [said.replace(wording.NO_BREAK, " ") for said in tell_calibration(label, trust)]
+        lines += [line.rstrip() for line in _tabulate(label, trust)]
     return lines
 
 
-def _tell_figures(figures_of: Figures, scaled: Figures) -> str:
-    found = []
-    for name in FIGURES:
-        before, after = figures_of.get(name), scaled.get(name)
-        if before is None:
-            continue
+def _tabulate(label: str, trust: Trust) -> list[str]:
+    cells = (trust.clean, trust.mean)
+    lines = [_line(label, [("Clean", "scaled"), ("Corrupted", "scaled")])]
+    for name, title in FIGURES.items():
         spelling = _spell(name)
-        behind = "" if after is None else f" -> {spelling.figure(after.value)}"
-        found.append(f"{FIGURES[name]} {spelling.figure(before.value)}{behind}")
-    return ", ".join(found)
+        unit = spelling.short_phrase.replace(" in ", ", ")
+        lines.append(
+            _line(
+                f"{wording.capital(title)}{unit}",
+                [
+                    (
+                        _digits(spelling, None if cell is None else cell.figures.get(name)),
+                        _digits(spelling, None if cell is None else cell.scaled.get(name)),
+                    )
+                    for cell in cells
+                ],
+            )
+        )
+    for name in METHODS if trust.calibration is not None else ():
+        sets = [None if cell is None else cell.sets.get(name) for cell in cells]
+        held = [None if one is None else one.coverage for one in sets]
+        sizes = [None if one is None else one.size for one in sets]
+        title = SET_NAMES[name]
+        lines.append(_line(f"{title} holds it, %", [("", _with_ends(one)) for one in held]))
+        lines.append(_line(f"{title}, classes", [("", _digits(NUMBERS, one)) for one in sizes]))
+    return lines
 
 
-def _tell_sets(cell: CellTrust) -> str:
-    return "".join(
-        f"; {SET_NAMES[name]} holds it in {SHARES.with_span(one.coverage)}, "
-        f"{NUMBERS.figure(one.size.value)} classes"
-        for name, one in cell.sets.items()
-    )
+def _line(title: str, pairs: Sequence[tuple[str, str]]) -> str:
+    return f"  {title:<26}" + "".join(f"{before:>10}{after:>17}" for before, after in pairs)
+
+
+def _digits(spelling: Spelling, figure: Interval | None) -> str:
+    return "" if figure is None else spelling.figure(figure.value)
+
+
+def _with_ends(figure: Interval | None) -> str:
+    return "" if figure is None else f"{SHARES.figure(figure.value)} {SHARES.span(figure)}"
