@@ -160,23 +160,19 @@ def _tell_gain(one: _Trusted) -> str:
 
 
 def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
-    heads = [("Cell", False)]
-    for name in SAYS:
-        heads += [(wording.capital(FIGURES[name]), True), ("scaled", True), ("change", True)]
+    heads = [
+        ("Cell", False), ("Figure", False), ("As it is", True), ("Scaled", True), ("Change", True),
+    ]  # fmt: skip
     rows = [
         [
             Item(_title(cell)),
-            *(
-                item
-                for name in SAYS
-                for item in (
-                    write_figure(_spell(name), cell.figures.get(name)),
-                    write_figure(_spell(name), cell.scaled.get(name)),
-                    write_change(_spell(name), cell.change.get(name)),
-                )
-            ),
+            Item(wording.capital(FIGURES[name])),
+            write_figure(_spell(name), cell.figures.get(name)),
+            write_figure(_spell(name), cell.scaled.get(name)),
+            write_change(_spell(name), cell.change.get(name)),
         ]
         for cell in cells
+        for name in SAYS
     ]
     return Listing(one.entry.label, heads, rows)
 
@@ -357,7 +353,7 @@ def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, fl
 
 
 def _short(trust: Trust) -> list[CellTrust]:
-    """Return the clean cell, the mean, and the worst cell of all."""
+    """Return the clean cell and the mean of the corrupted ones."""
     return [one for one in (trust.clean, trust.mean) if one is not None]
 
 
