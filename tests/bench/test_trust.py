@@ -121,7 +121,7 @@ def test_a_model_that_is_the_same_differs_by_nothing(run):
 
 def test_lost_coverage_is_said_loudly(run):
     trust = run.trust()["source"]
-    assert trust.lost("lac") == trust.corrupted  # white ice hides the colors
+    assert trust.find_lost("lac") == trust.corrupted  # white ice hides the colors
     lines, lost = describe_trust(run)
     assert any("temperature" in line for line in lines)
     assert lost[0].startswith("source: coverage is lost. Sets that promise the right class in 90.0")

@@ -18,6 +18,7 @@ from shiftproof.report.grid.ranking import ranking_for_terminal
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.parts import tabulate_models
 from shiftproof.report.table_writing import Table, as_csv, as_latex, as_markdown, as_terminal
+from shiftproof.report.wording import NO_BREAK
 from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
@@ -115,7 +116,8 @@ def describe_trust(run: Run) -> tuple[list[str], list[str]]:
         Lines of what was measured, and a sentence for each model whose sets lose their coverage.
     """
     found = list(run.trust().items())
-    return list_lines(found), [said for name, one in found for said in tell_lost(name, one)]
+    lost = [said for name, one in found for said in tell_lost(name, one)]
+    return list_lines(found), [said.replace(NO_BREAK, " ") for said in lost]
 
 
 def print_conditions(scores: ConditionScores, console: Console) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftproof.metrics.conformal import METHODS
+from shiftproof.metrics.intervals import Interval
 from shiftproof.metrics.selective import risk_coverage
 from shiftproof.report import wording
 from shiftproof.report.classification.answers import list_cells
@@ -21,7 +22,7 @@ from shiftproof.report.wording import NUMBERS, SHARES, Spelling, spelling_of
 from shiftproof.runs.records.classification import read_answers
 from shiftproof.runs.scores.classification import Detail
 from shiftproof.runs.scores.reading import clean_text
-from shiftproof.runs.scores.trust import FIGURES, CellTrust, Figures, Trust
+from shiftproof.runs.scores.trust import FIGURES, CellTrust, Trust
 from shiftproof.types import CLEAN, F64, Cell
 
 SET_NAMES = {"lac": "LAC", "aps": "APS", "raps": "RAPS"}
@@ -74,7 +75,7 @@ def warn_of_lost_sets(shown: Shown) -> list[str]:
 
 def tell_lost(label: str, trust: Trust) -> list[str]:
     """Say where sets lose the coverage that was promised: nothing where none does."""
-    lost = {method: trust.lost(method) for method in METHODS}
+    lost = {method: trust.find_lost(method) for method in METHODS}
     method = max(lost, key=lambda name: len(lost[name]))
     if not lost[method] or trust.calibration is None:
         return []
@@ -159,23 +160,19 @@ def _tell_gain(one: _Trusted) -> str:
 
 
 def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
-    heads = [("Cell", False)]
-    for name in SAYS:
-        heads += [(wording.capital(FIGURES[name]), True), ("scaled", True), ("change", True)]
+    heads = [
+        ("Cell", False), ("Figure", False), ("As it is", True), ("Scaled", True), ("Change", True),
+    ]  # fmt: skip
     rows = [
         [
             Item(_title(cell)),
-            *(
-                item
-                for name in SAYS
-                for item in (
-                    write_figure(_spell(name), cell.figures.get(name)),
-                    write_figure(_spell(name), cell.scaled.get(name)),
-                    write_change(_spell(name), cell.change.get(name)),
-                )
-            ),
+            Item(wording.capital(FIGURES[name])),
+            write_figure(_spell(name), cell.figures.get(name)),
+            write_figure(_spell(name), cell.scaled.get(name)),
+            write_change(_spell(name), cell.change.get(name)),
         ]
         for cell in cells
+        for name in SAYS
     ]
     return Listing(one.entry.label, heads, rows)
 
@@ -218,7 +215,7 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
         heads += [(f"{SET_NAMES[name]}: holds it, %", True), ("Classes", True)]
     rows = []
     for cell in cells:
-        row, lost = [Item(_title(cell))], cell.lost_sets(floor)
+        row, lost = [Item(_title(cell))], cell.find_lost_sets(floor)
         for name in METHODS:
             found = cell.sets.get(name)
             held = write_figure(SHARES, None if found is None else found.coverage)
@@ -233,8 +230,6 @@ def _sets_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 
 def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> Chart:
     """Draw coverage against severity, the mean over the corruptions without an interval."""
-    from shiftproof.metrics.intervals import Interval
-
     curves = []
     for one in trusted:
         by_severity: dict[int, list[float]] = {}
@@ -358,7 +353,7 @@ def _risk_chart(title: str, found: Sequence[tuple[_Trusted, list[tuple[float, fl
 
 
 def _short(trust: Trust) -> list[CellTrust]:
-    """Return the clean cell, the mean, and the worst cell of all."""
+    """Return the clean cell and the mean of the corrupted ones."""
     return [one for one in (trust.clean, trust.mean) if one is not None]
 
 
@@ -373,32 +368,49 @@ def _spell(name: str) -> Spelling:
 
 
 def list_lines(found: Sequence[tuple[str, Trust]]) -> list[str]:
-    """Return lines for a terminal: what was fitted, and what holds clean and under corruption."""
+    """Return lines for a terminal: what was fitted, and a table of what holds clean and corrupted."""
     lines = []
     for label, trust in found:
-        lines += tell_calibration(label, trust)
-        lines += [
-            f"  {_title(cell)}: {_tell_figures(cell.figures, cell.scaled)}{_tell_sets(cell)}"
-            for cell in _short(trust)
-        ]
+        lines += [said.replace(wording.NO_BREAK, " ") for said in tell_calibration(label, trust)]
+        lines += [line.rstrip() for line in _tabulate(label, trust)]
     return lines
 
 
-def _tell_figures(figures_of: Figures, scaled: Figures) -> str:
-    found = []
-    for name in FIGURES:
-        before, after = figures_of.get(name), scaled.get(name)
-        if before is None:
-            continue
+def _tabulate(label: str, trust: Trust) -> list[str]:
+    cells = (trust.clean, trust.mean)
+    lines = [_line(label, [("Clean", "scaled"), ("Corrupted", "scaled")])]
+    for name, title in FIGURES.items():
         spelling = _spell(name)
-        behind = "" if after is None else f" -> {spelling.figure(after.value)}"
-        found.append(f"{FIGURES[name]} {spelling.figure(before.value)}{behind}")
-    return ", ".join(found)
+        unit = spelling.short_phrase.replace(" in ", ", ")
+        lines.append(
+            _line(
+                f"{wording.capital(title)}{unit}",
+                [
+                    (
+                        _digits(spelling, None if cell is None else cell.figures.get(name)),
+                        _digits(spelling, None if cell is None else cell.scaled.get(name)),
+                    )
+                    for cell in cells
+                ],
+            )
+        )
+    for name in METHODS if trust.calibration is not None else ():
+        sets = [None if cell is None else cell.sets.get(name) for cell in cells]
+        held = [None if one is None else one.coverage for one in sets]
+        sizes = [None if one is None else one.size for one in sets]
+        title = SET_NAMES[name]
+        lines.append(_line(f"{title} holds it, %", [("", _with_ends(one)) for one in held]))
+        lines.append(_line(f"{title}, classes", [("", _digits(NUMBERS, one)) for one in sizes]))
+    return lines
 
 
-def _tell_sets(cell: CellTrust) -> str:
-    return "".join(
-        f"; {SET_NAMES[name]} holds it in {SHARES.with_span(one.coverage)}, "
-        f"{NUMBERS.figure(one.size.value)} classes"
-        for name, one in cell.sets.items()
-    )
+def _line(title: str, pairs: Sequence[tuple[str, str]]) -> str:
+    return f"  {title:<26}" + "".join(f"{before:>10}{after:>17}" for before, after in pairs)
+
+
+def _digits(spelling: Spelling, figure: Interval | None) -> str:
+    return "" if figure is None else spelling.figure(figure.value)
+
+
+def _with_ends(figure: Interval | None) -> str:
+    return "" if figure is None else f"{SHARES.figure(figure.value)} {SHARES.span(figure)}"

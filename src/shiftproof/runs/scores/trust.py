@@ -90,7 +90,7 @@ class CellTrust(msgspec.Struct, frozen=True):
         """Its place."""
         return Cell(self.corruption, self.severity)
 
-    def lost_sets(self, floor: float) -> list[str]:
+    def find_lost_sets(self, floor: float) -> list[str]:
         """Return the kinds of sets whose coverage is below ``floor``, interval and all."""
         return [name for name, one in self.sets.items() if one.coverage.upper < floor]
 
@@ -115,9 +115,9 @@ class Trust(msgspec.Struct, frozen=True):
         """All but the clean cell."""
         return [one for one in self.cells if one.cell != CLEAN]
 
-    def lost(self, method: str) -> list[CellTrust]:
+    def find_lost(self, method: str) -> list[CellTrust]:
         """Return the corrupted cells in which sets of a kind hold the right class too rarely."""
         if self.calibration is None:
             return []
         floor = self.calibration.floor
-        return [one for one in self.corrupted if method in one.lost_sets(floor)]
+        return [one for one in self.corrupted if method in one.find_lost_sets(floor)]
