@@ -104,6 +104,41 @@ def test_the_callers_autocast_changes_no_pixel(name):
         assert torch.equal(corrupt_on_device(batch, name, 3, ["a", "b"], 0), plain)
 
 
+@pytest.fixture
+def tf32():
+    """The switches of torch for TF32, put back at the end."""
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, convolution.fp32_precision
+    allowed = matmul.allow_tf32
+    yield matmul, convolution
+    matmul.allow_tf32 = allowed
+    matmul.fp32_precision, convolution.fp32_precision = before
+
+
+def read_tf32():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="names of torch 2.9"
+)
+@pytest.mark.filterwarnings("ignore:Please use the new API:UserWarning")
+@pytest.mark.parametrize("names", ["older", "newer"])
+def test_tf32_is_off_within_and_as_it_was_behind(names, tf32):
+    matmul, convolution = tf32
+    if names == "older":
+        matmul.allow_tf32 = True
+    else:
+        matmul.fp32_precision, convolution.fp32_precision = "tf32", "tf32"
+    before = read_tf32()
+    assert before[0] == "tf32"
+    with filters._FULL_PRODUCTS:
+        # Where torch's two names for a switch differ, it refuses to multiply, and to read this.
+        assert not matmul.allow_tf32
+        assert "tf32" not in read_tf32()
+    assert read_tf32() == before
+
+
 def test_numbers_arrive_as_they_are():
     assert send([[1, 2]], torch.device("cpu"), torch.int64).tolist() == [[1, 2]]
 

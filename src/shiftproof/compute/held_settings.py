@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 
@@ -13,6 +15,14 @@ class Setting(NamedTuple):
     owner: Any
     name: str
     value: Any
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep to ourselves that a library would like a newer name: the caller has set nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class HeldSettings:
@@ -30,7 +40,7 @@ class HeldSettings:
         self._before: list[Setting] = []
 
     def __enter__(self) -> None:
-        with self._lock:
+        with self._lock, _quietly():
             if not self._within:
                 for owner, name, value in self._list_wanted():
                     if hasattr(owner, name):
@@ -39,7 +49,7 @@ class HeldSettings:
             self._within += 1
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
+        with self._lock, _quietly():
             self._within -= 1
             if not self._within:
                 while self._before:

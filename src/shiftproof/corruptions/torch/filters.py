@@ -71,13 +71,17 @@ def full_floats(device: torch.device) -> Iterator[None]:
 
 def _list_full_products() -> list[Setting]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(matmul, "fp32_precision"):
-        # Since torch 2.9, which refuses to read the older names where both were set.
-        return [
-            Setting(matmul, "fp32_precision", "ieee"),
-            Setting(getattr(cudnn, "conv", None), "fp32_precision", "ieee"),
-        ]
-    return [Setting(matmul, "allow_tf32", False), Setting(cudnn, "allow_tf32", False)]
+    wanted = []
+    for owner, part in ((matmul, matmul), (cudnn, getattr(cudnn, "conv", cudnn))):
+        try:
+            is_allowed = owner.allow_tf32
+        except RuntimeError:
+            # Set by the newer name of torch 2.9, beside which the older one is not read any more;
+            # setting one alone would make torch refuse the product.
+            wanted.append(Setting(part, "fp32_precision", "ieee"))
+        else:
+            wanted += [Setting(owner, "allow_tf32", False)] if is_allowed else []
+    return wanted
 
 
 _FULL_PRODUCTS = HeldSettings(_list_full_products)
