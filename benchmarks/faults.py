@@ -49,7 +49,7 @@ from shiftproof.io import files, holding
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 interrupting = importlib.import_module("support.interrupting")
 
-LONGEST = 120.0
+LONGEST = 600.0
 """Seconds after which a command is said to hang."""
 
 ORPHAN_SECONDS = 5.0

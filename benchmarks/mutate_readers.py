@@ -11,7 +11,7 @@ changed. Each reader works in a process of its own. Its outcome is one of
     accepted   what was read may differ, but could be read
     traceback  anything else was raised
     memory     more than 400 MB were taken
-    hang       it took more than 5 seconds
+    hang       it took more than 5 seconds of the processor, or a minute
     crash      the process died
     escape     a file outside of the trial's folder was written to, or a program was started
 
@@ -46,6 +46,11 @@ import numpy as np
 from output import write
 
 SECONDS = 5
+"""Of the processor: beside other work a reader may wait for long."""
+
+LONGEST = 60
+"""Seconds of any kind: who waits for what never comes takes none of the processor."""
+
 MEGABYTES = 400
 _ADDRESS_SPACE = 6 << 30
 """Beyond what the libraries have mapped, so that a claim of terabytes fails and does not swap."""
@@ -1013,6 +1018,7 @@ def work(name: str, start: int, count: int, seed: int) -> None:
         raise TookTooLongError
 
     signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGPROF, ring)
     reader = READERS[name]
     with tempfile.TemporaryDirectory() as place:
         pristine = Path(place) / "pristine"
@@ -1028,12 +1034,14 @@ def work(name: str, start: int, count: int, seed: int) -> None:
         noted = watch_escapes(Path(place).resolve())
         for number in range(start, count):
             print(json.dumps(["begin", number]), flush=True)
-            signal.alarm(SECONDS)
+            signal.alarm(LONGEST)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 found = try_one(reader, pristine, files, f"{seed} {name} {number}")
             except TookTooLongError:
                 found = ("hang", "")
             signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             if noted:
                 found = ("escape", "; ".join(noted))
                 noted.clear()
@@ -1049,7 +1057,7 @@ def try_reader(name: str, count: int, seed: int) -> tuple[Counter[str], list[str
         command = [sys.executable, __file__, "--work", name, str(start), str(count), str(seed)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=120 + count * SECONDS, check=False
+                command, capture_output=True, text=True, timeout=120 + count * LONGEST, check=False
             )
             lines, died = done.stdout.splitlines(), "crash" if done.returncode else None
             said = done.stderr[-400:]

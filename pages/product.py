@@ -104,7 +104,7 @@ _OUTCOMES = {
     "accepted": "read: the change did not touch what is read",
     "traceback": "a traceback",
     "memory": "more than 400 MB",
-    "hang": "more than 5 seconds",
+    "hang": "more than 5 seconds of the processor, or a minute",
     "crash": "the process died",
     "escape": "a file written elsewhere, or a program started",
 }

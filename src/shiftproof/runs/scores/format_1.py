@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 _ERROR, _SHARE = "error", "share"
 
-_MEASURES = (
+_MEASURES: tuple[tuple[str, str, bool, str, float | None], ...] = (
     ("error", "error", True, _SHARE, 1.0),
     ("top5_error", "top-5 error", True, _SHARE, 1.0),
     ("calibration_error", "calibration error", True, _SHARE, 1.0),
