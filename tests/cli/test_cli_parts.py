@@ -5,6 +5,7 @@ import json
 import pytest
 
 from shiftproof import cli
+from shiftproof.bench.forecast import _spread
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.verbs import load_verb
 from shiftproof.errors import InputError
@@ -104,6 +105,24 @@ def test_a_plan_says_memory_disk_and_money(tmp_path, capsys, monkeypatch):
         assert told["disk"] > 0
         assert told["parts"] == parts[verb]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monkeypatch):
+    photos = tiny.write_photos(tmp_path / "photos", per_class=1)
+    words = ["bench", "--model", "demo", "--data", str(photos), "--unlabeled", "-c", "contrast",
+             "-s", "3", "--out", str(tmp_path / "out"), "--dry-run", "--json"]  # fmt: skip
+    for seconds, tried in ((60, 3), (0, 1)):
+        monkeypatch.setattr("shiftproof.bench.forecast.TRIED_SECONDS", seconds)
+        assert cli.run(words) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["tried"] == tried
+        assert told["disk"] > 0
+
+
+def test_the_first_images_of_a_plan_lie_far_from_each_other():
+    # The multiples of 0.618 without their whole part: .0, .618, .236, .854, .472, .090, ...
+    assert list(_spread(range(10)))[:6] == [0, 6, 2, 8, 4, 7]
+    assert sorted(_spread(range(1000))) == list(range(1000))
 
 
 def test_a_plan_is_told_in_words(tmp_path, capsys):

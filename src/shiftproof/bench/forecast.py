@@ -1,10 +1,12 @@
-"""What a run would take in time, memory and disk, estimated from a few images; nothing is written."""
+"""What a run would take in time, memory and disk, estimated from ten seconds of it; nothing is written."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,14 @@ from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import Cell, Image, Sample
 
-TRIED_IMAGES = 8
-"""Images that stand for the others."""
+TRIED_SECONDS = 5.0
+"""So long images are made, and so long all models see them; what was begun is ended."""
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Its multiples, less their whole part, always lie in the widest of the gaps that are left."""
+
+_ROWS = 8
+"""Of the table from which the size of a row is told."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,8 @@ def forecast_run(
 ) -> Forecast:
     """Return what :func:`run` with the same arguments will take; write nothing.
 
-    Up to eight images, evenly spread, go through every corruption at its middle severity and
-    through every model once. It is rough: sizes differ, and a first batch is slower than later ones.
+    For five seconds images, evenly spread, go through every corruption at its middle severity, one
+    at least; for five more the models see batches of them. It is rough: sizes differ.
 
     Raises:
         InputError: an argument cannot be used, or none of the images can be read.
@@ -120,11 +128,13 @@ def forecast_run(
     else:
         check_readable(wanted)
     streams = episodes(cells, wanted.samples, protocol or Protocol(), seed=seed)
-    tried = _spread(wanted.samples)
-    seconds, loaded = _time_loading(prepared.make_view(named, seed, encode), tried, cells, chosen)
-    per_image = _time_models(prepared, loaded)
+    size = min(prepared.batch_size if batch_size is None else batch_size, len(wanted.samples))
+    view = prepared.make_view(named, seed, encode)
+    seconds, tried, loaded = _time_loading(view, wanted.samples, cells, chosen, keep=size)
+    batch = list(itertools.islice(itertools.cycle(loaded), size))
     workers = default_workers(prepared.device) if workers is None else workers
     shown = _count_shown(streams, len(prepared.models))
+    per_image = _time_models(prepared, batch, shown // len(prepared.models))
     return Forecast(
         images=len(wanted.samples),
         cells=len(cells),
@@ -134,68 +144,94 @@ def forecast_run(
         model_seconds=per_image * shown / len(prepared.models),
         workers=workers,
         device=prepared.device,
-        tried=len(loaded),
+        tried=tried,
         memory=measure_memory(workers),
         disk=len(wanted.samples)
         * (
-            round(_record_bytes(prepared, tried, loaded) * len(cells) * len(prepared.models))
+            round(
+                _record_bytes(prepared, wanted.samples, batch) * len(cells) * len(prepared.models)
+            )
             + (loaded[0].nbytes if prepared.keeps_images and on_disk is None else 0)
         ),
         parts=len(streams) * len(prepared.models),
     )
 
 
-def _spread(samples: Sequence[Sample]) -> list[Sample]:
-    count = min(len(samples), TRIED_IMAGES)
-    return [samples[place * len(samples) // count] for place in range(count)]
+def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """Yield each sample once, so that the first few lie far from each other."""
+    seen = set()
+    # In three times as many steps no gap is left that is as wide as a sample.
+    for step in range(3 * len(samples)):
+        place = int(step * _GOLDEN % 1 * len(samples))
+        if place not in seen:
+            seen.add(place)
+            yield samples[place]
 
 
 def _time_loading(
-    view: View, samples: Sequence[Sample], cells: Sequence[Cell], severities: Sequence[int]
-) -> tuple[float, list[Image]]:
-    """Return the seconds that one image takes in all cells, and the images of the last cell tried."""
+    view: View,
+    samples: Sequence[Sample],
+    cells: Sequence[Cell],
+    severities: Sequence[int],
+    *,
+    keep: int,
+) -> tuple[float, int, list[Image]]:
+    """Return the seconds that one image takes in all cells, how many were tried, and some as made."""
     middle = sorted(severities)[len(severities) // 2]
-    total = 0.0
+    shown = [cell for cell in cells if cell.is_clean or cell.severity == middle]
+    for cell in shown:
+        _load(view, samples[0], cell)  # what is compiled or opened once
+    begun, total, tried = time.perf_counter(), 0.0, 0
     loaded: list[Image] = []
-    for cell in cells:
-        if not cell.is_clean and cell.severity != middle:
-            continue
-        _load(view, samples[:1], cell)  # what is compiled or opened once
-        start = time.perf_counter()
-        found = _load(view, samples, cell)
-        spent = time.perf_counter() - start
-        total += spent / len(samples) * (1 if cell.is_clean else len(severities))
-        loaded = found or loaded
+    for sample in _spread(samples):
+        found: list[Image] = []
+        for cell in shown:
+            start = time.perf_counter()
+            found = _load(view, sample, cell) or found
+            spent = time.perf_counter() - start
+            total += spent * (1 if cell.is_clean else len(severities))
+        tried += 1
+        loaded = (loaded + found)[:keep]
+        if loaded and time.perf_counter() - begun > TRIED_SECONDS:
+            break
     if not loaded:
         raise InputError("None of the images that were tried for the estimate can be read.")
-    return total, loaded
+    return total / tried, tried, loaded
 
 
-def _load(view: View, samples: Sequence[Sample], cell: Cell) -> list[Image]:
-    found = []
-    for sample in samples:
-        try:
-            found.append(view.load(sample, cell))
-        except BrokenFileError:
-            continue
-    return found
+def _load(view: View, sample: Sample, cell: Cell) -> list[Image]:
+    """Return the image alone, or nothing where it cannot be read."""
+    try:
+        return [view.load(sample, cell)]
+    except BrokenFileError:
+        return []
 
 
-def _time_models(prepared: Prepared, images: Sequence[Image]) -> float:
-    """Return the seconds that one image takes in all models; the first batch is not counted."""
+def _time_models(prepared: Prepared, images: Sequence[Image], most: int) -> float:
+    """Return the seconds that one image takes in all models; the first batch is not counted.
+
+    Args:
+        prepared: the models, and how they are shown images.
+        images: of a batch.
+        most: images that the run itself shows to a model.
+    """
     total = 0.0
     batch = prepared.recording.gather(images)
     for model in prepared.models.values():
         prepared.recording.predict(model, batch)
-        start = time.perf_counter()
-        prepared.recording.predict(model, batch)
-        total += (time.perf_counter() - start) / len(images)
+        start, count = time.perf_counter(), 0
+        while not count or (
+            count < most and time.perf_counter() - start < TRIED_SECONDS / len(prepared.models)
+        ):
+            prepared.recording.predict(model, batch)
+            count += len(images)
+        total += (time.perf_counter() - start) / count
     return total
 
 
 def _record_bytes(prepared: Prepared, samples: Sequence[Sample], images: Sequence[Image]) -> float:
     """Return the bytes that an image adds to a table of records, by two tables of the first model."""
-    count = min(len(samples), len(images))
+    count = min(len(images), _ROWS)
     model = next(iter(prepared.models.values()))
     recording = prepared.recording
     answers = recording.predict(model, recording.gather(images[:count]))
