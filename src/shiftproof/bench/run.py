@@ -128,7 +128,7 @@ def run(
     if task is None:
         task = _task_of(models, data)
     if isinstance(task, Classification) and task.kept is None:
-        # Thousands of sentences need not be read again where the run that goes on has their vectors.
+        # Thousands of sentences need not be read again where the run that is resumed has their vectors.
         task = Classification(kept=out)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)
