@@ -260,7 +260,7 @@ class _Repetition:
 def measure(
     plan: Plan, folder: Path, *, workers: int = 0, show_progress: bool | None = None
 ) -> Measured:
-    """Train all encoders of a plan, or go on with them.
+    """Train all encoders of a plan, or resume their training.
 
     Args:
         plan: what is trained.

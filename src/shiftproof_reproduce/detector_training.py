@@ -1,4 +1,4 @@
-"""Training the small detector from scratch; it goes on where it was interrupted."""
+"""Training the small detector from scratch; an interrupted training resumes."""
 
 from __future__ import annotations
 

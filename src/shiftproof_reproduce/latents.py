@@ -147,7 +147,7 @@ def recover(
     device: str = "cpu",
     show_progress: bool | None = None,
 ) -> Recovered:
-    """Train an encoder on pairs, or go on with it, and hold it against the latents.
+    """Train an encoder on pairs, or resume that, and compare it with the latents.
 
     Args:
         setting: what is drawn.

@@ -261,7 +261,7 @@ def fit(
     device: str,
     show_progress: bool | None = None,
 ) -> train.Trained:
-    """Train backbone and projection by one of the losses, or go on with it."""
+    """Train backbone and projection by one of the losses, or resume that."""
     import torch
 
     from shiftproof.contrastive import AnInfoNCE

@@ -1,4 +1,4 @@
-"""What the experiments with classifiers share: a network trained here, and runs that go on."""
+"""What the experiments with classifiers share: a network trained here, and runs that resume."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Bench:
         protocol: str = "online",
         labels: Sequence[int] | None = None,
     ) -> Measured:
-        """Measure the source and ``adapters`` in the folder ``name``, or go on with what is there.
+        """Measure the source and ``adapters`` in the folder ``name``, or resume what is there.
 
         Args:
             name: the part of the experiment, which names its folder.

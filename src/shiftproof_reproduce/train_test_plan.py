@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def of_the_pieces(self) -> Settings:
-        """What decides images and embeddings; a run with other trainings goes on with the same."""
+        """What decides images and embeddings; a run with other trainings uses the same."""
         names = ("large", "reference", "clean", "test", "tests", "severity", "side", "seed")
         settings = to_json(self)
         return {name: settings[name] for name in names}

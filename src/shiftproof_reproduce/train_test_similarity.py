@@ -112,7 +112,7 @@ def measure(
     workers: int,
     show_progress: bool | None,
 ) -> Measured:
-    """Do all of it, or go on with it."""
+    """Do all of it, or resume it."""
     pieces = draw_pieces(read, plan)
     seconds = {}
     embedding = embed_pieces(

@@ -1,4 +1,4 @@
-"""Training from scratch that goes on where it was interrupted, with the same weights in the end."""
+"""Training from scratch that resumes where it was interrupted, with the same weights in the end."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def run_epochs(
     title: str = "Training",
     show_progress: bool | None = None,
 ) -> torch.nn.Module:
-    """Take a step for each loss of each epoch, or go on behind those that a checkpoint has.
+    """Take a step for each loss of each epoch, or resume behind those that a checkpoint has.
 
     A checkpoint is written after each epoch. Where the losses depend on the weights and the epoch
     alone, a training that was interrupted ends with the weights of one that was not.

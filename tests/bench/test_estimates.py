@@ -305,16 +305,22 @@ def test_a_run_that_is_not_finished_or_damaged(folder, tmp_path):
     (tmp_path / "run" / "scores.json").unlink()
     with pytest.raises(InputError, match="not finished"):
         estimate_stream(folder / "stream", tmp_path / "run")
-    for damage in ("models", "name", "path"):
+    written = "not what a run writes"
+    for damage, says in (
+        ("models", "at least one"),
+        ("name", r"models\[1\].*name"),
+        ("path", written),
+    ):
         damaged = copy.deepcopy(scores)
         if damage == "models":
             damaged["models"] = []
         elif damage == "name":
             del damaged["models"][1]["name"]
         else:
-            damaged["models"][1]["name"] = "../../labeled/records/BN"
+            elsewhere = json.dumps("../../labeled/records/BN")
+            damaged = json.loads(json.dumps(scores).replace('"BN"', elsewhere))
         (tmp_path / "run" / "scores.json").write_text(json.dumps(damaged), encoding="utf-8")
-        with pytest.raises(BrokenFileError, match="not what a run writes"):
+        with pytest.raises(BrokenFileError, match=says):
             estimate_stream(folder / "stream", tmp_path / "run")
     (tmp_path / "run" / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
     (tmp_path / "run" / "records" / "BN" / "fog-3.parquet").write_bytes(b"torn")

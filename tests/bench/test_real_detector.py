@@ -44,7 +44,7 @@ def test_the_clean_figure_is_the_known_one(detector, voc, tmp_path):
     bicubic 51.7 and 51.0. What the other code did is not known.
     """
     run = bench.run(
-        detector, voc, task=bench.Detection(), corruptions=["fog", "gaussian_noise"],
+        detector, voc, task=bench.Detection(), corruptions=["gaussian_noise"],
         severities=[3], out=tmp_path / "run", workers=0, show_progress=False,
     )  # fmt: skip
     assert run.scores.measure.title == "AP50 (Pascal VOC, 11-point)"
@@ -79,7 +79,7 @@ def test_the_whole_grid_from_end_to_end(detector, voc, few_resamples, tmp_path):
     """Fifteen corruptions, five severities, and what the paper makes of them, on some photographs."""
     few = tmp_path / "few"
     shutil.copytree(voc, few)
-    for path in sorted((few / "JPEGImages").iterdir())[3:]:
+    for path in sorted((few / "JPEGImages").iterdir())[2:]:
         path.unlink()
         (few / "Annotations" / f"{path.stem}.xml").unlink()
     run = bench.run(detector, VocData(few), out=tmp_path / "run", workers=0, show_progress=False)

@@ -140,7 +140,7 @@ def test_workers_and_batch_sizes_do_not_change_a_record(model, photos, tmp_path)
     runs = [
         bench.run(model, data, out=tmp_path / f"{workers}-{size}", workers=workers,
                   batch_size=size, **GRID)
-        for workers, size in ((0, 64), (2, 64), (2, 5))
+        for workers, size in ((0, 64), (0, 5), (2, 5))
     ]  # fmt: skip
     first, *others = [everything(run.path / "records") for run in runs]
     assert len(first) == 5
@@ -285,7 +285,7 @@ def test_broken_files_are_listed_and_never_shrink_the_set_silently(model, photos
     (photos / "red" / "broken.png").write_bytes((photos / "red" / "0.png").read_bytes()[:300])
     (photos / "blue" / "text.jpg").write_text("not an image")
     Image.new("RGB", (1, 900_000)).save(photos / "green" / "strip.png")
-    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=2, **GRID)
+    run = bench.run(model, open_photos(photos, model), out=tmp_path / "run", workers=1, **GRID)
     images = run.scores.images
     assert (images.total, images.used) == (15, 12)
     assert [b.id for b in images.broken] == [

@@ -209,7 +209,8 @@ def test_data_without_ids_take_names(blocks, finished, tmp_path, predictions):
         path.write_text(json.dumps(value))
     run = bench.score(predictions, voc, out=tmp_path / "run", measure="coco", workers=0)
     assert run.scores.models[0].summary == finished.scores.models[0].summary
-    assert bench.score(predictions, voc, out=tmp_path / "own").scores.measure.name == "AP50"
+    own = bench.score(predictions, voc, out=tmp_path / "own", workers=0)
+    assert own.scores.measure.name == "AP50"
 
 
 def test_other_predictions_are_another_run(predictions, annotations, tmp_path):
@@ -319,8 +320,9 @@ def test_faults_of_the_annotations_are_recorded_and_told(predictions, annotation
     path = tmp_path / "truth.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(truth).encode())
     result = CliRunner().invoke(
-        app, ["score", "-p", str(predictions), "-d", str(path), "-o", str(tmp_path / "run")]
-    )
+        app,
+        ["score", "-p", str(predictions), "-d", str(path), "-o", str(tmp_path / "run"), "-w", "0"],
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     info = json.loads((tmp_path / "run/run.json").read_text())
     assert info["settings"]["data"]["faults"] == info["data_faults"]["faults"]
@@ -423,8 +425,9 @@ def test_files_whose_names_say_no_cell_are_told(predictions, annotations, tmp_pa
     (predictions / "contrast/10.json").write_text("[]")
     (predictions / "notes.json").write_text("{}")
     result = CliRunner().invoke(
-        app, ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run")]
-    )
+        app,
+        ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run"), "-w", "0"],
+    )  # fmt: skip
     assert result.exit_code == 0, result.output
     told = "passed over, as their names say no cell: contrast/10.json, notes.json."
     assert told in result.stderr
@@ -716,7 +719,7 @@ def test_the_command_line_scores(predictions, annotations, tmp_path):
     result = CliRunner().invoke(
         app,
         ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run"),
-         "--json"],
+         "-w", "0", "--json"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     scores = json.loads((tmp_path / "run/scores.json").read_text())

@@ -115,8 +115,8 @@ def run_anytime(
         corruptions: as for :func:`run`; of hold-out corruptions beside others the mean takes no note.
         severities: as for :func:`run`.
         images: as for :func:`run`: a part of the images, over which the number is then.
-        out: the folder of the run. One that holds an unfinished run with the same settings is gone on
-            with: the records that it ends with are the same.
+        out: the folder of the run. One that holds an unfinished run with the same settings is resumed,
+            and ends with the same records.
         batch_size: images per forward pass.
         seed: decides the noise of the corruptions and the draws.
         encode: as for :func:`run`.

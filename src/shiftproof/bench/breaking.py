@@ -121,8 +121,7 @@ def find_breaking(
         data: as for :func:`run`, but not corrupted copies: they have whole severities alone.
         corruptions: as for :func:`run`.
         images: as for :func:`run`.
-        out: the folder of the run; one that holds an unfinished run with the same settings is gone on
-            with.
+        out: the folder of the run; one that holds an unfinished run with the same settings is resumed.
         batch_size: images per forward pass.
         seed: decides the noise of the corruptions; severities of one image share it.
         encode: as for :func:`run`.
@@ -390,14 +389,14 @@ def _save(folder: RunFolder, view: LevelView, sample: Sample, cell: Cell, number
 
 
 def _keep(place: Path, *arrays: NDArray[Any]) -> None:
-    """Write arrays that are only there to go on."""
+    """Write arrays that are only there to resume from."""
     buffer = io.BytesIO()
     np.savez(buffer, *arrays)
     files.write_bytes(place, buffer.getvalue(), durable=False)
 
 
 def _read_kept(place: Path, count: int) -> list[NDArray[Any]] | None:
-    """Return the arrays that were kept to go on; None where there are none of that length."""
+    """Return the arrays that were kept to resume from; None where there are none of that length."""
     if not place.is_file():
         return None
     try:

@@ -11,23 +11,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
-from shiftproof.io.text import read_json
 from shiftproof.metrics import intervals
 from shiftproof.metrics.estimation import Threshold, confidence_threshold, error_shares
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_tables
+from shiftproof.runs.run import Run
 from shiftproof.types import CLEAN, Cell, Settings
-
-if TYPE_CHECKING:
-    from shiftproof.runs.run import Run
 
 SEED = 0
 
@@ -393,30 +390,24 @@ class _Opened:
 
     @classmethod
     def of(cls, run: Run | str | Path) -> _Opened:
-        folder = RunFolder.open(Path(run) if isinstance(run, str | Path) else run.path)
+        opened = Run(run) if isinstance(run, str | Path) else run
+        folder = opened.folder
         if not folder.scores_file.is_file():
             raise InputError(
                 f"{folder.path} holds a run that is not finished (no scores.json). Start it again "
-                "with the same settings; it goes on where it stopped."
+                "with the same settings; it resumes where it stopped."
             )
-        scores = read_json(folder.scores_file)
-        try:
-            settings = folder.info()["settings"]
-            models = tuple(str(model["name"]) for model in scores["models"])
-            named = [
-                Cell(str(entry["corruption"]), int(entry["severity"]))
-                for entry in scores["models"][0]["cells"]
-            ]
-            wrong = not isinstance(settings, dict) or any(_leaves(name) for name in models)
-        except (KeyError, TypeError, ValueError, IndexError):
-            wrong = True
-        if wrong or any(_leaves(cell.corruption) for cell in named):
+        scored = opened.scores.models
+        models = tuple(one.name for one in scored)
+        named = [Cell(one.corruption, one.severity) for one in scored[0].cells]
+        if any(map(_leaves, [*models, *(cell.corruption for cell in named)])):
             raise BrokenFileError(
-                f"{folder.path}: run.json and scores.json are not what a run writes. They are "
-                "damaged or were changed by hand; start the run again to have them written anew."
+                f"{folder.scores_file}: its models and corruptions are not what a run writes. It is "
+                "damaged or was changed by hand; start the run again to have it written anew."
             )
         has_clean = folder.records_file(models[0], CLEAN).is_file()
-        return cls(folder, settings, models, tuple([CLEAN, *named] if has_clean else named))
+        cells = tuple([CLEAN, *named] if has_clean else named)
+        return cls(folder, opened.head.settings, models, cells)
 
     def tables(self, models: Sequence[str]) -> dict[str, dict[Cell, CellRecords]]:
         return read_tables(self.folder.path, models, self.cells)

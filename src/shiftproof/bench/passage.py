@@ -1,4 +1,4 @@
-"""One model on its way through one episode: its records, its events, and where it can go on."""
+"""One model in one episode: its records, its events, and the checkpoints from which it is resumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
+
+import msgspec
 
 from shiftproof.adapt.events import MOST_EVENTS, new_events
 from shiftproof.adapt.state import read_state, save_state
@@ -15,16 +18,36 @@ from shiftproof.bench.recording import Learner, Recorder, Recording
 from shiftproof.bench.stream import Episode, Visit
 from shiftproof.errors import BrokenFileError, MissingExtraError
 from shiftproof.io import files
-from shiftproof.io.text import read_json
+from shiftproof.runs.events import EventFile, EventRecord
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.scores.reading import FORMAT
+from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_form
 from shiftproof.types import Cell, Sample
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from shiftproof.adapt.adapter import State
     from shiftproof.adapt.events import Event
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """``checkpoint.json``: where an episode can be resumed.
+
+    Attributes:
+        format: of the file.
+        episode: its name.
+        visits: how many are through.
+        batches: how many the model has predicted.
+        unfinished: corruption and severity of cells with some answers.
+        state: the file of what an adapter has learnt.
+        events: those so far.
+    """
+
+    format: int
+    episode: str
+    visits: int
+    batches: int
+    unfinished: tuple[tuple[str, int], ...]
+    state: str | None
+    events: tuple[EventRecord, ...]
 
 
 @final
@@ -32,7 +55,7 @@ class Passage:
     """One model in one episode.
 
     After each visit but the last a checkpoint is written: what an adapter has learnt, the answers
-    in cells that are not through, and the events. A run that was killed goes on from there with
+    in cells that are not through, and the events. A run that was killed resumes there with
     the same final files; where a checkpoint does not fit, the episode begins anew.
 
     Args:
@@ -62,7 +85,7 @@ class Passage:
         self._recording = recording
         self._recorders: dict[Cell, Recorder] = {}
         self._last: tuple[Batch, Any] | None = None
-        self._events: list[dict[str, Any]] = []
+        self._events: list[EventRecord] = []
         # Events of the adapter that are in self._events, or are none of ours.
         self._told: Sequence[Event] = ()
         self._batches = 0
@@ -138,7 +161,7 @@ class Passage:
             # Before the records: they are what says that the episode is done.
             path = self._folder.events_file(self.name, self._episode.name)
             files.make_folder(path.parent)
-            files.write_json(path, {"format": FORMAT, "events": self._events})
+            write_form(path, EventFile(FORMAT, tuple(self._events)))
         for cell in self._episode.cells_finished_by(visit):
             recorder = self._recorders.pop(cell)
             self._recording.write(self._folder.records_file(self.name, cell), recorder)
@@ -159,27 +182,29 @@ class Passage:
         events = self._adapter.events
         for event in new_events(self._told, events):
             self._note(
-                {
-                    "kind": event.kind,
-                    "reason": event.reason,
-                    # Not the adapter's own count, which may begin anew where a run goes on.
-                    "batch": max(self._batches - 1, 0),
-                    "pass": shown.number,
-                    "cell": str(shown.cells[0]) if len(shown.cells) == 1 else None,
-                },
-                event.count,
+                EventRecord(
+                    kind=event.kind,
+                    # As it would be read again from a checkpoint.
+                    reason=clean_text(event.reason),
+                    # Not the adapter's own count, which may begin anew where a run is resumed.
+                    batch=max(self._batches - 1, 0),
+                    number=shown.number,
+                    cell=str(shown.cells[0]) if len(shown.cells) == 1 else None,
+                    count=event.count,
+                )
             )
         self._told = events
 
-    def _note(self, told: dict[str, Any], count: int) -> None:
-        """Add what stands for ``count`` events; of a kind with many the last one counts the rest."""
-        of_kind = [event for event in self._events if event["kind"] == told["kind"]]
+    def _note(self, event: EventRecord) -> None:
+        """Add an event; of a kind with many the last one counts the rest."""
+        of_kind = [other for other in self._events if other.kind == event.kind]
         if len(of_kind) > MOST_EVENTS:
-            count += of_kind[-1].get("count", 1)
-            self._events.remove(of_kind[-1])
-        self._events.append(told if count == 1 else {**told, "count": count})
+            last = of_kind[-1]
+            event = msgspec.structs.replace(event, count=event.count + last.count)
+            self._events.remove(last)
+        self._events.append(event)
 
-    # ------------------------------------------------------------ going on
+    # ------------------------------------------------------------ checkpoints
 
     def _save(self, visit: int) -> None:
         """Write a checkpoint; ``checkpoint.json`` comes last, and is what makes it one."""
@@ -193,43 +218,43 @@ class Passage:
             state = f"state-{visit + 1}.safetensors"
             # The settings are the run's own: the folder has seen to it that they are the same.
             save_state(self._adapter.state(), {}, place / state)
-        files.write_json(
+        write_form(
             place / "checkpoint.json",
-            {
-                "episode": self._episode.name,
-                "visits": visit + 1,
-                "batches": self._batches,
-                "unfinished": [[cell.corruption, cell.severity] for cell in self._recorders],
-                "state": state,
-                "events": self._events,
-            },
+            Checkpoint(
+                format=FORMAT,
+                episode=self._episode.name,
+                visits=visit + 1,
+                batches=self._batches,
+                unfinished=tuple((cell.corruption, cell.severity) for cell in self._recorders),
+                state=state,
+                events=tuple(self._events),
+            ),
         )
         for old in place.glob("state-*.safetensors"):
             if old.name != state:
                 old.unlink()
 
     def _take_up(self) -> None:
-        """Go on from the checkpoint, where there is one that fits."""
+        """Resume from the checkpoint, where there is one that fits."""
         place = self._checkpoint
         try:
-            saved: dict[str, Any] = read_json(place / "checkpoint.json")
-            visits = saved["visits"]
+            saved = read_form(place / "checkpoint.json", Checkpoint)
+            visits = saved.visits
             written = [cell for v in range(visits) for cell in self._episode.cells_finished_by(v)]
-            if saved["episode"] != self._episode.name or not all(
+            if saved.episode != self._episode.name or not all(
                 self._folder.has(self.name, cell) for cell in written
             ):
                 return
-            cells = [Cell(corruption, severity) for corruption, severity in saved["unfinished"]]
+            cells = [Cell(corruption, severity) for corruption, severity in saved.unfinished]
             recorders = {
                 cell: self._recording.resume(_table_file(place, cell), self._samples)
                 for cell in cells
             }
-            _, state = read_state(place / saved["state"]) if self._adapter else ({}, {})
-            batches, events = saved["batches"], saved["events"]
+            _, state = read_state(place / str(saved.state)) if self._adapter else ({}, {})
         except (BrokenFileError, LookupError, TypeError, ValueError):
             return  # none there, or one that was damaged
         self._recorders, self._state = recorders, state
-        self._batches, self._events = batches, events
+        self._batches, self._events = saved.batches, list(saved.events)
         self._next = visits
 
 

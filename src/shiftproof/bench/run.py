@@ -135,7 +135,7 @@ def run(
     if task is None:
         task = _task_of(models, data)
     if isinstance(task, Classification) and task.kept is None:
-        # Thousands of sentences need not be read again where the run that goes on has their vectors.
+        # Thousands of sentences need not be read again where the resumed run has their vectors.
         task = Classification(calibrate=task.calibrate, coverage=task.coverage, kept=out)
     protocol = parse_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = check_severities(severities)

@@ -1,6 +1,6 @@
 """What a task is: all in which classification, detection and segmentation differ.
 
-The grid, the episodes, the checkpoints, the records' files, going on, the summary, the page and the
+The grid, the episodes, the checkpoints, the records' files, resuming, the summary, the page and the
 comparison of runs are the same for all. A task says how models and data are prepared, how answers are
 recorded, what is measured of the records, and which pictures are kept.
 """
@@ -43,13 +43,13 @@ class Prepared:
         titles: name in the run to the model's name in full.
         data: the images.
         recording: how the answers of these models are kept.
-        settings: of models and task: what decides the numbers, and must be equal to go on.
+        settings: of models and task: what decides the numbers, and must be equal to resume.
         about: what else the run is to say of them.
         make_view: gives the images in the cells, from corruptions by name, seed and encoding.
         corrupted: the corrupted copies that are read in the place of corrupting here, if they are.
         has_clean: whether there are clean images.
         keeps_images: whether what a view makes of an image before it corrupts it is kept on the disk
-            while the run goes on, as it is smaller than the image.
+            while the run lasts, as it is smaller than the image.
         device: where the models run.
         batch_size: where none is asked for.
         held_out: labeled images on which the models are calibrated before they are measured.

@@ -77,7 +77,7 @@ def _complete_device(incomplete: str) -> list[str]:
 Out: TypeAlias = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", metavar="DIR", help="Folder of the run; one that was interrupted goes on."
+        "--out", "-o", metavar="DIR", help="Folder of the run; one that was interrupted is resumed."
     ),
 ]
 Corruptions: TypeAlias = Annotated[

@@ -106,7 +106,7 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
         f"{forecast.tried} images"
     )
     say(
-        f"about {show_size(forecast.disk)} on the disk, of which what is only kept to go on is removed"
+        f"about {show_size(forecast.disk)} on the disk, of which checkpoints are removed at the end"
     )
     plan.show(forecast.needs)
     say(

@@ -74,7 +74,7 @@ class EmbeddingFolder:
 
         Args:
             path: the folder.
-            settings: decide the numbers and must be equal to go on.
+            settings: decide the numbers and must be equal to resume.
             about: only tells how they came about.
             probe: some numbers that the encoder gave for a fixed picture; what differs from them
                 is another encoder, also where no fingerprint says so.

@@ -1,4 +1,4 @@
-"""What a folder of results says of the work it belongs to, held against the work that is to go on."""
+"""What a folder of results says of the work it belongs to, compared with the work that is to resume."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def begin(
     Args:
         folder: the folder.
         name: of the JSON file in it that holds the settings.
-        settings: decide what comes out, and must be equal to go on.
+        settings: decide what comes out, and must be equal to resume.
         what: what the folder holds, for errors: "a run".
         about: goes into the file, too, and need not be equal.
         unnamed: keys anywhere in the settings that need not be equal: what data were called.
@@ -121,7 +121,7 @@ def _without(settings: Any, unnamed: Collection[str]) -> Any:
 
 
 def check_same(path: Path, there: Any, here: Any, *, what: str) -> None:
-    """Refuse to go on in a folder that belongs to other work.
+    """Refuse to resume in a folder that belongs to other work.
 
     Args:
         path: the folder.

@@ -1,4 +1,4 @@
-"""What adapters told of themselves on the way: ``events/MODEL/EPISODE.json``."""
+"""The events of adapters (steps left out, resets, roll-backs) in a run: ``events/MODEL/EPISODE.json``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from shiftproof.runs.scores.shared import Count
 from shiftproof.types import CLEAN, Cell
 
 
-class EventRecord(msgspec.Struct, frozen=True):
-    """Something that an adapter told: in which batch since its reset, in which pass, and why.
+class EventRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event of an adapter: in which batch since its reset, in which pass, and why.
 
-    ``count`` is how many such it stands for, of which this is the last.
+    ``cell`` is None where the visit has several cells. ``count`` is of how many such this is the last.
     """
 
     kind: str
     reason: str
     batch: Count
     number: Count = msgspec.field(name="pass")
-    cell: str | None = None
+    cell: str | None
     count: Annotated[int, Meta(ge=1)] = 1
 
 

@@ -42,7 +42,7 @@ class RunFolder:
         """Make the folder, or resume the run that is there if it has the same settings.
 
         ``kind`` is "classification" or "detection". ``settings`` decide the numbers and must be
-        equal to go on; ``about`` (provenance) only tells how they came about. ``shared`` says that
+        equal to resume; ``about`` (provenance) only tells how they came about. ``shared`` says that
         other workers of the same run may be at work there.
 
         Raises:
@@ -116,7 +116,7 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Decoded images and what adapters have learnt while the run goes on; removed at its end."""
+        """Decoded images and what adapters have learnt while the run lasts; removed at its end."""
         return self.path / "cache"
 
     def records_file(self, model: str, cell: Cell) -> Path:
@@ -128,7 +128,7 @@ class RunFolder:
         return self.path / "events" / model / f"{episode}.json"
 
     def checkpoint(self, model: str, episode: str) -> Path:
-        """The folder from which a model goes on in the middle of an episode."""
+        """The folder from which a model resumes in the middle of an episode."""
         return self.cache / "checkpoints" / model / episode
 
     # ------------------------------------------------------------ contents
@@ -142,7 +142,7 @@ class RunFolder:
         return self.records_file(model, cell).is_file()
 
     def drop_cache(self) -> None:
-        """Remove what is only there to go on."""
+        """Remove what is only there to resume from."""
         shutil.rmtree(self.cache, ignore_errors=True)
 
 

@@ -321,7 +321,7 @@ def write_coreset(
         train: embeddings of the training set.
         tests: the test sets by name.
         size: how many rows to choose.
-        out: a new or empty folder, or that of the core set to go on with.
+        out: a new or empty folder, or that of the core set to resume.
         among: only of these rows: a file or folder that
             :func:`~shiftproof.similarity.subset.read_keep` reads.
         place: how and where it is searched; its ``folder`` is ignored.
