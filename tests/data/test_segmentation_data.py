@@ -146,6 +146,16 @@ def test_cityscapes_with_its_fog_is_measured_clear_unless_asked(tmp_path):
     assert len(open_segmentation_data(root, condition="all")) == 5
 
 
+def test_both_forms_of_foggy_cityscapes_are_told_apart(tmp_path):
+    root = write_foggy(tmp_path)
+    for folder in (root / "leftImg8bit_foggy", root / "leftImg8bit_foggyDBF"):
+        name = "aachen_0_0_leftImg8bit_foggy_beta_0.02.png"
+        save(folder / "val/aachen" / name, IMAGE)
+    data = open_segmentation_data(root, condition="foggyDBF_beta_0.02")
+    folder = "leftImg8bit_foggyDBF/val/aachen"
+    assert [sample.id for sample in data.samples] == [f"{folder}/{name}"]
+
+
 def test_patterns_of_rain_are_one_condition(tmp_path):
     for pattern in (1, 2):
         name = f"aachen_0_0_leftImg8bit_rain_alpha_0.01_beta_0.005_dropsize_0.01_pattern_{pattern}"

@@ -87,7 +87,8 @@ def detect(
             "--classes",
             metavar="FILE",
             help="A file with one name a line: what the labels mean, or what a detector that takes "
-            "words (OWL-ViT, Grounding DINO, YOLO-World) is asked for; the data's classes by default.",
+            "words (OWL-ViT, Grounding DINO, OmDet-Turbo, YOLO-World) is asked for; the data's classes "
+            "by default.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None,

@@ -221,9 +221,10 @@ def open_segmentation_data(
     """Open a data set with label maps, by the folders that its layout is known by.
 
     Cityscapes (``leftImg8bit``, ``gtFine``; ``labelTrainIds`` where present, else ``labelIds``),
-    its foggy and rainy copies (``leftImg8bit_foggy``, ``leftImg8bit_rain``), ACDC (``rgb_anon``,
-    ``gt``), ADE20K (``images/validation``, ``annotations/validation``), Pascal VOC (``JPEGImages``,
-    ``SegmentationClass``), or a folder of images and one of label maps of the same names.
+    its foggy and rainy copies (``leftImg8bit_foggy``, ``leftImg8bit_foggyDBF``,
+    ``leftImg8bit_rain``), ACDC (``rgb_anon``, ``gt``), ADE20K (``images/validation``,
+    ``annotations/validation``), Pascal VOC (``JPEGImages``, ``SegmentationClass``), or a folder of
+    images and one of label maps of the same names.
 
     Ids are paths below the folder, so they are also the keys with which
     :func:`~shiftproof.data.export_corrupted` corrupts that folder.

@@ -92,9 +92,20 @@ _FAMILY = re.compile(r"(?P<stem>.+)_leftImg8bit(?:_(?P<weather>.+))?")
 _PATTERN = re.compile(r"_pattern_\d+$")
 
 
+_CITY_FOLDERS = ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_foggyDBF", "leftImg8bit_rain")
+"""Foggy Cityscapes was published twice, the second time as DBF; files are called alike in both."""
+
+
 def _weather_folders(root: Path) -> list[str]:
-    names = ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_rain")
-    return [name for name in names if (root / name).is_dir()]
+    return [name for name in _CITY_FOLDERS if (root / name).is_dir()]
+
+
+def _condition(folder: str, weather: str | None) -> str:
+    """Return the condition of an image by its folder and by what its name says of the weather."""
+    if weather is None:
+        return CLEAR
+    known = _PATTERN.sub("", weather)
+    return known.replace("foggy", "foggyDBF", 1) if folder.endswith("foggyDBF") else known
 
 
 def _is_weather(root: Path) -> bool:
@@ -116,8 +127,7 @@ def _find_city(root: Path, split: str) -> MaskPairs:
             match = _FAMILY.fullmatch(PurePosixPath(name).stem)
             key = match["stem"] if match else PurePosixPath(name).stem
             images[image] = str(PurePosixPath(name).with_name(key))
-            weather = match["weather"] if match else None
-            conditions[image] = _PATTERN.sub("", weather) if weather else CLEAR
+            conditions[image] = _condition(folder, match["weather"] if match else None)
     masks, space = _city_masks(root, f"gtFine/{split}", "_gtFine")
     # The fogged and rained copies are of some images only.
     is_subset = CLEAR not in conditions.values()

@@ -44,7 +44,7 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
     ),
     "transformers": DetectorLoader(
         load_transformers_detector,
-        "A Hugging Face detector (DETR and its kin); OWL-ViT and Grounding DINO are asked in words.",
+        "A Hugging Face detector (DETR and its kin); OWL-ViT and its like are asked in words.",
         "transformers:facebook/detr-resnet-50",
         frozenset({"score", "limit", "template"}),
     ),

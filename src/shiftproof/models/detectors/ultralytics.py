@@ -69,7 +69,21 @@ class UltralyticsDetector:
         }
 
     def __call__(self, images: Sequence[Image]) -> list[Detections]:
-        """Return what the model finds in each image."""
+        """Return what the model finds in each image.
+
+        Images of one size go together: the library pads those of several sizes to a square, and one
+        alone to a rectangle, so that its answers would depend on the neighbors.
+        """
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(images):
+            places.setdefault(image.shape, []).append(place)
+        found: dict[int, Detections] = {}
+        for alike in places.values():
+            some = self._detect([images[place] for place in alike])
+            found |= zip(alike, some, strict=True)
+        return [found[place] for place in range(len(images))]
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
         options = {} if self.size is None else {"imgsz": list(self.size)}
         results = self._model.predict(
             # Its arrays are BGR, as OpenCV reads them.
