@@ -6,7 +6,7 @@ import numpy as np
 
 from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
-from shiftproof.corruptions.kernels.filters import BLOCK, truncate_block, sum_copies, sum_exactly
+from shiftproof.corruptions.kernels.filters import BLOCK, sum_copies, sum_exactly, truncate_block
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.words import mix_word
 from shiftproof.types import F32, F64, I64, U8, U16
