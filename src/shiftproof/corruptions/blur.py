@@ -277,7 +277,7 @@ class _Plan(NamedTuple):
     flat: U8
 
 
-def _cut_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
+def _split_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
     """Return where pieces of ``lanes`` values are written and read, from ``columns`` ``(W,)``."""
     places = np.arange(len(columns) * channels)
     shifts = np.repeat((columns - np.arange(len(columns))) * channels, channels)
@@ -313,7 +313,7 @@ def _zoom_plan(
     columns = [lines(width, factor) for factor in factors]
     # What reads 0 reads it after the end of the row.
     first = [np.where(c.share + c.next_share > 0, c.first, width + 1) for c in columns]
-    pieces = [_cut_runs(line, channels, LANES) for line in first]
+    pieces = [_split_runs(line, channels, LANES) for line in first]
     targets, sources = zip(*pieces, strict=True)
     across = np.stack([line.next_share for line in columns])
     shares = np.repeat(across, channels, axis=1).astype(np.float32)

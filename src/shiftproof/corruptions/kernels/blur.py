@@ -9,8 +9,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from shiftproof.compute.compiled import compiled
-from shiftproof.corruptions.kernels.filters import BLOCK, cut_off
+from shiftproof.compute.compiled import compile_inner, compiled
+from shiftproof.corruptions.kernels.filters import BLOCK, truncate_block
 from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
 NEAR = np.float32(5e-5)
@@ -49,7 +49,7 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
                 pixels[there] = value
 
 
-@compiled
+@compile_inner
 def _truncate(sums: F32, flat: U8, out: U8) -> None:
     """Cut sums in 0..255 off to whole numbers.
 
@@ -59,7 +59,7 @@ def _truncate(sums: F32, flat: U8, out: U8) -> None:
     for start in range(0, sums.shape[0], BLOCK):
         length = min(BLOCK, sums.shape[0] - start)
         source, result = sums[start : start + length], out[start : start + length]
-        if cut_off(source, NEAR, result):
+        if truncate_block(source, NEAR, result):
             for j in range(length):
                 nearest = np.int32(source[j] + np.float32(0.5))
                 if abs(source[j] - np.float32(nearest)) < NEAR:
@@ -110,7 +110,7 @@ def _add_differences(
     return signature, generate
 
 
-@compiled
+@compile_inner
 def _run_sums(row: U8, channels: int, running: U16) -> None:
     """Write the running sums of each channel of a row, modulo 2 ** 16, from one pixel on."""
     if channels == 3:
@@ -126,7 +126,7 @@ def _run_sums(row: U8, channels: int, running: U16) -> None:
             running[x + 1] = total
 
 
-@compiled
+@compile_inner
 def _sum_disk(
     running: U16, center: int, first: int, channels: int, widths: I64, spans: I64, out: I32
 ) -> None:
@@ -264,7 +264,7 @@ def blur_by_disk(
         _truncate(sums, flat, out[y])
 
 
-@compiled
+@compile_inner
 def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
     a, b, c = lines[y % 5], lines[(y - 1) % 5], lines[(y + 1) % 5]
@@ -277,7 +277,7 @@ def _smooth_down(lines: Any, y: int, smooth: F32, out: F32) -> None:
         )
 
 
-@compiled
+@compile_inner
 def _vertical_edges(
     below: U16, line: int, first: int, channels: int, edges: I64, edge_weights: F32, out: F32
 ) -> None:
@@ -331,7 +331,7 @@ def _mix_lanes(typing_context: Any, left: Any, right: Any, share: Any, out: Any)
     return signature, generate
 
 
-@compiled
+@compile_inner
 def _stretch_row(
     row: U8, channels: int, targets: I64, sources: I64, count: int, shares: F32, out: F32
 ) -> None:
@@ -356,7 +356,7 @@ def _stretch_row(
         _mix_lanes(left, left + channels, share + target, written + target)
 
 
-@compiled
+@compile_inner
 def _add_rows(
     rows: F32, a: int, b: int, c: int, d: int,
     weight: np.float32, weight1: np.float32, weight2: np.float32, weight3: np.float32, sums: F32,
@@ -368,7 +368,7 @@ def _add_rows(
         sums[i] += upper + (third[i] * weight2 + fourth[i] * weight3)
 
 
-@compiled
+@compile_inner
 def _average_exactly(
     image: U8, y: int, i: int, channels: int,
     rows: I64, up: F64, down: F64, columns: I64, across: F64,
@@ -390,7 +390,7 @@ def _average_exactly(
     return np.uint8(np.int32(np.float32(mean * whole)))
 
 
-@compiled
+@compile_inner
 def _reads_one_color(
     image: U8, y: int, first: int, last: int, channels: int, rows: I64, columns: I64, shares: F64
 ) -> bool:
@@ -493,7 +493,7 @@ def average_zooms(
         for start in range(0, size, BLOCK):
             length = min(BLOCK, size - start)
             part, block = sums[start : start + length], result[start : start + length]
-            if cut_off(part, near, block) == 0:
+            if truncate_block(part, near, block) == 0:
                 continue
             doubtful = 0
             for j in range(length):

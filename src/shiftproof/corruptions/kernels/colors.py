@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner
 
 
-@compiled
+@compile_inner
 def compute_hue(r: float, g: float, b: float, value: float, spread: float) -> float:
     """Return the hue in 0..1 of RGB with the largest channel ``value`` and not all equal."""
     # Where channels tie, the later one decides, as in skimage.color.rgb2hsv.
@@ -20,7 +20,7 @@ def compute_hue(r: float, g: float, b: float, value: float, spread: float) -> fl
     return (hue / 6.0) % 1.0
 
 
-@compiled
+@compile_inner
 def convert_hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
     """Return RGB of a place in the HSV cone, all in 0..1."""
     sextant = np.floor(hue * 6.0)

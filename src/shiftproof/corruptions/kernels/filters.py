@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.types import F32, F64, I64, U8, U32
 
@@ -53,7 +53,7 @@ def unpack_pixels(words: U32, out: U8) -> None:
                 result[x, 0] = np.uint8(row[x])
 
 
-@compiled
+@compile_inner
 def add_pairs(
     lines: Any, a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int,
     weight: Any, weight1: Any, weight2: Any, weight3: Any, sums: Any,
@@ -69,7 +69,7 @@ def add_pairs(
         )
 
 
-@compiled
+@compile_inner
 def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
     """Filter a row along its pixels, the terms added from the centre, then from outside in.
 
@@ -100,8 +100,8 @@ def filter_across(padded: Any, channels: int, half: Any, out: Any) -> None:
             )
 
 
-@compiled
-def cut_off(sums: F32, near: np.float32, out: U8) -> np.int32:
+@compile_inner
+def truncate_block(sums: F32, near: np.float32, out: U8) -> np.int32:
     """Cut up to ``BLOCK`` sums off to bytes; return 1 where one is within ``near`` of a whole one."""
     close = np.int32(0)
     for j in range(sums.shape[0]):
@@ -111,7 +111,7 @@ def cut_off(sums: F32, near: np.float32, out: U8) -> np.int32:
     return close
 
 
-@compiled
+@compile_inner
 def find_doubtful(
     sums: F32, near: np.float32, slopes: U8, values: U8, flat: U8, out: U8
 ) -> tuple[int, int]:
@@ -119,7 +119,7 @@ def find_doubtful(
 
     Args:
         sums: ``(n,)``.
-        near: see ``cut_off``.
+        near: see ``truncate_block``.
         slopes: ``(n,)``, 0 where all that is added up is the same.
         values: ``(n,)``, what that is.
         flat: ``(256,)``, what becomes of each value where all is the same.
@@ -143,7 +143,7 @@ def find_doubtful(
     return first, last
 
 
-@compiled
+@compile_inner
 def _find_slopes(part: U8, middle: int, channels: int, columns: U8, slopes: U8) -> None:
     """Write 0 where a square of pixels has one color, else another number.
 
@@ -172,7 +172,7 @@ def _find_slopes(part: U8, middle: int, channels: int, columns: U8, slopes: U8) 
             slopes[i] |= shifted[i]
 
 
-@compiled
+@compile_inner
 def _filter_exactly(
     padded: U8, y: int, start: int, channels: int, half: F64, levels: F64, sums: F64, out: U8
 ) -> None:
@@ -274,7 +274,7 @@ def filter_bytes(
             for start in range(0, width, BLOCK):
                 length = min(BLOCK, width - start)
                 part, result = total[start : start + length], out[y, left + start :][:length]
-                if cut_off(part, near, result) == 0:
+                if truncate_block(part, near, result) == 0:
                     continue
                 top, bottom = max(y - radius, 0), min(y + radius + 1, height)
                 first = left + start
@@ -326,7 +326,7 @@ def filter_floats(
         filter_across(padded, step, across, out[y])
 
 
-@compiled
+@compile_inner
 def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> None:
     """Add up weighted parts of ``lines``, each from its row and start on; a multiple of 8 of them."""
     for i in range(sums.shape[0]):
@@ -345,7 +345,7 @@ def sum_copies(lines: F32, rows: I64, starts: I64, weights: F32, sums: F32) -> N
             sums[i] = sums[i] + (first + second)
 
 
-@compiled
+@compile_inner
 def sum_exactly(
     padded: Any, y: int, first: int, down: I64, starts: I64, weights: F64, sums: F64
 ) -> None:
@@ -420,7 +420,7 @@ def smear_bytes(
             for start in range(0, width, BLOCK):
                 length = min(BLOCK, width - start)
                 part, result = sums[start : start + length], out[y, left + start :][:length]
-                if cut_off(part, near, result) == 0:
+                if truncate_block(part, near, result) == 0:
                     continue
                 first = left + start
                 values = padded[y, first + margin :][:length]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner
 
 
-@compiled
+@compile_inner
 def clamp_index(index: int, size: int) -> int:
     """Repeat the edge: ... a a | a b c | c c ..."""
     return min(max(index, 0), size - 1)
 
 
-@compiled
+@compile_inner
 def reflect_index(index: int, size: int) -> int:
     """Mirror about the edge of the outermost pixel: ... b a | a b c | c b ..."""
     if 0 <= index < size:
@@ -22,7 +22,7 @@ def reflect_index(index: int, size: int) -> int:
     return index if index < size else 2 * size - 1 - index
 
 
-@compiled
+@compile_inner
 def mirror_index(index: int, size: int) -> int:
     """Mirror about the centre of the outermost pixel: ... c b | a b c | b a ..."""
     if size == 1:
@@ -31,7 +31,7 @@ def mirror_index(index: int, size: int) -> int:
     return index if index < size else 2 * size - 2 - index
 
 
-@compiled
+@compile_inner
 def mirror_index_once(index: np.int32, size: np.int32) -> np.int32:
     """Do as ``reflect_index`` for an index from ``-size`` to ``2 size - 1``, without a division."""
     low = index if index >= np.int32(0) else np.int32(np.int32(-1) - index)

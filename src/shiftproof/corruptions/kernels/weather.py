@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
-from shiftproof.corruptions.kernels.filters import BLOCK, cut_off, sum_copies, sum_exactly
+from shiftproof.corruptions.kernels.filters import BLOCK, sum_copies, sum_exactly, truncate_block
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.words import mix_word
 from shiftproof.types import F32, F64, I64, U8, U16
@@ -84,7 +84,7 @@ def smear_to_bytes(
         for start in range(0, width, BLOCK):
             length = min(BLOCK, width - start)
             result, exact = out[y, start:][:length], doubles[:length]
-            if cut_off(sums[start : start + length], near, result):
+            if truncate_block(sums[start : start + length], near, result):
                 sum_exactly(padded, y, start, down, starts, weights, exact)
                 for x in range(length):
                     result[x] = np.uint8(np.int32(np.rint(exact[x] * 255.0)))
@@ -168,7 +168,7 @@ def blend_frost(image: U8, layer: U8, row: int, column: int, table: U8, out: U8)
             result[i] = table[source[i], over[i]]
 
 
-@compiled
+@compile_inner
 def _scale_word(word: np.uint32, amplitude: np.float32) -> np.float32:
     """Return a draw, uniform within the amplitude, from the word's upper 24 bits."""
     whole = np.float32(np.int32(word >> np.uint32(8))) - np.float32(8388607.5)

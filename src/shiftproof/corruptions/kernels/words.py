@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.types import F32, I32
 
 BLOCK = 2048
 """Values that are worked on at a time, so that what lies between two steps stays in the cache."""
 
 
-@compiled
+@compile_inner
 def mix_word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
     """Return 32 random bits that belong to a counter and two keys.
 
