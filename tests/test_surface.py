@@ -21,7 +21,8 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "ActMAD", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
+        "ADAPTERS", "ActMAD",
+        "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
         "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DenseLearning", "DeYO", "EATA",
         "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
         "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
@@ -148,7 +149,8 @@ SURFACE = {
         "stylize_keyed",
     },
     "shiftproof.testing": {
-        "check_adapted", "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
+        "check_adapted",
+        "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
     },
     "shiftproof.types": {
         "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",
