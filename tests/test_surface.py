@@ -24,8 +24,8 @@ SURFACE = {
         "ADAPTERS", "ActMAD",
         "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
         "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DenseLearning", "DeYO", "EATA",
-        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
-        "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
+        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router",
+        "SAR", "SelfLearning", "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
         "generalized_cross_entropy", "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
