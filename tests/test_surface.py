@@ -21,10 +21,11 @@ SURFACE = {
         "probe", "report", "runs", "similarity", "stylize", "testing",
     },
     "shiftproof.adapt": {
-        "ADAPTERS", "ActMAD", "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
+        "ADAPTERS", "ActMAD",
+        "AdaptedDetector", "AdaptedGraph", "AdaptedLayer", "AdaptedSegmenter",
         "Adapter", "AdapterEntry", "BatchNorm", "CLIPArTT", "CoTTA", "DenseLearning", "DeYO", "EATA",
-        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router", "SAR", "SelfLearning",
-        "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
+        "Event", "Guard", "LAME", "MEMO", "MeanTeacher", "NOTE", "RDumb", "ROID", "RoTTA", "Router",
+        "SAR", "SelfLearning", "T3A", "TDA", "TPT", "ZERO", "adapting", "entropy", "export_onnx",
         "generalized_cross_entropy", "load", "make_adapter", "save",
     },
     "shiftproof.bench": {
@@ -151,7 +152,8 @@ SURFACE = {
         "stylize_keyed",
     },
     "shiftproof.testing": {
-        "check_adapted", "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
+        "check_adapted",
+        "check_adapter", "check_corruption", "check_detector", "check_encoder", "check_segmenter",
     },
     "shiftproof.types": {
         "CLEAN", "Cell", "Detections", "Image", "Images", "Logits", "Mask", "Sample", "Settings",

@@ -340,7 +340,8 @@ for use in uses:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     table, *errors = done.stdout.splitlines()
     assert table == (
-        "batchnorm rpl ent hard soft cotta rotta note memo lame eata sar deyo roid t3a rdumb guard router"
+        "batchnorm rpl ent hard soft actmad cotta rotta note memo lame eata sar deyo roid t3a tda zero tpt "
+        "clipartt rdumb guard router"
     )
     assert len(errors) == 3
     assert all('pip install "shiftproof[torch]"' in error for error in errors)

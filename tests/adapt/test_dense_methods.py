@@ -400,8 +400,8 @@ def test_clean_images_are_read_from_a_folder(images, tmp_path):
         segmenter(), ActMAD(Pixels(), clean=images, through=segmenter().through)
     )
     assert read.settings["clean"] == given.settings["clean"]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="found none in"):
-        (tmp_path / "empty").mkdir()
         AdaptedSegmenter(segmenter(), f"actmad:clean={tmp_path / 'empty'}")
 
 

@@ -116,3 +116,30 @@ def test_the_layout_is_named(place, capsys):
     assert capsys.readouterr().out.startswith(
         "images and label maps, masks, all, 4 images in images/"
     )
+
+
+def test_images_without_labels_are_estimated_beside_their_error(place, capsys):
+    assert start("--classes", "names.txt", "--unlabelled", "data/images") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "mIoU estimated on 4 images without labels" in shown
+    assert "by mirror" in shown
+    assert "over 2 cells of this run" in shown
+    (written,) = json.loads((place / "run/unlabeled.json").read_text()).values()
+    assert written["quality"]["mirror"]["cells"] == 2
+
+
+def test_clean_images_without_an_adapter_for_them_are_refused(place, capsys):
+    assert start("--classes", "names.txt", "--calibrate", "data/images") == 2
+    assert "add --adapt actmad" in " ".join(capsys.readouterr().err.split())
+    assert start("--classes", "names.txt", "--unlabeled", "nowhere") == 2
+    assert "--unlabeled nowhere" in " ".join(capsys.readouterr().err.split())
+    assert not (place / "run").exists()
+
+
+def test_clean_images_go_to_the_adapter_that_takes_them():
+    from shiftproof.cli.dense_options import DenseOptions
+
+    options = DenseOptions(calibrate="clean")
+    assert options.complete(["batchnorm", "guard+actmad:lr=1e+3", "actmad", "actmad:clean=own"]) == [
+        "batchnorm", "guard+actmad:lr=1e+3,clean=clean", "actmad:clean=clean", "actmad:clean=own",
+    ]  # fmt: skip

@@ -31,7 +31,7 @@ def test_expect_average_precision_by_hand():
     # A half more: hits 1, 1.5; recall 0.5, 0.75; precision 1, 0.75: 51 at 1, 25 at 0.75.
     assert metrics.expect_average_precision([0.5, 1], 2) == pytest.approx((51 + 25 * 0.75) / 101)
     assert metrics.expect_average_precision([], 2) == 0
-    with pytest.raises(InputError, match="rates in 0..1"):
+    with pytest.raises(InputError, match=r"rates in 0\.\.1"):
         metrics.expect_average_precision([1.5], 2)
     with pytest.raises(InputError, match="objects"):
         metrics.expect_average_precision([0.5], 0)

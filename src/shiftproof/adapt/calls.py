@@ -99,7 +99,10 @@ class CallAdapter(NetworkAdapter):
             return self._learn(run, images)
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.run_batch(lambda _: detach(self._network.forward(inputs)), len(inputs))
+        answers: torch.Tensor = self.run_batch(
+            lambda _: detach(self._network.forward(inputs)), len(inputs)
+        )
+        return answers
 
     def _answer(self, run: Callable[[torch.nn.Module], Outputs], images: int) -> Outputs:
         """Answer a batch and learn nothing; by the source's statistics where its own are not finite."""

@@ -166,7 +166,8 @@ class MeanTeacher(NetworkAdapter):
             return answers
 
     def _step(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.run_batch(lambda module: module(inputs), len(inputs))
+        answers: torch.Tensor = self.run_batch(lambda module: module(inputs), len(inputs))
+        return answers
 
     # ------------------------------------------------------------ one batch
 
@@ -238,7 +239,8 @@ class MeanTeacher(NetworkAdapter):
         brightness, contrast = (torch.rand(2) * (high - low) + low).tolist()
         noise = torch.randn_like(image) * (self.strength / 10)
         middle = image.mean()
-        return (((image - middle) * contrast + middle) * brightness + noise).clamp(0, 1)
+        changed: torch.Tensor = ((image - middle) * contrast + middle) * brightness + noise
+        return changed.clamp(0, 1)
 
     def _follow(self) -> None:
         """Let the teacher follow the student."""

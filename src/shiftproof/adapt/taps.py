@@ -81,7 +81,7 @@ def tap_boxes(network: torch.nn.Module) -> Tap:
     if isinstance(_find(network, "roi_heads.box_predictor"), torch.nn.Module):
         return Tap("roi_heads.box_predictor", lambda outputs: [outputs[0]], "proposal")
     if kind == "SSD" and _find(network, "head.classification_head") is not None:
-        return Tap("head.classification_head", list, "default box")
+        return Tap("head.classification_head", lambda outputs: list(outputs), "default box")
     if kind.startswith(("DetrFor", "YolosFor", "TableTransformerFor")):
         return Tap("", lambda outputs: list(outputs.logits), "query")
     raise ModelError(

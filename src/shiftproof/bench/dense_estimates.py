@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 import numpy as np
 
@@ -48,7 +48,8 @@ FORMAT = 1
 Answer = TypeVar("Answer", Detections, LabelMap)
 
 
-class Answers(NamedTuple, Generic[Answer]):
+@dataclass(frozen=True)
+class Answers(Generic[Answer]):
     """What a model answers to some images, and to their mirror images, brought back."""
 
     plain: list[Answer]

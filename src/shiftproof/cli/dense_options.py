@@ -104,11 +104,13 @@ class DenseOptions:
 
 
 def _add_clean(spec: str, folder: str) -> str:
-    before, plus, last = spec.rpartition("+")
-    name, colon, options = last.partition(":")
-    if name != "actmad" or "clean=" in options:
+    """Return a spec of actmad with the clean images, where it names none; others as they are."""
+    before, name, options = spec.rpartition("actmad")
+    follows_nothing = before == "" or before.endswith("+")
+    names_others = options != "" and not options.startswith(":")
+    if not name or not follows_nothing or names_others or "clean=" in options:
         return spec
-    return f"{before}{plus}{name}:{options}{',' if colon and options else ''}clean={folder}"
+    return f"{before}{name}{options or ':'}{',' if options else ''}clean={folder}"
 
 
 def _show(name: str, estimate: DenseEstimate) -> None:
