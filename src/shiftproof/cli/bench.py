@@ -9,8 +9,7 @@ import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
-    AnytimeOptions,
-    CalibrateOptions,
+    AskedOptions,
     ClassesFile,
     GridOptions,
     ShiftOptions,
@@ -94,8 +93,7 @@ def bench(
     ] = "none",
     images: WhichImages = None,
     *,
-    asked: AnytimeOptions,
-    held: CalibrateOptions,
+    asked: AskedOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
@@ -164,12 +162,8 @@ def bench(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
             "leave out --adapt, or say --precision or --images N."
         )
-    if held.calibrate is not None and wanted is not None:
-        raise InputError(
-            f"{wanted} asks for one number, and --calibrate measures every cell; leave one of the two "
-            "out, or say --images N."
-        )
-    task = benchmark.Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
+    asked.check()
+    task = benchmark.Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     shown = grid.shown
     share = None if labels == "none" else label_set(labels)
     named = {benchmark.SOURCE: specs} if isinstance(specs, str) else specs
@@ -265,4 +259,4 @@ def bench(
             workers=grid.workers,
             backend=backend,
         )
-    show_outcome(run, as_json=as_json, log=grid.log or (), trust=held.calibrate is not None)
+    show_outcome(run, as_json=as_json, log=grid.log or (), trust=asked.calibrate is not None)
