@@ -10,8 +10,10 @@ import pytest
 from scipy.special import softmax
 
 from shiftproof import bench, cli
-from shiftproof.bench import Classification
+from shiftproof.adapt import make_adapter
+from shiftproof.bench import Classification, parse_protocol
 from shiftproof.bench.calibrators import draw_uniforms
+from shiftproof.bench.stream import episodes
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import brier_scores, expected_calibration_error
@@ -19,7 +21,8 @@ from shiftproof.report import describe_trust, write_report
 from shiftproof.runs import load_run
 from shiftproof.runs.records.classification import CellRecords, read_cell, write_cell
 from shiftproof.runs.records.logits import read_logits
-from shiftproof.types import Cell
+from shiftproof.types import CLEAN, Cell
+from support.small_networks import classifier
 from support.tiny import make_model, write_photos
 
 FROST = Cell("frost", 5)
@@ -158,6 +161,39 @@ def test_a_run_that_calibrates_nothing_measures_what_needs_no_calibration(tmp_pa
     assert (trust.clean.scaled, trust.clean.sets) == ({}, {})
     assert trust.clean.figures["aurc"].value > 0
     assert not (tmp_path / "run" / "calibration").exists()
+
+
+def test_an_adapted_model_is_calibrated_on_what_it_says_itself(tmp_path):
+    """From a reset on, in batches of the run and in its order: as it sees the clean cell."""
+    model = classifier()
+    rng = np.random.default_rng(3)
+    images = list(rng.integers(0, 255, (40, 16, 16, 3), dtype=np.uint8))
+    data = ImageArrays(images, rng.integers(0, 5, 40), model.classes)
+    found = bench.run(
+        model, data, task=Classification(calibrate=0.5), adapters={"BN": "batchnorm:prior=0"},
+        batch_size=10, out=tmp_path / "run", **SHIFTS,
+    )  # fmt: skip
+    held = {
+        name: read_logits(found.path / "calibration" / "records" / name / "clean.parquet")
+        for name in ("source", "BN")
+    }
+    samples = [sample for sample in data.samples if sample.id in held["BN"].ids]
+    [stream] = episodes([CLEAN], samples, parse_protocol("online"), seed=0)
+    adapter = make_adapter("batchnorm:prior=0", model)
+    expected = np.empty_like(held["BN"].logits)
+    for rows in np.split(stream.visits[0].rows, 2):
+        expected[rows] = adapter.predict(np.stack([data.read(samples[row]) for row in rows]))
+    np.testing.assert_allclose(held["BN"].logits, expected, atol=1e-4)
+    assert abs(held["BN"].logits - held["source"].logits).max() > 0.1
+    thresholds = [found.trust()[name].calibration.thresholds["lac"] for name in held]
+    assert thresholds[0] != thresholds[1]
+
+
+def test_one_number_and_calibration_are_refused_together(tmp_path, capsys):
+    given = ["--model", "demo", "--data", "demo", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", *given, "--calibrate", "fraction=0.5", "--budget", "10min"])
+    assert "--budget asks for one number" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

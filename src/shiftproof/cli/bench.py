@@ -9,8 +9,7 @@ import typer
 
 from shiftproof.cli.copying import show_aside
 from shiftproof.cli.grid_options import (
-    AnytimeOptions,
-    CalibrateOptions,
+    AskedOptions,
     ClassesFile,
     DeviceOptions,
     GridOptions,
@@ -96,8 +95,7 @@ def bench(
     ] = "none",
     images: WhichImages = None,
     *,
-    asked: AnytimeOptions,
-    held: CalibrateOptions,
+    asked: AskedOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
@@ -171,12 +169,8 @@ def bench(
             f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
             "leave out --adapt, or say --precision or --images N."
         )
-    if held.calibrate is not None and wanted is not None:
-        raise InputError(
-            f"{wanted} asks for one number, and --calibrate measures every cell; leave one of the two "
-            "out, or say --images N."
-        )
-    task = Classification(calibrate=held.calibrate, coverage=held.coverage, kept=out)
+    asked.check()
+    task = Classification(calibrate=asked.calibrate, coverage=asked.coverage, kept=out)
     share = None if labels == "none" else label_set(labels)
     classifiers = {
         name: load_classifier(
@@ -258,5 +252,5 @@ def bench(
         plan=plan,
         as_json=as_json,
         corrupt_on=gpu.corrupt_on,
-        trust=held.calibrate is not None,
+        trust=asked.calibrate is not None,
     )

@@ -157,6 +157,23 @@ class CalibrateOptions:
 
 
 @dataclass(frozen=True)
+class AskedOptions(AnytimeOptions, CalibrateOptions):
+    """What is asked of classifiers: one number, or every cell, calibrated or not."""
+
+    def check(self) -> None:
+        """Refuse to calibrate where one number is asked for, which measures no cells.
+
+        Raises:
+            InputError: both are asked for.
+        """
+        if self.calibrate is not None and self.wanted is not None:
+            raise InputError(
+                f"{self.wanted} asks for one number, and --calibrate measures every cell; leave one of "
+                "the two out, or say --images N."
+            )
+
+
+@dataclass(frozen=True)
 class ShiftOptions:
     """Which corruptions there are, and how strong."""
 

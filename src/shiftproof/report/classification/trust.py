@@ -255,12 +255,11 @@ def _coverage_chart(shown: Shown, trusted: Sequence[_Trusted], method: str) -> C
 
 
 def _selective_section(shown: Shown, trusted: Sequence[_Trusted]) -> Section:
+    clean = [(one, _curve(one, [CLEAN])) for one in trusted if one.trust.clean is not None]
+    corrupted = [(one, _curve(one, list_cells(one.entry))) for one in trusted]
     curves = [
-        (title, [(one, curve) for one in trusted if (curve := _curve(one, cells(one))) is not None])
-        for title, cells in (
-            ("Clean images", lambda one: [CLEAN] if one.trust.clean is not None else []),
-            ("Corrupted images", lambda one: list_cells(one.entry)),
-        )
+        (title, [(one, curve) for one, curve in found if curve is not None])
+        for title, found in (("Clean images", clean), ("Corrupted images", corrupted))
     ]
     return lay_out(
         "selective",
