@@ -193,5 +193,7 @@ def test_what_cannot_be_cast_is_refused(network):
 
 
 def test_a_model_is_loaded_in_a_dtype():
-    model = load_classifier("torchvision:squeezenet1_1", pretrained=False, size=64, dtype="bf16")
+    model = load_classifier(
+        "torchvision:mobilenet_v3_small", pretrained=False, size=64, dtype="bf16"
+    )
     assert model.dtype == "bf16"

@@ -9,7 +9,7 @@ from support import tiny
 
 pytest.importorskip("torchvision")
 
-MODEL = "torchvision:squeezenet1_1?pretrained=no&size=32"
+MODEL = "torchvision:mobilenet_v3_small?pretrained=false&size=32"
 
 
 @pytest.fixture

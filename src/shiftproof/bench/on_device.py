@@ -170,7 +170,8 @@ class _SideStream:
     def __init__(self, device: str) -> None:
         import torch
 
-        self._stream = torch.cuda.Stream(device)
+        make_stream: Any = torch.cuda.Stream  # torch gives it no types
+        self._stream = make_stream(device)
 
     def run(self, make: Callable[[], Any]) -> tuple[Any, torch.cuda.Event]:
         """Return what is being made, and what happens when it is there."""
@@ -209,12 +210,12 @@ class Answers:
         import torch
 
         logits = logits.detach().float()
-        self._event = None
+        self._event: Any = None
         if logits.device.type == "cuda":
             self._held = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
             self._held.copy_(logits, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record(torch.cuda.current_stream(logits.device))
+            stream: Any = torch.cuda.current_stream(logits.device)
+            self._event = stream.record_event()
         else:
             self._held = logits.cpu()
 

@@ -250,7 +250,7 @@ def _send(values: F32 | Flags, half: Half) -> torch.Tensor:
     import torch
 
     dtype = torch.bool if values.dtype == np.bool_ else torch.float32
-    held = torch.empty(values.shape, dtype=dtype, pin_memory=half.kind == "cuda")
+    held = torch.empty(values.shape, dtype=dtype, pin_memory=half.device.startswith("cuda"))
     held.numpy()[...] = values
     return held.to(half.device, non_blocking=True)
 
