@@ -16,12 +16,13 @@ DOCS = ROOT / "docs"
 _PLACE = re.compile(r"<!-- product:(\w+) -->\n.*?<!-- end -->", flags=re.DOTALL)
 
 _REASONS = {
-    "llvmlite": "compiles numba's loops; 90 % of it is LLVM itself",
+    "llvmlite": "LLVM, which compiles numba's loops",
     "pyarrow": "the record table as Parquet; webdataset's metadata and data sets of Hugging Face",
     "opencv-python-headless": "filters, warps and JPEG of the corruptions, in the published rounding",
     "numpy": "arrays",
-    "numba": "loops of 30 corruptions and of the similarity search, 10 to 200 times faster than NumPy",
+    "numba": "loops where NumPy needs many passes: noises, glass blur, similarity search",
     "pillow": "every image format, with the box filter and JPEG of the published code",
+    "pydantic_core": "a requirement of typer, which reads the command line",
     "shiftproof": "itself, with class lists of seven benchmarks",
 }
 _SHOWN = 5.0
@@ -68,7 +69,11 @@ def _list_sizes() -> str:
     ]
     small = [one["megabytes"] for one in packages.values() if one["megabytes"] < _SHOWN]
     rows.append(
-        (f"{len(small)} smaller ones", f"{sum(small):.0f}", "command line, workers, typed files")
+        (
+            f"{len(small)} smaller ones",
+            f"{sum(small):.0f}",
+            "the rest of the command line, workers, typed files, shiftproof itself",
+        )
     )
     rows.append(("**all**", f"**{measured['megabytes']:.0f}**", f"Python {measured['python']}"))
     return write_table(("package", "MB", "for"), rows)

@@ -78,7 +78,7 @@ shiftproof.corrupt(image, "fog", severity="three", seed=0)
 
 INSTALL = ("-m", "pip", "install", "-q", "--no-compile")
 
-KNOWN = ("ndarray", "float", "arg-type")
+KNOWN = ("ndarray", "float", "call-overload")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from loky.backend import resource_tracker
 
 from shiftproof.compute import processes as engine
 from shiftproof.compute.processes import map_ordered
@@ -199,6 +200,23 @@ class Deadly:
 def test_workers_that_die_while_they_start_are_told():
     with pytest.raises(RunError, match="died 3 times while they started"):
         next(map_ordered(square, [1], context=Deadly(), workers=1))
+
+
+def length(context, item):
+    return len(context)
+
+
+def test_a_long_context_reaches_every_worker():
+    assert list(map_ordered(length, [1, 2], context=b"x" * 1_000_000, workers=2)) == [1_000_000] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="long contexts go through a pipe here")
+def test_workers_that_die_before_they_read_a_long_context_are_told(monkeypatch):
+    """A pipe does not hold it, and nobody would ever read it."""
+    resource_tracker.ensure_running()  # a program of its own, which is to be Python still
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match="died 3 times while they started"):
+        next(map_ordered(length, [1], context=b"x" * 1_000_000, workers=1))
 
 
 class Unreadable:

@@ -9,10 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "faults.py"
 
-FAULTS = (
-    "SIGINT", "worker-out-of-memory", "worker-hangs", "full-disk", "read-only", "two-commands",
-    "clock-back",
-)  # fmt: skip
+FAULTS = ("SIGINT", "worker-hangs", "full-disk", "read-only", "two-commands", "clock-back")
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 

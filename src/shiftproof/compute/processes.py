@@ -12,11 +12,13 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -50,6 +52,11 @@ LIMIT = "SHIFTPROOF_ITEM_SECONDS"
 
 _limit: ContextVar[float | None] = ContextVar("_limit", default=None)
 """What a caller has set for its own work, before the variable."""
+
+_SENT = 1 << 15
+"""Bytes of a job that are sent through a pipe, which holds twice as many. loky writes to it before it
+lets go of its own end for reading, so a longer job would be waited for without end where the worker
+dies before it reads."""
 
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -122,11 +129,21 @@ class _Pool:
     def __init__(self, function: Callable[[Any, Any], Any], context: Any, workers: int) -> None:
         # Read in the worker only when it is set up, so that it ends with this process even while it
         # imports what it needs.
-        self._job = bytes(dumps((function, context)))
+        self._job = self._place(bytes(dumps((function, context))))
         self._workers = workers
         self._limit = _item_seconds()
         self._pool: ProcessPoolExecutor | None = None
         self._alive: Future[None] | None = None
+
+    def _place(self, job: bytes) -> bytes | str:
+        """Return the job itself or, where it is long, the file that workers find it in while this lives."""
+        if len(job) <= _SENT or not hasattr(os, "memfd_create"):
+            return job
+        descriptor = os.memfd_create("shiftproof-job")
+        weakref.finalize(self, os.close, descriptor)
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(job)
+        return f"/proc/{os.getpid()}/fd/{descriptor}"
 
     def start(self) -> None:
         self._pool = ProcessPoolExecutor(
@@ -298,14 +315,14 @@ _context: Any = None
 _fault: Exception | None = None
 
 
-def _initialize(parent: int, job: bytes) -> None:
+def _initialize(parent: int, job: bytes | str) -> None:
     """Set up a worker: it is ours alone and ends with its parent, but Ctrl-C is the parent's business."""
     global _function, _context, _fault
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent(parent)
     tune_own_process()
     try:
-        _function, _context = pickle.loads(job)
+        _function, _context = pickle.loads(Path(job).read_bytes() if isinstance(job, str) else job)
     except Exception as error:
         # Raised at the first item: loky would print it, and try again.
         _fault = _name_shortage(error)
