@@ -213,7 +213,7 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     assert run("doctor", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["extras"]["ray"] == {"ray": None}
-    assert told["options"]["audit, prune, dedup, coreset --engine ray"] == {
+    assert told["options"]["--engine ray of all long verbs"] == {
         "missing": ["ray"], "pip": 'python -m pip install "shiftproof[ray]"',
     }  # fmt: skip
     assert min(told["memory_bytes"], told["free_disk_bytes"]) > 0
