@@ -25,7 +25,7 @@ WITH_EXAMPLES = {
     "shiftproof.testing.adapters",
     "shiftproof.adapt.lame",
     "shiftproof.adapt.losses",
-    "shiftproof.adapt.norms",
+    "shiftproof.adapt.layer_choice",
     "shiftproof.adapt.rdumb",
     "shiftproof.adapt.selflearning",
     "shiftproof.adapt.state",
