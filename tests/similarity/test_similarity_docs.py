@@ -16,8 +16,6 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rates = plan.Rates(top_k=2e8, nearest=4e8, prune=4e8, preparation=1e-4)
     monkeypatch.setattr(plan, "calibrate", lambda *_, **__: rates)
-    # Everything in this process: starting others takes seconds each.
-    monkeypatch.setattr("shiftproof.shards.backends.usable_cores", lambda: 0)
     text = PAGE.read_text(encoding="utf-8")
     names = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

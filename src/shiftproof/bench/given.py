@@ -1,4 +1,4 @@
-"""What a person hands in to a benchmark, named, checked, and brought into the form of a record."""
+"""The arguments of a benchmark: checked, named, and in the form in which a run records them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ CorruptionLike: TypeAlias = str | Callable[..., Image]
 
 
 def default_workers(device: str) -> int:
-    """Return how many processes read and corrupt: most of the cores where the model runs elsewhere."""
+    """Return how many processes read and corrupt: most of the cores where the model runs elsewhere.
+
+    On a single core none, unless a GPU works meanwhile: it would take turns with this process.
+    """
     cores = usable_cores()
+    if cores == 1 and device in ("cpu", "none"):
+        return 0
     return max(1, cores // 2) if device == "cpu" else max(1, cores - 1)
 
 

@@ -16,7 +16,7 @@ _GIBIBYTE = 1 << 30
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 _GLANCE = 1.0
-"""Seconds between two looks at whether the parent is still there."""
+"""Seconds between two checks whether the parent is still there."""
 
 
 def usable_cores() -> int:
@@ -25,6 +25,12 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
+
+
+def default_processes() -> int:
+    """Return how many processes share work: one a core, and none beside this one on a single core."""
+    cores = usable_cores()
+    return cores if cores > 1 else 0
 
 
 def tune_own_process() -> None:

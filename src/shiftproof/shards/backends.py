@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shiftproof.compute.processes import map_ordered
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import default_processes, usable_cores
 from shiftproof.errors import InputError
 from shiftproof.shards.folder import Arrays, Parts
 
@@ -58,7 +58,7 @@ class Local:
         workers = self.workers
         if workers is None:
             # For one shard, starting a process is longer than it is worth.
-            workers = usable_cores() if len(shards) > 1 else 0
+            workers = default_processes() if len(shards) > 1 else 0
         yield from map_ordered(
             _write, shards, context=(function, context, parts), workers=min(workers, len(shards))
         )

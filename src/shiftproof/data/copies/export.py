@@ -22,7 +22,7 @@ from shiftproof._version import __version__
 from shiftproof.compute import processes as engine
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.progress import progress
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import default_processes
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
 from shiftproof.data.copies.tables import count_others, export_table, first_rows
 from shiftproof.data.copies.tars import count_members, export_tar, first_pictures
@@ -223,7 +223,7 @@ def _copy_all(
     show_progress: bool | None,
 ) -> Exported:
     outputs = plan.outputs
-    workers = usable_cores() if workers is None else workers
+    workers = default_processes() if workers is None else workers
     done = _carry_all(plan, target, workers, show_progress)
     job = _job(plan, target, edit)
     with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
@@ -592,7 +592,7 @@ def estimate_copy(
     there = next(
         folder for folder in (target.resolve(), *target.resolve().parents) if folder.exists()
     )
-    workers = usable_cores() if workers is None else workers
+    workers = default_processes() if workers is None else workers
     return Estimate(
         layout=tree.layout,
         images=images,

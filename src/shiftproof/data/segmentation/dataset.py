@@ -12,7 +12,7 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.compute import processes as engine
 from shiftproof.compute.progress import progress
-from shiftproof.compute.tuning import usable_cores
+from shiftproof.compute.tuning import default_processes
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.disk import find_images, fingerprints_below, read_below
@@ -162,7 +162,7 @@ def check_masks(
             number that means nothing; says how many such there are.
         InputError: no pixel counts.
     """
-    workers = usable_cores() if workers is None else workers
+    workers = default_processes() if workers is None else workers
     few = len(data) < _FEW
     results = engine.map_ordered(
         _check_mask, data.samples, context=data, workers=0 if few else workers
@@ -206,7 +206,7 @@ def _check_mask(data: SegmentationData, sample: Sample) -> I64 | str:
     return np.bincount(found[found >= 0], minlength=len(data.classes)).astype(np.int64)
 
 
-# ---------------------------------------------------------------- what a person names
+# ---------------------------------------------------------------- opening
 
 
 def open_segmentation_data(
@@ -358,7 +358,7 @@ def _with_space(
 
 def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
     """Return the numbers up to the largest that occurs as classes without names."""
-    workers = 0 if len(paths) < _FEW else usable_cores()
+    workers = 0 if len(paths) < _FEW else default_processes()
     with progress("Numbers of classes", len(paths), show=None) as advance:
         largest = -1
         for found in engine.map_ordered(_largest, paths, context=void, workers=workers):
