@@ -198,12 +198,13 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
 
 def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
     """Return the tree of a data set whose images are in the rows of tables."""
-    splits = [part.title for part in found.parts]
+    splits: list[str] = [part.title for part in found.parts]
     if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
         splits = []
     kind = TABLES[found.layout]
     column = None if images is None else str(images)
-    opened = [kind(found.source, split, labeled=False, column=column) for split in splits or [None]]
+    named: list[str | None] = [*splits] or [None]
+    opened = [kind(found.source, split, labeled=False, column=column) for split in named]
     tables = {
         table.path.relative_to(found.root).as_posix(): table
         for data in opened

@@ -89,7 +89,7 @@ class OmDetConvention:
 
 def make_omdet_words(tokenizer: Any, names: Sequence[str]) -> dict[str, torch.Tensor]:
     """Return names, and the task "Detect cat, dog.", in numbers; what is too long is cut."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for kind, texts in (("classes", list(names)), ("tasks", [f"Detect {', '.join(names)}."])):
         tokens = tokenizer(
             texts, return_tensors="pt", padding="max_length", truncation=True, max_length=LENGTH
