@@ -187,7 +187,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
     assert min(told["load_seconds"], told["model_seconds"]) > 0
     assert not (tmp_path / "run").exists()
     assert run(*words, "--precision", "2") == 2
-    assert "--precision plans the number of images itself" in capsys.readouterr().err
+    assert "--precision decides the number of images itself" in capsys.readouterr().err
 
 
 def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys):
